@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where every part of the relay pins what it knows about itself, and where /health, /live, /ready, `status` and the alerts
+// read it. The writers (pipe threads) never wait for the readers longer than a short lock; readers get copies. A check
+// (postgres, kafka, clickhouse, outbox, publish, insert) has any number of instances (an outbox, a table, an endpoint).
+// `since` changes only when the status of the instance changes. A heartbeat belongs to one loop: a loop that has not
+// beaten for longer than it promised makes /live fail and the systemd watchdog fire.
+#ifndef RELAY_BASE_STATUS_BOARD_H
+#define RELAY_BASE_STATUS_BOARD_H
+
+#include "relay/base/clock.h"
+#include "relay/base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum status_check { STATUS_POSTGRES, STATUS_KAFKA, STATUS_CLICKHOUSE, STATUS_OUTBOX, STATUS_PUBLISH, STATUS_INSERT,
+    STATUS_CHECKS };
+enum status_level { STATUS_OK, STATUS_DEGRADED, STATUS_DOWN };
+
+struct status_board;
+struct heartbeat;
+
+struct status_board *status_board_new(const struct clock *clock, struct relay_error *error);
+void status_board_free(struct status_board *board);
+
+// Pins the state of one instance ("" for a check that has only one). reason: copied, one line, no secret; "" when ok.
+void status_board_set(struct status_board *board, enum status_check check, const char *instance,
+    enum status_level level, const char *reason);
+// A figure behind the state: number or text, shown in /health and in `status --json`. Copied. NULL text removes it.
+void status_board_number(struct status_board *board, enum status_check check, const char *instance, const char *name,
+    double value);
+void status_board_text(struct status_board *board, enum status_check check, const char *instance, const char *name,
+    const char *text);
+// Takes an instance off the board (a table that is no longer ours).
+void status_board_remove(struct status_board *board, enum status_check check, const char *instance);
+
+// Ready: each stage says whether it owns work or waits for it properly (standby counts as ready).
+void status_board_ready(struct status_board *board, enum status_check stage, const char *instance, bool ready);
+
+// name: static. max_silence: how long the loop may be quiet. NULL: out of memory (the caller's start fails).
+struct heartbeat *status_board_heartbeat(struct status_board *board, const char *name, struct duration max_silence,
+    struct relay_error *error);
+void heartbeat_beat(struct heartbeat *heartbeat); // lock-free
+void heartbeat_end(struct heartbeat *heartbeat);  // the loop has ended properly; NULL is accepted
+// false: some loop is silent; its name is copied into silent (may be NULL).
+bool status_board_live(struct status_board *board, char *silent, size_t room);
+bool status_board_is_ready(struct status_board *board);
+
+// The worst level over all checks. down only when nothing can make progress (see docs/operations.md).
+enum status_level status_board_level(struct status_board *board);
+// The JSON of GET /health as a new reference, NULL when out of memory. The caller decrefs.
+json_t *status_board_json(struct status_board *board);
+
+#endif

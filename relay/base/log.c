@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See log.h. A line is built in a buffer on the stack (4 KiB; what does not fit is cut and the line says so) and
+// written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept by a hash of event and
+// error text; a kind seen less than FOLD_WINDOW ago is counted, not written, and the next line that is written for it
+// carries `repeated=N`. Infos and debug lines are never folded.
+#include "relay/base/log.h"
+
+#include "relay/base/clock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LINE_ROOM   4096
+#define FOLD_SLOTS  64
+#define FOLD_WINDOW DURATION_S(10)
+
+static atomic_int level_now = LOG_LEVEL_INFO;
+static enum log_format format_now = LOG_FORMAT_TEXT;
+
+static struct {
+    pthread_mutex_t lock;
+    // under lock
+    log_sink *sink;
+    void *sink_context;
+    struct {
+        uint64_t key;
+        struct mono_time written;
+        uint64_t folded;
+    } folds[FOLD_SLOTS];
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+struct line {
+    char text[LINE_ROOM];
+    size_t length;
+    bool cut;
+};
+
+static void put_char(struct line *line, char c)
+{
+    if (line->length + 2 < sizeof(line->text)) {
+        line->text[line->length++] = c;
+    } else {
+        line->cut = true;
+    }
+}
+
+static void put_text(struct line *line, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        put_char(line, *text);
+    }
+}
+
+// JSON string escapes; used by both formats for quoted values, so that no value can break a line or a terminal.
+static void put_quoted(struct line *line, const char *text)
+{
+    put_char(line, '"');
+    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
+        if (*at == '"' || *at == '\\') {
+            put_char(line, '\\');
+            put_char(line, (char)*at);
+        } else if (*at == '\n') {
+            put_text(line, "\\n");
+        } else if (*at < 0x20 || *at == 0x7f) {
+            char escape[8];
+            snprintf(escape, sizeof(escape), "\\u%04x", *at);
+            put_text(line, escape);
+        } else {
+            put_char(line, (char)*at);
+        }
+    }
+    put_char(line, '"');
+}
+
+static void put_value(struct line *line, const struct log_field *field, bool json)
+{
+    char number[40];
+    switch (field->kind) {
+    case LOG_FIELD_TEXT: {
+        const char *text = field->text == NULL ? "" : field->text;
+        bool plain = !json && text[0] != '\0' && strcspn(text, " \"=\\\n\r\t\x7f") == strlen(text);
+        for (const char *at = text; plain && *at != '\0'; at++) {
+            plain = (unsigned char)*at >= 0x20;
+        }
+        if (plain) {
+            put_text(line, text);
+        } else {
+            put_quoted(line, text);
+        }
+        return;
+    }
+    case LOG_FIELD_INTEGER:
+        snprintf(number, sizeof(number), "%lld", (long long)field->integer);
+        break;
+    case LOG_FIELD_REAL:
+        snprintf(number, sizeof(number), "%.6g", field->real);
+        break;
+    case LOG_FIELD_BOOLEAN:
+        snprintf(number, sizeof(number), "%s", field->integer ? "true" : "false");
+        break;
+    }
+    put_text(line, number);
+}
+
+static const char *level_name(enum log_level level)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    return names[level];
+}
+
+static void build_json(struct line *line, enum log_level level, const char *event, const char *sentence,
+    const struct log_field *fields, uint64_t repeated)
+{
+    char now[WALL_TIME_TEXT];
+    wall_time_format(clock_wall(clock_system()), now);
+    put_text(line, "{\"time\":\"");
+    put_text(line, now);
+    put_text(line, "\",\"level\":\"");
+    put_text(line, level_name(level));
+    put_text(line, "\",\"event\":");
+    put_quoted(line, event);
+    if (sentence != NULL) {
+        put_text(line, ",\"message\":");
+        put_quoted(line, sentence);
+    }
+    for (; fields->name != NULL; fields++) {
+        put_char(line, ',');
+        put_quoted(line, fields->name);
+        put_char(line, ':');
+        put_value(line, fields, true);
+    }
+    if (repeated > 0) {
+        char number[40];
+        snprintf(number, sizeof(number), ",\"repeated\":%llu", (unsigned long long)repeated);
+        put_text(line, number);
+    }
+    if (line->cut) { // end inside a value would be no JSON: cut back to an empty, valid object that says so
+        line->length = 0;
+        line->cut = false;
+        put_text(line, "{\"time\":\"");
+        put_text(line, now);
+        put_text(line, "\",\"level\":\"");
+        put_text(line, level_name(level));
+        put_text(line, "\",\"event\":");
+        put_quoted(line, event);
+        put_text(line, ",\"message\":\"(line too long, fields left out)\"");
+    }
+    put_char(line, '}');
+}
+
+static void build_text(struct line *line, enum log_level level, const char *event, const char *sentence,
+    const struct log_field *fields, uint64_t repeated)
+{
+    if (format_now == LOG_FORMAT_JOURNALD) {
+        static const char *const priority[] = {"<7>", "<6>", "<4>", "<3>"};
+        put_text(line, priority[level]);
+    } else {
+        char now[WALL_TIME_TEXT];
+        wall_time_format(clock_wall(clock_system()), now);
+        put_text(line, now);
+        put_char(line, ' ');
+    }
+    put_text(line, level_name(level));
+    put_char(line, ' ');
+    put_text(line, event);
+    if (sentence != NULL) {
+        put_text(line, ": ");
+        put_text(line, sentence);
+    }
+    for (; fields->name != NULL; fields++) {
+        put_char(line, ' ');
+        put_text(line, fields->name);
+        put_char(line, '=');
+        put_value(line, fields, false);
+    }
+    if (repeated > 0) {
+        char number[40];
+        snprintf(number, sizeof(number), " repeated=%llu", (unsigned long long)repeated);
+        put_text(line, number);
+    }
+    if (line->cut) {
+        memcpy(line->text + line->length - 3, "...", 3);
+    }
+}
+
+static uint64_t fold_key(const char *event, const struct log_field *fields)
+{
+    uint64_t hash = 14695981039346656037u; // FNV-1a
+    for (const char *at = event; *at != '\0'; at++) {
+        hash = (hash ^ (unsigned char)*at) * 1099511628211u;
+    }
+    for (; fields->name != NULL; fields++) {
+        if (fields->kind != LOG_FIELD_TEXT || fields->text == NULL) {
+            continue;
+        }
+        for (const char *at = fields->text; *at != '\0'; at++) {
+            hash = (hash ^ (unsigned char)*at) * 1099511628211u;
+        }
+    }
+    return hash;
+}
+
+// Under the lock. Returns whether the line is to be written; *repeated is what was folded since the last one.
+static bool fold(enum log_level level, const char *event, const struct log_field *fields, uint64_t *repeated)
+{
+    *repeated = 0;
+    if (level < LOG_LEVEL_WARNING) {
+        return true;
+    }
+    uint64_t key = fold_key(event, fields);
+    struct mono_time now = clock_mono(clock_system());
+    size_t slot = key % FOLD_SLOTS;
+    bool known = state.folds[slot].key == key;
+    if (known && mono_since(now, state.folds[slot].written).ns < FOLD_WINDOW.ns) {
+        state.folds[slot].folded++;
+        return false;
+    }
+    *repeated = known ? state.folds[slot].folded : 0;
+    state.folds[slot].key = key;
+    state.folds[slot].written = now;
+    state.folds[slot].folded = 0;
+    return true;
+}
+
+void log_write(enum log_level level, const char *event, const char *sentence, const struct log_field *fields)
+{
+    struct line line;
+    line.length = 0;
+    line.cut = false;
+    uint64_t repeated;
+    pthread_mutex_lock(&state.lock);
+    if (fold(level, event, fields, &repeated)) {
+        if (format_now == LOG_FORMAT_JSON) {
+            build_json(&line, level, event, sentence, fields, repeated);
+        } else {
+            build_text(&line, level, event, sentence, fields, repeated);
+        }
+        if (state.sink != NULL) {
+            line.text[line.length] = '\0';
+            state.sink(state.sink_context, level, line.text);
+        } else {
+            line.text[line.length++] = '\n';
+            ssize_t written = write(STDERR_FILENO, line.text, line.length);
+            (void)written; // nowhere left to complain
+        }
+    }
+    pthread_mutex_unlock(&state.lock);
+}
+
+static bool stderr_is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM"); // "device:inode" of the socket that systemd connected
+    unsigned long long device;
+    unsigned long long inode;
+    struct stat status;
+    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+           fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device && status.st_ino == inode;
+}
+
+void log_init(enum log_level level, enum log_format format)
+{
+    log_set_level(level);
+    if (format == LOG_FORMAT_AUTO) {
+        format = stderr_is_journal() ? LOG_FORMAT_JOURNALD : isatty(STDERR_FILENO) ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON;
+    }
+    format_now = format;
+}
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&level_now, (int)level, memory_order_relaxed);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level >= atomic_load_explicit(&level_now, memory_order_relaxed);
+}
+
+void log_set_sink(log_sink *sink, void *context)
+{
+    pthread_mutex_lock(&state.lock);
+    state.sink = sink;
+    state.sink_context = context;
+    pthread_mutex_unlock(&state.lock);
+}

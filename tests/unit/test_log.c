@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/base/log.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+static char last[8192];
+static int lines;
+
+static void keep(void *context, enum log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    snprintf(last, sizeof(last), "%s", line);
+    lines++;
+}
+
+static void start(void)
+{
+    lines = 0;
+    log_set_sink(keep, NULL);
+}
+
+Test(log, json_lines_are_json_whatever_the_values, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    log_event(LOG_LEVEL_INFO, "test.event", "say \"hi\"", LOG_TEXT("bad", "a\nb\x01\"\\"), LOG_INT("n", -7),
+        LOG_BOOL("yes", true), LOG_REAL("r", 0.5));
+    json_t *line = json_loads(last, 0, NULL);
+    cr_assert_not_null(line, "%s", last);
+    cr_assert_str_eq(json_string_value(json_object_get(line, "bad")), "a\nb\x01\"\\");
+    cr_assert_eq(json_integer_value(json_object_get(line, "n")), -7);
+    json_decref(line);
+}
+
+Test(log, a_line_that_is_too_long_is_still_json, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    char text[6000];
+    memset(text, 'y', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    log_event(LOG_LEVEL_INFO, "test.long", NULL, LOG_TEXT("t", text));
+    json_t *line = json_loads(last, 0, NULL);
+    cr_assert_not_null(line);
+    json_decref(line);
+}
+
+Test(log, text_quotes_only_what_needs_it, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_event(LOG_LEVEL_INFO, "test.event", NULL, LOG_TEXT("a", "plain"), LOG_TEXT("b", "two words"));
+    cr_assert_not_null(strstr(last, " info test.event a=plain b=\"two words\""), "%s", last);
+}
+
+Test(log, repeated_errors_are_folded_and_counted, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    for (int i = 0; i < 5; i++) {
+        log_event(LOG_LEVEL_ERROR, "test.again", NULL, LOG_TEXT("error", "same"));
+    }
+    cr_assert_eq(lines, 1);
+    log_event(LOG_LEVEL_ERROR, "test.again", NULL, LOG_TEXT("error", "another"));
+    cr_assert_eq(lines, 2);
+}
+
+Test(log, below_the_level_nothing_is_written, .init = start)
+{
+    log_init(LOG_LEVEL_WARNING, LOG_FORMAT_TEXT);
+    log_event(LOG_LEVEL_INFO, "test.quiet", NULL);
+    cr_assert_eq(lines, 0);
+    cr_assert(log_enabled(LOG_LEVEL_ERROR));
+}
