@@ -1,0 +1,14 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Dead letters are events that nobody has yet; they are not thrown away with the schema.
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM public.outbox_dead_letters) THEN
+        RAISE EXCEPTION 'public.outbox_dead_letters still holds events'
+            USING HINT = 'Retry or drop them first: outbox-relay dead-letters list.';
+    END IF;
+END
+$$;
+DROP FUNCTION outbox_relay.retry_dead_letter(bigint, regclass);
+DROP FUNCTION outbox_relay.dead_letter(regclass, bigint, text, text, integer, timestamptz, regclass);
+DROP TABLE public.outbox_dead_letters;
