@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ClickHouse over HTTP: a `clickhouse` >= 23.8 on PATH as a server, else the pinned library and its launcher.
+
+The library serves the port by ClickHouse's own HTTP handler, so statuses, errors, compression and settings are
+the engine's; it has no async-insert queue, no HTTPS and no Keeper. User `relay` with a password may do everything
+in database `outbox_relay` and read the system tables; `default` has no password and only the launcher's own
+session uses it, from nowhere else (its network is empty for HTTP).
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+
+from . import process
+
+CONFIG = """<clickhouse>
+    <logger><level>warning</level><console>1</console></logger>
+    <path>{data}/</path>
+    <tmp_path>{data}/tmp/</tmp_path>
+    <user_files_path>{data}/user_files/</user_files_path>
+    <http_port>{port}</http_port>
+    <listen_host>127.0.0.1</listen_host>
+    <users_config>{users}</users_config>
+    <default_profile>default</default_profile>
+    <default_database>default</default_database>
+    <max_server_memory_usage>4000000000</max_server_memory_usage>
+    <mark_cache_size>67108864</mark_cache_size>
+    <query_log>
+        <database>system</database>
+        <table>query_log</table>
+        <flush_interval_milliseconds>1000</flush_interval_milliseconds>
+    </query_log>
+</clickhouse>
+"""
+
+USERS = """<clickhouse>
+    <profiles><default/></profiles>
+    <quotas><default/></quotas>
+    <users>
+        <default>
+            <password></password>
+            <networks><ip>{default_network}</ip></networks>
+            <profile>default</profile><quota>default</quota>
+            <access_management>1</access_management>
+        </default>
+        <relay>
+            <password_sha256_hex>{hash}</password_sha256_hex>
+            <networks><ip>127.0.0.1</ip></networks>
+            <profile>default</profile><quota>default</quota>
+            <access_management>1</access_management>
+        </relay>
+    </users>
+</clickhouse>
+"""
+
+# Starts the HTTP port and then reads a line that never comes, so that the library's main() does not return.
+SERVE = ("SYSTEM START LISTEN HTTP; SELECT count() FROM file('/dev/stdin', 'LineAsString', 'l String') "
+         "SETTINGS max_execution_time = 0")
+
+
+def server_on_path():
+    """(path, version) of a clickhouse >= 23.8 on PATH, or None."""
+    path = shutil.which("clickhouse")
+    if path is None:
+        return None
+    try:
+        text = subprocess.run([path, "server", "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"version (\d+)\.(\d+)[.\d]*", text)
+    if match is None or (int(match[1]), int(match[2])) < (23, 8):
+        return None
+    return path, match[0].split()[1]
+
+
+class ClickHouse:
+    name = "clickhouse"
+
+    def __init__(self, instance):
+        self.instance = instance
+        self.folder = os.path.join(instance.folder, "clickhouse")
+        self.process = instance.process("clickhouse")
+        self.processes = [self.process]
+
+    def configure(self, options, taken):
+        del options
+        settings = self.instance.settings(self.name)
+        if not settings:
+            settings.update(port=process.free_port(taken), password=secrets.token_hex(12))
+
+    def prepare(self):
+        settings = self.instance.settings(self.name)
+        found = server_on_path()
+        settings["server"] = found[0] if found else None
+        if not found:
+            settings["library"] = self.instance.fetch("clickhouse")
+
+    def start(self):
+        settings = self.instance.settings(self.name)
+        data = os.path.join(self.folder, "data")
+        config, users = os.path.join(self.folder, "config.xml"), os.path.join(self.folder, "users.xml")
+        for folder in (data, os.path.join(data, "tmp"), os.path.join(data, "user_files")):
+            os.makedirs(folder, exist_ok=True)
+        digest = hashlib.sha256(settings["password"].encode()).hexdigest()
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(CONFIG.format(data=data, port=settings["port"], users=users))
+        with open(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(USERS.format(hash=digest, default_network="::1"))
+        if settings["server"]:
+            argv = [settings["server"], "server", "--config-file=" + config]
+        else:
+            argv = [os.path.join(settings["library"], "clickhouse-launcher"), os.path.join(settings["library"], "libchdb.so"),
+                    "--config-file=" + config, "--path=" + data, f"--http_port={settings['port']}", "--listen_host=127.0.0.1",
+                    "--multiquery", "--query=" + SERVE]
+        self.process.launch(argv, cwd=self.folder)
+        self.process.wait_ready(self._probe, 60, "ClickHouse")
+        settings["version"] = self.query("SELECT version()").strip()
+        self.query("CREATE DATABASE IF NOT EXISTS outbox_relay")
+
+    def query(self, sql, seconds=20):
+        settings = self.instance.settings(self.name)
+        request = urllib.request.Request(f"http://127.0.0.1:{settings['port']}/", data=sql.encode(),
+                                         headers={"X-ClickHouse-User": "relay", "X-ClickHouse-Key": settings["password"]})
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=seconds) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            raise process.ServerError(f"ClickHouse refused `{sql}`: {error.read().decode('utf-8', 'replace')[:500]}") from None
+        except OSError as error:
+            raise process.ServerError(f"ClickHouse did not answer `{sql}`: {error}") from None
+
+    def _probe(self):
+        try:
+            return None if self.query("SELECT 1", 5) == "1\n" else "an unexpected answer"
+        except process.ServerError as error:
+            return str(error)
+
+    def stop(self, process_=None):
+        return (process_ or self.process).stop(signal.SIGTERM, 15)
+
+    def describe(self):
+        return {"clickhouse": f"http://127.0.0.1:{self.instance.settings(self.name)['port']}"}
+
+    def env(self):
+        s = self.instance.settings(self.name)
+        return {"CLICKHOUSE_URL": f"http://127.0.0.1:{s['port']}", "CLICKHOUSE_USER": "relay", "CLICKHOUSE_PASSWORD": s["password"],
+                "CLICKHOUSE_DATABASE": "outbox_relay", "CLICKHOUSE_VERSION": s.get("version", ""),
+                "CLICKHOUSE_PID_FILE": self.process.pid_file, "CLICKHOUSE_LOG": self.process.log}

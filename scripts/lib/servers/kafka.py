@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apache Kafka in KRaft mode: N nodes, each broker and controller, from the pinned jars in the cache.
+
+Topics are never created by asking for them. Internal topics are small, so that a fresh cluster answers fast.
+A killed broker may register again only when its old session has ended, hence the short one (9 s by default).
+Ready means: kcat sees all nodes as brokers.
+"""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+
+from . import process
+
+PROPERTIES = """# Written by scripts/services at each start.
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor={factor}
+min.insync.replicas={in_sync}
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor={factor}
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor={factor}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={factor}
+share.coordinator.state.topic.min.isr={in_sync}
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+class Kafka:
+    name = "kafka"
+
+    def __init__(self, instance):
+        self.instance = instance
+        self.folder = os.path.join(instance.folder, "kafka")
+        nodes = instance.settings(self.name).get("nodes", [])
+        self.processes = [instance.process(f"kafka-{number + 1}") for number in range(len(nodes))]
+
+    def configure(self, options, taken):
+        settings = self.instance.settings(self.name)
+        wanted = options.kafka_nodes
+        if not settings:
+            nodes = [{"port": process.free_port(taken), "controller_port": process.free_port(taken)} for _ in range(wanted or 1)]
+            settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        elif wanted and wanted != len(settings["nodes"]):
+            raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
+        self.processes = [self.instance.process(f"kafka-{number + 1}") for number in range(len(settings["nodes"]))]
+
+    def prepare(self):
+        if shutil.which("java") is None or shutil.which("kcat") is None:
+            raise process.ServerError("Apache Kafka needs java >= 17 and kcat: run scripts/setup")
+        self.instance.settings(self.name)["jars"] = os.path.join(self.instance.fetch("kafka"), "libs")
+
+    def _properties(self, number):
+        settings = self.instance.settings(self.name)
+        nodes = settings["nodes"]
+        folder = os.path.join(self.folder, str(number))
+        voters = ",".join(f"{i + 1}@127.0.0.1:{node['controller_port']}" for i, node in enumerate(nodes))
+        factor = min(3, len(nodes))
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, "server.properties")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(PROPERTIES.format(node=number, voters=voters, data=os.path.join(folder, "data"), factor=factor,
+                                         in_sync=2 if factor == 3 else 1, **nodes[number - 1]))
+        return path
+
+    def _java(self, *arguments):
+        """A JVM on Kafka's jars; warnings and errors go to the log with their time."""
+        settings = self.instance.settings(self.name)
+        heap = "768m" if len(settings["nodes"]) == 1 else "512m"
+        return ["java", "-Xmx" + heap, "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
+                "-cp", os.path.join(settings["jars"], "*"), *arguments]
+
+    def start(self, only=None):
+        """All nodes that do not run, or `only` that one; then wait until every running node is a broker again."""
+        settings = self.instance.settings(self.name)
+        for number, node in enumerate(self.processes, 1):
+            if (only is None or only is node) and node.identity() is None:
+                self._launch(number, node)
+        running = [node for node in self.processes if node.identity()]
+        ports = [settings["nodes"][self.processes.index(node)]["port"] for node in running]
+        for node in running:
+            if node.state() == "running":
+                node.wait_ready(lambda: self._probe(ports), 120, node.name)
+
+    def _launch(self, number, node):
+        settings, path = self.instance.settings(self.name), self._properties(number)
+        if not os.path.exists(os.path.join(self.folder, str(number), "data", "meta.properties")):
+            # --cluster-id=ID in one word: a random id may begin with a dash.
+            process.run(f"formatting {node.name}", self._java("kafka.tools.StorageTool", "format", "--cluster-id=" + settings["cluster_id"],
+                                                              "--config", path), node.log, 60)
+        node.launch(self._java("kafka.Kafka", path), cwd=os.path.join(self.folder, str(number)))
+
+    @staticmethod
+    def _probe(ports):
+        servers = ",".join(f"127.0.0.1:{port}" for port in ports)
+        try:
+            done = subprocess.run(["kcat", "-b", servers, "-L", "-J", "-m", "2", "-X", "log_level=0"], capture_output=True, text=True, timeout=10, check=False)
+        except subprocess.TimeoutExpired:
+            return "no answer"
+        if done.returncode != 0:
+            return done.stderr.strip()[-200:] or "no answer"
+        seen = {broker["name"] for broker in json.loads(done.stdout)["brokers"]}
+        missing = {f"127.0.0.1:{port}" for port in ports} - seen
+        return f"not in the cluster yet: {', '.join(sorted(missing))}" if missing else None
+
+    def stop(self, process_=None):
+        if process_ is not None:
+            return process_.stop(signal.SIGTERM, 30)
+        # All at once: a broker that stops alone hands over its partitions first, which the last ones cannot.
+        for node in self.processes:
+            identity = node.identity()
+            if identity:
+                process.send(process.tree(identity[0]), signal.SIGCONT)
+                process.send([identity], signal.SIGTERM)
+        results = {node.stop(signal.SIGTERM, 30) for node in self.processes}
+        return ", ".join(sorted(results)) or "was not running"
+
+    def describe(self):
+        nodes = self.instance.settings(self.name)["nodes"]
+        return {f"kafka-{i + 1}": f"127.0.0.1:{node['port']}" for i, node in enumerate(nodes)}
+
+    def env(self):
+        nodes = self.instance.settings(self.name)["nodes"]
+        values = {"KAFKA_BOOTSTRAP": ",".join(f"127.0.0.1:{node['port']}" for node in nodes), "KAFKA_NODES": len(nodes)}
+        for i, node in enumerate(self.processes, 1):
+            values[f"KAFKA_{i}_PID_FILE"] = node.pid_file
+            values[f"KAFKA_{i}_LOG"] = node.log
+        return values
