@@ -18,7 +18,7 @@ CREATE TABLE public.outbox_dead_letters (
     last_failed_at  timestamptz  NOT NULL DEFAULT now(),
     attempts        integer      NOT NULL DEFAULT 1 CHECK (attempts >= 1)
 );
-CREATE INDEX outbox_dead_letters_last_failed_at_idx ON public.outbox_dead_letters (last_failed_at);
+CREATE INDEX outbox_dead_letters_outbox_idx ON public.outbox_dead_letters (outbox, last_failed_at);
 CREATE INDEX outbox_dead_letters_event_type_idx ON public.outbox_dead_letters (event_type, last_failed_at);
 CREATE INDEX outbox_dead_letters_event_id_idx ON public.outbox_dead_letters (event_id);
 COMMENT ON TABLE public.outbox_dead_letters IS 'events that outbox-relay could not publish, with the reason; outbox-relay dead-letters lists and retries them';

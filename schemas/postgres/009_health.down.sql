@@ -1,0 +1,28 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Takes our view and function away and puts back what a project had under these names.
+
+DROP VIEW public.outbox_status;
+DROP FUNCTION public.check_outbox_health();
+DO $$
+DECLARE
+    old outbox_relay.replaced_objects;
+    reader text;
+BEGIN
+    FOR old IN SELECT r.* FROM outbox_relay.replaced_objects r ORDER BY r.kind LOOP
+        IF old.kind = 'function' THEN
+            EXECUTE old.definition;
+        ELSE
+            EXECUTE 'CREATE VIEW ' || old.name || ' AS ' || old.definition;
+            FOREACH reader IN ARRAY old.readers LOOP
+                EXECUTE 'GRANT SELECT ON ' || old.name || ' TO ' || reader;
+            END LOOP;
+        END IF;
+    END LOOP;
+END
+$$;
+DROP TABLE outbox_relay.replaced_objects;
+DROP FUNCTION outbox_relay.outbox_status(regclass);
+DROP FUNCTION outbox_relay.check_outbox_health(regclass, bigint, bigint, interval, interval);
+DROP FUNCTION outbox_relay.count_dead_letters(regclass);
+DROP FUNCTION outbox_relay.count_unpublished(regclass, bigint);
+DROP FUNCTION outbox_relay.time_expression(regclass, name);
