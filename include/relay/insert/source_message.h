@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One Kafka message as the insert stage sees it: a view, made by the consumer, read by the encoder and the dead letters.
+// It owns nothing: every pointer belongs to the consumer's message and lives as long as that. No librdkafka type in it,
+// so that encoders, tests and fuzzers need no broker. Read-only, hence usable from any thread that keeps it alive.
+#ifndef RELAY_INSERT_SOURCE_MESSAGE_H
+#define RELAY_INSERT_SOURCE_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct source_header {
+    const char *name;  // NUL-terminated
+    const char *value; // length bytes, not NUL-terminated; NULL: the header has no value
+    size_t length;
+};
+
+struct source_message {
+    const char *topic; // NUL-terminated
+    int32_t partition;
+    int64_t offset;
+    int64_t timestamp_ms; // since 1970 UTC; -1: the message has none
+    const char *key;      // NULL: no key
+    size_t key_length;
+    const char *value; // NULL: a tombstone
+    size_t value_length;
+    size_t value_room; // bytes that may be read from `value` on, at least value_length; more spares the JSON reader a copy
+    const struct source_header *headers; // in the message's order; a name may come more than once
+    size_t header_count;
+};
+
+// The last header of that name (the last one wins, as Kafka clients do), or NULL.
+static inline const struct source_header *source_message_header(const struct source_message *message, const char *name)
+{
+    for (size_t i = message->header_count; i > 0; i--) {
+        if (strcmp(message->headers[i - 1].name, name) == 0) {
+            return &message->headers[i - 1];
+        }
+    }
+    return NULL;
+}
+
+#endif

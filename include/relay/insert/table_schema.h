@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A target table as the server describes it: columns, engine, keys, deduplication windows, the views that hang on it.
+// Read at start, by `check`, and again every few minutes or after an error that smells of a change; a fingerprint tells
+// whether anything changed. Says whether the table can be filled exactly once and, if not, the ALTER that mends it.
+// A schema never changes after its reading: any thread may read it. It owns its memory.
+#ifndef RELAY_INSERT_TABLE_SCHEMA_H
+#define RELAY_INSERT_TABLE_SCHEMA_H
+
+#include "relay/config/config.h"
+#include "relay/insert/clickhouse_client.h"
+#include "relay/insert/clickhouse_type.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum table_default { TABLE_DEFAULT_NONE, TABLE_DEFAULT, TABLE_DEFAULT_MATERIALIZED, TABLE_DEFAULT_ALIAS,
+    TABLE_DEFAULT_EPHEMERAL };
+
+struct table_column {
+    char *name;
+    char *type_text;              // as the server writes it
+    struct clickhouse_type *type; // NULL: one that we cannot fill; type_problem says why
+    char *type_problem;
+    enum table_default default_kind;
+    char *default_expression; // "" = none
+    bool in_partition_key, in_sorting_key;
+};
+
+// A table that a view writes into (views of views included).
+struct table_view_target {
+    char *view;   // database.name of the view
+    char *target; // database.name of what it fills
+    char *engine;
+    bool has_window;  // its deduplication window is above 0
+    bool is_mergetree;
+};
+
+struct table_schema {
+    char *database, *table;
+    char *uuid; // "" where tables have none
+    char *engine, *engine_full, *partition_key, *sorting_key;
+    char *keeper_path; // replicated tables, else ""
+    struct table_column *columns;
+    size_t column_count;
+    struct table_view_target *views;
+    size_t view_count;
+    bool is_mergetree, is_replicated;
+    int64_t dedup_window;          // of the table itself or the server's default; 0 = off
+    bool has_offset_columns;       // kafka_topic, kafka_partition, kafka_offset of fit types
+    bool offset_has_index;         // a data-skipping index on kafka_offset, or it leads the sorting key
+    uint64_t fingerprint;          // of everything above
+};
+
+// database NULL or "": [clickhouse] database. table may be "database.table". Errors: CLICKHOUSE_OPERATOR (no such table,
+// no right to read system tables), as clickhouse_query otherwise.
+struct table_schema *table_schema_read(struct clickhouse_client *client, const struct clickhouse_request *request,
+    const char *database, const char *table, struct relay_error *error);
+void table_schema_free(struct table_schema *schema); // accepts NULL
+const struct table_column *table_schema_column(const struct table_schema *schema, const char *name); // NULL: none
+
+// One finding about a table: what is wrong and what mends it (an ALTER, a grant, a changed route). Both malloc'd.
+struct table_finding {
+    bool fatal;   // the route cannot be filled at all; else exactly_once is not possible, or a warning
+    bool prevents_exactly_once;
+    char *what, *mend;
+};
+struct table_findings {
+    struct table_finding *items;
+    size_t count;
+};
+void table_findings_finish(struct table_findings *findings);
+
+// Whether this table, served by `endpoints` URLs, can be filled exactly once; every reason against it is appended to
+// findings. sent: the names of the columns that the route fills (for the partition-key rule).
+// false with an error only when out of memory; *possible is the answer.
+bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
+    size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error);
+
+#endif
