@@ -47,9 +47,29 @@ void heartbeat_end(struct heartbeat *heartbeat);  // the loop has ended properly
 bool status_board_live(struct status_board *board, char *silent, size_t room);
 bool status_board_is_ready(struct status_board *board);
 
-// The worst level over all checks. down only when nothing can make progress (see docs/operations.md).
+// The level of the whole. Rules (docs/operations.md has them in words):
+//   a check      down when all of its instances are down, degraded when any is not ok; ok without instances;
+//   a stage      cannot progress when its own check is down or one it depends on is (publish: postgres, kafka;
+//                insert: kafka, clickhouse);
+//   the whole    down when no stage that is on the board can progress, degraded when any check is not ok, or while no
+//                stage is on the board yet, else ok.
 enum status_level status_board_level(struct status_board *board);
 // The JSON of GET /health as a new reference, NULL when out of memory. The caller decrefs.
+// {"status","reason","since","checks":{CHECK:{"status","reason","since","figures":{..},"instances":{NAME:{the same}}}}}
+// "figures" are those of instance "", "instances" stands there only when others exist.
 json_t *status_board_json(struct status_board *board);
+
+const char *status_check_name(enum status_check check); // "postgres"; static
+const char *status_level_name(enum status_level level); // "degraded"; static
+
+// A copy of every instance's state, for those that judge it (alerts). malloc'd array, NULL when out of memory or empty.
+struct status_entry {
+    enum status_check check;
+    char instance[128];
+    enum status_level level;
+    char reason[256];
+    struct wall_time since;
+};
+struct status_entry *status_board_entries(struct status_board *board, size_t *count);
 
 #endif

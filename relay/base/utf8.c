@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/base/utf8.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+static bool continues(unsigned char byte)
+{
+    return (byte & 0xC0) == 0x80;
+}
+
+size_t utf8_character(const char *text, size_t length)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    if (at[0] < 0x80) {
+        return 1;
+    }
+    if (at[0] >= 0xC2 && at[0] <= 0xDF) {
+        return length >= 2 && continues(at[1]) ? 2 : 0;
+    }
+    if (at[0] >= 0xE0 && at[0] <= 0xEF) {
+        unsigned char low = at[0] == 0xE0 ? 0xA0 : 0x80;  // below: overlong
+        unsigned char high = at[0] == 0xED ? 0x9F : 0xBF; // above: surrogates
+        return length >= 3 && at[1] >= low && at[1] <= high && continues(at[2]) ? 3 : 0;
+    }
+    if (at[0] >= 0xF0 && at[0] <= 0xF4) {
+        unsigned char low = at[0] == 0xF0 ? 0x90 : 0x80;  // below: overlong
+        unsigned char high = at[0] == 0xF4 ? 0x8F : 0xBF; // above: beyond U+10FFFF
+        return length >= 4 && at[1] >= low && at[1] <= high && continues(at[2]) && continues(at[3]) ? 4 : 0;
+    }
+    return 0;
+}
+
+size_t utf8_clean(char *out, size_t room, const char *text)
+{
+    size_t written = 0;
+    size_t left = text == NULL ? 0 : strlen(text);
+    while (left > 0) {
+        size_t width = utf8_character(text, left);
+        size_t needs = width == 0 ? 1 : width;
+        if (written + needs >= room) {
+            break;
+        }
+        if (width == 0) {
+            out[written] = '?';
+        } else if ((unsigned char)*text < 0x20 || *text == 0x7F) {
+            out[written] = ' ';
+        } else {
+            memcpy(out + written, text, width);
+        }
+        written += needs;
+        text += needs;
+        left -= needs;
+    }
+    out[written] = '\0';
+    return written;
+}
