@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A place of its own on shared servers: a PostgreSQL database, a ClickHouse database and a topic prefix that nobody
+else uses, with both schemas migrated. Makes tests independent of each other at a second's cost each."""
+import os
+import re
+import tempfile
+
+import psycopg2
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from . import audit as audit_module
+from .relay import Relay, command, sections_for, wait_until, write_config
+from .workload import EVENT_TYPES, Workload, prepare
+
+
+class Place:
+    def __init__(self, servers, name, topics=None, partitions=4):
+        self.servers, self.name = servers, re.sub(r"[^a-z0-9]", "", name.lower())
+        self.prefix = self.name
+        self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
+        self.relays = []
+        self._create_databases()
+        self.topics = [f"{self.prefix}.{kind}.events" for kind in
+                       (topics if topics is not None else sorted({t.split(".")[0] for t in EVENT_TYPES}))]
+        if self.topics:
+            servers.create_topics(self.topics, partitions)
+        self.migrate()
+
+    def _create_databases(self):
+        admin = psycopg2.connect(self.servers.admin_dsn)
+        admin.autocommit = True
+        with admin.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self.name}")
+            cursor.execute(f"CREATE DATABASE {self.name} OWNER {self.servers.env['POSTGRES_USER']}")
+        admin.close()
+        self.servers.clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
+        self.servers.clickhouse(f"CREATE DATABASE {self.name}")
+
+    @property
+    def dsn(self):
+        return self._in_database(self.servers.dsn)
+
+    @property
+    def admin_dsn(self):
+        return self._in_database(self.servers.admin_dsn)
+
+    def _in_database(self, dsn):
+        # A connection URI ends in /database; a keyword string names dbname.
+        if "://" in dsn:
+            return re.sub(r"/[^/?]*(\?|$)", rf"/{self.name}\1", dsn, count=1) if dsn.count("/") > 2 else f"{dsn}/{self.name}"
+        return make_dsn(**dict(parse_dsn(dsn), dbname=self.name))
+
+    def sections(self, **changes):
+        sections = sections_for(self.servers, self.prefix)
+        sections["postgres"]["dsn"] = self.dsn
+        sections["clickhouse"]["database"] = self.name
+        # Names of their own in Kafka, so that tests on one cluster do not meet.
+        sections["publish"]["receipt_topic"] = f"{self.name}-receipts"
+        sections["publish"]["transactional_id"] = self.name
+        for section, keys in changes.items():
+            sections.setdefault(section.replace("__", " "), {}).update(keys)
+        return sections
+
+    def migrate(self):
+        config = write_config(os.path.join(self.folder, "migrate.ini"), self.sections())
+        for target in ("postgres", "clickhouse"):
+            result = command("migrate", target, "up", config=config)
+            if result.returncode != 0:
+                raise RuntimeError(f"migrate {target}: {result.stdout}{result.stderr}")
+
+    def relay(self, name="relay", binary=None, environment=None, start=True, **changes):
+        relay = Relay(self.folder, self.sections(**changes), name, binary, environment)
+        self.relays.append(relay)
+        return relay.start() if start else relay
+
+    def close(self):
+        for relay in self.relays:
+            relay.kill()
+
+    # PostgreSQL
+
+    def connect(self):
+        return psycopg2.connect(self.dsn)
+
+    def execute(self, query, *parameters):
+        """One statement in its own transaction; its rows, if it has any."""
+        connection = self.connect()
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query, parameters or None)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def insert_event(self, event_type="post.created", payload='{"n": 1}', aggregate=None, table="public.outbox_events",
+                     metadata=None):
+        """Writes one event; returns its id."""
+        return self.execute(f"INSERT INTO {table} (aggregate_type, aggregate_id, event_type, payload, metadata) VALUES "
+            "('post', coalesce(%s::uuid, gen_random_uuid()), %s, %s, %s) RETURNING id::text",
+            aggregate, event_type, payload, metadata)[0][0]
+
+    def workload(self, **options):
+        aggregates = prepare(self.dsn, options.pop("aggregate_count", 200))
+        return Workload(self.dsn, aggregates, **options)
+
+    def outbox_rows(self, table="public.outbox_events"):
+        return self.execute(f"SELECT count(*) FROM {table} WHERE published_at IS NULL")[0][0]
+
+    # Kafka and ClickHouse
+
+    def records(self):
+        """Every visible record of this place's topics."""
+        return list(audit_module.read_topics(self.servers.bootstrap, self.prefix + "."))
+
+    def clickhouse(self, query):
+        return self.servers.clickhouse(query.replace("{db}", self.name))
+
+    def clickhouse_rows(self, table="outbox_events"):
+        return int(self.clickhouse(f"SELECT count() FROM {{db}}.{table}"))
+
+    def wait_published(self, seconds=60):
+        wait_until(lambda: self.outbox_rows() == 0, "the outbox empty", seconds)
+
+    def wait_inserted(self, count, seconds=60, table="outbox_events"):
+        """Waits for at least so many rows in ClickHouse; the caller judges whether there are too many."""
+        def enough():
+            return self.clickhouse_rows(table) >= count
+        try:
+            wait_until(enough, f"{count} rows in {table}", seconds, every=0.1)
+        except TimeoutError as error:
+            tail = self.relays[-1].log_tail() if self.relays else ""
+            raise TimeoutError(f"{error}; there are {self.clickhouse_rows(table)}\n{tail}") from None
+
+    def audit(self):
+        env = self.servers.env
+        return audit_module.audit(self.dsn, self.servers.bootstrap, self.prefix + ".", self.servers.clickhouse_url,
+            self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"])

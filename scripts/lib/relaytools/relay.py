@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A relay process under test: its config file, its start, its signals, its log and its HTTP answers."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from .servers import ROOT
+
+
+def wait_until(condition, what, seconds=60, every=0.05):
+    """Waits for a condition, not for a time. Returns what the condition returned; raises with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {seconds} s")
+        time.sleep(every)
+
+
+def write_config(path, sections):
+    """sections: {"section": {"key": value}}; None leaves a key out. The file is readable by its owner only."""
+    lines = []
+    for section, keys in sections.items():
+        lines.append(f"[{section}]")
+        for key, value in keys.items():
+            if value is not None:
+                lines.append(f"{key} = {value}")
+        lines.append("")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    return path
+
+
+def sections_for(servers, prefix="nova", **changes):
+    """A config for the local servers. `changes`: {"publish": {"guarantee": "at_least_once"}, ...} laid over it."""
+    sections = {
+        "postgres": {"dsn": servers.dsn},
+        "outbox": {},
+        "kafka": {"bootstrap.servers": servers.bootstrap},
+        "publish": {"prefix": prefix},
+        "insert": {"group_id": f"relay-{prefix}", "linger": "200ms"},
+        "clickhouse": {"url": servers.clickhouse_url, "database": servers.clickhouse_database,
+                       "user": servers.env["CLICKHOUSE_USER"], "password": servers.env["CLICKHOUSE_PASSWORD"]},
+        "http": {"listen": "127.0.0.1:0"},
+        "log": {"level": "info", "format": "json"},
+    }
+    for section, keys in changes.items():
+        sections.setdefault(section, {}).update(keys)
+    return sections
+
+
+class Relay:
+    """One `outbox-relay run`. The HTTP port is the one that the log names."""
+
+    def __init__(self, folder, sections, name="relay", binary=None, environment=None):
+        self.name = name
+        self.binary = binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+        self.config = write_config(os.path.join(folder, f"{name}.ini"), sections)
+        self.log_path = os.path.join(folder, f"{name}.log")
+        self.environment = dict(os.environ, **(environment or {}))
+        self.process = None
+        self._log_start = 0
+        self._port = None
+
+    def start(self, ready=True, seconds=60):
+        log = open(self.log_path, "ab")
+        self._log_start, self._port = log.tell(), None
+        self.process = subprocess.Popen([self.binary, "run", "--config", self.config], stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, env=self.environment)
+        log.close()
+        if ready:
+            self.wait(lambda: self.get("/ready")[0] == 200, f"{self.name} ready", seconds)
+        return self
+
+    def wait(self, condition, what, seconds=60):
+        """wait_until that ends early, with the end of the log, when the process is gone."""
+        def check():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with {self.process.returncode} before: {what}\n{self.log_tail()}")
+            return condition()
+        try:
+            return wait_until(check, what, seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.log_tail()}") from None
+
+    def log(self):
+        """The lines since the last start."""
+        with open(self.log_path, "rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode("utf-8", "replace").splitlines()
+
+    def log_tail(self, lines=25):
+        return "\n".join(self.log()[-lines:])
+
+    def events(self, name):
+        """The log lines of one event, parsed."""
+        found = []
+        for line in self.log():
+            if line.startswith("{") and f'"event":"{name}"' in line:
+                found.append(json.loads(line))
+        return found
+
+    @property
+    def url(self):
+        if self._port is None:
+            for line in self.log():
+                match = re.search(r'"event":"http\.listening".*?"address":"([^"]+)"', line)
+                if match:
+                    self._port = match.group(1)
+        return f"http://{self._port}" if self._port else None
+
+    def get(self, path, timeout=5):
+        """(status, text); (0, reason) when nothing answers."""
+        if self.url is None:
+            return 0, "no HTTP address in the log yet"
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=timeout) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode("utf-8", "replace")
+        except OSError as error:
+            return 0, str(error)
+
+    def health(self):
+        return json.loads(self.get("/health")[1])
+
+    def metric(self, name, **labels):
+        """The sum of a metric's series that carry these labels; 0.0 when there is none."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            match = re.match(r"outbox_relay_" + re.escape(name) + r"(?:\{(.*)\})? (\S+)$", line)
+            if match and all(f'{key}="{value}"' in (match.group(1) or "") for key, value in labels.items()):
+                total += float(match.group(2))
+        return total
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, seconds=40):
+        """SIGTERM; returns the exit code."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            tail = self.log_tail()
+            self.kill()
+            raise TimeoutError(f"{self.name} did not end within {seconds} s of SIGTERM\n{tail}") from None
+
+    def kill(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(20)
+
+
+def command(*arguments, config=None, binary=None, environment=None, seconds=120, stdin=None):
+    """Runs a command of the binary; returns the CompletedProcess with text output."""
+    binary = binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+    options = ["--config", config] if config else []
+    return subprocess.run([binary, *arguments, *options], capture_output=True, text=True, timeout=seconds,
+        input=stdin, env=dict(os.environ, **(environment or {})))

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One folder of real servers, driven through scripts/services."""
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+
+import confluent_kafka.admin
+
+from .audit import clickhouse_query
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+
+
+class Servers:
+    def __init__(self, folder=None, quiet=True):
+        self.folder = folder or tempfile.mkdtemp(prefix="outbox-relay-")
+        self.quiet = quiet
+        self.env = {}
+
+    def command(self, *arguments, seconds=300):
+        """Runs scripts/services; raises with its own words when it fails."""
+        result = subprocess.run([os.path.join(ROOT, "scripts/services"), *arguments, "--dir", self.folder],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE if self.quiet else None, text=True, timeout=seconds)
+        if result.returncode != 0:
+            raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
+        return result.stdout
+
+    def start(self, *services, kafka_nodes=None, pg_version=None):
+        options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
+        options += ["--pg-version", str(pg_version)] if pg_version else []
+        self.command("start", *services, *options)
+        self._read_env()
+        return self
+
+    def _read_env(self):
+        for line in self.command("env").splitlines():
+            for word in shlex.split(line):
+                name, equals, value = word.partition("=")
+                if equals:
+                    self.env[name] = value
+
+    def kill(self, service):
+        self.command("kill", service)
+
+    def stop(self, service):
+        self.command("stop", service)
+
+    def restart(self, service):
+        self.command("restart", service)
+
+    def pause(self, service):
+        self.command("pause", service)
+
+    def resume(self, service):
+        self.command("resume", service)
+
+    def reset(self):
+        self.command("reset")
+
+    @property
+    def dsn(self):
+        return self.env["POSTGRES_DSN"]
+
+    @property
+    def admin_dsn(self):
+        return self.env["POSTGRES_ADMIN_DSN"]
+
+    @property
+    def bootstrap(self):
+        return self.env["KAFKA_BOOTSTRAP"]
+
+    @property
+    def clickhouse_url(self):
+        return self.env["CLICKHOUSE_URL"]
+
+    @property
+    def clickhouse_database(self):
+        return self.env["CLICKHOUSE_DATABASE"]
+
+    def clickhouse(self, query, timeout=60):
+        return clickhouse_query(self.clickhouse_url, query, self.env["CLICKHOUSE_USER"], self.env["CLICKHOUSE_PASSWORD"],
+            timeout)
+
+    def create_topics(self, names, partitions=4, config=None):
+        """Creates topics and waits until the cluster has them; those that exist are left as they are."""
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.bootstrap})
+        replicas = min(3, int(self.env.get("KAFKA_NODES", "1")))
+        wanted = [confluent_kafka.admin.NewTopic(name, partitions, replicas, config=config or {}) for name in names]
+        for name, future in admin.create_topics(wanted, operation_timeout=30).items():
+            try:
+                future.result(60)
+            except confluent_kafka.KafkaException as error:
+                if error.args[0].code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise RuntimeError(f"cannot create topic {name}: {error}") from error
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)

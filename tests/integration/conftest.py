@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One set of real servers for the whole run, a place of its own on them for each test."""
+import os
+import re
+import shutil
+import sys
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
+
+from relaytools.place import Place  # noqa: E402
+from relaytools.servers import Servers  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "tsan: also run under ThreadSanitizer")
+    config.addinivalue_line("markers", "own_servers: stops or kills servers, so it has a set of its own")
+
+
+@pytest.fixture(scope="session")
+def servers():
+    shared = Servers()
+    try:
+        yield shared.start()
+    finally:
+        shared.reset()
+        shutil.rmtree(shared.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def fragile_servers():
+    """For tests that kill and restart servers: the others do not feel it. Such a test leaves all of them running."""
+    shared = Servers()
+    try:
+        yield shared.start()
+    finally:
+        shared.reset()
+        shutil.rmtree(shared.folder, ignore_errors=True)
+
+
+def _place(request, on):
+    name = re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:]
+    return Place(on, "t" + name)
+
+
+@pytest.fixture
+def place(request, servers):
+    place = _place(request, servers)
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def fragile_place(request, fragile_servers):
+    place = _place(request, fragile_servers)
+    yield place
+    place.close()
