@@ -18,13 +18,13 @@ die() {
 }
 
 # quietly SECONDS WHAT COMMAND...: run it under a deadline with its output in $cache/log/WHAT.log; on failure
-# name the log and show its end.
+# name the log and show its end. --foreground, so that Ctrl-C reaches the command.
 quietly() {
     local seconds=$1 what=$2 log status=0
     shift 2
     mkdir -p "$cache/log"
     log="$cache/log/$what.log"
-    timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
+    timeout --foreground --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
     [ "$status" -eq 0 ] && return 0
     tail -n 15 "$log" | sed 's/^/    | /' >&2
     if [ "$status" -eq 124 ]; then

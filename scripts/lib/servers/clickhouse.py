@@ -2,9 +2,10 @@
 """ClickHouse over HTTP: a `clickhouse` >= 23.8 on PATH as a server, else the pinned library and its launcher.
 
 The library serves the port by ClickHouse's own HTTP handler, so statuses, errors, compression and settings are
-the engine's; it has no async-insert queue, no HTTPS and no Keeper. User `relay` with a password may do everything
-in database `outbox_relay` and read the system tables; `default` has no password and only the launcher's own
-session uses it, from nowhere else (its network is empty for HTTP).
+the engine's; it has no async-insert queue, no HTTPS and no Keeper. The library takes users from its file only (no
+CREATE USER) and keeps no query_log. User `relay` may do everything; `reader`, with the same password, may only
+SELECT from database outbox_relay; `default` has none, as the launcher's own session needs it so, and may do nothing but what that session
+does: a client that forgets its credentials finds no table.
 """
 
 import hashlib
@@ -45,9 +46,12 @@ USERS = """<clickhouse>
     <users>
         <default>
             <password></password>
-            <networks><ip>{default_network}</ip></networks>
+            <networks><ip>127.0.0.1</ip></networks>
             <profile>default</profile><quota>default</quota>
-            <access_management>1</access_management>
+            <grants>
+                <query>GRANT SYSTEM LISTEN ON *.*</query>
+                <query>GRANT CREATE TEMPORARY TABLE, FILE ON *.*</query>
+            </grants>
         </default>
         <relay>
             <password_sha256_hex>{hash}</password_sha256_hex>
@@ -55,6 +59,12 @@ USERS = """<clickhouse>
             <profile>default</profile><quota>default</quota>
             <access_management>1</access_management>
         </relay>
+        <reader>
+            <password_sha256_hex>{hash}</password_sha256_hex>
+            <networks><ip>127.0.0.1</ip></networks>
+            <profile>default</profile><quota>default</quota>
+            <grants><query>GRANT SELECT ON outbox_relay.*</query></grants>
+        </reader>
     </users>
 </clickhouse>
 """
@@ -108,20 +118,23 @@ class ClickHouse:
         for folder in (data, os.path.join(data, "tmp"), os.path.join(data, "user_files")):
             os.makedirs(folder, exist_ok=True)
         digest = hashlib.sha256(settings["password"].encode()).hexdigest()
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(CONFIG.format(data=data, port=settings["port"], users=users))
-        with open(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(USERS.format(hash=digest, default_network="::1"))
+        self._write(config, CONFIG.format(data=data, port=settings["port"], users=users))
+        self._write(users, USERS.format(hash=digest))
         if settings["server"]:
             argv = [settings["server"], "server", "--config-file=" + config]
         else:
             argv = [os.path.join(settings["library"], "clickhouse-launcher"), os.path.join(settings["library"], "libchdb.so"),
                     "--config-file=" + config, "--path=" + data, f"--http_port={settings['port']}", "--listen_host=127.0.0.1",
-                    "--multiquery", "--query=" + SERVE]
+                    "--log-level=warning", "--multiquery", "--query=" + SERVE]
         self.process.launch(argv, cwd=self.folder)
         self.process.wait_ready(self._probe, 60, "ClickHouse")
         settings["version"] = self.query("SELECT version()").strip()
         self.query("CREATE DATABASE IF NOT EXISTS outbox_relay")
+
+    @staticmethod
+    def _write(path, text):
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
 
     def query(self, sql, seconds=20):
         settings = self.instance.settings(self.name)
@@ -150,5 +163,6 @@ class ClickHouse:
     def env(self):
         s = self.instance.settings(self.name)
         return {"CLICKHOUSE_URL": f"http://127.0.0.1:{s['port']}", "CLICKHOUSE_USER": "relay", "CLICKHOUSE_PASSWORD": s["password"],
+                "CLICKHOUSE_READER_USER": "reader",
                 "CLICKHOUSE_DATABASE": "outbox_relay", "CLICKHOUSE_VERSION": s.get("version", ""),
                 "CLICKHOUSE_PID_FILE": self.process.pid_file, "CLICKHOUSE_LOG": self.process.log}

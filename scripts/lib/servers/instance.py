@@ -40,6 +40,8 @@ class Instance:
     def create(self):
         """Make the folder ours. A folder with other people's files is refused, as reset would delete them."""
         os.makedirs(self.folder, exist_ok=True)
+        if os.stat(self.folder).st_uid != os.geteuid():
+            raise process.ServerError(f"{self.folder} belongs to another user; give another --dir")
         if not self.exists() and os.listdir(self.folder):
             raise process.ServerError(f"{self.folder} is not empty and was not made by scripts/services; give an empty or new --dir")
         for name in ("run", "log"):
@@ -52,12 +54,18 @@ class Instance:
 
     def lock(self, seconds=300):
         """Held until this command ends; the servers do not inherit it."""
-        self._lock = open(os.path.join(self.folder, MARKER), "a", encoding="ascii")
+        marker = os.path.join(self.folder, MARKER)
         deadline = time.monotonic() + seconds
+        self._lock = open(marker, "a", encoding="ascii")
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                # A reset may have deleted the folder while we waited: what we locked must still be the file there.
+                if os.path.exists(marker) and os.path.samestat(os.stat(marker), os.fstat(self._lock.fileno())):
+                    return
+                self._lock.close()
+                self.create()
+                self._lock = open(marker, "a", encoding="ascii")
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise process.ServerError(f"another scripts/services has been busy with {self.folder} for {seconds} s; wait for it or end it") from None

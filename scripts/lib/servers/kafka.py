@@ -3,7 +3,7 @@
 
 Topics are never created by asking for them. Internal topics are small, so that a fresh cluster answers fast.
 A killed broker may register again only when its old session has ended, hence the short one (9 s by default).
-Ready means: kcat sees all nodes as brokers.
+Ready means: each running node answers, and lists all running nodes.
 """
 
 import base64
@@ -97,11 +97,9 @@ class Kafka:
         for number, node in enumerate(self.processes, 1):
             if (only is None or only is node) and node.identity() is None:
                 self._launch(number, node)
-        running = [node for node in self.processes if node.identity()]
-        ports = [settings["nodes"][self.processes.index(node)]["port"] for node in running]
-        for node in running:
-            if node.state() == "running":
-                node.wait_ready(lambda: self._probe(ports), 120, node.name)
+        ports = {node: settings["nodes"][index]["port"] for index, node in enumerate(self.processes) if node.state() == "running"}
+        for node, port in ports.items():
+            node.wait_ready(lambda asked=port: self._probe(asked, set(ports.values())), 120, node.name)
 
     def _launch(self, number, node):
         settings, path = self.instance.settings(self.name), self._properties(number)
@@ -112,29 +110,29 @@ class Kafka:
         node.launch(self._java("kafka.Kafka", path), cwd=os.path.join(self.folder, str(number)))
 
     @staticmethod
-    def _probe(ports):
-        servers = ",".join(f"127.0.0.1:{port}" for port in ports)
+    def _probe(port, ports):
+        """Asks this very node: the others may still list a broker whose old session has not ended."""
         try:
-            done = subprocess.run(["kcat", "-b", servers, "-L", "-J", "-m", "2", "-X", "log_level=0"], capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(["kcat", "-b", f"127.0.0.1:{port}", "-L", "-J", "-m", "2", "-X", "log_level=0"], capture_output=True, text=True, timeout=10, check=False)
         except subprocess.TimeoutExpired:
             return "no answer"
         if done.returncode != 0:
             return done.stderr.strip()[-200:] or "no answer"
         seen = {broker["name"] for broker in json.loads(done.stdout)["brokers"]}
-        missing = {f"127.0.0.1:{port}" for port in ports} - seen
+        missing = {f"127.0.0.1:{each}" for each in ports} - seen
         return f"not in the cluster yet: {', '.join(sorted(missing))}" if missing else None
 
     def stop(self, process_=None):
         if process_ is not None:
             return process_.stop(signal.SIGTERM, 30)
         # All at once: a broker that stops alone hands over its partitions first, which the last ones cannot.
+        live = [node for node in self.processes if node.identity()]
+        for node in live:
+            node.begin_stop(signal.SIGTERM)
+        results = {node.stop(signal.SIGTERM, 30) for node in live}
         for node in self.processes:
-            identity = node.identity()
-            if identity:
-                process.send(process.tree(identity[0]), signal.SIGCONT)
-                process.send([identity], signal.SIGTERM)
-        results = {node.stop(signal.SIGTERM, 30) for node in self.processes}
-        return ", ".join(sorted(results)) or "was not running"
+            node.forget()
+        return ", ".join(sorted(results - {"was not running"})) or ("stopped" if live else "was not running")
 
     def describe(self):
         nodes = self.instance.settings(self.name)["nodes"]

@@ -14,7 +14,12 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
+
+
+# Set when the command is interrupted, so that no thread goes on waiting.
+cancelled = threading.Event()
 
 
 class ServerError(Exception):
@@ -218,6 +223,8 @@ class Process:
         deadline = time.monotonic() + seconds
         missing = "nothing asked yet"
         while time.monotonic() < deadline:
+            if cancelled.is_set():
+                raise ServerError(f"interrupted while {what} was starting")
             if self._child is not None and self._child.poll() is not None:
                 raise ServerError(f"{what} ended while starting (exit {self._child.returncode}); the end of {self.log}:\n{tail(self.log)}")
             missing = probe()
@@ -233,6 +240,13 @@ class Process:
             except FileNotFoundError:
                 pass
 
+    def begin_stop(self, polite):
+        """Only send the signal, so that several processes can stop together; stop() waits."""
+        identity = self.identity()
+        if identity is not None:
+            send(tree(identity[0]), signal.SIGCONT)
+            send([identity], polite)
+
     def stop(self, polite, seconds):
         """`polite` signal, then SIGKILL for whatever of its tree is left. Returns how it ended."""
         identity = self.identity()
@@ -240,8 +254,7 @@ class Process:
             self.forget()
             return "was not running"
         members = tree(identity[0])
-        send(members, signal.SIGCONT)
-        send([identity], polite)
+        self.begin_stop(polite)
         how = "stopped"
         if not wait_gone(members, seconds):
             members = sorted(set(members) | set(tree(identity[0])))
