@@ -14,7 +14,11 @@ CREATE TABLE outbox_relay.outboxes (
     adopted           boolean     NOT NULL DEFAULT false,
     seq_column        name        NOT NULL DEFAULT 'seq',
     created_at_column name        NOT NULL DEFAULT 'created_at',
-    created_at        timestamptz NOT NULL DEFAULT now()
+    -- Adoption leaves numbers unused between old rows and new ones: no row has gap_from <= seq < gap_to.
+    gap_from          bigint,
+    gap_to            bigint,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    CHECK ((gap_from IS NULL) = (gap_to IS NULL) AND gap_from <= gap_to)
 );
 COMMENT ON TABLE outbox_relay.outboxes IS 'the outbox tables the relay knows, each with its identity';
 

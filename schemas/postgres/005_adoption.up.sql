@@ -84,6 +84,8 @@ BEGIN
         of_outbox, greatest(last_drawn, at.next_seq) + 1);
     EXECUTE 'DROP SEQUENCE ' || at.sequence_name;
     PERFORM outbox_relay.attach_outbox(of_outbox, was_adopted => true);
+    UPDATE outbox_relay.outboxes o SET gap_from = at.next_seq, gap_to = greatest(at.seq_start, at.next_seq)
+     WHERE o.outbox = of_outbox;
     DELETE FROM outbox_relay.adoptions a WHERE a.outbox = of_outbox;
 END
 $function$;

@@ -12,7 +12,8 @@ CREATE TABLE outbox_relay.replaced_objects (
 
 -- Counts the unpublished rows. Up to exact_up_to rows the count and the oldest time are exact, and read from
 -- the newest end down to what the relay noted as settled, so that dead rows at the head are not walked. Above
--- that it is an estimate: 64 windows of at most 16 seqs are counted between the first and the last row.
+-- that it is an estimate: 64 windows of at most 16 seqs are counted between the first and the last row,
+-- leaving out the gap of an adoption.
 CREATE FUNCTION outbox_relay.count_unpublished(
     of_outbox regclass, exact_up_to bigint,
     OUT unpublished bigint, OUT is_exact boolean, OUT oldest timestamptz, OUT newest timestamptz)
@@ -25,6 +26,8 @@ DECLARE
     unpublished_only text := '';
     first_seq bigint;
     last_seq bigint;
+    gap bigint := 0;
+    span bigint;
     step bigint;
     width bigint;
     sampled bigint;
@@ -53,14 +56,19 @@ BEGIN
         'FROM %1$s WHERE %2$I > $1 %4$s ORDER BY %2$I LIMIT 1',
         of_outbox, known.seq_column, outbox_relay.time_expression(of_outbox, known.created_at_column), unpublished_only)
     INTO first_seq, oldest USING floor_seq;
-    step := greatest(1, (last_seq - first_seq + 1) / 64);
+    IF known.gap_from IS NOT NULL AND first_seq < known.gap_from AND last_seq >= known.gap_to THEN
+        gap := known.gap_to - known.gap_from;
+    END IF;
+    span := last_seq - first_seq + 1 - gap;
+    step := greatest(1, span / 64);
     width := least(16, step);
     EXECUTE format(
-        'SELECT sum(w.n) FROM generate_series(0, 63) g CROSS JOIN LATERAL ('
-        'SELECT count(*) AS n FROM %1$s WHERE %2$I >= $1 + g * $2 AND %2$I < $1 + g * $2 + $3 %3$s) w',
+        'SELECT sum(w.n) FROM (SELECT p + CASE WHEN p >= $5 THEN $4 ELSE 0 END AS start '
+        '                        FROM generate_series($1, $1 + 63 * $2, $2) p) g CROSS JOIN LATERAL ('
+        'SELECT count(*) AS n FROM %1$s WHERE %2$I >= g.start AND %2$I < g.start + $3 %3$s) w',
         of_outbox, known.seq_column, unpublished_only)
-    INTO sampled USING first_seq, step, width;
-    unpublished := greatest(unpublished, ((last_seq - first_seq + 1)::numeric * sampled / (64 * width))::bigint);
+    INTO sampled USING first_seq, step, width, gap, coalesce(known.gap_from, 0);
+    unpublished := greatest(unpublished, (span::numeric * sampled / (64 * width))::bigint);
 END
 $function$;
 

@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Least privilege. Not part of the migrations, since roles belong to the whole cluster: run it once by a role that may
+-- create roles and owns the outbox tables, and again after each new outbox table. Safe to repeat.
+--   outbox_writer    the application: inserts events, reads nothing
+--   outbox_relay     the daemon: reads, deletes and marks events; owns nothing, creates nothing
+--   outbox_operator  the daemon's rights, and puts dead letters and kept events back
+--   outbox_monitor   health and figures, no event
+-- They cannot log in: GRANT outbox_writer TO my_service.
+
+DO $$
+DECLARE
+    wanted text;
+    known record;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['outbox_writer', 'outbox_relay', 'outbox_operator', 'outbox_monitor'] LOOP
+        IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname = wanted) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+    IF NOT pg_catalog.pg_has_role('outbox_operator', 'outbox_relay', 'MEMBER') THEN
+        GRANT outbox_relay TO outbox_operator;
+    END IF;
+    IF NOT pg_catalog.pg_has_role('outbox_relay', 'outbox_monitor', 'MEMBER') THEN
+        GRANT outbox_monitor TO outbox_relay;
+    END IF;
+
+    FOR known IN SELECT o.outbox, n.nspname FROM outbox_relay.outboxes o
+                   JOIN pg_catalog.pg_class c ON c.oid = o.outbox JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
+        EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO outbox_writer, outbox_relay', known.nspname);
+        EXECUTE pg_catalog.format('GRANT INSERT ON %s TO outbox_writer, outbox_operator', known.outbox);
+        EXECUTE pg_catalog.format('GRANT SELECT, DELETE ON %s TO outbox_relay', known.outbox);
+        -- Marking, and new numbers for replayed events; the event itself is never changed.
+        IF EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = known.outbox AND a.attname = 'published_at') THEN
+            EXECUTE pg_catalog.format('GRANT UPDATE (published_at, retry_count, last_error, seq) ON %s TO outbox_relay', known.outbox);
+        END IF;
+    END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA outbox_relay TO outbox_relay, outbox_monitor;
+GRANT SELECT ON outbox_relay.outboxes, outbox_relay.progress TO outbox_monitor;
+GRANT SELECT, INSERT, DELETE ON outbox_relay.batch_numbers TO outbox_relay;
+GRANT SELECT, INSERT, UPDATE ON outbox_relay.progress TO outbox_relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_relay.held_aggregates, outbox_relay.parked_event_types TO outbox_relay;
+GRANT SELECT, INSERT ON public.outbox_dead_letters TO outbox_relay;
+GRANT DELETE ON public.outbox_dead_letters TO outbox_operator;
+GRANT SELECT ON public.outbox_status TO outbox_monitor;
+
+GRANT EXECUTE ON FUNCTION
+    outbox_relay.write_batch_number(uuid, integer, bigint, text, integer, bigint),
+    outbox_relay.last_batch_number(uuid),
+    outbox_relay.begin_generation(uuid, bigint),
+    outbox_relay.note_progress(uuid, bigint),
+    outbox_relay.try_sleep(regclass, integer),
+    outbox_relay.dead_letter(regclass, bigint, text, text, integer, timestamptz, regclass)
+    TO outbox_relay;
+GRANT EXECUTE ON FUNCTION outbox_relay.retry_dead_letter(bigint, regclass) TO outbox_operator;
+GRANT EXECUTE ON FUNCTION
+    outbox_relay.check_outbox_health(regclass, bigint, bigint, interval, interval),
+    outbox_relay.count_unpublished(regclass, bigint),
+    outbox_relay.count_dead_letters(regclass)
+    TO outbox_monitor;
+
+-- What the migrate command has recorded, for outbox-relay check.
+DO $$
+BEGIN
+    IF to_regclass('outbox_relay.schema_migrations') IS NOT NULL THEN
+        GRANT SELECT ON outbox_relay.schema_migrations TO outbox_monitor;
+    END IF;
+END
+$$;

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+# An existing table is adopted while writers and an old relay go on: no row lost, none published twice, old before new.
+count=${rows:-50000}
+sql -f "$here/nova.sql"
+sql -c "CREATE TABLE journal AS SELECT * FROM outbox_events WITH NO DATA" \
+    -c "INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at, published_at)
+        SELECT 'post', gen_random_uuid(), 'post.created', jsonb_build_object('n', g), now() - ($count - g) * interval '1 ms' - interval '1 hour',
+               CASE WHEN g <= $count * 0.8 THEN now() END FROM generate_series(1, $count) g" \
+    -c "CREATE TABLE before AS SELECT id, published_at FROM outbox_events" \
+    -c "VACUUM ANALYZE outbox_events"
+writer=outbox_adoption_test_$$
+sql -c "CREATE ROLE $writer LOGIN" -c "GRANT INSERT ON outbox_events TO $writer" -c "GRANT SELECT ON outbox_status TO $writer"
+old_view=$(sql -c "SELECT pg_get_viewdef('outbox_status')"); old_function=$(sql -c "SELECT pg_get_functiondef('check_outbox_health()'::regprocedure)")
+
+echo "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('post', gen_random_uuid(), 'post.created', '{\"new\": 1}');" >"$work/write.sql"
+cat >"$work/old_relay.sql" <<'SQL'
+UPDATE public.outbox_events SET published_at = now() WHERE id = (SELECT id FROM public.outbox_events WHERE published_at IS NULL ORDER BY created_at LIMIT 1);
+SQL
+writers=()
+if [ -n "$pgbench" ]; then
+    chmod 755 "$work"
+    (cd "$work" && exec "$pgbench" -n -U "$writer" -c 4 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
+    (cd "$work" && exec "$pgbench" -n -c 1 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
+    until [ "$(sql -c "SELECT count(*) > $count + 100 FROM outbox_events")" = t ]; do :; done
+else
+    echo "  without concurrent writers: no pgbench found"
+fi
+
+migrate up 001 005
+sql -f "$schemas/006_adopt_outbox_events.up.sql"
+# A build that failed leaves an invalid index; the last step must see it.
+sql -c "CREATE UNIQUE INDEX outbox_events_unpublished_seq_idx ON public.outbox_events (seq) WHERE published_at IS NULL" \
+    -c "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'outbox_events_unpublished_seq_idx'::regclass"
+migrate up 007 007
+if sql -f "$schemas/008_finish_adoption.up.sql" 2>"$work/err"; then not_ok "an invalid index is refused"; else is "an invalid index is refused, with the way out" "$(grep -c 'REINDEX INDEX CONCURRENTLY public.outbox_events_unpublished_seq_idx' "$work/err")" 1; fi
+is "drop_invalid_indexes drops it" "$(sql -c "SELECT outbox_relay.drop_invalid_indexes()")" 1
+migrate up 007
+for pid in "${writers[@]}"; do kill -INT "$pid"; wait "$pid" 2>/dev/null || true; done
+if [ -n "$pgbench" ]; then
+    echo "  longest stall of a writer: $(awk '$3 > most {most = $3} END {printf "%.0f ms of %d inserts", most / 1000, NR}' "$work"/stall.*)"
+    is "no writer failed" "$(grep -c 'aborted\|ERROR' "$work/writers.out" || true)" 0
+    is "the old relay did not fail" "$(grep -c 'aborted\|ERROR' "$work/old_relay.out" || true)" 0
+fi
+is "every row has a seq of its own" "$(sql -c "SELECT count(*) = count(DISTINCT seq) AND count(*) >= $count FROM outbox_events")" t
+is "no old row is lost" "$(sql -c "SELECT count(*) FROM before WHERE id NOT IN (SELECT id FROM outbox_events)")" 0
+is "no published row is unpublished again" "$(sql -c "SELECT count(*) FROM before b JOIN outbox_events e USING (id) WHERE b.published_at IS NOT NULL AND e.published_at IS DISTINCT FROM b.published_at")" 0
+is "old rows are in the order of created_at" "$(sql -c "SELECT count(*) FROM (SELECT created_at, lag(created_at) OVER (ORDER BY seq) AS before FROM outbox_events WHERE payload ? 'n') s WHERE created_at < before")" 0
+is "new rows come after old ones" "$(sql -c "SELECT (SELECT max(seq) FROM outbox_events WHERE payload ? 'n') < coalesce((SELECT min(seq) FROM outbox_events WHERE payload ? 'new'), 1e18)")" t
+is "the gap holds no row" "$(sql -c "SELECT count(*) FROM outbox_events e JOIN outbox_relay.outboxes o ON e.seq >= o.gap_from AND e.seq < o.gap_to")" 0
+is "seq is an identity" "$(sql -c "SELECT attidentity::text || attnotnull FROM pg_attribute WHERE attrelid = 'outbox_events'::regclass AND attname = 'seq'")" atrue
+sql -U "$writer" -f "$work/write.sql" && ok "the writer needs no new right" || not_ok "the writer needs no new right"
+is "its seq is above all" "$(sql -c "SELECT seq = max(seq) OVER () FROM outbox_events ORDER BY created_at DESC, seq DESC LIMIT 1")" t
+is "the health function works now" "$(sql -c "SELECT count(*) FROM check_outbox_health()")" 1
+is "the estimate is within a tenth" "$(sql -c "SELECT h.unpublished_count BETWEEN c.n * 0.9 AND c.n * 1.1 FROM check_outbox_health() h, (SELECT count(*) AS n FROM outbox_events WHERE published_at IS NULL) c")" t
+is "readers of the old view keep their right" "$(sql -U "$writer" -c "SELECT count(*) FROM outbox_status")" 1
+identity=$(sql -c "SELECT identity FROM outbox_relay.outboxes")
+sql -f "$schemas/006_adopt_outbox_events.up.sql" -f "$schemas/008_finish_adoption.up.sql"
+is "adopting twice changes nothing" "$(sql -c "SELECT identity FROM outbox_relay.outboxes")" "$identity"
+
+total=$(sql -c "SELECT count(*) FROM outbox_events")
+migrate down 008
+sql -U "$writer" -f "$work/write.sql"
+migrate up 008
+is "one step down and up: seq goes on above" "$(sql -c "SELECT count(*) = count(DISTINCT seq) AND count(seq) = $total + 1 FROM outbox_events")" t
+migrate down
+is "down gives the table back without seq" "$(sql -c "SELECT count(*) FROM pg_attribute WHERE attrelid = 'outbox_events'::regclass AND attnum > 0 AND NOT attisdropped")" 10
+is "and with all its rows" "$(sql -c "SELECT count(*) FROM outbox_events")" $((total + 1))
+is "and without a trigger" "$(sql -c "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'outbox_events'::regclass")" 0
+is "the old view is back" "$(sql -c "SELECT pg_get_viewdef('outbox_status')")" "$old_view"
+is "its reader too" "$(sql -c "SELECT has_table_privilege('$writer', 'outbox_status', 'SELECT')")" t
+is "the old function is back" "$(sql -c "SELECT pg_get_functiondef('check_outbox_health()'::regprocedure)")" "$old_function"
+migrate up
+is "and up again" "$(sql -c "SELECT count(seq) FROM outbox_events")" $((total + 1))
+sql -c "DROP OWNED BY $writer" -c "DROP ROLE $writer"

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# The trigger says nothing while the relay is awake or absent, and wakes it while it sleeps.
+migrate up
+oid=$(sql -c "SELECT 'public.outbox_events'::regclass::oid")
+insert="INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}')"
+session_open
+session_do "LISTEN outbox_relay_$oid;" >/dev/null
+heard() { session_do "SELECT 1;" | grep -c "Asynchronous notification \"outbox_relay_$oid\"" || true; }
+
+sql -c "$insert"; is "nobody sleeps: no NOTIFY" "$(heard)" 0
+is "try_sleep gets W when no writer is busy" "$(session_do "SELECT outbox_relay.try_sleep('public.outbox_events', 200);")" t
+is "the lock is held once" "$(sql -c "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $oid AND objid = 0 AND objsubid = 2 AND mode = 'ExclusiveLock' AND granted")" 1
+is "try_sleep leaves lock_timeout alone" "$(session_do "SHOW lock_timeout;")" 0
+sql -c "$insert"; is "the relay sleeps: NOTIFY" "$(heard)" 1
+printf 'a\t%s\ta.b\t{}\n' 00000000-0000-0000-0000-000000000001 |
+    sql -c "COPY public.outbox_events (aggregate_type, aggregate_id, event_type, payload) FROM STDIN"
+is "COPY wakes it too" "$(heard)" 1
+sql -c "SET outbox_relay.notify = 'off'; $insert"; is "outbox_relay.notify = off: no NOTIFY" "$(heard)" 0
+sql -c "BEGIN; $insert; ROLLBACK"; is "a rollback does not wake it" "$(heard)" 0
+sql -c "BEGIN; $insert; $insert; $insert; COMMIT"; is "one transaction wakes it once" "$(heard)" 1
+sql -c "ALTER TABLE public.outbox_events RENAME TO renamed; INSERT INTO public.renamed (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}'); ALTER TABLE public.renamed RENAME TO outbox_events"
+is "a renamed table still wakes it" "$(heard)" 1
+if [ "$(sql -c "SHOW max_prepared_transactions")" = 0 ]; then
+    echo "  skipped two-phase commit: max_prepared_transactions is 0"
+else
+    if sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'loud'" 2>/dev/null; then not_ok "PREPARE after a NOTIFY is refused by the server"; else ok "PREPARE after a NOTIFY is refused by the server"; fi
+    sql -c "SET outbox_relay.notify = 'off'" -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'quiet'" && ok "with notify = off two-phase commit works while the relay sleeps" || not_ok "with notify = off two-phase commit works"
+    sql -c "COMMIT PREPARED 'quiet'"
+fi
+is "waking gives W back" "$(session_do "SELECT pg_advisory_unlock($oid, 0);")" t
+sql -c "$insert"; is "awake again: no NOTIFY" "$(heard)" 0
+if [ "$(sql -c "SHOW max_prepared_transactions")" != 0 ]; then
+    sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'awake'" && ok "while the relay is awake two-phase commit needs no setting" || not_ok "two-phase commit while awake"
+    is "a prepared writer keeps the relay from sleeping" "$(session_do "SELECT outbox_relay.try_sleep('public.outbox_events', 50);")" f
+    sql -c "ROLLBACK PREPARED 'awake'"
+    is "and lets it sleep when it has ended" "$(session_do "SELECT outbox_relay.try_sleep('public.outbox_events', 200);")" t
+fi
+is "another outbox does not wake this one" "$(sql -c "SELECT outbox_relay.create_outbox('public.other') IS NOT NULL" \
+    -c "INSERT INTO public.other (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}')" >/dev/null; heard)" 0
+session_close

@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: Apache-2.0
+SELECT test.same(string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END, ', ' ORDER BY a.attnum),
+    'id uuid not null, aggregate_type character varying(255) not null, aggregate_id uuid not null, event_type character varying(255) not null, '
+    'payload jsonb not null, metadata jsonb, created_at timestamp with time zone not null, published_at timestamp with time zone, '
+    'retry_count integer not null, last_error text, seq bigint not null', 'columns of outbox_events')
+  FROM pg_attribute a WHERE a.attrelid = 'public.outbox_events'::regclass AND a.attnum > 0;
+SELECT test.same(attidentity::text, 'a', 'seq is GENERATED ALWAYS') FROM pg_attribute WHERE attrelid = 'public.outbox_events'::regclass AND attname = 'seq';
+SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, seq) VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', 1)',
+                  '428C9', 'nobody chooses a seq');
+SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, retry_count) VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', -1)',
+                  '23514', 'retry_count is not negative');
+SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, published_at) VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', ''2000-01-01'')',
+                  '23514', 'published_at is not before created_at');
+SELECT test.ok(reloptions @> ARRAY['autovacuum_vacuum_scale_factor=0', 'vacuum_truncate=false', 'autovacuum_vacuum_cost_delay=0'], 'storage settings of a queue')
+  FROM pg_class WHERE oid = 'public.outbox_events'::regclass;
+CREATE SCHEMA "Bill ing";
+SELECT test.ok(outbox_relay.create_outbox('"Bill ing"."Out""box"') IS NOT NULL, 'a further outbox with an awkward name');
+SELECT test.fails($$SELECT outbox_relay.create_outbox('"Bill ing"."Out""box"')$$, '42P07', 'an existing table is not taken over');
+SELECT test.fails($$SELECT outbox_relay.create_outbox('a.b.c')$$, '42602', 'a name of three parts is refused');
+INSERT INTO "Bill ing"."Out""box" (aggregate_type, aggregate_id, event_type, payload) SELECT 'a', gen_random_uuid(), 'a.b', '{}' FROM generate_series(1, 3);
+SELECT test.same(health_status || unpublished_count, 'OK3', 'health of a further outbox')
+  FROM outbox_relay.check_outbox_health('"Bill ing"."Out""box"', 100, 1000, NULL, NULL);
+CREATE TABLE public.debezium_outbox (id uuid PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload jsonb,
+    "at" bigint, position bigint GENERATED ALWAYS AS IDENTITY);
+SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.debezium_outbox', 'position', 'at')$$, '55000', 'attach wants a unique index on the seq column');
+CREATE UNIQUE INDEX ON public.debezium_outbox (position);
+SELECT test.ok(outbox_relay.attach_outbox('public.debezium_outbox', 'position', 'at') IS NOT NULL, 'a table of another form is attached');
+SELECT test.same(outbox_relay.attach_outbox('public.debezium_outbox', 'position', 'at'),
+                 (SELECT identity FROM outbox_relay.outboxes WHERE outbox = 'public.debezium_outbox'::regclass), 'attaching twice keeps the identity');
+INSERT INTO public.debezium_outbox VALUES (gen_random_uuid(), 'order', '7', 'order.paid', '{}', (extract(epoch FROM now()) * 1000)::bigint - 60000);
+SELECT test.ok(unpublished_count = 1 AND oldest_age_seconds BETWEEN 60 AND 100, 'its age comes from milliseconds')
+  FROM outbox_relay.check_outbox_health('public.debezium_outbox', 100, 1000, NULL, NULL);
+CREATE TABLE public.cached_outbox (seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 10) PRIMARY KEY);
+SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.cached_outbox')$$, '55000', 'a cached sequence is refused');
+SELECT test.same((SELECT count(DISTINCT identity) FROM outbox_relay.outboxes), 3::bigint, 'each outbox has an identity of its own');
+SELECT identity AS old FROM outbox_relay.outboxes WHERE outbox = 'public.outbox_events'::regclass \gset
+INSERT INTO outbox_relay.held_aggregates VALUES (:'old', 'a', 'b', 1, 'x', 'y');
+SELECT outbox_relay.renew_identity('public.outbox_events') AS new \gset
+SELECT test.ok(:'new' <> :'old' AND EXISTS (SELECT 1 FROM outbox_relay.held_aggregates WHERE identity = :'new'), 'a renewed identity keeps what is held');
+DELETE FROM outbox_relay.held_aggregates;
+
+-- Dead letters.
+INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, metadata)
+VALUES ('post', '00000000-0000-0000-0000-000000000007', 'post.created', '{"n": 12345678901234567890.123456789}', '{"k": 1}') RETURNING seq, id \gset
+SELECT outbox_relay.dead_letter('public.outbox_events', :seq, 'TOO_LARGE', 'the broker takes 1 MB', 3) AS letter \gset
+SELECT test.ok(NOT EXISTS (SELECT 1 FROM public.outbox_events WHERE seq = :seq), 'a dead letter has left the outbox');
+SELECT test.ok(event_id = :'id' AND aggregate_id = '00000000-0000-0000-0000-000000000007' AND event_type = 'post.created' AND attempts = 3 AND seq = :seq
+               AND reason_code = 'TOO_LARGE' AND outbox = 'public.outbox_events' AND event_created_at IS NOT NULL, 'it carries its row and reason')
+  FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+SELECT test.same(outbox_relay.dead_letter('public.outbox_events', :seq, 'x', 'x', 1), NULL, 'a row that is gone makes no dead letter');
+SELECT test.ok(message LIKE '%1 dead letters%', 'health names dead letters') FROM check_outbox_health();
+SELECT test.same(failed_events, 1::bigint, 'outbox_status counts them') FROM outbox_status;
+SELECT outbox_relay.retry_dead_letter(:letter) AS new_seq \gset
+SELECT test.ok(:new_seq > :seq, 'retry draws a new seq');
+SELECT test.ok(id = :'id' AND payload->>'n' = '12345678901234567890.123456789' AND metadata = '{"k": 1}' AND published_at IS NULL, 'retry keeps id and payload')
+  FROM public.outbox_events WHERE seq = :new_seq;
+SELECT test.same(outbox_relay.retry_dead_letter(:letter), NULL, 'a dead letter is retried once');
