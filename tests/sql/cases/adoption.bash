@@ -19,8 +19,8 @@ SQL
 writers=()
 if [ -n "$pgbench" ]; then
     chmod 755 "$work"
-    (cd "$work" && exec "$pgbench" -n -U "$writer" -c 4 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
-    (cd "$work" && exec "$pgbench" -n -c 1 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
+    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -U "$writer" -c 4 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
+    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -c 1 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
     until [ "$(sql -c "SELECT count(*) > $count + 100 FROM outbox_events")" = t ]; do :; done
 else
     echo "  without concurrent writers: no pgbench found"
