@@ -26,9 +26,9 @@ static rd_kafka_conf_t *make(enum kafka_client_kind kind, struct config_pair *pa
 Test(kafka_conf, each_client_gets_its_own_properties)
 {
     struct config_pair pairs[] = {
-        {.name = (char *)"fetch.wait.max.ms", .value = (char *)"77"},
-        {.name = (char *)"linger.ms", .value = (char *)"33"},
-        {.name = (char *)"socket.timeout.ms", .value = (char *)"9000"},
+        {.name = (char[]){"fetch.wait.max.ms"}, .value = (char[]){"77"}},
+        {.name = (char[]){"linger.ms"}, .value = (char[]){"33"}},
+        {.name = (char[]){"socket.timeout.ms"}, .value = (char[]){"9000"}},
     };
     struct relay_error error;
     rd_kafka_conf_t *producer = make(KAFKA_CLIENT_PRODUCER, pairs, 3, &error);
@@ -48,7 +48,7 @@ Test(kafka_conf, each_client_gets_its_own_properties)
 
 Test(kafka_conf, the_relays_defaults_lie_under_the_users_settings)
 {
-    struct config_pair pairs[] = {{.name = (char *)"retry.backoff.ms", .value = (char *)"20"}};
+    struct config_pair pairs[] = {{.name = (char[]){"retry.backoff.ms"}, .value = (char[]){"20"}}};
     rd_kafka_conf_t *conf = make(KAFKA_CLIENT_PRODUCER, pairs, 1, NULL);
     cr_assert_not_null(conf);
     cr_assert_str_eq(value_of(conf, "retry.backoff.ms"), "20");
@@ -58,13 +58,13 @@ Test(kafka_conf, the_relays_defaults_lie_under_the_users_settings)
 
 Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
 {
-    struct config_pair unknown[] = {{.name = (char *)"no.such.thing", .value = (char *)"1"}};
+    struct config_pair unknown[] = {{.name = (char[]){"no.such.thing"}, .value = (char[]){"1"}}};
     struct relay_error error;
     cr_assert_null(make(KAFKA_CLIENT_PRODUCER, unknown, 1, &error));
     cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
     cr_assert_not_null(strstr(error.text, "no.such.thing"));
 
-    struct config_pair secret[] = {{.name = (char *)"no.such.password", .value = (char *)"hunter2"}};
+    struct config_pair secret[] = {{.name = (char[]){"no.such.password"}, .value = (char[]){"hunter2"}}};
     cr_assert_null(make(KAFKA_CLIENT_PRODUCER, secret, 1, &error));
     cr_assert_null(strstr(error.text, "hunter2"));
 }
