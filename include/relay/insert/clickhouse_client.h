@@ -13,6 +13,8 @@
 #include "relay/base/error.h"
 #include "relay/config/context.h"
 #include "relay/insert/clickhouse_error.h"
+#include "relay/insert/clickhouse_result.h"
+#include "relay/insert/clickhouse_text.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +25,6 @@
 #define CLICKHOUSE_QUERY_ID_ROOM 100
 
 struct clickhouse_client;
-struct clickhouse_result;
 
 // Borrows the context for the client's life; its metrics, board and stop may be NULL (check, migrate, tests).
 // Connects to nothing. Errors: CONFIG (a bad URL), NO_MEMORY, SYSTEM.
@@ -69,15 +70,6 @@ struct clickhouse_outcome {
 bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error);
 
-size_t clickhouse_result_rows(const struct clickhouse_result *result);
-size_t clickhouse_result_columns(const struct clickhouse_result *result);
-// The cell as NUL-terminated text (may hold further NULs: length); NULL = SQL NULL or no such cell. length may be NULL.
-const char *clickhouse_result_text(const struct clickhouse_result *result, size_t row, size_t column, size_t *length);
-// The cell as an integer; 0 for NULL and for what is not one.
-int64_t clickhouse_result_int(const struct clickhouse_result *result, size_t row, size_t column);
-uint64_t clickhouse_result_uint(const struct clickhouse_result *result, size_t row, size_t column);
-void clickhouse_result_free(struct clickhouse_result *result); // accepts NULL
-
 // Sends `statement` (in the URL) with the body: the bytes of the pieces one after another, compressed on the fly into
 // one LZ4 frame where the config and the server allow it, chunked. Nothing of the body is copied as a whole.
 // true: the server has acknowledged. false: outcome->failure says what may be done; error is as for clickhouse_query.
@@ -114,15 +106,5 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
 bool clickhouse_knows_setting(struct clickhouse_client *client, int endpoint, const char *name);
 // The endpoint's breaker lets a request through now (or is due for a trial).
 bool clickhouse_endpoint_usable(struct clickhouse_client *client, int endpoint);
-
-// Appends text as an SQL string literal 'a\'b', or a name as `a\`b`, to a growing buffer. false: out of memory.
-struct clickhouse_text {
-    char *at; // NUL-terminated, malloc'd; free() it. NULL when empty
-    size_t length, room;
-};
-bool clickhouse_text_add(struct clickhouse_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool clickhouse_text_literal(struct clickhouse_text *text, const char *value, size_t length);
-bool clickhouse_text_name(struct clickhouse_text *text, const char *name);
-void clickhouse_text_finish(struct clickhouse_text *text);
 
 #endif

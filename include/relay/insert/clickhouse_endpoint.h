@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a client keeps for one URL: the circuit breaker, the pool of idle transports, and what the server said of itself
+// (version, settings, clock). Belongs to clickhouse_client, which is the only one to use it. Functions may be called from
+// any thread; everything that changes is under one short lock that is never held over a request.
+#ifndef RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
+#define RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
+
+#include "relay/base/circuit_breaker.h"
+#include "relay/config/context.h"
+#include "relay/insert/clickhouse_client.h"
+#include "relay/insert/clickhouse_transport.h"
+
+struct clickhouse_endpoint;
+
+// url: checked (http or https, a host, no user, no query) and copied. Errors: CONFIG, NO_MEMORY, SYSTEM.
+struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,
+    struct relay_error *error);
+void clickhouse_endpoint_free(struct clickhouse_endpoint *endpoint); // accepts NULL
+const char *clickhouse_endpoint_url(const struct clickhouse_endpoint *endpoint); // without a slash at its end
+struct circuit_breaker *clickhouse_endpoint_breaker(struct clickhouse_endpoint *endpoint);
+
+// Takes an idle transport or makes one. NULL: NO_MEMORY.
+struct clickhouse_transport *clickhouse_endpoint_take(struct clickhouse_endpoint *endpoint, struct relay_error *error);
+// Gives it back; it is kept for the next request where `keep` and the pool has room.
+void clickhouse_endpoint_give(struct clickhouse_endpoint *endpoint, struct clickhouse_transport *transport, bool keep);
+
+// How long a kept connection may lie idle: a second below what the server said, or a careful guess.
+struct duration clickhouse_endpoint_idle_limit(struct clickhouse_endpoint *endpoint);
+void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds);
+// What happened goes to the status board: problem NULL = it answered.
+void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char *problem);
+
+// What is known of the server; false before clickhouse_endpoint_learn or after the breaker was open.
+bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);
+// Keeps version and the like, and the names of all settings (rows of one column, sorted). Takes `settings` over.
+void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *server,
+    struct clickhouse_result *settings);
+void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead, struct duration doubt);
+bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting);
+
+#endif

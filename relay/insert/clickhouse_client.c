@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path of a request: choose an endpoint (the pinned one, else the sticky one, else the next whose breaker lets us
+// through), learn what the server is if that is not known yet, run the exchange, report to breaker and status board.
+//
+// Failures: no endpoint lets us through: BREAKER_OPEN, nothing was sent. The questions that learn fail: the caller's own
+// request was not sent. A failure of the endpoint itself moves the sticky choice on, so that the next request tries
+// another replica; nothing is ever repeated here. clickhouse_exchange.c tells how answers are judged.
+#include "relay/insert/clickhouse_client.h"
+
+#include "relay/insert/clickhouse_endpoint.h"
+#include "relay/insert/clickhouse_exchange.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct clickhouse_client {
+    const struct relay_context *context;
+    struct clickhouse_endpoint **endpoints;
+    size_t endpoint_count;
+    char *headers[4]; // NULL-terminated: user, key, database
+    _Atomic size_t sticky;
+    _Atomic uint64_t next_query;
+};
+
+static bool is_plain_header(const char *value)
+{
+    return strpbrk(value, "\r\n") == NULL;
+}
+
+static bool make_headers(struct clickhouse_client *client, struct relay_error *error)
+{
+    const struct config_clickhouse *config = &client->context->config->clickhouse;
+    static const char *const names[] = {"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-Database"};
+    const char *values[] = {config->user, config->password, config->database};
+    size_t used = 0;
+    for (size_t i = 0; i < 3; i++) {
+        if (!values[i] || values[i][0] == '\0') {
+            continue;
+        }
+        if (!is_plain_header(values[i])) {
+            return error_set(error, RELAY_ERROR_CONFIG, "[clickhouse] user, password and database must not have line ends");
+        }
+        if (asprintf(&client->headers[used], "%s: %s", names[i], values[i]) < 0) {
+            client->headers[used] = NULL;
+            return error_no_memory(error, "preparing the ClickHouse client");
+        }
+        used++;
+    }
+    return true;
+}
+
+struct clickhouse_client *clickhouse_client_new(const struct relay_context *context, struct relay_error *error)
+{
+    const struct config_list *urls = &context->config->clickhouse.urls;
+    struct clickhouse_client *client = calloc(1, sizeof(*client));
+    if (!client) {
+        error_no_memory(error, "preparing the ClickHouse client");
+        return NULL;
+    }
+    client->context = context;
+    if (urls->count == 0) {
+        error_set(error, RELAY_ERROR_CONFIG, "[clickhouse] url is not set");
+        goto failed;
+    }
+    client->endpoints = calloc(urls->count, sizeof(struct clickhouse_endpoint *));
+    if (!client->endpoints) {
+        error_no_memory(error, "preparing the ClickHouse client");
+        goto failed;
+    }
+    for (size_t i = 0; i < urls->count; i++) {
+        client->endpoints[i] = clickhouse_endpoint_new(context, urls->items[i], error);
+        if (!client->endpoints[i]) {
+            goto failed;
+        }
+        client->endpoint_count++;
+    }
+    if (!make_headers(client, error)) {
+        goto failed;
+    }
+    return client;
+
+failed:
+    clickhouse_client_free(client);
+    return NULL;
+}
+
+void clickhouse_client_free(struct clickhouse_client *client)
+{
+    if (!client) {
+        return;
+    }
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        clickhouse_endpoint_free(client->endpoints[i]);
+    }
+    free(client->endpoints);
+    for (size_t i = 0; i < 3 && client->headers[i]; i++) {
+        explicit_bzero(client->headers[i], strlen(client->headers[i]));
+        free(client->headers[i]);
+    }
+    free(client);
+}
+
+size_t clickhouse_client_endpoints(const struct clickhouse_client *client)
+{
+    return client->endpoint_count;
+}
+
+const char *clickhouse_client_url(const struct clickhouse_client *client, int endpoint)
+{
+    return clickhouse_endpoint_url(client->endpoints[endpoint]);
+}
+
+// A small query of our own on the same endpoint, within the deadline of what needs it.
+static bool ask(const struct clickhouse_exchange *of, const char *statement, struct clickhouse_result **result,
+    struct clickhouse_outcome *outcome, bool *blames_endpoint, struct relay_error *error)
+{
+    struct clickhouse_request request = {.while_stopping = of->request->while_stopping};
+    *outcome = (struct clickhouse_outcome){.endpoint = of->outcome->endpoint};
+    // A question under the caller's own id, marked, can be told apart in system.query_log.
+    snprintf(outcome->query_id, sizeof(outcome->query_id), "%.90s-learn", of->outcome->query_id);
+    struct clickhouse_exchange exchange = {.context = of->context, .headers = of->headers, .request = &request,
+        .endpoint = of->endpoint, .statement = statement, .deadline = of->deadline, .outcome = outcome};
+    bool done = clickhouse_exchange_run(&exchange, error);
+    *blames_endpoint = exchange.blames_endpoint;
+    if (!done) {
+        return false;
+    }
+    *result = exchange.answer ? clickhouse_result_new(exchange.answer, exchange.answer_length, error)
+                              : clickhouse_result_new(NULL, 0, error);
+    return *result != NULL;
+}
+
+static void copy_cell(const struct clickhouse_result *result, size_t column, char *to, size_t room)
+{
+    const char *text = clickhouse_result_text(result, 0, column, NULL);
+    snprintf(to, room, "%s", text ? text : "");
+}
+
+// What happened to a question of ours before the caller's own request: that one was not sent.
+static bool learn_failed(struct clickhouse_exchange *exchange, const struct clickhouse_outcome *asked, bool blames,
+    struct relay_error *error)
+{
+    exchange->blames_endpoint = blames;
+    exchange->outcome->exception_code = asked->exception_code;
+    exchange->outcome->http_status = asked->http_status;
+    exchange->outcome->failure =
+        asked->failure == CLICKHOUSE_OUTCOME_UNKNOWN || asked->failure == CLICKHOUSE_DONE ? CLICKHOUSE_NOT_SENT
+                                                                                         : asked->failure;
+    if (error && error->class == RELAY_CLASS_UNKNOWN) {
+        error->class = RELAY_CLASS_RETRIABLE; // the question was only read
+        error->code = error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN ? RELAY_ERROR_CLICKHOUSE_UNREACHABLE : error->code;
+    }
+    return error_prefix(error, "asking the server what it is");
+}
+
+static bool learn(struct clickhouse_exchange *exchange, struct relay_error *error)
+{
+    struct clickhouse_server server = {0};
+    struct clickhouse_result *result = NULL, *settings = NULL;
+    struct clickhouse_outcome asked;
+    bool blames = false;
+    if (!ask(exchange, "SELECT version(), hostName()", &result, &asked, &blames, error)) {
+        return learn_failed(exchange, &asked, blames, error);
+    }
+    copy_cell(result, 0, server.version, sizeof(server.version));
+    copy_cell(result, 1, server.host_name, sizeof(server.host_name));
+    clickhouse_result_free(result);
+    if (sscanf(server.version, "%d.%d", &server.major, &server.minor) != 2) {
+        exchange->outcome->failure = CLICKHOUSE_OPERATOR;
+        return error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, "%s: \"%.20s\" is no version of ClickHouse",
+            clickhouse_endpoint_url(exchange->endpoint), server.version);
+    }
+    server.has_input_function = server.major > 19 || (server.major == 19 && server.minor >= 10);
+    if (server.major >= 22) {
+        if (!ask(exchange, "SELECT serverUUID()", &result, &asked, &blames, error)) {
+            return learn_failed(exchange, &asked, blames, error);
+        }
+        copy_cell(result, 0, server.server_uuid, sizeof(server.server_uuid));
+        clickhouse_result_free(result);
+    }
+    if (!ask(exchange, "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames, error)) {
+        return learn_failed(exchange, &asked, blames, error);
+    }
+    clickhouse_endpoint_learn(exchange->endpoint, &server, settings);
+    return true;
+}
+
+// The endpoint for the request, with its breaker's leave, or -1.
+static int choose(struct clickhouse_client *client, int pinned, struct relay_error *error)
+{
+    if (pinned != CLICKHOUSE_ANY_ENDPOINT) {
+        struct clickhouse_endpoint *endpoint = client->endpoints[pinned];
+        return breaker_check(clickhouse_endpoint_breaker(endpoint), clickhouse_endpoint_url(endpoint), error) ? pinned : -1;
+    }
+    size_t first = atomic_load(&client->sticky);
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        size_t index = (first + i) % client->endpoint_count;
+        if (breaker_allow(clickhouse_endpoint_breaker(client->endpoints[index]))) {
+            return (int)index;
+        }
+    }
+    struct clickhouse_endpoint *endpoint = client->endpoints[first];
+    error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s: %s", clickhouse_endpoint_url(endpoint),
+        client->endpoint_count > 1 ? "the breakers of all ClickHouse endpoints are open" : "the circuit breaker is open");
+    return -1;
+}
+
+// Tells breaker, board and the sticky choice how it went.
+static void settle(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool done,
+    const struct relay_error *error)
+{
+    struct circuit_breaker *breaker = clickhouse_endpoint_breaker(exchange->endpoint);
+    int index = exchange->outcome->endpoint;
+    if (exchange->blames_endpoint) {
+        breaker_failure(breaker);
+        clickhouse_endpoint_report(exchange->endpoint, error->text);
+        size_t expected = (size_t)index;
+        atomic_compare_exchange_strong(&client->sticky, &expected, ((size_t)index + 1) % client->endpoint_count);
+    } else if (done || exchange->outcome->http_status != 0) {
+        breaker_success(breaker); // it answered, be it with a refusal
+        clickhouse_endpoint_report(exchange->endpoint, NULL);
+    } else {
+        breaker_cancel(breaker);
+    }
+}
+
+static bool run(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool learning, struct relay_error *error)
+{
+    const struct relay_context *context = client->context;
+    const struct clickhouse_request *request = exchange->request;
+    struct clickhouse_outcome *outcome = exchange->outcome;
+    struct relay_error local;
+    error = error ? error : &local;
+    error_clear(error);
+    *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = -1};
+    struct duration timeout = request->timeout.ns > 0 ? request->timeout : context->config->clickhouse.request_timeout;
+    struct mono_time start = clock_mono(context->clock);
+    exchange->context = context;
+    exchange->headers = (const char *const *)client->headers;
+    exchange->deadline = mono_add(start, timeout.ns > 0 ? timeout : DURATION_S(65));
+    if (request->query_id) {
+        snprintf(outcome->query_id, sizeof(outcome->query_id), "%s", request->query_id);
+    } else {
+        snprintf(outcome->query_id, sizeof(outcome->query_id), "outbox-relay-%.12s-q%llu", context->instance,
+            (unsigned long long)atomic_fetch_add(&client->next_query, 1));
+    }
+    int index = choose(client, request->endpoint, error);
+    if (index < 0) {
+        return false;
+    }
+    outcome->endpoint = index;
+    exchange->endpoint = client->endpoints[index];
+    bool done = !learning || clickhouse_endpoint_server(exchange->endpoint, NULL) || learn(exchange, error);
+    done = done && clickhouse_exchange_run(exchange, error);
+    outcome->elapsed = mono_since(clock_mono(context->clock), start);
+    settle(client, exchange, done, error);
+    return done;
+}
+
+bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
+    struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error)
+{
+    struct clickhouse_outcome local;
+    struct clickhouse_exchange exchange = {.request = request, .statement = statement, .outcome = outcome ? outcome : &local};
+    if (!run(client, &exchange, true, error)) {
+        return false;
+    }
+    if (!result) {
+        free(exchange.answer);
+        return true;
+    }
+    *result = clickhouse_result_new(exchange.answer, exchange.answer_length, error);
+    return *result != NULL;
+}
+
+bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
+    const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome, struct relay_error *error)
+{
+    struct clickhouse_outcome local;
+    struct clickhouse_exchange exchange = {.request = request, .statement = statement, .body = body, .body_count = body_count,
+        .insert = true, .outcome = outcome ? outcome : &local};
+    return run(client, &exchange, true, error);
+}
+
+bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct duration timeout, struct relay_error *error)
+{
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = timeout};
+    struct clickhouse_outcome outcome;
+    struct clickhouse_exchange exchange = {.request = &request, .outcome = &outcome};
+    if (!run(client, &exchange, false, error)) {
+        return false;
+    }
+    bool ok = exchange.answer && strncmp(exchange.answer, "Ok.", 3) == 0;
+    free(exchange.answer);
+    return ok || error_set(error, RELAY_ERROR_PROTOCOL, "%s: something answers /ping that is not ClickHouse",
+        clickhouse_client_url(client, outcome.endpoint));
+}
+
+// One round: kills, then counts what is still there. (KILL QUERY SYNC may wait without end, so it is asynchronous.)
+static bool kill_round(struct clickhouse_client *client, const struct clickhouse_request *request, const char *kill,
+    const char *count, size_t *left, struct relay_error *error)
+{
+    struct clickhouse_result *result = NULL;
+    if (!clickhouse_query(client, request, kill, NULL, NULL, error) ||
+        !clickhouse_query(client, request, count, &result, NULL, error)) {
+        return false;
+    }
+    *left = (size_t)clickhouse_result_uint(result, 0, 0);
+    clickhouse_result_free(result);
+    return true;
+}
+
+bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,
+    size_t *left, struct relay_error *error)
+{
+    const struct clock *clock = client->context->clock;
+    struct mono_time until = mono_add(clock_mono(clock), timeout);
+    struct clickhouse_text where = {0}, kill = {0}, count = {0};
+    size_t running = 0;
+    bool done = false;
+    if (!clickhouse_text_add(&where, "WHERE startsWith(query_id, ") ||
+        !clickhouse_text_literal(&where, prefix, strlen(prefix)) || !clickhouse_text_add(&where, ")") ||
+        !clickhouse_text_add(&kill, "KILL QUERY %s ASYNC", where.at) ||
+        !clickhouse_text_add(&count, "SELECT count() FROM system.processes %s", where.at)) {
+        error_no_memory(error, "killing queries of ClickHouse");
+        goto texts_held;
+    }
+    struct duration pause = DURATION_MS(10);
+    for (;;) {
+        struct duration remaining = mono_left(clock_mono(clock), until);
+        struct clickhouse_request request = {.endpoint = endpoint, .timeout = remaining.ns > 0 ? remaining : DURATION_MS(1),
+            .while_stopping = true};
+        if (!kill_round(client, &request, kill.at, count.at, &running, error)) {
+            break;
+        }
+        done = running == 0;
+        if (done) {
+            break;
+        }
+        if (mono_left(clock_mono(clock), until).ns == 0) {
+            error_set(error, RELAY_ERROR_TIMEOUT, "%zu queries still run after KILL QUERY", running);
+            break;
+        }
+        struct stop never;
+        if (!stop_init(&never, error)) {
+            break;
+        }
+        stop_wait(&never, clock, mono_add(clock_mono(clock), pause));
+        stop_finish(&never);
+        pause = pause.ns < 200000000 ? DURATION_NS(pause.ns * 2) : pause;
+    }
+
+texts_held:
+    if (left) {
+        *left = running;
+    }
+    clickhouse_text_finish(&where);
+    clickhouse_text_finish(&kill);
+    clickhouse_text_finish(&count);
+    return done;
+}
+
+bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, struct duration timeout,
+    struct duration *clock_ahead, struct duration *clock_doubt, struct relay_error *error)
+{
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = timeout};
+    const struct clock *clock = client->context->clock;
+    struct clickhouse_result *result = NULL;
+    struct clickhouse_outcome outcome;
+    struct clickhouse_server server;
+    // The first query also learns the version, which would count as part of the trip.
+    if (!clickhouse_query(client, &request, "SELECT 1", NULL, &outcome, error)) {
+        return false;
+    }
+    bool fine = clickhouse_endpoint_server(client->endpoints[outcome.endpoint], &server) && server.major >= 21;
+    request.endpoint = outcome.endpoint;
+    struct mono_time before = clock_mono(clock);
+    struct wall_time wall = clock_wall(clock);
+    if (!clickhouse_query(client, &request,
+            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &result, NULL,
+            error)) {
+        return false;
+    }
+    struct duration trip = mono_since(clock_mono(clock), before);
+    int64_t theirs = clickhouse_result_int(result, 0, 0);
+    clickhouse_result_free(result);
+    *clock_ahead = DURATION_US(theirs - (wall.us + trip.ns / 2000));
+    *clock_doubt = DURATION_NS(trip.ns / 2 + (fine ? 0 : 500000000));
+    clickhouse_endpoint_learn_clock(client->endpoints[outcome.endpoint], *clock_ahead, *clock_doubt);
+    return true;
+}
+
+bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, struct duration timeout,
+    struct clickhouse_server *server, struct relay_error *error)
+{
+    size_t index = endpoint == CLICKHOUSE_ANY_ENDPOINT ? atomic_load(&client->sticky) : (size_t)endpoint;
+    if (clickhouse_endpoint_server(client->endpoints[index], server) && server->clock_doubt.ns > 0) {
+        return true;
+    }
+    struct duration ahead, doubt;
+    if (!clickhouse_server_clock(client, endpoint, timeout, &ahead, &doubt, error)) {
+        return false;
+    }
+    index = endpoint == CLICKHOUSE_ANY_ENDPOINT ? atomic_load(&client->sticky) : (size_t)endpoint;
+    return clickhouse_endpoint_server(client->endpoints[index], server) ||
+           error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s went away",
+               clickhouse_client_url(client, (int)index));
+}
+
+bool clickhouse_knows_setting(struct clickhouse_client *client, int endpoint, const char *name)
+{
+    return clickhouse_endpoint_knows(client->endpoints[endpoint], name);
+}
+
+bool clickhouse_endpoint_usable(struct clickhouse_client *client, int endpoint)
+{
+    struct circuit_breaker *breaker = clickhouse_endpoint_breaker(client->endpoints[endpoint]);
+    return breaker_state_of(breaker) == BREAKER_CLOSED ||
+           mono_reached(clock_mono(client->context->clock), breaker_next_probe(breaker));
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/clickhouse_endpoint.h"
+
+#include "relay/base/log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POOL_ROOM 16
+#define IDLE_GUESS DURATION_S(2) // 18.16 keeps connections for 3 s; newer servers say what they do
+
+struct clickhouse_endpoint {
+    const struct relay_context *context;
+    char *url;
+    struct circuit_breaker *breaker;
+    pthread_mutex_t lock;
+    // under lock
+    struct clickhouse_transport *idle[POOL_ROOM];
+    size_t idle_count;
+    int keep_alive_seconds;
+    bool known, reported_down, reported;
+    struct clickhouse_server server;
+    struct clickhouse_result *settings;
+};
+
+static bool check_url(const char *url, struct relay_error *error)
+{
+    const char *host = NULL;
+    if (strncmp(url, "http://", 7) == 0) {
+        host = url + 7;
+    } else if (strncmp(url, "https://", 8) == 0) {
+        host = url + 8;
+    }
+    if (!host || host[0] == '\0' || host[0] == '/' || host[0] == ':') {
+        return error_set(error, RELAY_ERROR_CONFIG, "[clickhouse] url: expected http://HOST:PORT or https://HOST:PORT");
+    }
+    if (strpbrk(host, "@?# \t\r\n")) {
+        return error_set(error, RELAY_ERROR_CONFIG,
+            "[clickhouse] url: only scheme, host and port; user and password have keys of their own");
+    }
+    return true;
+}
+
+// An endpoint that was away may come back as another version.
+static void on_breaker(void *context, enum breaker_state from, enum breaker_state to)
+{
+    struct clickhouse_endpoint *endpoint = context;
+    if (to == BREAKER_OPEN) {
+        pthread_mutex_lock(&endpoint->lock);
+        endpoint->known = false;
+        pthread_mutex_unlock(&endpoint->lock);
+    }
+    log_event(to == BREAKER_CLOSED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "clickhouse.breaker", NULL,
+        LOG_TEXT("url", endpoint->url), LOG_TEXT("from", breaker_state_name(from)), LOG_TEXT("to", breaker_state_name(to)));
+}
+
+struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,
+    struct relay_error *error)
+{
+    if (!check_url(url, error)) {
+        return NULL;
+    }
+    struct clickhouse_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+    if (!endpoint) {
+        error_no_memory(error, "preparing a ClickHouse endpoint");
+        return NULL;
+    }
+    endpoint->context = context;
+    pthread_mutex_init(&endpoint->lock, NULL);
+    endpoint->url = strdup(url);
+    if (!endpoint->url) {
+        error_no_memory(error, "preparing a ClickHouse endpoint");
+        goto endpoint_held;
+    }
+    for (size_t length = strlen(endpoint->url); length > 0 && endpoint->url[length - 1] == '/'; length--) {
+        endpoint->url[length - 1] = '\0';
+    }
+    const struct config_breaker *limits = &context->config->breakers[CONFIG_DEPENDENCY_CLICKHOUSE];
+    struct breaker_options options = {.failures = limits->failures > 0 ? limits->failures : 5,
+        .open = limits->open.ns > 0 ? limits->open : DURATION_S(30),
+        .successes = limits->successes > 0 ? limits->successes : 2};
+    struct clickhouse_text name = {0};
+    if (!clickhouse_text_add(&name, "clickhouse %s", endpoint->url)) {
+        error_no_memory(error, "preparing a ClickHouse endpoint");
+        goto endpoint_held;
+    }
+    struct metrics *metrics = context->metrics;
+    endpoint->breaker = breaker_new(options, context->clock,
+        metrics ? metrics_series1(metrics, METRIC_BREAKER_STATE, name.at) : NULL,
+        metrics ? metrics_series1(metrics, METRIC_BREAKER_TRIPS, name.at) : NULL, on_breaker, endpoint, error);
+    clickhouse_text_finish(&name);
+    if (!endpoint->breaker) {
+        goto endpoint_held;
+    }
+    return endpoint;
+
+endpoint_held:
+    clickhouse_endpoint_free(endpoint);
+    return NULL;
+}
+
+void clickhouse_endpoint_free(struct clickhouse_endpoint *endpoint)
+{
+    if (!endpoint) {
+        return;
+    }
+    while (endpoint->idle_count > 0) {
+        clickhouse_transport_free(endpoint->idle[--endpoint->idle_count]);
+    }
+    if (endpoint->context->board && endpoint->reported) {
+        status_board_remove(endpoint->context->board, STATUS_CLICKHOUSE, endpoint->url);
+    }
+    breaker_free(endpoint->breaker);
+    clickhouse_result_free(endpoint->settings);
+    pthread_mutex_destroy(&endpoint->lock);
+    free(endpoint->url);
+    free(endpoint);
+}
+
+const char *clickhouse_endpoint_url(const struct clickhouse_endpoint *endpoint)
+{
+    return endpoint->url;
+}
+
+struct circuit_breaker *clickhouse_endpoint_breaker(struct clickhouse_endpoint *endpoint)
+{
+    return endpoint->breaker;
+}
+
+struct clickhouse_transport *clickhouse_endpoint_take(struct clickhouse_endpoint *endpoint, struct relay_error *error)
+{
+    struct clickhouse_transport *transport = NULL;
+    pthread_mutex_lock(&endpoint->lock);
+    if (endpoint->idle_count > 0) {
+        transport = endpoint->idle[--endpoint->idle_count]; // the last used: its connection is the freshest
+    }
+    pthread_mutex_unlock(&endpoint->lock);
+    return transport ? transport : clickhouse_transport_new(error);
+}
+
+void clickhouse_endpoint_give(struct clickhouse_endpoint *endpoint, struct clickhouse_transport *transport, bool keep)
+{
+    if (keep) {
+        pthread_mutex_lock(&endpoint->lock);
+        if (endpoint->idle_count < POOL_ROOM) {
+            endpoint->idle[endpoint->idle_count++] = transport;
+            transport = NULL;
+        }
+        pthread_mutex_unlock(&endpoint->lock);
+    }
+    clickhouse_transport_free(transport);
+}
+
+struct duration clickhouse_endpoint_idle_limit(struct clickhouse_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    int seconds = endpoint->keep_alive_seconds;
+    pthread_mutex_unlock(&endpoint->lock);
+    return seconds > 0 ? DURATION_S(seconds > 2 ? seconds - 1 : 1) : IDLE_GUESS;
+}
+
+void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds)
+{
+    if (keep_alive_seconds > 0) {
+        pthread_mutex_lock(&endpoint->lock);
+        endpoint->keep_alive_seconds = keep_alive_seconds;
+        pthread_mutex_unlock(&endpoint->lock);
+    }
+}
+
+void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char *problem)
+{
+    bool down = problem != NULL;
+    pthread_mutex_lock(&endpoint->lock);
+    bool changed = !endpoint->reported || down != endpoint->reported_down;
+    endpoint->reported = true;
+    endpoint->reported_down = down;
+    pthread_mutex_unlock(&endpoint->lock);
+    if (endpoint->context->board && (changed || down)) {
+        status_board_set(endpoint->context->board, STATUS_CLICKHOUSE, endpoint->url, down ? STATUS_DOWN : STATUS_OK,
+            down ? problem : "");
+    }
+}
+
+bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    bool known = endpoint->known;
+    if (known && server) {
+        *server = endpoint->server;
+    }
+    pthread_mutex_unlock(&endpoint->lock);
+    return known;
+}
+
+// @locks lock held. The server sorted the names by their bytes.
+static bool known_under_lock(const struct clickhouse_endpoint *endpoint, const char *setting)
+{
+    size_t low = 0, high = endpoint->settings ? clickhouse_result_rows(endpoint->settings) : 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const char *name = clickhouse_result_text(endpoint->settings, middle, 0, NULL);
+        int order = strcmp(setting, name ? name : "");
+        if (order == 0) {
+            return true;
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return false;
+}
+
+void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *server,
+    struct clickhouse_result *settings)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    struct clickhouse_result *before = endpoint->settings;
+    endpoint->server = *server;
+    endpoint->settings = settings;
+    endpoint->server.has_deduplication_token = known_under_lock(endpoint, "insert_deduplication_token");
+    endpoint->known = true;
+    pthread_mutex_unlock(&endpoint->lock);
+    clickhouse_result_free(before);
+}
+
+void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead, struct duration doubt)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    endpoint->server.clock_ahead = ahead;
+    endpoint->server.clock_doubt = doubt;
+    pthread_mutex_unlock(&endpoint->lock);
+}
+
+bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    bool known = known_under_lock(endpoint, setting);
+    pthread_mutex_unlock(&endpoint->lock);
+    return known;
+}

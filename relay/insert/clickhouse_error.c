@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/clickhouse_error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    int code;
+    enum clickhouse_failure failure;
+    const char *name;
+} exceptions[] = {
+#define X(code, failure, name) {code, CLICKHOUSE_##failure, name},
+    CLICKHOUSE_EXCEPTIONS(X)
+#undef X
+};
+
+enum clickhouse_failure clickhouse_failure_of(int exception_code)
+{
+    if (exception_code == 0) {
+        return CLICKHOUSE_DONE;
+    }
+    for (size_t i = 0; i < sizeof(exceptions) / sizeof(exceptions[0]); i++) {
+        if (exceptions[i].code == exception_code) {
+            return exceptions[i].failure;
+        }
+    }
+    return CLICKHOUSE_UNKNOWN_CODE;
+}
+
+const char *clickhouse_exception_name(int exception_code)
+{
+    for (size_t i = 0; i < sizeof(exceptions) / sizeof(exceptions[0]); i++) {
+        if (exceptions[i].code == exception_code) {
+            return exceptions[i].name;
+        }
+    }
+    return "";
+}
+
+const char *clickhouse_failure_name(enum clickhouse_failure failure)
+{
+    switch (failure) {
+    case CLICKHOUSE_DONE: return "done";
+    case CLICKHOUSE_NOT_SENT: return "not_sent";
+    case CLICKHOUSE_OUTCOME_UNKNOWN: return "outcome_unknown";
+    case CLICKHOUSE_TRANSIENT: return "transient";
+    case CLICKHOUSE_BACK_PRESSURE: return "back_pressure";
+    case CLICKHOUSE_MEMORY: return "memory";
+    case CLICKHOUSE_OPERATOR: return "operator";
+    case CLICKHOUSE_SCHEMA_DRIFT: return "schema_drift";
+    case CLICKHOUSE_BAD_ROW: return "bad_row";
+    case CLICKHOUSE_UNKNOWN_CODE: return "unknown_code";
+    case CLICKHOUSE_FAILURES: break;
+    }
+    return "?";
+}
+
+// "Code: NN" at `at`, followed by "." or ",": the code, else 0.
+static int code_at(const char *at, const char *end, const char **after)
+{
+    if (end - at < 8 || memcmp(at, "Code: ", 6) != 0) {
+        return 0;
+    }
+    int code = 0;
+    const char *digit = at + 6;
+    for (; digit < end && *digit >= '0' && *digit <= '9' && code < 1000000; digit++) {
+        code = code * 10 + (*digit - '0');
+    }
+    if (digit == at + 6 || digit == end || (*digit != '.' && *digit != ',')) {
+        return 0;
+    }
+    *after = digit + 1;
+    return code;
+}
+
+int clickhouse_exception_parse(const char *body, size_t length, bool tail, const char **message, size_t *message_length)
+{
+    const char *end = body + length;
+    for (const char *line = body; line < end;) {
+        const char *after = NULL;
+        int code = code_at(line, end, &after);
+        if (code != 0) {
+            while (after < end && *after == ' ') {
+                after++;
+            }
+            const char *stop = after < end ? memmem(after, (size_t)(end - after), "\n__exception__", 14) : NULL;
+            stop = stop ? stop : end;
+            while (stop > after && (stop[-1] == '\n' || stop[-1] == '\r' || stop[-1] == ' ')) {
+                stop--;
+            }
+            if (message) {
+                *message = after;
+                *message_length = (size_t)(stop - after);
+            }
+            return code;
+        }
+        const char *next = tail ? memchr(line, '\n', (size_t)(end - line)) : NULL;
+        if (!next) {
+            break;
+        }
+        line = next + 1;
+    }
+    return 0;
+}
+
+static enum relay_error_code code_of(enum clickhouse_failure failure)
+{
+    switch (failure) {
+    case CLICKHOUSE_NOT_SENT: return RELAY_ERROR_CLICKHOUSE_UNREACHABLE;
+    case CLICKHOUSE_OUTCOME_UNKNOWN: return RELAY_ERROR_CLICKHOUSE_UNKNOWN;
+    case CLICKHOUSE_OPERATOR:
+    case CLICKHOUSE_SCHEMA_DRIFT: return RELAY_ERROR_CLICKHOUSE_OPERATOR;
+    case CLICKHOUSE_BAD_ROW: return RELAY_ERROR_CLICKHOUSE_POISON;
+    case CLICKHOUSE_DONE:
+    case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_BACK_PRESSURE:
+    case CLICKHOUSE_MEMORY:
+    case CLICKHOUSE_UNKNOWN_CODE:
+    case CLICKHOUSE_FAILURES: break;
+    }
+    return RELAY_ERROR_CLICKHOUSE_RETRIABLE;
+}
+
+static enum relay_error_class class_of(enum clickhouse_failure failure)
+{
+    switch (failure) {
+    case CLICKHOUSE_OUTCOME_UNKNOWN: return RELAY_CLASS_UNKNOWN;
+    case CLICKHOUSE_OPERATOR:
+    case CLICKHOUSE_SCHEMA_DRIFT: return RELAY_CLASS_OPERATOR;
+    case CLICKHOUSE_BAD_ROW: return RELAY_CLASS_POISON;
+    case CLICKHOUSE_DONE:
+    case CLICKHOUSE_NOT_SENT:
+    case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_BACK_PRESSURE:
+    case CLICKHOUSE_MEMORY:
+    case CLICKHOUSE_UNKNOWN_CODE:
+    case CLICKHOUSE_FAILURES: break;
+    }
+    return RELAY_CLASS_RETRIABLE;
+}
+
+enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
+    size_t message_length)
+{
+    enum clickhouse_failure failure = clickhouse_failure_of(exception_code);
+    if (exception_code == 252 && message_length > 0 &&
+        memmem(message, message_length, "partitions for single INSERT", 28)) {
+        failure = CLICKHOUSE_OPERATOR; // max_partitions_per_insert_block is fixed by a profile: waiting never helps
+    }
+    char line[400];
+    size_t length = message_length < sizeof(line) - 1 ? message_length : sizeof(line) - 1;
+    for (size_t i = 0; i < length; i++) {
+        line[i] = (unsigned char)message[i] < 0x20 ? ' ' : message[i];
+    }
+    line[length] = '\0';
+    error_set_class(error, code_of(failure), class_of(failure), exception_code, "ClickHouse code %d: %s", exception_code,
+        length > 0 ? line : clickhouse_exception_name(exception_code));
+    return failure;
+}

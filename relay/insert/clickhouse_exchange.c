@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: the URL is built (query_id, settings that the server knows, for an INSERT the statement), the request runs on a
+// transport of the endpoint's pool, status 200 without an exception and, for an INSERT, without a body is success.
+//
+// Failures:
+// - no connection: NOT_SENT, definitely not executed;
+// - an exception of the server, by header or in the body, whatever the status: judged by its code alone, even when the
+//   connection broke afterwards;
+// - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN.
+// Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts, timeouts,
+// overload), not for its refusals.
+#include "relay/insert/clickhouse_exchange.h"
+
+#include "relay/insert/clickhouse_transport.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_RESPONSE_DEFAULT ((size_t)16 << 20)
+#define MAX_RESPONSE_INSERT  ((size_t)1 << 20)
+
+// Keeps one INSERT one block, synchronous and deduplicated, whatever the server's profile says.
+static const struct clickhouse_setting insert_settings[] = {
+    {"async_insert", "0"},                // the server's queue acknowledges and deduplicates by other rules
+    {"insert_deduplicate", "1"},
+    {"max_insert_block_size", "4194304"}, // rows; our blocks stay below 1 M
+    {"min_insert_block_size_rows", "4194304"},
+    {"min_insert_block_size_bytes", "1073741824"},
+    {"max_insert_threads", "1"},
+    {"input_format_parallel_parsing", "0"},
+    {"max_partitions_per_insert_block", "0"}, // rows with dates far apart are ours to group, not the server's to refuse
+    {"deduplicate_blocks_in_dependent_materialized_views", "1"},
+    {"insert_null_as_default", "0"},
+};
+
+static bool add_setting(struct clickhouse_text *url, const char *name, const char *value)
+{
+    return clickhouse_text_add(url, "&%s=", name) && clickhouse_text_url(url, value, strlen(value));
+}
+
+static bool request_has(const struct clickhouse_request *request, const char *name)
+{
+    for (size_t i = 0; i < request->setting_count; i++) {
+        if (strcmp(request->settings[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool add_settings(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
+{
+    const struct clickhouse_request *request = exchange->request;
+    for (size_t i = 0; exchange->insert && i < sizeof(insert_settings) / sizeof(insert_settings[0]); i++) {
+        const struct clickhouse_setting *setting = &insert_settings[i];
+        if (!request_has(request, setting->name) && clickhouse_endpoint_knows(exchange->endpoint, setting->name) &&
+            !add_setting(url, setting->name, setting->value)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < request->setting_count; i++) {
+        const struct clickhouse_setting *setting = &request->settings[i];
+        if (clickhouse_endpoint_knows(exchange->endpoint, setting->name) &&
+            !add_setting(url, setting->name, setting->value)) {
+            return false;
+        }
+    }
+    // The server itself ends what we no longer wait for.
+    if (!request_has(request, "max_execution_time") && clickhouse_endpoint_knows(exchange->endpoint, "max_execution_time")) {
+        struct duration left = mono_left(clock_mono(exchange->context->clock), exchange->deadline);
+        return clickhouse_text_add(url, "&max_execution_time=%lld", (long long)(left.ns / 1000000000 + 1));
+    }
+    return true;
+}
+
+static bool build_url(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
+{
+    const char *base = clickhouse_endpoint_url(exchange->endpoint);
+    if (!exchange->statement) {
+        return clickhouse_text_add(url, "%s/ping", base);
+    }
+    if (!clickhouse_text_add(url, "%s/?wait_end_of_query=1&default_format=TabSeparated&query_id=", base) ||
+        !clickhouse_text_url(url, exchange->outcome->query_id, strlen(exchange->outcome->query_id)) ||
+        !add_settings(exchange, url)) {
+        return false;
+    }
+    return !exchange->insert || (clickhouse_text_add(url, "&query=") &&
+                                 clickhouse_text_url(url, exchange->statement, strlen(exchange->statement)));
+}
+
+// LZ4 frames as Content-Encoding came with 21.x; 18.16 answers with an error.
+static bool takes_lz4(const struct clickhouse_exchange *exchange)
+{
+    struct clickhouse_server server;
+    return exchange->insert && exchange->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4 &&
+           clickhouse_endpoint_server(exchange->endpoint, &server) && server.major >= 22;
+}
+
+static bool fail_unknown(struct clickhouse_exchange *exchange, struct relay_error *error, const char *what)
+{
+    exchange->outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
+    return error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "%s: %s", clickhouse_endpoint_url(exchange->endpoint), what);
+}
+
+// A request that ended without a whole answer.
+static bool judge_broken(struct clickhouse_exchange *exchange, const struct transport_answer *answer, struct relay_error *error)
+{
+    struct clickhouse_outcome *outcome = exchange->outcome;
+    const char *url = clickhouse_endpoint_url(exchange->endpoint);
+    exchange->blames_endpoint = answer->end == TRANSPORT_NOT_SENT || answer->end == TRANSPORT_CUT ||
+                                answer->end == TRANSPORT_TIMED_OUT;
+    if (!answer->sent) {
+        outcome->failure = CLICKHOUSE_NOT_SENT;
+        if (answer->end == TRANSPORT_STOPPED) {
+            return error_set(error, RELAY_ERROR_STOPPED, "%s: the relay is stopping", url);
+        }
+        if (answer->end == TRANSPORT_NO_MEMORY) {
+            return error_no_memory(error, "sending to ClickHouse");
+        }
+        return error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s: %s", url, answer->problem);
+    }
+    if (answer->end == TRANSPORT_TOO_LARGE && !exchange->insert) {
+        outcome->failure = CLICKHOUSE_OPERATOR;
+        return error_set(error, RELAY_ERROR_PROTOCOL, "%s: %s", url, answer->problem);
+    }
+    if (answer->end == TRANSPORT_STOPPED) {
+        outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
+        return error_set_class(error, RELAY_ERROR_STOPPED, RELAY_CLASS_UNKNOWN, 0,
+            "%s: the relay stopped while the request was under way", url);
+    }
+    return fail_unknown(exchange, error, answer->problem);
+}
+
+// A whole answer that has no exception in it and is not the 200 of a success.
+static bool judge_status(struct clickhouse_exchange *exchange, const struct transport_answer *answer, struct relay_error *error)
+{
+    struct clickhouse_outcome *outcome = exchange->outcome;
+    const char *url = clickhouse_endpoint_url(exchange->endpoint);
+    int length = answer->body_length > 100 ? 100 : (int)answer->body_length;
+    if (answer->status == 401 || answer->status == 403 || answer->status == 404 || answer->status == 413 ||
+        (answer->status >= 300 && answer->status < 400)) {
+        // Something that refuses before any INSERT could run: a proxy, another service, a wrong port.
+        outcome->failure = CLICKHOUSE_OPERATOR;
+        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR, answer->status,
+            "%s: HTTP status %d without a ClickHouse exception; is this ClickHouse's HTTP port? It said: %.*s", url,
+            answer->status, length, answer->body ? answer->body : "");
+    }
+    exchange->blames_endpoint = answer->status >= 500;
+    char what[200];
+    snprintf(what, sizeof(what), "HTTP status %d without a ClickHouse exception; it said: %.*s", answer->status, length,
+        answer->body ? answer->body : "");
+    return fail_unknown(exchange, error, what);
+}
+
+static bool overloaded(int code)
+{
+    return code == 202 || code == 203 || code == 425 || code == 439 || code == 1000;
+}
+
+static bool judge(struct clickhouse_exchange *exchange, struct transport_answer *answer, struct relay_error *error)
+{
+    struct clickhouse_outcome *outcome = exchange->outcome;
+    const char *message = answer->body ? answer->body : "";
+    size_t message_length = answer->body_length;
+    // A query's rows may look like anything: there only a status or a header makes us look for an exception, or its frame.
+    bool suspect = exchange->insert || answer->status != 200 || answer->exception_code != 0;
+    bool framed = answer->body && memmem(answer->body, answer->body_length, "\n__exception__\r\n", 16) != NULL;
+    int code = suspect || framed
+        ? clickhouse_exception_parse(message, message_length, true, &message, &message_length) : 0;
+    if (answer->exception_code != 0) {
+        code = answer->exception_code;
+    }
+    outcome->http_status = answer->status;
+    outcome->exception_code = code;
+    if (code != 0) {
+        outcome->failure = clickhouse_error_set(error, code, message, message_length);
+        exchange->blames_endpoint = overloaded(code);
+        return error_prefix(error, "%s", clickhouse_endpoint_url(exchange->endpoint));
+    }
+    if (answer->end != TRANSPORT_ANSWERED) {
+        return judge_broken(exchange, answer, error);
+    }
+    if (answer->status != 200 || (exchange->insert && answer->body_length > 0)) {
+        return judge_status(exchange, answer, error);
+    }
+    outcome->failure = CLICKHOUSE_DONE;
+    return true;
+}
+
+bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_error *error)
+{
+    const struct relay_context *context = exchange->context;
+    const struct config_clickhouse *config = &context->config->clickhouse;
+    struct clickhouse_outcome *outcome = exchange->outcome;
+    struct clickhouse_text url = {0};
+    bool done = false;
+
+    outcome->failure = CLICKHOUSE_NOT_SENT;
+    struct clickhouse_transport *transport = clickhouse_endpoint_take(exchange->endpoint, error);
+    if (!transport) {
+        return false;
+    }
+    if (!build_url(exchange, &url)) {
+        error_no_memory(error, "writing a request to ClickHouse");
+        clickhouse_endpoint_give(exchange->endpoint, transport, true);
+        goto url_held;
+    }
+    size_t max_response = exchange->insert ? MAX_RESPONSE_INSERT : MAX_RESPONSE_DEFAULT;
+    struct iovec statement = {.iov_base = (void *)(uintptr_t)exchange->statement,
+        .iov_len = exchange->statement ? strlen(exchange->statement) : 0};
+    struct transport_request request = {.url = url.at, .headers = exchange->headers,
+        .body = exchange->insert ? exchange->body : exchange->statement ? &statement : NULL,
+        .body_count = exchange->insert ? exchange->body_count : 1, .lz4 = takes_lz4(exchange),
+        .fresh_connection = exchange->request->fresh_connection,
+        .connect_timeout = config->connect_timeout.ns > 0 ? config->connect_timeout : DURATION_S(5),
+        .idle_limit = clickhouse_endpoint_idle_limit(exchange->endpoint), .deadline = exchange->deadline,
+        .stop = context->stop, .while_stopping = exchange->request->while_stopping, .clock = context->clock,
+        .max_response = exchange->request->max_response ? exchange->request->max_response : max_response};
+    struct transport_answer answer;
+    clickhouse_transport_run(transport, &request, &answer);
+    clickhouse_endpoint_heard(exchange->endpoint, answer.keep_alive_seconds);
+    clickhouse_endpoint_give(exchange->endpoint, transport, answer.end == TRANSPORT_ANSWERED);
+
+    outcome->body_sent = answer.sent;
+    outcome->bytes_sent = answer.bytes_sent;
+    done = judge(exchange, &answer, error);
+    if (done && !exchange->insert) {
+        exchange->answer = answer.body;
+        exchange->answer_length = answer.body_length;
+    } else {
+        free(answer.body);
+    }
+
+url_held:
+    clickhouse_text_finish(&url);
+    return done;
+}

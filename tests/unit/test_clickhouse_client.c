@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The HTTP client against a scripted peer: what is success, what a failure means, what is never sent twice.
+#include "http_script.h"
+#include "relay/insert/clickhouse_client.h"
+
+#include <criterion/criterion.h>
+#include <lz4frame.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SETTINGS "async_insert\ninsert_deduplicate\ninsert_deduplication_token\nmax_execution_time\n"
+
+// What the next request that is not one of the client's own questions gets.
+struct script {
+    struct http_reply reply;
+    const char *learn_reply; // instead of the usual answers, for all questions
+    size_t asked;            // such requests
+    char target[8192];
+    char headers[2048];
+};
+
+struct peer {
+    struct script script;
+    struct http_script *http;
+    char *urls[2];
+    struct config config;
+    struct stop stop;
+    struct relay_context context;
+    struct clickhouse_client *client;
+};
+
+static const char *write_ok(char *answer, size_t room, const char *body)
+{
+    snprintf(answer, room, "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {}\r\nContent-Length: %zu\r\n\r\n%s",
+        strlen(body), body);
+    return answer;
+}
+
+static const char *ok(const char *body)
+{
+    static char answer[4096];
+    return write_ok(answer, sizeof(answer), body);
+}
+
+static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
+{
+    struct script *script = context;
+    static size_t question; // version, serverUUID, settings come in this order, once
+    if (strstr(seen->target, "-learn")) {
+        static const char *const answers[] = {"24.8.1.1\thost\n", "11111111-2222-3333-4444-555555555555\n", SETTINGS};
+        static char answer[4096];
+        reply->answer = script->learn_reply ? script->learn_reply
+                                            : write_ok(answer, sizeof(answer), answers[question++ % 3]);
+        return;
+    }
+    script->asked++;
+    snprintf(script->target, sizeof(script->target), "%s", seen->target);
+    snprintf(script->headers, sizeof(script->headers), "%s", seen->headers);
+    *reply = script->reply;
+    if (reply->read_body == 0) {
+        reply->read_body = (size_t)-1;
+    }
+}
+
+static void start_with(struct peer *peer, const char *second_url)
+{
+    struct relay_error error;
+    memset(peer, 0, sizeof(*peer));
+    peer->http = http_script_start(handle, &peer->script);
+    peer->urls[0] = strdup(http_script_url(peer->http));
+    peer->urls[1] = second_url ? strdup(second_url) : NULL;
+    static char database[] = "db", user[] = "someone", password[] = "s3cret";
+    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = peer->urls, .count = second_url ? 2 : 1},
+        .database = database, .user = user, .password = password, .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(20), .compression = CONFIG_COMPRESSION_LZ4};
+    peer->config.breakers[CONFIG_DEPENDENCY_CLICKHOUSE] = (struct config_breaker){.failures = 3, .open = DURATION_S(30), .successes = 1};
+    cr_assert(stop_init(&peer->stop, &error));
+    peer->context = (struct relay_context){.config = &peer->config, .clock = clock_system(), .stop = &peer->stop, .instance = "abc"};
+    peer->client = clickhouse_client_new(&peer->context, &error);
+    cr_assert_not_null(peer->client, "%s", error.text);
+}
+
+static void start(struct peer *peer)
+{
+    start_with(peer, NULL);
+}
+
+static void finish(struct peer *peer)
+{
+    clickhouse_client_free(peer->client);
+    http_script_stop(peer->http);
+    stop_finish(&peer->stop);
+    free(peer->urls[0]);
+    free(peer->urls[1]);
+}
+
+static const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+
+static bool insert(struct peer *peer, struct clickhouse_outcome *outcome, struct relay_error *error)
+{
+    struct iovec body[] = {{(void *)(uintptr_t) "hello ", 6}, {(void *)(uintptr_t) "", 0}, {(void *)(uintptr_t) "world", 5}};
+    return clickhouse_insert(peer->client, &any, "INSERT INTO t FORMAT Native", body, 3, outcome, error);
+}
+
+Test(clickhouse_client, a_query_gives_rows_of_text)
+{
+    struct peer peer;
+    struct clickhouse_result *result;
+    struct relay_error error;
+    size_t length;
+    start(&peer);
+    peer.script.reply.answer = ok("1\ta\\tb\\\\\\'\n-2\t\\N\n");
+    cr_assert(clickhouse_query(peer.client, &any, "SELECT x", &result, NULL, &error), "%s", error.text);
+    cr_assert_eq(clickhouse_result_rows(result), 2);
+    cr_assert_eq(clickhouse_result_columns(result), 2);
+    cr_assert_str_eq(clickhouse_result_text(result, 0, 1, &length), "a\tb\\'");
+    cr_assert_eq(length, 5);
+    cr_assert_eq(clickhouse_result_int(result, 1, 0), -2);
+    cr_assert_null(clickhouse_result_text(result, 1, 1, NULL));
+    cr_assert_null(clickhouse_result_text(result, 2, 0, NULL));
+    clickhouse_result_free(result);
+    cr_assert_str_eq(http_script_body(peer.http, 3, NULL), "SELECT x");
+    cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-User: someone"));
+    cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-Key: s3cret"));
+    cr_assert_null(strstr(peer.script.target, "s3cret"));
+    finish(&peer);
+}
+
+Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server_knows)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply.answer = ok("");
+    cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
+    cr_assert_eq(outcome.failure, CLICKHOUSE_DONE);
+    cr_assert_not_null(strstr(peer.script.target, "async_insert=0"));
+    cr_assert_null(strstr(peer.script.target, "max_insert_threads"), "the server does not know it: %s", peer.script.target);
+    cr_assert_not_null(strstr(peer.script.target, "query=INSERT%20INTO%20t"));
+    cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
+    cr_assert_not_null(strstr(peer.script.headers, "Transfer-Encoding: chunked"));
+    size_t length = 0;
+    const char *body = http_script_body(peer.http, 3, &length);
+    char raw[64];
+    size_t raw_length = sizeof(raw), used = length;
+    LZ4F_dctx *context;
+    LZ4F_createDecompressionContext(&context, LZ4F_VERSION);
+    cr_assert_eq(LZ4F_decompress(context, raw, &raw_length, body, &used, NULL), 0, "one whole frame");
+    LZ4F_freeDecompressionContext(context);
+    cr_assert_eq(used, length);
+    cr_assert_eq(raw_length, 11);
+    cr_assert_arr_eq(raw, "hello world", 11);
+    finish(&peer);
+}
+
+Test(clickhouse_client, an_exception_behind_status_200_is_a_failure)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply.answer = "HTTP/1.1 200 OK\r\nX-ClickHouse-Exception-Code: 209\r\nContent-Length: 0\r\n\r\n";
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN);
+    cr_assert_eq(outcome.exception_code, 209);
+    peer.script.reply.answer = ok("Code: 252, e.displayText() = DB::Exception: Too many parts\n");
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_BACK_PRESSURE);
+    cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
+    cr_assert_eq(error.detail, 252);
+    peer.script.reply.answer = ok("what is this");
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN, "a body after an INSERT is no acknowledgement");
+    finish(&peer);
+}
+
+Test(clickhouse_client, an_exception_is_judged_by_its_code_not_by_the_status)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    static const char text[] = "Code: 60. DB::Exception: Table db.t does not exist. (UNKNOWN_TABLE) (version 24.8)\n";
+    char answer[512];
+    snprintf(answer, sizeof(answer), "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: %zu\r\n\r\n%s",
+        strlen(text), text);
+    peer.script.reply.answer = answer;
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR);
+    cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    cr_assert_not_null(strstr(error.text, "does not exist"), "%s", error.text);
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_cut_after_the_body_is_unknown_and_nothing_is_sent_again)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply.answer = ok("");
+    cr_assert(insert(&peer, &outcome, &error));
+    for (int i = 0; i < 2; i++) {
+        peer.script.reply = (struct http_reply){.then = i == 0 ? HTTP_CLOSE : HTTP_RESET};
+        size_t before = peer.script.asked;
+        cr_assert_not(insert(&peer, &outcome, &error));
+        cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN, "%s", error.text);
+        cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN);
+        cr_assert(outcome.body_sent);
+        cr_assert_eq(peer.script.asked, before + 1, "libcurl must not repeat over a fresh connection");
+    }
+    peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", .then = HTTP_CLOSE};
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN, "an answer cut within");
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_silent_server_ends_at_the_deadline)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply.then = HTTP_HANG;
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_MS(300)};
+    cr_assert_not(clickhouse_query(peer.client, &request, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN);
+    cr_assert_not_null(strstr(error.text, "deadline"), "%s", error.text);
+    finish(&peer);
+}
+
+static void *raise_stop(void *argument)
+{
+    struct peer *peer = argument;
+    http_script_wait(peer->http, 4);
+    stop_raise(&peer->stop, clock_mono(clock_system()));
+    return NULL;
+}
+
+Test(clickhouse_client, the_stop_ends_a_request_under_way)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    pthread_t thread;
+    start(&peer);
+    peer.script.reply.then = HTTP_HANG;
+    cr_assert_eq(pthread_create(&thread, NULL, raise_stop, &peer), 0);
+    cr_assert_not(insert(&peer, &outcome, &error));
+    pthread_join(thread, NULL);
+    cr_assert_eq(error.code, RELAY_ERROR_STOPPED);
+    cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "the INSERT was under way");
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_NOT_SENT);
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_refused_connection_is_not_sent_and_the_next_replica_is_tried)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    // A port that was free a moment ago refuses.
+    struct script nothing = {0};
+    struct http_script *gone = http_script_start(handle, &nothing);
+    char dead[64];
+    snprintf(dead, sizeof(dead), "%s", http_script_url(gone));
+    http_script_stop(gone);
+    start_with(&peer, dead);
+    peer.script.reply.answer = ok("");
+    struct clickhouse_request pinned = {.endpoint = 1};
+    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_NOT_SENT);
+    cr_assert_eq(error.code, RELAY_ERROR_CLICKHOUSE_UNREACHABLE);
+    cr_assert_not(outcome.body_sent);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    }
+    cr_assert_not(clickhouse_endpoint_usable(peer.client, 1), "three failures open its breaker");
+    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
+    cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
+    cr_assert_eq(outcome.endpoint, 0);
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_huge_answer_is_refused)
+{
+    struct peer peer;
+    struct relay_error error;
+    start(&peer);
+    char answer[3000];
+    int head = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n");
+    memset(answer + head, 'x', 2000);
+    answer[head + 1999] = '\n';
+    peer.script.reply.answer = answer;
+    peer.script.reply.answer_length = (size_t)head + 2000;
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = 1000};
+    cr_assert_not(clickhouse_query(peer.client, &request, "SELECT 1", NULL, NULL, &error));
+    cr_assert_eq(error.code, RELAY_ERROR_PROTOCOL);
+    request.max_response = 2000;
+    cr_assert(clickhouse_query(peer.client, &request, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+    finish(&peer);
+}
+
+Test(clickhouse_client, garbage_is_unknown_and_a_stranger_is_named)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply = (struct http_reply){.answer = "\x16\x03\x01 nonsense\r\n\r\n", .then = HTTP_CLOSE};
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN);
+    peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnginx"};
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    cr_assert_not_null(strstr(error.text, "is this ClickHouse"), "%s", error.text);
+    peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"};
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "a balancer may have passed the INSERT on");
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_refusal_before_the_body_was_read_is_heard)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply = (struct http_reply){.read_body = 1000, .then = HTTP_CLOSE,
+        .answer = "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nConnection: close\r\nContent-Length: 13\r\n\r\nCode: 516. No."};
+    static char large[8 << 20];
+    for (size_t i = 0; i < sizeof(large); i++) {
+        large[i] = (char)((i * 2654435761u) >> 13);
+    }
+    struct iovec body = {large, sizeof(large)};
+    cr_assert_not(clickhouse_insert(peer.client, &any, "INSERT INTO t FORMAT Native", &body, 1, &outcome, &error));
+    if (outcome.exception_code != 0) { // the kernel may have thrown the answer away with the connection
+        cr_assert_eq(outcome.exception_code, 516);
+        cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    } else {
+        cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN);
+    }
+    finish(&peer);
+}
+
+Test(clickhouse_client, failed_questions_mean_that_the_request_was_not_sent)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    peer.script.learn_reply = "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 15\r\n\r\nCode: 516. Nope.";
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR);
+    cr_assert_eq(peer.script.asked, 0);
+    cr_assert_null(strstr(error.text, "s3cret"));
+    finish(&peer);
+}
+
+Test(clickhouse_client, bad_urls_are_refused)
+{
+    static const char *const bad[] = {"ftp://x", "http://", "http://user:pw@host", "host:8123", "http://h?a=b"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char *url = strdup(bad[i]);
+        struct config config = {.clickhouse = {.urls = {.items = &url, .count = 1}}};
+        struct relay_context context = {.config = &config, .clock = clock_system()};
+        struct relay_error error;
+        cr_assert_null(clickhouse_client_new(&context, &error), "%s", bad[i]);
+        cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
+        cr_assert_null(strstr(error.text, "pw"));
+        free(url);
+    }
+}
+
+Test(clickhouse_error, both_forms_of_exceptions_are_found)
+{
+    const char *message;
+    size_t length;
+    static const char old[] = "Code: 27, e.displayText() = DB::Exception: Cannot parse\n";
+    cr_assert_eq(clickhouse_exception_parse(old, strlen(old), false, &message, &length), 27);
+    static const char late[] = "1\t2\n3\nCode: 241. DB::Exception: Memory\n__exception__\r\nabc";
+    cr_assert_eq(clickhouse_exception_parse(late, strlen(late), false, &message, &length), 0);
+    cr_assert_eq(clickhouse_exception_parse(late, strlen(late), true, &message, &length), 241);
+    cr_assert_eq(length, strlen("DB::Exception: Memory"));
+    static const char *const none[] = {"", "Code", "Code: ", "Code: 12", "Code: x. y", "code: 5. x"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        cr_assert_eq(clickhouse_exception_parse(none[i], strlen(none[i]), true, NULL, NULL), 0, "%s", none[i]);
+    }
+    cr_assert_eq(clickhouse_failure_of(987654), CLICKHOUSE_UNKNOWN_CODE);
+    struct relay_error error;
+    static const char partitions[] = "Too many partitions for single INSERT block (more than 100)";
+    cr_assert_eq(clickhouse_error_set(&error, 252, partitions, strlen(partitions)), CLICKHOUSE_OPERATOR);
+}
+
+Test(clickhouse_text, names_and_literals_cannot_break_out)
+{
+    struct clickhouse_text text = {0};
+    cr_assert(clickhouse_text_name(&text, "a`b\\"));
+    cr_assert(clickhouse_text_add(&text, "=%d ", 5));
+    cr_assert(clickhouse_text_literal(&text, "x'\\\0y\n", 6));
+    cr_assert_str_eq(text.at, "`a\\`b\\\\`=5 'x\\'\\\\\\0y\\n'");
+    clickhouse_text_reset(&text);
+    cr_assert(clickhouse_text_url(&text, "a b/ä", 6));
+    cr_assert_str_eq(text.at, "a%20b%2F%C3%A4");
+    clickhouse_text_finish(&text);
+}
+
+Test(clickhouse_result, uneven_or_cut_rows_are_refused)
+{
+    static const char *const bad[] = {"1\t2\n3\n", "1\t2", "1\n2\t3\n", "a\n\\"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct relay_error error;
+        cr_assert_null(clickhouse_result_new(strdup(bad[i]), strlen(bad[i]), &error), "%s", bad[i]);
+        cr_assert_eq(error.code, RELAY_ERROR_PROTOCOL);
+    }
+}
