@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A librdkafka configuration made from the [kafka] section: each property goes only to the kind of client that knows it
+// (librdkafka's own table decides), the relay's defaults are laid under the user's settings, log lines go to our log.
+// The caller owns the conf until rd_kafka_new() takes it. Any thread.
+#ifndef RELAY_KAFKA_KAFKA_CONF_H
+#define RELAY_KAFKA_KAFKA_CONF_H
+
+#include "relay/base/error.h"
+#include "relay/config/context.h"
+
+#include <librdkafka/rdkafka.h>
+
+enum kafka_client_kind { KAFKA_CLIENT_PRODUCER, KAFKA_CLIENT_CONSUMER };
+
+// role: static word for client.id ("publish", "insert", "check"): outbox-relay-<role>-<instance>.
+// Errors: CONFIG when librdkafka refuses a property (the value of a secret is not in the text), NO_MEMORY.
+rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_client_kind kind, const char *role,
+    struct relay_error *error);
+
+// Sets one property that is ours. error CONFIG with the property's name.
+bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct relay_error *error);
+
+// The value the user gave to a property in [kafka], NULL if none. Owned by the config.
+const char *kafka_conf_given(const struct config *config, const char *name);
+
+// rd_kafka_new() that never leaks the conf and speaks our error type.
+rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error);
+
+#endif

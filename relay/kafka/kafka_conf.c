@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See kafka_conf.h. librdkafka warns when a consumer gets a producer's property; it also prints a table of all its
+// properties with the kind of client that each belongs to ("P", "C", "*"). We read that table, so that one [kafka]
+// section serves both clients without noise and without a list of our own that would age.
+#include "relay/kafka/kafka_conf.h"
+
+#include "relay/base/log.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+// The relay's defaults, which [kafka] may override. kind: 'P', 'C' or '*', as in librdkafka's table.
+static const struct {
+    char kind;
+    const char *name;
+    const char *value;
+} defaults[] = {
+    {'*', "socket.keepalive.enable", "true"},
+    {'*', "reconnect.backoff.ms", "50"},
+    {'*', "reconnect.backoff.max.ms", "2000"},
+    // After a commit the broker still writes its markers and answers CONCURRENT_TRANSACTIONS; the default of 100 ms
+    // would be waited out at the start of every transaction.
+    {'P', "retry.backoff.ms", "1"},
+    {'P', "retry.backoff.max.ms", "250"},
+    // The same partition as Java producers choose, so that moving from or to them keeps each key where it is.
+    {'P', "partitioner", "murmur2_random"},
+    {'P', "compression.codec", "lz4"},
+    {'P', "linger.ms", "2"},
+    {'C', "fetch.wait.max.ms", "100"},
+    {'C', "session.timeout.ms", "30000"},
+};
+
+static void log_line(const rd_kafka_t *client, int level, const char *facility, const char *text)
+{
+    enum log_level ours = level <= LOG_ERR       ? LOG_LEVEL_ERROR
+                          : level <= LOG_WARNING ? LOG_LEVEL_WARNING
+                          : level <= LOG_INFO    ? LOG_LEVEL_INFO
+                                                 : LOG_LEVEL_DEBUG;
+    // A broker that is away is told by librdkafka as an error for each address and attempt; what it means for a pipe is
+    // told by the pipe, once.
+    if (ours == LOG_LEVEL_ERROR && (strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0)) {
+        ours = LOG_LEVEL_WARNING;
+    }
+    log_event(ours, "kafka.client", text, LOG_TEXT("client", client == NULL ? "" : rd_kafka_name(client)),
+        LOG_TEXT("facility", facility));
+}
+
+static bool is_secret(const char *name)
+{
+    return strstr(name, "password") != NULL || strstr(name, "secret") != NULL || strstr(name, "jaas") != NULL ||
+           strstr(name, ".pem") != NULL;
+}
+
+bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct relay_error *error)
+{
+    char why[256] = "";
+    if (rd_kafka_conf_set(conf, name, value, why, sizeof(why)) == RD_KAFKA_CONF_OK) {
+        return true;
+    }
+    // librdkafka's text quotes the value.
+    return error_set(error, RELAY_ERROR_CONFIG, "[kafka] %s: %s", name,
+        is_secret(name) ? "librdkafka refuses the value" : why);
+}
+
+const char *kafka_conf_given(const struct config *config, const char *name)
+{
+    const char *value = NULL;
+    for (size_t i = 0; i < config->kafka_count; i++) {
+        if (strcmp(config->kafka[i].name, name) == 0) {
+            value = config->kafka[i].value;
+        }
+    }
+    return value;
+}
+
+// librdkafka's table of properties as text; malloc'd, NULL when out of memory.
+static char *property_table(void)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&text, &length);
+    if (stream == NULL) {
+        return NULL;
+    }
+    rd_kafka_conf_properties_show(stream);
+    if (fclose(stream) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+// 'P', 'C' or '*' as the table's line "name | P | ..." says; '*' for a name that it does not have (librdkafka then
+// refuses it with its own words).
+static char property_kind(const char *table, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *line = table; line != NULL && *line != '\0';) {
+        if (strncmp(line, name, length) == 0 && (line[length] == ' ' || line[length] == '|')) {
+            const char *bar = strchr(line, '|');
+            if (bar != NULL) {
+                const char *kind = bar + 1 + strspn(bar + 1, " ");
+                return *kind;
+            }
+        }
+        line = strchr(line, '\n');
+        line = line == NULL ? NULL : line + 1;
+    }
+    return '*';
+}
+
+static bool fits(char property, enum kafka_client_kind kind)
+{
+    return property == '*' || property == (kind == KAFKA_CLIENT_PRODUCER ? 'P' : 'C');
+}
+
+static bool apply_settings(rd_kafka_conf_t *conf, const struct config *config, enum kafka_client_kind kind,
+    const char *table, struct relay_error *error)
+{
+    for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++) {
+        // retry.backoff.max.ms is newer than the oldest librdkafka that we take; a default may fail, a setting not.
+        if (fits(defaults[i].kind, kind)) {
+            char why[128];
+            rd_kafka_conf_set(conf, defaults[i].name, defaults[i].value, why, sizeof(why));
+        }
+    }
+    for (size_t i = 0; i < config->kafka_count; i++) {
+        const struct config_pair *pair = &config->kafka[i];
+        if (fits(property_kind(table, pair->name), kind) && !kafka_conf_set(conf, pair->name, pair->value, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_client_kind kind, const char *role,
+    struct relay_error *error)
+{
+    char *table = property_table();
+    if (table == NULL) {
+        error_no_memory(error, "librdkafka's property table");
+        return NULL;
+    }
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char client_id[96];
+    snprintf(client_id, sizeof(client_id), "outbox-relay-%s-%.12s", role, context->instance);
+    bool done = kafka_conf_set(conf, "client.id", client_id, error) &&
+                apply_settings(conf, context->config, kind, table, error);
+    free(table);
+    if (!done) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    rd_kafka_conf_set_log_cb(conf, log_line);
+    return conf;
+}
+
+rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    char why[256] = "";
+    rd_kafka_t *client = rd_kafka_new(kind == KAFKA_CLIENT_PRODUCER ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, why,
+        sizeof(why));
+    if (client == NULL) {
+        error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);
+        rd_kafka_conf_destroy(conf);
+    }
+    return client;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static char text[512];
+
+static const char *value_of(rd_kafka_conf_t *conf, const char *name)
+{
+    size_t room = sizeof(text);
+    return rd_kafka_conf_get(conf, name, text, &room) == RD_KAFKA_CONF_OK ? text : NULL;
+}
+
+static rd_kafka_conf_t *make(enum kafka_client_kind kind, struct config_pair *pairs, size_t count,
+    struct relay_error *error)
+{
+    static struct config config;
+    static struct relay_context context;
+    config = (struct config){.kafka = pairs, .kafka_count = count};
+    context = (struct relay_context){.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
+    return kafka_conf_new(&context, kind, "publish", error);
+}
+
+Test(kafka_conf, each_client_gets_its_own_properties)
+{
+    struct config_pair pairs[] = {
+        {.name = (char[]){"fetch.wait.max.ms"}, .value = (char[]){"77"}},
+        {.name = (char[]){"linger.ms"}, .value = (char[]){"33"}},
+        {.name = (char[]){"socket.timeout.ms"}, .value = (char[]){"9000"}},
+    };
+    struct relay_error error;
+    rd_kafka_conf_t *producer = make(KAFKA_CLIENT_PRODUCER, pairs, 3, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_str_eq(value_of(producer, "linger.ms"), "33");
+    cr_assert_str_neq(value_of(producer, "fetch.wait.max.ms"), "77");
+    cr_assert_str_eq(value_of(producer, "socket.timeout.ms"), "9000");
+    cr_assert_str_eq(value_of(producer, "client.id"), "outbox-relay-publish-0123456789ab");
+    rd_kafka_conf_destroy(producer);
+
+    rd_kafka_conf_t *consumer = make(KAFKA_CLIENT_CONSUMER, pairs, 3, &error);
+    cr_assert_not_null(consumer, "%s", error.text);
+    cr_assert_str_eq(value_of(consumer, "fetch.wait.max.ms"), "77");
+    cr_assert_str_neq(value_of(consumer, "linger.ms"), "33");
+    rd_kafka_conf_destroy(consumer);
+}
+
+Test(kafka_conf, the_relays_defaults_lie_under_the_users_settings)
+{
+    struct config_pair pairs[] = {{.name = (char[]){"retry.backoff.ms"}, .value = (char[]){"20"}}};
+    rd_kafka_conf_t *conf = make(KAFKA_CLIENT_PRODUCER, pairs, 1, NULL);
+    cr_assert_not_null(conf);
+    cr_assert_str_eq(value_of(conf, "retry.backoff.ms"), "20");
+    cr_assert_str_eq(value_of(conf, "partitioner"), "murmur2_random");
+    rd_kafka_conf_destroy(conf);
+}
+
+Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
+{
+    struct config_pair unknown[] = {{.name = (char[]){"no.such.thing"}, .value = (char[]){"1"}}};
+    struct relay_error error;
+    cr_assert_null(make(KAFKA_CLIENT_PRODUCER, unknown, 1, &error));
+    cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
+    cr_assert_not_null(strstr(error.text, "no.such.thing"));
+
+    struct config_pair secret[] = {{.name = (char[]){"no.such.password"}, .value = (char[]){"hunter2"}}};
+    cr_assert_null(make(KAFKA_CLIENT_PRODUCER, secret, 1, &error));
+    cr_assert_null(strstr(error.text, "hunter2"));
+}
+
+Test(kafka_conf, errors_have_the_class_that_says_what_to_do)
+{
+    struct relay_error error;
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "topic %s", "x");
+    cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    cr_assert_eq(error.detail, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "record");
+    cr_assert_eq(error.class, RELAY_CLASS_POISON);
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR__FENCED, "producer");
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_FENCED);
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR__TRANSPORT, "broker");
+    cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, "produce");
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_RETRIABLE);
+    cr_assert(kafka_error_take(&error, NULL, "nothing"));
+}
