@@ -4,6 +4,8 @@
 Topics are never created by asking for them. Internal topics are small, so that a fresh cluster answers fast.
 A killed broker may register again only when its old session has ended, hence the short one (9 s by default).
 Ready means: each running node answers, and lists all running nodes.
+With --kafka-proxy-ports each node has a second listener, PROXIED, which advertises 127.0.0.1 and the port given for
+it: clients that come through proxies on those ports stay behind them, all others connect directly.
 """
 
 import base64
@@ -20,10 +22,11 @@ PROPERTIES = """# Written by scripts/services at each start.
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{proxied_listener}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{proxied_advertised}
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={factor}
@@ -62,7 +65,16 @@ class Kafka:
             settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         elif wanted and wanted != len(settings["nodes"]):
             raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
+        self._configure_proxies(settings["nodes"], options.kafka_proxy_ports, taken)
         self.processes = [self.instance.process(f"kafka-{number + 1}") for number in range(len(settings["nodes"]))]
+
+    def _configure_proxies(self, nodes, proxy_ports, taken):
+        if not proxy_ports:
+            return
+        if len(proxy_ports) != len(nodes):
+            raise process.ServerError(f"--kafka-proxy-ports names {len(proxy_ports)} port(s) for {len(nodes)} node(s)")
+        for node, proxy_port in zip(nodes, proxy_ports):
+            node.setdefault("proxied", {"port": process.free_port(taken)})["proxy_port"] = proxy_port
 
     def prepare(self):
         if shutil.which("java") is None or shutil.which("kcat") is None:
@@ -77,8 +89,10 @@ class Kafka:
         factor = min(3, len(nodes))
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "server.properties")
+        proxied = nodes[number - 1].get("proxied")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(PROPERTIES.format(node=number, voters=voters, data=os.path.join(folder, "data"), factor=factor,
+            file.write(PROPERTIES.format(proxied_listener=f",PROXIED://127.0.0.1:{proxied['port']}" if proxied else "",
+                                         proxied_advertised=f",PROXIED://127.0.0.1:{proxied['proxy_port']}" if proxied else "", node=number, voters=voters, data=os.path.join(folder, "data"), factor=factor,
                                          in_sync=2 if factor == 3 else 1, **nodes[number - 1]))
         return path
 
@@ -144,4 +158,7 @@ class Kafka:
         for i, node in enumerate(self.processes, 1):
             values[f"KAFKA_{i}_PID_FILE"] = node.pid_file
             values[f"KAFKA_{i}_LOG"] = node.log
+        if all("proxied" in node for node in nodes):
+            values["KAFKA_PROXIED_BOOTSTRAP"] = ",".join(f"127.0.0.1:{node['proxied']['proxy_port']}" for node in nodes)
+            values["KAFKA_PROXIED_TARGETS"] = ",".join(f"127.0.0.1:{node['proxied']['port']}" for node in nodes)
         return values
