@@ -4,8 +4,12 @@ outbox and a line for each into a journal. The journal is what the auditor belie
 
 Every event carries `aggregate` and `n`, the aggregate's own running number, in its payload. Because the aggregate is
 locked while n is drawn, n is the order that the relay has to keep. A share of the events can be written without the
-lock (`unlocked`): they have no order and are marked as not judged.
+lock (`unlocked`): they have no order and are marked as not judged. `Habits` adds what applications also do.
+
+An aggregate always writes into the same outbox table, since two outboxes have no order between them.
 """
+import dataclasses
+import io
 import json
 import random
 import threading
@@ -13,6 +17,7 @@ import time
 import uuid
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extras
 
 psycopg2.extras.register_uuid()
@@ -38,6 +43,25 @@ def prepare(dsn, aggregates=200, seed=1):
     return ids
 
 
+@dataclasses.dataclass
+class Habits:
+    """Shares of the transactions that do more than insert and commit; all off by default.
+
+    no_sync transactions run with synchronous_commit off. PostgreSQL may lose them in a crash, together with their
+    journal lines, after others have already seen them; their events say `"durable": false`."""
+    savepoint: float = 0.0      # a part of the transaction is rolled back to a savepoint
+    copy: float = 0.0           # COPY instead of INSERT
+    two_phase: float = 0.0      # PREPARE TRANSACTION, some time, COMMIT PREPARED (or ROLLBACK PREPARED)
+    long: float = 0.0           # stays open for long_seconds after its inserts
+    burst: float = 0.0          # burst_events in one transaction
+    no_sync: float = 0.0
+    long_seconds: tuple = (0.5, 6.0)
+    burst_events: tuple = (200, 800)
+
+
+TORTURE = Habits(savepoint=0.06, copy=0.06, two_phase=0.01, long=0.006, burst=0.003, no_sync=0.04)
+
+
 class Workload:
     """`writers` threads that write until `events` are committed (None: until stop()). `rate`: events a second over
     all writers, None for as fast as they can. A writer that loses its connection reconnects and goes on; what it does
@@ -45,7 +69,9 @@ class Workload:
 
     def __init__(self, dsn, aggregates, writers=8, events=None, rate=None, seed=1, tables=("public.outbox_events",),
                  events_per_transaction=(1, 8), payload_bytes=250, rollback_share=0.02, unlocked_share=0.0,
-                 event_types=EVENT_TYPES):
+                 event_types=EVENT_TYPES, habits=None):
+        self.habits = habits or Habits()
+        self.counts = dict.fromkeys(("committed", "rolled back", "savepoint", "copy", "two-phase", "long", "burst", "no sync"), 0)
         self.dsn, self.aggregates, self.tables = dsn, aggregates, tables
         self.writers, self.events, self.rate, self.seed = writers, events, rate, seed
         self.events_per_transaction, self.payload_bytes = events_per_transaction, payload_bytes
@@ -88,10 +114,6 @@ class Workload:
             self._reserved += max(wanted, 0)
             return wanted
 
-    def _give_back(self, count):
-        with self._lock:
-            self._reserved -= count
-
     def _pace(self):
         if self.rate is not None:
             ahead = self._reserved / self.rate - (time.monotonic() - self._started)
@@ -99,66 +121,193 @@ class Workload:
                 self._stop.wait(ahead)
 
     def _write(self, number):
-        rng = random.Random(f"{self.seed}/{number}")
-        connection = None
+        writer = _Writer(self, number)
         while not self._stop.is_set():
-            count = self._reserve(rng.randint(*self.events_per_transaction))
+            count = self._reserve(writer.wanted())
             if count <= 0:
                 break
+            committed = 0
             try:
-                if connection is None:
-                    connection = psycopg2.connect(self.dsn, connect_timeout=5)
-                if self._transaction(connection, rng, count):
-                    with self._lock:
-                        self.committed += count
-                else:
-                    self._give_back(count)
+                committed = writer.transaction(count)
             except psycopg2.Error as error:
                 self.errors.append(str(error).strip())
-                self._give_back(count)
-                connection = self._close(connection)
+                writer.failed(error)
                 self._stop.wait(0.05)
+            with self._lock:
+                self.committed += committed
+                self._reserved -= count - committed
             self._pace()
-        self._close(connection)
+        writer.close()
 
-    @staticmethod
-    def _close(connection):
-        if connection is not None:
+    def count(self, what):
+        with self._lock:
+            self.counts[what] += 1
+
+    def wait(self, seconds):
+        """Waits, or less when the workload is to stop."""
+        self._stop.wait(seconds)
+
+    def event(self, rng, event_id, aggregate, n, judged, durable=True):
+        event_type = rng.choice(self.event_types)
+        body = {"aggregate": str(aggregate), "n": n, "judged": judged, "user_id": rng.getrandbits(31),
+                "score": rng.randint(0, 100) / 10, "text": "x" * rng.randint(0, self.payload_bytes)}
+        if not durable:
+            body["durable"] = False
+        metadata = json.dumps({"correlation_id": str(event_id)[:8]}) if rng.random() < 0.7 else None
+        return (event_id, event_type.split(".")[0], aggregate, event_type, json.dumps(body), metadata)
+
+
+class _Writer:
+    """One thread's connection and its transactions."""
+
+    def __init__(self, workload, number):
+        self.workload, self.habits = workload, workload.habits
+        self.rng = random.Random(f"{workload.seed}/{number}")
+        self.name = f"workload-{workload.seed}-{number}-{uuid.uuid4().hex[:8]}"
+        self.connection = None
+        self.prepared = []      # names of prepared transactions whose end is not known
+        self.drawn = 0
+
+    def wanted(self):
+        if self.rng.random() < self.habits.burst:
+            self.workload.count("burst")
+            return self.rng.randint(*self.habits.burst_events)
+        return self.rng.randint(*self.workload.events_per_transaction)
+
+    def failed(self, error):
+        """After an error: a lock that was not granted costs the transaction, anything else the connection."""
+        if isinstance(error, psycopg2.errors.LockNotAvailable) and self.connection is not None:
             try:
-                connection.close()
+                self.connection.rollback()
+                return
             except psycopg2.Error:
                 pass
-        return None
+        self.close()
 
-    def _transaction(self, connection, rng, count):
-        aggregate = rng.choice(self.aggregates)
-        table = rng.choice(self.tables)
-        judged = rng.random() >= self.unlocked_share
-        with connection.cursor() as cursor:
+    def close(self):
+        if self.connection is not None:
+            try:
+                self.connection.close()
+            except psycopg2.Error:
+                pass
+        self.connection = None
+
+    def _connect(self):
+        self.connection = psycopg2.connect(self.workload.dsn, connect_timeout=5,
+            options="-c lock_timeout=5s -c statement_timeout=60s")
+        if self.prepared:
+            settle_prepared(self.connection, self.prepared, self.rng)
+            self.prepared = []
+
+    def transaction(self, count):
+        """Returns how many events it is known to have committed."""
+        if self.connection is None:
+            self._connect()
+        rng, habits = self.rng, self.habits
+        aggregate = rng.choice(self.workload.aggregates)
+        table = self.workload.tables[aggregate.int % len(self.workload.tables)]
+        judged = rng.random() >= self.workload.unlocked_share
+        durable = rng.random() >= habits.no_sync
+        two_phase = rng.random() < habits.two_phase
+        with self.connection.cursor() as cursor:
+            if not durable:
+                self.workload.count("no sync")
+                cursor.execute("SET LOCAL synchronous_commit = off")
+            if two_phase:
+                cursor.execute("SET LOCAL outbox_relay.notify = 'off'")
             if judged:
                 cursor.execute("UPDATE workload.aggregates SET n = n + %s WHERE id = %s RETURNING n", (count, aggregate))
                 first = cursor.fetchone()[0] - count + 1
             else:
                 first = rng.getrandbits(40)
-            events, lines = [], []
-            for n in range(first, first + count):
-                event_id = uuid.UUID(int=rng.getrandbits(128), version=4)
-                events.append(self._event(rng, event_id, aggregate, n, judged))
-                lines.append((event_id, table, aggregate, n, judged))
-            psycopg2.extras.execute_values(cursor,
-                f"INSERT INTO {table} (id, aggregate_type, aggregate_id, event_type, payload, metadata) VALUES %s",
-                events)
-            psycopg2.extras.execute_values(cursor,
-                "INSERT INTO workload.journal (event_id, outbox, aggregate, n, judged) VALUES %s", lines)
-        if rng.random() < self.rollback_share:
-            connection.rollback()
-            return False
-        connection.commit()
-        return True
+            kept = self._insert(cursor, table, aggregate, range(first, first + count), judged, durable)
+        if rng.random() < habits.long:
+            self.workload.count("long")
+            self.workload.wait(rng.uniform(*habits.long_seconds))
+        commits = rng.random() >= self.workload.rollback_share
+        if two_phase:
+            self._two_phase(commits)
+        elif commits:
+            self.connection.commit()
+        else:
+            self.connection.rollback()
+        self.workload.count("committed" if commits else "rolled back")
+        return kept if commits else 0
 
-    def _event(self, rng, event_id, aggregate, n, judged):
-        event_type = rng.choice(self.event_types)
-        body = {"aggregate": str(aggregate), "n": n, "judged": judged, "user_id": rng.getrandbits(31),
-                "score": rng.randint(0, 100) / 10, "text": "x" * rng.randint(0, self.payload_bytes)}
-        metadata = json.dumps({"correlation_id": str(event_id)[:8]}) if rng.random() < 0.7 else None
-        return (event_id, event_type.split(".")[0], aggregate, event_type, json.dumps(body), metadata)
+    def _insert(self, cursor, table, aggregate, numbers, judged, durable):
+        """Writes the events, some of them twice over: a part may be rolled back to a savepoint. Returns how many stay."""
+        if self.rng.random() >= self.habits.savepoint:
+            self._write_events(cursor, table, aggregate, numbers, judged, durable)
+            return len(numbers)
+        self.workload.count("savepoint")
+        one, two = sorted((self.rng.randint(0, len(numbers)), self.rng.randint(0, len(numbers))))
+        self._write_events(cursor, table, aggregate, numbers[:one], judged, durable)
+        cursor.execute("SAVEPOINT part")
+        self._write_events(cursor, table, aggregate, numbers[one:two], judged, durable)
+        cursor.execute("ROLLBACK TO SAVEPOINT part")
+        self._write_events(cursor, table, aggregate, numbers[two:], judged, durable)
+        return one + len(numbers) - two
+
+    def _write_events(self, cursor, table, aggregate, numbers, judged, durable):
+        if not numbers:
+            return
+        events, lines = [], []
+        for n in numbers:
+            event_id = uuid.UUID(int=self.rng.getrandbits(128) ^ self._salt(), version=4)
+            events.append(self.workload.event(self.rng, event_id, aggregate, n, judged, durable))
+            lines.append((event_id, table, aggregate, n, judged))
+        columns = "id, aggregate_type, aggregate_id, event_type, payload, metadata"
+        if self.rng.random() < self.habits.copy:
+            self.workload.count("copy")
+            text = "".join("\t".join("\\N" if field is None else _copy_text(field) for field in event) + "\n" for event in events)
+            cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN", io.StringIO(text))
+        else:
+            psycopg2.extras.execute_values(cursor, f"INSERT INTO {table} ({columns}) VALUES %s", events, page_size=500)
+        psycopg2.extras.execute_values(cursor,
+            "INSERT INTO workload.journal (event_id, outbox, aggregate, n, judged) VALUES %s", lines, page_size=500)
+
+    def _salt(self):
+        """Two workloads with one seed on one database must not draw the same ids."""
+        return int.from_bytes(self.name[-8:].encode(), "big")
+
+    def _two_phase(self, commits):
+        self.workload.count("two-phase")
+        self.drawn += 1
+        name = f"{self.name}-{self.drawn}"
+        self.prepared.append(name)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"PREPARE TRANSACTION '{name}'")
+            self.connection.rollback()  # Tells psycopg2 that no transaction is open; the prepared one is not touched.
+            self.workload.wait(self.rng.choice((0.0, 0.0, 0.1, 1.5)))
+            self.connection.autocommit = True
+            cursor.execute(f"{'COMMIT' if commits else 'ROLLBACK'} PREPARED '{name}'")
+            self.connection.autocommit = False
+        self.prepared.remove(name)
+
+
+def _copy_text(field):
+    return str(field).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def settle_prepared(connection, names, rng):
+    """Ends prepared transactions that a crash left behind, one way or the other; the journal tells which."""
+    connection.rollback()
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE gid = ANY(%s) AND database = current_database()", (list(names),))
+        for name, in cursor.fetchall():
+            cursor.execute(f"{rng.choice(('COMMIT', 'ROLLBACK'))} PREPARED '{name}'")
+    connection.autocommit = False
+
+
+def settle_all_prepared(dsn, seed=0):
+    """The same for every prepared transaction of a workload in this database. Call it when no writer runs."""
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'workload-%' AND database = current_database()")
+            names = [row[0] for row in cursor.fetchall()]
+        settle_prepared(connection, names, random.Random(seed))
+        return len(names)
+    finally:
+        connection.close()

@@ -1,0 +1,588 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torture bench's own tools, without the relay: the proxy breaks what it says it breaks, the journal holds exactly
+what was committed, and the auditor finds every kind of mistake planted by hand. An auditor that cannot fail proves
+nothing."""
+import collections
+import glob
+import http.server
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import uuid
+
+import confluent_kafka
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
+
+from relaytools import audit as audit_module  # noqa: E402
+from relaytools import proxy as proxies  # noqa: E402
+from relaytools.place import Place  # noqa: E402
+from relaytools.relay import wait_until  # noqa: E402
+from relaytools.servers import ROOT, Servers  # noqa: E402
+from relaytools.workload import Habits, settle_all_prepared  # noqa: E402
+
+# ---------------------------------------------------------------------------------------------- peers for the proxy
+
+
+class Peer:
+    """A TCP server that remembers what it read, in the order of arrival over all connections, and may echo."""
+
+    def __init__(self, echo=True):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.echo, self.read, self.ends = echo, b"", []
+        self.accepted = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        end = "eof"
+        try:
+            while data := connection.recv(65536):
+                self.read += data
+                if self.echo:
+                    connection.sendall(data)
+        except OSError:
+            end = "reset"
+        self.ends.append(end)
+        connection.close()
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.socket.close()
+
+
+@pytest.fixture
+def proxy(peer):
+    proxy = proxies.Proxy(("127.0.0.1", peer.port))
+    yield proxy
+    proxy.close()
+
+
+def connect(proxy):
+    connection = socket.create_connection(("127.0.0.1", proxy.port), 5)
+    connection.settimeout(10)
+    return connection
+
+
+def exchange(connection, data):
+    connection.sendall(data)
+    read = b""
+    while len(read) < len(data):
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        read += piece
+    return read
+
+
+def silent(connection, seconds=0.3):
+    """True when nothing comes for a while: the one thing that can only be seen by waiting."""
+    connection.settimeout(seconds)
+    try:
+        connection.recv(1)
+        return False
+    except socket.timeout:
+        return True
+    finally:
+        connection.settimeout(10)
+
+
+def test_bytes_pass_unchanged_in_both_directions(proxy):
+    data = os.urandom(300000)
+    with connect(proxy) as connection:
+        assert exchange(connection, data) == data
+    assert proxy.moved == {proxies.TO_SERVER: len(data), proxies.TO_CLIENT: len(data)}
+
+
+def test_a_half_closed_connection_stays_half_closed(proxy, peer):
+    with connect(proxy) as connection:
+        connection.sendall(b"last words")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b"last words"
+        assert connection.recv(100) == b""
+    wait_until(lambda: peer.ends == ["eof"], "the end at the server", 5)
+
+
+def test_cut_resets_the_client(proxy):
+    with connect(proxy) as connection:
+        assert exchange(connection, b"x") == b"x"
+        assert proxy.cut(reset=True) == 1
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(10):
+                pass
+
+
+def test_cut_by_fin_ends_politely(proxy):
+    with connect(proxy) as connection:
+        assert exchange(connection, b"x") == b"x"
+        assert proxy.cut(reset=False) == 1
+        assert connection.recv(10) == b""
+
+
+def test_cut_after_delivers_the_bytes_before_it(proxy, peer):
+    rule = proxy.add(proxies.Rule((proxies.TO_SERVER,), cut_after=5))
+    with connect(proxy) as connection:
+        connection.sendall(b"0123456789")
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(10):
+                pass
+    wait_until(lambda: peer.ends, "the end at the server", 5)
+    assert peer.read in (b"01234", b"")  # A reset may overtake what it follows.
+    assert rule.hits == 1
+
+
+def test_refused_connections_are_refused_and_accepted_again(proxy):
+    port = proxy.port
+    proxy.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
+    proxy.accept()
+    assert proxy.port == port
+    with connect(proxy) as connection:
+        assert exchange(connection, b"x") == b"x"
+
+
+def test_a_held_connection_is_silent_until_the_rule_is_lifted(proxy, peer):
+    with connect(proxy) as connection:
+        assert exchange(connection, b"before") == b"before"
+        rule = proxy.add(proxies.Rule(hold=True))
+        connection.sendall(b"during")
+        assert silent(connection)
+        assert peer.read == b"before"
+        proxy.lift(rule)
+        assert connection.recv(10) == b"during"
+        assert rule.hits >= 1
+
+
+def test_held_bytes_arrive_although_their_sender_is_gone(proxy, peer):
+    rule = proxy.add(proxies.Rule((proxies.TO_SERVER,), hold=True))
+    with connect(proxy) as connection:
+        connection.sendall(b"late")
+        wait_until(lambda: rule.hits, "the bytes held", 5)
+    assert peer.read == b""
+    proxy.lift(rule)
+    wait_until(lambda: peer.read == b"late", "the late bytes", 5)
+
+
+def test_delay_and_throttle_take_effect(proxy):
+    for rule in (proxies.Rule(delay=30.0), proxies.Rule(throttle=1.0)):
+        proxy.add(rule)
+        with connect(proxy) as connection:
+            connection.sendall(b"x" * 100)
+            assert silent(connection)
+            proxy.lift(rule)  # Ends the wait at once.
+            assert connection.recv(100) == b"x" * 100
+
+
+def kafka_frame(key, correlation=1, client=b"relay-1", body=b"body"):
+    head = struct.pack(">hhih", key, 0, correlation, len(client)) + client
+    return struct.pack(">i", len(head) + len(body)) + head + body
+
+
+def test_a_kafka_request_is_held_on_one_connection_and_a_retry_passes(peer):
+    proxy = proxies.Proxy(("127.0.0.1", peer.port), kind="kafka")
+    rule = proxy.add(proxies.Rule((proxies.TO_SERVER,), hold_keys=(proxies.OFFSET_COMMIT,), limit=1))
+    fetch, commit, retry = kafka_frame(1), kafka_frame(8, 2), kafka_frame(8, 3)
+    first = connect(proxy)
+    for byte in fetch:  # Frames are followed whatever the pieces are.
+        first.sendall(bytes([byte]))
+    wait_until(lambda: peer.read == fetch, "the fetch", 5)
+    first.sendall(commit)
+    wait_until(lambda: rule.hits == 1, "the commit held", 5)
+    second = connect(proxy)
+    second.sendall(retry)
+    wait_until(lambda: peer.read == fetch + retry, "the retry", 5)
+    first.close()
+    proxy.lift(rule)
+    wait_until(lambda: peer.read == fetch + retry + commit, "the old commit, after its retry", 5)
+    second.close()
+    proxy.close()
+
+
+def test_a_kafka_rule_meets_only_its_client(peer):
+    proxy = proxies.Proxy(("127.0.0.1", peer.port), kind="kafka")
+    one, two = connect(proxy), connect(proxy)
+    for connection, client in ((one, b"relay-1"), (two, b"relay-2")):
+        frame = kafka_frame(18, client=client)
+        assert exchange(connection, frame) == frame
+    assert proxy.cut(client="relay-1") == 1
+    with pytest.raises(ConnectionResetError):
+        one.recv(1)
+    assert exchange(two, kafka_frame(3, client=b"relay-2")) == kafka_frame(3, client=b"relay-2")
+    proxy.close()
+
+
+def test_kafka_clients_stay_behind_the_proxies_of_its_second_listener():
+    nodes = [proxies.Proxy(kind="kafka") for _ in range(3)]
+    servers = Servers()
+    try:
+        servers.start("kafka", kafka_nodes=3, kafka_proxy_ports=[proxy.port for proxy in nodes])
+        for proxy, target in zip(nodes, servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
+            proxy.target = tuple(target.split(":"))
+        servers.create_topics(["t"], 6)
+        moved = [proxy.moved[proxies.TO_SERVER] for proxy in nodes]
+        assert moved == [0, 0, 0], "a direct client came through a proxy"
+        producer = confluent_kafka.Producer({"bootstrap.servers": servers.env["KAFKA_PROXIED_BOOTSTRAP"], "client.id": "tools"})
+        for partition in range(6):
+            producer.produce("t", b"value", partition=partition)
+        assert producer.flush(30) == 0
+        # The leaders are spread over the nodes, and each is reached through its own proxy.
+        assert all(proxy.moved[proxies.TO_SERVER] > 0 for proxy in nodes)
+        assert sum(proxy.cut(client="tools") for proxy in nodes) >= 3
+        producer.produce("t", b"value")
+        assert producer.flush(30) == 0
+        assert len(list(audit_module.read_topics(servers.bootstrap, "t"))) == 7
+    finally:
+        servers.reset()
+        shutil.rmtree(servers.folder, ignore_errors=True)
+        for proxy in nodes:
+            proxy.close()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    bodies = []
+
+    def do_POST(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.bodies.append(body)
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\n")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web():
+    Handler.bodies = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    proxy = proxies.Proxy(server.server_address, kind="http")
+    yield proxy
+    proxy.close()
+    server.shutdown()
+    server.server_close()
+
+
+def post(proxy, body=b"rows", **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{proxy.port}/", data=body, headers=headers)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+def test_http_passes_lengths_chunks_and_several_requests_of_a_connection(web):
+    assert post(web, b"x" * 200000) == (200, b"ok\n")
+    assert post(web, iter([b"one", b"two"]), **{"Transfer-Encoding": "chunked"}) == (200, b"ok\n")
+    done = subprocess.run(["curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue", "--data-binary", "a", f"http://127.0.0.1:{web.port}/",
+                           "--next", "-sS", "--noproxy", "*", "--data-binary", "b", f"http://127.0.0.1:{web.port}/"],
+                          capture_output=True, timeout=20, check=True)
+    assert done.stdout == b"ok\nok\n"
+    assert Handler.bodies == [b"x" * 200000, b"onetwo", b"a", b"b"]
+
+
+def test_a_swallowed_request_is_answered_but_never_carried_out(web):
+    rule = web.add(proxies.Rule(http="swallow"))
+    status, text = post(web)
+    assert status == 200 and text.startswith(b"Code: 241. DB::Exception")
+    assert Handler.bodies == [] and rule.hits == 1
+
+
+def test_a_falsified_answer_hides_that_the_request_was_carried_out(web):
+    web.add(proxies.Rule(http="falsify", answer="gateway"))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(web)
+    assert refused.value.code == 502
+    assert Handler.bodies == [b"rows"]
+
+
+def test_a_cut_answer_leaves_the_request_carried_out(web):
+    web.add(proxies.Rule(http="cut_answer"))
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        post(web)
+    assert Handler.bodies == [b"rows"]
+
+
+def test_a_cut_request_never_arrives_whole(web):
+    web.add(proxies.Rule(http="cut_request"))
+    with pytest.raises((ConnectionError, urllib.error.URLError)):
+        post(web, b"x" * 100000)
+    assert b"x" * 100000 not in Handler.bodies
+
+
+# ------------------------------------------------------------------------------- workload and auditor, real servers
+
+
+class BarePlace(Place):
+    """Migrated without the relay's binary, which these tests do without."""
+
+    def migrate(self):
+        for path in sorted(glob.glob(os.path.join(ROOT, "schemas/postgres/0*.up.sql"))):
+            with open(path, encoding="utf-8") as file:
+                alone = file.readline().startswith("-- relay:no-transaction")
+            done = subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *([] if alone else ["-1"]), "-f", path, self.dsn],
+                                  capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, f"{path}: {done.stderr}"
+        for path in sorted(glob.glob(os.path.join(ROOT, "schemas/clickhouse/0*.up.sql"))):
+            with open(path, encoding="utf-8") as file:
+                text = "\n".join(line for line in file.read().splitlines() if not line.startswith("--"))
+            for statement in filter(str.strip, text.split(";")):
+                self.clickhouse(statement.replace("CREATE TABLE IF NOT EXISTS ", "CREATE TABLE IF NOT EXISTS {db}.", 1))
+
+
+@pytest.fixture(scope="module")
+def servers():
+    shared = Servers()
+    try:
+        yield shared.start()
+    finally:
+        shared.reset()
+        shutil.rmtree(shared.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def place(request, servers):
+    return BarePlace(servers, "tools" + request.node.name[-40:], topics=("post",), partitions=2)
+
+
+def test_the_journal_holds_exactly_what_was_committed(place):
+    for table in ("public.outbox_b", "public.outbox_c"):
+        place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    tables = ("public.outbox_events", "public.outbox_b", "public.outbox_c")
+    habits = Habits(savepoint=0.3, copy=0.3, two_phase=0.1, long=0.02, burst=0.02, no_sync=0.2, long_seconds=(0.01, 0.1), burst_events=(50, 100))
+    workload = place.workload(writers=6, events=6000, tables=tables, rollback_share=0.1, unlocked_share=0.1, habits=habits, aggregate_count=20)
+    workload.start().join(120)
+    assert all(workload.counts.values()), workload.counts
+    journal = dict(place.execute("SELECT event_id::text, outbox FROM workload.journal"))
+    assert len(journal) == workload.committed == 6000
+    stored = {}
+    aggregates = collections.defaultdict(set)
+    for table in tables:
+        for event_id, aggregate in place.execute(f"SELECT id::text, aggregate_id::text FROM {table}"):
+            stored[event_id] = table
+            aggregates[aggregate].add(table)
+    assert stored == journal
+    assert all(len(where) == 1 for where in aggregates.values())
+    # The order that is judged is the one that the relay can know: within an aggregate, n grows with seq.
+    for table in tables:
+        assert place.execute(f"SELECT count(*) FROM (SELECT j.n, lag(j.n) OVER (PARTITION BY j.aggregate ORDER BY o.seq) AS before "
+            f"FROM {table} o JOIN workload.journal j ON j.event_id = o.id WHERE j.judged) x WHERE n <= before") == [(0,)]
+
+
+def test_prepared_transactions_left_by_a_crash_are_settled(place):
+    place.workload()
+    connection = place.connect()
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; INSERT INTO workload.journal VALUES (gen_random_uuid(), 't', gen_random_uuid(), 1, true); "
+                       "PREPARE TRANSACTION 'workload-test-1'")
+    connection.close()
+    assert settle_all_prepared(place.dsn) == 1
+    assert settle_all_prepared(place.dsn) == 0
+
+
+class Planted:
+    """A place whose Kafka and ClickHouse hold what a faultless relay would have brought there, and then a mistake."""
+
+    def __init__(self, place):
+        self.place = place
+        place.workload()
+        self.aggregate = str(uuid.uuid4())
+        self.events = [(str(uuid.uuid4()), n) for n in range(1, 11)]
+        self.producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "linger.ms": 1})
+        self.positions = {}
+        for event_id, n in self.events:
+            self.commit(event_id, n)
+
+    def commit(self, event_id, n, judged=True):
+        self.place.execute("INSERT INTO workload.journal VALUES (%s, 'public.outbox_events', %s, %s, %s)", event_id, self.aggregate, n, judged)
+
+    def publish(self, event_id, n, partition=0, **body):
+        def delivered(error, message):
+            assert error is None
+            self.positions[event_id] = (message.topic(), message.partition(), message.offset())
+        value = json.dumps({"aggregate": self.aggregate, "n": n, **body})
+        self.producer.produce(self.place.topics[0], value, self.aggregate, partition, headers={"event_id": event_id}, on_delivery=delivered)
+        assert self.producer.flush(20) == 0
+
+    def insert(self, event_id, n, position=None, **body):
+        topic, partition, offset = position or self.positions[event_id]
+        payload = json.dumps({"aggregate": self.aggregate, "n": n, **body})
+        self.place.clickhouse("INSERT INTO {db}.outbox_events (event_id, aggregate_id, payload, kafka_topic, kafka_partition, kafka_offset) "
+            f"VALUES ('{event_id}', '{self.aggregate}', '{payload}', '{topic}', {partition}, {offset})")
+
+    def set_aside(self, position, target="outbox_events"):
+        self.place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, text) "
+            f"VALUES ('{target}', '{position[0]}', {position[1]}, {position[2]}, '{uuid.uuid4()}')")
+
+    def relay(self, published=None, inserted=None):
+        for event_id, n in self.events if published is None else published:
+            self.publish(event_id, n)
+        for event_id, n in self.events if inserted is None else inserted:
+            self.insert(event_id, n)
+        return self
+
+
+@pytest.fixture
+def planted(place):
+    return Planted(place)
+
+
+def counts(result):
+    return ({kind: count for kind, count in result.kafka.items() if count},
+            {kind: count for kind, count in result.clickhouse.items() if count})
+
+
+def test_the_audit_passes_what_is_right(planted):
+    planted.relay()
+    result = planted.place.audit()
+    assert (result.committed, result.published, result.inserted) == (10, 10, 10)
+    assert counts(result) == ({}, {}) and result.ok(), result.text()
+
+
+def test_the_audit_finds_what_is_lost_before_kafka(planted):
+    planted.relay(published=planted.events[1:], inserted=planted.events[1:])
+    result = planted.place.audit()
+    assert counts(result) == ({"lost": 1}, {"lost": 1})
+    assert not result.ok(doubles_allowed=True)
+    assert planted.events[0][0] in result.text()
+
+
+def test_the_audit_finds_what_is_lost_before_clickhouse(planted):
+    planted.relay(inserted=planted.events[:-1])
+    result = planted.place.audit()
+    assert counts(result) == ({}, {"lost": 1})
+    assert not result.ok() and planted.events[-1][0] in result.text()
+
+
+def test_the_audit_finds_what_is_doubled_in_kafka_and_so_in_clickhouse(planted):
+    planted.relay()
+    planted.publish(*planted.events[4])
+    planted.insert(*planted.events[4])
+    result = planted.place.audit()
+    assert counts(result) == ({"doubled": 1}, {"doubled": 1})
+    assert not result.ok() and result.ok(doubles_allowed=True)
+
+
+def test_the_audit_finds_one_offset_inserted_twice(planted):
+    planted.relay()
+    planted.insert(*planted.events[4])
+    planted.place.clickhouse("INSERT INTO {db}.outbox_events SELECT * REPLACE (now64(3) + 1 AS inserted_at) FROM {db}.outbox_events "
+                             f"WHERE event_id = '{planted.events[4][0]}' LIMIT 1")
+    result = planted.place.audit()
+    assert result.kafka["doubled"] == 0 and result.clickhouse["doubled"] >= 1
+    assert not result.ok()
+
+
+def test_the_audit_finds_disorder_within_an_aggregate(planted):
+    swapped = planted.events[:3] + [planted.events[4], planted.events[3]] + planted.events[5:]
+    planted.relay(published=swapped)
+    result = planted.place.audit()
+    assert counts(result) == ({"disordered": 1}, {})
+    assert not result.ok(doubles_allowed=True) and planted.events[3][0] in result.text()
+
+
+def test_the_audit_does_not_judge_the_order_of_what_was_not_locked(planted):
+    planted.relay()
+    for n in (500, 400):
+        event_id = str(uuid.uuid4())
+        planted.commit(event_id, n, judged=False)
+        planted.publish(event_id, n)
+        planted.insert(event_id, n)
+    assert planted.place.audit().ok()
+
+
+def test_the_audit_finds_strangers(planted):
+    planted.relay()
+    stranger = str(uuid.uuid4())
+    planted.publish(stranger, 11)
+    planted.insert(stranger, 11)
+    result = planted.place.audit()
+    assert counts(result) == ({"strangers": 1}, {"strangers": 1})
+    assert not result.ok() and stranger in result.text()
+
+
+def test_the_audit_lets_pass_what_postgresql_itself_lost(planted):
+    planted.relay()
+    phantom = str(uuid.uuid4())
+    planted.publish(phantom, 11, durable=False)
+    planted.insert(phantom, 11, durable=False)
+    result = planted.place.audit()
+    assert result.phantoms == 1 and result.ok()
+
+
+def test_the_audit_finds_altered_and_misplaced_events(planted):
+    planted.relay(published=planted.events[1:], inserted=planted.events[2:])
+    planted.publish(planted.events[0][0], 99)
+    planted.insert(planted.events[0][0], 99)
+    topic, partition, offset = planted.positions[planted.events[1][0]]
+    planted.insert(*planted.events[1], position=(topic, partition, offset + 1000))
+    result = planted.place.audit()
+    assert result.kafka["altered"] == result.clickhouse["altered"] == result.clickhouse["misplaced"] == 1
+    assert not result.ok()
+
+
+def test_the_audit_knows_dead_letters_and_finds_them_doubled(planted):
+    planted.relay(inserted=planted.events[1:])
+    position = planted.positions[planted.events[0][0]]
+    planted.set_aside(position)
+    result = planted.place.audit()
+    assert result.ok() and result.dead_lettered == 1
+    planted.set_aside(position)
+    assert planted.place.audit().clickhouse["doubled"] == 1
+    planted.insert(*planted.events[0])
+    assert planted.place.audit().clickhouse["doubled"] == 2
+
+
+def test_the_audit_sees_only_what_a_read_committed_consumer_sees(planted):
+    planted.relay()
+    producer = confluent_kafka.Producer({"bootstrap.servers": planted.place.servers.bootstrap, "transactional.id": "audit-" + planted.aggregate})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(planted.place.topics[0], b"{}", headers={"event_id": planted.events[0][0]})
+    producer.flush(20)
+    producer.abort_transaction(20)
+    assert planted.place.audit().ok()
+
+
+def test_the_audit_reads_to_the_end_past_what_it_has_read(planted):
+    """The reader itself: every record of every partition once, in the order of a partition."""
+    for n in range(300):
+        planted.publish(str(uuid.uuid4()), n, partition=n % 2)
+    records = list(audit_module.read_topics(planted.place.servers.bootstrap, planted.place.prefix + "."))
+    assert len(records) == 300
+    offsets = collections.defaultdict(list)
+    for _, _, partition, offset, _, _ in records:
+        offsets[partition].append(offset)
+    assert {p: sorted(seen) == seen and len(seen) for p, seen in offsets.items()} == {0: 150, 1: 150}
