@@ -60,22 +60,4 @@ struct table_schema *table_schema_read(struct clickhouse_client *client, const s
 void table_schema_free(struct table_schema *schema); // accepts NULL
 const struct table_column *table_schema_column(const struct table_schema *schema, const char *name); // NULL: none
 
-// One finding about a table: what is wrong and what mends it (an ALTER, a grant, a changed route). Both malloc'd.
-struct table_finding {
-    bool fatal;   // the route cannot be filled at all; else exactly_once is not possible, or a warning
-    bool prevents_exactly_once;
-    char *what, *mend;
-};
-struct table_findings {
-    struct table_finding *items;
-    size_t count;
-};
-void table_findings_finish(struct table_findings *findings);
-
-// Whether this table, served by `endpoints` URLs, can be filled exactly once; every reason against it is appended to
-// findings. sent: the names of the columns that the route fills (for the partition-key rule).
-// false with an error only when out of memory; *possible is the answer.
-bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
-    size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error);
-
 #endif

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What stands between a table and exactly-once, and what mends it. The rules: the rows must be findable by their offsets
+// and stay findable, repeated blocks must be dropped by table and view targets, and a repeated block must fall into the same
+// table partitions.
+#include "relay/insert/table_findings.h"
+
+#include "relay/insert/clickhouse_text.h"
+#include "relay/insert/table_schema.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool table_findings_add(struct table_findings *findings, bool fatal, bool prevents_exactly_once, const char *what,
+    const char *mend)
+{
+    struct table_finding *items = reallocarray(findings->items, findings->count + 1, sizeof(*items));
+    if (!items) {
+        return false;
+    }
+    findings->items = items;
+    struct table_finding finding = {.fatal = fatal, .prevents_exactly_once = prevents_exactly_once, .what = strdup(what),
+        .mend = strdup(mend)};
+    if (!finding.what || !finding.mend) {
+        free(finding.what);
+        free(finding.mend);
+        return false;
+    }
+    items[findings->count++] = finding;
+    return true;
+}
+
+void table_findings_finish(struct table_findings *findings)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        free(findings->items[i].what);
+        free(findings->items[i].mend);
+    }
+    free(findings->items);
+    *findings = (struct table_findings){0};
+}
+
+struct judgement {
+    const struct table_schema *schema;
+    struct table_findings *findings;
+    struct clickhouse_text name; // `database`.`table`
+    bool possible;
+};
+
+static bool add(struct judgement *judgement, bool prevents, const char *what, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static bool add(struct judgement *judgement, bool prevents, const char *what, const char *format, ...)
+{
+    char mend[800];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(mend, sizeof(mend), format, arguments);
+    va_end(arguments);
+    judgement->possible = judgement->possible && !prevents;
+    return table_findings_add(judgement->findings, false, prevents, what, mend);
+}
+
+static bool judge_columns(struct judgement *judgement)
+{
+    const struct table_schema *schema = judgement->schema;
+    if (!schema->has_offset_columns) {
+        return add(judgement, true, "the table has no columns kafka_topic, kafka_partition and kafka_offset of fit types",
+            "ALTER TABLE %s ADD COLUMN IF NOT EXISTS kafka_topic LowCardinality(String), ADD COLUMN IF NOT EXISTS kafka_partition "
+            "Int32, ADD COLUMN IF NOT EXISTS kafka_offset Int64, ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax "
+            "GRANULARITY 1", judgement->name.at);
+    }
+    if (!schema->offset_has_index) {
+        return add(judgement, false, "reading back offsets after a crash scans whole columns",
+            "ALTER TABLE %s ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1", judgement->name.at);
+    }
+    return true;
+}
+
+// Engines that merge rows away keep them apart only when the offsets are part of the key.
+static bool keeps_every_row(const struct table_schema *schema)
+{
+    static const char *const plain[] = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"};
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+        if (strcmp(schema->engine, plain[i]) == 0) {
+            return true;
+        }
+    }
+    static const char *const names[] = {"kafka_topic", "kafka_partition", "kafka_offset"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const struct table_column *column = table_schema_column(schema, names[i]);
+        if (!column || !column->in_sorting_key) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool judge_engine(struct judgement *judgement, size_t endpoints)
+{
+    const struct table_schema *schema = judgement->schema;
+    char what[200];
+    if (!schema->is_mergetree) {
+        snprintf(what, sizeof(what), "engine %.60s keeps no log of inserted blocks", schema->engine);
+        return add(judgement, true, what, "fill a MergeTree table; of a Distributed table, the local one");
+    }
+    if (!keeps_every_row(schema)) {
+        snprintf(what, sizeof(what), "engine %.60s merges rows away, so that their offsets can no longer be found", schema->engine);
+        if (!add(judgement, true, what, "fill a plain MergeTree table and feed %s from it by a materialized view",
+                judgement->name.at)) {
+            return false;
+        }
+    }
+    if (!schema->is_replicated && endpoints > 1) {
+        return add(judgement, true, "several ClickHouse URLs, but the table is not replicated: a retry could land where the first "
+                                    "attempt is not known", "give one URL, or make the table ReplicatedMergeTree");
+    }
+    return true;
+}
+
+static bool judge_window(struct judgement *judgement)
+{
+    const struct table_schema *schema = judgement->schema;
+    const char *setting = schema->is_replicated ? "replicated_deduplication_window" : "non_replicated_deduplication_window";
+    if (schema->is_mergetree && schema->dedup_window <= 0) {
+        return add(judgement, true, "the table does not remember inserted blocks (deduplication window 0), so a repeated INSERT doubles",
+            "ALTER TABLE %s MODIFY SETTING %s = 100000", judgement->name.at, setting);
+    }
+    return true;
+}
+
+static bool is_sent(const char *name, const char *const *sent, size_t sent_count)
+{
+    for (size_t i = 0; i < sent_count; i++) {
+        if (strcmp(sent[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool judge_partition_key(struct judgement *judgement, const char *const *sent, size_t sent_count)
+{
+    static const char *const unsteady[] = {"now(", "now64(", "today(", "yesterday(", "rand", "generateUUID", "hostName("};
+    const struct table_schema *schema = judgement->schema;
+    char what[300];
+    for (size_t i = 0; i < schema->column_count; i++) {
+        const struct table_column *column = &schema->columns[i];
+        if (column->in_partition_key && !is_sent(column->name, sent, sent_count)) {
+            snprintf(what, sizeof(what), "the partition key depends on column %.100s, which the server fills anew at each attempt",
+                column->name);
+            if (!add(judgement, true, what, "fill %.100s in the route, or partition by a column that it fills", column->name)) {
+                return false;
+            }
+        }
+    }
+    for (size_t i = 0; i < sizeof(unsteady) / sizeof(unsteady[0]); i++) {
+        if (strstr(schema->partition_key, unsteady[i])) {
+            snprintf(what, sizeof(what), "the partition key %.100s changes from attempt to attempt", schema->partition_key);
+            return add(judgement, true, what, "partition by a column of the row");
+        }
+    }
+    return true;
+}
+
+static bool judge_views(struct judgement *judgement)
+{
+    const struct table_schema *schema = judgement->schema;
+    for (size_t i = 0; i < schema->view_count; i++) {
+        const struct table_view_target *view = &schema->views[i];
+        if (view->has_window) {
+            continue;
+        }
+        char what[400];
+        snprintf(what, sizeof(what), "view %.120s fills %.120s (%.40s), which does not remember inserted blocks", view->view,
+            view->target, view->engine[0] ? view->engine : "unknown engine");
+        bool plain = strncmp(view->engine, "Replicated", 10) != 0;
+        bool done = view->is_mergetree
+            ? add(judgement, true, what, "ALTER TABLE %s MODIFY SETTING %s = 100000", view->target,
+                  plain ? "non_replicated_deduplication_window" : "replicated_deduplication_window")
+            : add(judgement, true, what, "let the view fill a MergeTree table");
+        if (!done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool judge_lifetime(struct judgement *judgement)
+{
+    if (strstr(judgement->schema->engine_full, " TTL ")) {
+        return add(judgement, false, "the table has a TTL: rows that it removed cannot be found when Kafka delivers them again",
+            "keep rows in ClickHouse longer than offsets and messages in Kafka");
+    }
+    return true;
+}
+
+bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
+    size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error)
+{
+    struct judgement judgement = {.schema = schema, .findings = findings, .possible = true};
+    bool done = clickhouse_text_name(&judgement.name, schema->database) && clickhouse_text_add(&judgement.name, ".") &&
+                clickhouse_text_name(&judgement.name, schema->table) && judge_columns(&judgement) &&
+                judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
+                judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement) && judge_lifetime(&judgement);
+    clickhouse_text_finish(&judgement.name);
+    *possible = done && judgement.possible;
+    return done || error_no_memory(error, "judging a table");
+}
