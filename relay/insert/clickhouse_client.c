@@ -114,13 +114,13 @@ const char *clickhouse_client_url(const struct clickhouse_client *client, int en
 }
 
 // A small query of our own on the same endpoint, within the deadline of what needs it.
-static bool ask(const struct clickhouse_exchange *of, const char *statement, struct clickhouse_result **result,
+static bool ask(const struct clickhouse_exchange *of, const char *about, const char *statement, struct clickhouse_result **result,
     struct clickhouse_outcome *outcome, bool *blames_endpoint, struct relay_error *error)
 {
     struct clickhouse_request request = {.while_stopping = of->request->while_stopping};
     *outcome = (struct clickhouse_outcome){.endpoint = of->outcome->endpoint};
     // A question under the caller's own id, marked, can be told apart in system.query_log.
-    snprintf(outcome->query_id, sizeof(outcome->query_id), "%.90s-learn", of->outcome->query_id);
+    snprintf(outcome->query_id, sizeof(outcome->query_id), "%.80s-learn-%s", of->outcome->query_id, about);
     struct clickhouse_exchange exchange = {.context = of->context, .headers = of->headers, .request = &request,
         .endpoint = of->endpoint, .statement = statement, .deadline = of->deadline, .outcome = outcome};
     bool done = clickhouse_exchange_run(&exchange, error);
@@ -162,7 +162,7 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
     struct clickhouse_result *result = NULL, *settings = NULL;
     struct clickhouse_outcome asked;
     bool blames = false;
-    if (!ask(exchange, "SELECT version(), hostName()", &result, &asked, &blames, error)) {
+    if (!ask(exchange, "version", "SELECT version(), hostName()", &result, &asked, &blames, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     copy_cell(result, 0, server.version, sizeof(server.version));
@@ -175,13 +175,13 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
     }
     server.has_input_function = server.major > 19 || (server.major == 19 && server.minor >= 10);
     if (server.major >= 22) {
-        if (!ask(exchange, "SELECT serverUUID()", &result, &asked, &blames, error)) {
+        if (!ask(exchange, "uuid", "SELECT serverUUID()", &result, &asked, &blames, error)) {
             return learn_failed(exchange, &asked, blames, error);
         }
         copy_cell(result, 0, server.server_uuid, sizeof(server.server_uuid));
         clickhouse_result_free(result);
     }
-    if (!ask(exchange, "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames, error)) {
+    if (!ask(exchange, "settings", "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     clickhouse_endpoint_learn(exchange->endpoint, &server, settings);

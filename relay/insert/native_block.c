@@ -287,11 +287,13 @@ static bool put_default_enum(struct native_column *column)
 bool native_put_default(struct native_column *column)
 {
     static const char zero[32] = {0};
+    static const int32_t date32_default = -25567; // 1900-01-01, where the type begins, as the server has it
     switch (column->type->kind) {
     case CLICKHOUSE_STRING: return native_put_string(column, "", 0);
     case CLICKHOUSE_JSON: return native_put_string(column, "{}", 2);
     case CLICKHOUSE_FIXED_STRING: return native_put_fixed_string(column, "", 0);
     case CLICKHOUSE_ENUM: return put_default_enum(column);
+    case CLICKHOUSE_DATE32: return native_put_fixed(column, &date32_default, sizeof(date32_default));
     case CLICKHOUSE_NULLABLE: return native_put_null(column);
     case CLICKHOUSE_ARRAY:
     case CLICKHOUSE_MAP: return native_put_array_end(column);
@@ -302,7 +304,6 @@ bool native_put_default(struct native_column *column)
             }
         }
         return true;
-    case CLICKHOUSE_DATE32:
     case CLICKHOUSE_INT:
     case CLICKHOUSE_UINT:
     case CLICKHOUSE_FLOAT:

@@ -30,6 +30,7 @@ enum clickhouse_failure {
     X(159, OUTCOME_UNKNOWN, "TIMEOUT_EXCEEDED")                                                                        \
     X(209, OUTCOME_UNKNOWN, "SOCKET_TIMEOUT")                                                                          \
     X(210, OUTCOME_UNKNOWN, "NETWORK_ERROR")                                                                           \
+    X(216, OUTCOME_UNKNOWN, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")                                                   \
     X(286, OUTCOME_UNKNOWN, "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE")                                                   \
     X(319, OUTCOME_UNKNOWN, "UNKNOWN_STATUS_OF_INSERT")                                                                \
     X(394, OUTCOME_UNKNOWN, "QUERY_WAS_CANCELLED")                                                                     \
