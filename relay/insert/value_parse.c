@@ -94,15 +94,17 @@ static bool to_bits(const struct decimal *number, long zeros, uint64_t limbs[4])
 // Writes the magnitude into width bytes as two's complement (or unsigned); false: it does not fit.
 static bool store(uint64_t limbs[4], bool negative, bool is_signed, uint32_t width, void *bytes)
 {
-    uint32_t bits = width * 8;
-    for (uint32_t bit = is_signed ? bits - 1 : bits; bit < 256; bit++) {
-        if (!(limbs[bit / 64] >> (bit % 64) & 1)) {
-            continue;
+    uint32_t top = width * 8 - (is_signed ? 1 : 0); // the first bit that the magnitude must not have
+    for (uint32_t limb = 3; limb > top / 64; limb--) {
+        if (limbs[limb] != 0) {
+            return false;
         }
-        // Only the lowest number of all has the sign bit in its magnitude.
-        bool lowest = is_signed && negative && bit == bits - 1;
-        for (uint32_t i = 0; lowest && i < 256; i++) {
-            lowest = i == bit || !(limbs[i / 64] >> (i % 64) & 1);
+    }
+    if (top < 256 && limbs[top / 64] >> (top % 64) != 0) {
+        // Only the lowest number of all has that bit, and it alone.
+        bool lowest = is_signed && negative && limbs[top / 64] == (uint64_t)1 << (top % 64);
+        for (uint32_t limb = 0; lowest && limb < top / 64; limb++) {
+            lowest = limbs[limb] == 0;
         }
         if (!lowest) {
             return false;
@@ -218,30 +220,27 @@ enum value_problem value_float(const char *text, size_t length, uint32_t width, 
     return VALUE_FINE;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+// The value of a hex digit plus one; 0: none.
+static const unsigned char hex_values[256] = {
+    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
+    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 bool value_uuid(const char *text, size_t length, unsigned char bytes[16])
 {
     if (length != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-') {
         return false;
     }
-    int at = 0;
+    // Where the two digits of each byte stand.
+    static const unsigned char places[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
     for (int i = 0; i < 16; i++) {
-        at += text[at] == '-' ? 1 : 0;
-        int high = hex_digit(text[at]), low = hex_digit(text[at + 1]);
-        if (high < 0 || low < 0) {
+        unsigned high = hex_values[(unsigned char)text[places[i]]], low = hex_values[(unsigned char)text[places[i] + 1]];
+        if (high == 0 || low == 0) {
             return false;
         }
         // Two UInt64, the higher half first, each little endian.
-        bytes[i < 8 ? 7 - i : 23 - i] = (unsigned char)(high << 4 | low);
-        at += 2;
+        bytes[i < 8 ? 7 - i : 23 - i] = (unsigned char)((high - 1) << 4 | (low - 1));
     }
     return true;
 }
