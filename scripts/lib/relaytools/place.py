@@ -14,7 +14,8 @@ from .workload import EVENT_TYPES, Workload, prepare
 
 
 class Place:
-    def __init__(self, servers, name, topics=None, partitions=4):
+    def __init__(self, servers, name, topics=None, partitions=4, binary=None):
+        self.binary = binary
         self.servers, self.name = servers, re.sub(r"[^a-z0-9]", "", name.lower())
         self.prefix = self.name
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
@@ -64,12 +65,12 @@ class Place:
     def migrate(self):
         config = write_config(os.path.join(self.folder, "migrate.ini"), self.sections())
         for target in ("postgres", "clickhouse"):
-            result = command("migrate", target, "up", config=config)
+            result = command("migrate", target, "up", config=config, binary=self.binary)
             if result.returncode != 0:
                 raise RuntimeError(f"migrate {target}: {result.stdout}{result.stderr}")
 
     def relay(self, name="relay", binary=None, environment=None, start=True, **changes):
-        relay = Relay(self.folder, self.sections(**changes), name, binary, environment)
+        relay = Relay(self.folder, self.sections(**changes), name, binary or self.binary, environment)
         self.relays.append(relay)
         return relay.start() if start else relay
 

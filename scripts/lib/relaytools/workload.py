@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS workload.aggregates (id uuid PRIMARY KEY, n bigint NO
 CREATE TABLE IF NOT EXISTS workload.journal (
     event_id uuid NOT NULL, outbox text NOT NULL, aggregate uuid NOT NULL, n bigint NOT NULL, judged boolean NOT NULL);
 """
+APPLICATION = "workload"    # application_name of the writers' sessions
 EVENT_TYPES = ("post.created", "post.liked", "comment.created", "follow.created", "message.sent")
 
 
@@ -96,6 +97,10 @@ class Workload:
         self._stop.set()
         self.join(60)
 
+    def abandon(self):
+        """Ends the writers without waiting for them."""
+        self._stop.set()
+
     def join(self, seconds):
         deadline = time.monotonic() + seconds
         for thread in self._threads:
@@ -130,7 +135,7 @@ class Workload:
             try:
                 committed = writer.transaction(count)
             except psycopg2.Error as error:
-                self.errors.append(str(error).strip())
+                self.errors = self.errors[-99:] + [str(error).strip()]
                 writer.failed(error)
                 self._stop.wait(0.05)
             with self._lock:
@@ -194,6 +199,7 @@ class _Writer:
 
     def _connect(self):
         self.connection = psycopg2.connect(self.workload.dsn, connect_timeout=5,
+            application_name=APPLICATION,
             options="-c lock_timeout=5s -c statement_timeout=60s")
         if self.prepared:
             settle_prepared(self.connection, self.prepared, self.rng)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the torture bench stands on: servers behind proxies, replicas of the relay that a supervisor keeps running,
+several outboxes, writers, a canary that measures recovery, and the quiet end at which everything is audited.
+
+Timeouts of the relay are set short (`sections`), so that a fault of some seconds lies beyond all of them."""
+import collections
+import glob
+import os
+import re
+import signal
+import threading
+import time
+import uuid
+
+import psycopg2
+from psycopg2.extensions import make_dsn
+
+from .place import Place
+from .proxy import Proxy
+from .relay import wait_until
+from .servers import Servers
+from .workload import TORTURE, settle_all_prepared
+
+SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: |Assertion .* failed")
+SANITIZER_EXITS = (66, 99)
+# Longer than every timeout in sections(): a fault that lasts so long finds each of them expired.
+BEYOND_TIMEOUTS = 13.0
+
+
+class BenchError(Exception):
+    """The run has failed; the text says why."""
+
+
+class Replica:
+    """One relay process with proxies of its own to PostgreSQL and ClickHouse; Kafka knows it by its client.id."""
+
+    def __init__(self, bench, number):
+        self.bench, self.number, self.name = bench, number, f"relay-{number}"
+        env = bench.servers.env
+        self.postgres = Proxy(("127.0.0.1", int(env["PGPORT"])), name=f"postgres-{number}")
+        self.clickhouse = Proxy(("127.0.0.1", int(bench.servers.clickhouse_url.rsplit(":", 1)[1])), "http", f"clickhouse-{number}")
+        self.wanted = False         # whether the supervisor restarts it
+        self.lock = threading.RLock()
+        self.relay = bench.place.relay(self.name, start=False, binary=bench.binary, environment=bench.environment(number),
+                                       **bench.sections(self))
+
+    def start(self, environment=None):
+        with self.lock:
+            if environment is not None:
+                self.relay.environment = dict(os.environ, **environment)
+            if not self.running():
+                self.relay.start(ready=False)
+            self.wanted = True
+
+    def running(self):
+        return self.relay.process is not None and self.relay.process.poll() is None
+
+    def kill(self):
+        """SIGKILL; stays away until start(). Returns whether it ran."""
+        with self.lock:
+            ran = self.running()
+            self.wanted = False
+            self.relay.kill()
+            self.bench.kills += ran
+            return ran
+
+    def stop(self, seconds=30):
+        """SIGTERM; a stop that takes too long or fails is a complaint."""
+        with self.lock:
+            ran = self.running()
+            self.wanted = False
+            if not ran:
+                return False
+            try:
+                code = self.relay.stop(seconds)
+            except TimeoutError as error:
+                self.bench.complain(str(error).splitlines()[0])
+                return True
+        if code != 0:
+            self.bench.complain(f"{self.name} ended with {code} after SIGTERM: {self.last_line()}")
+        return True
+
+    def last_line(self):
+        return (self.relay.log() or [""])[-1][:300]
+
+    def signal(self, number):
+        """Returns whether it ran."""
+        with self.lock:
+            if self.running():
+                self.relay.signal(number)
+                return True
+            return False
+
+    def supervise(self, began):
+        with self.lock:
+            if self.wanted and not self.running():
+                code = self.relay.process.returncode
+                self.bench.ended[code] += 1
+                if code < 0 or code in SANITIZER_EXITS:
+                    self.bench.complain(f"{self.name} crashed with {code} after {time.monotonic() - began:.1f} s: {self.last_line()}")
+                self.relay.start(ready=False)
+
+    def close(self):
+        with self.lock:
+            self.wanted = False
+            self.relay.kill()
+        self.postgres.close()
+        self.clickhouse.close()
+
+
+class Bench:
+    def __init__(self, seed=1, outboxes=1, replicas=2, kafka_nodes=1, guarantee="exactly_once", rate=1000, writers=8,
+                 binary=None, folder=None, faketime=None, say=print):
+        self.seed, self.outboxes, self.kafka_nodes, self.guarantee = seed, outboxes, kafka_nodes, guarantee
+        self.replica_count, self.rate, self.writers, self.binary, self.faketime, self.say = replicas, rate, writers, binary, faketime, say
+        self.servers = Servers(folder)
+        self.kafka = []
+        self.replicas, self.extra = [], []
+        self.place = self.workload = None
+        self.tables = ["public.outbox_events"] + [f"public.outbox_{chr(ord('a') + n)}" for n in range(1, outboxes)]
+        self.kills = 0                          # SIGKILLs of relays
+        self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
+        self.ended = collections.Counter()      # ends of relays that nobody asked for, by exit code
+        self.began = None
+        self._stop = threading.Event()
+        self._supervisor = None
+
+    # Setting up and taking down
+
+    def start_servers(self):
+        self.kafka = [Proxy(kind="kafka", name=f"kafka-{n + 1}") for n in range(self.kafka_nodes)]
+        self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka])
+        for proxy, target in zip(self.kafka, self.servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
+            host, port = target.split(":")
+            proxy.target = (host, int(port))
+        return self
+
+    def prepare(self, name="torture"):
+        """A place of its own with its outboxes; no relay runs yet."""
+        self.place = Place(self.servers, name, partitions=4, binary=self.binary)
+        for table in self.tables[1:]:
+            self.place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+        self.servers.create_topics([f"{self.place.name}-foreign"], 1)
+        self.replicas = [Replica(self, number + 1) for number in range(self.replica_count)]
+        return self
+
+    def start(self, supervised=True):
+        self.began = time.monotonic()
+        for replica in self.replicas:
+            replica.start()
+        for replica in self.replicas:
+            replica.relay.wait(lambda asked=replica.relay: asked.get("/ready")[0] == 200, f"{replica.name} ready", 60)
+        if supervised:
+            self._supervisor = threading.Thread(target=self._supervise, daemon=True, name="supervisor")
+            self._supervisor.start()
+        return self
+
+    def write(self, events=None, rate=None, seed=None):
+        self.workload = self.place.workload(writers=self.writers, events=events, rate=rate or self.rate, seed=seed or self.seed,
+            tables=tuple(self.tables), rollback_share=0.03, unlocked_share=0.05, aggregate_count=300, habits=TORTURE).start()
+
+    def _supervise(self):
+        while not self._stop.wait(0.3):
+            for replica in self.replicas + self.extra:
+                replica.supervise(self.began)
+
+    def end_place(self):
+        """Everything of this place but its servers."""
+        self._stop.set()
+        if self._supervisor is not None:
+            self._supervisor.join(10)
+        for replica in self.replicas + self.extra:
+            replica.close()
+        self.replicas, self.extra, self._supervisor = [], [], None
+        self._stop = threading.Event()
+
+    def close(self):
+        self.end_place()
+        if self.workload is not None:
+            self.workload.abandon()
+        for proxy in self.kafka:
+            proxy.close()
+
+    def environment(self, number):
+        environment = {}
+        if self.faketime and number == 1:
+            self.set_clock(0)
+            # The monotonic clock goes on: it is the wall clock that jumps.
+            environment = {"LD_PRELOAD": self.faketime, "FAKETIME_TIMESTAMP_FILE": self.clock_file, "FAKETIME_CACHE_DURATION": "1",
+                           "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        return environment
+
+    @property
+    def clock_file(self):
+        return os.path.join(self.place.folder, "clock")
+
+    def set_clock(self, seconds):
+        with open(self.clock_file + ".new", "w", encoding="ascii") as file:
+            file.write(f"{seconds:+d}s\n")
+        os.rename(self.clock_file + ".new", self.clock_file)
+
+    def sections(self, replica):
+        sections = {
+            "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port),
+                         "connect_timeout": "2s", "statement_timeout": "5s"},
+            "outbox": {"table": self.tables[0], "batch_rows": 200},
+            "kafka": {"bootstrap.servers": self.servers.env["KAFKA_PROXIED_BOOTSTRAP"], "client.id": replica.name,
+                      "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000, "socket.timeout.ms": 4000,
+                      "transaction.timeout.ms": 8000, "message.timeout.ms": 7000, "topic.metadata.refresh.interval.ms": 2000},
+            "publish": {"guarantee": self.guarantee},
+            "insert": {"guarantee": self.guarantee, "linger": "100ms", "batch_rows": 2000},
+            "clickhouse": {"url": f"http://127.0.0.1:{replica.clickhouse.port}", "connect_timeout": "1s", "request_timeout": "4s"},
+            "breaker": {"open": "1s"},
+            "run": {"lease": "3s", "drain_timeout": "15s"},
+        }
+        for number, table in enumerate(self.tables[1:], 2):
+            sections[f"outbox__o{number}"] = {"table": table}
+        return sections
+
+    def add_replica(self):
+        replica = Replica(self, len(self.replicas) + len(self.extra) + 1)
+        self.extra.append(replica)
+        replica.start()
+        return replica
+
+    def remove_replica(self, replica):
+        replica.stop()
+        self.extra.remove(replica)
+        replica.close()
+
+    # Recovery
+
+    def canary(self, seconds):
+        """Writes an event into each outbox and waits until ClickHouse has all of them; returns how long that took."""
+        began = time.monotonic()
+        ids = self._until_deadline(self._write_canaries, began + seconds, "writing a canary event")
+        listed = ", ".join(f"'{event_id}'" for event_id in ids)
+        self._until_deadline(lambda: int(self.place.clickhouse(
+            f"SELECT uniqExact(event_id) FROM {{db}}.outbox_events WHERE event_id IN ({listed})")) == len(ids),
+            began + seconds, f"the canary events {listed} in ClickHouse")
+        return time.monotonic() - began
+
+    def _write_canaries(self):
+        ids = [str(uuid.uuid4()) for _ in self.tables]
+        connection = psycopg2.connect(self.place.dsn, connect_timeout=5, options="-c statement_timeout=10s -c lock_timeout=10s")
+        try:
+            with connection, connection.cursor() as cursor:
+                for event_id, table in zip(ids, self.tables):
+                    aggregate = str(uuid.uuid4())
+                    cursor.execute(f"INSERT INTO {table} (id, aggregate_type, aggregate_id, event_type, payload) VALUES (%s, 'post', %s, "
+                        "'post.canary', jsonb_build_object('aggregate', %s, 'n', 1))", (event_id, aggregate, aggregate))
+                    cursor.execute("INSERT INTO workload.journal (event_id, outbox, aggregate, n, judged) VALUES (%s, %s, %s, 1, true)",
+                                   (event_id, table, aggregate))
+        finally:
+            connection.close()
+        return ids
+
+    @staticmethod
+    def _until_deadline(action, deadline, what):
+        error = None
+        while time.monotonic() < deadline:
+            try:
+                value = action()
+                if value:
+                    return value
+            except (psycopg2.Error, RuntimeError, OSError) as caught:
+                error = caught
+            time.sleep(0.05)
+        raise BenchError(f"{what}: not before the deadline" + (f"; last error: {error}" if error else ""))
+
+    # The quiet end
+
+    def heal_all(self):
+        for proxy in self.kafka + [p for r in self.replicas + self.extra for p in (r.postgres, r.clickhouse)]:
+            proxy.lift_all()
+            proxy.accept()
+        for replica in self.replicas:
+            replica.signal(signal.SIGCONT)
+            replica.start()
+
+    def quiesce(self, seconds=180):
+        """Ends the writers, waits until all that they committed is in ClickHouse, then stops the relays: nothing can
+        come late. What has not arrived at the deadline is the audit's to find."""
+        self.heal_all()
+        if self.workload is not None:
+            self.workload.stop()
+        settle_all_prepared(self.place.dsn)
+        missing = None
+        try:
+            wait_until(lambda: all(self.place.outbox_rows(table) == 0 for table in self.tables), "the outboxes empty", seconds)
+            expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
+            wait_until(lambda: self._inserted() >= expected, f"{expected} events in ClickHouse", seconds, every=0.2)
+        except TimeoutError as error:
+            missing = str(error)
+        self._stop.set()
+        for replica in self.replicas + self.extra:
+            replica.stop()
+        wait_until(lambda: int(self.place.clickhouse(
+            f"SELECT count() FROM system.processes WHERE query ILIKE 'INSERT%{self.place.name}%'")) == 0, "no INSERT at work in ClickHouse", 60)
+        return missing
+
+    def _inserted(self):
+        """Different events in ClickHouse, dead letters of it included, and those that PostgreSQL set aside."""
+        rows = int(self.place.clickhouse("SELECT uniqExact(event_id) FROM {db}.outbox_events WHERE NOT JSONHas(payload, 'durable')"))
+        aside = int(self.place.clickhouse("SELECT uniqExact(kafka_topic, kafka_partition, kafka_offset) FROM {db}.outbox_relay_dead_letters"))
+        weak = self.place.clickhouse("SELECT toString(event_id) FROM {db}.outbox_events WHERE JSONHas(payload, 'durable') GROUP BY event_id FORMAT TSV").split()
+        kept = self.place.execute("SELECT count(*) FROM workload.journal WHERE event_id = ANY(%s::uuid[])", weak)[0][0] if weak else 0
+        return rows + aside + kept + self.place.execute("SELECT count(*) FROM public.outbox_dead_letters")[0][0]
+
+    def complain(self, text):
+        self.complaints.append(text)
+
+    def read_logs(self):
+        """Adds what sanitizers and assertions wrote to the logs."""
+        for path in sorted(glob.glob(os.path.join(self.place.folder, "*.log"))):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for line in [line for line in file if SANITIZER.search(line)][:5]:
+                    self.complain(f"{os.path.basename(path)}: {line.strip()[:300]}")

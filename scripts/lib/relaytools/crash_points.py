@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crash-point mode: a build with test hooks ends itself at a named step of the protocols. For each name: writers, a
+relay that crashes there, a restart without the hook, and an audit. A step that is only reached in recovery is met by
+killing the relay at random moments until it is."""
+import random
+import subprocess
+import time
+
+from .bench import BenchError
+
+EVENTS = 3000
+REACH_SECONDS = 15.0
+KILLS_TO_REACH = 12
+
+
+def named(binary):
+    """The names that the build knows, in the order of the protocols."""
+    done = subprocess.run([binary, "test-points"], capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        raise BenchError(f"{binary} names no test points (exit {done.returncode}): it was built without -Dtest_hooks=true\n{done.stderr.strip()}")
+    return done.stdout.split()
+
+
+def run(bench, options, say):
+    """Every point in turn on one set of servers; True when all held."""
+    points = options.points.split(",") if options.points else named(bench.binary)
+    say(f"torture: {len(points)} crash points, seed {options.seed}; logs in {bench.servers.folder}")
+    bench.start_servers()
+    failed, unreached = [], []
+    for number, point in enumerate(points, 1):
+        began = time.monotonic()
+        try:
+            how, result, complaints = one(bench, options, point, number)
+        finally:
+            bench.end_place()
+        well = result.ok(doubles_allowed=options.guarantee == "at_least_once") and not complaints
+        if how is None:
+            unreached.append(point)
+        if not well:
+            failed.append(point)
+        say(f"{number:4}/{len(points)} {point:<44} {how or 'NOT REACHED':<28} {result.inserted} events, "
+            f"{'ok' if well else 'FAILED'} ({time.monotonic() - began:.1f} s)")
+        for line in [] if well else complaints + result.text().splitlines():
+            say(f"         {line}")
+    say(f"{len(points) - len(set(failed) | set(unreached))} points held, {len(failed)} failed, {len(unreached)} not reached"
+        + (f": {', '.join(failed + unreached)}" if failed or unreached else ""))
+    return not failed and not unreached
+
+
+def one(bench, options, point, number):
+    """Returns how the point was reached (None: it was not), the audit, and what else was wrong."""
+    rng = random.Random(f"{options.seed}/{point}")
+    bench.complaints = []
+    bench.prepare(f"crash{number}")
+    name, _, nth = point.partition(":")
+    hooked = {"OUTBOX_RELAY_CRASH_AT": f"{name}:{nth or rng.choice((1, 2, 5))}"}
+    first = bench.replicas[0]
+    first.start(environment=hooked)
+    bench.write(events=EVENTS, rate=1000, seed=options.seed + number)
+    how = _reach(bench, first, hooked, rng)
+    first.kill()
+    first.start(environment={})
+    bench.start()
+    bench.workload.join(60)
+    missing = bench.quiesce(90)
+    bench.read_logs()
+    return how, bench.place.audit(), bench.complaints + [missing] * bool(missing)
+
+
+def _reach(bench, replica, hooked, rng):
+    if _ends(replica, REACH_SECONDS):
+        return "reached at once"
+    bench.workload.stop()
+    bench.write(rate=500, seed=rng.getrandbits(30))
+    for kill in range(1, KILLS_TO_REACH + 1):
+        replica.kill()
+        replica.start(environment=hooked)
+        if _ends(replica, rng.uniform(0.5, 3.0)):
+            bench.workload.stop()
+            return f"reached after {kill} kill(s)"
+    bench.workload.stop()
+    return None
+
+
+def _ends(replica, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not replica.running():
+            return True
+        time.sleep(0.02)
+    return False

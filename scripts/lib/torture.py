@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/torture runs once the machine is ready; see `scripts/torture --help`."""
+import argparse
+import glob
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from relaytools import crash_points  # noqa: E402
+from relaytools.bench import Bench, BenchError  # noqa: E402
+from relaytools.faults import FAULTS  # noqa: E402
+from relaytools.schedule import Schedule, kill_storm  # noqa: E402
+from relaytools.servers import ROOT, Servers  # noqa: E402
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def interrupt(*_):
+    raise Interrupted
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def fault_names(text):
+    names = text.split(",")
+    for name in names:
+        if name not in FAULTS:
+            raise argparse.ArgumentTypeError(f"there is no fault {name!r}; --list-faults names them")
+    return names
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(prog="scripts/torture", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Writers, relays, real PostgreSQL, Kafka and ClickHouse, and a seeded sequence of faults between and in them. "
+                    "Afterwards every committed event is looked for in Kafka and in ClickHouse.",
+        epilog="exit: 0 nothing lost, doubled or out of order; 1 something was (or the run failed): the seed, the events and the "
+               "folder of the logs are named; 2 bad usage. RELAY_BINARY names another build of the daemon.")
+    parser.add_argument("--seconds", type=float, default=180, help="how long faults are applied")
+    parser.add_argument("--seed", type=int, help="of the faults and the writers (default: a fresh one, printed)")
+    parser.add_argument("--outboxes", type=positive, default=1, help="outbox tables")
+    parser.add_argument("--replicas", type=positive, default=2, help="relay processes")
+    parser.add_argument("--kafka-nodes", type=int, choices=(1, 3), default=1, help="nodes of the Kafka cluster")
+    parser.add_argument("--guarantee", choices=("exactly_once", "at_least_once"), default="exactly_once",
+        help="of both stages; under at_least_once doubles are counted and allowed")
+    parser.add_argument("--faults", type=fault_names, metavar="LIST", help="only these, separated by commas")
+    parser.add_argument("--each", action="store_true", help="every fault once, one after the other, instead of drawn ones for --seconds")
+    parser.add_argument("--list-faults", action="store_true", help="name the faults and end")
+    parser.add_argument("--kills", type=positive, metavar="N", help="instead of faults: SIGKILL to relays at random moments, N times")
+    parser.add_argument("--crash-points", action="store_true", help="instead of faults: crash at every named step of both protocols in turn")
+    parser.add_argument("--points", metavar="LIST", help="with --crash-points: only these, separated by commas")
+    parser.add_argument("--without", metavar="SAFEGUARD", help="run with a safeguard of the relay removed (needs a build with test_hooks)")
+    parser.add_argument("--expect-failure", action="store_true", help="exit 0 only if something was lost, doubled or out of order")
+    parser.add_argument("--rate", type=positive, default=1000, help="events a second that the writers aim at")
+    parser.add_argument("--writers", type=positive, default=8, help="concurrent writers")
+    parser.add_argument("--clock-jumps", action="store_true", help="also let one relay's wall clock jump (needs libfaketime)")
+    parser.add_argument("--folder", help="where servers, logs and data live (default: a fresh one under /tmp)")
+    parser.add_argument("--keep", action="store_true", help="keep the folder also when all is well")
+    return parser.parse_args(arguments)
+
+
+def list_faults():
+    for each in FAULTS.values():
+        say(f"{each.name:<28} {each.text}" + (f" (Needs {each.needs}.)" if each.needs else ""))
+
+
+def faketime():
+    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    if not found:
+        raise BenchError("--clock-jumps needs libfaketime: apt-get install libfaketime")
+    return found[0]
+
+
+def binary(options):
+    hooks = options.crash_points or options.without
+    path = os.environ.get("RELAY_HOOKS_BINARY" if hooks else "RELAY_BINARY") or os.path.join(ROOT, "build-hooks" if hooks else "build", "outbox-relay")
+    if not os.access(path, os.X_OK):
+        raise BenchError(f"there is no {path}; scripts/torture builds it" + (", with -Dtest_hooks=true" if hooks else ""))
+    return path
+
+
+def run(bench, options):
+    """The whole of one run; returns the schedule and the audit."""
+    say(f"torture: {options.replicas} replica(s), {options.outboxes} outbox(es), {options.kafka_nodes} Kafka node(s), {options.guarantee}, "
+        f"seed {options.seed}; logs in {bench.servers.folder}")
+    bench.start_servers().prepare().start()
+    bench.write()
+    schedule = Schedule(bench, options.seed, options.faults, say)
+    began = time.monotonic()
+    if options.kills:
+        recoveries = kill_storm(bench, options.seed, options.kills, say)
+        tally = schedule.tallies["kill-relay"]
+        tally.count, tally.hits, tally.recoveries = bench.kills, bench.kills, recoveries
+    elif options.each:
+        for each in schedule.faults:
+            schedule.strike([each])
+    else:
+        schedule.run(options.seconds)
+    say(f"torture: {time.monotonic() - began:.0f} s of faults are over; waiting for the pipeline to come to rest")
+    missing = bench.quiesce()
+    say("torture: reading Kafka and ClickHouse back")
+    return schedule, bench.place.audit(), missing
+
+
+def report(bench, options, schedule, result, missing):
+    """Prints everything; returns whether all is well."""
+    allowed = options.guarantee == "at_least_once"
+    bench.read_logs()
+    if result.dead_lettered:
+        bench.complain(f"{result.dead_lettered} event(s) ended as dead letters, though none was poison")
+    if result.committed == 0:
+        bench.complain("nothing was committed, so nothing was shown")
+    say()
+    say(schedule.table())
+    say()
+    say("writers: " + ", ".join(f"{count} {what}" for what, count in bench.workload.counts.items()))
+    if bench.ended:
+        say("relays that ended by themselves and were started again: " + ", ".join(f"{count} with exit code {code}" for code, count in bench.ended.items()))
+    say(result.text())
+    well = result.ok(doubles_allowed=allowed) and not bench.complaints and missing is None
+    for line in [missing] * bool(missing) + bench.complaints:
+        say(f"FAILED: {line}")
+    if not result.ok(doubles_allowed=allowed):
+        path = os.path.join(bench.servers.folder, "findings.txt")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(result.findings) + "\n")
+        say(f"FAILED: events were lost, doubled, altered or out of order; all of them are in {path}")
+    return well
+
+
+def command_line(options):
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in (("seed", options.seed), ("seconds", options.seconds), ("outboxes", options.outboxes),
+        ("replicas", options.replicas), ("kafka_nodes", options.kafka_nodes), ("guarantee", options.guarantee), ("kills", options.kills),
+        ("faults", ",".join(options.faults or ())), ("without", options.without)) if value]
+    return "scripts/torture " + " ".join(words + ["--each"] * options.each + ["--clock-jumps"] * options.clock_jumps)
+
+
+def torture(options, folder):
+    environment_before = dict(os.environ)
+    bench = None
+    try:
+        if options.without:
+            os.environ["OUTBOX_RELAY_DISABLE_SAFEGUARD"] = options.without
+        bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
+                      binary(options), folder, faketime() if options.clock_jumps else None, say)
+        if options.crash_points:
+            return crash_points.run(bench, options, say)
+        well = report(bench, options, *run(bench, options))
+        say("torture: " + ("no event was lost, doubled or out of order" if well else f"FAILED; again with: {command_line(options)}"))
+        return well
+    finally:
+        os.environ.clear()
+        os.environ.update(environment_before)
+        if bench is not None:
+            bench.close()
+
+
+def main():
+    options = parse()
+    if options.list_faults:
+        list_faults()
+        return 0
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1, 1 << 31)
+    folder = options.folder or tempfile.mkdtemp(prefix="outbox-relay-torture-")
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    well, interrupted = False, False
+    try:
+        well = torture(options, folder)
+    except Interrupted:
+        interrupted = True
+        say("torture: interrupted")
+    except (BenchError, RuntimeError, TimeoutError) as error:
+        say(f"FAILED: {error}\ntorture: the run itself failed; again with: {command_line(options)}")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        clean_up(folder, options.keep or not (well or interrupted))
+    if interrupted:
+        return 130
+    if options.expect_failure:
+        say("torture: a failure was expected, and " + ("there was none" if well else "was found"))
+        return 1 if well else 0
+    return 0 if well else 1
+
+
+def clean_up(folder, keep):
+    try:
+        if keep:
+            Servers(folder).command("stop")
+            say(f"torture: logs and data are kept in {folder}")
+        else:
+            Servers(folder).reset()
+            shutil.rmtree(folder, ignore_errors=True)
+    except RuntimeError as error:
+        say(f"torture: cleaning up {folder}: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

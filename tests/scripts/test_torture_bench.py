@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torture bench as a whole, with a relay whose faults are known (tests/support/naive_relay.py): it passes while
+nothing goes wrong, and is found out by the faults it was not built for. And the bench leaves nothing behind."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+ENVIRONMENT = dict(os.environ, RELAY_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"),
+                   RELAY_HOOKS_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"))
+
+
+@pytest.fixture
+def scratch():
+    """Not pytest's own: PostgreSQL's user must be able to pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="test-torture-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def torture(*arguments, seconds=240):
+    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=ENVIRONMENT, capture_output=True, text=True,
+                          timeout=seconds, check=False)
+
+
+def figures(text, name):
+    return {words: int(count) for count, words in re.findall(r"(\d+) ([a-z ]+?)(?:,|$)", re.search(rf"^{name}: (.*)$", text, re.M)[1])}
+
+
+def test_a_naive_relay_passes_while_nothing_goes_wrong(scratch):
+    done = torture("--seconds", "1", "--faults", "partitions-added", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no event was lost, doubled or out of order" in done.stdout
+    assert figures(done.stdout, "ClickHouse")["doubled"] == 0
+    assert int(re.search(r"^committed (\d+)", done.stdout, re.M)[1]) > 100
+    assert not (scratch / "run").exists()
+
+
+def test_a_naive_relay_is_found_out_by_answers_that_never_come(scratch):
+    done = torture("--seconds", "6", "--faults", "clickhouse-cut-answer", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert figures(done.stdout, "ClickHouse")["doubled"] > 0
+    assert "--seed 1" in done.stdout and "--faults clickhouse-cut-answer" in done.stdout
+    findings = (scratch / "run" / "findings.txt").read_text().splitlines()
+    assert len(findings) == figures(done.stdout, "ClickHouse")["doubled"] + figures(done.stdout, "Kafka")["doubled"]
+    assert re.match(r"doubled in ClickHouse: [0-9a-f-]{36} from torture\.\w+\.events\[\d+\]@\d+", findings[0])
+    expected = torture("--seconds", "6", "--faults", "clickhouse-cut-answer", "--rate", "300", "--seed", "1", "--expect-failure",
+                       "--folder", str(scratch / "again"))
+    assert expected.returncode == 0, expected.stdout + expected.stderr
+    subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+def test_doubles_are_counted_and_allowed_at_least_once(scratch):
+    done = torture("--kills", "4", "--rate", "300", "--seed", "2", "--guarantee", "at_least_once", "--folder", str(scratch / "run"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^kill-relay +4 ", done.stdout, re.M)
+
+
+def test_every_fault_is_listed_with_what_it_does():
+    done = torture("--list-faults")
+    assert done.returncode == 0
+    lines = [line.split(None, 1) for line in done.stdout.splitlines()]
+    assert len(lines) > 40 and all(len(line) == 2 and line[1].rstrip(")").endswith(".") for line in lines), done.stdout
+    assert {"kill-relay", "kafka-leader", "held-offset-commit", "foreign-commit", "outage-beyond-window"} <= {line[0] for line in lines}
+
+
+@pytest.mark.parametrize("arguments", [("--faults", "no-such-fault"), ("--seconds", "soon"), ("--replicas", "0"), ("--guarantee", "maybe")])
+def test_bad_usage_is_refused_before_anything_starts(arguments):
+    done = torture(*arguments, seconds=30)
+    assert done.returncode == 2
+    assert arguments[1] in done.stderr or "at least 1" in done.stderr
+
+
+def test_an_interrupt_leaves_nothing_behind(scratch):
+    folder = scratch / "run"
+    bench = subprocess.Popen([os.path.join(ROOT, "scripts/torture"), "--faults", "slow-kafka", "--folder", str(folder)], env=ENVIRONMENT,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for line in bench.stdout:
+            if "recovered in" in line:
+                break
+        else:
+            pytest.fail("the bench ended before its first fault")
+        bench.send_signal(signal.SIGINT)
+        rest, _ = bench.communicate(timeout=120)
+    finally:
+        bench.kill()
+    assert bench.returncode == 130, rest
+    assert not folder.exists()
+    deadline = time.monotonic() + 20
+    while left := _working_in(str(folder)):
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)
+
+
+def _working_in(folder):
+    """Processes whose command line names the folder."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                if entry.isdigit() and folder.encode() in file.read():
+                    found.append(entry)
+        except OSError:
+            continue
+    return found
+
+
