@@ -164,17 +164,39 @@ bool json_paths_add(struct json_paths *paths, const char *text, size_t length, s
     return true;
 }
 
+// How many bytes the step at text[at] takes; 0: it is none.
+static size_t step_span(const char *text, size_t length, size_t at)
+{
+    size_t start = at;
+    if (text[at++] == '.') {
+        while (at < length && is_name(text[at])) {
+            at++;
+        }
+        return at > start + 1 ? at - start : 0;
+    }
+    if (at < length && (text[at] == '"' || text[at] == '\'')) {
+        char quote = text[at++];
+        while (at < length && text[at] != quote) {
+            at += text[at] == '\\' ? 2 : 1;
+        }
+        at++;
+    } else {
+        while (at < length && text[at] >= '0' && text[at] <= '9') {
+            at++;
+        }
+    }
+    return at < length && text[at] == ']' ? at + 1 - start : 0;
+}
+
 size_t json_paths_span(const char *text, size_t length)
 {
     size_t at = length > 0 && text[0] == '$' ? 1 : 0;
     while (at > 0 && at < length && (text[at] == '.' || text[at] == '[')) {
-        struct step step = {0};
-        bool memory = true;
-        const char *wrong = read_step(text, length, &at, &step, &memory);
-        free(step.name);
-        if (wrong) {
+        size_t step = step_span(text, length, at);
+        if (step == 0) {
             break;
         }
+        at += step;
     }
     return at;
 }

@@ -115,10 +115,10 @@ static bool init_column(struct native_column *column, const struct clickhouse_ty
         }
     }
     for (size_t i = 0; i < type->inner_count; i++) {
+        column->inner_count++; // first, so that finish_column sees what a failed one holds
         if (!init_column(&column->inner[i], type->inner[i])) {
             return false;
         }
-        column->inner_count++;
     }
     return true;
 }

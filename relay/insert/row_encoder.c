@@ -186,7 +186,8 @@ static bool add_column(struct compiler *compiler, const char *name, const char *
     }
     if (column.source.place == ROUTE_PATH &&
         !json_paths_add(encoder->paths, column.source.name.at, column.source.name.length, &column.path, &why)) {
-        done = why.code != RELAY_ERROR_NO_MEMORY && add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text);
+        done = why.code != RELAY_ERROR_NO_MEMORY ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
+                                                 : error_no_memory(compiler->error, "compiling a route");
         route_source_finish(&column.source);
         return done;
     }
