@@ -363,6 +363,42 @@ Test(clickhouse_client, failed_questions_mean_that_the_request_was_not_sent)
     finish(&peer);
 }
 
+static void *talk_often(void *argument)
+{
+    struct peer *peer = argument;
+    size_t failed = 0;
+    for (int i = 0; i < 40; i++) {
+        struct clickhouse_outcome outcome;
+        struct relay_error error;
+        bool done = i % 2 == 0 ? insert(peer, &outcome, &error)
+                               : clickhouse_query(peer->client, &any, "SELECT 1", NULL, &outcome, &error);
+        failed += !done;
+    }
+    return (void *)failed; // NOLINT: a count in a pointer
+}
+
+Test(clickhouse_client, many_threads_share_a_client_and_its_connections)
+{
+    struct peer peer;
+    struct relay_error error;
+    pthread_t threads[6];
+    start(&peer);
+    peer.script.reply.answer = ok("");
+    // One request first: the scripted peer answers the client's questions in one order only.
+    cr_assert(clickhouse_query(peer.client, &any, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+    for (size_t i = 0; i < 6; i++) {
+        cr_assert_eq(pthread_create(&threads[i], NULL, talk_often, &peer), 0);
+    }
+    for (size_t i = 0; i < 6; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        cr_assert_null(failed);
+    }
+    cr_assert_eq(peer.script.asked, 6 * 40 + 1);
+    cr_assert_leq(http_script_connections(peer.http), 6, "kept alive between requests");
+    finish(&peer);
+}
+
 Test(clickhouse_client, bad_urls_are_refused)
 {
     static const char *const bad[] = {"ftp://x", "http://", "http://user:pw@host", "host:8123", "http://h?a=b"};
