@@ -26,8 +26,8 @@ def scratch():
     shutil.rmtree(folder)
 
 
-def torture(*arguments, seconds=240):
-    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=ENVIRONMENT, capture_output=True, text=True,
+def torture(*arguments, seconds=240, **environment):
+    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=dict(ENVIRONMENT, **environment), capture_output=True, text=True,
                           timeout=seconds, check=False)
 
 
@@ -62,6 +62,14 @@ def test_doubles_are_counted_and_allowed_at_least_once(scratch):
     done = torture("--kills", "4", "--rate", "300", "--seed", "2", "--guarantee", "at_least_once", "--folder", str(scratch / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^kill-relay +4 ", done.stdout, re.M)
+
+
+def test_rows_that_commit_late_are_missed_by_a_plain_watermark(scratch):
+    done = torture("--seconds", "6", "--faults", "slow-kafka", "--seed", "3", "--folder", str(scratch / "run"), NAIVE_WATERMARK="1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert figures(done.stdout, "Kafka")["lost"] > 0 and figures(done.stdout, "ClickHouse")["lost"] > 0
+    assert "did not come to rest" in done.stdout
+    subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
 
 
 def test_every_fault_is_listed_with_what_it_does():

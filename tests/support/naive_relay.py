@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay as it is often written at home: publish, then delete; insert, then commit the offset. It works while nothing
 goes wrong and doubles events when something does. The torture bench has to find that, or it cannot see what it looks
-for (tests/scripts/test_torture_bench.py). Takes the commands and the configuration of outbox-relay that the bench uses."""
+for (tests/scripts/test_torture_bench.py). With NAIVE_WATERMARK=1 it also reads only what is above the last number it has
+seen, and so misses what commits late. Takes the commands and the configuration of outbox-relay that the bench uses."""
 import configparser
 import glob
 import http.server
@@ -68,10 +69,14 @@ def publish(config, table):
 
 def publish_as_owner(config, connection, table):
     producer = confluent_kafka.Producer(client_settings(config, **{"enable.idempotence": True, "linger.ms": 2}))
+    watermark = 0
     while not stopping.is_set():
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT seq, id::text, aggregate_id::text, event_type, payload::text FROM {table} ORDER BY seq LIMIT 200")
+            cursor.execute(f"SELECT seq, id::text, aggregate_id::text, event_type, payload::text FROM {table} WHERE seq > %s ORDER BY seq LIMIT 200",
+                           (watermark,))
             rows = cursor.fetchall()
+            if rows and os.environ.get("NAIVE_WATERMARK"):
+                watermark = rows[-1][0]
             for _, event_id, aggregate, event_type, payload in rows:
                 producer.produce(f"{config['publish']['prefix']}.{event_type.split('.')[0]}.events", payload, aggregate,
                                  headers={"event_id": event_id, "event_type": event_type, "aggregate_id": aggregate})
@@ -96,7 +101,7 @@ def insert(config):
         try:
             consumer.subscribe([f"^{config['publish']['prefix']}\\..*\\.events$"])
             while not stopping.is_set():
-                messages = [message for message in consumer.consume(1000, 0.1) if message.error() is None]
+                messages = some_messages(consumer)
                 if messages:
                     clickhouse(config, "INSERT INTO outbox_events FORMAT JSONEachRow", "\n".join(map(row, messages)).encode())
                     consumer.commit(asynchronous=False)
@@ -105,6 +110,17 @@ def insert(config):
         finally:
             consumer.close()
         stopping.wait(0.2)
+
+
+def some_messages(consumer):
+    """One by one: librdkafka 2.0's consume() drops messages that a rebalance overtakes, and stores their offsets."""
+    messages = []
+    deadline = time.monotonic() + 0.1
+    while len(messages) < 1000 and time.monotonic() < deadline:
+        message = consumer.poll(0.02)
+        if message is not None and message.error() is None:
+            messages.append(message)
+    return messages
 
 
 def row(message):

@@ -278,26 +278,37 @@ class Bench:
             replica.signal(signal.SIGCONT)
             replica.start()
 
-    def quiesce(self, seconds=180):
-        """Ends the writers, waits until all that they committed is in ClickHouse, then stops the relays: nothing can
-        come late. What has not arrived at the deadline is the audit's to find."""
+    def quiesce(self, stall=40, limit=600):
+        """Ends the writers, waits until all that they committed is in ClickHouse, or until nothing has moved for `stall`
+        seconds, then stops the relays: nothing can come late. What has not arrived is the audit's to find. Returns in
+        words what did not come to rest, or None."""
         self.heal_all()
         if self.workload is not None:
             self.workload.stop()
         settle_all_prepared(self.place.dsn)
-        missing = None
-        try:
-            wait_until(lambda: all(self.place.outbox_rows(table) == 0 for table in self.tables), "the outboxes empty", seconds)
-            expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
-            wait_until(lambda: self._inserted() >= expected, f"{expected} events in ClickHouse", seconds, every=0.2)
-        except TimeoutError as error:
-            missing = str(error)
+        missing = self._come_to_rest(stall, limit)
         self._stop.set()
         for replica in self.replicas + self.extra:
             replica.stop()
         wait_until(lambda: int(self.place.clickhouse(
             f"SELECT count() FROM system.processes WHERE query ILIKE 'INSERT%{self.place.name}%'")) == 0, "no INSERT at work in ClickHouse", 60)
         return missing
+
+    def _come_to_rest(self, stall, limit):
+        expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
+        end = time.monotonic() + limit
+        seen, since = None, time.monotonic()
+        while True:
+            waiting = sum(self.place.outbox_rows(table) for table in self.tables)
+            inserted = self._inserted()
+            if waiting == 0 and inserted >= expected:
+                return None
+            if (waiting, inserted) != seen:
+                seen, since = (waiting, inserted), time.monotonic()
+            if time.monotonic() - since > stall or time.monotonic() > end:
+                return (f"the pipeline did not come to rest: {waiting} rows in the outboxes, {inserted} of {expected} events in "
+                        f"ClickHouse, and nothing moved for {time.monotonic() - since:.0f} s")
+            time.sleep(0.2)
 
     def _inserted(self):
         """Different events in ClickHouse, dead letters of it included, and those that PostgreSQL set aside."""
