@@ -103,19 +103,30 @@ def run(bench, options):
     bench.write()
     schedule = Schedule(bench, options.seed, options.faults, say)
     began = time.monotonic()
+    try:
+        apply_faults(bench, options, schedule)
+    except BenchError as error:
+        # What went wrong is told; what has arrived all the same is still worth an audit.
+        bench.complain(str(error))
+        say(f"FAILED: {error}\n{bench.diagnosis()}")
+    say(f"torture: {time.monotonic() - began:.0f} s of faults are over; waiting for the pipeline to come to rest")
+    missing = bench.quiesce()
+    if missing:
+        say(f"FAILED: {missing}")
+    say("torture: reading Kafka and ClickHouse back")
+    return schedule, bench.place.audit(), missing
+
+
+def apply_faults(bench, options, schedule):
     if options.kills:
-        recoveries = kill_storm(bench, options.seed, options.kills, say)
         tally = schedule.tallies["kill-relay"]
-        tally.count, tally.hits, tally.recoveries = bench.kills, bench.kills, recoveries
+        tally.recoveries = kill_storm(bench, options.seed, options.kills, say)
+        tally.count = tally.hits = bench.kills
     elif options.each:
         for each in schedule.faults:
             schedule.strike([each])
     else:
         schedule.run(options.seconds)
-    say(f"torture: {time.monotonic() - began:.0f} s of faults are over; waiting for the pipeline to come to rest")
-    missing = bench.quiesce()
-    say("torture: reading Kafka and ClickHouse back")
-    return schedule, bench.place.audit(), missing
 
 
 def report(bench, options, schedule, result, missing):

@@ -26,8 +26,8 @@ def scratch():
     shutil.rmtree(folder)
 
 
-def torture(*arguments, seconds=240, **environment):
-    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=dict(ENVIRONMENT, **environment), capture_output=True, text=True,
+def torture(*arguments, seconds=240):
+    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=ENVIRONMENT, capture_output=True, text=True,
                           timeout=seconds, check=False)
 
 
@@ -64,11 +64,22 @@ def test_doubles_are_counted_and_allowed_at_least_once(scratch):
     assert re.search(r"^kill-relay +4 ", done.stdout, re.M)
 
 
-def test_rows_that_commit_late_are_missed_by_a_plain_watermark(scratch):
-    done = torture("--seconds", "6", "--faults", "slow-kafka", "--seed", "3", "--folder", str(scratch / "run"), NAIVE_WATERMARK="1")
-    assert done.returncode == 1, done.stdout + done.stderr
+def test_a_removed_safeguard_makes_the_bench_fail(scratch):
+    done = torture("--seconds", "6", "--faults", "slow-kafka", "--seed", "3", "--folder", str(scratch / "run"), "--without", "hole_sweep",
+                   "--expect-failure")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert figures(done.stdout, "Kafka")["lost"] > 0 and figures(done.stdout, "ClickHouse")["lost"] > 0
     assert "did not come to rest" in done.stdout
+    subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+def test_crash_points_are_met_and_judged_one_by_one(scratch):
+    done = torture("--crash-points", "--replicas", "1", "--seed", "1", "--folder", str(scratch / "run"),
+                   "--points", "publish.owned_with_rows,publish.after_flush,insert.after_insert:3,insert.never", seconds=400)
+    assert done.returncode == 1, done.stdout + done.stderr
+    verdicts = dict(re.findall(r"^ +\d+/4 (\S+) .*?(NOT REACHED|ok|FAILED) ", done.stdout, re.M))
+    assert verdicts["publish.after_flush"] == verdicts["insert.after_insert:3"] == "FAILED", done.stdout
+    assert verdicts["insert.never"] == "NOT REACHED" and "publish.owned_with_rows" in verdicts, done.stdout
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
 
 

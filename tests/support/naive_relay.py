@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay as it is often written at home: publish, then delete; insert, then commit the offset. It works while nothing
 goes wrong and doubles events when something does. The torture bench has to find that, or it cannot see what it looks
-for (tests/scripts/test_torture_bench.py). With NAIVE_WATERMARK=1 it also reads only what is above the last number it has
-seen, and so misses what commits late. Takes the commands and the configuration of outbox-relay that the bench uses."""
+for (tests/scripts/test_torture_bench.py). Without the safeguard "hole_sweep" it also reads only what is above the last number
+it has seen, and so misses what commits late. Takes the commands, the test hooks and the configuration of outbox-relay
+that the bench uses."""
+import collections
 import configparser
 import glob
 import http.server
@@ -24,6 +26,16 @@ import psycopg2
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ERRORS = (psycopg2.Error, confluent_kafka.KafkaException, OSError, RuntimeError)
 stopping = threading.Event()
+TEST_POINTS = ("publish.owned_with_rows", "publish.before_flush", "publish.after_flush", "publish.after_commit", "insert.before_insert",
+               "insert.after_insert", "insert.never")
+passed = collections.Counter()
+
+
+def crash_point(name):
+    wanted, _, nth = os.environ.get("OUTBOX_RELAY_CRASH_AT", "").partition(":")
+    passed[name] += 1
+    if wanted == name and passed[name] == int(nth or 1):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def clickhouse(config, query, body=b""):
@@ -69,22 +81,31 @@ def publish(config, table):
 
 def publish_as_owner(config, connection, table):
     producer = confluent_kafka.Producer(client_settings(config, **{"enable.idempotence": True, "linger.ms": 2}))
-    watermark = 0
+    watermark, first = 0, True
     while not stopping.is_set():
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT seq, id::text, aggregate_id::text, event_type, payload::text FROM {table} WHERE seq > %s ORDER BY seq LIMIT 200",
                            (watermark,))
             rows = cursor.fetchall()
-            if rows and os.environ.get("NAIVE_WATERMARK"):
+            if rows and os.environ.get("OUTBOX_RELAY_DISABLE_SAFEGUARD") == "hole_sweep":
                 watermark = rows[-1][0]
+            if rows and first:
+                crash_point("publish.owned_with_rows")
+            first = False
             for _, event_id, aggregate, event_type, payload in rows:
                 producer.produce(f"{config['publish']['prefix']}.{event_type.split('.')[0]}.events", payload, aggregate,
                                  headers={"event_id": event_id, "event_type": event_type, "aggregate_id": aggregate})
+            if rows:
+                crash_point("publish.before_flush")
             if producer.flush(8) > 0:
                 raise RuntimeError("Kafka did not take the batch")
+            if rows:
+                crash_point("publish.after_flush")
             cursor.execute(f"DELETE FROM {table} WHERE seq = ANY(%s)", ([row[0] for row in rows],))
         connection.commit()
-        if not rows:
+        if rows:
+            crash_point("publish.after_commit")
+        else:
             stopping.wait(0.02)
 
 
@@ -103,7 +124,9 @@ def insert(config):
             while not stopping.is_set():
                 messages = some_messages(consumer)
                 if messages:
+                    crash_point("insert.before_insert")
                     clickhouse(config, "INSERT INTO outbox_events FORMAT JSONEachRow", "\n".join(map(row, messages)).encode())
+                    crash_point("insert.after_insert")
                     consumer.commit(asynchronous=False)
         except ERRORS as error:
             print(f"insert: {error}", flush=True)
@@ -154,6 +177,9 @@ def run(config):
 
 
 def main():
+    if sys.argv[1] == "test-points":
+        print("\n".join(TEST_POINTS))
+        return
     config = configparser.ConfigParser(interpolation=None, delimiters=("=",))
     config.read(sys.argv[sys.argv.index("--config") + 1])
     if sys.argv[1] == "migrate":

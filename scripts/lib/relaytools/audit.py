@@ -3,6 +3,7 @@
 the writers committed: lost, doubled, out of order, strangers, altered. Nothing is sampled; every event is looked at."""
 import collections
 import json
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -54,7 +55,8 @@ def journal(dsn):
     with psycopg2.connect(dsn) as connection, connection.cursor(name="journal") as cursor:
         cursor.itersize = 20000
         cursor.execute("SELECT event_id::text, aggregate::text, n, judged FROM workload.journal")
-        rows = {row[0]: row[1:] for row in cursor}
+        # An aggregate's id stands in many rows: one string for all of them.
+        rows = {event_id: (sys.intern(aggregate), n, judged) for event_id, aggregate, n, judged in cursor}
     connection.close()
     return rows
 
@@ -101,11 +103,15 @@ def read_topics(bootstrap, prefix, seconds=120):
 
 
 def clickhouse_query(url, query, user="default", password="", timeout=120):
+    with _ask(url, query, user, password, timeout) as response:
+        return response.read().decode()
+
+
+def _ask(url, query, user, password, timeout=120):
     request = urllib.request.Request(url.rstrip("/") + "/?" + urllib.parse.urlencode({"query": query}), method="POST",
         data=b"", headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return response.read().decode()
+        return urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"ClickHouse: {error.code} {error.read().decode('utf-8', 'replace')[:500]}") from error
 
@@ -150,7 +156,7 @@ def _judge_kafka(result, committed, dead, records):
 def _judge_clickhouse(result, committed, dead, where, rows, set_aside):
     seen = {}
     for event_id, topic, partition, offset, aggregate, n, durable in rows:
-        position = (topic, int(partition), int(offset))
+        position = (sys.intern(topic), int(partition), int(offset))
         if event_id not in committed:
             if durable == "1":
                 result.note("ClickHouse", "strangers", f"{event_id} from {_position(position)}")
@@ -205,7 +211,12 @@ def audit(dsn, bootstrap, prefix, clickhouse_url=None, database="outbox_relay", 
 
 
 def _lines(url, user, password, query):
-    return [tuple(line.split("\t")) for line in clickhouse_query(url, query, user, password).splitlines()]
+    """The rows of a TSV answer, one by one: there may be millions. An answer that breaks off is an error."""
+    with _ask(url, query, user, password) as response:
+        for line in response:
+            if line.startswith((b"Code: ", b"__exception__")):
+                raise RuntimeError(f"ClickHouse: {line.decode('utf-8', 'replace')}")
+            yield line.decode().rstrip("\n").split("\t")
 
 
 def payload_number(value):

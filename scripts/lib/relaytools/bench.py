@@ -268,6 +268,22 @@ class Bench:
             time.sleep(0.05)
         raise BenchError(f"{what}: not before the deadline" + (f"; last error: {error}" if error else ""))
 
+    def diagnosis(self):
+        """What an engineer would look at first when nothing moves."""
+        lines = []
+        for replica in self.replicas + self.extra:
+            state = "runs" if replica.running() else f"ended with {replica.relay.process.returncode if replica.relay.process else 'no process'}"
+            lines.append(f"{replica.name} {state}; health: {replica.relay.get('/health', 2)[1][:1500]}")
+            lines += ["    | " + line[:300] for line in replica.relay.log()[-12:]]
+        for what, ask in (("outbox rows", lambda: {table: self.place.outbox_rows(table) for table in self.tables}),
+                          ("events in ClickHouse", self._inserted), ("INSERTs at work", lambda: self.place.clickhouse(
+                              "SELECT query_id, elapsed FROM system.processes WHERE query ILIKE 'INSERT%'").split())):
+            try:
+                lines.append(f"{what}: {ask()}")
+            except (psycopg2.Error, RuntimeError, OSError) as error:
+                lines.append(f"{what}: {error}")
+        return "\n".join(lines)
+
     # The quiet end
 
     def heal_all(self):

@@ -40,7 +40,7 @@ def run(bench, options, say):
             failed.append(point)
         say(f"{number:4}/{len(points)} {point:<44} {how or 'NOT REACHED':<28} {result.inserted} events, "
             f"{'ok' if well else 'FAILED'} ({time.monotonic() - began:.1f} s)")
-        for line in [] if well else complaints + result.text().splitlines():
+        for line in [] if well else complaints + result.text(5).splitlines():
             say(f"         {line}")
     say(f"{len(points) - len(set(failed) | set(unreached))} points held, {len(failed)} failed, {len(unreached)} not reached"
         + (f": {', '.join(failed + unreached)}" if failed or unreached else ""))
