@@ -4,6 +4,7 @@
 #ifndef RELAY_CONFIG_CONTEXT_H
 #define RELAY_CONFIG_CONTEXT_H
 
+#include "relay/base/circuit_breaker.h"
 #include "relay/base/clock.h"
 #include "relay/base/metrics.h"
 #include "relay/base/status_board.h"
@@ -16,6 +17,10 @@ struct relay_context {
     struct metrics *metrics;
     struct status_board *board;
     const struct stop *stop; // raised by the lifecycle only
+    // The breakers of the two servers that have one for the whole process; ClickHouse's endpoints and the alert targets
+    // keep their own. NULL in commands and tests that do without.
+    struct circuit_breaker *postgres_breaker;
+    struct circuit_breaker *kafka_breaker;
     char instance[33]; // random lower-case hex, one for each process start: names us in application_name, client.id, query_id
 };
 

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every command needs: the configuration with all its mistakes printed, and a context for the parts that want one.
+#ifndef RELAY_CLI_COMMAND_SUPPORT_H
+#define RELAY_CLI_COMMAND_SUPPORT_H
+
+#include "relay/config/context.h"
+
+struct command_environment {
+    struct config *config;
+    struct stop stop;
+    struct relay_context context; // clock, config, stop, instance; metrics, board and breakers are NULL
+};
+
+// config_path may be NULL (the default places). Prints every mistake to stderr. 0, or the exit code to end with.
+int command_environment_open(struct command_environment *environment, const char *config_path);
+void command_environment_close(struct command_environment *environment);
+// 32 random lower-case hex digits.
+void command_instance(char instance[33]);
+
+#endif
