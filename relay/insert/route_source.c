@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/route_source.h"
 
-#include "relay/insert/json_paths.h"
+#include "relay/json/json_paths.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 //   null                    Nullable
 #include "relay/insert/value_encoder.h"
 
-#include "relay/insert/json_walk.h"
+#include "relay/json/json_walk.h"
 #include "relay/insert/value_parse.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/value_parse.h"
 
-#include "relay/insert/json_walk.h"
+#include "relay/json/json_walk.h"
 
 #include <arpa/inet.h>
 #include <math.h>

@@ -4,7 +4,7 @@
 #include "relay/insert/clickhouse_error.h"
 #include "relay/insert/clickhouse_result.h"
 #include "relay/insert/clickhouse_type.h"
-#include "relay/insert/json_paths.h"
+#include "relay/json/json_paths.h"
 #include "relay/insert/route_source.h"
 
 #include <assert.h>

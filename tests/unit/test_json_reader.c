@@ -2,8 +2,8 @@
 //
 // What the JSON reader takes, refuses and gives; jansson is the judge over many mutated documents.
 #include "relay/base/error.h"
-#include "relay/insert/json_reader.h"
-#include "relay/insert/json_walk.h"
+#include "relay/json/json_reader.h"
+#include "relay/json/json_walk.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>

@@ -7,7 +7,7 @@
 #define RELAY_INSERT_VALUE_ENCODER_H
 
 #include "relay/insert/encode_reason.h"
-#include "relay/insert/json_reader.h"
+#include "relay/json/json_reader.h"
 #include "relay/insert/native_block.h"
 
 #include <stdbool.h>

@@ -8,8 +8,8 @@
 #include <simdjson.h>
 
 extern "C" {
-#include "relay/insert/json_reader.h"
-#include "relay/insert/json_walk.h"
+#include "relay/json/json_reader.h"
+#include "relay/json/json_walk.h"
 }
 
 #include <cstdlib>

@@ -3,10 +3,10 @@
 // Reads the wanted places of one JSON document in one pass (simdjson behind C functions; no C++ exception leaves them).
 // The whole document is checked: what is not wanted must be well-formed and UTF-8, too. Numbers are never rounded: their text is
 // given. Of members that come twice, the last wins. A json_reader belongs to one thread; it keeps its memory.
-#ifndef RELAY_INSERT_JSON_READER_H
-#define RELAY_INSERT_JSON_READER_H
+#ifndef RELAY_JSON_JSON_READER_H
+#define RELAY_JSON_JSON_READER_H
 
-#include "relay/insert/json_paths.h"
+#include "relay/json/json_paths.h"
 
 #include <stdbool.h>
 #include <stddef.h>

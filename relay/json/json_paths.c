@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/json_paths.h"
+#include "relay/json/json_paths.h"
 
 #include "relay/base/error.h"
 

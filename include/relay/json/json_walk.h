@@ -3,10 +3,10 @@
 // Steps through one level of an array or object whose text json_reader has already found to be well-formed. It allocates
 // nothing and copies nothing; strings with escapes are unescaped on demand into a buffer of the caller's. Any thread, with
 // its own walk.
-#ifndef RELAY_INSERT_JSON_WALK_H
-#define RELAY_INSERT_JSON_WALK_H
+#ifndef RELAY_JSON_JSON_WALK_H
+#define RELAY_JSON_JSON_WALK_H
 
-#include "relay/insert/json_reader.h"
+#include "relay/json/json_reader.h"
 
 struct json_walk {
     const char *at, *end;

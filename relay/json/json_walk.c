@@ -2,7 +2,7 @@
 //
 // The text is known to be well-formed, so it is enough to find ends: of a string the next quote without a backslash before
 // it, of a container its bracket at depth 0, of everything else the next comma, bracket or space.
-#include "relay/insert/json_walk.h"
+#include "relay/json/json_walk.h"
 
 #include <assert.h>
 #include <string.h>

@@ -4,8 +4,8 @@
 // Path: `$` is the document; `.name` a member (letters, digits, _, - and any byte above 0x7f), `["name"]` or `['name']` a
 // member of any name (\" \' \\ escape), `[N]` the N-th element, counted from 0.
 // Filled by one thread; never changes afterwards: any thread may read it.
-#ifndef RELAY_INSERT_JSON_PATHS_H
-#define RELAY_INSERT_JSON_PATHS_H
+#ifndef RELAY_JSON_JSON_PATHS_H
+#define RELAY_JSON_JSON_PATHS_H
 
 #include <stdbool.h>
 #include <stddef.h>
