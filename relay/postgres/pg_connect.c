@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Making a connection: the dsn is taken apart, each of its hosts is tried alone and asynchronously under its own deadline,
+// the first that answers properly gets the session's settings.
+//   A host does not answer, refuses, is starting up or is the wrong kind (target_session_attrs): the next one.
+//   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same, since
+//   a standby may be the one that is misconfigured; the operator's error is told if none works.
+// libpq's messages hold no password; a dsn that it cannot parse is not quoted, since it may.
+#include "relay/postgres/pg_connect.h"
+
+#include "relay/base/log.h"
+
+#include <ctype.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PARAMETERS_MAX 64
+
+struct parameters {
+    const char *keywords[PARAMETERS_MAX + 1];
+    const char *values[PARAMETERS_MAX + 1];
+    int count;
+    char application_name[64];
+    char tcp_user_timeout[16];
+};
+
+static const char *option_value(const PQconninfoOption *options, const char *keyword)
+{
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        if (strcmp(option->keyword, keyword) == 0) {
+            return option->val;
+        }
+    }
+    return NULL;
+}
+
+static int pieces(const char *list)
+{
+    int count = 1;
+    for (const char *at = list; *at != '\0'; at++) {
+        count += *at == ',';
+    }
+    return count;
+}
+
+// The n-th piece between commas, copied; a list of one piece serves every n (as ports do). NULL: out of memory.
+static char *piece(const char *list, int n)
+{
+    const char *at = list;
+    if (pieces(list) > 1) {
+        for (; n > 0; n--) {
+            at = strchr(at, ',') + 1;
+        }
+    }
+    return strndup(at, strcspn(at, ","));
+}
+
+static void set(struct parameters *parameters, const char *keyword, const char *value)
+{
+    for (int i = 0; i < parameters->count; i++) {
+        if (strcmp(parameters->keywords[i], keyword) == 0) {
+            parameters->values[i] = value;
+            return;
+        }
+    }
+    if (value != NULL && parameters->count < PARAMETERS_MAX) {
+        parameters->keywords[parameters->count] = keyword;
+        parameters->values[parameters->count++] = value;
+    }
+}
+
+static void fill_parameters(struct parameters *parameters, const struct relay_context *context,
+    const struct pg_options *options, const PQconninfoOption *given)
+{
+    for (const PQconninfoOption *option = given; option->keyword != NULL; option++) {
+        if (option->val != NULL) {
+            set(parameters, option->keyword, option->val);
+        }
+    }
+    if (context->config->postgres.password[0] != '\0') {
+        set(parameters, "password", context->config->postgres.password);
+    }
+    snprintf(parameters->application_name, sizeof(parameters->application_name), "outbox-relay-%s-%.12s", options->role,
+        context->instance);
+    set(parameters, "application_name", parameters->application_name);
+    set(parameters, "client_encoding", "UTF8");
+    struct duration silence = options->lease.ns > 0 ? options->lease : DURATION_S(30);
+    if (option_value(given, "tcp_user_timeout") == NULL) {
+        snprintf(parameters->tcp_user_timeout, sizeof(parameters->tcp_user_timeout), "%lld",
+            (long long)duration_ms(silence));
+        set(parameters, "tcp_user_timeout", parameters->tcp_user_timeout);
+    }
+    if (option_value(given, "keepalives_idle") == NULL) {
+        set(parameters, "keepalives_idle", "5");
+        set(parameters, "keepalives_interval", "5");
+        set(parameters, "keepalives_count", "3");
+    }
+}
+
+// What the server said while connecting, if it spoke at all: its SQLSTATE stands in the verbose form of the message,
+// "FATAL:  28P01: password authentication failed", which no language setting changes.
+static const char *connect_sqlstate(const char *message, char sqlstate[6])
+{
+    for (const char *at = strstr(message, ":  "); at != NULL; at = strstr(at + 1, ":  ")) {
+        const char *code = at + 3;
+        size_t length = 0;
+        while (length < 5 && (isdigit((unsigned char)code[length]) || isupper((unsigned char)code[length]))) {
+            length++;
+        }
+        if (length == 5 && code[5] == ':') {
+            memcpy(sqlstate, code, 5);
+            sqlstate[5] = '\0';
+            return code + 6;
+        }
+    }
+    return NULL;
+}
+
+static bool connect_failed(struct pg_connection *connection, struct relay_error *error)
+{
+    const char *message = PQerrorMessage(connection->libpq);
+    char sqlstate[6] = "", text[400];
+    const char *said = connect_sqlstate(message, sqlstate);
+    snprintf(text, sizeof(text), "%s", said == NULL ? message : said + strspn(said, " "));
+    char *location = strstr(text, "\nLOCATION:");
+    if (location != NULL) {
+        *location = '\0';
+    }
+    pg_one_line(text);
+    if (said == NULL) {
+        return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: %s", connection->address, text);
+    }
+    enum relay_error_code code = pg_error_code(sqlstate);
+    if (code == RELAY_ERROR_POSTGRES_QUERY) {
+        code = RELAY_ERROR_POSTGRES_UNREACHABLE; // too many connections and the like
+    }
+    return error_set(error, code, "%s: %s (SQLSTATE %s)", connection->address, text, sqlstate);
+}
+
+// Runs PQconnectPoll to its end.
+static bool finish_connecting(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED || PQstatus(connection->libpq) == CONNECTION_BAD) {
+            return connect_failed(connection, error);
+        }
+        short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+        if (!pg_wait(connection->context, PQsocket(connection->libpq), events, deadline)) {
+            return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer in time", connection->address);
+        }
+        status = PQconnectPoll(connection->libpq);
+    }
+    return true;
+}
+
+static void log_notice(void *context, const PGresult *result)
+{
+    const struct pg_connection *connection = context;
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    log_event(LOG_LEVEL_DEBUG, "postgres.notice", text == NULL ? "" : text,
+        LOG_TEXT("server", connection->address));
+}
+
+// The session's settings. What a role or database has set for itself must not undo what the protocols rely on:
+// read committed, commits that are durable, names that mean our own objects, rows that no policy hides.
+static bool set_up_session(struct pg_connection *connection, const struct pg_options *options,
+    struct mono_time deadline, struct relay_error *error)
+{
+    const struct config_postgres *config = &connection->context->config->postgres;
+    int64_t statement = options->statement_timeout.ns < 0    ? 0
+                        : options->statement_timeout.ns == 0 ? duration_ms(config->statement_timeout)
+                                                             : duration_ms(options->statement_timeout);
+    int64_t lease = duration_ms(options->lease);
+    char sql[1400];
+    int length = snprintf(sql, sizeof(sql),
+        "SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; "
+        "SET search_path = pg_catalog, public, pg_temp; SET row_security = off; SET bytea_output = 'hex'; "
+        "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
+        "SET standard_conforming_strings = on; SET jit = off; SET lock_timeout = 0; "
+        "SET statement_timeout = %lld; SET idle_in_transaction_session_timeout = %lld; "
+        "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "
+        "WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply';",
+        (long long)statement, (long long)(lease > 0 ? lease : 60000));
+    if (pg_server_version(connection) >= 140000) {
+        // So that the server ends the statement of a client that is gone, and a lock-holding session that fell silent.
+        length += snprintf(sql + length, sizeof(sql) - (size_t)length,
+            "SET client_connection_check_interval = %lld; SET idle_session_timeout = %lld;",
+            (long long)(lease > 0 ? lease / 3 : 5000), (long long)lease);
+    }
+    if (lease > 0) {
+        snprintf(sql + length, sizeof(sql) - (size_t)length,
+            "SET tcp_keepalives_idle = %lld; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; "
+            "SET tcp_user_timeout = %lld;",
+            (long long)(lease / 2000 > 0 ? lease / 2000 : 1), (long long)lease);
+    }
+    return pg_execute(connection, sql, deadline, error);
+}
+
+static bool check_writable(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    PGresult *result = pg_query(connection,
+        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')", NULL, 0,
+        false, deadline, error);
+    if (result == NULL) {
+        return false;
+    }
+    bool recovering = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    bool read_only = strcmp(PQgetvalue(result, 0, 1), "on") == 0;
+    PQclear(result);
+    if (recovering || read_only) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "%s: the server is read-only (%s); name the primary in "
+            "[postgres] dsn, or all hosts with target_session_attrs=read-write", connection->address,
+            recovering ? "a standby" : "default_transaction_read_only is on");
+    }
+    return true;
+}
+
+static struct pg_connection *connect_host(const struct relay_context *context, const struct pg_options *options,
+    const struct parameters *parameters, struct mono_time deadline, struct relay_error *error)
+{
+    struct pg_connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL) {
+        error_no_memory(error, "a PostgreSQL connection");
+        return NULL;
+    }
+    connection->context = context;
+    connection->libpq = PQconnectStartParams(parameters->keywords, parameters->values, 0);
+    if (connection->libpq == NULL) {
+        free(connection);
+        error_no_memory(error, "a PostgreSQL connection");
+        return NULL;
+    }
+    const char *host = PQhost(connection->libpq), *port = PQport(connection->libpq);
+    snprintf(connection->address, sizeof(connection->address), "%s:%s", host == NULL || *host == '\0' ? "local" : host,
+        port == NULL ? "" : port);
+    PQsetErrorVerbosity(connection->libpq, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(connection->libpq, log_notice, connection);
+    if (!finish_connecting(connection, deadline, error)) {
+        goto failed;
+    }
+    PQsetErrorVerbosity(connection->libpq, PQERRORS_DEFAULT);
+    PQsetnonblocking(connection->libpq, 1);
+    if ((options->raw || set_up_session(connection, options, deadline, error)) &&
+        (!options->read_write || check_writable(connection, deadline, error))) {
+        return connection;
+    }
+failed:
+    pg_close(connection);
+    return NULL;
+}
+
+// Tries one host of the list after another. An operator's error outlives a host that is merely away.
+static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
+    const PQconninfoOption *given, struct relay_error *error)
+{
+    struct parameters parameters = {.count = 0};
+    fill_parameters(&parameters, context, options, given);
+    const char *hosts = option_value(given, "host"), *addresses = option_value(given, "hostaddr"),
+               *ports = option_value(given, "port");
+    const char *list = addresses != NULL ? addresses : hosts;
+    int count = list == NULL ? 1 : pieces(list);
+    if (count > 1 && options->read_write) {
+        const char *wanted = option_value(given, "target_session_attrs");
+        set(&parameters, "target_session_attrs", wanted == NULL ? "read-write" : wanted);
+    }
+    struct pg_connection *connection = NULL;
+    struct relay_error last = {.code = RELAY_ERROR_NONE};
+    for (int n = 0; n < count && connection == NULL; n++) {
+        char *host = hosts == NULL ? NULL : piece(hosts, n);
+        char *address = addresses == NULL ? NULL : piece(addresses, n);
+        char *port = ports == NULL ? NULL : piece(ports, n);
+        if ((hosts != NULL && host == NULL) || (addresses != NULL && address == NULL) || (ports != NULL && port == NULL)) {
+            error_no_memory(&last, "a host of [postgres] dsn");
+        } else {
+            set(&parameters, "host", host);
+            set(&parameters, "hostaddr", address);
+            set(&parameters, "port", port);
+            struct duration limit = options->timeout.ns > 0 ? (struct duration){options->timeout.ns / count}
+                                                            : context->config->postgres.connect_timeout;
+            struct relay_error problem;
+            error_clear(&problem);
+            connection = connect_host(context, options, &parameters,
+                mono_add(clock_mono(context->clock), limit), &problem);
+            if (connection == NULL && last.class != RELAY_CLASS_OPERATOR) {
+                last = problem;
+            }
+        }
+        free(host);
+        free(address);
+        free(port);
+        if (context->stop != NULL && stop_raised(context->stop)) {
+            break;
+        }
+    }
+    if (connection == NULL && error != NULL) {
+        *error = last;
+        error_prefix(error, "connecting to PostgreSQL");
+    }
+    return connection;
+}
+
+static void report(const struct relay_context *context, bool connected, const struct relay_error *problem)
+{
+    if (context->postgres_breaker == NULL) {
+        return;
+    }
+    if (connected || problem->class == RELAY_CLASS_OPERATOR) {
+        breaker_success(context->postgres_breaker); // it answers, whatever it says
+    } else if (context->stop != NULL && stop_raised(context->stop)) {
+        breaker_cancel(context->postgres_breaker);
+    } else {
+        breaker_failure(context->postgres_breaker);
+    }
+}
+
+struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
+    struct relay_error *error)
+{
+    PQconninfoOption *given = PQconninfoParse(context->config->postgres.dsn, NULL);
+    if (given == NULL) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... dbname=...)");
+        return NULL;
+    }
+    struct relay_error problem;
+    error_clear(&problem);
+    struct pg_connection *connection = NULL;
+    if (context->stop != NULL && stop_raised(context->stop)) {
+        error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
+    } else if (context->postgres_breaker == NULL ||
+               breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
+        connection = connect_any(context, options, given, &problem);
+        report(context, connection != NULL, &problem);
+    }
+    PQconninfoFree(given);
+    if (connection == NULL && error != NULL) {
+        *error = problem;
+    }
+    return connection;
+}

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The way of a statement: send (queued by libpq, flushed as far as the socket takes it), poll until the answer is whole or
+// the deadline passes, take every result up to the end of the answer, keep the first failure or else the last result.
+//   The deadline passes:     the connection is broken, since an answer may still come and would be taken for the next one's.
+//                            The server ends the statement by its own statement_timeout or when it sees the closed socket.
+//   The socket is cut:       broken; outside of COMMIT the transaction is gone, at COMMIT the outcome is unknown.
+//   The server refuses:      an error with a class by SQLSTATE; the connection stays, the transaction is aborted.
+//   The relay stops:         the wait goes on until the stop's drain deadline, then as for a deadline.
+#include "relay/postgres/pg_connection.h"
+
+#include "relay/postgres/pg_connect.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool pg_broken(const struct pg_connection *connection)
+{
+    return connection->broken;
+}
+
+int pg_socket(const struct pg_connection *connection)
+{
+    return connection->broken ? -1 : PQsocket(connection->libpq);
+}
+
+int pg_server_version(const struct pg_connection *connection)
+{
+    return PQserverVersion(connection->libpq);
+}
+
+PGconn *pg_libpq(struct pg_connection *connection)
+{
+    return connection->libpq;
+}
+
+const char *pg_server_address(const struct pg_connection *connection)
+{
+    return connection->address;
+}
+
+const char *pg_last_sqlstate(const struct pg_connection *connection)
+{
+    return connection->sqlstate;
+}
+
+void pg_close(struct pg_connection *connection)
+{
+    if (connection == NULL) {
+        return;
+    }
+    if (connection->libpq != NULL) {
+        PQfinish(connection->libpq);
+    }
+    for (size_t i = 0; i < connection->prepared_count; i++) {
+        free(connection->prepared[i]);
+    }
+    free(connection->prepared);
+    free(connection);
+}
+
+struct mono_time pg_deadline(const struct relay_context *context)
+{
+    struct duration limit = context->config->postgres.statement_timeout;
+    limit.ns += 1000000000;
+    return mono_add(clock_mono(context->clock), limit);
+}
+
+int64_t pg_cell_int64(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? 0 : strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+// Errors
+
+enum relay_error_code pg_error_code(const char *sqlstate)
+{
+    static const struct {
+        const char *prefix;
+        enum relay_error_code code;
+    } classes[] = {
+        {"08", RELAY_ERROR_POSTGRES_UNREACHABLE},    // connection exceptions
+        {"57P", RELAY_ERROR_POSTGRES_UNREACHABLE},   // shutdown, crash, cannot connect now, idle session timeout
+        {"25P03", RELAY_ERROR_POSTGRES_UNREACHABLE}, // idle in transaction for too long: the session is gone
+        {"57014", RELAY_ERROR_POSTGRES_QUERY},       // statement_timeout, cancel
+        {"55P03", RELAY_ERROR_POSTGRES_QUERY},       // lock_timeout
+        {"40", RELAY_ERROR_POSTGRES_QUERY},          // deadlock, serialisation
+        {"53", RELAY_ERROR_POSTGRES_QUERY},          // disk, memory, connections: may pass
+        {"58", RELAY_ERROR_POSTGRES_QUERY},          // I/O
+        {"XX", RELAY_ERROR_POSTGRES_QUERY},
+    };
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strncmp(sqlstate, classes[i].prefix, strlen(classes[i].prefix)) == 0) {
+            return classes[i].code;
+        }
+    }
+    return RELAY_ERROR_POSTGRES_OPERATOR;
+}
+
+void pg_one_line(char *text)
+{
+    size_t length = strlen(text);
+    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == ' ')) {
+        text[--length] = '\0';
+    }
+    for (char *at = text; *at != '\0'; at++) {
+        if (*at == '\n' || *at == '\t' || *at == '\r') {
+            *at = ' ';
+        }
+    }
+}
+
+bool pg_error_set(struct relay_error *error, const struct pg_connection *connection, const PGresult *result,
+    const char *what)
+{
+    const char *sqlstate = result == NULL ? NULL : PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    char text[400];
+    if (sqlstate == NULL) {
+        snprintf(text, sizeof(text), "%s", PQerrorMessage(connection->libpq));
+        pg_one_line(text);
+        return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: %s", what,
+            text[0] == '\0' ? "the connection is lost" : text);
+    }
+    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+    const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    // The detail of a constraint or conversion error (class 22, 23) quotes data of the row.
+    bool quotes_data = strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0;
+    if (quotes_data) {
+        detail = NULL;
+    }
+    snprintf(text, sizeof(text), "%s%s%s%s%s", primary == NULL ? "" : primary, detail == NULL ? "" : "; ",
+        detail == NULL ? "" : detail, hint == NULL ? "" : "; ", hint == NULL ? "" : hint);
+    pg_one_line(text);
+    return error_set(error, pg_error_code(sqlstate), "%s: %s (SQLSTATE %s)", what, text, sqlstate);
+}
+
+static bool is_failure(const PGresult *result)
+{
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+    case PGRES_SINGLE_TUPLE:
+    case PGRES_EMPTY_QUERY:
+    case PGRES_PIPELINE_SYNC:
+        return false;
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_IN:
+    case PGRES_COPY_BOTH:
+    case PGRES_BAD_RESPONSE:
+    case PGRES_NONFATAL_ERROR:
+    case PGRES_FATAL_ERROR:
+    case PGRES_PIPELINE_ABORTED:
+        break;
+    }
+    return true;
+}
+
+// Waiting
+
+bool pg_wait(const struct relay_context *context, int socket, short events, struct mono_time deadline)
+{
+    for (;;) {
+        struct mono_time now = clock_mono(context->clock);
+        struct mono_time until = deadline;
+        bool stopping = context->stop != NULL && stop_raised(context->stop);
+        if (stopping && mono_before(stop_deadline(context->stop), until)) {
+            until = stop_deadline(context->stop);
+        }
+        struct pollfd fds[2] = {{.fd = socket, .events = events},
+            {.fd = stopping || context->stop == NULL ? -1 : context->stop->fd, .events = POLLIN}};
+        int ready = poll(fds, 2, duration_to_poll_ms(mono_left(now, until)));
+        if (ready < 0 && errno != EINTR) {
+            return false;
+        }
+        if (ready > 0 && fds[0].revents != 0) {
+            return true;
+        }
+        if (mono_reached(clock_mono(context->clock), until)) {
+            return false;
+        }
+    }
+}
+
+static bool broken_by(struct pg_connection *connection, struct relay_error *error, const char *what)
+{
+    connection->broken = true;
+    return pg_error_set(error, connection, NULL, what);
+}
+
+static bool too_late(struct pg_connection *connection, struct relay_error *error)
+{
+    connection->broken = true;
+    bool stopping = connection->context->stop != NULL && stop_raised(connection->context->stop);
+    return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: PostgreSQL gave no answer in time%s",
+        connection->address, stopping ? " (the relay is stopping)" : "");
+}
+
+static bool refuse_broken(const struct pg_connection *connection, struct relay_error *error)
+{
+    return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: the connection is lost", connection->address);
+}
+
+static bool flush(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    for (;;) {
+        int left = PQflush(connection->libpq);
+        if (left == 0) {
+            return true;
+        }
+        if (left < 0) {
+            return broken_by(connection, error, "sending to PostgreSQL");
+        }
+        // The server may be waiting for us to read before it reads on.
+        if (!pg_wait(connection->context, PQsocket(connection->libpq), POLLIN | POLLOUT, deadline)) {
+            return too_late(connection, error);
+        }
+        if (PQconsumeInput(connection->libpq) == 0) {
+            return broken_by(connection, error, "reading from PostgreSQL");
+        }
+    }
+}
+
+static bool sent(struct pg_connection *connection, int accepted, struct relay_error *error)
+{
+    if (accepted == 0) {
+        return broken_by(connection, error, "sending to PostgreSQL");
+    }
+    return flush(connection, pg_deadline(connection->context), error);
+}
+
+// Sending
+
+#define PG_VALUES_MAX 16
+
+struct value_arrays {
+    Oid types[PG_VALUES_MAX];
+    const char *texts[PG_VALUES_MAX];
+    int lengths[PG_VALUES_MAX], formats[PG_VALUES_MAX];
+};
+
+static bool lay_out(struct value_arrays *arrays, const struct pg_value *values, int count, struct relay_error *error)
+{
+    if (count > PG_VALUES_MAX) {
+        return error_set(error, RELAY_ERROR_BUG, "a statement with %d parameters", count);
+    }
+    for (int i = 0; i < count; i++) {
+        arrays->types[i] = values[i].type;
+        arrays->texts[i] = values[i].text;
+        arrays->lengths[i] = values[i].length;
+        arrays->formats[i] = values[i].binary ? 1 : 0;
+    }
+    return true;
+}
+
+bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
+    bool binary_result, struct relay_error *error)
+{
+    struct value_arrays arrays;
+    if (connection->broken) {
+        return refuse_broken(connection, error);
+    }
+    return lay_out(&arrays, values, count, error) &&
+           sent(connection,
+               PQsendQueryParams(connection->libpq, sql, count, arrays.types, arrays.texts, arrays.lengths,
+                   arrays.formats, binary_result ? 1 : 0),
+               error);
+}
+
+bool pg_send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
+    bool binary_result, struct relay_error *error)
+{
+    struct value_arrays arrays;
+    if (connection->broken) {
+        return refuse_broken(connection, error);
+    }
+    return lay_out(&arrays, values, count, error) &&
+           sent(connection,
+               PQsendQueryPrepared(connection->libpq, name, count, arrays.texts, arrays.lengths, arrays.formats,
+                   binary_result ? 1 : 0),
+               error);
+}
+
+// Receiving
+
+bool pg_ready(struct pg_connection *connection)
+{
+    if (connection->broken) {
+        return true;
+    }
+    if (PQconsumeInput(connection->libpq) == 0) {
+        connection->broken = true;
+        return true;
+    }
+    return PQisBusy(connection->libpq) == 0;
+}
+
+// The next result of the answer, NULL in *result at its end.
+static bool next_result(struct pg_connection *connection, PGresult **result, struct mono_time deadline,
+    struct relay_error *error)
+{
+    while (PQisBusy(connection->libpq) != 0) {
+        if (!pg_wait(connection->context, PQsocket(connection->libpq), POLLIN, deadline)) {
+            return too_late(connection, error);
+        }
+        if (PQconsumeInput(connection->libpq) == 0) {
+            return broken_by(connection, error, "reading from PostgreSQL");
+        }
+    }
+    *result = PQgetResult(connection->libpq);
+    return true;
+}
+
+static void note_failure(struct pg_connection *connection, const PGresult *result, struct relay_error *error)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    snprintf(connection->sqlstate, sizeof(connection->sqlstate), "%s", sqlstate == NULL ? "" : sqlstate);
+    pg_error_set(error, connection, result, "PostgreSQL");
+}
+
+PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    if (connection->broken) {
+        refuse_broken(connection, error);
+        return NULL;
+    }
+    PGresult *kept = NULL, *result = NULL;
+    bool failed = false;
+    do {
+        if (!next_result(connection, &result, deadline, failed ? NULL : error)) {
+            PQclear(kept);
+            return NULL;
+        }
+        if (result == NULL || failed) {
+            PQclear(result);
+            continue;
+        }
+        PQclear(kept);
+        kept = result;
+        if (is_failure(result)) {
+            failed = true;
+            note_failure(connection, result, error);
+        }
+    } while (result != NULL);
+
+    if (kept == NULL) {
+        broken_by(connection, error, "PostgreSQL");
+        return NULL;
+    }
+    if (PQstatus(connection->libpq) == CONNECTION_BAD) {
+        connection->broken = true;
+    }
+    if (failed) {
+        PQclear(kept);
+        return NULL;
+    }
+    return kept;
+}
+
+// Whole statements
+
+PGresult *pg_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
+    bool binary_result, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_send(connection, sql, values, count, binary_result, error) ? pg_receive(connection, deadline, error)
+                                                                         : NULL;
+}
+
+PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values,
+    int count, bool binary_result, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_send_prepared(connection, name, values, count, binary_result, error)
+               ? pg_receive(connection, deadline, error)
+               : NULL;
+}
+
+bool pg_prepare(struct pg_connection *connection, const char *name, const char *sql, struct mono_time deadline,
+    struct relay_error *error)
+{
+    for (size_t i = 0; i < connection->prepared_count; i++) {
+        if (strcmp(connection->prepared[i], name) == 0) {
+            return true;
+        }
+    }
+    if (connection->broken) {
+        return refuse_broken(connection, error);
+    }
+    char **grown = reallocarray(connection->prepared, connection->prepared_count + 1, sizeof(*grown));
+    if (grown == NULL) {
+        return error_no_memory(error, "a prepared statement's name");
+    }
+    connection->prepared = grown;
+    char *copy = strdup(name);
+    if (copy == NULL) {
+        return error_no_memory(error, "a prepared statement's name");
+    }
+    PGresult *result = NULL;
+    if (sent(connection, PQsendPrepare(connection->libpq, name, sql, 0, NULL), error)) {
+        result = pg_receive(connection, deadline, error);
+    }
+    if (result == NULL) {
+        free(copy);
+        return false;
+    }
+    PQclear(result);
+    connection->prepared[connection->prepared_count++] = copy;
+    return true;
+}
+
+bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_time deadline, struct relay_error *error)
+{
+    if (connection->broken) {
+        return refuse_broken(connection, error);
+    }
+    if (!sent(connection, PQsendQuery(connection->libpq, sql), error)) {
+        return false;
+    }
+    PGresult *result = pg_receive(connection, deadline, error);
+    PQclear(result);
+    return result != NULL;
+}
+
+// COMMIT
+
+bool pg_send_commit(struct pg_connection *connection, struct relay_error *error)
+{
+    if (connection->broken) {
+        return refuse_broken(connection, error);
+    }
+    if (PQsendQuery(connection->libpq, "COMMIT") == 0 || !flush(connection, pg_deadline(connection->context), NULL)) {
+        connection->broken = true;
+        return error_set(error, RELAY_ERROR_POSTGRES_UNKNOWN, "%s: the connection was lost while COMMIT was sent",
+            connection->address);
+    }
+    return true;
+}
+
+bool pg_receive_commit(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    PGresult *result = pg_receive(connection, deadline, error);
+    if (result == NULL) {
+        if (connection->broken) {
+            return error_set(error, RELAY_ERROR_POSTGRES_UNKNOWN,
+                "%s: no answer to COMMIT; whether it was done is unknown", connection->address);
+        }
+        return false;
+    }
+    bool committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+    PQclear(result);
+    return committed ||
+           error_set(error, RELAY_ERROR_POSTGRES_QUERY, "%s: COMMIT was answered by ROLLBACK", connection->address);
+}
+
+bool pg_commit(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_send_commit(connection, error) && pg_receive_commit(connection, deadline, error);
+}
+
+bool pg_take_notification(struct pg_connection *connection)
+{
+    if (connection->broken) {
+        return false;
+    }
+    if (PQconsumeInput(connection->libpq) == 0) {
+        connection->broken = true;
+        return false;
+    }
+    PGnotify *notification = PQnotifies(connection->libpq);
+    if (notification == NULL) {
+        return false;
+    }
+    PQfreemem(notification);
+    return true;
+}
