@@ -2,6 +2,7 @@
 //
 // See error.h. Nothing here can fail: a text that is too long is cut and ends in "...", a line break becomes a blank,
 // so that one error is one log line.
+#define RELAY_BASE_ERROR_C
 #include "relay/base/error.h"
 
 #include <stdio.h>

@@ -48,7 +48,7 @@ static void read_environment(void)
         size_t length = strlen(point_names[i]);
         if (strncmp(wanted, point_names[i], length) == 0 && (wanted[length] == ':' || wanted[length] == '\0')) {
             crash_point = i;
-            passes_left = wanted[length] == ':' ? atoi(wanted + length + 1) : 1;
+            passes_left = wanted[length] == ':' ? (int)strtol(wanted + length + 1, NULL, 10) : 1;
         }
     }
     const char *without = getenv("OUTBOX_RELAY_DISABLE_SAFEGUARD");

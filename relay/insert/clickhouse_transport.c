@@ -135,7 +135,7 @@ static bool header_number(const char *line, size_t length, const char *name, con
     value[take] = '\0';
     const char *digits = before ? strcasestr(value, before) : value;
     if (digits) {
-        *number = atoi(digits + (before ? strlen(before) : 0));
+        *number = (int)strtol(digits + (before ? strlen(before) : 0), NULL, 10);
     }
     return true;
 }

@@ -333,7 +333,7 @@ static bool parse_nested(struct parser *parser, struct clickhouse_type *type)
 
 static bool parse_arguments(struct parser *parser, struct clickhouse_type *type, enum arguments arguments)
 {
-    long long number;
+    long long number = 0;
     switch (arguments) {
     case ONE_TYPE: return add_inner(parser, type, NULL);
     case TWO_TYPES:

@@ -131,5 +131,3 @@ def _working_in(folder):
         except OSError:
             continue
     return found
-
-

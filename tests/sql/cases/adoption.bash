@@ -48,7 +48,7 @@ is "old rows are in the order of created_at" "$(sql -c "SELECT count(*) FROM (SE
 is "new rows come after old ones" "$(sql -c "SELECT (SELECT max(seq) FROM outbox_events WHERE payload ? 'n') < coalesce((SELECT min(seq) FROM outbox_events WHERE payload ? 'new'), 1e18)")" t
 is "the gap holds no row" "$(sql -c "SELECT count(*) FROM outbox_events e JOIN outbox_relay.outboxes o ON e.seq >= o.gap_from AND e.seq < o.gap_to")" 0
 is "seq is an identity" "$(sql -c "SELECT attidentity::text || attnotnull FROM pg_attribute WHERE attrelid = 'outbox_events'::regclass AND attname = 'seq'")" atrue
-sql -U "$writer" -f "$work/write.sql" && ok "the writer needs no new right" || not_ok "the writer needs no new right"
+if sql -U "$writer" -f "$work/write.sql"; then ok "the writer needs no new right"; else not_ok "the writer needs no new right"; fi
 is "its seq is above all" "$(sql -c "SELECT seq = max(seq) OVER () FROM outbox_events ORDER BY created_at DESC, seq DESC LIMIT 1")" t
 is "the health function works now" "$(sql -c "SELECT count(*) FROM check_outbox_health()")" 1
 is "the estimate is within a tenth" "$(sql -c "SELECT h.unpublished_count BETWEEN c.n * 0.9 AND c.n * 1.1 FROM check_outbox_health() h, (SELECT count(*) AS n FROM outbox_events WHERE published_at IS NULL) c")" t

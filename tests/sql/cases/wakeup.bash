@@ -32,13 +32,13 @@ if [ "$(sql -c "SHOW max_prepared_transactions")" = 0 ]; then
     echo "  skipped two-phase commit: max_prepared_transactions is 0"
 else
     if sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'loud'" 2>/dev/null; then not_ok "PREPARE after a NOTIFY is refused by the server"; else ok "PREPARE after a NOTIFY is refused by the server"; fi
-    sql -c "SET outbox_relay.notify = 'off'" -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'quiet'" && ok "with notify = off two-phase commit works while the relay sleeps" || not_ok "with notify = off two-phase commit works"
+    if sql -c "SET outbox_relay.notify = 'off'" -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'quiet'"; then ok "with notify = off two-phase commit works while the relay sleeps"; else not_ok "with notify = off two-phase commit works"; fi
     sql -c "COMMIT PREPARED 'quiet'"
 fi
 is "waking gives W back" "$(session_do "SELECT pg_advisory_unlock($oid, 0);")" t
 sql -c "$insert"; is "awake again: no NOTIFY" "$(heard)" 0
 if [ "$(sql -c "SHOW max_prepared_transactions")" != 0 ]; then
-    sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'awake'" && ok "while the relay is awake two-phase commit needs no setting" || not_ok "two-phase commit while awake"
+    if sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'awake'"; then ok "while the relay is awake two-phase commit needs no setting"; else not_ok "two-phase commit while awake"; fi
     is "a prepared writer keeps the relay from sleeping" "$(session_do "SELECT outbox_relay.try_sleep('public.outbox_events', 50);")" f
     sql -c "ROLLBACK PREPARED 'awake'"
     is "and lets it sleep when it has ended" "$(session_do "SELECT outbox_relay.try_sleep('public.outbox_events', 200);")" t

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the C and C++ sources."""
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import subprocess
+
+COLUMNS = 120
+FILE_LINES, FILE_LINES_AIM = 700, 600
+FUNCTION_LINES, FUNCTION_LINES_AIM = 100, 60
+
+# A header without a .c of its own: types and macros only.
+HEADER_ONLY = {"include/relay/config/context.h"}
+
+# What each room may include. lifecycle and main stand above all.
+ROOMS = {
+    "base": set(),
+    "config": {"base"},
+    "kafka": {"base", "config"},
+    "postgres": {"base", "config"},
+    "ops": {"base", "config", "postgres", "kafka"},
+    "publish": {"base", "config", "kafka", "postgres"},
+    "insert": {"base", "config", "kafka"},
+    "cli": None,
+    "lifecycle": None,
+}
+
+# Call, what to do instead, files that may (fnmatch of the path).
+CALLS = [
+    (r"\b(?:atoi|atol|atof)\s*\(", "says nothing about mistakes; strtol and friends", ()),
+    (r"(?<![a-z_])(?:strcpy|strcat|sprintf|vsprintf|gets)\s*\(", "knows no room; snprintf, memcpy", ()),
+    (r"(?<![a-z_])_?exit\s*\(", "only main.c ends the process", ("relay/main.c", "relay/base/test_points.c", "tests/", "scripts/")),
+    (r"(?<![a-z_])(?:sleep|usleep|nanosleep)\s*\(", "waits nobody can end; stop_wait or the injected clock",
+     ("relay/base/clock.c", "tests/bench/", "tests/integration/")),
+    (r"\b(?:setjmp|longjmp)\s*\(", "errors are returned", ()),
+    (r"(?<![a-z_])(?:gmtime|localtime|strtok|asctime|ctime)\s*\(", "shares a buffer between threads; the _r form", ()),
+]
+
+
+def _parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
+        return list(pool.map(function, items))
+
+
+def check_format(tree):
+    def judge(path):
+        done = subprocess.run(["clang-format", "--dry-run", "-Werror", path], capture_output=True, text=True, check=False)
+        first = next((line for line in done.stderr.splitlines() if ": error:" in line), "")
+        return (first or f"{path}: {done.stderr.strip()[:200]}") if done.returncode else None
+    return [finding for finding in _parallel(judge, tree.c_files()) if finding]
+
+
+def fix_format(tree):
+    subprocess.run(["clang-format", "-i", *tree.c_files()], check=True)
+
+
+def check_columns(tree):
+    findings = []
+    for path in tree.c_files():
+        for number, line in enumerate(tree.lines(path), 1):
+            # A long string is better whole: it can be searched for.
+            if len(line) > COLUMNS and not re.search(r'"[^"]{50,}"|"(?:[^"\\]|\\.){50,}"', line):
+                findings.append(f"{path}:{number}: {len(line)} columns")
+    return findings
+
+
+def check_tidy(tree):
+    build = _configured_build()
+    if build is None:
+        return ["there is no build folder and meson could not make one: meson setup build"]
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
+        commands = {os.path.relpath(os.path.realpath(os.path.join(entry["directory"], entry["file"])), tree.root): entry["command"]
+                    for entry in json.load(file)}
+    version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
+    cache = os.path.join(build, "lint-cache")
+    os.makedirs(cache, exist_ok=True)
+    settings = tree.text(".clang-tidy")
+
+    def judge(path):
+        digest = hashlib.sha256((version + settings + commands[path]).encode())
+        for part in sorted(_with_includes(tree, path)):
+            digest.update(f"{part}\0{tree.text(part)}".encode())
+        known = os.path.join(cache, digest.hexdigest())
+        if os.path.exists(known):
+            return []
+        done = subprocess.run(["clang-tidy", "-p", build, "--quiet", path], capture_output=True, text=True, check=False)
+        # Paths as somebody at the root of the project sees them.
+        lines = [re.sub(r"^\S*?\.\./", "", line) for line in done.stdout.splitlines()]
+        findings = [line for line in lines if re.search(r": (?:error|warning):", line)]
+        if done.returncode and not findings:
+            findings = [f"{path}: clang-tidy ended with {done.returncode}: {done.stderr.strip()[-300:]}"]
+        if not findings:
+            with open(known, "w", encoding="utf-8"):
+                pass
+        return findings
+
+    wanted = [path for path in tree.match("relay/*.c", "relay/*.cc", "tests/*.c") if path in commands]
+    # The same header is read by many files: each finding once.
+    return list(dict.fromkeys(finding for findings in _parallel(judge, wanted) for finding in findings))
+
+
+def _configured_build():
+    if not os.path.exists("build/compile_commands.json"):
+        done = subprocess.run(["meson", "setup", "build"], stdout=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            return None
+    return "build"
+
+
+def _with_includes(tree, path, seen=None):
+    seen = set() if seen is None else seen
+    if path in seen:
+        return seen
+    seen.add(path)
+    for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', tree.text(path) or "", re.M):
+        for candidate in ("include/" + name, os.path.normpath(os.path.join(os.path.dirname(path), name)), "tests/support/" + name):
+            if candidate in tree.files:
+                _with_includes(tree, candidate, seen)
+                break
+    return seen
+
+
+def check_pairs(tree):
+    sources = {re.sub(r"\.cc?$", "", path[len("relay/"):]) for path in tree.match("relay/*.c", "relay/*.cc")} - {"main"}
+    headers = {path[len("include/relay/"):-2] for path in tree.match("include/relay/*.h")}
+    own = {path[len("relay/"):-2] for path in tree.match("relay/*.h")}  # headers that only one room reads
+    findings = [f"relay/{name}.c has no include/relay/{name}.h" for name in sorted(sources - headers - own)]
+    for name in sorted(headers - sources):
+        path = f"include/relay/{name}.h"
+        if path not in HEADER_ONLY and _declares_functions(tree.text(path)):
+            findings.append(f"{path} declares functions but there is no relay/{name}.c")
+    return findings
+
+
+def _declares_functions(text):
+    text = re.sub(r"//.*|/\*.*?\*/", "", text)
+    return any(not line.startswith(("typedef", "static", "#")) and re.match(r"[a-z][\w \*]*\b\w+\(", line)
+               for line in text.split("\n"))
+
+
+def check_headers(tree):
+    findings = []
+    for path in tree.match("include/relay/*.h", "relay/*.h", "tests/support/*.h"):
+        text = tree.text(path)
+        name = path.split("include/", 1)[-1]
+        guard = re.sub(r"[^A-Za-z0-9]", "_", name[len("tests/support/"):] if name.startswith("tests/") else name).upper()
+        match = re.search(r"^#ifndef (\w+)\n#define (\w+)\n", text, re.M)
+        if not match or match.group(1) != match.group(2):
+            findings.append(f"{path}: no include guard")
+        elif path.startswith("include/") and match.group(1) != guard:
+            findings.append(f"{path}: the include guard is {match.group(1)}, expected {guard}")
+        comment = re.match(r"// SPDX[^\n]*\n(?://\n)?//\s*\S", text)
+        if not comment:
+            findings.append(f"{path}: does not open with a paragraph about what it does")
+    return findings
+
+
+def check_rooms(tree):
+    findings = []
+    for path in tree.match("relay/*", "include/relay/*"):
+        parts = path.split("include/", 1)[-1].split("/")
+        if len(parts) < 3 or parts[1] not in ROOMS or ROOMS[parts[1]] is None:
+            if len(parts) >= 3 and parts[1] not in ROOMS:
+                findings.append(f"{path}: the room {parts[1]} is not in scripts/lib/lint/c_code.py")
+            continue
+        allowed = ROOMS[parts[1]] | {parts[1]}
+        for number, line in enumerate(tree.lines(path), 1):
+            match = re.match(r'\s*#\s*include "relay/([a-z_]+)/', line)
+            if match and match.group(1) not in allowed:
+                findings.append(f"{path}:{number}: {parts[1]}/ must not include {match.group(1)}/")
+    return findings
+
+
+def _without_comments_and_strings(text):
+    pattern = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+    return pattern.sub(lambda match: "\n" * match.group().count("\n") + ('""' if match.group()[0] == '"' else ""), text)
+
+
+def check_calls(tree):
+    findings = []
+    for path in tree.c_files():
+        code = _without_comments_and_strings(tree.text(path))
+        for pattern, reason, may in CALLS:
+            if path.startswith(tuple(may)):
+                continue
+            for match in re.finditer(pattern, code):
+                findings.append(f"{path}:{code.count(chr(10), 0, match.start()) + 1}: {match.group().strip('( ')}: {reason}")
+    return findings
+
+
+def check_built(tree):
+    listed = "".join(tree.text(path) for path in tree.match("meson.build", "*/meson.build"))
+    findings = []
+    for path in tree.match("relay/*.c", "relay/*.cc", "tests/*.c"):
+        name = os.path.basename(path)
+        key = re.sub(r"^(?:test|fuzz)_|\.cc?$", "", name)
+        if name not in listed and f"'{key}'" not in listed:
+            findings.append(f"{path} is in no meson.build")
+    return findings
+
+
+def check_length(tree):
+    findings = []
+    for path in tree.match("*.c", "*.h", "*.cc", "*.py", "*.sh", "scripts/*"):
+        lines = tree.lines(path)
+        if path.endswith((".txt", ".sha256")):
+            continue
+        if len(lines) > FILE_LINES:
+            findings.append(f"{path}: {len(lines)} lines: it has two jobs")
+        elif len(lines) > FILE_LINES_AIM:
+            tree.warnings.append(f"{path}: {len(lines)} lines")
+        if path.endswith((".c", ".cc")):
+            _judge_functions(tree, path, lines, findings)
+    return findings
+
+
+def _judge_functions(tree, path, lines, findings):
+    opened = None
+    for number, line in enumerate(lines, 1):
+        if line == "{":
+            opened = number
+        elif line == "}" and opened is not None:
+            length = number - opened + 1
+            if length > FUNCTION_LINES:
+                findings.append(f"{path}:{opened}: a function of {length} lines")
+            elif length > FUNCTION_LINES_AIM:
+                tree.warnings.append(f"{path}:{opened}: a function of {length} lines")
+            opened = None
