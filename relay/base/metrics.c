@@ -281,6 +281,30 @@ double metric_quantile(const struct metric_series *series, double q)
     return (double)NAN;
 }
 
+static void visit(const struct metric_series *series, metrics_visitor *visitor, void *context)
+{
+    if (atomic_load_explicit(&series->shown, memory_order_relaxed)) {
+        const char *values[METRICS_LABELS_MAX];
+        for (size_t i = 0; i < METRICS_LABELS_MAX; i++) {
+            values[i] = series->values[i];
+        }
+        visitor(context, values, metric_value(series));
+    }
+}
+
+void metrics_each(struct metrics *metrics, enum metric_id id, metrics_visitor *visitor, void *context)
+{
+    const struct family *family = &metrics->families[id];
+    pthread_mutex_lock(&metrics->lock);
+    visit(&family->fallback, visitor, context);
+    for (size_t chain = 0; chain < CHAINS; chain++) {
+        for (const struct metric_series *series = family->chains[chain]; series != NULL; series = series->next) {
+            visit(series, visitor, context);
+        }
+    }
+    pthread_mutex_unlock(&metrics->lock);
+}
+
 // From here on: rendering. The stream is an open_memstream, whose failures are seen at the end.
 
 static void print_number(FILE *out, double value)

@@ -315,17 +315,30 @@ void status_board_ready(struct status_board *board, enum status_check stage, con
     pthread_mutex_unlock(&board->lock);
 }
 
-bool status_board_is_ready(struct status_board *board)
+bool status_board_ready_why(struct status_board *board, char *why, size_t room)
 {
-    size_t said = 0;
-    size_t not_ready = 0;
+    bool said = false;
+    const struct instance *waiting = NULL;
     pthread_mutex_lock(&board->lock);
-    for (const struct instance *at = board->instances; at != NULL; at = at->next) {
-        said += at->ready != READY_UNSAID;
-        not_ready += at->ready == READY_NO;
+    for (const struct instance *at = board->instances; at != NULL && waiting == NULL; at = at->next) {
+        said = said || at->ready != READY_UNSAID;
+        waiting = at->ready == READY_NO ? at : NULL;
+    }
+    if (why != NULL && room > 0) {
+        if (waiting != NULL) {
+            snprintf(why, room, "%s%s%s%s%s", status_check_name(waiting->check), waiting->name[0] == '\0' ? "" : " ",
+                waiting->name, waiting->reason[0] == '\0' ? " is not ready" : ": ", waiting->reason);
+        } else {
+            snprintf(why, room, "%s", said ? "" : "starting: no stage runs yet");
+        }
     }
     pthread_mutex_unlock(&board->lock);
-    return said > 0 && not_ready == 0;
+    return said && waiting == NULL;
+}
+
+bool status_board_is_ready(struct status_board *board)
+{
+    return status_board_ready_why(board, NULL, 0);
 }
 
 struct heartbeat *status_board_heartbeat(struct status_board *board, const char *name, struct duration max_silence,

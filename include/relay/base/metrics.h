@@ -74,6 +74,11 @@ double metric_value(const struct metric_series *series);           // counter or
 // The value at quantile q (0..1) estimated from a histogram's buckets; NAN when empty.
 double metric_quantile(const struct metric_series *series, double q);
 
+// Calls back for each series that is shown, with the values of its labels (as many as the metric has; valid during the call)
+// and metric_value(). Under the lock of the metrics: the callback looks up no series.
+typedef void metrics_visitor(void *context, const char *const *values, double value);
+void metrics_each(struct metrics *metrics, enum metric_id id, metrics_visitor *visitor, void *context);
+
 // Prometheus text format 0.0.4, process_* included. malloc'd, *length without the final NUL. NULL: out of memory.
 char *metrics_render(struct metrics *metrics, size_t *length);
 
