@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The two engines of the migrate command, one for each server, and the reading of what they recorded, which `check` uses
+// too. They print what they do to stdout, the server's own words of a failure to stderr, and return an error that names the
+// file. One thread; waits end with the context's stop.
+#ifndef RELAY_CLI_MIGRATE_H
+#define RELAY_CLI_MIGRATE_H
+
+#include "relay/cli/migration_plan.h"
+#include "relay/config/context.h"
+#include "relay/insert/clickhouse_client.h"
+#include "relay/postgres/pg_connection.h"
+
+enum migrate_action { MIGRATE_UP, MIGRATE_DOWN, MIGRATE_STATUS };
+
+struct migrate_options {
+    enum migrate_action action;
+    int to; // MIGRATION_ALL, or a number
+    bool dry_run;
+};
+
+// Errors: POSTGRES_*, CONFIG (a file), STOPPED, NO_MEMORY.
+bool migrate_postgres(const struct relay_context *context, const struct migrate_options *options,
+    const struct migration_files *files, struct relay_error *error);
+// Errors: CLICKHOUSE_*, CONFIG, STOPPED, NO_MEMORY.
+bool migrate_clickhouse(const struct relay_context *context, const struct migrate_options *options,
+    const struct migration_files *files, struct relay_error *error);
+
+// What was applied, in the order of names. *recorded false: nothing was ever recorded there (no table of records).
+bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline, struct migration_records *records,
+    bool *recorded, struct relay_error *error);
+// endpoint: as in clickhouse_request. A missing database has no records.
+bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, struct migration_records *records,
+    bool *recorded, struct relay_error *error);
+
+// Creates or attaches every configured outbox table that the database does not know yet. Prints each; dry_run: says what it
+// would do. false: a table cannot be used as it is; stderr says why and what to do.
+bool migrate_outboxes(const struct relay_context *context, struct pg_connection *connection, bool dry_run,
+    struct relay_error *error);
+
+#endif

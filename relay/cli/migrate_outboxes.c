@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The outbox tables of the configuration beyond public.outbox_events, which the schema files make themselves.
+// A table that is not there is created when it is of the native layout with the usual columns; one that is there is attached
+// if it fits. What does not fit is said with PostgreSQL's own hint, and the others are still looked at.
+#include "relay/cli/migrate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct outbox_state {
+    bool exists, known, is_default;
+};
+
+static bool look(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
+    struct outbox_state *state, struct relay_error *error)
+{
+    // In a dry run on an empty database the relay's own tables are not there yet.
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", NULL, 0, false,
+        pg_deadline(context), error);
+    bool migrated = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    if (!result) {
+        return false;
+    }
+    result = pg_query(connection,
+        migrated ? "SELECT pg_catalog.to_regclass($1) IS NOT NULL, "
+                   "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)), "
+                   "pg_catalog.to_regclass($1) IS NOT DISTINCT FROM pg_catalog.to_regclass('public.outbox_events')"
+                 : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
+                   "pg_catalog.parse_ident($1) IN (ARRAY['public', 'outbox_events'], ARRAY['outbox_events'])",
+        &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
+    if (!result) {
+        return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
+    }
+    *state = (struct outbox_state){.exists = strcmp(pg_cell(result, 0, 0), "t") == 0,
+        .known = strcmp(pg_cell(result, 0, 1), "t") == 0, .is_default = strcmp(pg_cell(result, 0, 2), "t") == 0};
+    PQclear(result);
+    return true;
+}
+
+static bool has_usual_columns(const struct config_outbox *outbox)
+{
+    static const char *const usual[CONFIG_COLUMN_ROLES] = {
+        [CONFIG_COLUMN_ID] = "id",
+        [CONFIG_COLUMN_SEQ] = "seq",
+        [CONFIG_COLUMN_KEY] = "aggregate_id",
+        [CONFIG_COLUMN_TYPE] = "event_type",
+        [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type",
+        [CONFIG_COLUMN_PAYLOAD] = "payload",
+        [CONFIG_COLUMN_METADATA] = "metadata",
+        [CONFIG_COLUMN_CREATED_AT] = "created_at",
+    };
+    bool same = outbox->layout == CONFIG_LAYOUT_NATIVE;
+    for (int role = 0; same && role < CONFIG_COLUMN_ROLES; role++) {
+        same = strcmp(outbox->columns[role], usual[role]) == 0 || outbox->columns[role][0] == '\0';
+    }
+    return same;
+}
+
+static bool create(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
+    struct relay_error *error)
+{
+    PGresult *result = pg_query(connection, "SELECT outbox_relay.create_outbox($1)", &PG_TEXT(outbox->table), 1, false,
+        pg_deadline(context), error);
+    if (result) {
+        printf("outbox %s: table %s created, identity %s\n", outbox->name, outbox->table, pg_cell(result, 0, 0));
+    }
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool attach(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
+    struct relay_error *error)
+{
+    const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ]),
+        PG_TEXT(outbox->columns[CONFIG_COLUMN_CREATED_AT])};
+    PGresult *result = pg_query(connection,
+        "SELECT outbox_relay.attach_outbox(pg_catalog.to_regclass($1), $2::name, $3::name)", values, 3, false,
+        pg_deadline(context), error);
+    if (result) {
+        printf("outbox %s: table %s attached, identity %s\n", outbox->name, outbox->table, pg_cell(result, 0, 0));
+    }
+    PQclear(result);
+    return result != NULL;
+}
+
+// *changed: a table was created or attached. false: this outbox cannot be used; error says why.
+static bool settle(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
+    bool dry_run, bool *changed, struct relay_error *error)
+{
+    struct outbox_state state = {0};
+    if (!look(connection, context, outbox, &state, error)) {
+        return false;
+    }
+    if (state.known || state.is_default) {
+        return true;
+    }
+    if (!state.exists && !has_usual_columns(outbox)) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s does not exist, and its form is the application's to choose: create it with a column %s bigint GENERATED "
+            "ALWAYS AS IDENTITY (CACHE 1) and a unique index on it, then run this again", outbox->table,
+            outbox->columns[CONFIG_COLUMN_SEQ][0] != '\0' ? outbox->columns[CONFIG_COLUMN_SEQ] : "seq");
+    }
+    if (dry_run) {
+        printf("would %s table %s of outbox %s\n", state.exists ? "attach" : "create", outbox->table, outbox->name);
+        return true;
+    }
+    *changed = true;
+    return state.exists ? attach(connection, context, outbox, error) : create(connection, context, outbox, error);
+}
+
+bool migrate_outboxes(const struct relay_context *context, struct pg_connection *connection, bool dry_run,
+    struct relay_error *error)
+{
+    const struct config *config = context->config;
+    size_t failed = 0;
+    bool changed = false;
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (!settle(connection, context, &config->outboxes[i], dry_run, &changed, error)) {
+            fprintf(stderr, "outbox %s: %s\n", config->outboxes[i].name, error->text);
+            failed++;
+        }
+        if (pg_broken(connection)) {
+            return false;
+        }
+    }
+    if (changed) {
+        printf("run schemas/postgres/roles.sql (again), so that the relay's role may read the new tables\n");
+    }
+    return failed == 0 || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "%zu of %zu outbox tables cannot be used yet", failed,
+        config->outbox_count);
+}

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: take the migrations' advisory lock, make the table of records if there is none, read it, run each file of the
+// plan and record it: in one transaction with its record, or, marked `-- relay:no-transaction`, statement by statement with
+// the record at the end.
+//
+//   Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting statement
+//     holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
+//   A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried again.
+//   A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are shown; what was
+//     applied before stays recorded, so the next run goes on with this file.
+//   A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow; an
+//     index that a broken build left invalid is dropped before.
+//   Ctrl-C: the statement is cancelled in the server, where it would otherwise go on alone.
+#include "relay/cli/migrate.h"
+
+#include "relay/cli/sql_split.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FOREVER ((struct mono_time){INT64_MAX})
+#define LOCK_TRIES 60
+#define LOCK_TIMEOUT "1s"
+#define LOCK_PAUSE DURATION_MS(500)
+#define OTHER_MIGRATE_PATIENCE DURATION_S(600)
+
+// "outbox" as a number: the one key of all migrations of a database, in the one-integer form that the relay uses for nothing else.
+#define MIGRATE_LOCK "122550254464888"
+
+struct runner {
+    const struct relay_context *context;
+    struct pg_connection *connection;
+    const struct migration_files *files;
+    const struct migrate_options *options;
+    bool lock_refused; // the last statement that failed did not get a table's lock in time
+};
+
+static void show_notice(void *context, const PGresult *notice)
+{
+    (void)context;
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY);
+    const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+    printf("    %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
+}
+
+static bool execute(struct runner *runner, const char *sql, struct relay_error *error)
+{
+    return pg_execute(runner->connection, sql, FOREVER, error);
+}
+
+// Settings of ours over whatever the role's own defaults are.
+static bool prepare_session(struct runner *runner, struct relay_error *error)
+{
+    return execute(runner,
+        "SET client_min_messages = notice; SET default_transaction_isolation = 'read committed'; SET lock_timeout = 0; "
+        "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET default_transaction_deferrable = off",
+        error);
+}
+
+// Who holds the lock, in words; "" if that cannot be read.
+static void name_holder(struct runner *runner, char *text, size_t room)
+{
+    text[0] = '\0';
+    PGresult *result = pg_query(runner->connection,
+        "SELECT pg_catalog.format('process %s of %s since %s', a.pid, a.usename, pg_catalog.date_trunc('second', a.backend_start)) "
+        "FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
+        "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 "
+        "AND l.classid::bigint << 32 | l.objid::bigint = " MIGRATE_LOCK " "
+        "AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())",
+        NULL, 0, false, pg_deadline(runner->context), NULL);
+    if (result && PQntuples(result) > 0) {
+        snprintf(text, room, "%s", PQgetvalue(result, 0, 0));
+    }
+    PQclear(result);
+}
+
+static bool try_lock(struct runner *runner, bool *taken, struct relay_error *error)
+{
+    PGresult *result = pg_query(runner->connection, "SELECT pg_catalog.pg_try_advisory_lock(" MIGRATE_LOCK ")", NULL, 0, false,
+        pg_deadline(runner->context), error);
+    *taken = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool take_lock(struct runner *runner, struct relay_error *error)
+{
+    const struct clock *clock = runner->context->clock;
+    struct mono_time until = mono_add(clock_mono(clock), OTHER_MIGRATE_PATIENCE);
+    char holder[256];
+    bool taken, told = false;
+    for (;;) {
+        if (!try_lock(runner, &taken, error)) {
+            return false;
+        }
+        if (taken) {
+            return true;
+        }
+        if (!told) {
+            name_holder(runner, holder, sizeof(holder));
+            printf("another migrate is running (%s); waiting for it\n", holder);
+            told = true;
+        }
+        if (mono_reached(clock_mono(clock), until)) {
+            name_holder(runner, holder, sizeof(holder));
+            return error_set(error, RELAY_ERROR_TIMEOUT, "another migrate is still running (%s)", holder);
+        }
+        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), LOCK_PAUSE))) {
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped while another migrate was running");
+        }
+    }
+}
+
+static bool make_records(struct runner *runner, struct relay_error *error)
+{
+    // CREATE SCHEMA IF NOT EXISTS asks for the right to create even when there is nothing to do.
+    return execute(runner,
+        "DO $$ BEGIN "
+        "IF pg_catalog.to_regnamespace('outbox_relay') IS NULL THEN CREATE SCHEMA outbox_relay; END IF; "
+        "IF pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NULL THEN "
+        "CREATE TABLE outbox_relay.schema_migrations (name text PRIMARY KEY, checksum text NOT NULL, "
+        "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), applied_by text NOT NULL DEFAULT session_user, "
+        "relay_version text NOT NULL); "
+        "COMMENT ON TABLE outbox_relay.schema_migrations IS "
+        "'the files that outbox-relay migrate has applied, with the SHA-256 of each'; "
+        "END IF; END $$",
+        error);
+}
+
+bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline, struct migration_records *records,
+    bool *recorded, struct relay_error *error)
+{
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NOT NULL", NULL, 0,
+        false, deadline, error);
+    *recorded = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    if (!result || !*recorded) {
+        return result != NULL;
+    }
+    result = pg_query(connection,
+        "SELECT name, checksum, pg_catalog.date_trunc('second', applied_at)::text, applied_by FROM outbox_relay.schema_migrations "
+        "ORDER BY name", NULL, 0, false, deadline, error);
+    if (!result) {
+        return false;
+    }
+    bool done = true;
+    for (int i = 0; done && i < PQntuples(result); i++) {
+        done = migration_records_add(records, pg_cell(result, i, 0), pg_cell(result, i, 1), pg_cell(result, i, 2),
+            pg_cell(result, i, 3));
+    }
+    PQclear(result);
+    return done || error_no_memory(error, "reading what was migrated");
+}
+
+static bool record(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
+{
+    const struct pg_value values[] = {PG_TEXT(file->name), PG_TEXT(file->checksum), PG_TEXT(RELAY_VERSION)};
+    PGresult *result = up ? pg_query(runner->connection,
+                                "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)",
+                                values, 3, false, FOREVER, error)
+                          : pg_query(runner->connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1,
+                                false, FOREVER, error);
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool run_statement(struct runner *runner, const struct sql_statement *statement, const char *file_name,
+    struct relay_error *error)
+{
+    char *text = strndup(statement->at, statement->length);
+    if (!text) {
+        return error_no_memory(error, "running a schema file");
+    }
+    bool done = pg_execute(runner->connection, text, FOREVER, error);
+    free(text);
+    runner->lock_refused = !done && strcmp(pg_last_sqlstate(runner->connection), "55P03") == 0;
+    if (!done && !stop_raised(runner->context->stop)) {
+        fprintf(stderr, "%s", PQerrorMessage(pg_libpq(runner->connection)));
+    }
+    return done || error_prefix(error, "%s, statement at line %d", file_name, statement->line);
+}
+
+static bool run_statements(struct runner *runner, const char *text, const char *file_name, struct relay_error *error)
+{
+    struct sql_splitter splitter;
+    struct sql_statement statement;
+    sql_split_start(&splitter, SQL_POSTGRES, text);
+    while (sql_split_next(&splitter, &statement, error)) {
+        if (stop_raised(runner->context->stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped before line %d of %s", statement.line, file_name);
+        }
+        if (!run_statement(runner, &statement, file_name, error)) {
+            return false;
+        }
+    }
+    return error->code == RELAY_ERROR_NONE || error_prefix(error, "%s", file_name);
+}
+
+static bool run_whole(struct runner *runner, const struct migration_file *file, bool up, const char *file_name,
+    struct relay_error *error)
+{
+    if (!execute(runner, "BEGIN; SET LOCAL lock_timeout = '" LOCK_TIMEOUT "'", error)) {
+        return false;
+    }
+    if (run_statements(runner, up ? file->up : file->down, file_name, error) && record(runner, file, up, error)) {
+        return pg_commit(runner->connection, FOREVER, error) || error_prefix(error, "%s", file_name);
+    }
+    if (!pg_broken(runner->connection)) {
+        execute(runner, "ROLLBACK", NULL);
+    }
+    return false;
+}
+
+static bool drop_invalid_indexes(struct runner *runner, struct relay_error *error)
+{
+    PGresult *result = pg_query(runner->connection,
+        "SELECT pg_catalog.to_regprocedure('outbox_relay.drop_invalid_indexes()') IS NOT NULL", NULL, 0, false,
+        pg_deadline(runner->context), error);
+    bool known = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    if (!result || !known) {
+        return result != NULL;
+    }
+    result = pg_query(runner->connection, "SELECT outbox_relay.drop_invalid_indexes()", NULL, 0, false, FOREVER, error);
+    if (result && pg_cell_int64(result, 0, 0) > 0) {
+        printf("    dropped an index that an earlier build had left invalid\n");
+    }
+    PQclear(result);
+    return result != NULL || error_prefix(error, "dropping an invalid index");
+}
+
+static bool run_piecemeal(struct runner *runner, const struct migration_file *file, bool up, const char *file_name,
+    struct relay_error *error)
+{
+    return drop_invalid_indexes(runner, error) && run_statements(runner, up ? file->up : file->down, file_name, error) &&
+           record(runner, file, up, error);
+}
+
+static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
+{
+    const struct clock *clock = runner->context->clock;
+    bool whole = up ? file->up_in_transaction : file->down_in_transaction;
+    char file_name[256];
+    snprintf(file_name, sizeof(file_name), "%s.%s.sql", file->name, up ? "up" : "down");
+    printf("%-4s %s%s\n", up ? "up" : "down", file->name, whole ? "" : " (outside a transaction)");
+    struct mono_time start = clock_mono(clock);
+    for (int tries = 1;; tries++) {
+        if (whole ? run_whole(runner, file, up, file_name, error) : run_piecemeal(runner, file, up, file_name, error)) {
+            break;
+        }
+        // What runs outside a transaction has waited by itself for as long as it makes sense.
+        if (!whole || !runner->lock_refused || pg_broken(runner->connection) || tries == LOCK_TRIES) {
+            return false;
+        }
+        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), LOCK_PAUSE))) {
+            return error_set(error, RELAY_ERROR_STOPPED, "%s: stopped while a table was locked", file_name);
+        }
+    }
+    printf("     done in %.2f s\n", duration_seconds(mono_since(clock_mono(clock), start)));
+    return true;
+}
+
+// After the last file was taken back nothing of ours stays, the records included.
+static bool drop_records(struct runner *runner, struct relay_error *error)
+{
+    return execute(runner,
+        "DO $$ BEGIN "
+        "IF EXISTS (SELECT 1 FROM outbox_relay.schema_migrations) THEN RETURN; END IF; "
+        "DROP TABLE outbox_relay.schema_migrations; "
+        "IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = 'outbox_relay'::pg_catalog.regnamespace) "
+        "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'outbox_relay'::pg_catalog.regnamespace) THEN "
+        "DROP SCHEMA outbox_relay; END IF; END $$",
+        error);
+}
+
+static bool run_plan(struct runner *runner, const struct migration_plan *plan, struct relay_error *error)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        if (!run_file(runner, plan->files[i], plan->up, error)) {
+            return false;
+        }
+    }
+    if (plan->count == 0) {
+        printf("nothing to do: %s\n", plan->up ? "every file is applied" : "no file to take back");
+    }
+    return plan->up || plan->count == 0 || drop_records(runner, error);
+}
+
+static bool migrate_with(struct runner *runner, struct relay_error *error)
+{
+    const struct migrate_options *options = runner->options;
+    struct migration_records records = {0};
+    struct migration_plan plan = {0};
+    bool recorded, done = false, writes = options->action != MIGRATE_STATUS && !options->dry_run;
+    if (!prepare_session(runner, error) || (writes && (!take_lock(runner, error) || !make_records(runner, error))) ||
+        !migrate_postgres_records(runner->connection, pg_deadline(runner->context), &records, &recorded, error)) {
+        goto records_held;
+    }
+    if (options->action == MIGRATE_STATUS) {
+        migration_print_status(stdout, runner->files, &records);
+        migration_print_drift(stderr, runner->files, &records);
+        done = true;
+        goto records_held;
+    }
+    migration_print_drift(stderr, runner->files, &records);
+    if (!migration_plan_make(&plan, runner->files, &records, options->action == MIGRATE_UP, options->to, error)) {
+        goto records_held;
+    }
+    done = options->dry_run ? migration_print_plan(stdout, &plan, false, error) : run_plan(runner, &plan, error);
+    if (done && options->action == MIGRATE_UP && options->to == MIGRATION_ALL) {
+        done = migrate_outboxes(runner->context, runner->connection, options->dry_run, error);
+    }
+    migration_plan_finish(&plan);
+records_held:
+    migration_records_finish(&records);
+    return done;
+}
+
+// The server does not notice a closed socket while it works: the statement that we left is cancelled from beside.
+static void cancel_in_server(const struct relay_context *context, int pid)
+{
+    struct relay_context beside = *context;
+    beside.stop = NULL;
+    struct pg_options options = {.role = "cancel", .timeout = DURATION_S(3), .raw = true};
+    struct pg_connection *connection = pg_connect(&beside, &options, NULL);
+    if (!connection) {
+        return;
+    }
+    char number[16];
+    snprintf(number, sizeof(number), "%d", pid);
+    PQclear(pg_query(connection, "SELECT pg_catalog.pg_terminate_backend($1::integer)", &PG_TEXT(number), 1, false,
+        mono_add(clock_mono(beside.clock), DURATION_S(3)), NULL));
+    pg_close(connection);
+}
+
+bool migrate_postgres(const struct relay_context *context, const struct migrate_options *options,
+    const struct migration_files *files, struct relay_error *error)
+{
+    struct pg_options how = {.role = "migrate", .read_write = options->action != MIGRATE_STATUS && !options->dry_run,
+        .statement_timeout = {-1}, .raw = true};
+    struct runner runner = {.context = context, .files = files, .options = options};
+    runner.connection = pg_connect(context, &how, error);
+    if (!runner.connection) {
+        return false;
+    }
+    PQsetNoticeReceiver(pg_libpq(runner.connection), show_notice, NULL);
+    int pid = PQbackendPID(pg_libpq(runner.connection));
+    printf("PostgreSQL %s at %s, database %s; files of %s\n",
+        PQparameterStatus(pg_libpq(runner.connection), "server_version"), pg_server_address(runner.connection),
+        PQdb(pg_libpq(runner.connection)), files->folder);
+    bool done = migrate_with(&runner, error);
+    bool left_behind = pg_broken(runner.connection) && stop_raised(context->stop);
+    pg_close(runner.connection);
+    if (left_behind) {
+        cancel_in_server(context, pid);
+    }
+    return done;
+}
