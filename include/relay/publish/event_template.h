@@ -19,12 +19,13 @@ struct event_template *event_template_new(const char *text, const char *prefix, 
 void event_template_free(struct event_template *template); // accepts NULL
 
 enum template_result {
-    TEMPLATE_OK,
-    TEMPLATE_NULL,      // a column that it names is NULL; *what is the column's role ("aggregate_id")
+    TEMPLATE_OK,        // *what is the role of a column that is empty, else NULL
+    TEMPLATE_NULL,      // a column that the template names is NULL; *what is its role ("aggregate_id")
     TEMPLATE_NO_PART,   // the event type has no such part, or an empty one; *part is N
     TEMPLATE_NO_MEMORY,
 };
-// *out: in the arena or the row's own bytes; not NUL-terminated. what, part: for messages; *what is static.
+// *out: in the arena, the template or, where the template is nothing but one column, the row's own bytes; not
+// NUL-terminated. what, part: for messages, may be NULL; *what is static.
 enum template_result event_template_render(const struct event_template *template, const struct outbox_row *row,
     struct event_arena *arena, struct text_view *out, const char **what, unsigned *part);
 

@@ -6,8 +6,8 @@
 // another event. Encodes, decodes, names keys; no I/O. Any thread.
 //
 // Value, integers little-endian: "OBRC", version (1 byte), flags (1 byte, 0), identity (16), generation (8), number (8),
-// system identifier (8), timeline (4), rows (4); then for each row the distance of its seq from the one before (LEB128; the first
-// one from INT64_MIN's side zigzag-coded against 0) and its hash (8); at last XXH3-64 of all before (8). Rows ascend by seq.
+// system identifier (8), timeline (4), rows (4); then for each row, ascending, the distance of its seq from the one before
+// (LEB128; the first one's seq itself, zigzag-coded) and its hash (8); at last XXH3-64 of all before (8).
 // A reader refuses versions it does not know.
 #ifndef RELAY_PUBLISH_RECEIPT_H
 #define RELAY_PUBLISH_RECEIPT_H
