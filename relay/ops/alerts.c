@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: somebody raises a condition; the thread wakes, lets the book decide what is news, writes it to the log, and posts to
+// every receiver that is not busy whatever that one has not been told, one request at a time, all of them driven by one
+// curl multi handle, so that a receiver that hangs holds up nobody.
+//
+// Failures:
+// - a receiver does not take it: its conditions stay due; it is tried again after its backoff with what is true by then. What
+//   began and ended meanwhile is never told, as nobody could do anything with it;
+// - it may have taken it (cut, timed out): told again; and it counts as told where the end of an alert is concerned;
+// - too many conditions (ALERT_CONDITIONS_MAX) or no memory for one: logged, not told;
+// - the stop: what is due and can be sent at once is sent, until the deadline; what is firing then stays firing at the receivers: another replica
+//   goes on, or the Alertmanager lets it end by itself.
+#include "relay/ops/alerts.h"
+
+#include "relay/base/log.h"
+#include "relay/ops/alert_book.h"
+#include "relay/ops/alert_message.h"
+#include "relay/ops/alert_receiver.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BATCH       50 // conditions in one request
+#define ROUND_MAX   DURATION_S(10)
+#define MAX_SILENCE DURATION_S(60)
+
+struct sending {
+    struct alert_condition *condition;
+    uint64_t news;
+    enum alert_level level;
+};
+
+// One receiver and what is on its way to it.
+struct outlet {
+    struct alert_receiver *receiver; // NULL: none is configured
+    struct sending batch[BATCH];
+    size_t count;
+};
+
+struct alerts {
+    const struct relay_context *context;
+    CURLM *multi; // the thread's; curl_multi_wakeup by anybody
+    struct heartbeat *heartbeat;
+    pthread_t thread;
+    struct metric_series *logged;
+
+    pthread_mutex_t lock;
+    // under the lock
+    struct alert_book book;
+    bool full; // it was said that there are too many conditions
+    char *urls[ALERT_RECEIVERS];
+    struct alert_receiver *replacement[ALERT_RECEIVERS];
+    bool replaced[ALERT_RECEIVERS]; // the thread has to take the replacement, which may be NULL
+
+    // owned by the thread
+    struct outlet outlets[ALERT_RECEIVERS];
+};
+
+// @locks held (the log is never waited for longer than a write)
+static void write_to_log(void *context, const struct alert_condition *condition)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR};
+    struct alerts *alerts = context;
+    log_event(levels[condition->announced], condition->announced == ALERT_OK ? "alert.resolved" : "alert.firing",
+        condition->summary, LOG_TEXT("name", condition->name), LOG_TEXT("instance", condition->instance),
+        LOG_TEXT("level", alert_level_name(condition->announced)), LOG_TEXT("previous", alert_level_name(condition->before)),
+        LOG_REAL("value", condition->value), LOG_BOOL("repeated", condition->repeated));
+    metric_add(alerts->logged, 1);
+}
+
+static struct duration resend_of(size_t kind)
+{
+    return kind == ALERT_ALERTMANAGER ? ALERTMANAGER_RESEND : DURATION_NS(0);
+}
+
+static struct mono_time earlier(struct mono_time a, struct mono_time b)
+{
+    return mono_before(a, b) ? a : b;
+}
+
+// @locks held. Fills the outlet's batch with what its receiver has to be told. Returns the body, NULL when there is nothing.
+static char *compose(struct alerts *alerts, size_t kind)
+{
+    struct outlet *outlet = &alerts->outlets[kind];
+    const struct alert_condition *conditions[BATCH];
+    outlet->count = 0;
+    for (struct alert_condition *at = alerts->book.conditions; at != NULL && outlet->count < BATCH; at = at->next) {
+        if (alert_book_due(&alerts->book, at, kind, resend_of(kind))) {
+            conditions[outlet->count] = at;
+            outlet->batch[outlet->count++] = (struct sending){at, at->news, at->announced};
+        }
+    }
+    if (outlet->count == 0) {
+        return NULL;
+    }
+    return alert_message((enum alert_receiver_kind)kind, conditions, outlet->count, alerts->context->instance,
+        clock_wall(alerts->context->clock));
+}
+
+// @locks held. When this receiver wants the thread again.
+static struct mono_time outlet_due(struct alerts *alerts, size_t kind)
+{
+    struct mono_time due = {INT64_MAX};
+    struct mono_time next = alert_receiver_next(alerts->outlets[kind].receiver);
+    for (struct alert_condition *at = alerts->book.conditions; at != NULL; at = at->next) {
+        if (alert_book_due(&alerts->book, at, kind, resend_of(kind))) {
+            return next;
+        }
+        due = earlier(due, alert_book_resend_at(at, kind, resend_of(kind)));
+    }
+    return mono_before(due, next) ? next : due;
+}
+
+// @locks held
+static void take_replacements(struct alerts *alerts)
+{
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        if (alerts->replaced[kind]) {
+            alert_receiver_free(alerts->outlets[kind].receiver, alerts->multi);
+            alerts->outlets[kind] = (struct outlet){.receiver = alerts->replacement[kind]};
+            alerts->replacement[kind] = NULL;
+            alerts->replaced[kind] = false;
+            alert_book_forget(&alerts->book, kind);
+            if (alerts->outlets[kind].receiver == NULL) {
+                alert_receiver_gone(alerts->context, (enum alert_receiver_kind)kind);
+            }
+        }
+    }
+}
+
+// Lets the book decide and starts what can be started. Returns when something is due again.
+static struct mono_time start_due(struct alerts *alerts)
+{
+    struct mono_time now = clock_mono(alerts->context->clock);
+    pthread_mutex_lock(&alerts->lock);
+    take_replacements(alerts);
+    struct mono_time due = alert_book_evaluate(&alerts->book, write_to_log, alerts);
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        struct alert_receiver *receiver = alerts->outlets[kind].receiver;
+        if (receiver == NULL || alert_receiver_busy(receiver)) {
+            continue;
+        }
+        if (mono_reached(now, alert_receiver_next(receiver))) {
+            char *body = compose(alerts, kind);
+            if (alerts->outlets[kind].count > 0 && alert_receiver_start(receiver, alerts->multi, body, alerts->outlets[kind].count)) {
+                continue;
+            }
+        }
+        due = earlier(due, outlet_due(alerts, kind));
+    }
+    pthread_mutex_unlock(&alerts->lock);
+    return due;
+}
+
+static void finish(struct alerts *alerts, size_t kind, CURLcode code)
+{
+    struct outlet *outlet = &alerts->outlets[kind];
+    enum alert_outcome outcome = alert_receiver_finish(outlet->receiver, alerts->multi, code);
+    pthread_mutex_lock(&alerts->lock);
+    for (size_t i = 0; i < outlet->count && (outcome == ALERT_SENT || outcome == ALERT_UNCLEAR); i++) {
+        const struct sending *sending = &outlet->batch[i];
+        alert_book_told(&alerts->book, sending->condition, kind, sending->news, sending->level, outcome == ALERT_SENT);
+    }
+    pthread_mutex_unlock(&alerts->lock);
+    outlet->count = 0;
+}
+
+// Moves what is under way. Returns whether anything has ended (then more may be due).
+static bool drive(struct alerts *alerts)
+{
+    bool ended = false;
+    int running = 0;
+    int left = 0;
+    curl_multi_perform(alerts->multi, &running);
+    for (CURLMsg *message; (message = curl_multi_info_read(alerts->multi, &left)) != NULL;) {
+        if (message->msg != CURLMSG_DONE) {
+            continue;
+        }
+        CURLcode code = message->data.result;
+        const CURL *easy = message->easy_handle;
+        for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+            if (alerts->outlets[kind].receiver != NULL && alert_receiver_is(alerts->outlets[kind].receiver, easy)) {
+                finish(alerts, kind, code);
+                ended = true;
+                break;
+            }
+        }
+    }
+    return ended;
+}
+
+static bool any_busy(const struct alerts *alerts)
+{
+    bool busy = false;
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        busy = busy || (alerts->outlets[kind].receiver != NULL && alert_receiver_busy(alerts->outlets[kind].receiver));
+    }
+    return busy;
+}
+
+static void *run(void *argument)
+{
+    struct alerts *alerts = argument;
+    const struct clock *clock = alerts->context->clock;
+    const struct stop *stop = alerts->context->stop;
+    pthread_setname_np(pthread_self(), "alerts");
+    for (;;) {
+        heartbeat_beat(alerts->heartbeat);
+        bool stopping = stop_raised(stop);
+        struct mono_time due = start_due(alerts);
+        if (drive(alerts)) {
+            continue;
+        }
+        struct mono_time now = clock_mono(clock);
+        if (stopping && (!any_busy(alerts) || mono_reached(now, stop_deadline(stop)))) {
+            break;
+        }
+        due = earlier(due, mono_add(now, ROUND_MAX));
+        due = stopping ? earlier(due, stop_deadline(stop)) : due;
+        struct curl_waitfd extra = {.fd = stop->fd, .events = CURL_WAIT_POLLIN};
+        curl_multi_poll(alerts->multi, &extra, stopping ? 0 : 1, duration_to_poll_ms(mono_left(now, due)), NULL);
+    }
+    heartbeat_end(alerts->heartbeat);
+    return NULL;
+}
+
+// From here on: any thread.
+
+static const char *url_of(const struct config_alert *config, size_t kind)
+{
+    const char *const urls[ALERT_RECEIVERS] = {config->webhook_url, config->slack_url, config->alertmanager_url};
+    return urls[kind];
+}
+
+static void free_alerts(struct alerts *alerts)
+{
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        alert_receiver_free(alerts->outlets[kind].receiver, alerts->multi);
+        alert_receiver_free(alerts->replacement[kind], alerts->multi);
+        free(alerts->urls[kind]);
+    }
+    curl_multi_cleanup(alerts->multi);
+    alert_book_finish(&alerts->book);
+    heartbeat_end(alerts->heartbeat);
+    pthread_mutex_destroy(&alerts->lock);
+    free(alerts);
+}
+
+static bool make_outlets(struct alerts *alerts, const struct config_alert *config, struct relay_error *error)
+{
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        const char *url = url_of(config, kind);
+        alerts->urls[kind] = strdup(url);
+        if (alerts->urls[kind] == NULL) {
+            return error_no_memory(error, "the alerts");
+        }
+        if (url[0] != '\0') {
+            alerts->outlets[kind].receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, error);
+            if (alerts->outlets[kind].receiver == NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+struct alerts *alerts_start(const struct relay_context *context, struct relay_error *error)
+{
+    struct alerts *alerts = calloc(1, sizeof(*alerts));
+    if (alerts == NULL) {
+        error_no_memory(error, "the alerts");
+        return NULL;
+    }
+    alerts->context = context;
+    pthread_mutex_init(&alerts->lock, NULL);
+    alerts->logged = metrics_series2(context->metrics, METRIC_ALERTS_SENT, "log", "ok");
+    if (!alert_book_init(&alerts->book, context->clock, error)) {
+        goto failed;
+    }
+    alerts->book.hold = context->config->alert.hold;
+    alerts->book.repeat = context->config->alert.repeat;
+    alerts->multi = curl_multi_init();
+    if (alerts->multi == NULL) {
+        error_no_memory(error, "the alerts");
+        goto failed;
+    }
+    alerts->heartbeat = status_board_heartbeat(context->board, "alerts", MAX_SILENCE, error);
+    if (alerts->heartbeat == NULL || !make_outlets(alerts, &context->config->alert, error)) {
+        goto failed;
+    }
+    int failure = pthread_create(&alerts->thread, NULL, run, alerts);
+    if (failure != 0) {
+        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failure, "the thread of the alerts: %s", strerror(failure));
+        goto failed;
+    }
+    return alerts;
+
+failed:
+    free_alerts(alerts);
+    return NULL;
+}
+
+bool alerts_join(struct alerts *alerts, struct mono_time deadline)
+{
+    struct duration left = mono_left(clock_mono(alerts->context->clock), deadline);
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    struct mono_time real = mono_add((struct mono_time){(int64_t)until.tv_sec * 1000000000 + until.tv_nsec}, left);
+    until = (struct timespec){.tv_sec = real.ns / 1000000000, .tv_nsec = real.ns % 1000000000};
+    return pthread_clockjoin_np(alerts->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+}
+
+void alerts_free(struct alerts *alerts)
+{
+    if (alerts != NULL) {
+        free_alerts(alerts);
+    }
+}
+
+// Under the lock. A URL that is not good any more leaves the receiver as it was.
+static void replace(struct alerts *alerts, size_t kind, const char *url)
+{
+    struct relay_error error = {0};
+    struct alert_receiver *receiver = NULL;
+    char *copy = strdup(url);
+    if (copy == NULL || (url[0] != '\0' &&
+        (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, &error)) == NULL)) {
+        log_event(LOG_LEVEL_ERROR, "alerts.reload_failed", "goes on with the receiver as it was",
+            LOG_TEXT("target", alert_receiver_name((enum alert_receiver_kind)kind)), LOG_TEXT("error", error.text));
+        free(copy);
+        return;
+    }
+    alert_receiver_free(alerts->replacement[kind], NULL); // of a reload that the thread has not seen: never used
+    alerts->replacement[kind] = receiver;
+    alerts->replaced[kind] = true;
+    free(alerts->urls[kind]);
+    alerts->urls[kind] = copy;
+}
+
+void alerts_reload(struct alerts *alerts, const struct config *config)
+{
+    pthread_mutex_lock(&alerts->lock);
+    alerts->book.hold = config->alert.hold;
+    alerts->book.repeat = config->alert.repeat;
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        const char *url = url_of(&config->alert, kind);
+        if (strcmp(url, alerts->urls[kind]) != 0) {
+            replace(alerts, kind, url);
+        }
+    }
+    pthread_mutex_unlock(&alerts->lock);
+    curl_multi_wakeup(alerts->multi);
+}
+
+void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level, const char *summary,
+    double value, bool quiet)
+{
+    pthread_mutex_lock(&alerts->lock);
+    bool taken = alert_book_raise(&alerts->book, name, instance, level, summary, value, quiet);
+    bool say = !taken && !alerts->full;
+    alerts->full = alerts->full || !taken;
+    pthread_mutex_unlock(&alerts->lock);
+    if (say) {
+        log_event(LOG_LEVEL_ERROR, "alerts.full", "too many conditions at once; further ones are only logged",
+            LOG_TEXT("name", name), LOG_TEXT("instance", instance), LOG_TEXT("summary", summary));
+    }
+    curl_multi_wakeup(alerts->multi);
+}
+
+json_t *alerts_recent_json(struct alerts *alerts)
+{
+    pthread_mutex_lock(&alerts->lock);
+    json_t *copy = json_deep_copy(alerts->book.recent);
+    pthread_mutex_unlock(&alerts->lock);
+    return copy;
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/ops/alert_book.h"
+#include "relay/ops/alert_message.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct clock_fake fake;
+static struct alert_book book;
+static char heard[1024];
+
+static void start(void)
+{
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    cr_assert(alert_book_init(&book, &fake.base, NULL));
+    book.hold = DURATION_S(10);
+    book.repeat = DURATION_S(3600);
+}
+
+static void end(void)
+{
+    alert_book_finish(&book);
+}
+
+static void on_news(void *context, const struct alert_condition *condition)
+{
+    (void)context;
+    size_t filled = strlen(heard);
+    snprintf(heard + filled, sizeof(heard) - filled, "%s/%s %s->%s%s; ", condition->name, condition->instance,
+        alert_level_name(condition->before), alert_level_name(condition->announced), condition->repeated ? " again" : "");
+}
+
+// What is news now.
+static const char *news(void)
+{
+    heard[0] = '\0';
+    alert_book_evaluate(&book, on_news, NULL);
+    return heard;
+}
+
+static void backlog(enum alert_level level)
+{
+    cr_assert(alert_book_raise(&book, "outbox_backlog", "default", level, "rows wait", 7, false));
+}
+
+static void pass(int64_t seconds)
+{
+    clock_fake_advance(&fake, DURATION_S(seconds));
+}
+
+TestSuite(alert_book, .init = start, .fini = end);
+
+Test(alert_book, a_level_is_told_after_it_has_lasted)
+{
+    backlog(ALERT_WARNING);
+    cr_assert_str_eq(news(), "");
+    pass(9);
+    backlog(ALERT_WARNING);
+    cr_assert_str_eq(news(), "");
+    pass(1);
+    cr_assert_str_eq(news(), "outbox_backlog/default OK->WARNING; ");
+    pass(100);
+    backlog(ALERT_WARNING);
+    cr_assert_str_eq(news(), "");
+}
+
+Test(alert_book, what_passes_within_the_hold_is_never_told)
+{
+    backlog(ALERT_CRITICAL);
+    pass(9);
+    backlog(ALERT_OK);
+    cr_assert_str_eq(news(), "");
+    pass(100);
+    cr_assert_str_eq(news(), "");
+    backlog(ALERT_CRITICAL);
+    pass(9);
+    cr_assert_str_eq(news(), ""); // the time counts anew
+}
+
+Test(alert_book, getting_worse_is_held_from_when_it_began_and_better_is_told_at_once)
+{
+    backlog(ALERT_WARNING);
+    pass(8);
+    backlog(ALERT_CRITICAL);
+    pass(2);
+    cr_assert_str_eq(news(), "outbox_backlog/default OK->WARNING; "); // it has been at least that for 10 s
+    pass(8);
+    cr_assert_str_eq(news(), "outbox_backlog/default WARNING->CRITICAL; ");
+    backlog(ALERT_WARNING);
+    cr_assert_str_eq(news(), "outbox_backlog/default CRITICAL->WARNING; ");
+    backlog(ALERT_OK);
+    cr_assert_str_eq(news(), "outbox_backlog/default WARNING->OK; ");
+    cr_assert_eq(json_array_size(book.recent), 4);
+    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(book.recent, 0), "level")), "OK"); // newest first
+}
+
+Test(alert_book, is_repeated_while_it_lasts)
+{
+    backlog(ALERT_CRITICAL);
+    pass(10);
+    news();
+    pass(3599);
+    cr_assert_str_eq(news(), "");
+    pass(1);
+    cr_assert_str_eq(news(), "outbox_backlog/default OK->CRITICAL again; ");
+    backlog(ALERT_OK);
+    cr_assert_str_eq(news(), "outbox_backlog/default CRITICAL->OK; ");
+    pass(100000);
+    cr_assert_str_eq(news(), "");
+}
+
+Test(alert_book, says_when_it_wants_to_be_asked_again)
+{
+    cr_assert_eq(alert_book_evaluate(&book, on_news, NULL).ns, INT64_MAX);
+    backlog(ALERT_WARNING);
+    cr_assert_eq(alert_book_evaluate(&book, on_news, NULL).ns, DURATION_S(1010).ns);
+    pass(10);
+    cr_assert_eq(alert_book_evaluate(&book, on_news, NULL).ns, DURATION_S(1010 + 3600).ns);
+}
+
+Test(alert_book, a_quiet_condition_is_followed_but_not_told)
+{
+    alert_book_raise(&book, "outbox_backlog", "default", ALERT_WARNING, "rows wait", 7, true);
+    pass(10);
+    cr_assert_str_eq(news(), "");
+    cr_assert_not(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0)));
+    pass(1000);
+    backlog(ALERT_WARNING); // this replica takes over, long after the other one has told it
+    cr_assert_str_eq(news(), "");
+    cr_assert_not(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0)));
+    cr_assert(alert_book_due(&book, book.conditions, ALERT_ALERTMANAGER, ALERTMANAGER_RESEND)); // it forgets
+    backlog(ALERT_OK);
+    cr_assert_str_eq(news(), "outbox_backlog/default WARNING->OK; ");
+    cr_assert(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0))); // the other one has told it as firing
+}
+
+Test(alert_book, whoever_takes_over_tells_a_young_change_again)
+{
+    alert_book_raise(&book, "outbox_backlog", "default", ALERT_CRITICAL, "rows wait", 7, true);
+    pass(10);
+    news();
+    pass(60);
+    backlog(ALERT_CRITICAL);
+    cr_assert(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0)));
+}
+
+Test(alert_book, what_a_receiver_never_heard_of_needs_no_end)
+{
+    backlog(ALERT_WARNING);
+    pass(10);
+    news();
+    cr_assert(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0)));
+    alert_book_told(&book, book.conditions, ALERT_SLACK, book.conditions->news, ALERT_WARNING, false); // may have heard
+    backlog(ALERT_OK);
+    news();
+    cr_assert_not(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0)));
+    cr_assert(alert_book_due(&book, book.conditions, ALERT_SLACK, DURATION_NS(0)));
+    alert_book_told(&book, book.conditions, ALERT_SLACK, book.conditions->news, ALERT_OK, true);
+    cr_assert_not(alert_book_due(&book, book.conditions, ALERT_SLACK, DURATION_NS(0)));
+}
+
+Test(alert_book, conditions_are_bounded_and_right_ones_are_not_kept)
+{
+    char instance[16];
+    for (int i = 0; i < ALERT_CONDITIONS_MAX; i++) {
+        snprintf(instance, sizeof(instance), "%d", i);
+        cr_assert(alert_book_raise(&book, "x", instance, ALERT_WARNING, "", 0, false));
+    }
+    cr_assert_not(alert_book_raise(&book, "x", "one more", ALERT_WARNING, "", 0, false));
+    cr_assert(alert_book_raise(&book, "x", "never wrong", ALERT_OK, "", 0, false));
+    cr_assert_eq(book.count, ALERT_CONDITIONS_MAX);
+}
+
+Test(alert_book, a_fingerprint_depends_on_name_and_instance_only)
+{
+    struct alert_condition a = {.name = "outbox_backlog", .instance = "default", .value = 1};
+    struct alert_condition b = {.name = "outbox_backlog", .instance = "default", .value = 2, .level = ALERT_CRITICAL};
+    struct alert_condition c = {.name = "outbox_backlogd", .instance = "efault"};
+    char first[ALERT_FINGERPRINT];
+    char second[ALERT_FINGERPRINT];
+    char third[ALERT_FINGERPRINT];
+    alert_fingerprint(&a, first);
+    alert_fingerprint(&b, second);
+    alert_fingerprint(&c, third);
+    cr_assert_str_eq(first, second);
+    cr_assert_str_neq(first, third);
+    cr_assert_eq(strlen(first), 16);
+}
+
+Test(alert_book, slack_text_is_escaped)
+{
+    struct alert_condition condition = {.name = "outbox_backlog", .instance = "a<b", .summary = "x & y > z",
+        .announced = ALERT_CRITICAL};
+    const struct alert_condition *list[] = {&condition};
+    char *text = alert_message(ALERT_SLACK, list, 1, "me", (struct wall_time){0});
+    cr_assert_str_eq(text, "{\"text\":\":rotating_light: *CRITICAL* outbox_backlog `a&lt;b`: x &amp; y &gt; z\"}");
+    free(text);
+}
+
+Test(alert_book, at_the_alertmanager_a_changed_severity_ends_the_other_alert)
+{
+    backlog(ALERT_CRITICAL);
+    pass(10);
+    news();
+    alert_book_told(&book, book.conditions, ALERT_ALERTMANAGER, 1, ALERT_CRITICAL, true);
+    backlog(ALERT_WARNING);
+    news();
+    const struct alert_condition *list[] = {book.conditions};
+    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, "me", clock_wall(&fake.base));
+    json_t *root = json_loads(text, 0, NULL);
+    cr_assert_eq(json_array_size(root), 2);
+    const json_t *warning = json_array_get(root, 0);
+    const json_t *critical = json_array_get(root, 1);
+    cr_assert_str_eq(json_string_value(json_object_get(json_object_get(warning, "labels"), "severity")), "warning");
+    cr_assert_str_eq(json_string_value(json_object_get(warning, "endsAt")), "1970-01-01T00:05:10.000000Z");
+    cr_assert_str_eq(json_string_value(json_object_get(json_object_get(critical, "labels"), "severity")), "critical");
+    cr_assert_str_eq(json_string_value(json_object_get(json_object_get(critical, "labels"), "outbox")), "default");
+    cr_assert_str_eq(json_string_value(json_object_get(critical, "endsAt")), "1970-01-01T00:00:10.000000Z");
+    json_decref(root);
+    free(text);
+}
