@@ -207,7 +207,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     return give(connection, &answer);
 }
 
-static void on_complaint(void *context, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0))) on_complaint(void *context, const char *format, va_list arguments)
 {
     (void)context;
     char text[256];

@@ -362,7 +362,8 @@ static enum route_result make_key(struct routing *routing)
     return template_poison(routing, PUBLISH_REASON_BAD_KEY, "key", routing->router->publish->key, result, what, part);
 }
 
-static bool is_json_null(struct text_view text)
+// What tombstone_on_empty takes for empty: SQL NULL, JSON null, or only blanks (in a column that is not JSON).
+static bool is_empty(struct text_view text)
 {
     static const char blanks[] = " \t\r\n";
     size_t first = 0, last = text.length;
@@ -372,7 +373,7 @@ static bool is_json_null(struct text_view text)
     while (last > first && memchr(blanks, text.at[last - 1], 4)) {
         last--;
     }
-    return last - first == 4 && memcmp(text.at + first, "null", 4) == 0;
+    return first == last || (last - first == 4 && memcmp(text.at + first, "null", 4) == 0);
 }
 
 static enum route_result make_envelope(struct routing *routing)
@@ -399,7 +400,7 @@ static enum route_result make_value(struct routing *routing)
 {
     const struct config_publish *publish = routing->router->publish;
     struct text_view payload = routing->row->payload;
-    if (publish->tombstone_on_empty && (!payload.at || is_json_null(payload))) {
+    if (publish->tombstone_on_empty && is_empty(payload)) {
         routing->out->value = (struct text_view){0};
         if (!routing->out->key.at) {
             return poison(routing, PUBLISH_REASON_NO_KEY, "the payload is empty and the key NULL: a tombstone needs a key; key = %s",
