@@ -4,7 +4,7 @@
 // `const struct config *`. config_load() reads the INI file, lets the environment override it (OUTBOX_RELAY_<SECTION>_<KEY>),
 // reads the files of `x_file` twins, applies the defaults of the one table in config_table.h and reports ALL mistakes at
 // once. Strings are owned by the config and live until config_free(). Never NULL unless said so: an unset optional text
-// is "" . Thread-safe after loading, because nothing changes.
+// is "". Thread-safe after loading, because nothing changes.
 #ifndef RELAY_CONFIG_CONFIG_H
 #define RELAY_CONFIG_CONFIG_H
 
@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct config_memory;
 
 struct config_list {
     char **items;
@@ -157,7 +159,9 @@ struct config {
     size_t outbox_count; // at least 1 where publishing is enabled
     struct config_pair *kafka; // librdkafka properties, in order
     size_t kafka_count;
-    struct config_publish publish; // the [publish] section itself, before the outboxes' overrides
+    // The [publish] section itself, before the outboxes' overrides; but `enabled` says whether any outbox is published
+    // (outboxes that are not have publish.enabled = false).
+    struct config_publish publish;
     struct config_insert insert;
     struct config_clickhouse clickhouse;
     struct config_route *routes; // the default route first
@@ -169,6 +173,7 @@ struct config {
     struct config_log log;
     struct duration drain_timeout; // [run] drain_timeout: from SIGTERM to exit at the latest
     struct duration lease;         // [run] lease: a frozen owner loses its outbox after this
+    struct config_memory *memory;  // where all of the above lives
 };
 
 // path NULL: $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini. A missing default file is no error when the
@@ -179,7 +184,7 @@ struct config *config_load(const char *path, char **mistakes, struct relay_error
 void config_free(struct config *config); // accepts NULL; wipes the secrets
 
 // What changed between two configs: calls back once for each key that differs, `live` says whether it can change while
-// running. Values of secrets are given as "***".
+// running. key is "" where a whole [outbox NAME] or [route NAME] came or went. Both texts are valid during the call only.
 typedef void config_difference(void *context, const char *section, const char *key, bool live);
 void config_compare(const struct config *before, const struct config *after, config_difference *difference, void *context);
 

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From settings to the struct: what each text means, and where it goes. For config.c and its parts only. Every mistake is
+// reported to the source's report; values that are mistaken become the default, so that the rest can be judged as well.
+#ifndef RELAY_CONFIG_CONFIG_BUILD_H
+#define RELAY_CONFIG_CONFIG_BUILD_H
+
+#include "relay/config/config.h"
+#include "relay/config/config_source.h"
+
+// What a struct of a section is made of: the first of `places` that has a key gives it, else the default. `places` are
+// sections from the nearest to the farthest.
+struct config_place {
+    enum config_section_id section;
+    const char *name;
+};
+
+// Stores every key of `section` into target (of the section's struct).
+void config_build_section(const struct config_source *source, struct config_memory *memory, enum config_section_id section,
+    const struct config_place *places, size_t count, void *target);
+// Stores one key.
+void config_build_key(const struct config_source *source, struct config_memory *memory, const struct config_key *key,
+    const struct config_place *places, size_t count, void *target);
+// The setting that gives a key, NULL if none does.
+const struct config_setting *config_build_find(const struct config_source *source, const struct config_place *places,
+    size_t count, const char *key);
+// Reads one text by its key into target, which may be NULL (only judged). error: CONFIG, NO_MEMORY.
+bool config_build_value(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
+    struct relay_error *error);
+
+void config_build_outboxes(const struct config_source *source, struct config *config);
+void config_build_routes(const struct config_source *source, struct config *config); // after the outboxes
+void config_build_kafka(const struct config_source *source, struct config *config);
+// What no single key shows: things that are missing or contradict.
+void config_build_judge(const struct config_source *source, const struct config *config);
+
+// [route] columns = a = $.x, b = ...: each column goes to `add`. error CONFIG.
+bool config_parse_columns(struct config_memory *memory, const char *text,
+    void (*add)(void *context, char *column, char *source), void *context, struct relay_error *error);
+// The topics that templates can make, as one exact name or one ^regex$, "" if a template is broken.
+char *config_topic_pattern(struct config_memory *memory, const struct config *config);
+
+#endif

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/config/config_table.h"
+
+#include "relay/config/config.h"
+#include "relay/config/config_checks.h"
+
+#include <string.h>
+
+#define MS INT64_C(1000000)
+#define S  (1000 * MS)
+#define M  (60 * S)
+#define H  (60 * M)
+#define D  (24 * H)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+static const char *const guarantees[] = {"exactly_once", "at_least_once", NULL};
+static const char *const dispositions[] = {"delete", "mark", NULL};
+static const char *const layouts[] = {"native", "debezium", NULL};
+static const char *const values[] = {"payload", "envelope", NULL};
+static const char *const poisons[] = {"dead_letter", "hold_aggregate", "stop", NULL};
+static const char *const compressions[] = {"lz4", "none", NULL};
+static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
+static const char *const formats[] = {"auto", "text", "json", "journald", NULL};
+
+const struct config_section config_sections[CONFIG_SECTIONS] = {
+    [CONFIG_SECTION_POSTGRES] = {"postgres", false, offsetof(struct config, postgres), "The database that holds the outboxes."},
+    [CONFIG_SECTION_OUTBOX] = {"outbox", true, 0,
+        "An outbox table. [outbox] is the outbox named \"default\" and what [outbox NAME] sections inherit from; each may override "
+        "any key of [publish] as well."},
+    [CONFIG_SECTION_KAFKA] = {"kafka", false, 0, "Any property of librdkafka, passed through to producer and consumer."},
+    [CONFIG_SECTION_PUBLISH] = {"publish", false, offsetof(struct config, publish), "From the outboxes to Kafka."},
+    [CONFIG_SECTION_INSERT] = {"insert", false, offsetof(struct config, insert), "From Kafka to ClickHouse."},
+    [CONFIG_SECTION_CLICKHOUSE] = {"clickhouse", false, offsetof(struct config, clickhouse), "Where the events are inserted."},
+    [CONFIG_SECTION_ROUTE] = {"route", true, 0, "Which topics go into which table; every other key is `column = source`."},
+    [CONFIG_SECTION_BREAKER] = {"breaker", false, offsetof(struct config, breakers),
+        "When a dependency that fails is left alone, and when it is tried again."},
+    [CONFIG_SECTION_HEALTH] = {"health", false, offsetof(struct config, health), "How often the pipeline is judged, and by what."},
+    [CONFIG_SECTION_ALERT] = {"alert", false, offsetof(struct config, alert), "Who is told when the health changes."},
+    [CONFIG_SECTION_HTTP] = {"http", false, offsetof(struct config, http), "The address of /health, /live, /ready, /metrics and the status page."},
+    [CONFIG_SECTION_LOG] = {"log", false, offsetof(struct config, log), "What is logged, and how it looks."},
+    [CONFIG_SECTION_RUN] = {"run", false, 0, "The process itself."},
+};
+
+#define POSTGRES(member) .section = CONFIG_SECTION_POSTGRES, .offset = offsetof(struct config_postgres, member)
+#define OUTBOX(member)   .section = CONFIG_SECTION_OUTBOX, .offset = offsetof(struct config_outbox, member)
+#define PUBLISH(member)  .section = CONFIG_SECTION_PUBLISH, .offset = offsetof(struct config_publish, member)
+#define INSERT(member)   .section = CONFIG_SECTION_INSERT, .offset = offsetof(struct config_insert, member)
+#define CLICKHOUSE(member) .section = CONFIG_SECTION_CLICKHOUSE, .offset = offsetof(struct config_clickhouse, member)
+#define ROUTE(member)    .section = CONFIG_SECTION_ROUTE, .offset = offsetof(struct config_route, member)
+#define HEALTH(member)   .section = CONFIG_SECTION_HEALTH, .offset = offsetof(struct config_health, member), .flags = CONFIG_LIVE
+#define ALERT(member)    .section = CONFIG_SECTION_ALERT, .offset = offsetof(struct config_alert, member)
+#define RUN(member)      .section = CONFIG_SECTION_RUN, .offset = offsetof(struct config, member)
+#define BREAKER(dependency, member)                                                                                    \
+    .section = CONFIG_SECTION_BREAKER,                                                                                 \
+    .offset = (dependency) * sizeof(struct config_breaker) + offsetof(struct config_breaker, member)
+#define ALL_BREAKERS 0 // stored into the first; the others take it where they have nothing of their own
+
+#define TEXT          .kind = CONFIG_KIND_TEXT
+#define BOOLEAN       .kind = CONFIG_KIND_BOOLEAN
+#define WORD(w)       .kind = CONFIG_KIND_WORD, .words = (w)
+#define INTEGER(a, b) .kind = CONFIG_KIND_INTEGER, .min = (a), .max = (b)
+#define SIZE(a, b)    .kind = CONFIG_KIND_SIZE, .min = (a), .max = (b)
+#define DURATION(a, b) .kind = CONFIG_KIND_DURATION, .min = (a), .max = (b)
+
+#define COLUMN(role, word, what)                                                                                       \
+    {OUTBOX(columns[role]), TEXT, .name = "column." word, .flags = CONFIG_INHERITS, .check = config_check_column,      \
+        .sentence = what}
+#define BREAKER_KEYS(dependency, word, who)                                                                            \
+    {BREAKER(dependency, failures), INTEGER(1, 1000), .name = word ".failures", .flags = CONFIG_LIVE | CONFIG_INHERITS, \
+        .sentence = "`failures` for " who "; not set: as `failures`."},                                               \
+    {BREAKER(dependency, open), DURATION(100 * MS, H), .name = word ".open", .flags = CONFIG_LIVE | CONFIG_INHERITS,   \
+        .sentence = "`open` for " who "; not set: as `open`."},                                                        \
+    {BREAKER(dependency, successes), INTEGER(1, 1000), .name = word ".successes",                                      \
+        .flags = CONFIG_LIVE | CONFIG_INHERITS, .sentence = "`successes` for " who "; not set: as `successes`."}
+
+const struct config_key config_keys[] = {
+    {POSTGRES(dsn), TEXT, .name = "dsn", .fallback = "", .example = "host=localhost dbname=app user=outbox_relay", .flags = CONFIG_SECRET,
+        .check = config_check_dsn, .sentence = "libpq connection string or URI. Several hosts with "
+        "target_session_attrs=read-write follow a failover. Through pgbouncer only in session mode."},
+    {POSTGRES(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
+        .sentence = "The password, if it is not in the dsn, in PGPASSFILE or not needed."},
+    {POSTGRES(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
+        .sentence = "How long one host may take to accept a connection."},
+    {POSTGRES(statement_timeout), DURATION(100 * MS, H), .name = "statement_timeout", .fallback = "30s",
+        .sentence = "How long one statement may take."},
+    {POSTGRES(idle_timeout), DURATION(S, D), .name = "idle_timeout", .fallback = "600s",
+        .sentence = "Connections that have not been needed for so long are closed."},
+    {POSTGRES(acquire_timeout), DURATION(10 * MS, 5 * M), .name = "acquire_timeout", .fallback = "1s",
+        .sentence = "How long a part of the relay waits for a connection before it reports that there is none."},
+
+    {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
+        .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
+    {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "2000",
+        .sentence = "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka."},
+    {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
+        .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
+    {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",
+        .sentence = "What becomes of a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
+    {OUTBOX(fallback_poll), DURATION(10 * MS, H), .name = "fallback_poll", .fallback = "1s",
+        .sentence = "How often a sleeping relay looks by itself, for rows that fire no trigger."},
+    {OUTBOX(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "public.outbox_dead_letters",
+        .check = config_check_table, .sentence = "Where rows go that can never be published."},
+    {OUTBOX(layout), WORD(layouts), .name = "layout", .fallback = "native",
+        .sentence = "The names of the columns: native (id, seq, aggregate_type, aggregate_id, event_type, payload, metadata, "
+        "created_at) or debezium (id, aggregatetype, aggregateid, type, payload, and seq, which must be added)."},
+    COLUMN(CONFIG_COLUMN_ID, "id", "Column of the event's id; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_SEQ, "seq", "Column of the row's number, an identity; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_KEY, "key", "Column of the aggregate's id; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_TYPE, "type", "Column of the event's type; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_AGGREGATE_TYPE, "aggregate_type", "Column of the aggregate's type, or none; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_PAYLOAD, "payload", "Column of the payload; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_METADATA, "metadata", "Column of the metadata, or none; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_CREATED_AT, "created_at", "Column of the event's time, or none; default by `layout`."),
+
+    {PUBLISH(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process publishes."},
+    {PUBLISH(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
+        .sentence = "exactly_once: by Kafka transactions and receipts. at_least_once: events may come twice after a crash."},
+    {PUBLISH(topic), TEXT, .name = "topic", .fallback = "{prefix}.{event_type:1}.events", .check = config_check_topic_template,
+        .sentence = "Template of the topic: text with {prefix}, {event_type}, {event_type:N} (its N-th part between dots), "
+        "{aggregate_type}, {aggregate_id}."},
+    {PUBLISH(prefix), TEXT, .name = "prefix", .fallback = "nova", .check = config_check_topic_part, .sentence = "What {prefix} stands for."},
+    {PUBLISH(key), TEXT, .name = "key", .fallback = "{aggregate_id}", .check = config_check_template,
+        .sentence = "Template of the record's key; events with one key keep their order."},
+    {PUBLISH(value), WORD(values), .name = "value", .fallback = "payload",
+        .sentence = "The record's value: the payload as PostgreSQL gives it, or an envelope around it for columns of `additional`."},
+    {PUBLISH(metadata_headers), .kind = CONFIG_KIND_LIST, .name = "metadata_headers", .fallback = "correlation_id, traceparent, tracestate",
+        .sentence = "Members of the metadata that become headers, a list."},
+    {PUBLISH(additional), .kind = CONFIG_KIND_ADDITIONAL, .name = "additional", .fallback = "", .example = "tenant:header, region:header:x-region",
+        .sentence = "Further columns and where they go: column:header|envelope|partition[:alias], a list."},
+    {PUBLISH(tombstone_on_empty), BOOLEAN, .name = "tombstone_on_empty", .fallback = "false",
+        .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone."},
+    {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
+        .sentence = "A row that can never be published: into the dead letters, later events of its aggregate held, or everything stops."},
+    {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay", .check = config_check_transactional_id,
+        .sentence = "Start of the Kafka transactional.id, which the outbox's identity completes."},
+    {PUBLISH(receipt_topic), TEXT, .name = "receipt_topic", .fallback = "outbox-relay.receipts", .check = config_check_topic,
+        .sentence = "The compacted topic of the receipts that make publishing exactly once."},
+
+    {INSERT(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process inserts."},
+    {INSERT(group_id), TEXT, .name = "group_id", .fallback = "outbox-relay", .check = config_check_group,
+        .sentence = "The consumer group; replicas share one."},
+    {INSERT(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
+        .sentence = "exactly_once where the table has kafka_topic, kafka_partition and kafka_offset; else at_least_once."},
+    {INSERT(batch_rows), INTEGER(1, 1000000), .name = "batch_rows", .fallback = "50000", .sentence = "Most rows of one INSERT."},
+    {INSERT(batch_bytes), SIZE(KIB, 256 * MIB), .name = "batch_bytes", .fallback = "32MiB", .sentence = "Most bytes of one INSERT."},
+    {INSERT(linger), DURATION(0, 5 * M), .name = "linger", .fallback = "1s",
+        .sentence = "How long an event may wait for its batch to fill; ClickHouse likes few, large inserts."},
+    {INSERT(memory_limit), SIZE(16 * MIB, 64 * GIB), .name = "memory_limit", .fallback = "256MiB",
+        .sentence = "Most memory of all batches and of what the consumer has fetched ahead."},
+    {INSERT(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "outbox_relay_dead_letters",
+        .check = config_check_clickhouse_table, .sentence = "Table of the messages that fit no row."},
+    {INSERT(dead_letter_topic), TEXT, .name = "dead_letter_topic", .fallback = "", .example = "outbox-relay.dead-letters",
+        .check = config_check_topic, .sentence = "Topic that gets a copy of each dead letter; empty: none."},
+    {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
+        .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
+
+    {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
+        .check = config_check_url, .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
+    {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name, .sentence = "Database of tables that name none."},
+    {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name, .sentence = "The user."},
+    {CLICKHOUSE(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
+        .sentence = "The user's password; sent in a header, never in a URL."},
+    {CLICKHOUSE(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
+        .sentence = "How long one endpoint may take to accept a connection."},
+    {CLICKHOUSE(request_timeout), DURATION(S, H), .name = "request_timeout", .fallback = "65s",
+        .sentence = "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
+    {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "lz4", .sentence = "Of what is sent."},
+
+    {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .flags = CONFIG_INHERITS,
+        .sentence = "Names of topics, a list, or one regular expression that starts with ^. Must be set; [route default] has what the topic templates make."},
+    {ROUTE(table), TEXT, .name = "table", .flags = CONFIG_INHERITS, .check = config_check_clickhouse_table,
+        .sentence = "Table, or database.table. Must be set; [route default] has outbox_events."},
+    {.section = CONFIG_SECTION_ROUTE, .kind = CONFIG_KIND_COLUMNS, .name = "columns", .fallback = "",
+        .sentence = "All `column = source` in one list, if they do not stand on lines of their own."},
+    {ROUTE(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether the route is used."},
+
+    {BREAKER(ALL_BREAKERS, failures), INTEGER(1, 1000), .name = "failures", .fallback = "5", .flags = CONFIG_LIVE,
+        .sentence = "So many failures in a row open a breaker: its dependency is left alone."},
+    {BREAKER(ALL_BREAKERS, open), DURATION(100 * MS, H), .name = "open", .fallback = "30s", .flags = CONFIG_LIVE,
+        .sentence = "How long it stays open before one call is let through."},
+    {BREAKER(ALL_BREAKERS, successes), INTEGER(1, 1000), .name = "successes", .fallback = "2", .flags = CONFIG_LIVE,
+        .sentence = "So many successes in a row close it again."},
+    BREAKER_KEYS(CONFIG_DEPENDENCY_POSTGRES, "postgres", "PostgreSQL"),
+    BREAKER_KEYS(CONFIG_DEPENDENCY_KAFKA, "kafka", "Kafka"),
+    BREAKER_KEYS(CONFIG_DEPENDENCY_CLICKHOUSE, "clickhouse", "each ClickHouse endpoint"),
+    BREAKER_KEYS(CONFIG_DEPENDENCY_ALERT, "alert", "each alert target"),
+
+    {HEALTH(interval), DURATION(S, D), .name = "interval", .fallback = "60s", .sentence = "How often check_outbox_health() is called."},
+    {HEALTH(warning_rows), INTEGER(0, INT64_C(1000000000000)), .name = "warning_rows", .fallback = "100",
+        .sentence = "More unpublished rows than this: WARNING."},
+    {HEALTH(critical_rows), INTEGER(0, INT64_C(1000000000000)), .name = "critical_rows", .fallback = "1000",
+        .sentence = "More unpublished rows than this: CRITICAL."},
+    {HEALTH(warning_age), DURATION(0, 365 * D), .name = "warning_age", .fallback = "5m",
+        .sentence = "An unpublished row older than this: WARNING; 0s: not judged."},
+    {HEALTH(critical_age), DURATION(0, 365 * D), .name = "critical_age", .fallback = "15m",
+        .sentence = "An unpublished row older than this: CRITICAL; 0s: not judged."},
+    {HEALTH(warning_lag), INTEGER(0, INT64_C(1000000000000)), .name = "warning_lag", .fallback = "0",
+        .sentence = "More messages behind the end of Kafka's log than this: WARNING; 0: not judged."},
+    {HEALTH(critical_lag), INTEGER(0, INT64_C(1000000000000)), .name = "critical_lag", .fallback = "0",
+        .sentence = "More messages behind the end of Kafka's log than this: CRITICAL; 0: not judged."},
+
+    {ALERT(webhook_url), TEXT, .name = "webhook_url", .fallback = "", .example = "https://example.com/hook", .flags = CONFIG_LIVE | CONFIG_SECRET,
+        .check = config_check_web_url, .sentence = "Gets each alert as JSON, by POST."},
+    {ALERT(slack_url), TEXT, .name = "slack_url", .fallback = "", .example = "https://hooks.slack.com/services/...", .flags = CONFIG_LIVE | CONFIG_SECRET,
+        .check = config_check_web_url, .sentence = "A Slack-style incoming webhook."},
+    {ALERT(alertmanager_url), TEXT, .name = "alertmanager_url", .fallback = "", .example = "http://alertmanager:9093",
+        .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url, .sentence = "Base URL of an Alertmanager (API v2)."},
+    {ALERT(repeat), DURATION(S, 365 * D), .name = "repeat", .fallback = "4h", .flags = CONFIG_LIVE,
+        .sentence = "How often a state that lasts is told again."},
+    {ALERT(hold), DURATION(0, D), .name = "hold", .fallback = "0s", .flags = CONFIG_LIVE,
+        .sentence = "How long a state must last before it is told."},
+
+    {.section = CONFIG_SECTION_HTTP, .offset = offsetof(struct config_http, listen), TEXT, .name = "listen", .fallback = "127.0.0.1:8000",
+        .check = config_check_listen, .sentence = "host:port, [v6]:port or :port (all addresses); port 0: any free one; empty or none: no HTTP."},
+
+    {.section = CONFIG_SECTION_LOG, .offset = offsetof(struct config_log, level), WORD(levels), .name = "level", .fallback = "info",
+        .flags = CONFIG_LIVE, .sentence = "The least level that is logged. Payloads are logged at debug only."},
+    {.section = CONFIG_SECTION_LOG, .offset = offsetof(struct config_log, format), WORD(formats), .name = "format", .fallback = "auto",
+        .sentence = "auto: text on a terminal, journald under systemd, else json."},
+
+    {RUN(drain_timeout), DURATION(S, H), .name = "drain_timeout", .fallback = "25s",
+        .sentence = "From SIGTERM to the end of the process at the latest; keep it below what systemd or Kubernetes grants."},
+    {RUN(lease), DURATION(S, 5 * M), .name = "lease", .fallback = "5s",
+        .sentence = "A relay that is frozen or cut off loses its outboxes after this."},
+};
+const size_t config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
+
+const struct config_key *config_key_find(enum config_section_id section, const char *name)
+{
+    for (size_t i = 0; i < config_key_count; i++) {
+        if (config_keys[i].section == section && strcmp(config_keys[i].name, name) == 0) {
+            return &config_keys[i];
+        }
+    }
+    return NULL;
+}
+
+enum config_section_id config_section_find(const char *name, size_t length)
+{
+    for (size_t i = 0; i < CONFIG_SECTIONS; i++) {
+        if (strlen(config_sections[i].name) == length && memcmp(config_sections[i].name, name, length) == 0) {
+            return (enum config_section_id)i;
+        }
+    }
+    return CONFIG_SECTIONS;
+}
