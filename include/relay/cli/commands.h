@@ -7,8 +7,11 @@
 #define RELAY_CLI_COMMANDS_H
 
 #define RELAY_EXIT_USAGE 2
+#define RELAY_EXIT_STUCK 70       // EX_SOFTWARE: a part of the daemon hung; a supervisor should start it again
 #define RELAY_EXIT_UNREACHABLE 75 // EX_TEMPFAIL
 #define RELAY_EXIT_CONFIG 78      // EX_CONFIG
+// Or-ed to a code: end the process at once, without exit handlers (a thread hangs and may use what they free).
+#define RELAY_EXIT_AT_ONCE 0x100
 
 int command_run(int argc, char **argv);
 int command_check(int argc, char **argv);
@@ -16,5 +19,6 @@ int command_migrate(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_dead_letters(int argc, char **argv);
 int command_replay(int argc, char **argv);
+int command_version(void); // prints the versions of the relay and its libraries
 
 #endif

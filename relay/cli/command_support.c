@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/cli/command_support.h"
+
+#include "relay/cli/commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+void command_instance(char instance[33])
+{
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
+        // Only before the kernel's pool is filled, and then for an interrupted call: it need not be secret, only our own.
+        struct mono_time now = clock_mono(clock_system());
+        pid_t pid = getpid();
+        memset(bytes, 0, sizeof(bytes));
+        memcpy(bytes, &now, sizeof(now));
+        memcpy(bytes + sizeof(now), &pid, sizeof(pid));
+    }
+    for (int i = 0; i < 16; i++) {
+        snprintf(instance + 2 * i, 3, "%02x", bytes[i]);
+    }
+}
+
+struct config *command_load_config(const char *path)
+{
+    char *mistakes = NULL;
+    struct relay_error error;
+    struct config *config = config_load(path, &mistakes, &error);
+    if (config == NULL) {
+        size_t length = mistakes == NULL ? 0 : strlen(mistakes);
+        fprintf(stderr, "%s%soutbox-relay: %s\n", length == 0 ? "" : mistakes,
+            length == 0 || mistakes[length - 1] == '\n' ? "" : "\n", error.text);
+    }
+    free(mistakes);
+    return config;
+}
+
+int command_environment_open(struct command_environment *environment, const char *config_path)
+{
+    memset(environment, 0, sizeof(*environment));
+    struct relay_error error;
+    environment->config = command_load_config(config_path);
+    if (environment->config == NULL) {
+        return RELAY_EXIT_CONFIG;
+    }
+    if (!stop_init(&environment->stop, &error)) {
+        fprintf(stderr, "outbox-relay: %s\n", error.text);
+        config_free(environment->config);
+        return 1;
+    }
+    environment->context = (struct relay_context){
+        .config = environment->config, .clock = clock_system(), .stop = &environment->stop};
+    command_instance(environment->context.instance);
+    log_init(environment->config->log.level, environment->config->log.format);
+    return 0;
+}
+
+void command_environment_close(struct command_environment *environment)
+{
+    stop_finish(&environment->stop);
+    config_free(environment->config);
+}

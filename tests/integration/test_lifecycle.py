@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon as a process: start without servers, signals, reload, the service manager, exit codes."""
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from relaytools.relay import Relay, command, wait_until, write_config
+
+
+@pytest.fixture
+def silent_port():
+    """A port that accepts connections and never says a word: what a hung server looks like."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(50)
+    yield listener.getsockname()[1]
+    listener.close()
+
+
+def sections(port, **changes):
+    found = {
+        "postgres": {"dsn": f"host=127.0.0.1 port={port} dbname=x user=x", "password": "s3cret-of-postgres"},
+        "kafka": {"bootstrap.servers": f"127.0.0.1:{port}"},
+        "clickhouse": {"url": f"http://127.0.0.1:{port}", "database": "x", "password": "s3cret-of-clickhouse"},
+        "http": {"listen": "127.0.0.1:0"},
+        "run": {"drain_timeout": "5s"},
+        "log": {"format": "json"},
+    }
+    for section, keys in changes.items():
+        found.setdefault(section, {}).update(keys)
+    return found
+
+
+@pytest.fixture
+def hung(tmp_path, silent_port):
+    """A relay all of whose servers hang."""
+    relay = Relay(str(tmp_path), sections(silent_port))
+    relay.start(ready=False)
+    relay.wait(lambda: relay.get("/live")[0] == 200, "the relay is up")
+    yield relay
+    relay.kill()
+
+
+@pytest.mark.tsan
+def test_it_is_up_at_once_and_says_what_is_missing_while_every_server_hangs(hung):
+    hung.wait(lambda: hung.get("/health")[0] == 503, "health down")
+    assert hung.health()["status"] == "down"
+    assert hung.get("/ready")[0] == 503
+    assert hung.get("/live")[0] == 200
+
+
+def test_sigterm_ends_it_within_the_drain_timeout_though_every_server_hangs(hung):
+    began = time.monotonic()
+    assert hung.stop(seconds=10) == 0
+    assert time.monotonic() - began < 6
+    assert hung.events("lifecycle.stopped")
+
+
+def test_secrets_are_in_no_log_line_and_in_no_argument(hung):
+    hung.wait(lambda: hung.health()["checks"]["postgres"]["status"] != "ok", "postgres is judged")
+    assert "s3cret" not in "\n".join(hung.log())
+    with open(f"/proc/{hung.process.pid}/cmdline", "rb") as file:
+        assert b"s3cret" not in file.read()
+    assert "s3cret" not in hung.get("/health")[1] + hung.get("/")[1] + hung.get("/metrics")[1]
+
+
+def test_wait_ends_it_with_75_when_the_servers_do_not_come(tmp_path, silent_port):
+    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port))
+    result = command("run", "--wait", "300ms", config=config, seconds=20)
+    assert result.returncode == 75, result.stderr
+    assert "--wait" in result.stderr
+
+
+def test_a_bad_configuration_ends_it_with_78_and_every_mistake(tmp_path):
+    config = write_config(str(tmp_path / "relay.ini"), {
+        "postgres": {"dns": "x"}, "publish": {"guarantee": "twice"}, "insert": {"linger": "5 parsecs"}})
+    result = command("run", config=config)
+    assert result.returncode == 78
+    for piece in ("dns", "did you mean", "guarantee", "exactly_once", "linger", "parsecs"):
+        assert piece in result.stderr, result.stderr
+    missing = command("run", config=str(tmp_path / "nowhere.ini"))
+    assert missing.returncode == 78 and "nowhere.ini" in missing.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run", "--nonsense"], ["run", "extra"], ["dance"], [], ["run", "--wait", "soon"]])
+def test_bad_usage_is_2(arguments):
+    result = command(*arguments)
+    assert result.returncode == 2 and result.stderr.strip()
+
+
+def test_sighup_applies_what_can_change_and_names_the_rest(hung, tmp_path, silent_port):
+    write_config(hung.config, sections(silent_port, log={"level": "debug"}, health={"warning_rows": "7"}, insert={"batch_rows": "10"}))
+    hung.signal(signal.SIGHUP)
+    hung.wait(lambda: hung.events("config.reloaded"), "reloaded")
+    live = {(line["section"], line["key"]) for line in hung.events("config.changed")}
+    later = {(line["section"], line["key"]) for line in hung.events("config.needs_restart")}
+    assert {("log", "level"), ("health", "warning_rows")} <= live
+    assert ("insert", "batch_rows") in later
+
+    write_config(hung.config, sections(silent_port, log={"level": "loud"}))
+    hung.signal(signal.SIGHUP)
+    hung.wait(lambda: hung.events("config.reload_failed"), "the bad configuration is refused")
+    assert any("loud" in line["message"] for line in hung.events("config.mistake"))
+    assert hung.get("/live")[0] == 200
+
+
+def test_the_service_manager_hears_ready_watchdog_reloading_and_stopping(tmp_path, silent_port):
+    path = str(tmp_path / "notify")
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(path)
+    notify.setblocking(False)
+    heard = []
+
+    def hears(word):
+        try:
+            while True:
+                heard.append(notify.recv(4096).decode())
+        except BlockingIOError:
+            pass
+        return any(word in message for message in heard)
+
+    relay = Relay(str(tmp_path), sections(silent_port), environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"})
+    relay.start(ready=False)
+    try:
+        wait_until(lambda: hears("READY=1"), "READY=1", 10)
+        wait_until(lambda: hears("WATCHDOG=1"), "WATCHDOG=1", 10)
+        heard.clear()
+        relay.signal(signal.SIGHUP)
+        wait_until(lambda: hears("RELOADING=1"), "RELOADING=1", 10)
+        assert any("MONOTONIC_USEC=" in message for message in heard)
+        wait_until(lambda: hears("READY=1"), "READY=1 after the reload", 10)
+        relay.signal(signal.SIGTERM)
+        wait_until(lambda: hears("STOPPING=1"), "STOPPING=1", 10)
+        assert relay.stop() == 0
+    finally:
+        relay.kill()
+
+
+def test_a_second_sigterm_cuts_the_drain_short(tmp_path, silent_port):
+    relay = Relay(str(tmp_path), sections(silent_port, run={"drain_timeout": "60s"}))
+    relay.start(ready=False)
+    try:
+        relay.wait(lambda: relay.get("/live")[0] == 200, "up")
+        relay.signal(signal.SIGTERM)
+        wait_until(lambda: relay.events("lifecycle.stopping") or relay.process.poll() is not None, "stopping", 10)
+        if relay.process.poll() is None:
+            relay.signal(signal.SIGTERM)
+        assert relay.process.wait(20) == 0
+    finally:
+        relay.kill()
+
+
+def test_version_and_help():
+    assert command("--version").stdout.startswith("outbox-relay 0.")
+    text = command("--help").stdout
+    for name in ("run", "check", "migrate", "status", "dead-letters", "replay"):
+        assert name in text
+        assert os.linesep in command(name, "--help").stdout
