@@ -44,7 +44,7 @@ static void build_breakers(const struct config_source *source, struct config *co
     }
 }
 
-static void build(const struct config_source *source, struct config *config)
+void config_build(const struct config_source *source, struct config *config)
 {
     build_plain_sections(source, config);
     build_breakers(source, config);
@@ -75,7 +75,8 @@ static bool finish(struct config_report *report, const struct config *config, ch
             return error_no_memory(error, "the mistakes of the configuration");
         }
     }
-    return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s", report->count, report->count == 1 ? "" : "s",
+    return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s", report->count + report->untold,
+        report->count == 1 ? "" : "s",
         report->path[0] == '\0' ? "" : " ", report->path);
 }
 
@@ -94,7 +95,7 @@ static void read_and_build(struct config_source *source, struct config *config, 
     config->path = config_memory_text(config->memory, source->report->path);
     config_source_read_environment(source, environ);
     config_source_read_secrets(source);
-    build(source, config);
+    config_build(source, config);
 }
 
 struct config *config_load(const char *path, char **mistakes, struct relay_error *error)

@@ -152,7 +152,7 @@ static const char *comment_hint(const char *value)
 static void report_value(const struct config_source *source, const struct config_setting *setting, const struct config_key *key,
     const struct relay_error *error)
 {
-    if ((key->flags & CONFIG_SECRET) != 0) {
+    if ((key->flags & (CONFIG_SECRET | CONFIG_DISCREET)) != 0) {
         config_source_mistake(source, setting, "%s", error->text);
     } else {
         config_source_mistake(source, setting, "\"%.60s%s\": %s%s", setting->value, strlen(setting->value) > 60 ? "..." : "", error->text,

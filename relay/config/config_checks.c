@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/config/config_checks.h"
 
+#include "relay/ops/listen_address.h"
+
 #include <ctype.h>
 #include <libpq-fe.h>
 #include <stdlib.h>
@@ -81,11 +83,25 @@ bool config_check_column(const char *text, struct relay_error *error)
     return strlen(text) <= POSTGRES_MAX || expected(error, "a column's name, at most 63 bytes");
 }
 
+// One name: `anything`, or letters, digits and _ . NULL: it is none.
+static const char *clickhouse_name_end(const char *at)
+{
+    if (*at == '`') {
+        const char *end = strchr(at + 1, '`');
+        return end == NULL || end == at + 1 || memchr(at, '\\', (size_t)(end - at)) != NULL ? NULL : end + 1;
+    }
+    const char *start = at;
+    while (isalnum((unsigned char)*at) || *at == '_' || *at == '-' || (unsigned char)*at >= 0x80) {
+        at++;
+    }
+    return at == start ? NULL : at;
+}
+
 bool config_check_clickhouse_table(const char *text, struct relay_error *error)
 {
-    const char *point = strchr(text, '.');
-    bool good = point == NULL || (point != text && point[1] != '\0' && strchr(point + 1, '.') == NULL);
-    return (good && strpbrk(text, "`\"'\\ \t,;()/") == NULL) || expected(error, "table or database.table, without quotes");
+    const char *end = clickhouse_name_end(text);
+    end = end != NULL && *end == '.' ? clickhouse_name_end(end + 1) : end;
+    return (end != NULL && *end == '\0') || expected(error, "table or database.table, names with odd characters in backticks");
 }
 
 bool config_check_name(const char *text, struct relay_error *error)
@@ -130,15 +146,15 @@ static bool has_web_scheme(const char *text, const char **rest)
     return false;
 }
 
-// Digits from 0 or 1 to 65535, up to end.
-static bool is_port(const char *text, const char *end, long least)
+// Digits from 1 to 65535, up to end.
+static bool is_port(const char *text, const char *end)
 {
     size_t length = (size_t)(end - text);
     if (length == 0 || length > 5 || strspn(text, "0123456789") < length) {
         return false;
     }
     long port = strtol(text, NULL, 10);
-    return port >= least && port <= 65535;
+    return port >= 1 && port <= 65535;
 }
 
 // host, host:port, [v6] or [v6]:port up to end.
@@ -158,7 +174,7 @@ static bool is_authority(const char *text, const char *end)
             return false;
         }
     }
-    return host_end == end || (*host_end == ':' && is_port(host_end + 1, end, 1));
+    return host_end == end || (*host_end == ':' && is_port(host_end + 1, end));
 }
 
 bool config_check_url(const char *text, struct relay_error *error)
@@ -187,12 +203,8 @@ bool config_check_web_url(const char *text, struct relay_error *error)
 
 bool config_check_listen(const char *text, struct relay_error *error)
 {
-    if (strcmp(text, "none") == 0) {
-        return true;
-    }
-    const char *colon = strrchr(text, ':');
-    bool good = colon != NULL && is_port(colon + 1, text + strlen(text), 0) && (colon == text || is_authority(text, colon));
-    return good || expected(error, "host:port, [v6 address]:port, :port for all addresses, or none");
+    struct listen_address address;
+    return strcmp(text, "none") == 0 || listen_address_parse(text, &address, error);
 }
 
 static bool check_placeholder(const char *name, size_t length, struct relay_error *error)

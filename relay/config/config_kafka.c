@@ -2,16 +2,14 @@
 //
 // [kafka]: what librdkafka takes is passed on, each value tried on a configuration that is thrown away, so that a wrong one
 // is found here with all the others. Properties that belong to the protocols are refused by name.
+#include "relay/config/config_kafka.h"
+
 #include "relay/config/config_build.h"
 
 #include <librdkafka/rdkafka.h>
 #include <string.h>
 
-// A name that ends in * stands for all that start so.
-static const struct {
-    const char *name;
-    const char *why;
-} refused[] = {
+static const struct config_kafka_refusal refused[] = {
     {"group.id", "the consumer group has a key of its own; set [insert] group_id"},
     {"group.instance.id", "replicas with one configuration would throw each other out of the group; leave it out"},
     {"group.protocol", "the insert stage relies on the classic protocol; leave it out"},
@@ -31,6 +29,11 @@ static const struct {
     {"request.required.acks", "is always all, as a row leaves the outbox only when every in-sync replica has its event; leave it out"},
     {"delivery.report.only.error", "each event's delivery is waited for; leave it out"},
 };
+
+const struct config_kafka_refusal *config_kafka_refused(size_t i)
+{
+    return i < sizeof(refused) / sizeof(refused[0]) ? &refused[i] : NULL;
+}
 
 static const char *why_refused(const char *name)
 {

@@ -42,6 +42,11 @@ bool config_memory_exhausted(const struct config_memory *memory)
     return memory->exhausted;
 }
 
+void config_memory_exhaust(struct config_memory *memory)
+{
+    memory->exhausted = true;
+}
+
 void *config_memory_take(struct config_memory *memory, size_t size)
 {
     struct piece *piece = calloc(1, sizeof(*piece) + size);

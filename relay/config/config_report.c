@@ -25,10 +25,14 @@ static bool grow(struct config_report *report)
     return true;
 }
 
-static void add(struct config_report *report, int rank, const char *where, const char *format, va_list arguments)
+static void __attribute__((format(printf, 4, 0))) add(struct config_report *report, int rank, const char *where, const char *format, va_list arguments)
 {
     char what[1024];
     vsnprintf(what, sizeof(what), format, arguments);
+    if (report->count == CONFIG_MISTAKES_MAX) {
+        report->untold++;
+        return;
+    }
     if (grow(report)) {
         char *text = config_memory_format(report->memory, "%s: %s", where, what);
         for (char *at = text; *at != '\0'; at++) {
@@ -105,6 +109,9 @@ char *config_report_text(struct config_report *report)
     }
     for (size_t i = 0; i < report->count; i++) {
         fprintf(stream, "%s\n", report->mistakes[i].text);
+    }
+    if (report->untold > 0) {
+        fprintf(stream, "... and %zu more\n", report->untold);
     }
     if (fclose(stream) != 0) {
         free(text);

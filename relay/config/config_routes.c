@@ -161,8 +161,12 @@ static void add_column(void *context, char *column, char *text)
     struct relay_error error = {0};
     struct route_source parsed;
     if (!route_source_parse(text, &parsed, &error)) {
-        config_source_mistake(builder->source, builder->setting, "%s%s%s", builder->setting->key == column ? "" : column,
-            builder->setting->key == column ? "" : ": ", error.text);
+        if (error.code == RELAY_ERROR_NO_MEMORY) {
+            config_memory_exhaust(builder->config->memory);
+            return;
+        }
+        bool own_line = strcmp(builder->setting->key, column) == 0;
+        config_source_mistake(builder->source, builder->setting, "%s%s%s", own_line ? "" : column, own_line ? "" : ": ", error.text);
         return;
     }
     route_source_finish(&parsed);
@@ -244,7 +248,7 @@ static void build_route(const struct config_source *source, struct config *confi
     bool is_default = strcmp(name, "default") == 0;
     const char *label = config_section_label(source->memory, CONFIG_SECTION_ROUTE, name);
     if (route->table == NULL) {
-        if (!is_default && config_source_find(source, CONFIG_SECTION_ROUTE, name, "table") == NULL) {
+        if (!is_default && route->enabled && config_source_find(source, CONFIG_SECTION_ROUTE, name, "table") == NULL) {
             config_report_whole(source->report, label, "table", "is missing; expected the table that the route fills");
         }
         route->table = config_memory_text(config->memory, is_default ? "outbox_events" : "");
@@ -257,7 +261,7 @@ static void build_route(const struct config_source *source, struct config *confi
             route->topics.items[0] = config_topic_pattern(config->memory, config);
             route->topics.count = 1;
         }
-    } else if (config_source_find(source, CONFIG_SECTION_ROUTE, name, "topics") == NULL) {
+    } else if (route->enabled && route->topics.count == 0) {
         config_report_whole(source->report, label, "topics", "is missing; expected names of topics, or a regular expression that starts with ^");
     }
 }

@@ -64,15 +64,15 @@ const struct config_section config_sections[CONFIG_SECTIONS] = {
 #define SIZE(a, b)    .kind = CONFIG_KIND_SIZE, .min = (a), .max = (b)
 #define DURATION(a, b) .kind = CONFIG_KIND_DURATION, .min = (a), .max = (b)
 
-#define COLUMN(role, word, what)                                                                                       \
-    {OUTBOX(columns[role]), TEXT, .name = "column." word, .flags = CONFIG_INHERITS, .check = config_check_column,      \
-        .sentence = what}
+#define COLUMN(role, word, native, what)                                                                               \
+    {OUTBOX(columns[role]), TEXT, .name = "column." word, .example = native, .flags = CONFIG_INHERITS,                 \
+        .check = config_check_column, .sentence = what}
 #define BREAKER_KEYS(dependency, word, who)                                                                            \
-    {BREAKER(dependency, failures), INTEGER(1, 1000), .name = word ".failures", .flags = CONFIG_LIVE | CONFIG_INHERITS, \
+    {BREAKER(dependency, failures), INTEGER(1, 1000), .name = word ".failures", .example = "5", .flags = CONFIG_LIVE | CONFIG_INHERITS, \
         .sentence = "`failures` for " who "; not set: as `failures`."},                                               \
-    {BREAKER(dependency, open), DURATION(100 * MS, H), .name = word ".open", .flags = CONFIG_LIVE | CONFIG_INHERITS,   \
+    {BREAKER(dependency, open), DURATION(100 * MS, H), .name = word ".open", .example = "30s", .flags = CONFIG_LIVE | CONFIG_INHERITS,   \
         .sentence = "`open` for " who "; not set: as `open`."},                                                        \
-    {BREAKER(dependency, successes), INTEGER(1, 1000), .name = word ".successes",                                      \
+    {BREAKER(dependency, successes), INTEGER(1, 1000), .name = word ".successes", .example = "2",                    \
         .flags = CONFIG_LIVE | CONFIG_INHERITS, .sentence = "`successes` for " who "; not set: as `successes`."}
 
 const struct config_key config_keys[] = {
@@ -105,14 +105,15 @@ const struct config_key config_keys[] = {
     {OUTBOX(layout), WORD(layouts), .name = "layout", .fallback = "native",
         .sentence = "The names of the columns: native (id, seq, aggregate_type, aggregate_id, event_type, payload, metadata, "
         "created_at) or debezium (id, aggregatetype, aggregateid, type, payload, and seq, which must be added)."},
-    COLUMN(CONFIG_COLUMN_ID, "id", "Column of the event's id; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_SEQ, "seq", "Column of the row's number, an identity; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_KEY, "key", "Column of the aggregate's id; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_TYPE, "type", "Column of the event's type; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_AGGREGATE_TYPE, "aggregate_type", "Column of the aggregate's type, or none; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_PAYLOAD, "payload", "Column of the payload; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_METADATA, "metadata", "Column of the metadata, or none; default by `layout`."),
-    COLUMN(CONFIG_COLUMN_CREATED_AT, "created_at", "Column of the event's time, or none; default by `layout`."),
+    COLUMN(CONFIG_COLUMN_ID, "id", "id", "Column of the event's id; by `layout`: id."),
+    COLUMN(CONFIG_COLUMN_SEQ, "seq", "seq", "Column of the row's number, a bigint identity; by `layout`: seq."),
+    COLUMN(CONFIG_COLUMN_KEY, "key", "aggregate_id", "Column of the aggregate's id; by `layout`: aggregate_id, or aggregateid."),
+    COLUMN(CONFIG_COLUMN_TYPE, "type", "event_type", "Column of the event's type; by `layout`: event_type, or type."),
+    COLUMN(CONFIG_COLUMN_AGGREGATE_TYPE, "aggregate_type", "aggregate_type",
+        "Column of the aggregate's type, or none; by `layout`: aggregate_type, or aggregatetype."),
+    COLUMN(CONFIG_COLUMN_PAYLOAD, "payload", "payload", "Column of the payload; by `layout`: payload."),
+    COLUMN(CONFIG_COLUMN_METADATA, "metadata", "metadata", "Column of the metadata, or none; by `layout`: metadata, or none."),
+    COLUMN(CONFIG_COLUMN_CREATED_AT, "created_at", "created_at", "Column of the event's time, or none; by `layout`: created_at, or none."),
 
     {PUBLISH(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process publishes."},
     {PUBLISH(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
@@ -157,7 +158,7 @@ const struct config_key config_keys[] = {
         .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
-        .check = config_check_url, .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
+        .flags = CONFIG_DISCREET, .check = config_check_url, .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
     {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name, .sentence = "Database of tables that name none."},
     {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name, .sentence = "The user."},
     {CLICKHOUSE(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
@@ -168,11 +169,11 @@ const struct config_key config_keys[] = {
         .sentence = "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
     {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "lz4", .sentence = "Of what is sent."},
 
-    {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .flags = CONFIG_INHERITS,
+    {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .example = "nova.order.events", .flags = CONFIG_INHERITS,
         .sentence = "Names of topics, a list, or one regular expression that starts with ^. Must be set; [route default] has what the topic templates make."},
-    {ROUTE(table), TEXT, .name = "table", .flags = CONFIG_INHERITS, .check = config_check_clickhouse_table,
+    {ROUTE(table), TEXT, .name = "table", .example = "analytics.orders", .flags = CONFIG_INHERITS, .check = config_check_clickhouse_table,
         .sentence = "Table, or database.table. Must be set; [route default] has outbox_events."},
-    {.section = CONFIG_SECTION_ROUTE, .kind = CONFIG_KIND_COLUMNS, .name = "columns", .fallback = "",
+    {.section = CONFIG_SECTION_ROUTE, .kind = CONFIG_KIND_COLUMNS, .name = "columns", .fallback = "", .example = "order_id = $.id, amount = $.amount",
         .sentence = "All `column = source` in one list, if they do not stand on lines of their own."},
     {ROUTE(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether the route is used."},
 

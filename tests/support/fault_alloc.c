@@ -9,6 +9,7 @@
 
 static _Thread_local long countdown = -1; // below 0: off
 static _Thread_local bool hit;
+static _Thread_local bool pausing;
 static _Thread_local size_t live;
 
 void *__real_malloc(size_t size);
@@ -37,6 +38,11 @@ bool fault_alloc_off(void)
     return hit;
 }
 
+void fault_alloc_pause(bool paused)
+{
+    pausing = paused;
+}
+
 size_t fault_alloc_live(void)
 {
     return live;
@@ -44,7 +50,7 @@ size_t fault_alloc_live(void)
 
 static bool fails(void)
 {
-    if (countdown < 0 || countdown-- > 0) {
+    if (pausing || countdown < 0 || countdown-- > 0) {
         return false;
     }
     hit = true;
@@ -54,7 +60,7 @@ static bool fails(void)
 
 static void *count(void *at)
 {
-    if (at) {
+    if (at && !pausing) {
         live++;
     }
     return at;
@@ -142,7 +148,7 @@ int __wrap___asprintf_chk(char **to, int flag, const char *format, ...)
 
 void __wrap_free(void *at)
 {
-    if (at) {
+    if (at && !pausing) {
         live--;
     }
     __real_free(at);

@@ -8,6 +8,9 @@
 #include "relay/config/config.h"
 #include "relay/config/config_source.h"
 
+// The whole of it: config has its memory, everything else is made.
+void config_build(const struct config_source *source, struct config *config);
+
 // What a struct of a section is made of: the first of `places` that has a key gives it, else the default. `places` are
 // sections from the nearest to the farthest.
 struct config_place {

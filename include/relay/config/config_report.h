@@ -22,7 +22,11 @@ struct config_report {
     const char *path;             // of the file, for "path:line: "
     struct config_mistake *mistakes;
     size_t count, room;
+    size_t untold; // beyond CONFIG_MISTAKES_MAX
 };
+
+// A file that is no configuration at all would be a mistake in each line.
+#define CONFIG_MISTAKES_MAX 200
 
 // A mistake in a line of the file. section and key may be NULL or "".
 void config_report_line(struct config_report *report, int line, const char *section, const char *key, const char *format,

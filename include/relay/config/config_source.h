@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-#define CONFIG_FILE_MAX (4 * 1024 * 1024)
+#define CONFIG_FILE_MAX (1024 * 1024)
 
 struct config_setting {
     enum config_section_id section;

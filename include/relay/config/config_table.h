@@ -30,6 +30,7 @@ enum config_key_flags {
     CONFIG_LIVE = 1,     // a reload takes it over
     CONFIG_SECRET = 2,   // has a twin NAME_file; its value is never told
     CONFIG_INHERITS = 4, // not set: as the sentence says, taken from another key; `fallback` is NULL
+    CONFIG_DISCREET = 8, // no secret, but a mistaken value may hold one: it is not quoted
 };
 
 // The section a key belongs to, and what its offset counts from.

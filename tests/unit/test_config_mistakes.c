@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything that an operator may get wrong, and the words that he gets for it.
+#include "config_fixture.h"
+
+#include <sys/stat.h>
+
+Test(config_mistakes, all_are_told_at_once_in_the_order_of_lines)
+{
+    static char text[8192];
+    int used = snprintf(text, sizeof(text), MINIMAL);
+    for (int i = 0; i < 20; i++) {
+        used += snprintf(text + used, sizeof(text) - (size_t)used, "nonsense%d = 1\nrubbish %d\n", i, i);
+    }
+    cr_assert_null(load_bytes(text, (size_t)used));
+    cr_assert_eq(mistake_count(), 40);
+    cr_assert_not_null(strstr(error.text, "40 mistakes in the configuration /tmp/relay-config-"));
+    const char *at = mistakes;
+    for (int line = 7; line < 47; line++) {
+        char number[16];
+        snprintf(number, sizeof(number), ":%d: ", line);
+        at = strstr(at, number);
+        cr_assert_not_null(at, "line %d comes in its turn", line);
+    }
+}
+
+Test(config_mistakes, a_file_that_is_none_ends_early)
+{
+    static char text[300 * 10];
+    for (size_t i = 0; i < sizeof(text); i += 10) {
+        memcpy(text + i, "nonsense!\n", 10);
+    }
+    cr_assert_null(load_bytes(text, sizeof(text)));
+    cr_assert_eq(mistake_count(), 201);
+    cr_assert_not_null(strstr(mistakes, "... and "));
+}
+
+Test(config_mistakes, the_file_itself)
+{
+    cr_assert_null(load_path("/nonexistent/relay.ini"));
+    cr_assert_str_eq(mistakes, "/nonexistent/relay.ini: cannot be opened: No such file or directory\n");
+    cr_assert_null(load_path("/tmp"));
+    cr_assert_str_eq(mistakes, "/tmp: is a directory; expected a file\n");
+    char *path = make_file(MINIMAL, strlen(MINIMAL));
+    chmod(path, 0);
+    if (geteuid() != 0) { // root reads everything
+        cr_assert_null(load_path(path));
+        cr_assert_not_null(strstr(mistakes, "cannot be opened: Permission denied"));
+    }
+    unlink(path);
+    char *pipe = make_file("", 0);
+    unlink(pipe);
+    cr_assert_eq(mkfifo(pipe, 0600), 0);
+    cr_assert_null(load_path(pipe), "a pipe that nobody writes to is an empty file, not a wait for ever");
+    unlink(pipe);
+    static char large[2 * 1024 * 1024];
+    memset(large, '\n', sizeof(large));
+    cr_assert_null(load_bytes(large, sizeof(large)));
+    cr_assert_not_null(strstr(mistakes, "is larger than 1024 KiB"));
+    cr_assert_eq(mistake_count(), 1);
+}
+
+Test(config_mistakes, bytes_that_are_no_text)
+{
+    static const char zeros[] = MINIMAL "[log]\nlevel = in\0fo\n";
+    cr_assert_null(load_bytes(zeros, sizeof(zeros) - 1));
+    cr_assert_not_null(strstr(mistakes, ":8: a NUL byte"), "%s", mistakes);
+    assert_mistake(MINIMAL "password = \xff\n", ":7: a byte that is not UTF-8; save the file as UTF-8");
+    static const char marked[] = "\xef\xbb\xbf" MINIMAL;
+    struct config *config = load_bytes(marked, sizeof(marked) - 1);
+    cr_assert_not_null(config, "a UTF-8 mark is no mistake: %s", mistakes);
+    config_free(config);
+}
+
+Test(config_mistakes, an_empty_file_lacks_what_cannot_be_guessed)
+{
+    cr_assert_null(load_bytes("", 0));
+    cr_assert_not_null(strstr(mistakes, "[postgres] dsn: is missing; expected host="));
+    cr_assert_not_null(strstr(mistakes, "[kafka] bootstrap.servers: is missing; expected host:port"));
+    cr_assert_not_null(strstr(mistakes, "[clickhouse] url: is missing; expected http://host:8123"));
+    cr_assert_eq(mistake_count(), 3);
+}
+
+Test(config_mistakes, sections)
+{
+    assert_mistake(MINIMAL "[postgers]\nx = y\n", ":7: [postgers]: unknown section; did you mean [postgres]?");
+    assert_mistake(MINIMAL "[weather]\n", ":7: [weather]: unknown section; see docs/configuration.md");
+    assert_mistake(MINIMAL "[insert two]\n", "[insert two]: this section takes no name; expected [insert]");
+    assert_mistake(MINIMAL "[route]\ntopics = a\n", ":7: [route]: a route needs a name; expected [route NAME]");
+    assert_mistake(MINIMAL "[outbox a/b]\n", "expected a name of at most 48 letters");
+    assert_mistake(MINIMAL "[log]\n[http]\n[log]\n", ":9: [log]: this section is there twice, first in line 7");
+    assert_mistake(MINIMAL "[outbox a]\n[outbox a]\n", ":8: [outbox a]: this section is there twice, first in line 7");
+    assert_mistake(MINIMAL "[outbox]\n[outbox default]\n", ":8: [outbox default]: this section is there twice, first in line 7");
+    assert_mistake("a = b\n" MINIMAL, ":1: a stands before any [section]");
+    assert_mistake(MINIMAL "[log\n", ":7: the ] of the section is missing");
+    assert_mistake(MINIMAL "[log] ; noisy\n", ":7: nothing may follow a section's ]");
+    assert_mistake(MINIMAL "just words\n", ":7: expected [section], key = value");
+}
+
+Test(config_mistakes, keys)
+{
+    assert_mistake(MINIMAL "[insert]\nbatch_row = 5\n", ":8: [insert] batch_row: unknown key; did you mean batch_rows?");
+    assert_mistake(MINIMAL "[publish]\nlinger = 5s\n", "[publish] linger: unknown key here; it belongs to [insert]");
+    assert_mistake(MINIMAL "[log]\nzzzzzz = 5s\n", "[log] zzzzzz: unknown key; see docs/configuration.md");
+    assert_mistake(MINIMAL "[log]\nlevel = info\nlevel = debug\n", ":9: [log] level: is set twice, first in line 8; expected once");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.keys = a\n", "did you mean column.key?");
+    assert_mistake(MINIMAL "[outbox]\nguarantees = exactly_once\n", "did you mean guarantee?");
+    assert_mistake(MINIMAL "database_file = /x\n", "[clickhouse] database_file: unknown key");
+}
+
+Test(config_mistakes, values)
+{
+    assert_mistake(MINIMAL "[insert]\nlinger = 5\n", ":8: [insert] linger: \"5\": expected a duration with its unit");
+    assert_mistake(MINIMAL "[insert]\nlinger = 1s ; soon\n", "(a comment stands on a line of its own)");
+    assert_mistake(MINIMAL "[insert]\nlinger = 10m\n", "[insert] linger: \"10m\": expected 0s to 5m");
+    assert_mistake(MINIMAL "[outbox]\nbatch_rows = 0\n", "\"0\": expected 1 to 100000");
+    assert_mistake(MINIMAL "[outbox]\nbatch_bytes = 8MB\n", "\"8MB\": expected a size such as 64KiB");
+    assert_mistake(MINIMAL "[outbox]\nbatch_bytes = 2GiB\n", "\"2GiB\": expected 1KiB to 1GiB");
+    assert_mistake(MINIMAL "[outbox]\ndisposition = remove\n", "\"remove\": expected delete or mark");
+    assert_mistake(MINIMAL "[insert]\nenabled = maybe\n", "expected true or false");
+    assert_mistake(MINIMAL "[insert]\nmax_bad_ratio = 2\n", "expected a ratio from 0 to 1");
+    assert_mistake(MINIMAL "[insert]\ngroup_id =\n", "is empty; expected a value");
+    assert_mistake(MINIMAL "[log]\nlevel = loud\n", "expected debug, info, warning or error");
+    assert_mistake(MINIMAL "[outbox]\ntable = outbox_events\n", "expected schema.table");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.id = none\n", "every outbox needs this column");
+    assert_mistake(MINIMAL "[publish]\nadditional = tenant:footer\n", "place of column tenant: expected header, envelope or partition");
+    assert_mistake(MINIMAL "[publish]\ntopic = {prefix}.{type}\n", "{type} is none of {prefix}");
+    assert_mistake(MINIMAL "[insert]\ndead_letter_table = a.b.c\n", "expected table or database.table");
+    assert_mistake(MINIMAL "[http]\nlisten = 8000\n", "[http] listen: \"8000\"");
+}
+
+Test(config_mistakes, one_that_is_inherited_is_told_once)
+{
+    assert_mistake(MINIMAL "[publish]\nkey = {x}\n[outbox]\n[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\n", "{x} is none of");
+}
+
+Test(config_mistakes, kafka)
+{
+    static const char *const refused[][2] = {{"group.id", "[insert] group_id"}, {"enable.auto.commit", "leave it out"},
+        {"enable.auto.offset.store", "leave it out"}, {"auto.commit.interval.ms", "leave it out"}, {"isolation.level", "read_committed"},
+        {"auto.offset.reset", "ClickHouse table"}, {"group.protocol", "leave it out"}, {"transactional.id", "[publish] transactional_id"},
+        {"enable.idempotence", "always on"}, {"acks", "always all"}, {"request.required.acks", "always all"},
+        {"partition.assignment.strategy", "cooperative-sticky"}, {"enable.partition.eof", "leave it out"},
+        {"queued.max.messages.kbytes", "memory_limit"}};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), "[kafka]\n%s = 1\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n", refused[i][0]);
+        cr_assert_null(load_bytes(text, strlen(text)));
+        cr_assert_not_null(strstr(mistakes, refused[i][1]), "%s", mistakes);
+        snprintf(text, sizeof(text), ":2: [kafka] %s: cannot be set: ", refused[i][0]);
+        cr_assert_not_null(strstr(mistakes, text), "%s", mistakes);
+    }
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger = 3\n",
+        "[kafka] linger: unknown property of librdkafka; did you mean linger.ms?");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger.ms = soon\n", ":7: [kafka] linger.ms: ");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nfetch.max.bytes = 1000000000\n",
+        "is more than [insert] memory_limit (256MiB) may hold");
+    struct config *config = load_good("[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
+    cr_assert_str_eq(config->kafka[0].value, "me");
+    config_free(config);
+}
+
+Test(config_mistakes, routes)
+{
+#define ROUTE MINIMAL "[route r]\ntopics = t\ntable = x\n"
+    assert_mistake(MINIMAL "[route r]\ntable = x\n", "[route r] topics: is missing; expected names of topics");
+    assert_mistake(MINIMAL "[route r]\ntopics = t\n", "[route r] table: is missing");
+    assert_mistake(MINIMAL "[route r]\ntopics = a/b\ntable = x\n", "\"a/b\": expected a topic's name");
+    assert_mistake(MINIMAL "[route r]\ntopics = ^a(\ntable = x\n", "is no extended regular expression");
+    assert_mistake(MINIMAL "[route r]\ntopics = a, ^b\ntable = x\n", "(an expression that starts with ^ stands alone)");
+    assert_mistake(ROUTE "a = payload.x\n", ":10: [route r] a: source payload.x, character 1: expected $.path, header.NAME");
+    assert_mistake(ROUTE "a = $.x\ncolumns = a = $.y\n", ":11: [route r] columns: column a has two sources");
+    assert_mistake(ROUTE "columns = a = $.op: x=1, y=2\n", "in this list blanks separate the entries of a map");
+    assert_mistake(ROUTE "columns = a\n", "expected column = source, column = source");
+    assert_mistake(ROUTE "columns = a = $.x:\n", "a: source $.x:, character 5: the map is empty");
+    assert_mistake(MINIMAL "[route r]\ntopics = t\ntable = outbox_relay_dead_letters\n", "is also [insert] dead_letter_table");
+    assert_mistake(MINIMAL "[route default]\nenabled = no\n", "every route is switched off");
+    assert_mistake(MINIMAL "[publish]\ntopic = {event_type}\n", "would also take the receipts of topic outbox-relay.receipts; set topics of [route default]");
+    assert_mistake(MINIMAL "[insert]\ndead_letter_topic = dead\n[route r]\ntopics = ^d\ntable = x\n", "would also take the dead letters of topic dead");
+    struct config *config = load_good(MINIMAL "[route r]\nenabled = false\n");
+    config_free(config);
+}
+
+Test(config_mistakes, contradictions)
+{
+    assert_mistake(MINIMAL "[health]\nwarning_rows = 2000\n", "[health] warning_rows: 2000 is above critical_rows (1000)");
+    assert_mistake(MINIMAL "[health]\nwarning_age = 1h\n", "[health] warning_age: 1h is above critical_age (15m)");
+    assert_mistake(MINIMAL "[health]\nwarning_lag = 9\ncritical_lag = 8\n", "[health] warning_lag: 9 is above critical_lag (8)");
+    assert_mistake(MINIMAL "[insert]\nbatch_bytes = 200MiB\n", "[insert] batch_bytes: 200MiB is more than half of memory_limit (256MiB)");
+    assert_mistake(MINIMAL "[insert]\nenabled = no\n[publish]\nenabled = no\n", "both stages are switched off");
+    assert_mistake(MINIMAL "[outbox]\n[outbox b]\n", "[outbox b] table: public.outbox_events is also the table of outbox default");
+    assert_mistake(MINIMAL "[outbox]\ndead_letter_table = public.outbox_events\n", "is the outbox's own table");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.key = id\n", "column id has two roles");
+    assert_mistake(MINIMAL "[outbox]\nadditional = a:envelope\n", "expected value = envelope");
+    assert_mistake(MINIMAL "[publish]\nadditional = a:partition, b:partition\n", "2 columns choose the partition");
+    assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n",
+        "the dsn holds a password too; expected one of them");
+}
+
+Test(config_mistakes, secrets_in_files)
+{
+    assert_mistake(MINIMAL "password_file = /nonexistent/p\n", ":7: [clickhouse] password_file: the file /nonexistent/p cannot be opened: No such file");
+    assert_mistake(MINIMAL "password_file = /tmp\n", "the file /tmp is a directory");
+    assert_mistake(MINIMAL "password_file =\n", "expected the path of a file");
+    assert_mistake(MINIMAL "password = x\npassword_file = /y\n", ":8: [clickhouse] password_file: password and password_file are both set");
+    char *empty = make_file("\n", 1), *zero = make_file("a\0b", 3);
+    char text[512];
+    snprintf(text, sizeof(text), MINIMAL "password_file = %s\n", empty);
+    assert_mistake(text, "is empty");
+    snprintf(text, sizeof(text), MINIMAL "password_file = %s\n", zero);
+    assert_mistake(text, "holds a NUL byte");
+    unlink(empty);
+    unlink(zero);
+}
+
+Test(config_mistakes, no_secret_is_ever_told)
+{
+    static const char text[] = "[postgres]\ndsn = host=h password=two hunter2\npassword = hunter2\npassword = hunter2\n"
+                               "[kafka]\nsasl.password = hunter2\nsasl.password = hunter2\nssl.key.password = hunter2\nsecurity.protocol = ssl\n"
+                               "sasl.oauthbearer.client.secret = hunter2\nssl.key.pem = hunter2\n"
+                               "[clickhouse]\nurl = http://u:hunter2@c\npassword = hunter2\npassword_file = hunter2\n"
+                               "[alert]\nslack_url = hunter2\nwebhook_url = hunter2\nalertmanager_url = hunter2 ;\n";
+    cr_assert_null(load_bytes(text, sizeof(text) - 1));
+    cr_assert_null(strstr(mistakes, "hunter2"), "%s", mistakes);
+    cr_assert_null(strstr(error.text, "hunter2"));
+    cr_assert_geq(mistake_count(), 7);
+}
+
+Test(config_mistakes, what_is_told_cannot_harm_a_terminal)
+{
+    assert_mistake(MINIMAL "[log]\nlevel = a\tb\n", "\"a?b\"");
+}
+
+Test(config_mistakes, the_list_of_mistakes_is_optional)
+{
+    char *path = make_file("x\n", 2);
+    cr_assert_null(config_load(path, NULL, NULL));
+    cr_assert_null(config_load(path, NULL, &error));
+    cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
+    unlink(path);
+}
