@@ -14,6 +14,7 @@
 #include "relay/ops/alerts.h"
 
 #include "relay/base/log.h"
+#include "relay/base/thread.h"
 #include "relay/ops/alert_book.h"
 #include "relay/ops/alert_message.h"
 #include "relay/ops/alert_receiver.h"
@@ -22,7 +23,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH       50 // conditions in one request
 #define ROUND_MAX   DURATION_S(10)
@@ -207,7 +207,6 @@ static void *run(void *argument)
     struct alerts *alerts = argument;
     const struct clock *clock = alerts->context->clock;
     const struct stop *stop = alerts->context->stop;
-    pthread_setname_np(pthread_self(), "alerts");
     for (;;) {
         heartbeat_beat(alerts->heartbeat);
         bool stopping = stop_raised(stop);
@@ -225,6 +224,7 @@ static void *run(void *argument)
         curl_multi_poll(alerts->multi, &extra, stopping ? 0 : 1, duration_to_poll_ms(mono_left(now, due)), NULL);
     }
     heartbeat_end(alerts->heartbeat);
+    alerts->heartbeat = NULL; // the slot is another loop's from now on
     return NULL;
 }
 
@@ -292,9 +292,7 @@ struct alerts *alerts_start(const struct relay_context *context, struct relay_er
     if (alerts->heartbeat == NULL || !make_outlets(alerts, &context->config->alert, error)) {
         goto failed;
     }
-    int failure = pthread_create(&alerts->thread, NULL, run, alerts);
-    if (failure != 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failure, "the thread of the alerts: %s", strerror(failure));
+    if (!thread_start(&alerts->thread, "alerts", run, alerts, error)) {
         goto failed;
     }
     return alerts;
@@ -306,12 +304,7 @@ failed:
 
 bool alerts_join(struct alerts *alerts, struct mono_time deadline)
 {
-    struct duration left = mono_left(clock_mono(alerts->context->clock), deadline);
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    struct mono_time real = mono_add((struct mono_time){(int64_t)until.tv_sec * 1000000000 + until.tv_nsec}, left);
-    until = (struct timespec){.tv_sec = real.ns / 1000000000, .tv_nsec = real.ns % 1000000000};
-    return pthread_clockjoin_np(alerts->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+    return thread_join_until(alerts->thread, alerts->context->clock, deadline);
 }
 
 void alerts_free(struct alerts *alerts)

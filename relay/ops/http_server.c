@@ -14,6 +14,7 @@
 #include "relay/ops/http_server.h"
 
 #include "relay/base/log.h"
+#include "relay/base/thread.h"
 #include "relay/ops/http_answers.h"
 #include "relay/ops/listen_address.h"
 
@@ -231,7 +232,6 @@ static struct mono_time cut_late(struct http_server *server, struct mono_time no
 static void *serve(void *argument)
 {
     struct http_server *server = argument;
-    pthread_setname_np(pthread_self(), "http");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     struct pollfd polled[] = {{.fd = info->epoll_fd, .events = POLLIN}, {.fd = server->wake, .events = POLLIN}};
     while (polled[1].revents == 0) {
@@ -248,6 +248,7 @@ static void *serve(void *argument)
         poll(polled, 2, wait_ms);
     }
     heartbeat_end(server->heartbeat);
+    server->heartbeat = NULL; // the slot is another loop's from now on
     return NULL;
 }
 
@@ -332,12 +333,7 @@ static bool start_daemon(struct http_server *server, struct relay_error *error)
     if (server->daemon == NULL) {
         return error_set(error, RELAY_ERROR_SYSTEM, "the HTTP server cannot be started");
     }
-    int failed = pthread_create(&server->thread, NULL, serve, server);
-    if (failed != 0) {
-        return error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failed, "the thread of the HTTP server: %s",
-            strerror(failed));
-    }
-    return true;
+    return thread_start(&server->thread, "http", serve, server, error);
 }
 
 struct http_server *http_server_start(const struct relay_context *context, struct alerts *alerts, struct relay_error *error)

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/ops/health_conditions.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct look {
+    enum alert_level level;
+    char why[400];
+};
+
+// All instances of a dependency on the board; the first that is not ok says why.
+static struct look look_at_board(const struct status_entry *entries, size_t count, enum status_check check)
+{
+    struct look look = {.level = ALERT_OK};
+    size_t all = 0;
+    size_t down = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].check != check) {
+            continue;
+        }
+        all++;
+        down += entries[i].level == STATUS_DOWN;
+        if (entries[i].level == STATUS_DOWN && look.why[0] == '\0') {
+            snprintf(look.why, sizeof(look.why), "%s%s%s", entries[i].instance, entries[i].instance[0] == '\0' ? "" : ": ",
+                entries[i].reason[0] == '\0' ? "does not answer" : entries[i].reason);
+        }
+    }
+    if (down > 0) {
+        look.level = down == all ? ALERT_CRITICAL : ALERT_WARNING;
+    }
+    return look;
+}
+
+static void judge_dependency(struct health_conditions *conditions, const struct status_entry *entries, size_t count,
+    enum status_check check, bool quiet)
+{
+    static const char *const names[] = {"postgres_down", "kafka_down", "clickhouse_down"};
+    const struct relay_context *context = conditions->context;
+    struct circuit_breaker *const breakers[] = {context->postgres_breaker, context->kafka_breaker, NULL};
+    struct look look = look_at_board(entries, count, check);
+    if (look.level != ALERT_CRITICAL && breakers[check] != NULL && breaker_state_of(breakers[check]) != BREAKER_CLOSED) {
+        look.level = ALERT_CRITICAL;
+        if (look.why[0] == '\0') {
+            snprintf(look.why, sizeof(look.why), "its circuit breaker is open");
+        }
+    }
+    enum alert_level level = health_window_add(&conditions->dependencies[check], look.level);
+    if (level == ALERT_OK) {
+        snprintf(look.why, sizeof(look.why), "%s answers", status_check_name(check));
+    } else if (look.why[0] == '\0') {
+        snprintf(look.why, sizeof(look.why), "%s has not answered well yet", status_check_name(check));
+    }
+    alerts_raise(conditions->alerts, names[check], "", level, look.why, (double)level, quiet);
+}
+
+static void judge_lag(struct health_conditions *conditions, const struct config_health *limits, int64_t lag)
+{
+    enum alert_level level = health_window_add(&conditions->lag, health_lag_level(limits, lag));
+    char summary[128];
+    snprintf(summary, sizeof(summary), "%" PRId64 " messages are behind the end of the partitions of this process",
+        lag < 0 ? 0 : lag);
+    alerts_raise(conditions->alerts, "consumer_lag", "", level, summary, (double)(lag < 0 ? 0 : lag), false);
+}
+
+static struct health_part *part_of(struct health_conditions *conditions, const struct status_entry *entry)
+{
+    for (size_t i = 0; i < conditions->part_count; i++) {
+        struct health_part *part = &conditions->parts[i];
+        if (part->check == entry->check && strcmp(part->instance, entry->instance) == 0) {
+            return part;
+        }
+    }
+    if (entry->level == STATUS_OK || conditions->part_count == HEALTH_PARTS_MAX) {
+        return NULL;
+    }
+    struct health_part *part = &conditions->parts[conditions->part_count++];
+    *part = (struct health_part){.check = entry->check};
+    memcpy(part->instance, entry->instance, sizeof(part->instance));
+    return part;
+}
+
+static void raise_part(struct health_conditions *conditions, struct health_part *part, enum alert_level level, const char *why)
+{
+    char instance[160];
+    snprintf(instance, sizeof(instance), "%s%s%s", status_check_name(part->check), part->instance[0] == '\0' ? "" : " ",
+        part->instance);
+    alerts_raise(conditions->alerts, "pipeline_degraded", instance, level, why, (double)level, false);
+    part->raised = level;
+}
+
+static bool dependency_down(const struct health_conditions *conditions, enum status_check check)
+{
+    return health_window_level(&conditions->dependencies[check]) == ALERT_CRITICAL;
+}
+
+static bool waits_for_a_dependency(const struct health_conditions *conditions, enum status_check stage)
+{
+    return dependency_down(conditions, STATUS_KAFKA) ||
+           dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
+}
+
+static void judge_parts(struct health_conditions *conditions, const struct status_entry *entries, size_t count)
+{
+    for (size_t i = 0; i < conditions->part_count; i++) {
+        conditions->parts[i].seen = false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct status_entry *entry = &entries[i];
+        if (entry->check != STATUS_PUBLISH && entry->check != STATUS_INSERT) {
+            continue;
+        }
+        struct health_part *part = part_of(conditions, entry);
+        if (part == NULL) {
+            continue;
+        }
+        part->seen = true;
+        if (waits_for_a_dependency(conditions, entry->check) && entry->level != STATUS_OK) {
+            continue;
+        }
+        enum alert_level result = entry->level == STATUS_OK ? ALERT_OK : entry->level == STATUS_DOWN ? ALERT_CRITICAL : ALERT_WARNING;
+        enum alert_level level = health_window_add(&part->window, result);
+        raise_part(conditions, part, level, level == ALERT_OK ? "goes on" : entry->reason);
+    }
+    for (size_t i = 0; i < conditions->part_count;) {
+        struct health_part *part = &conditions->parts[i];
+        if (part->seen) {
+            i++;
+            continue;
+        }
+        if (part->raised != ALERT_OK) {
+            raise_part(conditions, part, ALERT_OK, "is no longer with this process");
+        }
+        *part = conditions->parts[--conditions->part_count];
+    }
+}
+
+void health_conditions_judge(struct health_conditions *conditions, const struct config_health *limits, int64_t lag, bool quiet)
+{
+    size_t count = 0;
+    struct status_entry *entries = status_board_entries(conditions->context->board, &count);
+    judge_dependency(conditions, entries, count, STATUS_POSTGRES, false);
+    judge_dependency(conditions, entries, count, STATUS_KAFKA, quiet);
+    judge_dependency(conditions, entries, count, STATUS_CLICKHOUSE, quiet);
+    judge_lag(conditions, limits, lag);
+    judge_parts(conditions, entries, count);
+    free(entries);
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: every few seconds the thread judges what this process sees by itself (health_conditions.c). Every [health] interval it
+// tries the watch lock of each outbox on its own connection; where it holds the lock it calls check_outbox_health(), puts the
+// figures on the board and into the metrics, and raises "outbox_backlog" by a window of results (health_judge.h). A result that
+// would change the judgement is looked at again after a tenth of the interval.
+//
+// Failures:
+// - PostgreSQL cannot be reached, or a statement is slower than QUERY_TIME: the connection is closed, the locks with it, "watch" of
+//   the check postgres is down, and a new one is made at the next round. Outbox alerts keep their last level: a backlog does not
+//   go away because it cannot be counted;
+// - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
+//   "pipeline_degraded" of "outbox NAME";
+// - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
+// - the holder freezes: its session ends at the server after a few intervals (a lease), and another replica takes over.
+// No wait is longer than a fifth of MAX_SILENCE, so that a stuck server does not make this loop look hung.
+#include "relay/ops/health_watch.h"
+
+#include "relay/base/log.h"
+#include "relay/base/thread.h"
+#include "relay/ops/health_conditions.h"
+#include "relay/postgres/pg_connection.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOK_EVERY   DURATION_S(5)
+#define CONNECT_TIME DURATION_S(10)
+#define QUERY_TIME   DURATION_S(10)
+#define MAX_SILENCE  DURATION_S(60)
+#define AGAIN_MIN    DURATION_MS(500)
+
+struct watched {
+    const struct config_outbox *outbox; // of the config that the process was started with
+    struct health_window window;
+    bool locked;                // by our connection
+    bool ours;                  // figures of ours are shown
+    bool faulty;                // "pipeline_degraded" is raised
+    char summary[256];          // of the last result
+    double rows;
+};
+
+struct health_watch {
+    const struct relay_context *context;
+    struct alerts *alerts;
+    int64_t (*lag)(const void *lag_of);
+    const void *lag_of;
+    struct heartbeat *heartbeat;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    struct config_health pending; // under the lock
+
+    // owned by the thread
+    struct config_health limits;
+    struct health_conditions conditions;
+    struct pg_connection *connection;
+    struct watched *watched;
+    size_t count;
+};
+
+static struct mono_time query_deadline(const struct health_watch *watch)
+{
+    return mono_add(clock_mono(watch->context->clock), QUERY_TIME);
+}
+
+static void show(const struct health_watch *watch, const struct watched *watched, enum status_level level, const char *reason)
+{
+    status_board_set(watch->context->board, STATUS_OUTBOX, watched->outbox->name, level, reason);
+}
+
+static void raise_fault(struct health_watch *watch, struct watched *watched, enum alert_level level, const char *summary)
+{
+    char instance[160];
+    snprintf(instance, sizeof(instance), "outbox %s", watched->outbox->name);
+    alerts_raise(watch->alerts, "pipeline_degraded", instance, level, summary, (double)level, false);
+    watched->faulty = level != ALERT_OK;
+}
+
+// The statements
+
+static const char lock_sql[] = "SELECT pg_try_advisory_lock($1::regclass::oid::int, 3)";
+static const char health_sql[] = "SELECT health_status, message, unpublished_count, oldest_age_seconds"
+    " FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval)";
+
+static bool try_lock(struct health_watch *watch, struct watched *watched, struct relay_error *error)
+{
+    PGresult *result = pg_query(watch->connection, lock_sql, &PG_TEXT(watched->outbox->table), 1, false, query_deadline(watch), error);
+    if (result == NULL) {
+        return false;
+    }
+    const char *got = pg_cell(result, 0, 0);
+    watched->locked = got != NULL && *got == 't';
+    PQclear(result);
+    return true;
+}
+
+// An age as PostgreSQL reads it; NULL where it is not judged.
+static const char *age_text(struct duration age, char text[40])
+{
+    snprintf(text, 40, "%" PRId64 " milliseconds", age.ns / 1000000);
+    return age.ns > 0 ? text : NULL;
+}
+
+static PGresult *ask_health(struct health_watch *watch, const struct watched *watched, struct relay_error *error)
+{
+    char warning_rows[24];
+    char critical_rows[24];
+    char warning_age[40];
+    char critical_age[40];
+    snprintf(warning_rows, sizeof(warning_rows), "%" PRId64, watch->limits.warning_rows);
+    snprintf(critical_rows, sizeof(critical_rows), "%" PRId64, watch->limits.critical_rows);
+    const struct pg_value values[] = {PG_TEXT(watched->outbox->table), PG_TEXT(warning_rows), PG_TEXT(critical_rows),
+        PG_TEXT(age_text(watch->limits.warning_age, warning_age)), PG_TEXT(age_text(watch->limits.critical_age, critical_age))};
+    PGresult *result = pg_query(watch->connection, health_sql, values, 5, false, query_deadline(watch), error);
+    if (result != NULL && PQntuples(result) != 1) {
+        error_set(error, RELAY_ERROR_PROTOCOL, "check_outbox_health() returned %d rows", PQntuples(result));
+        PQclear(result);
+        result = NULL;
+    }
+    return result;
+}
+
+// What the results mean
+
+static void take_result(struct health_watch *watch, struct watched *watched, const PGresult *result)
+{
+    const struct relay_context *context = watch->context;
+    const char *name = watched->outbox->name;
+    enum alert_level now = health_level_of(pg_cell(result, 0, 0));
+    const char *message = pg_cell(result, 0, 1);
+    double age = (double)pg_cell_int64(result, 0, 3);
+    watched->rows = (double)pg_cell_int64(result, 0, 2);
+    snprintf(watched->summary, sizeof(watched->summary), "%s", message == NULL ? "" : message);
+
+    metric_set(metrics_series1(context->metrics, METRIC_OUTBOX_HEALTH, name), now);
+    metric_set(metrics_series1(context->metrics, METRIC_OUTBOX_UNPUBLISHED_ROWS, name), watched->rows);
+    metric_set(metrics_series1(context->metrics, METRIC_OUTBOX_OLDEST_AGE_SECONDS, name), age);
+    status_board_number(context->board, STATUS_OUTBOX, name, "unpublished_rows", watched->rows);
+    status_board_number(context->board, STATUS_OUTBOX, name, "oldest_age_seconds", age);
+    status_board_text(context->board, STATUS_OUTBOX, name, "health", alert_level_name(now));
+    status_board_text(context->board, STATUS_OUTBOX, name, "message", watched->summary);
+    status_board_text(context->board, STATUS_OUTBOX, name, "watched_by", "this process");
+    watched->ours = true;
+
+    enum alert_level judged = health_window_add(&watched->window, now);
+    show(watch, watched, judged == ALERT_OK ? STATUS_OK : STATUS_DEGRADED, judged == ALERT_OK ? "" : watched->summary);
+    alerts_raise(watch->alerts, "outbox_backlog", name, judged, watched->summary, watched->rows, false);
+    if (watched->faulty) {
+        raise_fault(watch, watched, ALERT_OK, "its health can be judged again");
+    }
+}
+
+// Our figures would be stale from here on.
+static void take_off(struct health_watch *watch, struct watched *watched, const char *watched_by)
+{
+    static const enum metric_id ids[] = {METRIC_OUTBOX_HEALTH, METRIC_OUTBOX_UNPUBLISHED_ROWS, METRIC_OUTBOX_OLDEST_AGE_SECONDS};
+    static const char *const figures[] = {"unpublished_rows", "oldest_age_seconds", "health", "message"};
+    const struct relay_context *context = watch->context;
+    const char *name = watched->outbox->name;
+    for (size_t i = 0; watched->ours && i < sizeof(ids) / sizeof(ids[0]); i++) {
+        metrics_retire(context->metrics, metrics_series1(context->metrics, ids[i], name));
+    }
+    for (size_t i = 0; watched->ours && i < sizeof(figures) / sizeof(figures[0]); i++) {
+        status_board_text(context->board, STATUS_OUTBOX, name, figures[i], NULL);
+    }
+    status_board_text(context->board, STATUS_OUTBOX, name, "watched_by", watched_by);
+    watched->ours = false;
+}
+
+static void leave_to_another(struct health_watch *watch, struct watched *watched)
+{
+    take_off(watch, watched, "another replica");
+    watched->window = (struct health_window){0};
+    show(watch, watched, STATUS_OK, "");
+    alerts_raise(watch->alerts, "outbox_backlog", watched->outbox->name, ALERT_OK, "watched by another replica", 0, true);
+    if (watched->faulty) {
+        raise_fault(watch, watched, ALERT_OK, "watched by another replica");
+    }
+}
+
+// The server refuses: somebody has to mend something.
+static void take_refusal(struct health_watch *watch, struct watched *watched, const struct relay_error *error)
+{
+    const char *state = pg_last_sqlstate(watch->connection);
+    bool missing = strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
+    char reason[256];
+    snprintf(reason, sizeof(reason), "%s%.180s", missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ",
+        error->text);
+    take_off(watch, watched, "this process");
+    show(watch, watched, STATUS_DEGRADED, reason);
+    raise_fault(watch, watched, ALERT_WARNING, reason);
+    log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged", LOG_TEXT("outbox", watched->outbox->name),
+        LOG_ERROR(error));
+}
+
+static void disconnect(struct health_watch *watch)
+{
+    pg_close(watch->connection);
+    watch->connection = NULL;
+    for (size_t i = 0; i < watch->count; i++) {
+        watch->watched[i].locked = false;
+    }
+}
+
+static void lose(struct health_watch *watch, const struct relay_error *error)
+{
+    disconnect(watch);
+    if (error->code != RELAY_ERROR_STOPPED) {
+        status_board_set(watch->context->board, STATUS_POSTGRES, "watch", STATUS_DOWN, error->text);
+        log_event(LOG_LEVEL_WARNING, "health.postgres_lost", "the health of the outboxes cannot be asked for", LOG_ERROR(error));
+    }
+}
+
+static bool connect_if_needed(struct health_watch *watch)
+{
+    if (watch->connection != NULL && !pg_broken(watch->connection)) {
+        return true;
+    }
+    disconnect(watch);
+    struct relay_error error = {0};
+    int64_t lease_ns = watch->limits.interval.ns * 3 + QUERY_TIME.ns;
+    struct pg_options options = {.role = "health", .read_write = true, .lease = DURATION_NS(lease_ns),
+        .statement_timeout = DURATION_NS(QUERY_TIME.ns - 1000000000), .timeout = CONNECT_TIME};
+    watch->connection = pg_connect(watch->context, &options, &error);
+    if (watch->connection == NULL) {
+        lose(watch, &error);
+        return false;
+    }
+    status_board_set(watch->context->board, STATUS_POSTGRES, "watch", STATUS_OK, "");
+    return true;
+}
+
+// false: the connection is gone.
+static bool judge_outbox(struct health_watch *watch, struct watched *watched)
+{
+    struct relay_error error = {0};
+    PGresult *result = NULL;
+    heartbeat_beat(watch->heartbeat);
+    bool asked = watched->locked || try_lock(watch, watched, &error);
+    if (asked && !watched->locked) {
+        leave_to_another(watch, watched);
+        return true;
+    }
+    if (asked && (result = ask_health(watch, watched, &error)) != NULL) {
+        take_result(watch, watched, result);
+        PQclear(result);
+        return true;
+    }
+    if (pg_broken(watch->connection)) {
+        lose(watch, &error);
+        return false;
+    }
+    take_refusal(watch, watched, &error);
+    return true;
+}
+
+// Returns when the outboxes are to be judged next.
+static struct mono_time judge_outboxes(struct health_watch *watch)
+{
+    bool again_soon = false;
+    if (watch->count > 0 && connect_if_needed(watch)) {
+        for (size_t i = 0; i < watch->count && !stop_raised(watch->context->stop); i++) {
+            if (!judge_outbox(watch, &watch->watched[i])) {
+                break;
+            }
+            again_soon = again_soon || (watch->watched[i].locked && health_window_undecided(&watch->watched[i].window));
+        }
+    }
+    again_soon = again_soon || (watch->count > 0 && watch->connection == NULL);
+    struct duration wait = watch->limits.interval;
+    if (again_soon) {
+        wait.ns = wait.ns / 10 > AGAIN_MIN.ns ? wait.ns / 10 : AGAIN_MIN.ns;
+    }
+    return mono_add(clock_mono(watch->context->clock), wait);
+}
+
+// Another replica speaks for what all of them see: the one that watches the first outbox.
+static bool another_speaks(const struct health_watch *watch)
+{
+    return watch->count > 0 && watch->connection != NULL && !watch->watched[0].locked;
+}
+
+static void take_reload(struct health_watch *watch)
+{
+    pthread_mutex_lock(&watch->lock);
+    bool same_lease = watch->limits.interval.ns == watch->pending.interval.ns;
+    watch->limits = watch->pending;
+    pthread_mutex_unlock(&watch->lock);
+    if (!same_lease) {
+        disconnect(watch); // the session's lease is made of the interval
+    }
+}
+
+static void *run(void *argument)
+{
+    struct health_watch *watch = argument;
+    const struct relay_context *context = watch->context;
+    struct mono_time judge_at = clock_mono(context->clock);
+    struct mono_time look_at;
+    do {
+        heartbeat_beat(watch->heartbeat);
+        take_reload(watch);
+        if (mono_reached(clock_mono(context->clock), judge_at)) {
+            judge_at = judge_outboxes(watch);
+        }
+        int64_t lag = watch->lag == NULL ? -1 : watch->lag(watch->lag_of);
+        health_conditions_judge(&watch->conditions, &watch->limits, lag, another_speaks(watch));
+        struct duration every = watch->limits.interval.ns < LOOK_EVERY.ns ? watch->limits.interval : LOOK_EVERY;
+        look_at = mono_add(clock_mono(context->clock), every);
+    } while (!stop_wait(context->stop, context->clock, mono_before(judge_at, look_at) ? judge_at : look_at));
+    disconnect(watch);
+    heartbeat_end(watch->heartbeat);
+    watch->heartbeat = NULL; // the slot is another loop's from now on
+    return NULL;
+}
+
+// From here on: any thread.
+
+struct health_watch *health_watch_start(const struct relay_context *context, struct alerts *alerts,
+    int64_t (*lag)(const void *lag_of), const void *lag_of, struct relay_error *error)
+{
+    const struct config *config = context->config;
+    struct health_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL) {
+        error_no_memory(error, "the health watch");
+        return NULL;
+    }
+    watch->context = context;
+    watch->alerts = alerts;
+    watch->lag = lag;
+    watch->lag_of = lag_of;
+    watch->limits = watch->pending = config->health;
+    watch->conditions.context = context;
+    watch->conditions.alerts = alerts;
+    pthread_mutex_init(&watch->lock, NULL);
+    watch->watched = calloc(config->outbox_count + 1, sizeof(*watch->watched));
+    if (watch->watched == NULL) {
+        error_no_memory(error, "the health watch");
+        goto failed;
+    }
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (config->outboxes[i].publish.enabled) {
+            watch->watched[watch->count++].outbox = &config->outboxes[i];
+        }
+    }
+    watch->heartbeat = status_board_heartbeat(context->board, "health", MAX_SILENCE, error);
+    if (watch->heartbeat == NULL) {
+        goto failed;
+    }
+    if (!thread_start(&watch->thread, "health", run, watch, error)) {
+        goto failed;
+    }
+    return watch;
+
+failed:
+    health_watch_free(watch);
+    return NULL;
+}
+
+bool health_watch_join(struct health_watch *watch, struct mono_time deadline)
+{
+    return thread_join_until(watch->thread, watch->context->clock, deadline);
+}
+
+void health_watch_free(struct health_watch *watch)
+{
+    if (watch != NULL) {
+        heartbeat_end(watch->heartbeat);
+        pthread_mutex_destroy(&watch->lock);
+        free(watch->watched);
+        free(watch);
+    }
+}
+
+void health_watch_reload(struct health_watch *watch, const struct config *config)
+{
+    pthread_mutex_lock(&watch->lock);
+    watch->pending = config->health;
+    pthread_mutex_unlock(&watch->lock);
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/ops/health_conditions.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct clock_fake fake;
+static struct status_board *board;
+static struct metrics *metrics;
+static struct relay_context context;
+static struct health_conditions conditions;
+static struct config_health limits;
+static char raised[4096];
+
+// Instead of the real ones: what was raised above OK, and the ends of what had been.
+void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level, const char *summary,
+    double value, bool quiet)
+{
+    (void)alerts;
+    (void)value;
+    if (level != ALERT_OK || strcmp(name, "pipeline_degraded") == 0) {
+        size_t filled = strlen(raised);
+        snprintf(raised + filled, sizeof(raised) - filled, "%s[%s] %d%s: %s; ", name, instance, (int)level, quiet ? " quiet" : "",
+            summary);
+    }
+}
+
+const char *alert_level_name(enum alert_level level)
+{
+    static const char *const names[] = {"OK", "WARNING", "CRITICAL"};
+    return names[level];
+}
+
+static void start(void)
+{
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    board = status_board_new(&fake.base, NULL);
+    metrics = metrics_new(NULL);
+    context = (struct relay_context){.clock = &fake.base, .metrics = metrics, .board = board};
+    conditions = (struct health_conditions){.context = &context};
+}
+
+static void end(void)
+{
+    breaker_free(context.kafka_breaker);
+    metrics_free(metrics);
+    status_board_free(board);
+}
+
+static const char *judge(int64_t lag, bool quiet)
+{
+    raised[0] = '\0';
+    health_conditions_judge(&conditions, &limits, lag, quiet);
+    return raised;
+}
+
+TestSuite(health_conditions, .init = start, .fini = end);
+
+Test(health_conditions, nothing_is_wrong_with_an_empty_board)
+{
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "");
+}
+
+Test(health_conditions, a_dependency_is_down_when_all_of_it_is)
+{
+    status_board_set(board, STATUS_CLICKHOUSE, "http://a:8123", STATUS_DOWN, "connection refused");
+    status_board_set(board, STATUS_CLICKHOUSE, "http://b:8123", STATUS_OK, "");
+    cr_assert_str_eq(judge(-1, false), "");
+    cr_assert_str_eq(judge(-1, false), "clickhouse_down[] 1: http://a:8123: connection refused; ");
+    status_board_set(board, STATUS_CLICKHOUSE, "http://b:8123", STATUS_DOWN, "timeout");
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, true), "clickhouse_down[] 2 quiet: http://a:8123: connection refused; ");
+}
+
+Test(health_conditions, an_open_breaker_is_a_dependency_down)
+{
+    context.kafka_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL, NULL, NULL);
+    breaker_allow(context.kafka_breaker);
+    breaker_failure(context.kafka_breaker);
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "kafka_down[] 2: its circuit breaker is open; ");
+}
+
+Test(health_conditions, parts_that_wait_for_an_operator_are_told_and_their_end_too)
+{
+    status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_DEGRADED, "paused: table missing");
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders] 1: paused: table missing; ");
+    status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_OK, "");
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders] 0: goes on; ");
+}
+
+Test(health_conditions, a_part_that_leaves_the_process_is_over)
+{
+    status_board_set(board, STATUS_PUBLISH, "default", STATUS_DOWN, "stopped: receipts missing");
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default] 2: stopped: receipts missing; ");
+    status_board_remove(board, STATUS_PUBLISH, "default");
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default] 0: is no longer with this process; ");
+    cr_assert_str_eq(judge(-1, false), "");
+}
+
+Test(health_conditions, parts_are_not_told_while_a_dependency_explains_them)
+{
+    status_board_set(board, STATUS_KAFKA, "", STATUS_DOWN, "no broker");
+    judge(-1, false);
+    judge(-1, false);
+    status_board_set(board, STATUS_PUBLISH, "default", STATUS_DOWN, "waits for Kafka");
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "kafka_down[] 2: no broker; ");
+}
+
+Test(health_conditions, lag_is_told)
+{
+    limits.warning_lag = 10;
+    judge(11, true);
+    cr_assert_str_eq(judge(12, true), "consumer_lag[] 1: 12 messages are behind the end of the partitions of this process; ");
+}
