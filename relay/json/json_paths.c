@@ -16,7 +16,9 @@ struct json_paths *json_paths_new(struct relay_error *error)
         error_no_memory(error, "compiling paths");
         return NULL;
     }
-    *root = (struct json_path_node){.value = JSON_PATH_NONE, .first_child = JSON_PATH_NONE, .next_sibling = JSON_PATH_NONE};
+    *root = (struct json_path_node){.value = JSON_PATH_NONE,
+        .first_child = JSON_PATH_NONE,
+        .next_sibling = JSON_PATH_NONE};
     paths->nodes = root;
     paths->node_count = 1;
     return paths;
@@ -36,7 +38,7 @@ void json_paths_free(struct json_paths *paths)
 static bool is_name(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-           (unsigned char)c >= 0x80;
+        (unsigned char)c >= 0x80;
 }
 
 // The child for a step: found or made. name is taken over. JSON_PATH_NONE: out of memory.
@@ -60,8 +62,12 @@ static size_t child_of(struct json_paths *paths, size_t parent, char *name, size
     }
     paths->nodes = nodes;
     size_t made = paths->node_count++;
-    nodes[made] = (struct json_path_node){.name = name, .name_length = name_length, .element = element,
-        .value = JSON_PATH_NONE, .first_child = JSON_PATH_NONE, .next_sibling = JSON_PATH_NONE};
+    nodes[made] = (struct json_path_node){.name = name,
+        .name_length = name_length,
+        .element = element,
+        .value = JSON_PATH_NONE,
+        .first_child = JSON_PATH_NONE,
+        .next_sibling = JSON_PATH_NONE};
     if (last == JSON_PATH_NONE) {
         nodes[parent].first_child = made;
     } else {
@@ -149,8 +155,8 @@ bool json_paths_add(struct json_paths *paths, const char *text, size_t length, s
         bool memory = true;
         const char *wrong = read_step(text, length, &at, &step, &memory);
         if (wrong && memory) {
-            return error_set(error, RELAY_ERROR_CONFIG, "path %.*s, character %zu: %s", length > 100 ? 100 : (int)length,
-                text, at + 1, wrong);
+            return error_set(error, RELAY_ERROR_CONFIG, "path %.*s, character %zu: %s",
+                length > 100 ? 100 : (int)length, text, at + 1, wrong);
         }
         node = wrong ? JSON_PATH_NONE : child_of(paths, node, step.name, step.name_length, step.element);
         if (node == JSON_PATH_NONE) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// simdjson's first stage finds the structure of the whole document and checks UTF-8 and quotes. Then we walk every value in
-// order, once, along the tree of wanted places: values on the tree are noted, all others only checked (numbers by grammar,
-// literals by text, strings by unescaping). On-demand parsing alone would not look at what nobody asks for, and broken JSON
-// would pass as long as the break is elsewhere. Exceptions are compiled out; every failure is a code.
+// simdjson's first stage finds the structure of the whole document and checks UTF-8 and quotes. Then we walk every
+// value in order, once, along the tree of wanted places: values on the tree are noted, all others only checked (numbers
+// by grammar, literals by text, strings by unescaping). On-demand parsing alone would not look at what nobody asks for,
+// and broken JSON would pass as long as the break is elsewhere. Exceptions are compiled out; every failure is a code.
 #define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
@@ -26,11 +26,12 @@ struct json_reader {
     bool too_deep = false;
     const json_paths *paths = nullptr;
     json_value *values = nullptr;
-    const char *end = nullptr; // of the document
+    const char *end = nullptr;   // of the document
     ondemand::document document; // of the read under way
 };
 
-namespace {
+namespace
+{
 
 struct text_range {
     const char *at;
@@ -39,7 +40,8 @@ struct text_range {
 
 text_range trimmed(const char *at, size_t length)
 {
-    while (length > 0 && (at[length - 1] == ' ' || at[length - 1] == '\n' || at[length - 1] == '\t' || at[length - 1] == '\r')) {
+    while (length > 0 &&
+        (at[length - 1] == ' ' || at[length - 1] == '\n' || at[length - 1] == '\t' || at[length - 1] == '\r')) {
         length--;
     }
     return {at, length};
@@ -69,7 +71,8 @@ size_t member_node(const json_reader *reader, size_t node, std::string_view name
     }
     const json_path_node *nodes = reader->paths->nodes;
     for (size_t i = nodes[node].first_child; i != JSON_PATH_NONE; i = nodes[i].next_sibling) {
-        if (nodes[i].name && nodes[i].name_length == name.size() && memcmp(nodes[i].name, name.data(), name.size()) == 0) {
+        if (nodes[i].name && nodes[i].name_length == name.size() &&
+            memcmp(nodes[i].name, name.data(), name.size()) == 0) {
             return i;
         }
     }

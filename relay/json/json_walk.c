@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The text is known to be well-formed, so it is enough to find ends: of a string the next quote without a backslash before
-// it, of a container its bracket at depth 0, of everything else the next comma, bracket or space.
+// The text is known to be well-formed, so it is enough to find ends: of a string the next quote without a backslash
+// before it, of a container its bracket at depth 0, of everything else the next comma, bracket or space.
 #include "relay/json/json_walk.h"
 
 #include <assert.h>
@@ -66,7 +66,10 @@ static const char *read_value(const char *at, const char *end, struct json_value
         at = skip_container(at, end);
         break;
     default:
-        value->kind = *at == 't' ? JSON_KIND_TRUE : *at == 'f' ? JSON_KIND_FALSE : *at == 'n' ? JSON_KIND_NULL : JSON_KIND_NUMBER;
+        value->kind = *at == 't' ? JSON_KIND_TRUE
+            : *at == 'f'         ? JSON_KIND_FALSE
+            : *at == 'n'         ? JSON_KIND_NULL
+                                 : JSON_KIND_NUMBER;
         while (at < end && *at != ',' && *at != ']' && *at != '}' && !is_space(*at)) {
             at++;
         }

@@ -71,7 +71,8 @@ void *event_arena_alloc(struct event_arena *arena, size_t size)
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
-    size = size ? (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t) : alignof(max_align_t);
+    size = size ? (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t)
+                : alignof(max_align_t);
     struct chunk *chunk = arena->current;
     if (!chunk || chunk->room - chunk->used < size) {
         chunk = chunk_for(arena, size);

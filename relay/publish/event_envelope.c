@@ -70,8 +70,17 @@ static void put_raw(struct sink *sink, const char *name, struct text_view text)
 }
 
 // OIDs of pg_type.dat, fixed for ever.
-enum { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_JSON = 114, OID_FLOAT4 = 700, OID_FLOAT8 = 701,
-    OID_NUMERIC = 1700, OID_JSONB = 3802 };
+enum {
+    OID_BOOL = 16,
+    OID_INT8 = 20,
+    OID_INT2 = 21,
+    OID_INT4 = 23,
+    OID_JSON = 114,
+    OID_FLOAT4 = 700,
+    OID_FLOAT8 = 701,
+    OID_NUMERIC = 1700,
+    OID_JSONB = 3802
+};
 
 static void put_typed(struct sink *sink, const char *name, struct text_view text, uint32_t type)
 {
@@ -79,7 +88,8 @@ static void put_typed(struct sink *sink, const char *name, struct text_view text
     switch (type) {
     case OID_BOOL:
         if (text.at) {
-            text = text.length > 0 && text.at[0] == 't' ? (struct text_view){"true", 4} : (struct text_view){"false", 5};
+            text = text.length > 0 && text.at[0] == 't' ? (struct text_view){"true", 4}
+                                                        : (struct text_view){"false", 5};
         }
         raw = true;
         break;
@@ -115,7 +125,8 @@ static void put_envelope(struct sink *sink, const struct config_publish *publish
     put_raw(sink, "seq", (struct text_view){seq, (size_t)digits});
     for (size_t i = 0; i < publish->additional_count; i++) {
         if (publish->additional[i].placement == CONFIG_PLACE_ENVELOPE) {
-            put_typed(sink, publish->additional[i].alias, row->additional[i], row->additional_types ? row->additional_types[i] : 0);
+            put_typed(sink, publish->additional[i].alias, row->additional[i],
+                row->additional_types ? row->additional_types[i] : 0);
         }
     }
     put_raw(sink, "payload", row->payload);
@@ -133,8 +144,8 @@ bool event_envelope_has(const char *name)
     return false;
 }
 
-bool event_envelope_make(const struct config_publish *publish, const struct outbox_row *row, struct text_view created_at,
-    struct event_arena *arena, struct text_view *out)
+bool event_envelope_make(const struct config_publish *publish, const struct outbox_row *row,
+    struct text_view created_at, struct event_arena *arena, struct text_view *out)
 {
     struct sink sink = {0};
     put_envelope(&sink, publish, row, created_at);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One row: partition, topic, key, value, headers, timestamp, in this order, and the first thing that is wrong decides. What
-// each rule means for consumers is in docs/events.md. Metadata and, for an envelope, the payload are read by the JSON reader,
-// which costs less than a microsecond; nothing is allocated but from the arena.
+// One row: partition, topic, key, value, headers, timestamp, in this order, and the first thing that is wrong decides.
+// What each rule means for consumers is in docs/events.md. Metadata and, for an envelope, the payload are read by the
+// JSON reader, which costs less than a microsecond; nothing is allocated but from the arena.
 #include "relay/publish/event_router.h"
 
 #include "relay/base/clock.h"
@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const own_headers[] = {"event_id", "event_type", "aggregate_type", "aggregate_id", "created_at", "seq"};
+static const char *const own_headers[] = {"event_id", "event_type", "aggregate_type", "aggregate_id", "created_at",
+    "seq"};
 #define OWN_HEADERS (sizeof(own_headers) / sizeof(own_headers[0]))
 
 #define RECORD_OVERHEAD (61 + 36) // a batch's header; the most that lengths, deltas and counts of a record take
@@ -23,7 +24,7 @@ static const char *const own_headers[] = {"event_id", "event_type", "aggregate_t
 
 // RFC 3339 has years of four digits; PostgreSQL's first year after Christ is 1.
 #define CREATED_AT_FIRST (-62135596800LL * 1000000)
-#define CREATED_AT_LAST (253402300800LL * 1000000 - 1)
+#define CREATED_AT_LAST  (253402300800LL * 1000000 - 1)
 
 struct event_router {
     const struct config_outbox *outbox;
@@ -31,15 +32,15 @@ struct event_router {
     struct event_template *topic, *key;
     struct json_reader *reader;
     struct json_paths *metadata_paths, *no_paths;
-    size_t *metadata_values;  // for each of metadata_headers, its place in values
+    size_t *metadata_values; // for each of metadata_headers, its place in values
     struct json_value *values;
     size_t max_headers;
 };
 
 // --- set up ---
 
-static bool check_header_name(const struct config_publish *publish, const char *name, size_t metadata, size_t additional,
-    struct relay_error *error)
+static bool check_header_name(const struct config_publish *publish, const char *name, size_t metadata,
+    size_t additional, struct relay_error *error)
 {
     for (size_t i = 0; i < OWN_HEADERS; i++) {
         if (strcmp(own_headers[i], name) == 0) {
@@ -52,7 +53,8 @@ static bool check_header_name(const struct config_publish *publish, const char *
         }
     }
     for (size_t i = 0; i < additional; i++) {
-        if (publish->additional[i].placement == CONFIG_PLACE_HEADER && strcmp(publish->additional[i].alias, name) == 0) {
+        const struct config_additional *other = &publish->additional[i];
+        if (other->placement == CONFIG_PLACE_HEADER && strcmp(other->alias, name) == 0) {
             return error_set(error, RELAY_ERROR_CONFIG, "two headers are called %s", name);
         }
     }
@@ -63,13 +65,16 @@ static bool check_member_name(const struct config_publish *publish, size_t index
 {
     const char *name = publish->additional[index].alias;
     if (publish->value != CONFIG_VALUE_ENVELOPE) {
-        return error_set(error, RELAY_ERROR_CONFIG, "additional: %s:envelope needs value = envelope", publish->additional[index].column);
+        return error_set(error, RELAY_ERROR_CONFIG, "additional: %s:envelope needs value = envelope",
+            publish->additional[index].column);
     }
     if (event_envelope_has(name)) {
-        return error_set(error, RELAY_ERROR_CONFIG, "additional: the envelope's member %s is the relay's own; give it another name", name);
+        return error_set(error, RELAY_ERROR_CONFIG,
+            "additional: the envelope's member %s is the relay's own; give it another name", name);
     }
     for (size_t i = 0; i < index; i++) {
-        if (publish->additional[i].placement == CONFIG_PLACE_ENVELOPE && strcmp(publish->additional[i].alias, name) == 0) {
+        if (publish->additional[i].placement == CONFIG_PLACE_ENVELOPE &&
+            strcmp(publish->additional[i].alias, name) == 0) {
             return error_set(error, RELAY_ERROR_CONFIG, "additional: two members of the envelope are called %s", name);
         }
     }
@@ -116,7 +121,8 @@ static bool add_metadata_path(struct event_router *router, size_t index, const c
         *at++ = *name;
     }
     at = stpcpy(at, "\"]");
-    bool added = json_paths_add(router->metadata_paths, path, (size_t)(at - path), &router->metadata_values[index], error);
+    bool added = json_paths_add(router->metadata_paths, path, (size_t)(at - path), &router->metadata_values[index],
+        error);
     free(path);
     return added || error_prefix(error, "metadata_headers");
 }
@@ -232,12 +238,18 @@ static enum route_result poison(struct routing *routing, enum publish_reason rea
 static const char *shown(struct text_view text, char out[SHOWN + 4])
 {
     char whole[SHOWN + 1];
-    size_t length = text.length > SHOWN ? SHOWN : text.length;
+    size_t length = text.length;
+    if (length > SHOWN) {
+        length = SHOWN;
+        while (length > 0 && ((unsigned char)text.at[length] & 0xC0) == 0x80) {
+            length--; // not in the middle of a character
+        }
+    }
     memcpy(whole, text.at, length);
     whole[length] = '\0';
-    utf8_clean(out, SHOWN + 1, whole);
+    size_t used = utf8_clean(out, SHOWN + 1, whole);
     if (text.length > SHOWN) {
-        strcat(out, "...");
+        memcpy(out + used, "...", 4);
     }
     return out;
 }
@@ -270,8 +282,9 @@ static enum route_result make_partition(struct routing *routing)
         }
         if (!parse_partition(text, &routing->out->partition)) {
             char excerpt[SHOWN + 4];
-            return poison(routing, PUBLISH_REASON_BAD_PARTITION, "column %s is '%s'; a partition is an integer from 0 on",
-                publish->additional[i].column, shown(text, excerpt));
+            return poison(routing, PUBLISH_REASON_BAD_PARTITION,
+                "column %s is '%s'; a partition is an integer from 0 on", publish->additional[i].column,
+                shown(text, excerpt));
         }
     }
     return ROUTE_OK;
@@ -279,7 +292,8 @@ static enum route_result make_partition(struct routing *routing)
 
 static bool topic_character(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+        c == '-';
 }
 
 bool event_topic_check(const char *topic, size_t length, struct relay_error *error)
@@ -293,15 +307,17 @@ bool event_topic_check(const char *topic, size_t length, struct relay_error *err
         struct text_view bad = {topic + i, utf8_character(topic + i, length - i)};
         bad.length = bad.length ? bad.length : 1;
         char character[SHOWN + 4];
-        return error_set(error, RELAY_ERROR_ROUTE, "topic '%s' has '%s' at byte %zu; Kafka allows letters a-z and A-Z, digits, '.', '_' and '-'",
+        return error_set(error, RELAY_ERROR_ROUTE,
+            "topic '%s' has '%s' at byte %zu; Kafka allows letters a-z and A-Z, digits, '.', '_' and '-'",
             shown(view, excerpt), shown(bad, character), i + 1);
     }
     if (length == 0 || length > EVENT_TOPIC_MAX) {
-        return error_set(error, RELAY_ERROR_ROUTE, "topic '%s' has %zu characters; Kafka allows 1 to %d", shown(view, excerpt), length,
-            EVENT_TOPIC_MAX);
+        return error_set(error, RELAY_ERROR_ROUTE, "topic '%s' has %zu characters; Kafka allows 1 to %d",
+            shown(view, excerpt), length, EVENT_TOPIC_MAX);
     }
     if (length <= 2 && topic[0] == '.' && topic[length - 1] == '.') {
-        return error_set(error, RELAY_ERROR_ROUTE, "topic '%s' is a name that Kafka does not allow", shown(view, excerpt));
+        return error_set(error, RELAY_ERROR_ROUTE, "topic '%s' is a name that Kafka does not allow",
+            shown(view, excerpt));
     }
     return true;
 }
@@ -315,7 +331,8 @@ static enum route_result template_poison(struct routing *routing, enum publish_r
         return poison(routing, reason, "event_type '%s' has no part %u between dots, or an empty one; %s = %s needs it",
             shown(routing->row->type, excerpt), part, setting, template);
     }
-    return poison(routing, reason, "%s is %s; %s = %s needs it", what, result == TEMPLATE_NULL ? "NULL" : "empty", setting, template);
+    return poison(routing, reason, "%s is %s; %s = %s needs it", what, result == TEMPLATE_NULL ? "NULL" : "empty",
+        setting, template);
 }
 
 static enum route_result make_topic(struct routing *routing)
@@ -323,14 +340,14 @@ static enum route_result make_topic(struct routing *routing)
     const char *written = routing->router->publish->topic, *what;
     struct text_view topic;
     unsigned part;
-    enum template_result result =
-        event_template_render(routing->router->topic, routing->row, routing->arena, &topic, &what, &part);
+    enum template_result result = event_template_render(routing->router->topic, routing->row, routing->arena, &topic,
+        &what, &part);
     if (result == TEMPLATE_NO_MEMORY) {
         return no_memory(routing);
     }
     if (result != TEMPLATE_OK || what) {
-        return template_poison(routing, result == TEMPLATE_NULL ? PUBLISH_REASON_NULL_TYPE : PUBLISH_REASON_BAD_TOPIC, "topic", written,
-            result, what, part);
+        return template_poison(routing, result == TEMPLATE_NULL ? PUBLISH_REASON_NULL_TYPE : PUBLISH_REASON_BAD_TOPIC,
+            "topic", written, result, what, part);
     }
     if (!event_topic_check(topic.at, topic.length, routing->error)) {
         *routing->reason = PUBLISH_REASON_BAD_TOPIC;
@@ -351,8 +368,8 @@ static enum route_result make_key(struct routing *routing)
 {
     const char *what;
     unsigned part;
-    enum template_result result =
-        event_template_render(routing->router->key, routing->row, routing->arena, &routing->out->key, &what, &part);
+    enum template_result result = event_template_render(routing->router->key, routing->row, routing->arena,
+        &routing->out->key, &what, &part);
     switch (result) {
     case TEMPLATE_OK: return ROUTE_OK;
     case TEMPLATE_NULL: routing->out->key = (struct text_view){0}; return ROUTE_OK;
@@ -382,18 +399,21 @@ static enum route_result make_envelope(struct routing *routing)
     struct text_view payload = routing->row->payload;
     const char *why;
     if (payload.at) {
-        switch (json_reader_read(router->reader, router->no_paths, payload.at, payload.length, payload.length, router->values, &why)) {
+        switch (json_reader_read(router->reader, router->no_paths, payload.at, payload.length, payload.length,
+            router->values, &why)) {
         case JSON_OK: break;
         case JSON_NO_MEMORY: return no_memory(routing);
         case JSON_BAD:
         case JSON_BAD_UTF8:
         case JSON_TOO_DEEP:
-            return poison(routing, PUBLISH_REASON_BAD_PAYLOAD, "column %s, %zu bytes: %s; an envelope needs JSON of at most %d levels",
+            return poison(routing, PUBLISH_REASON_BAD_PAYLOAD,
+                "column %s, %zu bytes: %s; an envelope needs JSON of at most %d levels",
                 router->outbox->columns[CONFIG_COLUMN_PAYLOAD], payload.length, why, JSON_MAX_DEPTH);
         }
     }
     return event_envelope_make(router->publish, routing->row, routing->created_at, routing->arena, &routing->out->value)
-               ? ROUTE_OK : no_memory(routing);
+        ? ROUTE_OK
+        : no_memory(routing);
 }
 
 static enum route_result make_value(struct routing *routing)
@@ -403,8 +423,8 @@ static enum route_result make_value(struct routing *routing)
     if (publish->tombstone_on_empty && is_empty(payload)) {
         routing->out->value = (struct text_view){0};
         if (!routing->out->key.at) {
-            return poison(routing, PUBLISH_REASON_NO_KEY, "the payload is empty and the key NULL: a tombstone needs a key; key = %s",
-                publish->key);
+            return poison(routing, PUBLISH_REASON_NO_KEY,
+                "the payload is empty and the key NULL: a tombstone needs a key; key = %s", publish->key);
         }
         return ROUTE_OK;
     }
@@ -461,7 +481,7 @@ static bool add_seq(struct routing *routing)
     return true;
 }
 
-// Metadata that is no JSON object has no members, and a member that is null no header: neither is a reason to stop an event.
+// Metadata that is no JSON object has no members, and a member that is null no header: neither stops an event.
 static bool add_metadata(struct routing *routing)
 {
     struct event_router *router = routing->router;
@@ -470,8 +490,8 @@ static bool add_metadata(struct routing *routing)
     if (names->count == 0 || !metadata.at) {
         return true;
     }
-    enum json_result result =
-        json_reader_read(router->reader, router->metadata_paths, metadata.at, metadata.length, metadata.length, router->values, NULL);
+    enum json_result result = json_reader_read(router->reader, router->metadata_paths, metadata.at, metadata.length,
+        metadata.length, router->values, NULL);
     if (result == JSON_NO_MEMORY) {
         return false;
     }
@@ -515,10 +535,11 @@ static bool make_headers(struct routing *routing)
     return true;
 }
 
-enum route_result event_router_route(struct event_router *router, const struct outbox_row *row, struct event_arena *arena,
-    struct routed_event *out, enum publish_reason *reason, struct relay_error *error)
+enum route_result event_router_route(struct event_router *router, const struct outbox_row *row,
+    struct event_arena *arena, struct routed_event *out, enum publish_reason *reason, struct relay_error *error)
 {
-    struct routing routing = {.router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
+    struct routing routing = {
+        .router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
     *out = (struct routed_event){0};
     *reason = PUBLISH_REASON_NONE;
     if (!make_created_at(&routing)) {

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALLOWED "allowed are {prefix}, {event_type}, {event_type:N}, {aggregate_type}, {aggregate_id}, and {{ }} for braces"
+#define ALLOWED                                                                                                        \
+    "allowed are {prefix}, {event_type}, {event_type:N}, {aggregate_type}, {aggregate_id}, and {{ }} for braces"
 
 enum piece_kind { PIECE_LITERAL, PIECE_TYPE, PIECE_TYPE_PART, PIECE_AGGREGATE_TYPE, PIECE_AGGREGATE_ID };
 
@@ -15,8 +16,8 @@ static const char *const piece_columns[] = {"", "event_type", "event_type", "agg
 
 struct piece {
     enum piece_kind kind;
-    unsigned part;              // of PIECE_TYPE_PART, from 1
-    size_t literal, length;     // of PIECE_LITERAL: where in the template's text
+    unsigned part;          // of PIECE_TYPE_PART, from 1
+    size_t literal, length; // of PIECE_LITERAL: where in the template's text
 };
 
 struct event_template {
@@ -89,7 +90,8 @@ static bool compile_brace(struct event_template *template, const char *text, con
     }
     if (!parse_name(brace + 1, (size_t)(end - brace) - 1, &piece)) {
         int shown = end - brace + 1 > 40 ? 40 : (int)(end - brace + 1);
-        return error_set(error, RELAY_ERROR_CONFIG, "%.*s at character %zu is unknown; " ALLOWED, shown, brace, position);
+        return error_set(error, RELAY_ERROR_CONFIG, "%.*s at character %zu is unknown; " ALLOWED, shown, brace,
+            position);
     }
     if (piece.kind == PIECE_LITERAL) {
         add_literal(template, prefix, strlen(prefix));
@@ -178,9 +180,7 @@ static enum template_result piece_text(const struct event_template *template, co
     const struct outbox_row *row, struct text_view *out, unsigned *part)
 {
     switch (piece->kind) {
-    case PIECE_LITERAL:
-        *out = (struct text_view){template->text + piece->literal, piece->length};
-        return TEMPLATE_OK;
+    case PIECE_LITERAL: *out = (struct text_view){template->text + piece->literal, piece->length}; return TEMPLATE_OK;
     case PIECE_TYPE:
     case PIECE_TYPE_PART: *out = row->type; break;
     case PIECE_AGGREGATE_TYPE: *out = row->aggregate_type; break;

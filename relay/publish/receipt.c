@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decoding trusts nothing: the checksum is looked at first, and then every length, distance and count all the same, since a
-// checksum says only that the bytes are those that somebody wrote.
+// Decoding trusts nothing: the checksum is looked at first, and then every length, distance and count all the same,
+// since a checksum says only that the bytes are those that somebody wrote.
 #include "relay/publish/receipt.h"
 
 #include <assert.h>
@@ -11,11 +11,11 @@
 #include <xxhash.h>
 
 #define RECEIPT_VERSION 1
-#define FIXED_SIZE 54 // everything before the rows
-#define CHECK_SIZE 8
-#define HASH_SIZE 8
-#define VARINT_MAX 10
-#define ROW_MIN (1 + HASH_SIZE)
+#define FIXED_SIZE      54 // everything before the rows
+#define CHECK_SIZE      8
+#define HASH_SIZE       8
+#define VARINT_MAX      10
+#define ROW_MIN         (1 + HASH_SIZE)
 #define RECORD_OVERHEAD (61 + 36 + RECEIPT_KEY_SIZE) // batch header, record header, key
 
 static const uint8_t magic[4] = {'O', 'B', 'R', 'C'};
@@ -166,12 +166,14 @@ static bool decode_header(struct cursor *cursor, struct receipt *receipt, uint32
     }
     uint8_t version = cursor->at[sizeof(magic)];
     if (version != RECEIPT_VERSION) {
-        return error_set(error, RELAY_ERROR_PROTOCOL, "a receipt of version %u, this relay reads version %d: it was written by another "
-            "version of outbox-relay", version, RECEIPT_VERSION);
+        return error_set(error, RELAY_ERROR_PROTOCOL,
+            "a receipt of version %u, this relay reads version %d: it was written by another "
+            "version of outbox-relay",
+            version, RECEIPT_VERSION);
     }
     if (length < FIXED_SIZE + CHECK_SIZE) {
-        return error_set(error, RELAY_ERROR_PROTOCOL, "a receipt cut off after %zu bytes, at least %d are needed", length,
-            FIXED_SIZE + CHECK_SIZE);
+        return error_set(error, RELAY_ERROR_PROTOCOL, "a receipt cut off after %zu bytes, at least %d are needed",
+            length, FIXED_SIZE + CHECK_SIZE);
     }
     cursor->end -= CHECK_SIZE;
     struct cursor check = {.at = cursor->end};
@@ -190,7 +192,8 @@ static bool decode_header(struct cursor *cursor, struct receipt *receipt, uint32
     receipt->header.timeline = take_u32(cursor);
     *rows = take_u32(cursor);
     if (*rows > (size_t)(cursor->end - cursor->at) / ROW_MIN) {
-        return error_set(error, RELAY_ERROR_PROTOCOL, "a receipt of %zu bytes cannot hold the %u rows it names", length, *rows);
+        return error_set(error, RELAY_ERROR_PROTOCOL, "a receipt of %zu bytes cannot hold the %u rows it names", length,
+            *rows);
     }
     return true;
 }
@@ -214,7 +217,8 @@ bool receipt_decode(const void *data, size_t length, struct receipt *receipt, st
         size_t place = (size_t)(cursor.at - cursor.start);
         if (!take_row(&cursor, i ? &receipt->rows[i - 1] : NULL, &receipt->rows[i])) {
             receipt_finish(receipt);
-            return error_set(error, RELAY_ERROR_PROTOCOL, "row %zu of a receipt is malformed, at byte %zu", i + 1, place);
+            return error_set(error, RELAY_ERROR_PROTOCOL, "row %zu of a receipt is malformed, at byte %zu", i + 1,
+                place);
         }
     }
     if (cursor.at != cursor.end) {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who may fill a hole needs no list per hole. Each transaction carries the number of the first listing that it was seen in,
-// and is dropped when a listing lacks it. A hole first covered by listing g can be filled by the transactions that were in
-// listing g, which are those of today's with a number <= g: so it is over once the smallest number alive is above g.
-// Ranges and what is known of each are two arrays, so that the ranges can be handed out as they are.
+// Who may fill a hole needs no list per hole. Each transaction carries the number of the first listing that it was seen
+// in, and is dropped when a listing lacks it. A hole first covered by listing g can be filled by the transactions that
+// were in listing g, which are those of today's with a number <= g: so it is over once the smallest number alive is
+// above g. Ranges and what is known of each are two arrays, so that the ranges can be handed out as they are.
 #include "relay/publish/seq_holes.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define UNLISTED INT64_MAX // no listing has covered the hole yet; compares as the newest
+#define UNLISTED  INT64_MAX // no listing has covered the hole yet; compares as the newest
 #define LIMIT_MIN 16
 
 // --- seq_holders ---
@@ -118,7 +118,8 @@ bool seq_holders_listed(struct seq_holders *holders, const uint64_t *list, size_
         while (old < holders->count && holders->holders[old].id < now[i].id) {
             old++;
         }
-        struct holder holder = old < holders->count && holders->holders[old].id == now[i].id ? holders->holders[old] : now[i];
+        struct holder holder = old < holders->count && holders->holders[old].id == now[i].id ? holders->holders[old]
+                                                                                             : now[i];
         holders->oldest = holder.since < holders->oldest ? holder.since : holders->oldest;
         now[kept++] = holder;
     }
@@ -161,7 +162,8 @@ struct seq_holes *seq_holes_new(int64_t watermark, size_t limit, struct relay_er
         holes->spare_states = calloc(holes->limit, sizeof(*holes->spare_states));
         holes->distances = calloc(holes->limit, sizeof(*holes->distances));
     }
-    if (!holes || !holes->ranges || !holes->spare_ranges || !holes->states || !holes->spare_states || !holes->distances) {
+    if (!holes || !holes->ranges || !holes->spare_ranges || !holes->states || !holes->spare_states ||
+        !holes->distances) {
         seq_holes_free(holes);
         error_no_memory(error, "watching sequence numbers");
         return NULL;
@@ -226,8 +228,8 @@ static uint64_t distance_after(const struct seq_holes *holes, size_t i)
     return (uint64_t)holes->ranges[i + 1].first - (uint64_t)holes->ranges[i].last;
 }
 
-// Merges the nearest neighbours until a quarter of the room is free, so that it runs once in limit/4 holes. A merged hole is
-// as young as the younger of the two: it is forgotten later than it might be, never earlier.
+// Merges the nearest neighbours until a quarter of the room is free, so that it runs once in limit/4 holes. A merged
+// hole is as young as the younger of the two: it is forgotten later than it might be, never earlier.
 static void coarsen(struct seq_holes *holes)
 {
     size_t pairs = holes->count - 1, merges = holes->count - holes->limit / 4 * 3;
@@ -323,7 +325,8 @@ static void keep_range(struct rebuild *rebuild, int64_t first, int64_t last, str
 }
 
 // Takes the found numbers out of one range. Where there is no room to split it in two, the number stays covered.
-static void take_out(struct rebuild *rebuild, struct seq_range range, struct hole_state state, const int64_t *seqs, size_t count)
+static void take_out(struct rebuild *rebuild, struct seq_range range, struct hole_state state, const int64_t *seqs,
+    size_t count)
 {
     bool gone = false; // nothing left of it
     for (size_t i = 0; i < count && !gone; i++) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any row under any template: a record or a reason, never a crash; topics are names that Kafka allows, an envelope is JSON.
-// The input is a list of texts separated by 0xFF: template, event type, aggregate type, aggregate id, payload, metadata, additional.
-// An empty one is NULL.
+// Any row under any template: a record or a reason, never a crash; topics are names that Kafka allows, an envelope is
+// JSON. The input is a list of texts separated by 0xFF: template, event type, aggregate type, aggregate id, payload,
+// metadata, additional. An empty one is NULL.
 #include "relay/json/json_reader.h"
 #include "relay/publish/event_router.h"
 #include "relay/publish/event_template.h"
@@ -39,36 +39,50 @@ static void check_record(const struct routed_event *event, bool envelope)
         assert(event->headers[i].value.at && strlen(event->headers[i].name) == event->headers[i].name_length);
     }
     if (envelope && event->value.at) {
-        enum json_result result = json_reader_read(reader, paths, event->value.at, event->value.length, event->value.length, &none, NULL);
+        enum json_result result = json_reader_read(reader, paths, event->value.at, event->value.length,
+            event->value.length, &none, NULL);
         assert(result == JSON_OK || result == JSON_TOO_DEEP || result == JSON_BAD_UTF8);
     }
 }
 
 static void route(struct text_view *texts, const char *key, bool envelope, bool tombstone)
 {
-    static char topic[] = "{prefix}.{event_type:1}.events", prefix[] = "p", column[] = "c", alias[] = "alias", header[] = "traceparent";
+    static char topic[] = "{prefix}.{event_type:1}.events", prefix[] = "p", column[] = "c", alias[] = "alias",
+                header[] = "traceparent";
     static char *headers[] = {header};
     static struct event_arena *arena;
     arena = arena ? arena : event_arena_new(1 << 20);
     struct config_additional additional = {column, envelope ? CONFIG_PLACE_ENVELOPE : CONFIG_PLACE_PARTITION, alias};
     char *key_copy = strdup(key);
-    struct config_outbox outbox = {.publish = {.topic = topic, .prefix = prefix, .key = key_copy, .metadata_headers = {headers, 1},
-        .value = envelope ? CONFIG_VALUE_ENVELOPE : CONFIG_VALUE_PAYLOAD, .tombstone_on_empty = tombstone, .additional = &additional,
-        .additional_count = 1}};
+    struct config_outbox outbox = {.publish = {.topic = topic,
+                                       .prefix = prefix,
+                                       .key = key_copy,
+                                       .metadata_headers = {headers, 1},
+                                       .value = envelope ? CONFIG_VALUE_ENVELOPE : CONFIG_VALUE_PAYLOAD,
+                                       .tombstone_on_empty = tombstone,
+                                       .additional = &additional,
+                                       .additional_count = 1}};
     outbox.columns[CONFIG_COLUMN_PAYLOAD] = column;
     struct relay_error error;
     struct event_router *router = event_router_new(&outbox, &error);
     assert(arena && router);
-    struct outbox_row row = {.seq = -5, .id = texts[AGGREGATE_ID], .key = texts[AGGREGATE_ID], .type = texts[TYPE],
-        .aggregate_type = texts[AGGREGATE_TYPE], .payload = texts[PAYLOAD], .metadata = texts[METADATA], .created_at_kind = CREATED_AT_FINITE,
-        .created_at_us = 1, .additional = &texts[ADDITIONAL]};
+    struct outbox_row row = {.seq = -5,
+        .id = texts[AGGREGATE_ID],
+        .key = texts[AGGREGATE_ID],
+        .type = texts[TYPE],
+        .aggregate_type = texts[AGGREGATE_TYPE],
+        .payload = texts[PAYLOAD],
+        .metadata = texts[METADATA],
+        .created_at_kind = CREATED_AT_FINITE,
+        .created_at_us = 1,
+        .additional = &texts[ADDITIONAL]};
     uint32_t type = 1700;
     row.additional_types = &type;
     struct routed_event event;
     enum publish_reason reason;
     enum route_result result = event_router_route(router, &row, arena, &event, &reason, &error);
-    assert((result == ROUTE_OK && reason == PUBLISH_REASON_NONE) || (result == ROUTE_POISON && reason != PUBLISH_REASON_NONE &&
-        error.text[0] && !strchr(error.text, '\n')));
+    assert((result == ROUTE_OK && reason == PUBLISH_REASON_NONE) ||
+        (result == ROUTE_POISON && reason != PUBLISH_REASON_NONE && error.text[0] && !strchr(error.text, '\n')));
     if (result == ROUTE_OK) {
         check_record(&event, envelope);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any bytes as a receipt: what is taken encodes to the same bytes again, everything else is refused with an error. The first byte
-// says whether the checksum is put right first, without which nothing would get past it; all of the input is also read as a key.
+// Any bytes as a receipt: what is taken encodes to the same bytes again, everything else is refused with an error. The
+// first byte says whether the checksum is put right first, without which nothing would get past it; all of the input is
+// also read as a key.
 #include "relay/publish/receipt.h"
 
 #include <assert.h>

@@ -8,9 +8,10 @@
 #include <string.h>
 
 #define VIEW(text) ((struct text_view){text, sizeof(text) - 1})
-#define NONE ((struct text_view){0})
+#define NONE       ((struct text_view){0})
 
-static char topic[] = "{prefix}.{event_type:1}.events", prefix[] = "nova", key[] = "{aggregate_id}", payload_column[] = "payload";
+static char topic[] = "{prefix}.{event_type:1}.events", prefix[] = "nova", key[] = "{aggregate_id}",
+            payload_column[] = "payload";
 static char name_a[] = "correlation_id", name_b[] = "traceparent", name_c[] = "a \"b\\";
 static char *names[] = {name_a, name_b, name_c};
 static char column_a[] = "tenant", column_b[] = "amount", alias_a[] = "tenant_id", alias_b[] = "amount";
@@ -24,7 +25,8 @@ static enum publish_reason reason;
 
 static void set_up(void)
 {
-    outbox = (struct config_outbox){.publish = {.topic = topic, .prefix = prefix, .key = key, .metadata_headers = {names, 3}}};
+    outbox = (struct config_outbox){
+        .publish = {.topic = topic, .prefix = prefix, .key = key, .metadata_headers = {names, 3}}};
     outbox.columns[CONFIG_COLUMN_PAYLOAD] = payload_column;
     arena = event_arena_new(1 << 20);
     router = NULL;
@@ -40,8 +42,13 @@ TestSuite(event_router, .init = set_up, .fini = tear_down);
 
 static struct outbox_row a_row(void)
 {
-    return (struct outbox_row){.seq = 184467, .id = VIEW("6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10"), .key = VIEW("0b9f"), .type = VIEW("post.created"),
-        .aggregate_type = VIEW("post"), .payload = VIEW("{\"a\": 1}"), .created_at_kind = CREATED_AT_FINITE,
+    return (struct outbox_row){.seq = 184467,
+        .id = VIEW("6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10"),
+        .key = VIEW("0b9f"),
+        .type = VIEW("post.created"),
+        .aggregate_type = VIEW("post"),
+        .payload = VIEW("{\"a\": 1}"),
+        .created_at_kind = CREATED_AT_FINITE,
         .created_at_us = 1768471200123456};
 }
 
@@ -77,8 +84,8 @@ static void same(struct text_view view, const char *expected, const char *what)
         return;
     }
     cr_assert_not_null(view.at, "%s is NULL", what);
-    cr_assert(view.length == strlen(expected) && memcmp(view.at, expected, view.length) == 0, "%s: '%.*s' instead of '%s'", what,
-        (int)view.length, view.at, expected);
+    cr_assert(view.length == strlen(expected) && memcmp(view.at, expected, view.length) == 0,
+        "%s: '%.*s' instead of '%s'", what, (int)view.length, view.at, expected);
 }
 
 static struct text_view header(const char *name)
@@ -125,12 +132,17 @@ Test(event_router, topics_that_kafka_does_not_allow)
         const char *topic, *type, *text;
         enum publish_reason reason;
     } cases[] = {
-        {topic, "", "event_type '' has no part 1", PUBLISH_REASON_BAD_TOPIC}, {topic, "...", "has no part 1", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "", "event_type '' has no part 1", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "...", "has no part 1", PUBLISH_REASON_BAD_TOPIC},
         {topic, NULL, "event_type is NULL; topic = {prefix}.{event_type:1}.events needs it", PUBLISH_REASON_NULL_TYPE},
-        {topic, "a b.c", "has ' ' at byte 7", PUBLISH_REASON_BAD_TOPIC}, {topic, "bestätigt", "has 'ä' at byte 10", PUBLISH_REASON_BAD_TOPIC},
-        {topic, "a/b", "has '/'", PUBLISH_REASON_BAD_TOPIC}, {topic, "a\nb", "has ' ' at", PUBLISH_REASON_BAD_TOPIC},
-        {topic, long_type, "has 312 characters; Kafka allows 1 to 249", PUBLISH_REASON_BAD_TOPIC}, {"{event_type}", "", "event_type is empty", PUBLISH_REASON_BAD_TOPIC},
-        {"{event_type}", ".", "'.' is a name", PUBLISH_REASON_BAD_TOPIC}, {"{event_type}", "..", "'..' is a name", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "a b.c", "has ' ' at byte 7", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "bestätigt", "has 'ä' at byte 10", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "a/b", "has '/'", PUBLISH_REASON_BAD_TOPIC},
+        {topic, "a\nb", "has ' ' at", PUBLISH_REASON_BAD_TOPIC},
+        {topic, long_type, "has 312 characters; Kafka allows 1 to 249", PUBLISH_REASON_BAD_TOPIC},
+        {"{event_type}", "", "event_type is empty", PUBLISH_REASON_BAD_TOPIC},
+        {"{event_type}", ".", "'.' is a name", PUBLISH_REASON_BAD_TOPIC},
+        {"{event_type}", "..", "'..' is a name", PUBLISH_REASON_BAD_TOPIC},
         {"{event_type:2}", "post", "no part 2", PUBLISH_REASON_BAD_TOPIC},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -157,6 +169,9 @@ Test(event_router, topics_at_the_limits)
     cr_assert(event_topic_check("A-z_0.9", 7, &error));
     cr_assert_not(event_topic_check("a\0b", 3, &error));
     cr_assert_not(event_topic_check("\xff", 1, &error));
+    snprintf(name, sizeof(name), "%063dä%0100d", 0, 0);
+    cr_assert_not(event_topic_check(name, strlen(name), &error));
+    cr_assert(strstr(error.text, "000...' has 'ä' at byte 64"), "%s", error.text);
 }
 
 Test(event_router, keys)
@@ -183,7 +198,8 @@ Test(event_router, keys)
     router = NULL;
     char part[] = "{event_type:3}";
     outbox.publish.key = part;
-    poisoned(&row, PUBLISH_REASON_BAD_KEY, "event_type 'post.created' has no part 3 between dots, or an empty one; key = {event_type:3}");
+    poisoned(&row, PUBLISH_REASON_BAD_KEY,
+        "event_type 'post.created' has no part 3 between dots, or an empty one; key = {event_type:3}");
 }
 
 Test(event_router, empty_payloads)
@@ -201,8 +217,8 @@ Test(event_router, empty_payloads)
     static const struct {
         struct text_view payload;
         const char *value;
-    } cases[] = {{{0}, NULL}, {VIEW("null"), NULL}, {VIEW(" null\n"), NULL}, {VIEW("\"null\""), "\"null\""}, {VIEW("{}"), "{}"}, {VIEW(""), NULL},
-        {VIEW("nul"), "nul"}, {VIEW(" \n "), NULL}, {VIEW("[null]"), "[null]"}};
+    } cases[] = {{{0}, NULL}, {VIEW("null"), NULL}, {VIEW(" null\n"), NULL}, {VIEW("\"null\""), "\"null\""},
+        {VIEW("{}"), "{}"}, {VIEW(""), NULL}, {VIEW("nul"), "nul"}, {VIEW(" \n "), NULL}, {VIEW("[null]"), "[null]"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         row.payload = cases[i].payload;
         routed(&row);
@@ -221,11 +237,17 @@ Test(event_router, times)
         int64_t us, ms;
         const char *text;
     } cases[] = {
-        {CREATED_AT_FINITE, 1000, 1, "1970-01-01T00:00:00.001000Z"}, {CREATED_AT_FINITE, 999, 0, "1970-01-01T00:00:00.000999Z"},
-        {CREATED_AT_FINITE, 0, 0, "1970-01-01T00:00:00.000000Z"}, {CREATED_AT_FINITE, -1, 0, "1969-12-31T23:59:59.999999Z"},
-        {CREATED_AT_FINITE, -62135596800000000, 0, "0001-01-01T00:00:00.000000Z"}, {CREATED_AT_FINITE, -62135596800000001, 0, NULL},
-        {CREATED_AT_FINITE, 253402300799999999, 253402300799999, "9999-12-31T23:59:59.999999Z"}, {CREATED_AT_FINITE, 253402300800000000, 253402300800000, NULL},
-        {CREATED_AT_INFINITY, 5, 0, NULL}, {CREATED_AT_MINUS_INFINITY, 5, 0, NULL}, {CREATED_AT_NONE, 5, 0, NULL},
+        {CREATED_AT_FINITE, 1000, 1, "1970-01-01T00:00:00.001000Z"},
+        {CREATED_AT_FINITE, 999, 0, "1970-01-01T00:00:00.000999Z"},
+        {CREATED_AT_FINITE, 0, 0, "1970-01-01T00:00:00.000000Z"},
+        {CREATED_AT_FINITE, -1, 0, "1969-12-31T23:59:59.999999Z"},
+        {CREATED_AT_FINITE, -62135596800000000, 0, "0001-01-01T00:00:00.000000Z"},
+        {CREATED_AT_FINITE, -62135596800000001, 0, NULL},
+        {CREATED_AT_FINITE, 253402300799999999, 253402300799999, "9999-12-31T23:59:59.999999Z"},
+        {CREATED_AT_FINITE, 253402300800000000, 253402300800000, NULL},
+        {CREATED_AT_INFINITY, 5, 0, NULL},
+        {CREATED_AT_MINUS_INFINITY, 5, 0, NULL},
+        {CREATED_AT_NONE, 5, 0, NULL},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct outbox_row row = a_row();
@@ -243,10 +265,16 @@ Test(event_router, metadata)
         struct text_view metadata;
         const char *correlation, *parent, *odd;
     } cases[] = {
-        {{0}, NULL, NULL, NULL}, {VIEW("null"), NULL, NULL, NULL}, {VIEW("[\"correlation_id\"]"), NULL, NULL, NULL}, {VIEW("7"), NULL, NULL, NULL},
-        {VIEW("not JSON"), NULL, NULL, NULL}, {VIEW(""), NULL, NULL, NULL}, {VIEW("{\"correlation_id\": \"x\""), NULL, NULL, NULL},
+        {{0}, NULL, NULL, NULL},
+        {VIEW("null"), NULL, NULL, NULL},
+        {VIEW("[\"correlation_id\"]"), NULL, NULL, NULL},
+        {VIEW("7"), NULL, NULL, NULL},
+        {VIEW("not JSON"), NULL, NULL, NULL},
+        {VIEW(""), NULL, NULL, NULL},
+        {VIEW("{\"correlation_id\": \"x\""), NULL, NULL, NULL},
         {VIEW("{\"correlation_id\": null, \"traceparent\": 12.50}"), NULL, "12.50", NULL},
-        {VIEW("{\"correlation_id\": \"gr\\u00fc\\u00df\\n\\\"\", \"traceparent\": {\"a\": [1, 2]}}"), "grüß\n\"", "{\"a\": [1, 2]}", NULL},
+        {VIEW("{\"correlation_id\": \"gr\\u00fc\\u00df\\n\\\"\", \"traceparent\": {\"a\": [1, 2]}}"), "grüß\n\"",
+            "{\"a\": [1, 2]}", NULL},
         {VIEW("{\"correlation_id\": true, \"traceparent\": \"\"}"), "true", "", NULL},
         {VIEW("{\"deep\": {\"correlation_id\": \"no\"}, \"a \\\"b\\\\\": \"yes\"}"), NULL, NULL, "yes"},
     };
@@ -262,7 +290,8 @@ Test(event_router, metadata)
 
 Test(event_router, additional_columns_as_headers_and_partition)
 {
-    struct config_additional additional[] = {{column_a, CONFIG_PLACE_HEADER, alias_a}, {column_b, CONFIG_PLACE_PARTITION, alias_b}};
+    struct config_additional additional[] = {{column_a, CONFIG_PLACE_HEADER, alias_a},
+        {column_b, CONFIG_PLACE_PARTITION, alias_b}};
     outbox.publish.additional = additional;
     outbox.publish.additional_count = 2;
     struct text_view values[] = {VIEW("acme"), VIEW("3")};
@@ -276,7 +305,8 @@ Test(event_router, additional_columns_as_headers_and_partition)
     routed(&row);
     same(header("tenant_id"), NULL, "NULL");
     cr_assert_eq(event.partition, -1);
-    static const struct text_view bad[] = {VIEW("-1"), VIEW(""), VIEW("2147483648"), VIEW("3.5"), VIEW("x"), VIEW("99999999999999999999")};
+    static const struct text_view bad[] = {VIEW("-1"), VIEW(""), VIEW("2147483648"), VIEW("3.5"), VIEW("x"),
+        VIEW("99999999999999999999")};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         values[1] = bad[i];
         poisoned(&row, PUBLISH_REASON_BAD_PARTITION, "column amount is '");
@@ -285,7 +315,8 @@ Test(event_router, additional_columns_as_headers_and_partition)
 
 Test(event_router, the_envelope)
 {
-    struct config_additional additional[] = {{column_a, CONFIG_PLACE_ENVELOPE, alias_a}, {column_b, CONFIG_PLACE_ENVELOPE, alias_b}};
+    struct config_additional additional[] = {{column_a, CONFIG_PLACE_ENVELOPE, alias_a},
+        {column_b, CONFIG_PLACE_ENVELOPE, alias_b}};
     outbox.publish.value = CONFIG_VALUE_ENVELOPE;
     outbox.publish.additional = additional;
     outbox.publish.additional_count = 2;
@@ -295,16 +326,22 @@ Test(event_router, the_envelope)
     row.additional = values;
     row.additional_types = types;
     routed(&row);
-    same(event.value, "{\"id\":\"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10\",\"type\":\"post.created\",\"aggregate_type\":\"post\",\"aggregate_id\":\"0b9f\","
-                      "\"created_at\":\"2026-01-15T10:00:00.123456Z\",\"seq\":184467,\"tenant_id\":\"a\\\"\\\\\\b\\t\\n\\u0001\\u001fü\","
-                      "\"amount\":12.50,\"payload\":{\"a\": 1}}", "all members");
+    same(event.value,
+        "{\"id\":\"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10\",\"type\":\"post.created\",\"aggregate_type\":\"post\","
+        "\"aggregate_id\":\"0b9f\","
+        "\"created_at\":\"2026-01-15T10:00:00.123456Z\",\"seq\":184467,\"tenant_id\":"
+        "\"a\\\"\\\\\\b\\t\\n\\u0001\\u001fü\","
+        "\"amount\":12.50,\"payload\":{\"a\": 1}}",
+        "all members");
     row.additional_types = NULL;
     row.payload = row.aggregate_type = row.key = row.id = values[0] = NONE;
     row.created_at_kind = CREATED_AT_INFINITY;
     row.seq = INT64_MIN;
     routed(&row);
-    same(event.value, "{\"id\":null,\"type\":\"post.created\",\"aggregate_type\":null,\"aggregate_id\":null,\"created_at\":null,"
-                      "\"seq\":-9223372036854775808,\"tenant_id\":null,\"amount\":\"12.50\",\"payload\":null}", "NULLs");
+    same(event.value,
+        "{\"id\":null,\"type\":\"post.created\",\"aggregate_type\":null,\"aggregate_id\":null,\"created_at\":null,"
+        "\"seq\":-9223372036854775808,\"tenant_id\":null,\"amount\":\"12.50\",\"payload\":null}",
+        "NULLs");
     same(header("seq"), "-9223372036854775808", "seq");
 }
 
@@ -319,9 +356,19 @@ Test(event_router, types_in_the_envelope)
         struct text_view text;
         const char *expected;
     } cases[] = {
-        {16, VIEW("t"), "true"}, {16, VIEW("f"), "false"}, {16, {0}, "null"}, {20, VIEW("-7"), "-7"}, {1700, VIEW("NaN"), "\"NaN\""},
-        {701, VIEW("-Infinity"), "\"-Infinity\""}, {701, VIEW("1e+20"), "1e+20"}, {3802, VIEW("{\"x\": [1]}"), "{\"x\": [1]}"}, {3802, {0}, "null"},
-        {114, VIEW("null"), "null"}, {23, {0}, "null"}, {2950, VIEW("6f1c"), "\"6f1c\""}, {25, VIEW("7"), "\"7\""},
+        {16, VIEW("t"), "true"},
+        {16, VIEW("f"), "false"},
+        {16, {0}, "null"},
+        {20, VIEW("-7"), "-7"},
+        {1700, VIEW("NaN"), "\"NaN\""},
+        {701, VIEW("-Infinity"), "\"-Infinity\""},
+        {701, VIEW("1e+20"), "1e+20"},
+        {3802, VIEW("{\"x\": [1]}"), "{\"x\": [1]}"},
+        {3802, {0}, "null"},
+        {114, VIEW("null"), "null"},
+        {23, {0}, "null"},
+        {2950, VIEW("6f1c"), "\"6f1c\""},
+        {25, VIEW("7"), "\"7\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct outbox_row row = a_row();
@@ -331,15 +378,17 @@ Test(event_router, types_in_the_envelope)
         char member[80];
         snprintf(member, sizeof(member), ",\"amount\":%s,\"payload\":{\"a\": 1}}", cases[i].expected);
         size_t length = strlen(member);
-        cr_assert(event.value.length > length && memcmp(event.value.at + event.value.length - length, member, length) == 0, "%.*s",
-            (int)event.value.length, event.value.at);
+        cr_assert(event.value.length > length &&
+                memcmp(event.value.at + event.value.length - length, member, length) == 0,
+            "%.*s", (int)event.value.length, event.value.at);
     }
 }
 
 Test(event_router, payloads_that_cannot_stand_in_an_envelope)
 {
     outbox.publish.value = CONFIG_VALUE_ENVELOPE;
-    static const struct text_view bad[] = {VIEW(""), VIEW("{"), VIEW("hello"), VIEW("1 2"), VIEW("{\"a\": 1}, \"id\": \"forged\""), VIEW("\"\xff\"")};
+    static const struct text_view bad[] = {VIEW(""), VIEW("{"), VIEW("hello"), VIEW("1 2"),
+        VIEW("{\"a\": 1}, \"id\": \"forged\""), VIEW("\"\xff\"")};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct outbox_row row = a_row();
         row.payload = bad[i];
@@ -364,14 +413,18 @@ Test(event_router, settings_that_do_not_fit)
         enum config_value value;
         const char *text;
     } cases[] = {
-        {{{column_a, CONFIG_PLACE_ENVELOPE, alias_a}}, 1, CONFIG_VALUE_PAYLOAD, "additional: tenant:envelope needs value = envelope"},
+        {{{column_a, CONFIG_PLACE_ENVELOPE, alias_a}}, 1, CONFIG_VALUE_PAYLOAD,
+            "additional: tenant:envelope needs value = envelope"},
         {{{column_a, CONFIG_PLACE_HEADER, event_id}}, 1, CONFIG_VALUE_PAYLOAD, "event_id is the relay's own"},
         {{{column_a, CONFIG_PLACE_HEADER, name_a}}, 1, CONFIG_VALUE_PAYLOAD, "two headers are called correlation_id"},
-        {{{column_a, CONFIG_PLACE_HEADER, alias_a}, {column_b, CONFIG_PLACE_HEADER, alias_a}}, 2, CONFIG_VALUE_PAYLOAD, "two headers"},
+        {{{column_a, CONFIG_PLACE_HEADER, alias_a}, {column_b, CONFIG_PLACE_HEADER, alias_a}}, 2, CONFIG_VALUE_PAYLOAD,
+            "two headers"},
         {{{column_a, CONFIG_PLACE_HEADER, empty}}, 1, CONFIG_VALUE_PAYLOAD, "without a name"},
         {{{column_a, CONFIG_PLACE_ENVELOPE, payload}}, 1, CONFIG_VALUE_ENVELOPE, "payload is the relay's own"},
-        {{{column_a, CONFIG_PLACE_ENVELOPE, alias_a}, {column_b, CONFIG_PLACE_ENVELOPE, alias_a}}, 2, CONFIG_VALUE_ENVELOPE, "two members"},
-        {{{column_a, CONFIG_PLACE_PARTITION, alias_a}, {column_b, CONFIG_PLACE_PARTITION, alias_b}}, 2, CONFIG_VALUE_PAYLOAD, "name the partition"},
+        {{{column_a, CONFIG_PLACE_ENVELOPE, alias_a}, {column_b, CONFIG_PLACE_ENVELOPE, alias_a}}, 2,
+            CONFIG_VALUE_ENVELOPE, "two members"},
+        {{{column_a, CONFIG_PLACE_PARTITION, alias_a}, {column_b, CONFIG_PLACE_PARTITION, alias_b}}, 2,
+            CONFIG_VALUE_PAYLOAD, "name the partition"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct config_additional additional[2] = {cases[i].additional[0], cases[i].additional[1]};

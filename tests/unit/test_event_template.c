@@ -22,7 +22,8 @@ TestSuite(event_template, .init = set_up, .fini = tear_down);
 
 static struct outbox_row row(const char *type)
 {
-    return (struct outbox_row){.type = {type, type ? strlen(type) : 0}, .aggregate_type = VIEW("post"), .key = VIEW("42")};
+    return (
+        struct outbox_row){.type = {type, type ? strlen(type) : 0}, .aggregate_type = VIEW("post"), .key = VIEW("42")};
 }
 
 static void gives(const char *text, const char *type, const char *expected)
@@ -34,8 +35,8 @@ static void gives(const char *text, const char *type, const char *expected)
     struct text_view out = {0};
     enum template_result result = event_template_render(template, &event, arena, &out, NULL, NULL);
     cr_assert_eq(result, TEMPLATE_OK, "%s of '%s' gives %d", text, type, result);
-    cr_assert(out.length == strlen(expected) && memcmp(out.at, expected, out.length) == 0, "%s of '%s': '%.*s'", text, type,
-        (int)out.length, out.at);
+    cr_assert(out.length == strlen(expected) && memcmp(out.at, expected, out.length) == 0, "%s of '%s': '%.*s'", text,
+        type, (int)out.length, out.at);
     event_template_free(template);
 }
 
@@ -64,10 +65,14 @@ Test(event_template, parts_that_are_not_there)
         const char *what;
         unsigned part;
     } cases[] = {
-        {"{event_type:2}", "post", TEMPLATE_NO_PART, "event_type", 2}, {"{event_type:1}", "", TEMPLATE_NO_PART, "event_type", 1},
-        {"{event_type:1}", "...", TEMPLATE_NO_PART, "event_type", 1}, {"x{event_type:2}", "post..created", TEMPLATE_NO_PART, "event_type", 2},
-        {"{event_type:2}", "post.", TEMPLATE_NO_PART, "event_type", 2}, {"{event_type}", NULL, TEMPLATE_NULL, "event_type", 0},
-        {"x{event_type:1}", NULL, TEMPLATE_NULL, "event_type", 0}, {"x{event_type}y", "", TEMPLATE_OK, "event_type", 0},
+        {"{event_type:2}", "post", TEMPLATE_NO_PART, "event_type", 2},
+        {"{event_type:1}", "", TEMPLATE_NO_PART, "event_type", 1},
+        {"{event_type:1}", "...", TEMPLATE_NO_PART, "event_type", 1},
+        {"x{event_type:2}", "post..created", TEMPLATE_NO_PART, "event_type", 2},
+        {"{event_type:2}", "post.", TEMPLATE_NO_PART, "event_type", 2},
+        {"{event_type}", NULL, TEMPLATE_NULL, "event_type", 0},
+        {"x{event_type:1}", NULL, TEMPLATE_NULL, "event_type", 0},
+        {"x{event_type}y", "", TEMPLATE_OK, "event_type", 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct event_template *template = event_template_new(cases[i].template, "nova", NULL);
@@ -75,7 +80,8 @@ Test(event_template, parts_that_are_not_there)
         struct text_view out;
         const char *what;
         unsigned part;
-        cr_assert_eq(event_template_render(template, &event, arena, &out, &what, &part), cases[i].result, "%s", cases[i].template);
+        cr_assert_eq(event_template_render(template, &event, arena, &out, &what, &part), cases[i].result, "%s",
+            cases[i].template);
         cr_assert_str_eq(what, cases[i].what);
         cr_assert_eq(part, cases[i].part, "%s of '%s': %u", cases[i].template, cases[i].type, part);
         event_template_free(template);
@@ -98,17 +104,28 @@ Test(event_template, mistakes_are_named_with_their_place)
     static const struct {
         const char *template, *message;
     } cases[] = {
-        {"", "empty"}, {"a.{event_typ}", "{event_typ} at character 3 is unknown"}, {"{", "{ at character 1 is not closed"},
-        {"ab{event_type", "{ at character 3 is not closed"}, {"x}", "} at character 2 closes nothing"},
-        {"{event_type:0}", "unknown"}, {"{event_type:}", "unknown"}, {"{event_type:-1}", "unknown"}, {"{event_type:1000}", "unknown"},
-        {"{event_type:1a}", "unknown"}, {"{{}", "} at character 3 closes nothing"}, {"{a{b}", "{ at character 1 is not closed"}, {"{}", "unknown"},
-        {"{ event_type }", "unknown"}, {"{aggregate_type:1}", "unknown"},
+        {"", "empty"},
+        {"a.{event_typ}", "{event_typ} at character 3 is unknown"},
+        {"{", "{ at character 1 is not closed"},
+        {"ab{event_type", "{ at character 3 is not closed"},
+        {"x}", "} at character 2 closes nothing"},
+        {"{event_type:0}", "unknown"},
+        {"{event_type:}", "unknown"},
+        {"{event_type:-1}", "unknown"},
+        {"{event_type:1000}", "unknown"},
+        {"{event_type:1a}", "unknown"},
+        {"{{}", "} at character 3 closes nothing"},
+        {"{a{b}", "{ at character 1 is not closed"},
+        {"{}", "unknown"},
+        {"{ event_type }", "unknown"},
+        {"{aggregate_type:1}", "unknown"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct relay_error error;
         cr_assert_not(event_template_check(cases[i].template, &error), "%s", cases[i].template);
         cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
-        cr_assert(strstr(error.text, cases[i].message) && strstr(error.text, "{event_type:N}"), "%s: %s", cases[i].template, error.text);
+        cr_assert(strstr(error.text, cases[i].message) && strstr(error.text, "{event_type:N}"), "%s: %s",
+            cases[i].template, error.text);
     }
     cr_assert(event_template_check("{prefix}.{event_type:1}.events", NULL));
 }

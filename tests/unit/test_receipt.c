@@ -6,8 +6,12 @@
 #include <string.h>
 #include <xxhash.h>
 
-static const struct receipt_header header = {.identity = {0x6f, 0x1c, 0x0a, 0x52, 0x8f, 0x0e, 0x4f, 0x1e, 0x9d, 0x1f, 0x2a, 0x8f, 0x3b,
-    0x6c, 0x7d, 0x10}, .generation = 3, .number = 4711, .system_identifier = 7300000000000000001, .timeline = 2};
+static const struct receipt_header header = {
+    .identity = {0x6f, 0x1c, 0x0a, 0x52, 0x8f, 0x0e, 0x4f, 0x1e, 0x9d, 0x1f, 0x2a, 0x8f, 0x3b, 0x6c, 0x7d, 0x10},
+    .generation = 3,
+    .number = 4711,
+    .system_identifier = 7300000000000000001,
+    .timeline = 2};
 
 static uint64_t state = 0x9e3779b97f4a7c15; // of the generator: the same rows in each run
 static uint64_t next_random(void)
@@ -29,7 +33,7 @@ static void check_round_trip(const struct receipt_row *rows, size_t count)
     cr_assert_eq(receipt.row_count, count);
     cr_assert_eq(memcmp(receipt.header.identity, header.identity, 16), 0);
     cr_assert(receipt.header.generation == header.generation && receipt.header.number == header.number &&
-              receipt.header.system_identifier == header.system_identifier && receipt.header.timeline == header.timeline);
+        receipt.header.system_identifier == header.system_identifier && receipt.header.timeline == header.timeline);
     for (size_t i = 0; i < count; i++) {
         cr_assert(receipt.rows[i].seq == rows[i].seq && receipt.rows[i].hash == rows[i].hash, "row %zu", i);
     }
@@ -60,9 +64,10 @@ Test(receipt, its_bytes_do_not_change_between_versions)
     uint8_t bytes[128];
     struct receipt_row rows[] = {{100, 0x1122334455667788}, {300, 0}};
     size_t length = receipt_encode(&header, rows, 2, bytes);
-    static const uint8_t expected[] = {'O', 'B', 'R', 'C', 1, 0, 0x6f, 0x1c, 0x0a, 0x52, 0x8f, 0x0e, 0x4f, 0x1e, 0x9d, 0x1f, 0x2a, 0x8f,
-        0x3b, 0x6c, 0x7d, 0x10, 3, 0, 0, 0, 0, 0, 0, 0, 0x67, 0x12, 0, 0, 0, 0, 0, 0, 0x01, 0x80, 0x4f, 0x6a, 0x70, 0xc6, 0x4e, 0x65,
-        2, 0, 0, 0, 2, 0, 0, 0, 0xc8, 0x01, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0xc8, 0x01, 0, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t expected[] = {'O', 'B', 'R', 'C', 1, 0, 0x6f, 0x1c, 0x0a, 0x52, 0x8f, 0x0e, 0x4f, 0x1e, 0x9d,
+        0x1f, 0x2a, 0x8f, 0x3b, 0x6c, 0x7d, 0x10, 3, 0, 0, 0, 0, 0, 0, 0, 0x67, 0x12, 0, 0, 0, 0, 0, 0, 0x01, 0x80,
+        0x4f, 0x6a, 0x70, 0xc6, 0x4e, 0x65, 2, 0, 0, 0, 2, 0, 0, 0, 0xc8, 0x01, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33,
+        0x22, 0x11, 0xc8, 0x01, 0, 0, 0, 0, 0, 0, 0, 0};
     cr_assert_eq(length, sizeof(expected) + 8);
     for (size_t i = 0; i < sizeof(expected); i++) {
         if (i < 38 || i >= 46) { // the system identifier is looked at below
@@ -73,19 +78,23 @@ Test(receipt, its_bytes_do_not_change_between_versions)
     memcpy(&identifier, bytes + 38, 8);
     cr_assert_eq(identifier, header.system_identifier);
     // Values of XXH3-64 that other implementations give, too.
-    cr_assert_eq(receipt_row_hash((struct text_view){"", 0}, CREATED_AT_NONE, 0), XXH3_64bits_withSeed("", 0, XXH3_64bits("\0\0\0\0\0\0\0\0\0", 9)));
+    cr_assert_eq(receipt_row_hash((struct text_view){"", 0}, CREATED_AT_NONE, 0),
+        XXH3_64bits_withSeed("", 0, XXH3_64bits("\0\0\0\0\0\0\0\0\0", 9)));
 }
 
 Test(receipt, a_hash_tells_rows_apart)
 {
-    struct text_view id = {"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10", 36}, other = {"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d11", 36};
+    struct text_view id = {"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10", 36},
+                     other = {"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d11", 36};
     uint64_t hash = receipt_row_hash(id, CREATED_AT_FINITE, 1767225600000000);
     cr_assert_eq(receipt_row_hash(id, CREATED_AT_FINITE, 1767225600000000), hash);
     cr_assert_neq(receipt_row_hash(other, CREATED_AT_FINITE, 1767225600000000), hash);
     cr_assert_neq(receipt_row_hash(id, CREATED_AT_FINITE, 1767225600000001), hash);
     cr_assert_neq(receipt_row_hash(id, CREATED_AT_INFINITY, 0), receipt_row_hash(id, CREATED_AT_MINUS_INFINITY, 0));
-    cr_assert_eq(receipt_row_hash(id, CREATED_AT_INFINITY, 5), receipt_row_hash(id, CREATED_AT_INFINITY, 6), "no time to compare");
-    cr_assert_eq(receipt_row_hash((struct text_view){NULL, 7}, CREATED_AT_NONE, 0), receipt_row_hash((struct text_view){"", 0}, CREATED_AT_NONE, 0));
+    cr_assert_eq(receipt_row_hash(id, CREATED_AT_INFINITY, 5), receipt_row_hash(id, CREATED_AT_INFINITY, 6),
+        "no time to compare");
+    cr_assert_eq(receipt_row_hash((struct text_view){NULL, 7}, CREATED_AT_NONE, 0),
+        receipt_row_hash((struct text_view){"", 0}, CREATED_AT_NONE, 0));
 }
 
 static void refuses(const uint8_t *bytes, size_t length, const char *message)
@@ -127,8 +136,13 @@ Test(receipt, a_good_checksum_does_not_make_it_true)
         uint8_t value;
         const char *message;
     } cases[] = {
-        {4, 2, "version 2"}, {5, 1, "unknown flags 1"}, {50, 200, "cannot hold the 200 rows"}, {50, 2, "behind its last row"}, {50, 4, "cannot hold"},
-        {64, 0, "row 2 of a receipt is malformed, at byte 64"}, {73, 0x80, "malformed"},
+        {4, 2, "version 2"},
+        {5, 1, "unknown flags 1"},
+        {50, 200, "cannot hold the 200 rows"},
+        {50, 2, "behind its last row"},
+        {50, 4, "cannot hold"},
+        {64, 0, "row 2 of a receipt is malformed, at byte 64"},
+        {73, 0x80, "malformed"},
     };
     struct receipt_row rows[] = {{100, 1}, {110, 2}, {115, 3}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -178,9 +192,11 @@ Test(receipt, keys)
     }
     receipt_key(header.identity, 64 + 7, key);
     cr_assert_str_eq(key, "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/7");
-    static const char *const foreign[] = {"", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/",
-        "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/64", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/07", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/x",
-        "6F1C0A52-8F0E-4F1E-9D1F-2A8F3B6C7D10/7", "6f1c0a52a8f0e-4f1e-9d1f-2a8f3b6c7d10/7", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/100"};
+    static const char *const foreign[] = {"", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10",
+        "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/64",
+        "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/07", "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/x",
+        "6F1C0A52-8F0E-4F1E-9D1F-2A8F3B6C7D10/7", "6f1c0a52a8f0e-4f1e-9d1f-2a8f3b6c7d10/7",
+        "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10/100"};
     for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
         cr_assert_not(receipt_key_parse(foreign[i], strlen(foreign[i]), identity, &slot), "%s", foreign[i]);
     }

@@ -24,9 +24,10 @@ static void tear_down(void)
 TestSuite(seq_holes, .init = set_up, .fini = tear_down);
 
 #define SAW(...) seq_holes_saw(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
-#define FOUND(...) seq_holes_looked_up(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), INT64_MAX)
+#define FOUND(...)                                                                                                     \
+    seq_holes_looked_up(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), INT64_MAX)
 #define FOUND_NOTHING() seq_holes_looked_up(holes, NULL, 0, INT64_MAX)
-#define LISTED(...) list((uint64_t[]){0, __VA_ARGS__}, sizeof((uint64_t[]){0, __VA_ARGS__}) / sizeof(uint64_t) - 1)
+#define LISTED(...)     list((uint64_t[]){0, __VA_ARGS__}, sizeof((uint64_t[]){0, __VA_ARGS__}) / sizeof(uint64_t) - 1)
 
 static void list(const uint64_t *with_zero, size_t count)
 {
@@ -41,8 +42,8 @@ static void expect(const char *expected)
     const struct seq_range *ranges;
     size_t count = seq_holes_ask(holes, &ranges);
     for (size_t i = 0; i < count; i++) {
-        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%lld-%lld", i ? " " : "", (long long)ranges[i].first,
-            (long long)ranges[i].last);
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%lld-%lld", i ? " " : "",
+            (long long)ranges[i].first, (long long)ranges[i].last);
     }
     cr_assert_str_eq(text, expected);
 }
@@ -169,7 +170,8 @@ Test(seq_holes, a_batch_that_rolls_back_leaves_nothing)
 
 Test(seq_holes, many_holes_are_covered_by_fewer_ranges)
 {
-    for (int64_t seq = 2; seq <= 200000; seq += 2) { // each second number rolled back, while one old transaction is open
+    for (int64_t seq = 2; seq <= 200000;
+         seq += 2) { // each second number rolled back, while one old transaction is open
         seq_holes_saw(holes, &seq, 1);
         if (seq % 1000 == 0) {
             LISTED(5, (uint64_t)seq);
@@ -235,8 +237,8 @@ Test(seq_holes, numbers_at_the_ends)
     cr_assert_eq(seq_holes_ask(holes, &ranges), 2);
 }
 
-// A model of the table: transactions draw numbers, commit or roll back in any order; batches read, look up, sometimes roll
-// back. Every committed row must come out once, and when all is quiet nothing may be left.
+// A model of the table: transactions draw numbers, commit or roll back in any order; batches read, look up, sometimes
+// roll back. Every committed row must come out once, and when all is quiet nothing may be left.
 struct model_row {
     int transaction; // who drew the number
     bool committed, taken;
@@ -354,9 +356,11 @@ Test(seq_holes, a_model_of_writers_and_batches_misses_nothing)
         }
         quiet = false;
         for (int64_t seq = 1; seq <= drawn; seq++) {
-            cr_assert_eq(rows[seq].taken, rows[seq].committed, "seed %llu: %lld was missed", (unsigned long long)seed, (long long)seq);
+            cr_assert_eq(rows[seq].taken, rows[seq].committed, "seed %llu: %lld was missed", (unsigned long long)seed,
+                (long long)seq);
         }
-        cr_assert_eq(seq_holes_ranges(holes), 0, "seed %llu: %zu ranges left", (unsigned long long)seed, seq_holes_ranges(holes));
+        cr_assert_eq(seq_holes_ranges(holes), 0, "seed %llu: %zu ranges left", (unsigned long long)seed,
+            seq_holes_ranges(holes));
         seq_holes_free(before);
     }
 }

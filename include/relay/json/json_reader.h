@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Reads the wanted places of one JSON document in one pass (simdjson behind C functions; no C++ exception leaves them).
-// The whole document is checked: what is not wanted must be well-formed and UTF-8, too. Numbers are never rounded: their text is
-// given. Of members that come twice, the last wins. A json_reader belongs to one thread; it keeps its memory.
+// The whole document is checked: what is not wanted must be well-formed and UTF-8, too. Numbers are never rounded:
+// their text is given. Of members that come twice, the last wins. A json_reader belongs to one thread and keeps its
+// memory.
 #ifndef RELAY_JSON_JSON_READER_H
 #define RELAY_JSON_JSON_READER_H
 
@@ -18,7 +19,16 @@ extern "C" {
 
 #define JSON_MAX_DEPTH 128 // deeper documents are refused (JSON_TOO_DEEP)
 
-enum json_kind { JSON_KIND_MISSING, JSON_KIND_NULL, JSON_KIND_FALSE, JSON_KIND_TRUE, JSON_KIND_NUMBER, JSON_KIND_STRING, JSON_KIND_ARRAY, JSON_KIND_OBJECT };
+enum json_kind {
+    JSON_KIND_MISSING,
+    JSON_KIND_NULL,
+    JSON_KIND_FALSE,
+    JSON_KIND_TRUE,
+    JSON_KIND_NUMBER,
+    JSON_KIND_STRING,
+    JSON_KIND_ARRAY,
+    JSON_KIND_OBJECT
+};
 
 struct json_value {
     enum json_kind kind;
@@ -30,13 +40,13 @@ struct json_value {
 
 struct json_reader;
 
-struct json_reader *json_reader_new(void); // NULL: out of memory
+struct json_reader *json_reader_new(void);         // NULL: out of memory
 void json_reader_free(struct json_reader *reader); // accepts NULL
 
 enum json_result { JSON_OK, JSON_BAD, JSON_BAD_UTF8, JSON_TOO_DEEP, JSON_NO_MEMORY };
 // document: length bytes, of which `room` (>= length) may be read; with 64 bytes more nothing is copied.
-// values: paths->value_count of them, pointing into the document or the reader until the next read; the document must live
-// that long. why (may be NULL): a sentence, static, for a result other than JSON_OK.
+// values: paths->value_count of them, pointing into the document or the reader until the next read; the document must
+// live that long. why (may be NULL): a sentence, static, for a result other than JSON_OK.
 enum json_result json_reader_read(struct json_reader *reader, const struct json_paths *paths, const char *document,
     size_t length, size_t room, struct json_value *values, const char **why);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Steps through one level of an array or object whose text json_reader has already found to be well-formed. It allocates
-// nothing and copies nothing; strings with escapes are unescaped on demand into a buffer of the caller's. Any thread, with
-// its own walk.
+// Steps through one level of an array or object whose text json_reader has already found to be well-formed. It
+// allocates nothing and copies nothing; strings with escapes are unescaped on demand into a buffer of the caller's. Any
+// thread, with its own walk.
 #ifndef RELAY_JSON_JSON_WALK_H
 #define RELAY_JSON_JSON_WALK_H
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Makes a Kafka record out of an outbox row, by the settings of one outbox: topic, key, value, headers, timestamp,
-// partition, as docs/events.md says. Does no I/O, so what it refuses (a publish_reason) it would refuse again: such a row is
-// poison, not a failure. A router owns its compiled templates and a JSON reader: one thread at a time; the arena may be
-// another one for each batch. It borrows the config_outbox, which must outlive it.
+// partition, as docs/events.md says. Does no I/O, so what it refuses (a publish_reason) it would refuse again: such a
+// row is poison, not a failure. A router owns its compiled templates and a JSON reader: one thread at a time; the arena
+// may be another one for each batch. It borrows the config_outbox, which must outlive it.
 #ifndef RELAY_PUBLISH_EVENT_ROUTER_H
 #define RELAY_PUBLISH_EVENT_ROUTER_H
 
@@ -43,11 +43,11 @@ void event_router_free(struct event_router *router); // accepts NULL
 // ROUTE_OK: *out is filled. ROUTE_POISON: *reason, and error (ROUTE, class poison) says which column, what, and what is
 // expected, for the dead letter's text. ROUTE_FAILED: NO_MEMORY; the row is not to blame.
 // Never TOO_LARGE, REFUSED or a partition beyond the topic's: the caller, who knows the limits, compares out->size.
-enum route_result event_router_route(struct event_router *router, const struct outbox_row *row, struct event_arena *arena,
-    struct routed_event *out, enum publish_reason *reason, struct relay_error *error);
+enum route_result event_router_route(struct event_router *router, const struct outbox_row *row,
+    struct event_arena *arena, struct routed_event *out, enum publish_reason *reason, struct relay_error *error);
 
-// The most that the record takes as a record batch of its own, uncompressed: never less than what librdkafka compares with
-// message.max.bytes and the broker with max.message.bytes.
+// The most that the record takes as a record batch of its own, uncompressed: never less than what librdkafka compares
+// with message.max.bytes and the broker with max.message.bytes.
 size_t event_record_size(const struct routed_event *event);
 
 // Whether Kafka allows the name: 1 to 249 of [a-zA-Z0-9._-], neither "." nor "..". error (ROUTE) says what is wrong.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One row of an outbox as the relay has read it: a view whose bytes belong to the batch that was read and live as long as
-// that. Texts are what PostgreSQL prints, in UTF-8, not NUL-terminated. Plain data: no function, no thread of its own.
+// One row of an outbox as the relay has read it: a view whose bytes belong to the batch that was read and live as long
+// as that. Texts are what PostgreSQL prints, in UTF-8, not NUL-terminated. Plain data: no function, no thread of its own.
 #ifndef RELAY_PUBLISH_OUTBOX_ROW_H
 #define RELAY_PUBLISH_OUTBOX_ROW_H
 
@@ -24,7 +24,7 @@ struct outbox_row {
     int64_t seq;
     struct text_view id, key, type, aggregate_type, payload, metadata; // key: the aggregate's id
     enum created_at_kind created_at_kind;
-    int64_t created_at_us; // of a FINITE one: microseconds since 1970-01-01T00:00:00Z, may be negative
+    int64_t created_at_us;              // of a FINITE one: microseconds since 1970-01-01T00:00:00Z, may be negative
     const struct text_view *additional; // one for each item of the config's `additional`, in its order
     const uint32_t *additional_types;   // their types' OIDs (PQftype), for the envelope; NULL: all are text
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why a row cannot become a record: the words of outbox_dead_letters (column `reason`), metrics and docs. The first group
-// the router finds by itself, before anything is sent; the second Kafka says. Pure.
+// Why a row cannot become a record: the words of outbox_dead_letters (column `reason`), metrics and docs. The first
+// group the router finds by itself, before anything is sent; the second Kafka says. Pure.
 #ifndef RELAY_PUBLISH_PUBLISH_REASON_H
 #define RELAY_PUBLISH_PUBLISH_REASON_H
 
@@ -21,7 +21,7 @@ enum publish_reason {
 #define X(id, name, text) PUBLISH_REASON_##id,
     PUBLISH_REASONS(X)
 #undef X
-    PUBLISH_REASON_COUNT
+        PUBLISH_REASON_COUNT
 };
 const char *publish_reason_name(enum publish_reason reason); // static
 const char *publish_reason_text(enum publish_reason reason); // static

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A receipt: the last record of a batch's Kafka transaction. It says which batch of which outbox this was and which rows
-// were in it, so that a relay that comes after a crash between Kafka's commit and PostgreSQL's can finish exactly those: by
-// number, and by a hash of id and created_at, because a sequence can go back after a failover and give the same number to
-// another event. Encodes, decodes, names keys; no I/O. Any thread.
+// A receipt: the last record of a batch's Kafka transaction. It says which batch of which outbox this was and which
+// rows were in it, so that a relay that comes after a crash between Kafka's commit and PostgreSQL's can finish exactly
+// those: by number, and by a hash of id and created_at, because a sequence can go back after a failover and give the
+// same number to another event. Encodes, decodes, names keys; no I/O. Any thread.
 //
-// Value, integers little-endian: "OBRC", version (1 byte), flags (1 byte, 0), identity (16), generation (8), number (8),
-// system identifier (8), timeline (4), rows (4); then for each row, ascending, the distance of its seq from the one before
-// (LEB128; the first one's seq itself, zigzag-coded) and its hash (8); at last XXH3-64 of all before (8).
-// A reader refuses versions it does not know.
+// Value, integers little-endian: "OBRC", version (1 byte), flags (1 byte, 0), identity (16), generation (8), number
+// (8), system identifier (8), timeline (4), rows (4); then for each row, ascending, the distance of its seq from the
+// one before (LEB128; the first one's seq itself, zigzag-coded) and its hash (8); at last XXH3-64 of all before (8). A
+// reader refuses versions it does not know.
 #ifndef RELAY_PUBLISH_RECEIPT_H
 #define RELAY_PUBLISH_RECEIPT_H
 
@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RECEIPT_RING 64     // the keys one outbox uses in turn, so that compaction keeps this many receipts
+#define RECEIPT_RING     64 // the keys one outbox uses in turn, so that compaction keeps this many receipts
 #define RECEIPT_KEY_SIZE 40 // room for a key and its NUL: 36 of the uuid, '/', 2 digits
 
 struct receipt_header {

@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How far an outbox has been read, and which sequence numbers below that are missing: a smaller number can commit later, and
-// most that are missing never will (their transactions rolled back). Two structures:
+// How far an outbox has been read, and which sequence numbers below that are missing: a smaller number can commit
+// later, and most that are missing never will (their transactions rolled back). Two structures:
 //
 // seq_holders knows which transactions hold a lock on the table that an INSERT takes (pg_locks, RowExclusiveLock or
-// stronger), and since which listing. A transaction draws its numbers while it holds that lock, so a number that is missing
-// when a listing is made belongs to one of the transactions of that listing, or will be found by a look-up made after it,
-// or never comes. One per term. What it knows does not depend on the fate of a batch, so it is never rolled back.
+// stronger), and since which listing. A transaction draws its numbers while it holds that lock, so a number that is
+// missing when a listing is made belongs to one of the transactions of that listing, or will be found by a look-up made
+// after it, or never comes. One per term. What it knows does not depend on the fate of a batch, so it is never rolled
+// back.
 //
-// seq_holes is the watermark and the missing numbers as ranges, each with the listing that first covered it. It is part of
-// a batch: copy it before the batch, put the copy back if the batch rolls back (at most `limit` ranges of 24 bytes).
+// seq_holes is the watermark and the missing numbers as ranges, each with the listing that first covered it. It is part
+// of a batch: copy it before the batch, put the copy back if the batch rolls back (at most `limit` ranges of 24 bytes).
 //
 // The order of work in each batch, on the batch's own connection, statements in READ COMMITTED:
 //   1. read and delete the new rows, seq > seq_holes_watermark()                   -> seq_holes_saw()
-//   2. if seq_holes_wants_listing(): read pg_locks                                 -> seq_holders_listed(), seq_holes_listed()
+//   2. if seq_holes_wants_listing(): read pg_locks                                 -> seq_holders_listed(),
+//   seq_holes_listed()
 //   3. look up the ranges of seq_holes_ask() (a later snapshot) and delete         -> seq_holes_looked_up()
 //   4. publish both, sorted by seq.
-// A range is forgotten by step 3 when none of the transactions that could fill it was left in a listing before the look-up.
-// With nothing else going on that is the batch that saw it, so roll-backs leave nothing behind.
+// A range is forgotten by step 3 when none of the transactions that could fill it was left in a listing before the
+// look-up. With nothing else going on that is the batch that saw it, so roll-backs leave nothing behind.
 //
-// Ranges are coarsened past the limit: the nearest neighbours become one range that also covers numbers already published,
-// which a look-up does not find again. That costs look-ups some index entries, never an event.
+// Ranges are coarsened past the limit: the nearest neighbours become one range that also covers numbers already
+// published, which a look-up does not find again. That costs look-ups some index entries, never an event.
 //
 // What this cannot know, and a sweep (a look-up of everything below the watermark) must find: numbers drawn without the
-// lock (nextval by hand, a sequence with CACHE > 1) and rows put in with an old number. Both belong to one thread at a time.
+// lock (nextval by hand, a sequence with CACHE > 1) and rows put in with an old number. Both belong to one thread at a
+// time.
 #ifndef RELAY_PUBLISH_SEQ_HOLES_H
 #define RELAY_PUBLISH_SEQ_HOLES_H
 
@@ -39,8 +42,8 @@ struct seq_holders *seq_holders_new(struct relay_error *error); // Errors: NO_ME
 void seq_holders_free(struct seq_holders *holders);             // accepts NULL
 // virtualtransaction of pg_locks ("3/4711"; "-1/815" for a prepared one) as a number. Errors: PROTOCOL.
 bool seq_holder_parse(const char *text, uint64_t *holder, struct relay_error *error);
-// A complete listing (any order, doubles allowed, without the relay's own sessions). Errors: NO_MEMORY; then nothing has
-// changed and the listing must not be reported to a seq_holes.
+// A complete listing (any order, doubles allowed, without the relay's own sessions). Errors: NO_MEMORY; then nothing
+// has changed and the listing must not be reported to a seq_holes.
 bool seq_holders_listed(struct seq_holders *holders, const uint64_t *list, size_t count, struct relay_error *error);
 size_t seq_holders_count(const struct seq_holders *holders); // transactions in the last listing
 
@@ -70,9 +73,9 @@ bool seq_holes_wants_listing(const struct seq_holes *holes);
 void seq_holes_listed(struct seq_holes *holes, const struct seq_holders *holders);
 // The ranges to look up now, ascending; valid until holes changes. Marks them as asked for. Returns how many.
 size_t seq_holes_ask(struct seq_holes *holes, const struct seq_range **ranges);
-// What the look-up gave (ascending; numbers that are no holes are ignored), complete up to `complete`: INT64_MAX, or the
-// last number found where the look-up was cut by a limit. Found numbers are holes no more; a range that was asked for when
-// nobody could fill it any more is forgotten as far as it was complete.
+// What the look-up gave (ascending; numbers that are no holes are ignored), complete up to `complete`: INT64_MAX, or
+// the last number found where the look-up was cut by a limit. Found numbers are holes no more; a range that was asked
+// for when nobody could fill it any more is forgotten as far as it was complete.
 void seq_holes_looked_up(struct seq_holes *holes, const int64_t *seqs, size_t count, int64_t complete);
 
 #endif
