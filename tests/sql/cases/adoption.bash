@@ -42,7 +42,7 @@ if [ -n "$pgbench" ]; then
     is "the old relay did not fail" "$(grep -c 'aborted\|ERROR' "$work/old_relay.out" || true)" 0
 fi
 is "every row has a seq of its own" "$(sql -c "SELECT count(*) = count(DISTINCT seq) AND count(*) >= $count FROM outbox_events")" t
-is "no old row is lost" "$(sql -c "SELECT count(*) FROM before WHERE id NOT IN (SELECT id FROM outbox_events)")" 0
+is "no old row is lost" "$(sql -c "SELECT count(*) FROM before b WHERE NOT EXISTS (SELECT FROM outbox_events e WHERE e.id = b.id)")" 0
 is "no published row is unpublished again" "$(sql -c "SELECT count(*) FROM before b JOIN outbox_events e USING (id) WHERE b.published_at IS NOT NULL AND e.published_at IS DISTINCT FROM b.published_at")" 0
 is "old rows are in the order of created_at" "$(sql -c "SELECT count(*) FROM (SELECT created_at, lag(created_at) OVER (ORDER BY seq) AS before FROM outbox_events WHERE payload ? 'n') s WHERE created_at < before")" 0
 is "new rows come after old ones" "$(sql -c "SELECT (SELECT max(seq) FROM outbox_events WHERE payload ? 'n') < coalesce((SELECT min(seq) FROM outbox_events WHERE payload ? 'new'), 1e18)")" t
