@@ -14,7 +14,13 @@
 // X(ID, name): in the order in which a batch passes them; each name is passed in exactly one place.
 #define RELAY_TEST_POINTS(X)                                                                                           \
     X(PUBLISH_AFTER_LOCKS, "publish.after_locks")                                                                      \
-    X(PUBLISH_AFTER_INIT, "publish.after_init")
+    X(PUBLISH_AFTER_INIT, "publish.after_init")                                                                        \
+    X(INSERT_AFTER_ASSIGN, "insert.after_assign")                                                                      \
+    X(INSERT_AFTER_READ_BACK, "insert.after_read_back")                                                                \
+    X(INSERT_BEFORE_INSERT, "insert.before_insert")                                                                    \
+    X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
+    X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
+    X(INSERT_AFTER_COMMIT, "insert.after_commit")
 
 // X(ID, name)
 #define RELAY_SAFEGUARDS(X)                                                                                            \

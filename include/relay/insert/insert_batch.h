@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A batch for one table: rows and dead letters of several partitions, in offset order for each, and how far it reaches in each. Filled on the
+// consumer's thread; its job carries the blocks to the worker and back. No I/O.
+#ifndef RELAY_INSERT_INSERT_BATCH_H
+#define RELAY_INSERT_INSERT_BATCH_H
+
+#include "relay/base/clock.h"
+#include "relay/insert/insert_partition.h"
+#include "relay/insert/source_message.h"
+#include "relay/insert/table_worker.h"
+
+#include <stdbool.h>
+
+#define BATCH_STAMPS 512
+
+struct batch_entry {
+    struct insert_feed *feed;
+    int64_t after;    // behind the last message taken
+    int64_t last_row; // offset of the last one that is a row, OFFSET_NONE
+    size_t rows;
+};
+
+struct insert_batch {
+    struct table_job *job;
+    struct batch_entry *entries;
+    size_t entry_count, entry_room, entry_last; // entry_last: the one used last
+    struct mono_time opened;
+    size_t rows, dead;
+    uint64_t reasons[ENCODE_REASON_COUNT]; // of the dead letters
+    int64_t periods[128];                  // distinct periods of the table's partition key
+    size_t period_count;
+    int64_t stamps[BATCH_STAMPS];          // timestamps of a sample of the rows, in milliseconds
+    size_t stamp_count, stamp_step;
+    bool dropped; // its outcome no longer counts; its feeds were told
+};
+
+// plan: held by the batch. rows: taken over; NULL: a new block. NULL: NO_MEMORY, rows is then freed.
+struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_block *rows, struct mono_time now,
+    struct relay_error *error);
+void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
+
+// Encodes the message as a row, or keeps it as a dead letter with the reason. false: NO_MEMORY.
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+    const struct source_message *message, struct relay_error *error);
+size_t insert_batch_bytes(const struct insert_batch *batch);
+size_t insert_batch_memory(const struct insert_batch *batch);
+bool insert_batch_is_empty(const struct insert_batch *batch);
+bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition);
+// Its rows lie in so many partitions of the table that one INSERT should not hold more.
+bool insert_batch_is_scattered(const struct insert_batch *batch);
+
+// Tells the feeds: everything is stored, or nothing is known; then they take it again. Lets go of the partitions.
+void insert_batch_stored(struct insert_batch *batch);
+void insert_batch_drop(struct insert_batch *batch); // rewinds the feeds; the job may still be under way
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stage as a member of the consumer group: which partitions are ours, where each begins, what is committed, and the lease that
+// follows from it. It hands messages to the tables. Everything runs on the consumer's thread; waits for Kafka are bounded, and it never
+// waits for ClickHouse but in a revocation, for seconds.
+#ifndef RELAY_INSERT_INSERT_GROUP_H
+#define RELAY_INSERT_INSERT_GROUP_H
+
+#include "relay/base/backoff.h"
+#include "relay/insert/insert_lease.h"
+#include "relay/insert/insert_routes.h"
+#include "relay/insert/insert_table.h"
+#include "relay/kafka/kafka_consumer.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct insert_group {
+    const struct relay_context *context;
+    const struct insert_routes *routes;
+    struct insert_table **tables; // one for each route
+    size_t table_count;
+    struct insert_partitions partitions;
+    struct insert_lease *lease;
+    int wake_fd;
+    struct kafka_consumer *consumer; // NULL: not a member
+    bool leaving;                    // closing: nothing is committed any more
+    bool broken;                     // the consumer must be closed and made anew
+    struct relay_error why_broken;
+    struct backoff backoff;
+    struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
+    bool full;                       // a table is: no more messages now
+    struct mono_time full_since;
+    bool healthy;                    // as the board has it
+    bool hangs;                      // a handle was left behind
+    struct insert_partition *last;   // of the last message
+    struct source_header *headers;
+    size_t header_room;
+    _Atomic int64_t lag;
+};
+
+void insert_group_init(struct insert_group *group);
+void insert_group_finish(struct insert_group *group); // after insert_group_leave
+
+// Takes messages until there are none, or a table is full, or `most` were taken. false: nothing is left.
+bool insert_group_serve(struct insert_group *group, size_t most);
+// What is due: joining, read positions, commits, the board.
+void insert_group_work(struct insert_group *group, struct mono_time now);
+// Sends what is open, waits until it is stored, commits and leaves, all until the deadline.
+void insert_group_drain(struct insert_group *group, struct mono_time deadline);
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How far each table has come in each partition. A feed is one table's way through one partition: `next` is the first offset that it has
+// not taken, `mark` the first that is not known to be stored. What may be committed for the partition is the lowest mark of its
+// feeds: never past a hole. All of it belongs to the consumer's thread; no I/O.
+#ifndef RELAY_INSERT_INSERT_PARTITION_H
+#define RELAY_INSERT_INSERT_PARTITION_H
+
+#include "relay/base/error.h"
+#include "relay/base/metrics.h"
+#include "relay/insert/offset_ranges.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OFFSET_NONE INT64_MIN // no offset: nothing committed, or the log's beginning, wherever that is
+
+enum feed_state {
+    FEED_WAITING, // for its table's plan or the partition's committed offset; then for its turn to be read back
+    FEED_READING, // the table is being asked
+    FEED_READY,   // knows where to begin
+    FEED_ACTIVE,  // takes messages
+    FEED_PAUSED,  // its table is paused; the mark stays
+};
+
+struct insert_table;
+struct insert_partition;
+
+// A message that the server refused by itself: a dead letter when it comes again.
+struct feed_refusal {
+    int64_t offset; // OFFSET_NONE: none
+    int code;
+    char text[300];
+};
+
+struct insert_feed {
+    struct insert_table *table;
+    struct insert_partition *partition;
+    enum feed_state state;
+    int64_t next, mark;         // OFFSET_NONE: the log's beginning
+    unsigned pending;           // batches, the open one included, with messages of it
+    struct offset_ranges found; // what the table has already
+    int64_t found_through;      // `found` is complete below; then it must be read on
+    uint64_t generation;        // a read-back of an older one is stale
+    struct feed_refusal refusal;
+};
+
+struct insert_partition {
+    char *topic;
+    int32_t number;
+    struct insert_feed *feeds;
+    size_t feed_count;
+    int64_t position;   // the next message that Kafka will give us; OFFSET_NONE: not positioned
+    int64_t committed;  // OFFSET_NONE: none
+    bool committed_known;
+    bool fetching;      // positioned and not paused
+    bool held;          // paused because a table is full
+    bool failed;        // the log does not have our offset; an operator has to decide
+    bool gone;          // no longer ours; kept while jobs refer to it
+    int64_t end;        // the log's end when it was last reached; OFFSET_NONE
+    unsigned jobs;      // read-backs and batches that refer to its feeds
+    struct metric_series *lag;
+};
+
+// feeds: how many. NULL: NO_MEMORY.
+struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds, struct relay_error *error);
+void insert_partition_free(struct insert_partition *partition); // accepts NULL
+
+// The first offset that is not known to be stored by this feed.
+int64_t insert_feed_done(const struct insert_feed *feed);
+// The same of the partition: what may be committed. OFFSET_NONE: nothing can be said yet.
+int64_t insert_partition_low(const struct insert_partition *partition);
+// Back to the mark: everything that was taken and not stored is taken again, after a new read-back.
+void insert_feed_rewind(struct insert_feed *feed);
+// The message at this offset is the first one of the feed in a batch.
+void insert_feed_pending(struct insert_feed *feed, int64_t offset);
+// A batch that holds messages of the feed up to `after` is stored, or was given up.
+void insert_feed_stored(struct insert_feed *feed, int64_t after);
+void insert_feed_dropped(struct insert_feed *feed);
+
+// Whether an active feed takes the message at this offset. If not, it has moved past it all the same: it was taken
+// before, or the table has it (*found).
+bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found);
+// Nothing more comes before `end`: markers of transactions and compacted messages are passed over.
+void insert_partition_reached_end(struct insert_partition *partition, int64_t end);
+// Where the partition has to be for its ready feeds. false: it is there, or no feed is ready.
+// *from OFFSET_NONE: the log's beginning.
+bool insert_partition_wants_position(const struct insert_partition *partition, int64_t *from);
+// It is there now: ready feeds become active.
+void insert_partition_positioned(struct insert_partition *partition, int64_t from);
+bool insert_partition_has(const struct insert_partition *partition, enum feed_state state);
+
+#endif

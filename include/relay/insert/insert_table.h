@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One route on the consumer's thread: its open batch, the batch that its worker sends, and what follows from each verdict. A
+// table is OPENING until the server has told what it looks like, OPEN, or PAUSED while an operator has to mend something; then its marks
+// stay, its messages are not kept, and it tries again from time to time, with growing pauses. Nothing here blocks.
+#ifndef RELAY_INSERT_INSERT_TABLE_H
+#define RELAY_INSERT_INSERT_TABLE_H
+
+#include "relay/base/backoff.h"
+#include "relay/config/context.h"
+#include "relay/insert/insert_batch.h"
+#include "relay/insert/insert_partition.h"
+#include "relay/insert/source_message.h"
+#include "relay/insert/table_worker.h"
+
+#include <stdbool.h>
+
+enum insert_table_state { INSERT_TABLE_OPENING, INSERT_TABLE_OPEN, INSERT_TABLE_PAUSED };
+
+// The partitions that are ours, and those that jobs still refer to. The stage's.
+struct insert_partitions {
+    struct insert_partition **items;
+    size_t count, room;
+};
+
+struct insert_table {
+    const struct relay_context *context;
+    const struct config_route *route;
+    const char *name; // on the board and in metrics
+    struct insert_partitions *partitions;
+    struct table_worker *worker;
+    struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
+    enum insert_table_state state;
+    bool opening;                // an OPEN job is under way
+    struct mono_time open_at;    // when to read the table again
+    struct backoff backoff;      // between attempts while paused
+    struct insert_batch *open, *flight;
+    struct native_block *spare;  // for the next batch, of the present plan
+    size_t row_limit;            // below batch_rows after a rejection
+    double window_rows, window_bad; // judged for max_bad_ratio
+    uint64_t batches;            // for tokens
+    struct metric_series *inserted, *seconds, *batch_rows, *paused;
+    bool troubled;
+};
+
+// Starts the worker and asks for the table. options->route names it. Errors: NO_MEMORY, SYSTEM.
+struct insert_table *insert_table_new(const struct table_worker_options *options, const char *name,
+    struct insert_partitions *partitions, struct relay_error *error);
+void insert_table_free(struct insert_table *table); // after its worker was joined; accepts NULL
+
+// Takes a message that feed (of this table) accepts. false: out of memory, the feed was rewound.
+bool insert_table_add(struct insert_table *table, struct insert_feed *feed, const struct source_message *message);
+// The open batch is full and the one before it is not stored yet.
+bool insert_table_full(const struct insert_table *table);
+size_t insert_table_memory(const struct insert_table *table);
+// Sends the open batch as soon as the one before it is stored.
+void insert_table_flush(struct insert_table *table);
+// What is due: results of the worker, batches that have waited for linger, the table's schema, read-backs.
+void insert_table_work(struct insert_table *table, struct mono_time now);
+// When insert_table_work has something to do by time alone.
+struct mono_time insert_table_due(const struct insert_table *table);
+bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
+
+// Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
+void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill);
+bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition);
+
+#endif

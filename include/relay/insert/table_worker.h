@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The thread that talks to ClickHouse for one route: reads its table, reads back offsets, sends batches, one job after another in the order in
+// which they were given. It repeats what may be repeated (the same bytes under the same token) and hands everything else back with a
+// verdict; what follows is the consumer thread's to decide. A job belongs to the worker from table_worker_submit() until
+// table_worker_take_done() gives it back.
+#ifndef RELAY_INSERT_TABLE_WORKER_H
+#define RELAY_INSERT_TABLE_WORKER_H
+
+#include "relay/config/context.h"
+#include "relay/insert/clickhouse_client.h"
+#include "relay/insert/dead_letter_block.h"
+#include "relay/insert/insert_lease.h"
+#include "relay/insert/read_back.h"
+#include "relay/insert/table_plan.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+enum table_job_kind { TABLE_JOB_OPEN, TABLE_JOB_READ_BACK, TABLE_JOB_INSERT };
+enum table_verdict {
+    TABLE_DONE,
+    TABLE_CANCELLED, // given up by table_worker_cancel, or by the stop; what of it was stored is unknown
+    TABLE_UNCLEAR,   // the outcome stays unknown: read back, then go on from the mark
+    TABLE_REJECTED,  // the server refuses rows of this batch; read back, then smaller batches
+    TABLE_TOO_LARGE, // the server lacks memory for it; as REJECTED, but no row is to blame
+    TABLE_OPERATOR,  // somebody has to mend something: pause the table
+};
+
+struct table_job {
+    struct table_job *next;
+    enum table_job_kind kind;
+    void *owner; // the consumer thread's
+    atomic_bool cancelled;
+    // INSERT and READ_BACK: held by the job
+    struct table_plan *plan;
+    // INSERT
+    struct native_block *rows;       // may be empty
+    struct dead_letter_block *dead;  // may be NULL or empty
+    char token[96];
+    // READ_BACK
+    struct read_back read_back;
+    bool settled;
+    // the answer; OPEN: plan is the new one, held
+    enum table_verdict verdict;
+    struct relay_error error;
+    struct duration elapsed;
+};
+
+struct table_worker;
+
+struct table_worker_options {
+    const struct relay_context *context;
+    struct clickhouse_client *client;
+    const struct config_route *route;
+    const char *group_tag; // 8 hex digits: the consumer group in query ids
+    struct insert_lease *lease;
+    void (*wake)(void *wake_context); // after each job
+    void *wake_context;
+};
+
+// Copies the options; what they point to outlives the worker. Errors: NO_MEMORY, SYSTEM.
+struct table_worker *table_worker_start(const struct table_worker_options *options, struct relay_error *error);
+void table_worker_submit(struct table_worker *worker, struct table_job *job);
+struct table_job *table_worker_take_done(struct table_worker *worker); // the oldest, NULL: none
+// The job's outcome no longer interests: it ends as soon as it can, and is taken as any other.
+void table_worker_cancel(struct table_worker *worker, struct table_job *job);
+// KILL QUERY for the INSERT that is under way, if it is that job's.
+void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout);
+// Why the present job is being repeated: copies the last error; false: nothing is wrong.
+bool table_worker_trouble(struct table_worker *worker, struct relay_error *error);
+void table_worker_quit(struct table_worker *worker);  // ends after the present job; does not wait
+bool table_worker_join(struct table_worker *worker, struct mono_time deadline); // false: still busy
+void table_worker_free(struct table_worker *worker); // after a join; frees the jobs left in it
+
+struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error);
+void table_job_free(struct table_job *job); // with its plan, blocks and ranges; accepts NULL
+
+#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/dead_letter_block.h"
+
+#include "relay/insert/clickhouse_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// The types as sent; the server converts to those of the table (LowCardinality and the like).
+enum { TARGET, TOPIC, PARTITION, OFFSET, KEY, VALUE, HEADERS, REASON, CODE, TEXT, COLUMNS };
+static const struct {
+    const char *name, *type;
+} columns[COLUMNS] = {
+    [TARGET] = {"target", "String"},
+    [TOPIC] = {"kafka_topic", "String"},
+    [PARTITION] = {"kafka_partition", "Int32"},
+    [OFFSET] = {"kafka_offset", "Int64"},
+    [KEY] = {"key", "Nullable(String)"},
+    [VALUE] = {"value", "Nullable(String)"},
+    [HEADERS] = {"headers", "Array(Tuple(String, Nullable(String)))"},
+    [REASON] = {"reason", "String"},
+    [CODE] = {"code", "String"},
+    [TEXT] = {"text", "String"},
+};
+
+struct dead_letter_block {
+    struct clickhouse_type *types[COLUMNS];
+    struct native_block *rows;
+};
+
+struct dead_letter_block *dead_letter_block_new(struct relay_error *error)
+{
+    struct dead_letter_block *block = calloc(1, sizeof(*block));
+    if (!block) {
+        error_no_memory(error, "making a block of dead letters");
+        return NULL;
+    }
+    block->rows = native_block_new(error);
+    for (size_t i = 0; block->rows && i < COLUMNS; i++) {
+        block->types[i] = clickhouse_type_parse(columns[i].type, strlen(columns[i].type), error);
+        if (!block->types[i] || !native_block_add_column(block->rows, columns[i].name, block->types[i], error)) {
+            goto failed;
+        }
+    }
+    if (block->rows) {
+        return block;
+    }
+
+failed:
+    dead_letter_block_free(block);
+    return NULL;
+}
+
+void dead_letter_block_free(struct dead_letter_block *block)
+{
+    if (!block) {
+        return;
+    }
+    native_block_free(block->rows); // before its types
+    for (size_t i = 0; i < COLUMNS; i++) {
+        clickhouse_type_free(block->types[i]);
+    }
+    free(block);
+}
+
+struct native_block *dead_letter_block_rows(struct dead_letter_block *block)
+{
+    return block->rows;
+}
+
+static bool put_text(struct native_block *rows, size_t column, const char *text)
+{
+    return native_put_string(native_block_column(rows, column), text, strlen(text));
+}
+
+static bool put_bytes_or_null(struct native_column *column, const char *bytes, size_t length)
+{
+    return bytes ? native_put_not_null(column) && native_put_string(native_inner(column, 0), bytes, length) : native_put_null(column);
+}
+
+static bool put_headers(struct native_column *column, const struct source_message *message)
+{
+    struct native_column *pair = native_inner(column, 0);
+    for (size_t i = 0; i < message->header_count; i++) {
+        const struct source_header *header = &message->headers[i];
+        if (!native_put_string(native_inner(pair, 0), header->name, strlen(header->name)) ||
+            !put_bytes_or_null(native_inner(pair, 1), header->value, header->length)) {
+            return false;
+        }
+    }
+    return native_put_array_end(column);
+}
+
+bool dead_letter_block_add(struct dead_letter_block *block, const char *target, const struct source_message *message,
+    const char *reason, const char *code, const char *text, struct relay_error *error)
+{
+    struct native_block *rows = block->rows;
+    if (put_text(rows, TARGET, target) && put_text(rows, TOPIC, message->topic) &&
+        native_put_fixed(native_block_column(rows, PARTITION), &message->partition, sizeof(message->partition)) &&
+        native_put_fixed(native_block_column(rows, OFFSET), &message->offset, sizeof(message->offset)) &&
+        put_bytes_or_null(native_block_column(rows, KEY), message->key, message->key_length) &&
+        put_bytes_or_null(native_block_column(rows, VALUE), message->value, message->value_length) &&
+        put_headers(native_block_column(rows, HEADERS), message) && put_text(rows, REASON, reason) &&
+        put_text(rows, CODE, code) && put_text(rows, TEXT, text)) {
+        native_block_end_row(rows);
+        return true;
+    }
+    native_block_cancel_row(rows);
+    return error_no_memory(error, "keeping a dead letter");
+}
+
+static bool write_columns(struct clickhouse_text *text)
+{
+    for (size_t i = 0; i < COLUMNS; i++) {
+        if (!clickhouse_text_add(text, "%s%s", i > 0 ? ", " : "", columns[i].name)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// "database.table" or "table", quoted part by part.
+static bool write_table(struct clickhouse_text *text, const char *table)
+{
+    const char *dot = strchr(table, '.');
+    if (!dot) {
+        return clickhouse_text_name(text, table);
+    }
+    char *database = strndup(table, (size_t)(dot - table));
+    bool done = database && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".") &&
+                clickhouse_text_name(text, dot + 1);
+    free(database);
+    return done;
+}
+
+char *dead_letter_statement(struct dead_letter_block *block, const char *table, bool use_input, const char *guard,
+    struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    char *structure = native_block_structure(block->rows, error);
+    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && write_table(&text, table) &&
+                clickhouse_text_add(&text, " (") && write_columns(&text) && clickhouse_text_add(&text, ")");
+    if (done && use_input) {
+        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text) && clickhouse_text_add(&text, " FROM input(") &&
+               clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
+               (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
+    }
+    done = done && clickhouse_text_add(&text, " FORMAT Native");
+    free(structure);
+    if (!done) {
+        clickhouse_text_finish(&text);
+        error_no_memory(error, "writing an INSERT");
+        return NULL;
+    }
+    return text.at;
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_batch.h"
+
+#include "relay/base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PERIODS_MOST 100
+
+struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_block *rows, struct mono_time now,
+    struct relay_error *error)
+{
+    struct insert_batch *batch = calloc(1, sizeof(*batch));
+    if (batch) {
+        batch->job = table_job_new(TABLE_JOB_INSERT, batch, error);
+    } else {
+        error_no_memory(error, "opening a batch");
+    }
+    if (!batch || !batch->job) {
+        native_block_free(rows);
+        free(batch);
+        return NULL;
+    }
+    batch->job->plan = table_plan_hold(plan);
+    batch->job->rows = rows ? rows : row_encoder_block(plan->encoder, error);
+    if (!batch->job->rows) {
+        insert_batch_free(batch);
+        return NULL;
+    }
+    batch->opened = now;
+    batch->stamp_step = 1;
+    return batch;
+}
+
+void insert_batch_free(struct insert_batch *batch)
+{
+    if (!batch) {
+        return;
+    }
+    table_job_free(batch->job);
+    free(batch->entries);
+    free(batch);
+}
+
+// The feed's entry; a new one makes the batch one of the feed's pending ones.
+static struct batch_entry *entry_of(struct insert_batch *batch, struct insert_feed *feed, int64_t offset)
+{
+    if (batch->entry_last < batch->entry_count && batch->entries[batch->entry_last].feed == feed) {
+        return &batch->entries[batch->entry_last];
+    }
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        if (batch->entries[i].feed == feed) {
+            batch->entry_last = i;
+            return &batch->entries[i];
+        }
+    }
+    if (batch->entry_count == batch->entry_room) {
+        size_t room = batch->entry_room ? batch->entry_room * 2 : 8;
+        struct batch_entry *entries = reallocarray(batch->entries, room, sizeof(*entries));
+        if (!entries) {
+            return NULL;
+        }
+        batch->entries = entries;
+        batch->entry_room = room;
+    }
+    batch->entry_last = batch->entry_count++;
+    batch->entries[batch->entry_last] = (struct batch_entry){.feed = feed, .after = offset, .last_row = OFFSET_NONE};
+    insert_feed_pending(feed, offset);
+    feed->partition->jobs++;
+    return &batch->entries[batch->entry_last];
+}
+
+// Rows of how many partitions of the table there are, guessed by their timestamps: days where the key speaks of days, else months.
+static void note_period(struct insert_batch *batch, const struct source_message *message)
+{
+    const char *key = batch->job->plan->schema->partition_key;
+    if (!key || !key[0] || message->timestamp_ms < 0) {
+        return;
+    }
+    bool days = strstr(key, "toYYYYMMDD") || strstr(key, "toDate") || strstr(key, "Hour") || strstr(key, "toMonday");
+    int64_t period = message->timestamp_ms / (INT64_C(86400000) * (days ? 1 : 28));
+    for (size_t i = batch->period_count; i > 0; i--) {
+        if (batch->periods[i - 1] == period) {
+            return;
+        }
+    }
+    if (batch->period_count < sizeof(batch->periods) / sizeof(batch->periods[0])) {
+        batch->periods[batch->period_count++] = period;
+    }
+}
+
+// A sample that stays evenly spread: when it is full, every second one goes.
+static void note_stamp(struct insert_batch *batch, const struct source_message *message)
+{
+    if (message->timestamp_ms < 0 || batch->rows % batch->stamp_step != 0) {
+        return;
+    }
+    if (batch->stamp_count == BATCH_STAMPS) {
+        for (size_t i = 0; i < BATCH_STAMPS / 2; i++) {
+            batch->stamps[i] = batch->stamps[2 * i];
+        }
+        batch->stamp_count = BATCH_STAMPS / 2;
+        batch->stamp_step *= 2;
+    }
+    batch->stamps[batch->stamp_count++] = message->timestamp_ms;
+}
+
+static bool add_dead_letter(struct insert_batch *batch, const char *target, const struct source_message *message,
+    enum encode_reason reason, const char *code, const char *text, struct relay_error *error)
+{
+    if (!batch->job->dead) {
+        batch->job->dead = dead_letter_block_new(error);
+    }
+    if (!batch->job->dead ||
+        !dead_letter_block_add(batch->job->dead, target, message, encode_reason_name(reason), code, text, error)) {
+        return false;
+    }
+    batch->dead++;
+    batch->reasons[reason]++;
+    log_event(LOG_LEVEL_DEBUG, "insert.dead_letter", text, LOG_TEXT("table", target), LOG_TEXT("topic", message->topic),
+        LOG_INT("partition", message->partition), LOG_INT("offset", message->offset), LOG_TEXT("reason", encode_reason_name(reason)));
+    return true;
+}
+
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+    const struct source_message *message, struct relay_error *error)
+{
+    enum encode_reason reason;
+    struct relay_error why;
+    struct batch_entry *entry = entry_of(batch, feed, message->offset);
+    if (!entry) {
+        return error_no_memory(error, "filling a batch");
+    }
+    if (feed->refusal.offset == message->offset) {
+        char code[16];
+        snprintf(code, sizeof(code), "%d", feed->refusal.code);
+        if (!add_dead_letter(batch, target, message, ENCODE_REJECTED, code, feed->refusal.text, error)) {
+            return false;
+        }
+    } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {
+        entry->last_row = message->offset;
+        entry->rows++;
+        note_stamp(batch, message);
+        note_period(batch, message);
+        batch->rows++;
+    } else if (reason == ENCODE_NONE || !add_dead_letter(batch, target, message, reason, "", why.text, error)) {
+        return error_no_memory(error, "filling a batch");
+    }
+    entry->after = message->offset + 1;
+    return true;
+}
+
+size_t insert_batch_bytes(const struct insert_batch *batch)
+{
+    return native_block_bytes(batch->job->rows) +
+           (batch->job->dead ? native_block_bytes(dead_letter_block_rows(batch->job->dead)) : 0);
+}
+
+size_t insert_batch_memory(const struct insert_batch *batch)
+{
+    return native_block_memory(batch->job->rows) +
+           (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
+}
+
+bool insert_batch_is_empty(const struct insert_batch *batch)
+{
+    return batch->rows == 0 && batch->dead == 0;
+}
+
+bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        if (batch->entries[i].feed->partition == partition) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool insert_batch_is_scattered(const struct insert_batch *batch)
+{
+    return batch->period_count >= PERIODS_MOST;
+}
+
+static void let_go(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        batch->entries[i].feed->partition->jobs--;
+    }
+    batch->entry_count = 0;
+}
+
+void insert_batch_stored(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        insert_feed_stored(batch->entries[i].feed, batch->entries[i].after);
+    }
+    let_go(batch);
+}
+
+void insert_batch_drop(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        struct insert_feed *feed = batch->entries[i].feed;
+        if (feed->state == FEED_ACTIVE || feed->state == FEED_READY) {
+            insert_feed_rewind(feed); // while the batch is pending: its rows do not count as stored
+        }
+        insert_feed_dropped(feed);
+    }
+    let_go(batch);
+    batch->dropped = true;
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_partition.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds, struct relay_error *error)
+{
+    struct insert_partition *partition = calloc(1, sizeof(*partition));
+    if (partition) {
+        partition->topic = strdup(topic);
+        partition->feeds = calloc(feeds ? feeds : 1, sizeof(*partition->feeds));
+    }
+    if (!partition || !partition->topic || !partition->feeds) {
+        insert_partition_free(partition);
+        error_no_memory(error, "taking a partition");
+        return NULL;
+    }
+    partition->number = number;
+    partition->feed_count = feeds;
+    partition->position = partition->committed = partition->end = OFFSET_NONE;
+    for (size_t i = 0; i < feeds; i++) {
+        struct insert_feed *feed = &partition->feeds[i];
+        feed->partition = partition;
+        feed->next = feed->mark = feed->refusal.offset = OFFSET_NONE;
+        feed->found_through = INT64_MAX;
+    }
+    return partition;
+}
+
+void insert_partition_free(struct insert_partition *partition)
+{
+    if (!partition) {
+        return;
+    }
+    for (size_t i = 0; partition->feeds && i < partition->feed_count; i++) {
+        offset_ranges_finish(&partition->feeds[i].found);
+    }
+    free(partition->feeds);
+    free(partition->topic);
+    free(partition);
+}
+
+int64_t insert_feed_done(const struct insert_feed *feed)
+{
+    return feed->pending == 0 && feed->state == FEED_ACTIVE ? feed->next : feed->mark;
+}
+
+int64_t insert_partition_low(const struct insert_partition *partition)
+{
+    int64_t low = INT64_MAX;
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        int64_t done = insert_feed_done(&partition->feeds[i]);
+        low = done < low ? done : low; // OFFSET_NONE is the lowest of all
+    }
+    return partition->feed_count > 0 ? low : OFFSET_NONE;
+}
+
+void insert_feed_rewind(struct insert_feed *feed)
+{
+    feed->mark = insert_feed_done(feed);
+    feed->next = feed->mark;
+    feed->generation++;
+    feed->state = FEED_WAITING;
+    offset_ranges_finish(&feed->found);
+    feed->found_through = INT64_MAX;
+}
+
+void insert_feed_pending(struct insert_feed *feed, int64_t offset)
+{
+    if (feed->pending++ == 0 && feed->mark < offset) {
+        feed->mark = offset; // everything before it is stored, or is no message
+    }
+}
+
+void insert_feed_stored(struct insert_feed *feed, int64_t after)
+{
+    assert(feed->pending > 0);
+    feed->pending--;
+    if (after > feed->mark) {
+        feed->mark = after;
+    }
+}
+
+void insert_feed_dropped(struct insert_feed *feed)
+{
+    assert(feed->pending > 0);
+    feed->pending--;
+}
+
+bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found)
+{
+    *found = false;
+    if (feed->state != FEED_ACTIVE || offset < feed->next) {
+        return false;
+    }
+    if (feed->next == OFFSET_NONE) {
+        feed->mark = offset; // the log begins here
+    }
+    *found = feed->found.count > 0 && offset_ranges_contain(&feed->found, offset);
+    feed->next = offset + 1;
+    return !*found;
+}
+
+void insert_partition_reached_end(struct insert_partition *partition, int64_t end)
+{
+    partition->end = end;
+    if (partition->position < end) {
+        partition->position = end;
+    }
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        struct insert_feed *feed = &partition->feeds[i];
+        if (feed->state == FEED_ACTIVE && feed->next < end) {
+            if (feed->next == OFFSET_NONE) {
+                feed->mark = end;
+            }
+            feed->next = end;
+        }
+    }
+}
+
+bool insert_partition_wants_position(const struct insert_partition *partition, int64_t *from)
+{
+    bool ready = false, elsewhere = false;
+    int64_t lowest = INT64_MAX;
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        const struct insert_feed *feed = &partition->feeds[i];
+        if (feed->state == FEED_READY) {
+            ready = true;
+            elsewhere = elsewhere || feed->next < partition->position;
+            lowest = feed->next < lowest ? feed->next : lowest;
+        } else if (feed->state == FEED_ACTIVE) {
+            lowest = feed->next < lowest ? feed->next : lowest;
+        }
+    }
+    *from = lowest;
+    return ready && (elsewhere || !partition->fetching);
+}
+
+void insert_partition_positioned(struct insert_partition *partition, int64_t from)
+{
+    partition->position = from;
+    partition->end = OFFSET_NONE;
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        if (partition->feeds[i].state == FEED_READY) {
+            partition->feeds[i].state = FEED_ACTIVE;
+        }
+    }
+}
+
+bool insert_partition_has(const struct insert_partition *partition, enum feed_state state)
+{
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        if (partition->feeds[i].state == state) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The insert pipe. Invariants: an offset is committed only after every message before it is in ClickHouse, as a row or as a dead letter; no crash,
+// cut, rebalance or frozen process makes a message missing or doubled in a table that carries the offsets.
+//
+//   kafka_consumer -> insert_group -> insert_table (row_encoder -> insert_batch) -> table_worker -> ClickHouse
+//                          ^------------------- marks, commits, lease ----------------------'
+//
+// One thread owns the consumer, all marks and all open batches; each route has a worker thread that talks to ClickHouse. An
+// eventfd wakes the former: messages, answers to commits, finished jobs. When the relay stops, open batches are sent, the
+// marks committed and the group left, all before the drain deadline; what was not stored until then is found again.
+#include "relay/insert/insert_stage.h"
+
+#include "relay/base/log.h"
+#include "relay/insert/insert_group.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLICE 500 // messages between two looks at everything else
+
+struct insert_stage {
+    const struct relay_context *context;
+    struct clickhouse_client *client;
+    struct insert_routes *routes;
+    struct insert_group group;
+    struct insert_lease lease;
+    char group_tag[9];
+    struct heartbeat *heartbeat;
+    int wake_fd;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t ended_changed;
+    bool ended; // under the lock
+};
+
+static void wake(void *context)
+{
+    struct insert_stage *stage = context;
+    uint64_t one = 1;
+    ssize_t written = write(stage->wake_fd, &one, sizeof(one));
+    (void)written; // full: it is awake anyway
+}
+
+static void wait_for_work(struct insert_stage *stage)
+{
+    struct mono_time now = clock_mono(stage->context->clock);
+    struct mono_time due = mono_add(now, DURATION_MS(500));
+    for (size_t i = 0; i < stage->group.table_count; i++) {
+        struct mono_time table = insert_table_due(stage->group.tables[i]);
+        due = mono_before(table, due) ? table : due;
+    }
+    struct mono_time since;
+    bool committing = stage->group.consumer && kafka_consumer_committing(stage->group.consumer, &since);
+    if (!committing && mono_before(stage->group.commit_at, due) && insert_table_busy(stage->group.tables[0])) {
+        due = stage->group.commit_at;
+    }
+    if (stage->group.full_since.ns) {
+        struct mono_time soon = mono_add(now, DURATION_MS(50));
+        due = mono_before(soon, due) ? soon : due;
+    }
+    int ms = duration_to_poll_ms(mono_left(now, due));
+    struct pollfd fds[] = {{.fd = stage->wake_fd, .events = POLLIN}, {.fd = stage->context->stop->fd, .events = POLLIN}};
+    if (poll(fds, 2, ms < 1 ? 1 : ms) > 0 && fds[0].revents) {
+        uint64_t count;
+        ssize_t got = read(stage->wake_fd, &count, sizeof(count));
+        (void)got;
+    }
+}
+
+static void *stage_main(void *argument)
+{
+    struct insert_stage *stage = argument;
+    const struct relay_context *context = stage->context;
+    struct insert_group *group = &stage->group;
+    status_board_ready(context->board, STATUS_INSERT, "", true);
+    while (!stop_raised(context->stop)) {
+        heartbeat_beat(stage->heartbeat);
+        struct mono_time now = clock_mono(context->clock);
+        for (size_t i = 0; i < group->table_count; i++) {
+            insert_table_work(group->tables[i], now);
+        }
+        insert_group_work(group, now);
+        if (!insert_group_serve(group, SLICE)) {
+            wait_for_work(stage);
+        }
+    }
+    log_event(LOG_LEVEL_INFO, "insert.draining", NULL);
+    insert_group_drain(group, stop_deadline(context->stop));
+    heartbeat_end(stage->heartbeat);
+    pthread_mutex_lock(&stage->lock);
+    stage->ended = true;
+    pthread_cond_broadcast(&stage->ended_changed);
+    pthread_mutex_unlock(&stage->lock);
+    return NULL;
+}
+
+static uint32_t hash_text(const char *text)
+{
+    uint32_t hash = 2166136261u;
+    for (; *text; text++) {
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
+    }
+    return hash;
+}
+
+// Routes may share a table: then the board's names carry the route.
+static char *board_name(const struct insert_routes *routes, size_t index)
+{
+    const struct config_route *route = insert_routes_at(routes, index);
+    bool shared = false;
+    for (size_t i = 0; i < insert_routes_count(routes); i++) {
+        shared = shared || (i != index && strcmp(insert_routes_at(routes, i)->table, route->table) == 0);
+    }
+    char *name = NULL;
+    if (!shared) {
+        return strdup(route->table);
+    }
+    return asprintf(&name, "%s (%s)", route->table, route->name) < 0 ? NULL : name;
+}
+
+static bool start_tables(struct insert_stage *stage, struct relay_error *error)
+{
+    size_t count = insert_routes_count(stage->routes);
+    stage->group.tables = calloc(count, sizeof(struct insert_table *));
+    if (!stage->group.tables) {
+        return error_no_memory(error, "starting the insert stage");
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct table_worker_options options = {.context = stage->context, .client = stage->client,
+            .route = insert_routes_at(stage->routes, i), .group_tag = stage->group_tag, .lease = &stage->lease, .wake = wake,
+            .wake_context = stage};
+        char *name = board_name(stage->routes, i);
+        if (!name) {
+            return error_no_memory(error, "starting the insert stage");
+        }
+        stage->group.tables[i] = insert_table_new(&options, name, &stage->group.partitions, error);
+        if (!stage->group.tables[i]) {
+            free(name);
+            return false;
+        }
+        stage->group.table_count++;
+    }
+    return true;
+}
+
+struct insert_stage *insert_stage_start(const struct relay_context *context, struct relay_error *error)
+{
+    struct insert_stage *stage = calloc(1, sizeof(*stage));
+    if (!stage) {
+        error_no_memory(error, "starting the insert stage");
+        return NULL;
+    }
+    stage->context = context;
+    pthread_mutex_init(&stage->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&stage->ended_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    insert_lease_init(&stage->lease, context->clock, DURATION_S(20), wake, stage);
+    snprintf(stage->group_tag, sizeof(stage->group_tag), "%08x", hash_text(context->config->insert.group_id));
+    stage->ended = true; // until the thread runs
+    stage->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (stage->wake_fd < 0) {
+        error_set(error, RELAY_ERROR_SYSTEM, "eventfd: %s", strerror(errno));
+        goto failed;
+    }
+    insert_group_init(&stage->group);
+    stage->routes = insert_routes_new(context->config, error);
+    stage->client = stage->routes ? clickhouse_client_new(context, error) : NULL;
+    stage->heartbeat = stage->client ? status_board_heartbeat(context->board, "insert", DURATION_S(60), error) : NULL;
+    if (!stage->heartbeat || !start_tables(stage, error)) {
+        goto failed;
+    }
+    stage->group.context = context;
+    stage->group.routes = stage->routes;
+    stage->group.lease = &stage->lease;
+    stage->group.wake_fd = stage->wake_fd;
+    stage->ended = false;
+    int failed = pthread_create(&stage->thread, NULL, stage_main, stage);
+    if (failed) {
+        stage->ended = true;
+        error_set(error, RELAY_ERROR_SYSTEM, "starting the insert stage: %s", strerror(failed));
+        goto failed;
+    }
+    return stage;
+
+failed:
+    heartbeat_end(stage->heartbeat);
+    for (size_t i = 0; i < stage->group.table_count; i++) {
+        table_worker_quit(stage->group.tables[i]->worker);
+        table_worker_join(stage->group.tables[i]->worker, (struct mono_time){INT64_MAX});
+    }
+    insert_stage_free(stage);
+    return NULL;
+}
+
+bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
+{
+    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
+    pthread_mutex_lock(&stage->lock);
+    while (!stage->ended && pthread_cond_timedwait(&stage->ended_changed, &stage->lock, &at) != ETIMEDOUT) {
+    }
+    bool ended = stage->ended;
+    pthread_mutex_unlock(&stage->lock);
+    if (!ended) {
+        return false;
+    }
+    pthread_join(stage->thread, NULL);
+    for (size_t i = 0; i < stage->group.table_count; i++) {
+        table_worker_quit(stage->group.tables[i]->worker);
+    }
+    for (size_t i = 0; i < stage->group.table_count; i++) {
+        ended = table_worker_join(stage->group.tables[i]->worker, deadline) && ended;
+    }
+    return ended && !stage->group.hangs;
+}
+
+void insert_stage_free(struct insert_stage *stage)
+{
+    if (!stage) {
+        return;
+    }
+    for (size_t i = 0; i < stage->group.table_count; i++) {
+        char *name = (char *)(uintptr_t)stage->group.tables[i]->name;
+        insert_table_free(stage->group.tables[i]);
+        free(name);
+    }
+    free(stage->group.tables);
+    insert_group_finish(&stage->group);
+    insert_routes_free(stage->routes);
+    clickhouse_client_free(stage->client);
+    insert_lease_finish(&stage->lease);
+    if (stage->wake_fd >= 0) {
+        close(stage->wake_fd);
+    }
+    pthread_cond_destroy(&stage->ended_changed);
+    pthread_mutex_destroy(&stage->lock);
+    free(stage);
+}
+
+int64_t insert_stage_lag(const struct insert_stage *stage)
+{
+    return atomic_load(&stage->group.lag);
+}

@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: the worker reads the table; each feed is read back; messages fill the open batch; full, or old enough, it becomes the
+// flight as soon as there is none, and is stored; its feeds' marks move.
+//
+// What a verdict other than DONE does:
+// - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows are sent;
+// - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead letter
+//   when it comes again. With views a rejection does not say which table refused: that is for the operator;
+// - OPERATOR: the table is paused.
+// Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
+#include "relay/insert/insert_table.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_ROWS     900000 // one INSERT has to stay one block
+#define MOST_BYTES    ((size_t)240 << 20)
+#define REREAD_EVERY  DURATION_S(180)
+#define RATIO_LEAST   20    // bad messages before max_bad_ratio is judged
+#define RATIO_WINDOW  10000 // messages
+
+static void set_status(const struct insert_table *table, enum status_level level, const char *reason)
+{
+    status_board_set(table->context->board, STATUS_INSERT, table->name, level, reason);
+}
+
+static size_t rows_allowed(const struct insert_table *table)
+{
+    size_t rows = (size_t)table->context->config->insert.batch_rows;
+    rows = rows > 0 && rows < MOST_ROWS ? rows : MOST_ROWS;
+    return table->row_limit < rows ? table->row_limit : rows;
+}
+
+static size_t bytes_allowed(const struct insert_table *table)
+{
+    size_t bytes = (size_t)table->context->config->insert.batch_bytes;
+    return bytes > 0 && bytes < MOST_BYTES ? bytes : MOST_BYTES;
+}
+
+static bool at_limit(const struct insert_table *table)
+{
+    const struct insert_batch *open = table->open;
+    return open && (open->rows + open->dead >= rows_allowed(table) || insert_batch_bytes(open) >= bytes_allowed(table) ||
+                    insert_batch_is_scattered(open));
+}
+
+bool insert_table_full(const struct insert_table *table)
+{
+    return table->flight && at_limit(table);
+}
+
+size_t insert_table_memory(const struct insert_table *table)
+{
+    return (table->open ? insert_batch_memory(table->open) : 0) + (table->flight ? insert_batch_memory(table->flight) : 0) +
+           (table->spare ? native_block_memory(table->spare) : 0);
+}
+
+bool insert_table_busy(const struct insert_table *table)
+{
+    return table->open || table->flight;
+}
+
+static void submit_open_job(struct insert_table *table, struct mono_time now)
+{
+    struct relay_error error;
+    struct table_job *job = table->opening ? NULL : table_job_new(TABLE_JOB_OPEN, NULL, &error);
+    table->open_at = mono_add(now, REREAD_EVERY);
+    if (job) {
+        table->opening = true;
+        table_worker_submit(table->worker, job);
+    }
+}
+
+struct insert_table *insert_table_new(const struct table_worker_options *options, const char *name,
+    struct insert_partitions *partitions, struct relay_error *error)
+{
+    struct metrics *metrics = options->context->metrics;
+    struct insert_table *table = calloc(1, sizeof(*table));
+    if (!table) {
+        error_no_memory(error, "preparing a table");
+        return NULL;
+    }
+    table->context = options->context;
+    table->route = options->route;
+    table->name = name;
+    table->partitions = partitions;
+    table->row_limit = SIZE_MAX;
+    backoff_init(&table->backoff, DURATION_S(1), DURATION_S(60));
+    table->inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name);
+    table->seconds = metrics_series1(metrics, METRIC_INSERT_SECONDS, name);
+    table->batch_rows = metrics_series1(metrics, METRIC_INSERT_BATCH_ROWS, name);
+    table->paused = metrics_series1(metrics, METRIC_PAUSED_TABLES, name);
+    metric_set(table->paused, 0);
+    table->worker = table_worker_start(options, error);
+    if (!table->worker) {
+        free(table);
+        return NULL;
+    }
+    set_status(table, STATUS_DEGRADED, "reading the table's schema");
+    submit_open_job(table, clock_mono(table->context->clock));
+    return table;
+}
+
+void insert_table_free(struct insert_table *table)
+{
+    if (!table) {
+        return;
+    }
+    insert_batch_free(table->open);
+    if (table->flight) {
+        table->flight->job = NULL; // the worker frees its jobs
+        insert_batch_free(table->flight);
+    }
+    native_block_free(table->spare);
+    table_worker_free(table->worker);
+    table_plan_release(table->plan);
+    table_plan_release(table->next_plan);
+    free(table);
+}
+
+// The feeds of this table, in all partitions that are ours.
+static void for_feeds(struct insert_table *table, void (*act)(struct insert_table *, struct insert_feed *))
+{
+    for (size_t i = 0; i < table->partitions->count; i++) {
+        struct insert_partition *partition = table->partitions->items[i];
+        for (size_t j = 0; !partition->gone && j < partition->feed_count; j++) {
+            if (partition->feeds[j].table == table) {
+                act(table, &partition->feeds[j]);
+            }
+        }
+    }
+}
+
+static void drop_open(struct insert_table *table)
+{
+    if (table->open) {
+        insert_batch_drop(table->open);
+        insert_batch_free(table->open);
+        table->open = NULL;
+    }
+}
+
+static void drop_batches(struct insert_table *table)
+{
+    drop_open(table);
+    if (table->flight && !table->flight->dropped) {
+        insert_batch_drop(table->flight);
+        table_worker_cancel(table->worker, table->flight->job);
+    }
+}
+
+static void pause_feed(struct insert_table *table, struct insert_feed *feed)
+{
+    (void)table;
+    if (feed->state != FEED_PAUSED) {
+        insert_feed_rewind(feed);
+        feed->state = FEED_PAUSED;
+    }
+}
+
+static void wake_feed(struct insert_table *table, struct insert_feed *feed)
+{
+    (void)table;
+    if (feed->state == FEED_PAUSED) {
+        feed->state = FEED_WAITING;
+    }
+}
+
+static void pause_table(struct insert_table *table, struct mono_time now, const struct relay_error *error)
+{
+    drop_batches(table);
+    for_feeds(table, pause_feed);
+    table->state = INSERT_TABLE_PAUSED;
+    table->open_at = mono_add(now, backoff_next(&table->backoff));
+    metric_set(table->paused, 1);
+    set_status(table, STATUS_DEGRADED, error->text);
+    log_event(LOG_LEVEL_ERROR, "insert.table_paused", "inserts into this table wait for somebody to mend it; the others go on",
+        LOG_TEXT("table", table->name), LOG_ERROR(error));
+}
+
+// The plan that waits becomes the present one; no batch of the old one may be open.
+static void take_next_plan(struct insert_table *table)
+{
+    native_block_free(table->spare); // its columns are the old ones
+    table->spare = NULL;
+    table_plan_release(table->plan);
+    table->plan = table->next_plan;
+    table->next_plan = NULL;
+    log_event(LOG_LEVEL_INFO, "insert.table_opened", NULL, LOG_TEXT("table", table->name),
+        LOG_TEXT("guarantee", table->plan->exactly_once ? "exactly_once" : "at_least_once"),
+        LOG_INT("views", table->plan->schema->view_count));
+    status_board_text(table->context->board, STATUS_INSERT, table->name, "guarantee",
+        table->plan->exactly_once ? "exactly_once" : "at_least_once");
+}
+
+static void opened(struct insert_table *table, struct table_job *job, struct mono_time now)
+{
+    table->opening = false;
+    if (job->verdict != TABLE_DONE) {
+        if (job->verdict == TABLE_OPERATOR) {
+            pause_table(table, now, &job->error);
+        } else {
+            table->open_at = mono_add(now, backoff_next(&table->backoff));
+        }
+        return;
+    }
+    bool changed = !table->plan || table->plan->schema->fingerprint != job->plan->schema->fingerprint ||
+                   table->plan->exactly_once != job->plan->exactly_once;
+    if (changed) {
+        table_plan_release(table->next_plan);
+        table->next_plan = table_plan_hold(job->plan);
+        if (!table->open) {
+            take_next_plan(table);
+        }
+    }
+    if (table->state != INSERT_TABLE_OPEN) {
+        table->state = INSERT_TABLE_OPEN;
+        metric_set(table->paused, 0);
+        set_status(table, STATUS_OK, "");
+        for_feeds(table, wake_feed);
+    }
+}
+
+// The dead letters of this batch would be too many of the last messages. Judged before they are sent.
+static bool too_bad(struct insert_table *table, const struct insert_batch *batch, struct relay_error *error)
+{
+    double limit = table->context->config->insert.max_bad_ratio;
+    double rows = table->window_rows + (double)(batch->rows + batch->dead);
+    double bad = table->window_bad + (double)batch->dead;
+    if (limit <= 0 || batch->dead == 0 || bad < RATIO_LEAST || bad <= limit * rows) {
+        return false;
+    }
+    error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
+        "%.0f of the last %.0f messages do not fit the table, more than max_bad_ratio = %g allows; mend the route, the table or the "
+        "publisher, or raise the ratio", bad, rows, limit);
+    return true;
+}
+
+static void submit(struct insert_table *table, struct mono_time now)
+{
+    struct insert_batch *batch = table->open;
+    struct relay_error error;
+    if (too_bad(table, batch, &error)) {
+        pause_table(table, now, &error);
+        return;
+    }
+    table->open = NULL;
+    table->flight = batch;
+    snprintf(batch->job->token, sizeof(batch->job->token), "outbox-relay-%.32s-%s-%llu", table->context->instance,
+        table->route->name, (unsigned long long)table->batches++);
+    table_worker_submit(table->worker, batch->job);
+    if (table->next_plan) {
+        take_next_plan(table);
+    }
+}
+
+void insert_table_flush(struct insert_table *table)
+{
+    if (table->open && !table->flight && table->state == INSERT_TABLE_OPEN) {
+        submit(table, clock_mono(table->context->clock));
+    }
+}
+
+bool insert_table_add(struct insert_table *table, struct insert_feed *feed, const struct source_message *message)
+{
+    struct relay_error error;
+    struct mono_time now = {0};
+    if (!table->open) {
+        now = clock_mono(table->context->clock);
+        table->open = insert_batch_new(table->plan, table->spare, now, &error);
+        table->spare = NULL;
+        if (!table->open) {
+            insert_feed_rewind(feed);
+            return false;
+        }
+    }
+    if (!insert_batch_add(table->open, feed, table->route->table, message, &error)) {
+        // Out of memory: what is whole is given up and read again in smaller pieces.
+        table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
+        drop_open(table);
+        return false;
+    }
+    if (at_limit(table) && !table->flight) {
+        submit(table, clock_mono(table->context->clock));
+    }
+    return true;
+}
+
+static void observe(struct insert_table *table, const struct insert_batch *batch)
+{
+    struct metrics *metrics = table->context->metrics;
+    metric_add(table->inserted, batch->rows);
+    metric_observe(table->seconds, duration_seconds(batch->job->elapsed));
+    metric_observe(table->batch_rows, (double)batch->rows);
+    struct metric_series *latency = metrics_series0(metrics, METRIC_END_TO_END_SECONDS);
+    int64_t now_ms = clock_wall(table->context->clock).us / 1000;
+    for (size_t i = 0; i < batch->stamp_count; i++) {
+        double seconds = (double)(now_ms - batch->stamps[i]) / 1000;
+        metric_observe_many(latency, seconds > 0 ? seconds : 0, batch->stamp_step);
+    }
+    for (int reason = 0; batch->dead > 0 && reason < ENCODE_REASON_COUNT; reason++) {
+        if (batch->reasons[reason] > 0) {
+            metric_add(metrics_series2(metrics, METRIC_DEAD_LETTERS, "insert", encode_reason_name((enum encode_reason)reason)),
+                batch->reasons[reason]);
+        }
+    }
+}
+
+static void stored(struct insert_table *table, struct insert_batch *batch)
+{
+    insert_batch_stored(batch);
+    observe(table, batch);
+    table->window_rows += (double)(batch->rows + batch->dead);
+    table->window_bad += (double)batch->dead;
+    if (table->window_rows > RATIO_WINDOW) {
+        table->window_bad *= RATIO_WINDOW / 2 / table->window_rows;
+        table->window_rows = RATIO_WINDOW / 2.0;
+    }
+    backoff_reset(&table->backoff);
+    if (table->row_limit < SIZE_MAX) {
+        table->row_limit = table->row_limit < MOST_ROWS ? table->row_limit * 2 : SIZE_MAX;
+    }
+    // The memory of the block goes on to the next batch.
+    if (!table->spare && batch->job->plan == table->plan) {
+        table->spare = batch->job->rows;
+        batch->job->rows = NULL;
+        native_block_reset(table->spare);
+    }
+}
+
+// One row, alone in its INSERT, was refused.
+static void note_refusal(struct insert_batch *batch, const struct relay_error *error)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        struct batch_entry *entry = &batch->entries[i];
+        if (entry->rows > 0) {
+            entry->feed->refusal.offset = entry->last_row;
+            entry->feed->refusal.code = error->detail;
+            snprintf(entry->feed->refusal.text, sizeof(entry->feed->refusal.text), "%.299s", error->text);
+        }
+    }
+}
+
+static void rejected(struct insert_table *table, struct insert_batch *batch, struct mono_time now)
+{
+    struct table_job *job = batch->job;
+    bool blames_row = job->verdict == TABLE_REJECTED;
+    if (job->plan->schema->view_count > 0 || (batch->rows <= 1 && !blames_row)) {
+        pause_table(table, now, &job->error);
+        return;
+    }
+    if (batch->rows > 1) {
+        table->row_limit = batch->rows / 2;
+    } else {
+        note_refusal(batch, &job->error);
+    }
+    drop_batches(table);
+}
+
+static void inserted(struct insert_table *table, struct table_job *job, struct mono_time now)
+{
+    struct insert_batch *batch = job->owner;
+    if (batch->dropped) {
+        table->flight = NULL;
+        insert_batch_free(batch);
+        return;
+    }
+    switch (job->verdict) {
+    case TABLE_DONE: stored(table, batch); break;
+    case TABLE_CANCELLED:
+    case TABLE_UNCLEAR:
+        log_event(LOG_LEVEL_WARNING, "insert.unclear", "the outcome of an INSERT is unknown; the table is asked what it has",
+            LOG_TEXT("table", table->name), LOG_INT("rows", batch->rows), LOG_ERROR(&job->error));
+        drop_batches(table);
+        break;
+    case TABLE_REJECTED:
+    case TABLE_TOO_LARGE: rejected(table, batch, now); break;
+    case TABLE_OPERATOR: pause_table(table, now, &job->error); break;
+    }
+    table->flight = NULL;
+    insert_batch_free(batch);
+}
+
+static void read_back_done(struct insert_table *table, struct table_job *job, struct mono_time now)
+{
+    struct insert_feed *feed = job->owner;
+    struct insert_partition *partition = feed->partition;
+    partition->jobs--;
+    if (partition->gone || feed->generation != job->read_back.generation || feed->state != FEED_READING) {
+        if (feed->state == FEED_READING) {
+            feed->state = FEED_WAITING;
+        }
+        return;
+    }
+    if (job->verdict != TABLE_DONE) {
+        feed->state = FEED_WAITING;
+        if (job->verdict == TABLE_OPERATOR) {
+            pause_table(table, now, &job->error);
+        }
+        return;
+    }
+    offset_ranges_finish(&feed->found);
+    feed->found = job->read_back.found;
+    job->read_back.found = (struct offset_ranges){0};
+    feed->found_through = job->read_back.through;
+    feed->next = feed->mark = job->read_back.from;
+    feed->state = FEED_READY;
+    if (feed->found.count > 0) {
+        metric_add(metrics_series1(table->context->metrics, METRIC_REPLAYS, "insert"), 1);
+        log_event(LOG_LEVEL_INFO, "insert.read_back", "the table has messages behind the committed offset; they are passed over",
+            LOG_TEXT("table", table->name), LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
+            LOG_INT("from", feed->next), LOG_INT("highest", offset_ranges_after(&feed->found) - 1),
+            LOG_INT("ranges", feed->found.count));
+    }
+    TEST_POINT(INSERT_AFTER_READ_BACK);
+}
+
+static void take_results(struct insert_table *table, struct mono_time now)
+{
+    struct table_job *job;
+    while ((job = table_worker_take_done(table->worker)) != NULL) {
+        switch (job->kind) {
+        case TABLE_JOB_OPEN: opened(table, job, now); break;
+        case TABLE_JOB_READ_BACK: read_back_done(table, job, now); break;
+        case TABLE_JOB_INSERT: inserted(table, job, now); continue; // with its batch
+        }
+        table_job_free(job);
+    }
+}
+
+static void ask_feed(struct insert_table *table, struct insert_feed *feed)
+{
+    struct insert_partition *partition = feed->partition;
+    struct relay_error error;
+    if (feed->state != FEED_WAITING || !partition->committed_known || feed->pending > 0) {
+        return;
+    }
+    struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, feed, &error);
+    if (!job) {
+        return; // next time
+    }
+    job->plan = table_plan_hold(table->plan);
+    job->read_back.target = table->route->table;
+    job->read_back.topic = partition->topic;
+    job->read_back.partition = partition->number;
+    job->read_back.from = feed->mark;
+    job->read_back.generation = feed->generation;
+    feed->state = FEED_READING;
+    partition->jobs++;
+    table_worker_submit(table->worker, job);
+}
+
+static void show_trouble(struct insert_table *table)
+{
+    struct relay_error trouble;
+    bool troubled = table_worker_trouble(table->worker, &trouble);
+    if (table->state == INSERT_TABLE_OPEN && (troubled || table->troubled)) {
+        set_status(table, troubled ? STATUS_DEGRADED : STATUS_OK, troubled ? trouble.text : "");
+    } else if (table->state == INSERT_TABLE_OPENING && troubled) {
+        set_status(table, STATUS_DEGRADED, trouble.text);
+    }
+    table->troubled = troubled;
+}
+
+void insert_table_work(struct insert_table *table, struct mono_time now)
+{
+    take_results(table, now);
+    show_trouble(table);
+    if (mono_reached(now, table->open_at) && !(table->context->stop && stop_raised(table->context->stop))) {
+        submit_open_job(table, now);
+    }
+    if (table->state != INSERT_TABLE_OPEN) {
+        return;
+    }
+    for_feeds(table, ask_feed);
+    if (table->open && !table->flight &&
+        (at_limit(table) || table->next_plan || mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger)))) {
+        submit(table, now);
+    }
+}
+
+struct mono_time insert_table_due(const struct insert_table *table)
+{
+    struct mono_time due = table->open_at;
+    if (table->open && !table->flight) {
+        struct mono_time close = mono_add(table->open->opened, table->context->config->insert.linger);
+        due = mono_before(close, due) ? close : due;
+    }
+    return due;
+}
+
+bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition)
+{
+    return (table->open && insert_batch_holds(table->open, partition)) ||
+           (table->flight && insert_batch_holds(table->flight, partition));
+}
+
+void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill)
+{
+    if (!insert_table_holds(table, partition)) {
+        return;
+    }
+    drop_batches(table);
+    if (table->flight && kill) {
+        table_worker_kill(table->worker, table->flight->job, DURATION_S(2));
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: nothing of ours runs, one query for the rows and one for the dead letters give their offsets as ranges.
+// Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint that does not answer
+// is passed over where another one does: what it may still run began before the former owner's lease ended, and its own
+// max_execution_time ends it. A replica that lags is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is
+// no dead letters. A page that is full tells how far it reaches, and the caller asks again when it gets there.
+#include "relay/insert/read_back.h"
+
+#include "relay/base/log.h"
+#include "relay/insert/clickhouse_text.h"
+
+#include <string.h>
+
+#define PAGE_OFFSETS     500000
+#define ASK_TIMEOUT      DURATION_S(30)
+#define KILL_TIMEOUT     DURATION_S(5)
+#define UNKNOWN_TABLE    60
+#define UNKNOWN_DATABASE 81
+
+static bool stopping(const struct relay_context *context)
+{
+    return context->stop && stop_raised(context->stop);
+}
+
+// The ids that run now, as a list of SQL literals; text stays empty when there are none.
+static bool running_ids(struct clickhouse_client *client, int endpoint, const char *prefix, struct clickhouse_text *list,
+    struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
+    bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
+                clickhouse_text_literal(&text, prefix, strlen(prefix)) && clickhouse_text_add(&text, ")");
+    if (!done) {
+        error_no_memory(error, "asking what runs");
+    }
+    done = done && clickhouse_query(client, &request, text.at, &result, NULL, error);
+    for (size_t i = 0; done && i < clickhouse_result_rows(result); i++) {
+        const char *id = clickhouse_result_text(result, i, 0, NULL);
+        done = clickhouse_text_add(list, i > 0 ? "," : "") && clickhouse_text_literal(list, id, strlen(id));
+        if (!done) {
+            error_no_memory(error, "asking what runs");
+        }
+    }
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+// How many of the listed ids still run; with kill, after telling them to end.
+static bool count_running(struct clickhouse_client *client, int endpoint, const char *list, bool kill, uint64_t *left,
+    struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = KILL_TIMEOUT};
+    bool done = true;
+    if (kill) {
+        done = clickhouse_text_add(&text, "KILL QUERY WHERE query_id IN (%s) ASYNC", list) &&
+               clickhouse_query(client, &request, text.at, NULL, NULL, error);
+        clickhouse_text_reset(&text);
+    }
+    done = done && clickhouse_text_add(&text, "SELECT count() FROM system.processes WHERE query_id IN (%s)", list) &&
+           clickhouse_query(client, &request, text.at, &result, NULL, error);
+    *left = done ? clickhouse_result_uint(result, 0, 0) : 0;
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+static bool settle_endpoint(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
+    const char *prefix, struct duration patience, struct relay_error *error)
+{
+    struct clickhouse_text list = {0};
+    bool done = running_ids(client, endpoint, prefix, &list, error);
+    if (!done || !list.at) {
+        clickhouse_text_finish(&list);
+        return done;
+    }
+    struct mono_time kill_at = mono_add(clock_mono(context->clock), patience);
+    struct mono_time until = mono_add(kill_at, KILL_TIMEOUT);
+    struct duration pause = DURATION_MS(5);
+    uint64_t left = 0;
+    bool killed = false;
+    while (done) {
+        struct mono_time now = clock_mono(context->clock);
+        bool kill = !killed && mono_reached(now, kill_at);
+        done = count_running(client, endpoint, list.at, kill, &left, error);
+        if (kill && done) {
+            killed = true;
+            log_event(LOG_LEVEL_WARNING, "insert.killed", "killed inserts of a former owner, or of our own, that did not end",
+                LOG_TEXT("url", clickhouse_client_url(client, endpoint)), LOG_TEXT("query_ids", list.at));
+        }
+        if (!done || left == 0) {
+            break;
+        }
+        if (mono_reached(now, until)) {
+            done = error_set(error, RELAY_ERROR_TIMEOUT, "%llu inserts still run after KILL QUERY", (unsigned long long)left);
+            break;
+        }
+        if (context->stop && stop_wait(context->stop, context->clock, mono_add(now, pause))) {
+            done = error_set(error, RELAY_ERROR_STOPPED, "the relay is stopping");
+            break;
+        }
+        pause = pause.ns < 100000000 ? DURATION_NS(pause.ns * 2) : pause;
+    }
+    clickhouse_text_finish(&list);
+    return done;
+}
+
+bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
+    struct duration patience, struct relay_error *error)
+{
+    size_t answered = 0, endpoints = clickhouse_client_endpoints(client);
+    for (size_t i = 0; i < endpoints; i++) {
+        if (settle_endpoint(context, client, (int)i, prefix, patience, error)) {
+            answered++;
+        } else if (stopping(context) || endpoints == 1 || error->code == RELAY_ERROR_TIMEOUT) {
+            return error_prefix(error, "waiting for inserts under way");
+        }
+    }
+    return answered > 0 || error_prefix(error, "waiting for inserts under way");
+}
+
+// "FROM db.t WHERE kafka_topic = .. AND kafka_partition = .. [AND target = ..]"
+static bool add_place(struct clickhouse_text *text, const struct table_plan *plan, const struct read_back *of,
+    const char *dead_letter_table)
+{
+    bool done = clickhouse_text_add(text, " FROM ");
+    if (dead_letter_table) {
+        const char *dot = strchr(dead_letter_table, '.');
+        char database[256] = "";
+        if (dot && (size_t)(dot - dead_letter_table) < sizeof(database)) {
+            memcpy(database, dead_letter_table, (size_t)(dot - dead_letter_table));
+            done = done && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".");
+        }
+        done = done && clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table) && clickhouse_text_add(text, " WHERE target = ") &&
+               clickhouse_text_literal(text, of->target, strlen(of->target)) && clickhouse_text_add(text, " AND ");
+    } else {
+        done = done && clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
+               clickhouse_text_name(text, plan->schema->table) && clickhouse_text_add(text, " WHERE ");
+    }
+    return done && clickhouse_text_add(text, "kafka_topic = ") && clickhouse_text_literal(text, of->topic, strlen(of->topic)) &&
+           clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
+}
+
+static bool ask(struct clickhouse_client *client, const char *statement, struct clickhouse_result **result,
+    struct relay_error *error)
+{
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = ASK_TIMEOUT};
+    return clickhouse_query(client, &request, statement, result, NULL, error);
+}
+
+static bool is_no_table(const struct relay_error *error)
+{
+    return error->detail == UNKNOWN_TABLE || error->detail == UNKNOWN_DATABASE;
+}
+
+// The lowest offset that is there; *found false: none.
+static bool read_lowest(struct clickhouse_client *client, const struct table_plan *plan, const struct read_back *of,
+    const char *dead_letter_table, bool *found, int64_t *lowest, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    *found = false;
+    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset))") &&
+                 add_place(&text, plan, of, dead_letter_table);
+    bool done = built && ask(client, text.at, &result, error);
+    if (done) {
+        *found = clickhouse_result_uint(result, 0, 0) > 0;
+        *lowest = clickhouse_result_int(result, 0, 1);
+    } else if (!built) {
+        error_no_memory(error, "reading back");
+    } else if (dead_letter_table && is_no_table(error)) {
+        done = true;
+    }
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+// Ranges as [first, after, count] of one page. The count proves that a range has no holes.
+static bool take_ranges(const struct clickhouse_result *result, struct offset_ranges *ranges, int64_t *through,
+    struct relay_error *error)
+{
+    int64_t offsets = 0;
+    for (size_t row = 0; row < clickhouse_result_rows(result); row++) {
+        int64_t first = clickhouse_result_int(result, row, 0), after = clickhouse_result_int(result, row, 1);
+        int64_t count = clickhouse_result_int(result, row, 2);
+        if (after - first != count || (ranges->count > 0 && first < offset_ranges_after(ranges))) {
+            return error_set(error, RELAY_ERROR_PROTOCOL, "the read-back of offsets %lld to %lld does not add up", (long long)first,
+                (long long)after);
+        }
+        if (!offset_ranges_add(ranges, first, after)) {
+            return error_no_memory(error, "reading back");
+        }
+        offsets += count;
+    }
+    *through = offsets >= PAGE_OFFSETS ? offset_ranges_after(ranges) : INT64_MAX;
+    return true;
+}
+
+static bool read_ranges(struct clickhouse_client *client, const struct table_plan *plan, const struct read_back *of,
+    const char *dead_letter_table, struct offset_ranges *ranges, int64_t *through, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    *through = INT64_MAX;
+    bool built = clickhouse_text_add(&text,
+                     "SELECT min(o), max(o) + 1, count() FROM (SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
+                     "(SELECT DISTINCT toInt64(kafka_offset) AS o") &&
+                 add_place(&text, plan, of, dead_letter_table) &&
+                 clickhouse_text_add(&text, " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run ORDER BY 1",
+                     (long long)of->from, PAGE_OFFSETS);
+    bool done = built && ask(client, text.at, &result, error);
+    if (done) {
+        done = take_ranges(result, ranges, through, error);
+    } else if (!built) {
+        error_no_memory(error, "reading back");
+    } else if (dead_letter_table && is_no_table(error)) {
+        done = true;
+    }
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+static bool sync_replica(struct clickhouse_client *client, const struct table_plan *plan, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    if (!plan->schema->is_replicated) {
+        return true;
+    }
+    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") && clickhouse_text_name(&text, plan->schema->database) &&
+                clickhouse_text_add(&text, ".") && clickhouse_text_name(&text, plan->schema->table);
+    done = done ? ask(client, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
+                : error_no_memory(error, "reading back");
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client, const struct table_plan *plan,
+    struct read_back *of, struct relay_error *error)
+{
+    const char *dead_letters = context->config->insert.dead_letter_table;
+    struct offset_ranges rows = {0}, dead = {0};
+    int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
+    offset_ranges_finish(&of->found);
+    of->through = INT64_MAX;
+    if (!sync_replica(client, plan, error)) {
+        return false;
+    }
+    if (of->from == READ_BACK_NONE) {
+        bool has_rows, has_dead;
+        int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
+        if (!read_lowest(client, plan, of, NULL, &has_rows, &lowest_row, error) ||
+            !read_lowest(client, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
+            return error_prefix(error, "reading back the lowest offset");
+        }
+        if (!has_rows && !has_dead) {
+            return true;
+        }
+        of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
+    }
+    bool done = read_ranges(client, plan, of, NULL, &rows, &rows_through, error) &&
+                read_ranges(client, plan, of, dead_letters, &dead, &dead_through, error);
+    if (done) {
+        done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
+    }
+    offset_ranges_finish(&dead);
+    if (!done) {
+        offset_ranges_finish(&rows);
+        return error_prefix(error, "reading back offsets");
+    }
+    of->found = rows;
+    of->through = rows_through < dead_through ? rows_through : dead_through;
+    return true;
+}

@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path of an INSERT: wait for the lease, choose an endpoint, measure its clock (every half minute), send the rows with the deadline in
+// the statement, then the dead letters the same way. Done.
+//
+// Failures, for each of the two parts:
+// - not sent, overload, network inside the cluster: back off and send again; another replica will do;
+// - outcome unknown: the same bytes under the same token to the same endpoint, at once, then twice more with pauses; if that
+//   stays unclear the verdict is UNCLEAR. The endpoint changes only where the token is known to all (replicated tables);
+// - memory: three more times, then TOO_LARGE;
+// - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT repeated;
+// - data refused: REJECTED. Our encoder has checked every value, so this is a constraint of the table, or a view;
+// - schema, rights, disk: OPERATOR. A code that is not in our table: three more times, then OPERATOR.
+// The job is cancelled or the relay's drain deadline is over: CANCELLED. Read-backs and openings are repeated with
+// backoff until they succeed, are cancelled, or the operator has to act (an opening only).
+#include "relay/insert/table_worker.h"
+
+#include "relay/base/backoff.h"
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CLOCK_AGE        DURATION_S(30)
+#define SETTLE_PATIENCE  DURATION_S(3)
+#define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
+#define UNCLEAR_ATTEMPTS 3
+#define MEMORY_ATTEMPTS  3
+#define STRANGE_ATTEMPTS 3
+#define STOP_ATTEMPTS    2 // failures after the stop that end a job
+
+struct server_clock {
+    bool known;
+    struct mono_time at;   // when it was
+    int64_t server_us;     // this time there
+    struct duration doubt;
+};
+
+struct table_worker {
+    struct table_worker_options options;
+    char prefix[64]; // of query ids for this table, all members of the group; "" before the first opening
+    struct server_clock *clocks;
+    int endpoint;
+    uint64_t next_query;
+    struct backoff backoff;
+    struct metric_series *retries[CLICKHOUSE_FAILURES];
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    // under the lock
+    struct table_job *waiting, **waiting_end, *present, *done, **done_end;
+    char running_id[CLICKHOUSE_QUERY_ID_ROOM]; // of the INSERT under way, "" if none
+    int running_endpoint;
+    bool quit, ended, troubled;
+    struct relay_error trouble;
+};
+
+struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error)
+{
+    struct table_job *job = calloc(1, sizeof(*job));
+    if (!job) {
+        error_no_memory(error, "a job for ClickHouse");
+        return NULL;
+    }
+    job->kind = kind;
+    job->owner = owner;
+    atomic_init(&job->cancelled, false);
+    return job;
+}
+
+void table_job_free(struct table_job *job)
+{
+    if (!job) {
+        return;
+    }
+    native_block_free(job->rows); // before the plan's schema
+    dead_letter_block_free(job->dead);
+    offset_ranges_finish(&job->read_back.found);
+    table_plan_release(job->plan);
+    free(job);
+}
+
+static bool stopping(const struct table_worker *worker)
+{
+    return worker->options.context->stop && stop_raised(worker->options.context->stop);
+}
+
+static struct mono_time stop_limit(const struct table_worker *worker)
+{
+    return worker->options.context->stop ? stop_deadline(worker->options.context->stop) : (struct mono_time){INT64_MAX};
+}
+
+static bool given_up(const struct table_worker *worker, const struct table_job *job)
+{
+    return atomic_load(&job->cancelled) || mono_reached(clock_mono(worker->options.context->clock), stop_limit(worker));
+}
+
+// Sleeps; ends early when the job is given up. In slices, since the stop does not tell us.
+static void pause_for(struct table_worker *worker, const struct table_job *job, struct duration length)
+{
+    struct mono_time until = mono_add(clock_mono(worker->options.context->clock), length);
+    pthread_mutex_lock(&worker->lock);
+    while (!given_up(worker, job) && !mono_reached(clock_mono(worker->options.context->clock), until)) {
+        struct duration left = mono_left(clock_mono(worker->options.context->clock), until);
+        int64_t slice = left.ns < 100000000 ? left.ns : 100000000;
+        struct timespec at;
+        clock_gettime(CLOCK_MONOTONIC, &at);
+        at.tv_nsec += (long)slice;
+        if (at.tv_nsec >= 1000000000) {
+            at.tv_sec++;
+            at.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&worker->changed, &worker->lock, &at);
+    }
+    pthread_mutex_unlock(&worker->lock);
+}
+
+// Notes why something is repeated, for the board; NULL: it is not.
+static void note_trouble(struct table_worker *worker, const struct relay_error *error)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool changed = worker->troubled != (error != NULL);
+    worker->troubled = error != NULL;
+    if (error) {
+        worker->trouble = *error;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (changed) {
+        worker->options.wake(worker->options.wake_context);
+    }
+}
+
+static void log_retry(const struct table_worker *worker, const char *what, const struct relay_error *error)
+{
+    log_event(LOG_LEVEL_WARNING, "insert.retry", what, LOG_TEXT("table", worker->options.route->table), LOG_ERROR(error));
+}
+
+// The server's clock as it is now at `at`, in seconds, and never later than it really is. false: it could not be asked.
+static bool server_seconds(struct table_worker *worker, int endpoint, struct mono_time at, int64_t *seconds,
+    struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    struct server_clock *known = &worker->clocks[endpoint];
+    if (!known->known || mono_reached(clock_mono(context->clock), mono_add(known->at, CLOCK_AGE))) {
+        struct duration ahead, doubt;
+        if (!clickhouse_server_clock(worker->options.client, endpoint, DURATION_S(10), &ahead, &doubt, error)) {
+            return false;
+        }
+        *known = (struct server_clock){.known = true, .at = clock_mono(context->clock),
+            .server_us = clock_wall(context->clock).us + ahead.ns / 1000, .doubt = doubt};
+    }
+    int64_t us = known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000;
+    *seconds = us / 1000000;
+    return true;
+}
+
+// The endpoint to send to: the last good one, else the next that lets requests through.
+static int choose_endpoint(struct table_worker *worker)
+{
+    int count = (int)clickhouse_client_endpoints(worker->options.client);
+    for (int i = 0; i < count; i++) {
+        int index = (worker->endpoint + i) % count;
+        if (clickhouse_endpoint_usable(worker->options.client, index)) {
+            return index;
+        }
+    }
+    return worker->endpoint;
+}
+
+static void set_running(struct table_worker *worker, const char *query_id, int endpoint)
+{
+    pthread_mutex_lock(&worker->lock);
+    snprintf(worker->running_id, sizeof(worker->running_id), "%s", query_id);
+    worker->running_endpoint = endpoint;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+// One part of a batch: its bytes, and what has been tried.
+struct part {
+    const char *statement;
+    const char *token;
+    const struct iovec *body;
+    size_t pieces;
+    int endpoint;
+    int unclear, memory, strange, after_stop;
+};
+
+// One attempt. *outcome says what became of it.
+static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part, struct clickhouse_outcome *outcome,
+    struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    int64_t deadline = 0;
+    *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
+    if (job->plan->guarded) {
+        struct mono_time end;
+        if (!insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, stop_limit(worker), &end)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+        }
+        if (!server_seconds(worker, part->endpoint, end, &deadline, error)) {
+            return false;
+        }
+    }
+    char *statement = table_plan_with_deadline(part->statement, deadline);
+    if (!statement) {
+        return error_no_memory(error, "sending an INSERT");
+    }
+    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
+    snprintf(query_id, sizeof(query_id), "%s%.12s-%llu", worker->prefix, context->instance,
+        (unsigned long long)worker->next_query++);
+    struct clickhouse_setting token = {"insert_deduplication_token", part->token};
+    struct clickhouse_request request = {.endpoint = part->endpoint, .query_id = query_id, .while_stopping = true,
+        .fresh_connection = part->unclear > 0, .settings = &token, .setting_count = 1};
+    set_running(worker, query_id, part->endpoint);
+    bool done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
+    set_running(worker, "", 0);
+    free(statement);
+    return done;
+}
+
+static bool is_late(const struct clickhouse_outcome *outcome, const struct relay_error *error)
+{
+    return outcome->exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE) != NULL;
+}
+
+// After a failed attempt: true = try again, after the pause that was made here.
+static bool judge(struct table_worker *worker, struct table_job *job, struct part *part, const struct clickhouse_outcome *outcome,
+    const struct relay_error *error, enum table_verdict *verdict)
+{
+    bool replicated = job->plan->schema->is_replicated;
+    struct duration pause = backoff_next(&worker->backoff);
+    *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_CANCELLED;
+    metric_add(worker->retries[outcome->failure], 1);
+    log_retry(worker, "an INSERT failed", error);
+    if (given_up(worker, job) || (stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
+        return false;
+    }
+    switch (outcome->failure) {
+    case CLICKHOUSE_OUTCOME_UNKNOWN:
+        *verdict = TABLE_UNCLEAR;
+        pause = part->unclear == 0 ? DURATION_NS(0) : pause;
+        if (++part->unclear >= UNCLEAR_ATTEMPTS) {
+            return false;
+        }
+        break;
+    case CLICKHOUSE_MEMORY:
+        *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_TOO_LARGE;
+        if (++part->memory >= MEMORY_ATTEMPTS) {
+            return false;
+        }
+        break;
+    case CLICKHOUSE_UNKNOWN_CODE:
+        *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_OPERATOR;
+        if (++part->strange >= STRANGE_ATTEMPTS) {
+            return false;
+        }
+        break;
+    case CLICKHOUSE_OPERATOR:
+        if (!is_late(outcome, error)) {
+            *verdict = TABLE_OPERATOR;
+            return false;
+        }
+        worker->clocks[part->endpoint].known = false;
+        insert_lease_revoke(worker->options.lease);
+        break;
+    case CLICKHOUSE_SCHEMA_DRIFT:
+        *verdict = TABLE_OPERATOR;
+        return false;
+    case CLICKHOUSE_BAD_ROW:
+        *verdict = TABLE_REJECTED;
+        return false;
+    case CLICKHOUSE_NOT_SENT:
+    case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_BACK_PRESSURE:
+        if (part->unclear == 0 || replicated) {
+            worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
+            part->endpoint = choose_endpoint(worker);
+        }
+        break;
+    case CLICKHOUSE_DONE:
+    case CLICKHOUSE_FAILURES: break;
+    }
+    note_trouble(worker, error);
+    pause_for(worker, job, pause);
+    return !given_up(worker, job);
+}
+
+static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, const char *statement,
+    struct native_block *rows, const char *token)
+{
+    struct part part = {.statement = statement, .token = token};
+    struct clickhouse_outcome outcome;
+    enum table_verdict verdict = TABLE_CANCELLED;
+    part.body = native_block_body(rows, &part.pieces, &job->error);
+    if (!part.body) {
+        return TABLE_CANCELLED;
+    }
+    part.endpoint = choose_endpoint(worker);
+    TEST_POINT(INSERT_BEFORE_INSERT);
+    for (;;) {
+        if (attempt(worker, job, &part, &outcome, &job->error)) {
+            worker->endpoint = part.endpoint;
+            backoff_reset(&worker->backoff);
+            note_trouble(worker, NULL);
+            return TABLE_DONE;
+        }
+        if (!judge(worker, job, &part, &outcome, &job->error, &verdict)) {
+            return verdict;
+        }
+    }
+}
+
+static void insert_batch(struct table_worker *worker, struct table_job *job)
+{
+    char token[sizeof(job->token) + 8];
+    job->verdict = TABLE_DONE;
+    if (native_block_rows(job->rows) > 0) {
+        job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token);
+    }
+    struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
+    if (job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0) {
+        snprintf(token, sizeof(token), "%s-dead", job->token);
+        job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token);
+        if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
+            error_prefix(&job->error, "dead-letter table %s", worker->options.context->config->insert.dead_letter_table);
+            job->verdict = TABLE_OPERATOR;
+        }
+    }
+    if (job->verdict == TABLE_DONE) {
+        TEST_POINT(INSERT_AFTER_INSERT);
+    }
+}
+
+// All read-backs that wait now were asked for before this moment: one settling serves them all.
+static bool settle(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+{
+    if (job->settled) {
+        return true;
+    }
+    pthread_mutex_lock(&worker->lock);
+    struct table_job *last = NULL;
+    for (struct table_job *at = worker->waiting; at; at = at->next) {
+        last = at->kind == TABLE_JOB_READ_BACK ? at : last;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (!read_back_settle(worker->options.context, worker->options.client, worker->prefix, SETTLE_PATIENCE, error)) {
+        return false;
+    }
+    job->settled = true;
+    pthread_mutex_lock(&worker->lock);
+    for (struct table_job *at = last ? worker->waiting : NULL; at; at = at == last ? NULL : at->next) {
+        at->settled = true;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return true;
+}
+
+static bool try_read_back(struct table_worker *worker, struct table_job *job)
+{
+    if (!job->plan->exactly_once || !safeguard_active(SAFEGUARD_READ_BACK)) {
+        job->read_back.through = INT64_MAX;
+        return true;
+    }
+    return settle(worker, job, &job->error) &&
+           read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
+}
+
+static uint32_t hash_text(uint32_t hash, const char *text)
+{
+    for (; *text; text++) {
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
+    }
+    return hash;
+}
+
+static bool open_table(struct table_worker *worker, struct table_job *job)
+{
+    job->plan = table_plan_read(worker->options.context, worker->options.client, worker->options.route, &job->error);
+    if (!job->plan) {
+        return false;
+    }
+    uint32_t hash = hash_text(hash_text(hash_text(2166136261u, job->plan->schema->database), "."), job->plan->schema->table);
+    snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
+    return true;
+}
+
+// Repeats until it succeeds, is given up, or (openings, or a read-back that the operator must allow) needs somebody.
+static void repeat(struct table_worker *worker, struct table_job *job, bool (*work)(struct table_worker *, struct table_job *))
+{
+    for (;;) {
+        error_clear(&job->error);
+        if (work(worker, job)) {
+            job->verdict = TABLE_DONE;
+            backoff_reset(&worker->backoff);
+            note_trouble(worker, NULL);
+            return;
+        }
+        job->verdict = job->error.class == RELAY_CLASS_OPERATOR ? TABLE_OPERATOR : TABLE_CANCELLED;
+        if (job->verdict == TABLE_OPERATOR || stopping(worker) || given_up(worker, job)) {
+            return;
+        }
+        log_retry(worker, job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets", &job->error);
+        note_trouble(worker, &job->error);
+        pause_for(worker, job, backoff_next(&worker->backoff));
+    }
+}
+
+static void run_job(struct table_worker *worker, struct table_job *job)
+{
+    struct mono_time start = clock_mono(worker->options.context->clock);
+    job->verdict = TABLE_CANCELLED;
+    if (!given_up(worker, job)) {
+        switch (job->kind) {
+        case TABLE_JOB_OPEN: repeat(worker, job, open_table); break;
+        case TABLE_JOB_READ_BACK: repeat(worker, job, try_read_back); break;
+        case TABLE_JOB_INSERT: insert_batch(worker, job); break;
+        }
+    }
+    job->elapsed = mono_since(clock_mono(worker->options.context->clock), start);
+}
+
+static void *worker_main(void *argument)
+{
+    struct table_worker *worker = argument;
+    pthread_mutex_lock(&worker->lock);
+    for (;;) {
+        while (!worker->waiting && !worker->quit) {
+            pthread_cond_wait(&worker->changed, &worker->lock);
+        }
+        if (worker->quit) {
+            break;
+        }
+        struct table_job *job = worker->waiting;
+        worker->waiting = job->next;
+        worker->waiting_end = worker->waiting ? worker->waiting_end : &worker->waiting;
+        job->next = NULL;
+        worker->present = job;
+        pthread_mutex_unlock(&worker->lock);
+        run_job(worker, job);
+        pthread_mutex_lock(&worker->lock);
+        worker->present = NULL;
+        *worker->done_end = job;
+        worker->done_end = &job->next;
+        worker->options.wake(worker->options.wake_context);
+    }
+    worker->ended = true;
+    pthread_cond_broadcast(&worker->changed);
+    pthread_mutex_unlock(&worker->lock);
+    return NULL;
+}
+
+struct table_worker *table_worker_start(const struct table_worker_options *options, struct relay_error *error)
+{
+    struct table_worker *worker = calloc(1, sizeof(*worker));
+    if (worker) {
+        worker->clocks = calloc(clickhouse_client_endpoints(options->client), sizeof(*worker->clocks));
+    }
+    if (!worker || !worker->clocks) {
+        free(worker);
+        error_no_memory(error, "starting a table's worker");
+        return NULL;
+    }
+    worker->options = *options;
+    worker->waiting_end = &worker->waiting;
+    worker->done_end = &worker->done;
+    backoff_init(&worker->backoff, DURATION_MS(100), DURATION_S(10));
+    for (int i = 0; i < CLICKHOUSE_FAILURES; i++) {
+        worker->retries[i] = metrics_series2(options->context->metrics, METRIC_RETRIES, "clickhouse",
+            clickhouse_failure_name((enum clickhouse_failure)i));
+    }
+    pthread_mutex_init(&worker->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&worker->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    int failed = pthread_create(&worker->thread, NULL, worker_main, worker);
+    if (failed) {
+        error_set(error, RELAY_ERROR_SYSTEM, "starting a table's worker: %s", strerror(failed));
+        pthread_cond_destroy(&worker->changed);
+        pthread_mutex_destroy(&worker->lock);
+        free(worker->clocks);
+        free(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+void table_worker_submit(struct table_worker *worker, struct table_job *job)
+{
+    job->next = NULL;
+    pthread_mutex_lock(&worker->lock);
+    *worker->waiting_end = job;
+    worker->waiting_end = &job->next;
+    pthread_cond_broadcast(&worker->changed);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+struct table_job *table_worker_take_done(struct table_worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    struct table_job *job = worker->done;
+    if (job) {
+        worker->done = job->next;
+        worker->done_end = worker->done ? worker->done_end : &worker->done;
+        job->next = NULL;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return job;
+}
+
+void table_worker_cancel(struct table_worker *worker, struct table_job *job)
+{
+    atomic_store(&job->cancelled, true);
+    pthread_mutex_lock(&worker->lock);
+    pthread_cond_broadcast(&worker->changed);
+    pthread_mutex_unlock(&worker->lock);
+    insert_lease_nudge(worker->options.lease);
+}
+
+void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout)
+{
+    char query_id[CLICKHOUSE_QUERY_ID_ROOM] = "";
+    pthread_mutex_lock(&worker->lock);
+    int endpoint = worker->running_endpoint;
+    if (worker->present == job) {
+        memcpy(query_id, worker->running_id, sizeof(query_id));
+    }
+    pthread_mutex_unlock(&worker->lock);
+    struct relay_error error;
+    if (query_id[0] && !clickhouse_kill_query(worker->options.client, endpoint, query_id, timeout, NULL, &error)) {
+        log_retry(worker, "cannot kill an INSERT of a partition that is no longer ours", &error);
+    }
+}
+
+bool table_worker_trouble(struct table_worker *worker, struct relay_error *error)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool troubled = worker->troubled;
+    if (troubled) {
+        *error = worker->trouble;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return troubled;
+}
+
+void table_worker_quit(struct table_worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    worker->quit = true;
+    if (worker->present) {
+        atomic_store(&worker->present->cancelled, true);
+    }
+    pthread_cond_broadcast(&worker->changed);
+    pthread_mutex_unlock(&worker->lock);
+    insert_lease_nudge(worker->options.lease);
+}
+
+bool table_worker_join(struct table_worker *worker, struct mono_time deadline)
+{
+    pthread_mutex_lock(&worker->lock);
+    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
+    while (!worker->ended && pthread_cond_timedwait(&worker->changed, &worker->lock, &at) != ETIMEDOUT) {
+    }
+    bool ended = worker->ended;
+    pthread_mutex_unlock(&worker->lock);
+    if (ended) {
+        pthread_join(worker->thread, NULL);
+    }
+    return ended;
+}
+
+static void free_jobs(struct table_job *job)
+{
+    while (job) {
+        struct table_job *next = job->next;
+        table_job_free(job);
+        job = next;
+    }
+}
+
+void table_worker_free(struct table_worker *worker)
+{
+    if (!worker) {
+        return;
+    }
+    free_jobs(worker->waiting);
+    free_jobs(worker->done);
+    pthread_cond_destroy(&worker->changed);
+    pthread_mutex_destroy(&worker->lock);
+    free(worker->clocks);
+    free(worker);
+}

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: subscribe; a rebalance assigns partitions, which are paused before and after the assignment, so that nothing is
+// fetched from the place-holder offset 0; the owner says where to begin; messages come one by one (librdkafka drops what a seek or a
+// revocation has overtaken only when messages are popped one by one); commits go out through a queue of their own.
+//
+// Failures:
+// - a broker is away: librdkafka reconnects by itself; told as trouble, so that the board shows it;
+// - the offset is not in the log: auto.offset.reset=error makes it an event of that partition;
+// - a seek that librdkafka refuses (the partition stopped after such an error): the partition is taken out of the assignment
+//   and put back at the offset;
+// - a fatal error, or this member was fenced: told as finished;
+// - closing hangs (a coordinator that accepts and never answers): after the deadline the handle is left to a detached thread.
+#include "relay/kafka/kafka_consumer.h"
+
+#include "relay/base/log.h"
+#include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct kafka_consumer {
+    const struct relay_context *context;
+    struct kafka_consumer_listener listener;
+    rd_kafka_t *client;
+    rd_kafka_queue_t *queue;   // of the consumer, for its wake-ups
+    rd_kafka_queue_t *commits; // results
+    bool member, committing;
+    struct mono_time commit_sent;
+    struct duration commit_limit, session_timeout;
+};
+
+static int64_t conf_number(rd_kafka_conf_t *conf, const char *name, int64_t standard)
+{
+    char value[64];
+    size_t room = sizeof(value);
+    return rd_kafka_conf_get(conf, name, value, &room) == RD_KAFKA_CONF_OK ? strtoll(value, NULL, 10) : standard;
+}
+
+static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions, void *opaque)
+{
+    struct kafka_consumer *consumer = opaque;
+    bool cooperative = strcmp(rd_kafka_rebalance_protocol(client), "COOPERATIVE") == 0;
+    rd_kafka_error_t *failed = NULL;
+    rd_kafka_resp_err_t failed_code = RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        for (int i = 0; i < partitions->cnt; i++) {
+            partitions->elems[i].offset = 0; // never fetched: paused until the owner says where to begin
+        }
+        rd_kafka_pause_partitions(client, partitions);
+        if (cooperative) {
+            failed = rd_kafka_incremental_assign(client, partitions);
+        } else {
+            failed_code = rd_kafka_assign(client, partitions);
+        }
+        rd_kafka_pause_partitions(client, partitions);
+        consumer->listener.assigned(consumer->listener.context, partitions);
+    } else {
+        bool lost = code != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS || rd_kafka_assignment_lost(client);
+        consumer->listener.revoked(consumer->listener.context, partitions, lost);
+        if (cooperative) {
+            failed = rd_kafka_incremental_unassign(client, partitions);
+        } else {
+            failed_code = rd_kafka_assign(client, NULL);
+        }
+    }
+    struct relay_error error;
+    if (failed ? !kafka_error_take(&error, failed, "changing the assignment")
+               : failed_code && !kafka_error_set(&error, failed_code, "changing the assignment")) {
+        consumer->listener.trouble(consumer->listener.context, &error, true);
+    }
+}
+
+static void on_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
+{
+    struct kafka_consumer *consumer = opaque;
+    struct relay_error error;
+    char why[256];
+    if (code == RD_KAFKA_RESP_ERR__FATAL) {
+        rd_kafka_resp_err_t fatal = rd_kafka_fatal_error(client, why, sizeof(why));
+        kafka_error_set(&error, fatal, "%s", why);
+        consumer->listener.trouble(consumer->listener.context, &error, true);
+        return;
+    }
+    kafka_error_set(&error, (rd_kafka_resp_err_t)code, "%s", reason ? reason : "Kafka");
+    consumer->listener.trouble(consumer->listener.context, &error, false);
+}
+
+// A size of ours, unless the operator gave one.
+static bool set_size(const struct relay_context *context, rd_kafka_conf_t *conf, const char *name, int64_t value,
+    struct relay_error *error)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%lld", (long long)value);
+    return kafka_conf_given(context->config, name) || kafka_conf_set(conf, name, text, error);
+}
+
+static int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options, rd_kafka_conf_t *conf,
+    struct relay_error *error)
+{
+    static const struct {
+        const char *name, *value;
+    } ours[] = {
+        {"enable.auto.commit", "false"},      {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
+        {"enable.partition.eof", "true"},     {"isolation.level", "read_committed"},
+        {"partition.assignment.strategy", "cooperative-sticky"},
+    };
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        if (!kafka_conf_set(conf, ours[i].name, ours[i].value, error)) {
+            return false;
+        }
+    }
+    return kafka_conf_set(conf, "group.id", options->group_id, error) &&
+           set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 1024, 2097151), error) &&
+           set_size(context, conf, "fetch.max.bytes", clamp(options->memory / 2, 1 << 20, 52428800), error) &&
+           set_size(context, conf, "socket.timeout.ms", 10000, error) &&
+           set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
+           // A partition whose queue is full is looked at again after this long.
+           set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
+}
+
+static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consumer_options *options, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new((int)options->topic_count);
+    for (size_t i = 0; i < options->topic_count; i++) {
+        rd_kafka_topic_partition_list_add(topics, options->topics[i], RD_KAFKA_PARTITION_UA);
+    }
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(consumer->client, topics);
+    rd_kafka_topic_partition_list_destroy(topics);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "subscribing to the routes' topics");
+}
+
+struct kafka_consumer *kafka_consumer_new(const struct relay_context *context, const struct kafka_consumer_options *options,
+    const struct kafka_consumer_listener *listener, struct relay_error *error)
+{
+    static const uint64_t one = 1;
+    struct kafka_consumer *consumer = calloc(1, sizeof(*consumer));
+    if (!consumer) {
+        error_no_memory(error, "making a Kafka consumer");
+        return NULL;
+    }
+    consumer->context = context;
+    consumer->listener = *listener;
+    consumer->member = options->member;
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER, options->member ? "insert" : "insert-catch-up", error);
+    if (!conf) {
+        goto consumer_held;
+    }
+    if (!set_ours(context, options, conf, error)) {
+        rd_kafka_conf_destroy(conf);
+        goto consumer_held;
+    }
+    consumer->session_timeout = DURATION_MS(conf_number(conf, "session.timeout.ms", 45000));
+    consumer->commit_limit = DURATION_MS(conf_number(conf, "socket.timeout.ms", 10000));
+    rd_kafka_conf_set_opaque(conf, consumer);
+    rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    consumer->client = kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error); // takes conf over
+    if (!consumer->client) {
+        goto consumer_held;
+    }
+    rd_kafka_poll_set_consumer(consumer->client);
+    consumer->queue = rd_kafka_queue_get_consumer(consumer->client);
+    consumer->commits = rd_kafka_queue_new(consumer->client);
+    rd_kafka_queue_io_event_enable(consumer->queue, options->wake_fd, &one, sizeof(one));
+    rd_kafka_queue_io_event_enable(consumer->commits, options->wake_fd, &one, sizeof(one));
+    if (options->member && !subscribe(consumer, options, error)) {
+        kafka_consumer_close(consumer, mono_add(clock_mono(context->clock), DURATION_S(5)));
+        return NULL;
+    }
+    return consumer;
+
+consumer_held:
+    free(consumer);
+    return NULL;
+}
+
+static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+    const struct kafka_consumer_listener *listener = &consumer->listener;
+    struct relay_error error;
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        listener->partition_end(listener->context, rd_kafka_topic_name(message->rkt), message->partition, message->offset);
+        return;
+    }
+    const char *text = message->payload ? (const char *)message->payload : rd_kafka_err2str(message->err);
+    kafka_error_set(&error, message->err, "%s", text);
+    if (message->rkt && message->partition >= 0 &&
+        (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
+        listener->partition_failed(listener->context, rd_kafka_topic_name(message->rkt), message->partition, &error);
+        return;
+    }
+    listener->trouble(listener->context, &error, error.class == RELAY_CLASS_FATAL);
+}
+
+void kafka_consumer_serve_commits(struct kafka_consumer *consumer)
+{
+    for (;;) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(consumer->commits, 0);
+        if (!event) {
+            return;
+        }
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_OFFSET_COMMIT && consumer->committing) {
+            consumer->committing = false;
+            consumer->listener.committed(consumer->listener.context, rd_kafka_event_topic_partition_list(event),
+                rd_kafka_event_error(event), consumer->commit_sent);
+        }
+        rd_kafka_event_destroy(event);
+    }
+}
+
+bool kafka_consumer_serve(struct kafka_consumer *consumer, size_t most, const bool *stop)
+{
+    kafka_consumer_serve_commits(consumer);
+    for (size_t i = 0; i < most && !(stop && *stop); i++) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->client, 0);
+        if (!message) {
+            return false;
+        }
+        if (message->err) {
+            serve_error(consumer, message);
+        } else {
+            consumer->listener.message(consumer->listener.context, message);
+        }
+        rd_kafka_message_destroy(message);
+    }
+    return true;
+}
+
+bool kafka_consumer_committed(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct duration timeout, struct relay_error *error)
+{
+    rd_kafka_resp_err_t code = rd_kafka_committed(consumer->client, partitions, (int)duration_ms(timeout));
+    for (int i = 0; !code && i < partitions->cnt; i++) {
+        code = partitions->elems[i].err;
+    }
+    return !code || kafka_error_set(error, code, "reading committed offsets");
+}
+
+// Takes partitions out of the assignment and puts them back at their offsets.
+static bool put_back(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+{
+    return kafka_error_take(error, rd_kafka_incremental_unassign(consumer->client, partitions), "moving to an offset") &&
+           kafka_error_take(error, rd_kafka_incremental_assign(consumer->client, partitions), "moving to an offset");
+}
+
+bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *stuck = rd_kafka_topic_partition_list_new(4);
+    bool done = kafka_error_take(error, rd_kafka_seek_partitions(consumer->client, partitions, 5000), "moving to an offset");
+    for (int i = 0; done && i < partitions->cnt; i++) {
+        if (partitions->elems[i].err) {
+            rd_kafka_topic_partition_list_add(stuck, partitions->elems[i].topic, partitions->elems[i].partition)->offset =
+                partitions->elems[i].offset;
+        }
+    }
+    done = done && (stuck->cnt == 0 || put_back(consumer, stuck, error));
+    rd_kafka_topic_partition_list_destroy(stuck);
+    if (done) {
+        kafka_consumer_resume(consumer, partitions);
+    }
+    return done;
+}
+
+void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    rd_kafka_pause_partitions(consumer->client, partitions);
+}
+
+void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    rd_kafka_resume_partitions(consumer->client, partitions);
+}
+
+bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+{
+    rd_kafka_resp_err_t code = rd_kafka_assign(consumer->client, partitions);
+    return !code || kafka_error_set(error, code, "reading partitions");
+}
+
+bool kafka_consumer_commit(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *offsets)
+{
+    if (consumer->committing) {
+        return false;
+    }
+    consumer->commit_sent = clock_mono(consumer->context->clock);
+    consumer->committing = rd_kafka_commit_queue(consumer->client, offsets, consumer->commits, NULL, NULL) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    return consumer->committing;
+}
+
+bool kafka_consumer_committing(const struct kafka_consumer *consumer, struct mono_time *since)
+{
+    *since = consumer->commit_sent;
+    return consumer->committing;
+}
+
+struct duration kafka_consumer_commit_limit(const struct kafka_consumer *consumer)
+{
+    return consumer->commit_limit;
+}
+
+struct duration kafka_consumer_session_timeout(const struct kafka_consumer *consumer)
+{
+    return consumer->session_timeout;
+}
+
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low, int64_t *high)
+{
+    return rd_kafka_get_watermark_offsets(consumer->client, topic, partition, low, high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+           *high != RD_KAFKA_OFFSET_INVALID;
+}
+
+// Destroying may hang, so it has a thread of its own; whoever comes last frees the note.
+struct burial {
+    rd_kafka_t *client;
+    sem_t done;
+    atomic_int holders;
+};
+
+static void leave_burial(struct burial *burial)
+{
+    if (atomic_fetch_sub(&burial->holders, 1) == 1) {
+        sem_destroy(&burial->done);
+        free(burial);
+    }
+}
+
+static void *bury(void *argument)
+{
+    struct burial *burial = argument;
+    rd_kafka_destroy_flags(burial->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    sem_post(&burial->done);
+    leave_burial(burial);
+    return NULL;
+}
+
+static bool destroy_client(rd_kafka_t *client, struct mono_time deadline)
+{
+    pthread_t thread;
+    struct burial *burial = calloc(1, sizeof(*burial));
+    if (!burial) {
+        return false;
+    }
+    burial->client = client;
+    sem_init(&burial->done, 0, 0);
+    atomic_init(&burial->holders, 2);
+    if (pthread_create(&thread, NULL, bury, burial) != 0) {
+        sem_destroy(&burial->done);
+        free(burial);
+        return false;
+    }
+    pthread_detach(thread);
+    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
+    int waited;
+    while ((waited = sem_clockwait(&burial->done, CLOCK_MONOTONIC, &at)) != 0 && errno == EINTR) {
+    }
+    leave_burial(burial);
+    return waited == 0;
+}
+
+bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time deadline)
+{
+    if (!consumer) {
+        return true;
+    }
+    const struct clock *clock = consumer->context->clock;
+    rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
+    rd_kafka_queue_io_event_enable(consumer->commits, -1, NULL, 0);
+    rd_kafka_queue_t *closing = rd_kafka_queue_new(consumer->client);
+    rd_kafka_error_t *failed = consumer->member ? rd_kafka_consumer_close_queue(consumer->client, closing) : NULL;
+    if (failed) {
+        rd_kafka_error_destroy(failed); // fatal: there is nothing to leave
+    } else if (consumer->member) {
+        while (!rd_kafka_consumer_closed(consumer->client) && !mono_reached(clock_mono(clock), deadline)) {
+            rd_kafka_message_t *message = rd_kafka_consume_queue(closing, 50); // serves the revocation
+            if (message) {
+                rd_kafka_message_destroy(message);
+            }
+        }
+    }
+    rd_kafka_queue_destroy(closing);
+    rd_kafka_queue_destroy(consumer->commits);
+    rd_kafka_queue_destroy(consumer->queue);
+    struct mono_time least = mono_add(clock_mono(clock), DURATION_MS(500));
+    bool closed = destroy_client(consumer->client, mono_before(deadline, least) ? least : deadline);
+    if (!closed) {
+        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs", "librdkafka does not let go of a consumer; it is left behind");
+        return false; // its callbacks may still look at the consumer
+    }
+    free(consumer);
+    return true;
+}
