@@ -208,6 +208,42 @@ Test(seq_holes, the_nearest_are_merged_first)
     seq_holes_free(few);
 }
 
+Test(seq_holes, a_merged_hole_is_as_young_as_its_youngest_part)
+{
+    struct seq_holes *few = seq_holes_new(0, 16, NULL);
+    int64_t seqs[16];
+    for (int64_t i = 0; i < 16; i++) {
+        seqs[i] = 2 * (i + 1);
+    }
+    seq_holes_saw(few, seqs, 2);
+    cr_assert(seq_holders_listed(holders, NULL, 0, NULL));
+    seq_holes_listed(few, holders); // the first two are over, the others not
+    seq_holes_saw(few, seqs + 2, 14);
+    const struct seq_range *ranges;
+    cr_assert_eq(seq_holes_ask(few, &ranges), 16);
+    int64_t next = 40;
+    seq_holes_saw(few, &next, 1); // merges from the left, as all are equally near
+    seq_holes_looked_up(few, NULL, 0, INT64_MAX);
+    seq_holes_ask(few, &ranges);
+    cr_assert(ranges[0].first == 1 && ranges[0].last == 9, "%lld", (long long)ranges[0].last);
+    seq_holes_looked_up(few, NULL, 0, INT64_MAX);
+    cr_assert_eq(seq_holes_ask(few, &ranges), 13, "numbers 5, 7 and 9 have never been listed");
+    cr_assert(seq_holes_wants_listing(few));
+    seq_holes_free(few);
+}
+
+Test(seq_holes, a_look_up_that_nobody_asked_for_forgets_nothing)
+{
+    SAW(10, 20);
+    LISTED();
+    expect("1-9 11-19");
+    seq_holes_looked_up(holes, (int64_t[]){5}, 1, 5);
+    seq_holes_looked_up(holes, (int64_t[]){7}, 1, INT64_MAX); // a sweep
+    expect("6-6 8-9 11-19");
+    FOUND_NOTHING();
+    expect("");
+}
+
 Test(seq_holes, without_room_a_found_number_stays_covered)
 {
     struct seq_holes *few = seq_holes_new(0, 16, NULL);
