@@ -21,6 +21,16 @@
     X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
     X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
     X(INSERT_AFTER_COMMIT, "insert.after_commit")
+    X(PUBLISH_AFTER_RECOVERY_READ, "publish.after_recovery_read")                                                      \
+    X(PUBLISH_AFTER_RECOVERY_DELETE, "publish.after_recovery_delete")                                                  \
+    X(PUBLISH_AFTER_RECOVERY_COMMIT, "publish.after_recovery_commit")                                                  \
+    X(PUBLISH_AFTER_TAKE, "publish.after_take")                                                                        \
+    X(PUBLISH_AFTER_SEND, "publish.after_send")                                                                        \
+    X(PUBLISH_AFTER_DELIVERY, "publish.after_delivery")                                                                \
+    X(PUBLISH_AFTER_RECEIPT, "publish.after_receipt")                                                                  \
+    X(PUBLISH_AFTER_NUMBER, "publish.after_number")                                                                    \
+    X(PUBLISH_AFTER_KAFKA_COMMIT, "publish.after_kafka_commit")                                                        \
+    X(PUBLISH_AFTER_COMMIT, "publish.after_commit")
 
 // X(ID, name)
 #define RELAY_SAFEGUARDS(X)                                                                                            \

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A producer of one term: transactional (exactly_once) or only idempotent (at_least_once). It counts what the broker has
+// said about each message, so that a caller can wait for a whole batch; copies neither payloads nor keys, so the batch that
+// holds them must live until its flight is empty or the producer is freed; and bounds every call by a deadline. The
+// transactional calls of librdkafka are made in short slices, with `tick` in between (heartbeats of the leases).
+//
+// librdkafka has no KIP-890: a request to the transaction coordinator that timed out or was cut is repeated inside it, and
+// the first one, delayed, can still hit the next transaction. So kafka_producer_suspicious() tells when any broker
+// connection failed since the transaction began: the caller then ends the term after this transaction, whatever its
+// outcome. A producer is never used again after an error other than KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
+//
+// One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; TIMEOUT when a deadline
+// passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
+#ifndef RELAY_KAFKA_KAFKA_PRODUCER_H
+#define RELAY_KAFKA_KAFKA_PRODUCER_H
+
+#include "relay/base/clock.h"
+#include "relay/base/error.h"
+#include "relay/base/metrics.h"
+#include "relay/config/context.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct kafka_producer;
+
+struct kafka_producer_options {
+    const char *transactional_id; // NULL: idempotent only
+    int64_t batch_rows;           // the queue has room for two batches
+    int64_t batch_bytes;
+};
+
+// What became of one message. Owned by the caller; must live until the flight is empty or the producer is freed.
+struct kafka_slot {
+    struct kafka_flight *flight;
+    int32_t error; // rd_kafka_resp_err_t; 0: delivered, or no report yet
+};
+// The messages of one batch that are on their way.
+struct kafka_flight {
+    size_t pending;      // handed over and not yet reported
+    size_t failed;       // reported with an error
+    int32_t first_error; // of the first that failed on its own account (not purged with others)
+    int32_t partition;   // of the last one delivered
+    int64_t offset;
+};
+
+// A topic that exists. Owned by the producer.
+struct kafka_topic {
+    rd_kafka_topic_t *handle;
+    struct metric_series *published; // events_published_total of it
+    int32_t partitions;
+    const char *name;
+};
+
+struct kafka_message {
+    const struct kafka_topic *topic; // kafka_producer_topic()
+    int32_t partition;       // RD_KAFKA_PARTITION_UA: by the partitioner
+    const char *key;         // NULL: none
+    size_t key_length;
+    const char *value;       // NULL: a tombstone
+    size_t value_length;
+    int64_t timestamp_ms;    // 0: now
+    rd_kafka_headers_t *headers; // taken over when produce succeeds; may be NULL
+};
+
+// Called between slices of a wait.
+struct kafka_tick {
+    void (*function)(void *context);
+    void *context;
+};
+
+// Contacts nothing yet. Errors: CONFIG, NO_MEMORY.
+struct kafka_producer *kafka_producer_new(const struct relay_context *context, const struct kafka_producer_options *options,
+    struct kafka_tick tick, struct relay_error *error);
+// Throws away what is still queued, waits up to two seconds for its reports, destroys the client. Accepts NULL.
+void kafka_producer_free(struct kafka_producer *producer);
+rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
+size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes
+struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer); // message.timeout.ms without transactions
+
+// init_transactions: fences every older producer of the transactional id and ends what it left open.
+bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
+bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error);
+
+// A topic, cached. Asks the broker the first time, so that an absent topic is found before anything is
+// produced to it. NULL: KAFKA_OPERATOR (missing, not allowed), or KAFKA_UNREACHABLE.
+const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name, struct mono_time deadline,
+    struct relay_error *error);
+// Ask again next time (a topic that vanished).
+void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name);
+
+// Queues one message. A full queue is waited out until the deadline. Errors: KAFKA_POISON (too large), others.
+bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct kafka_flight *flight,
+    struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error);
+// Serves reports; waits for the first one at most `wait`.
+void kafka_producer_poll(struct kafka_producer *producer, struct duration wait);
+// Waits until the flight is empty. true: everything was delivered. false: the error of the first message that failed
+// (the slots say which did), or TIMEOUT with messages still pending.
+bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
+    struct relay_error *error);
+
+// Every flight must be empty. KAFKA_UNKNOWN: may or may not have been committed.
+bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
+// Takes back what was produced since begin; every flight is empty afterwards.
+bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
+
+// A broker connection failed or a request timed out since the last begin.
+bool kafka_producer_suspicious(struct kafka_producer *producer);
+
+#endif

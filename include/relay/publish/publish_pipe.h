@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pipe of one outbox, and what its parts share: publish_term.c starts a term (fence, proof, receipts), publish_read.c takes
+// rows out of the table, publish_send.c brings them to Kafka and commits, publish_pipe.c is the loop. Everything in it belongs to
+// the outbox's own thread.
+#ifndef RELAY_PUBLISH_PUBLISH_PIPE_H
+#define RELAY_PUBLISH_PUBLISH_PIPE_H
+
+#include "relay/base/backoff.h"
+#include "relay/config/context.h"
+#include "relay/kafka/kafka_producer.h"
+#include "relay/publish/event_router.h"
+#include "relay/publish/outbox_batch.h"
+#include "relay/publish/outbox_owner.h"
+#include "relay/publish/outbox_sql.h"
+#include "relay/publish/publish_verdicts.h"
+#include "relay/publish/receipt_store.h"
+#include "relay/publish/seq_holes.h"
+
+// What a lane is doing. Only publish_lane_move() changes it.
+enum lane_state {
+    LANE_IDLE,       // no transaction
+    LANE_READING,    // the statement that takes new rows is running
+    LANE_READ,       // its rows are routed, the transaction is open
+    LANE_SENT,       // and handed to Kafka
+    LANE_COMMITTING, // COMMIT is on its way
+};
+
+// One of the two connections with the batch that it holds. They take turns.
+struct publish_lane {
+    int slot; // of the owner's connections
+    enum lane_state state;
+    struct outbox_batch *batch;
+    struct seq_holes *before;    // the holes as they were before this batch
+    bool full;                   // there are probably more rows behind it
+    bool holes_only;             // no new rows were asked for
+    bool careful;                // read the careful way: it carries out the verdicts
+    struct mono_time began;
+};
+
+struct publish_series {
+    struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *held, *parked, *replays;
+};
+
+struct publish_pipe {
+    // never change
+    const struct relay_context *context;
+    const struct config_outbox *config;
+    bool exactly_once;
+    struct event_router *router;
+    struct publish_series series;
+    struct heartbeat *heartbeat;
+    struct outbox_owner owner;
+    struct backoff backoff;
+    int failures;               // in a row
+
+    // of the present term
+    struct outbox_sql *sql;
+    struct kafka_producer *producer;
+    struct receipt_store store;
+    int32_t receipt_partition;
+    struct batch_number number; // the last one that is in PostgreSQL or on its way there
+    struct seq_holders *holders;
+    struct seq_holes *holes;
+    struct publish_lane lanes[2];
+    struct mono_time listed_at, noted_at, waiting_checked_at, swept_at;
+    int64_t held, parked;       // rows of the two tables; above 0: batches are read the careful way
+    bool holes_first;           // the last look-up was cut: no new rows until the holes are through
+    struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
+    int64_t row_bytes;          // average size of a row lately
+};
+
+// Deadlines of one pipe.
+struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now);
+bool publish_stopping(const struct publish_pipe *pipe);
+// Waits for the answer of a lane's statement, beating meanwhile.
+void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *lane);
+// Heartbeats of the sessions and of the loop; called in every wait.
+void publish_tick(void *pipe);
+struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
+struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);
+void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to);
+
+// publish_term.c
+bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error);
+void publish_term_end(struct publish_pipe *pipe); // frees the producer first, then the batches; the locks stay
+
+// publish_read.c
+// Sends the statement that takes the next rows.
+bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty.
+bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
+bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Rolls back and forgets what the lane and every later one have read.
+bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Whether there is anything to read.
+bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
+
+// A row that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
+bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text, struct relay_error *error);
+
+// publish_send.c
+// Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
+bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
+// Tells the breaker; error NULL: it works.
+void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error);
+// Hands the batch to Kafka (in a new transaction). The lane is then SENT.
+bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING. Meanwhile the other lane
+// goes on. When the broker refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
+bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error);
+// Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.
+bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+
+// publish_pipe.c
+struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,
+    struct relay_error *error);
+void publish_pipe_free(struct publish_pipe *pipe); // accepts NULL
+void publish_pipe_run(struct publish_pipe *pipe); // until the stop
+
+#endif

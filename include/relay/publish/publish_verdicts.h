@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What has been decided about rows that cannot go to Kafka as they are, and which rows are only suspected: kept while the batch
+// that met them is rolled back, carried out by the next careful batch. Owns copies of the texts. One thread at a time.
+#ifndef RELAY_PUBLISH_PUBLISH_VERDICTS_H
+#define RELAY_PUBLISH_PUBLISH_VERDICTS_H
+
+#include "relay/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum verdict_action {
+    VERDICT_DEAD_LETTER, // poison: into the dead letters
+    VERDICT_HOLD,        // poison: it stays, and its aggregate waits behind it
+    VERDICT_PARK,        // its topic needs an operator: its event type waits
+};
+
+struct publish_verdict {
+    int64_t seq;
+    enum verdict_action action;
+    char code[48];   // for machines: a publish_reason, or the broker's error
+    char reason[512];
+    char topic[250]; // of PARK
+};
+
+struct publish_verdicts {
+    struct publish_verdict *items;
+    size_t count, capacity;
+    int64_t *suspects; // ascending: rows of a batch in which the broker refused some record
+    size_t suspect_count, suspect_capacity;
+};
+
+void publish_verdicts_finish(struct publish_verdicts *verdicts);
+void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts; the suspects stay
+// A second verdict on the same row replaces the first. Errors: NO_MEMORY.
+bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict, struct relay_error *error);
+
+bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);
+bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq);
+// Those up to seq are cleared of suspicion: they have been published alone, or judged.
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t upto);
+// How many of these rows (ascending) may go together: all before the first suspect, or one suspect alone.
+size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count);
+
+#endif

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the receipts of an outbox stand in Kafka: one partition of a compacted topic. Opening makes the topic when it is
+// missing; reading gives every committed receipt of the outbox from an offset up to what was in the partition when the reading
+// began, also behind other producers' open transactions (it waits for those). Writing is a message of the batch's own
+// transaction and is done by the pipe. One thread at a time.
+#ifndef RELAY_PUBLISH_RECEIPT_STORE_H
+#define RELAY_PUBLISH_RECEIPT_STORE_H
+
+#include "relay/config/context.h"
+#include "relay/kafka/kafka_producer.h"
+#include "relay/publish/receipt.h"
+
+struct receipt_store {
+    const char *topic;        // borrowed
+    char topic_id[40];        // "" when the broker or librdkafka is too old to tell
+    int32_t partitions;
+    const struct kafka_topic *handle; // the producer's
+};
+
+// The topic through this producer's connections. Errors: KAFKA_OPERATOR (no right to create it), KAFKA_UNREACHABLE, ...
+bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
+    struct mono_time deadline, struct relay_error *error);
+// The partition of an outbox that has no receipt yet.
+int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16]);
+
+// One receipt that was read; only valid during the call. false ends the reading with the error that was set.
+typedef bool receipt_reader(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
+    struct relay_error *error);
+
+// From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped. Waits
+// until everything that was there at the start is decided and read. tick: called while waiting.
+// Errors: KAFKA_UNREACHABLE at the deadline, PROTOCOL (a broken receipt of ours).
+bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
+    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
+    struct mono_time deadline, struct relay_error *error);
+
+#endif

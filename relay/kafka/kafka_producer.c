@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See kafka_producer.h. The happy path of a transaction: begin, send ..., wait (all reports are in), send the receipt, wait,
+// commit. The reports are awaited before commit_transaction() because its own flush polls in coarse steps on older
+// versions, and because a receipt must name nothing that was not delivered.
+//
+// A report with an error: counted in the flight and kept in its slot; the caller aborts and looks at the slots.
+// A call that returns "timed out": librdkafka lets the same call be made again to go on waiting, so a long wait is many
+//   short ones. At the deadline: TIMEOUT, for commit KAFKA_UNKNOWN; the producer is then of no more use.
+// A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live fails and
+//   the supervisor ends the process. Nothing is lost by that.
+// A failed broker connection: noted for kafka_producer_suspicious().
+#include "relay/kafka/kafka_producer.h"
+
+#include "relay/base/log.h"
+#include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE_MS 500
+
+struct topic {
+    struct kafka_topic public;
+    struct topic *next;
+    bool exists;
+    char name[];
+};
+
+#define TOPIC_BUCKETS 256
+
+struct kafka_producer {
+    rd_kafka_t *client;
+    const struct clock *clock;
+    struct metrics *metrics;
+    struct kafka_tick tick;
+    size_t message_max;
+    struct duration transaction_timeout;
+    bool transactional;
+    bool suspicious;
+    size_t pending; // over all flights
+    struct topic *topics[TOPIC_BUCKETS];
+};
+
+static void report(rd_kafka_t *client, const rd_kafka_message_t *message, void *opaque)
+{
+    (void)client;
+    struct kafka_producer *producer = opaque;
+    struct kafka_slot *slot = message->_private;
+    struct kafka_flight *flight = slot->flight;
+    assert(flight->pending > 0 && producer->pending > 0);
+    flight->pending--;
+    producer->pending--;
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        flight->partition = message->partition;
+        flight->offset = message->offset;
+        return;
+    }
+    slot->error = message->err;
+    flight->failed++;
+    bool with_others = message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || message->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
+                       message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    if (flight->first_error == 0 || (!with_others && kafka_error_code((rd_kafka_resp_err_t)flight->first_error) !=
+                                                         RELAY_ERROR_KAFKA_POISON)) {
+        flight->first_error = message->err;
+    }
+}
+
+static void trouble(rd_kafka_t *client, int code, const char *reason, void *opaque)
+{
+    struct kafka_producer *producer = opaque;
+    producer->suspicious = true;
+    log_event(LOG_LEVEL_DEBUG, "kafka.trouble", reason, LOG_TEXT("client", rd_kafka_name(client)),
+        LOG_TEXT("code", rd_kafka_err2name((rd_kafka_resp_err_t)code)));
+}
+
+static bool set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct relay_error *error)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%lld", (long long)value);
+    return kafka_conf_set(conf, name, text, error);
+}
+
+// A property that [kafka] may override.
+static bool set_default(rd_kafka_conf_t *conf, const struct config *config, const char *name, int64_t value,
+    struct relay_error *error)
+{
+    return kafka_conf_given(config, name) != NULL || set_number(conf, name, value, error);
+}
+
+static bool configure(rd_kafka_conf_t *conf, const struct config *config, const struct kafka_producer_options *options,
+    struct relay_error *error)
+{
+    int64_t rows = 2 * options->batch_rows + 64;
+    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024;
+    // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
+    bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) && set_number(conf, "socket.max.fails", 1, error) &&
+                set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
+                set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
+                set_default(conf, config, "message.timeout.ms", 10000, error);
+    if (!done || options->transactional_id == NULL) {
+        return done;
+    }
+    return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
+           set_default(conf, config, "transaction.timeout.ms", 15000, error);
+}
+
+static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
+{
+    char text[64];
+    size_t size = sizeof(text);
+    return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
+}
+
+struct kafka_producer *kafka_producer_new(const struct relay_context *context, const struct kafka_producer_options *options,
+    struct kafka_tick tick, struct relay_error *error)
+{
+    struct kafka_producer *producer = calloc(1, sizeof(*producer));
+    if (producer == NULL) {
+        error_no_memory(error, "a Kafka producer");
+        return NULL;
+    }
+    producer->clock = context->clock;
+    producer->metrics = context->metrics;
+    producer->tick = tick;
+    producer->transactional = options->transactional_id != NULL;
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "publish", error);
+    if (conf == NULL) {
+        goto fail_producer;
+    }
+    if (!configure(conf, context->config, options, error)) {
+        goto fail_conf;
+    }
+    producer->message_max = (size_t)number_of(conf, "message.max.bytes", 1000000);
+    producer->transaction_timeout = DURATION_MS(number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
+    rd_kafka_conf_set_opaque(conf, producer);
+    rd_kafka_conf_set_dr_msg_cb(conf, report);
+    rd_kafka_conf_set_error_cb(conf, trouble);
+    producer->client = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
+    if (producer->client == NULL) {
+        goto fail_producer;
+    }
+    return producer;
+
+fail_conf:
+    rd_kafka_conf_destroy(conf);
+fail_producer:
+    free(producer);
+    return NULL;
+}
+
+void kafka_producer_free(struct kafka_producer *producer)
+{
+    if (producer == NULL) {
+        return;
+    }
+    rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    struct mono_time deadline = mono_add(clock_mono(producer->clock), DURATION_S(2));
+    while (producer->pending > 0 && !mono_reached(clock_mono(producer->clock), deadline)) {
+        rd_kafka_poll(producer->client, 10);
+    }
+    for (size_t i = 0; i < TOPIC_BUCKETS; i++) {
+        for (struct topic *topic = producer->topics[i], *next; topic != NULL; topic = next) {
+            next = topic->next;
+            rd_kafka_topic_destroy(topic->public.handle);
+            free(topic);
+        }
+    }
+    rd_kafka_destroy(producer->client);
+    free(producer);
+}
+
+rd_kafka_t *kafka_producer_client(struct kafka_producer *producer)
+{
+    return producer->client;
+}
+
+size_t kafka_producer_message_max(const struct kafka_producer *producer)
+{
+    return producer->message_max;
+}
+
+struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer)
+{
+    return producer->transaction_timeout;
+}
+
+static int slice_ms(const struct kafka_producer *producer, struct mono_time deadline)
+{
+    int left = duration_to_poll_ms(mono_left(clock_mono(producer->clock), deadline));
+    return left > SLICE_MS ? SLICE_MS : left;
+}
+
+typedef rd_kafka_error_t *transactional_call(rd_kafka_t *client, int timeout_ms);
+
+// Makes the call in slices until it has an outcome. false and `timed_out`: the deadline passed first.
+static bool call_in_slices(struct kafka_producer *producer, transactional_call *call, const char *what,
+    struct mono_time deadline, bool *timed_out, struct relay_error *error)
+{
+    *timed_out = false;
+    for (;;) {
+        rd_kafka_error_t *failed = call(producer->client, slice_ms(producer, deadline));
+        if (failed == NULL) {
+            return true;
+        }
+        // A call that ran out of its slice is resumed by the next one; everything else is an outcome.
+        if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__TIMED_OUT || !rd_kafka_error_is_retriable(failed)) {
+            return kafka_error_take(error, failed, what);
+        }
+        rd_kafka_error_destroy(failed);
+        if (mono_reached(clock_mono(producer->clock), deadline)) {
+            *timed_out = true;
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline", what);
+        }
+        producer->tick.function(producer->tick.context);
+    }
+}
+
+bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
+{
+    bool timed_out;
+    return !producer->transactional ||
+           call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", deadline, &timed_out, error);
+}
+
+bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error)
+{
+    rd_kafka_poll(producer->client, 0);
+    producer->suspicious = false;
+    return !producer->transactional ||
+           kafka_error_take(error, rd_kafka_begin_transaction(producer->client), "begin_transaction");
+}
+
+static struct topic **find_topic(struct kafka_producer *producer, const char *name)
+{
+    uint32_t hash = 2166136261u; // FNV-1a
+    for (const char *at = name; *at != '\0'; at++) {
+        hash = (hash ^ (unsigned char)*at) * 16777619u;
+    }
+    struct topic **link = &producer->topics[hash % TOPIC_BUCKETS];
+    while (*link != NULL && strcmp((*link)->name, name) != 0) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static struct topic *add_topic(struct kafka_producer *producer, struct topic **link, const char *name,
+    struct relay_error *error)
+{
+    size_t length = strlen(name) + 1;
+    struct topic *topic = calloc(1, sizeof(*topic) + length);
+    if (topic == NULL) {
+        error_no_memory(error, "a topic");
+        return NULL;
+    }
+    memcpy(topic->name, name, length);
+    topic->public.name = topic->name;
+    topic->public.published = metrics_series1(producer->metrics, METRIC_EVENTS_PUBLISHED, name);
+    topic->public.handle = rd_kafka_topic_new(producer->client, name, NULL);
+    if (topic->public.handle == NULL) {
+        kafka_error_set(error, rd_kafka_last_error(), "topic %s", name);
+        free(topic);
+        return NULL;
+    }
+    *link = topic;
+    return topic;
+}
+
+// Asks the brokers for the topic; a broker that creates topics by itself does so now.
+static bool look_up(struct kafka_producer *producer, struct topic *topic, struct mono_time deadline, struct relay_error *error)
+{
+    for (;;) {
+        const struct rd_kafka_metadata *metadata = NULL;
+        rd_kafka_resp_err_t code =
+            rd_kafka_metadata(producer->client, 0, topic->public.handle, &metadata, slice_ms(producer, deadline));
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+            topic->public.partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+            rd_kafka_metadata_destroy(metadata);
+        }
+        // A topic that is just being made has no leader yet; that needs no operator.
+        bool passing = code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+                       code == RD_KAFKA_RESP_ERR__TRANSPORT;
+        if (!passing) {
+            topic->exists = code == RD_KAFKA_RESP_ERR_NO_ERROR && topic->public.partitions > 0;
+            return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
+        }
+        if (mono_reached(clock_mono(producer->clock), deadline)) {
+            return kafka_error_set(error, code, "topic %s", topic->name);
+        }
+        rd_kafka_poll(producer->client, 20);
+        producer->tick.function(producer->tick.context);
+    }
+}
+
+const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name, struct mono_time deadline,
+    struct relay_error *error)
+{
+    struct topic **link = find_topic(producer, name);
+    struct topic *topic = *link != NULL ? *link : add_topic(producer, link, name, error);
+    if (topic == NULL || (!topic->exists && !look_up(producer, topic, deadline, error))) {
+        return NULL;
+    }
+    return &topic->public;
+}
+
+void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name)
+{
+    struct topic *topic = *find_topic(producer, name);
+    if (topic != NULL) {
+        topic->exists = false;
+    }
+}
+
+static rd_kafka_error_t *produce(struct kafka_producer *producer, const struct kafka_message *message,
+    struct kafka_slot *slot)
+{
+    // librdkafka takes pointers to non-const; without RD_KAFKA_MSG_F_FREE it only reads.
+    union {
+        const char *given;
+        char *taken;
+    } value = {.given = message->value}, key = {.given = message->key};
+    rd_kafka_vu_t parts[] = {
+        {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = message->topic->handle},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = message->partition},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = value.taken, .size = message->value_length}},
+        {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {.ptr = key.taken, .size = message->key_length}},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = slot},
+        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = message->timestamp_ms},
+        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = message->headers},
+    };
+    size_t count = sizeof(parts) / sizeof(parts[0]) - (message->headers == NULL);
+    return rd_kafka_produceva(producer->client, parts, count);
+}
+
+bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct kafka_flight *flight,
+    struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error)
+{
+    slot->flight = flight;
+    slot->error = 0;
+    for (;;) {
+        rd_kafka_error_t *failed = produce(producer, message, slot);
+        if (failed == NULL) {
+            flight->pending++;
+            producer->pending++;
+            return true;
+        }
+        if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__QUEUE_FULL || mono_reached(clock_mono(producer->clock), deadline)) {
+            return kafka_error_take(error, failed, "produce");
+        }
+        rd_kafka_error_destroy(failed);
+        kafka_producer_poll(producer, DURATION_MS(10));
+        producer->tick.function(producer->tick.context);
+    }
+}
+
+void kafka_producer_poll(struct kafka_producer *producer, struct duration wait)
+{
+    rd_kafka_poll(producer->client, duration_to_poll_ms(wait));
+}
+
+bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
+    struct relay_error *error)
+{
+    while (flight->pending > 0) {
+        if (mono_reached(clock_mono(producer->clock), deadline)) {
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
+                flight->pending);
+        }
+        // rd_kafka_poll() returns after the first reports; the tick itself knows when it has something to do.
+        rd_kafka_poll(producer->client, slice_ms(producer, deadline));
+        producer->tick.function(producer->tick.context);
+    }
+    if (flight->failed > 0) {
+        return kafka_error_set(error, (rd_kafka_resp_err_t)flight->first_error, "%zu messages failed", flight->failed);
+    }
+    return true;
+}
+
+bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
+{
+    if (!producer->transactional) {
+        return true;
+    }
+    struct relay_error why = {0};
+    bool timed_out;
+    if (call_in_slices(producer, rd_kafka_commit_transaction, "commit_transaction", deadline, &timed_out, &why)) {
+        rd_kafka_poll(producer->client, 0); // errors met meanwhile count as suspicious
+        return true;
+    }
+    // Refused for certain only when librdkafka wants an abort, or another producer has the id.
+    bool certain = why.code == RELAY_ERROR_KAFKA_ABORTED;
+    if (error != NULL) {
+        *error = why;
+    }
+    return certain ? false
+                   : error_set_class(error, RELAY_ERROR_KAFKA_UNKNOWN, RELAY_CLASS_UNKNOWN, why.detail, "%s", why.text);
+}
+
+bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
+{
+    bool done = true;
+    if (producer->transactional) {
+        bool timed_out;
+        done = call_in_slices(producer, rd_kafka_abort_transaction, "abort_transaction", deadline, &timed_out, error);
+    } else {
+        rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    }
+    while (producer->pending > 0) {
+        if (mono_reached(clock_mono(producer->clock), deadline)) {
+            return done && error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "abort: messages still on their way");
+        }
+        rd_kafka_poll(producer->client, slice_ms(producer, deadline));
+        producer->tick.function(producer->tick.context);
+    }
+    return done;
+}
+
+bool kafka_producer_suspicious(struct kafka_producer *producer)
+{
+    rd_kafka_poll(producer->client, 0);
+    return producer->suspicious;
+}

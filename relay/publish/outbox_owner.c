@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/publish/outbox_owner.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context, const struct config_outbox *config)
+{
+    *owner = (struct outbox_owner){.context = context, .config = config};
+}
+
+void outbox_owner_finish(struct outbox_owner *owner)
+{
+    for (int slot = 1; slot >= 0; slot--) {
+        pg_close(owner->connections[slot]);
+        owner->connections[slot] = NULL;
+        owner->busy[slot] = false;
+    }
+    outbox_table_free(owner->table);
+    owner->table = NULL;
+    owner->owned = false;
+}
+
+void outbox_owner_used(struct outbox_owner *owner, int slot, bool busy)
+{
+    owner->used[slot] = clock_mono(owner->context->clock);
+    owner->busy[slot] = busy;
+}
+
+static bool connect_slot(struct outbox_owner *owner, int slot, struct relay_error *error)
+{
+    struct pg_options options = {.role = "publish", .read_write = true, .lease = owner->context->config->lease};
+    owner->connections[slot] = pg_connect(owner->context, &options, error);
+    outbox_owner_used(owner, slot, false);
+    return owner->connections[slot] != NULL;
+}
+
+static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct relay_error *error)
+{
+    char key[16], number[4];
+    snprintf(key, sizeof(key), "%d", (int32_t)owner->table->oid);
+    snprintf(number, sizeof(number), "%d", slot + 1);
+    PGresult *result = pg_query(owner->connections[slot], "SELECT pg_try_advisory_lock($1::int4, $2::int4)",
+        (struct pg_value[]){PG_TEXT(key), PG_TEXT(number)}, 2, false, pg_deadline(owner->context), error);
+    if (result == NULL) {
+        return false;
+    }
+    *taken = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    outbox_owner_used(owner, slot, false);
+    return true;
+}
+
+// The table is read anew: what a standby read long ago may have changed.
+static bool reload(struct outbox_owner *owner, struct relay_error *error)
+{
+    outbox_table_free(owner->table);
+    owner->table = outbox_table_load(owner->connections[0], owner->config, pg_deadline(owner->context), error);
+    return owner->table != NULL;
+}
+
+static bool try_once(struct outbox_owner *owner, struct relay_error *error)
+{
+    bool taken;
+    if (owner->connections[0] == NULL && (!connect_slot(owner, 0, error) || !reload(owner, error))) {
+        return false;
+    }
+    if (!lock_slot(owner, 0, &taken, error)) {
+        return false;
+    }
+    if (!taken) {
+        return true;
+    }
+    if (!connect_slot(owner, 1, error) || !lock_slot(owner, 1, &taken, error)) {
+        return false;
+    }
+    if (!taken) { // the owner before us lost one session and still has the other: let go of ours as well
+        outbox_owner_finish(owner);
+        return true;
+    }
+    if (!reload(owner, error)) {
+        return false;
+    }
+    owner->owned = true;
+    return true;
+}
+
+bool outbox_owner_try(struct outbox_owner *owner, struct relay_error *error)
+{
+    if (try_once(owner, error)) {
+        return true;
+    }
+    outbox_owner_finish(owner);
+    return false;
+}
+
+bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error)
+{
+    for (int slot = 0; slot < 2; slot++) {
+        if (!pg_execute(owner->connections[slot], "SELECT 1", pg_deadline(owner->context), error)) {
+            return error_prefix(error, "the locks of the outbox are not proved");
+        }
+        outbox_owner_used(owner, slot, false);
+    }
+    return true;
+}
+
+void outbox_owner_tick(struct outbox_owner *owner)
+{
+    struct mono_time now = clock_mono(owner->context->clock);
+    struct duration beat = DURATION_NS(owner->context->config->lease.ns / 3);
+    for (int slot = 0; slot < 2; slot++) {
+        struct pg_connection *connection = owner->connections[slot];
+        if (connection != NULL && !owner->busy[slot] && !pg_broken(connection) && mono_reached(now, mono_add(owner->used[slot], beat))) {
+            pg_execute(connection, "SELECT 1", mono_add(now, beat), NULL);
+            outbox_owner_used(owner, slot, false);
+        }
+    }
+}

@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See outbox_sql.h. The texts are made once for a table (`@` words replaced, see make_text()) and prepared under fixed names.
+//
+// A row that somebody holds locked makes a statement wait for lock_timeout, then fail; the batch is rolled back and read again.
+// The planner is kept to index scans and one generic plan: a queue's statistics are wrong most of the time.
+#include "relay/publish/outbox_sql.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Words in the texts: @name table, @seq its column, @row the columns over t, @key @type @aggregate expressions over t,
+// @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the identity's
+// literal, @oid the table's.
+#define HELD "(coalesce(@aggregate, ''), coalesce(@key, '')) IN (SELECT h.aggregate_type, h.aggregate_id FROM" \
+             " outbox_relay.held_aggregates h WHERE h.identity = @id)"
+#define PARKED "@type IN (SELECT p.event_type FROM outbox_relay.parked_event_types p WHERE p.identity = @id)"
+
+#define STATEMENTS(X)                                                                                                  \
+    X(TAKE, "take",                                                                                                    \
+        "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT max(b.s) FROM (SELECT u.@seq AS s FROM @name u"            \
+        " WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b) @opent RETURNING @row")                     \
+    X(TAKE_RANGES, "take_ranges",                                                                                      \
+        "@take WHERE t.@seq IN (SELECT b.s FROM unnest($1::int8[], $2::int8[]) AS h(first, last) CROSS JOIN LATERAL"    \
+        " (SELECT u.@seq AS s FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu ORDER BY u.@seq"         \
+        " LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) @opent RETURNING @row")                                       \
+    X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                             \
+    X(LOCK_LIST, "lock_list", "SELECT @row FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")              \
+    X(LIST_NEW, "list_new",                                                                                            \
+        "SELECT t.@seq, coalesce(" HELD " OR " PARKED ", false) FROM @name t WHERE t.@seq > $1::int8 @opent"            \
+        " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
+    X(LIST_RANGES, "list_ranges",                                                                                      \
+        "SELECT t.@seq, coalesce(" HELD " OR " PARKED ", false) FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"  \
+        " CROSS JOIN LATERAL (SELECT * FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu"                \
+        " ORDER BY u.@seq LIMIT $3::int8) t ORDER BY t.@seq LIMIT $3::int8")                                           \
+    X(LIST_BELOW, "list_below",                                                                                        \
+        "SELECT t.@seq FROM @name t WHERE t.@seq <= $1::int8 @opent AND NOT coalesce(" HELD " OR " PARKED ", false)"    \
+        " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
+    X(PROBE, "probe",                                                                                                  \
+        "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"                     \
+        " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"                     \
+        " WHERE u.@seq >= h.first AND u.@seq <= h.last @openu LIMIT 1) b)")                                            \
+    X(HOLDERS, "holders",                                                                                              \
+        "SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"     \
+        " AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"        \
+        " AND (l.relation = @oid OR l.relation IN (SELECT p.relid FROM pg_partition_tree(@oid) p))"                     \
+        " AND (l.pid IS NULL OR l.pid <> ALL ($1::int4[]))")                                                           \
+    X(LAST_NUMBER, "last_number",                                                                                      \
+        "SELECT generation, number, receipt_topic_id, receipt_partition, receipt_offset"                               \
+        " FROM outbox_relay.last_batch_number(@id)")                                                                   \
+    X(WRITE_NUMBER, "write_number",                                                                                    \
+        "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8)")               \
+    X(BEGIN_GENERATION, "begin_generation", "SELECT outbox_relay.begin_generation(@id, $1::int8)")                      \
+    X(NOTE_PROGRESS, "note_progress", "SELECT outbox_relay.note_progress(@id, $1::int8)")                               \
+    X(DEAD_LETTER, "dead_letter",                                                                                      \
+        "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"            \
+        " $5::text::regclass)")                                                                                        \
+    X(COUNT_WAITING, "count_waiting",                                                                                  \
+        "SELECT (SELECT count(*) FROM outbox_relay.held_aggregates h WHERE h.identity = @id),"                          \
+        " (SELECT count(*) FROM outbox_relay.parked_event_types p WHERE p.identity = @id)")                            \
+    X(PARK_TYPE, "park_type",                                                                                          \
+        "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"       \
+        " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"            \
+        " WHERE t.@seq = $1::int8 ON CONFLICT (identity, event_type)"                                                  \
+        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
+    X(HOLD_AGGREGATE, "hold_aggregate",                                                                                \
+        "INSERT INTO outbox_relay.held_aggregates AS p (identity, aggregate_type, aggregate_id, lowest_seq,"            \
+        " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"      \
+        " $3::text FROM @name t WHERE t.@seq = $1::int8 ON CONFLICT (identity, aggregate_type, aggregate_id)"           \
+        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
+    X(LOWER_HELD, "lower_held",                                                                                        \
+        "UPDATE outbox_relay.held_aggregates h SET lowest_seq = w.low FROM (SELECT coalesce(@aggregate, '') AS a,"      \
+        " coalesce(@key, '') AS k, min(t.@seq) AS low FROM @name t WHERE t.@seq = ANY($1::int8[]) GROUP BY 1, 2) w"     \
+        " WHERE h.identity = @id AND h.aggregate_type = w.a AND h.aggregate_id = w.k AND h.lowest_seq > w.low")         \
+    X(LOWER_PARKED, "lower_parked",                                                                                    \
+        "UPDATE outbox_relay.parked_event_types p SET lowest_seq = w.low FROM (SELECT @type AS a,"                      \
+        " min(t.@seq) AS low FROM @name t WHERE t.@seq = ANY($1::int8[]) GROUP BY 1) w"                                 \
+        " WHERE p.identity = @id AND p.event_type = w.a AND p.lowest_seq > w.low")                                      \
+    X(LIST_PARKED, "list_parked",                                                                                      \
+        "SELECT event_type, topic, lowest_seq FROM outbox_relay.parked_event_types WHERE identity = @id"                \
+        " ORDER BY lowest_seq LIMIT 1000")                                                                             \
+    X(LIST_HELD, "list_held",                                                                                          \
+        "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"             \
+        " WHERE t.@seq = h.lowest_seq @opent), h.held_at < now() - interval '60 seconds'"                              \
+        " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1000")                \
+    X(LIST_OF_TYPE, "list_of_type",                                                                                    \
+        "SELECT t.@seq FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq <= $3::int8 @opent"                             \
+        " AND coalesce(@type, '') = $1::text AND NOT coalesce(" HELD ", false) ORDER BY t.@seq LIMIT $4::int8")        \
+    X(LIST_OF_AGGREGATE, "list_of_aggregate",                                                                          \
+        "SELECT t.@seq FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq <= $4::int8 @opent"                             \
+        " AND coalesce(@aggregate, '') = $1::text AND coalesce(@key, '') = $2::text"                                   \
+        " AND NOT coalesce(" PARKED ", false) ORDER BY t.@seq LIMIT $5::int8")                                         \
+    X(UNPARK_TYPE, "unpark_type",                                                                                      \
+        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = $1::text")            \
+    X(RELEASE_AGGREGATE, "release_aggregate",                                                                          \
+        "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = $1::text"             \
+        " AND h.aggregate_id = $2::text")
+
+enum statement {
+#define X(id, name, text) SQL_##id,
+    STATEMENTS(X)
+#undef X
+    SQL_COUNT
+};
+static const char *const names[] = {
+#define X(id, name, text) name,
+    STATEMENTS(X)
+#undef X
+};
+static const char *const templates[] = {
+#define X(id, name, text) text,
+    STATEMENTS(X)
+#undef X
+};
+
+struct outbox_sql {
+    const char *dead_letter_table;
+    char *texts[SQL_COUNT];
+};
+
+static const char session_settings[] =
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;"
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '2s'";
+
+struct word {
+    const char *name;
+    const char *text;
+};
+
+// Replaces the @words of a template. NULL: out of memory. The longest names first, since @take is not @t.
+static char *make_text(const char *template, const struct word *words, size_t count)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL) {
+        return NULL;
+    }
+    for (const char *at = template; *at != '\0';) {
+        const struct word *word = NULL;
+        for (size_t i = 0; *at == '@' && word == NULL && i < count; i++) {
+            if (strncmp(at + 1, words[i].name, strlen(words[i].name)) == 0) {
+                word = &words[i];
+            }
+        }
+        if (word == NULL) {
+            fputc(*at++, out);
+        } else {
+            fputs(word->text, out);
+            at += 1 + strlen(word->name);
+        }
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct config_outbox *config,
+    struct relay_error *error)
+{
+    struct outbox_sql *sql = calloc(1, sizeof(*sql));
+    char *take = NULL;
+    char oid[16], identity[64];
+    snprintf(oid, sizeof(oid), "%u", table->oid);
+    snprintf(identity, sizeof(identity), "'%s'::uuid", table->identity);
+    bool marks = config->disposition == CONFIG_DISPOSITION_MARK;
+    int length = marks ? asprintf(&take, "UPDATE %s AS t SET published_at = greatest(clock_timestamp(), %s)", table->name,
+                             table->created_at)
+                       : asprintf(&take, "DELETE FROM %s AS t", table->name);
+    if (sql == NULL || length < 0) {
+        free(sql);
+        error_no_memory(error, "SQL texts");
+        return NULL;
+    }
+    sql->dead_letter_table = config->dead_letter_table;
+    const struct word words[] = {
+        {"take", take},
+        {"name", table->name},
+        {"seq", table->seq},
+        {"row", table->row},
+        {"aggregate", table->aggregate_type},
+        {"key", table->key},
+        {"type", table->type},
+        {"opent", table->published_at ? "AND t.published_at IS NULL" : ""},
+        {"openu", table->published_at ? "AND u.published_at IS NULL" : ""},
+        {"id", identity},
+        {"oid", oid},
+    };
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        sql->texts[i] = make_text(templates[i], words, sizeof(words) / sizeof(words[0]));
+        if (sql->texts[i] == NULL) {
+            error_no_memory(error, "SQL texts");
+            free(take);
+            outbox_sql_free(sql);
+            return NULL;
+        }
+    }
+    free(take);
+    return sql;
+}
+
+void outbox_sql_free(struct outbox_sql *sql)
+{
+    if (sql == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        free(sql->texts[i]);
+    }
+    free(sql);
+}
+
+bool outbox_sql_prepare(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
+    struct relay_error *error)
+{
+    if (!pg_execute(connection, session_settings, deadline, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        if (!pg_prepare(connection, names[i], sql->texts[i], deadline, error)) {
+            return error_prefix(error, "%s", names[i]);
+        }
+    }
+    return true;
+}
+
+bool outbox_sql_begin(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_execute(connection, "BEGIN", deadline, error);
+}
+
+bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_execute(connection, "ROLLBACK", deadline, error);
+}
+
+// Parameters
+
+struct number_text {
+    char text[24];
+};
+
+static const char *number(struct number_text *room, int64_t value)
+{
+    snprintf(room->text, sizeof(room->text), "%lld", (long long)value);
+    return room->text;
+}
+
+// "{1,2,3}" of every `step`-th number; malloc'd, NULL when out of memory.
+static char *array_text(const int64_t *numbers, size_t count, size_t step)
+{
+    char *text = malloc(count * 21 + 3), *at = text;
+    if (text == NULL) {
+        return NULL;
+    }
+    *at++ = '{';
+    for (size_t i = 0; i < count; i++) {
+        at += sprintf(at, i == 0 ? "%lld" : ",%lld", (long long)numbers[i * step]);
+    }
+    *at++ = '}';
+    *at = '\0';
+    return text;
+}
+
+_Static_assert(sizeof(struct seq_range) == 2 * sizeof(int64_t), "ranges are read as pairs of numbers");
+
+struct ranges_text {
+    char *first, *last;
+};
+
+static bool ranges_text(struct ranges_text *text, const struct seq_range *ranges, size_t count, struct relay_error *error)
+{
+    static const struct seq_range none = {0, 0};
+    const struct seq_range *from = count > 0 ? ranges : &none;
+    text->first = array_text(&from->first, count, 2);
+    text->last = array_text(&from->last, count, 2);
+    if (text->first == NULL || text->last == NULL) {
+        free(text->first);
+        free(text->last);
+        return error_no_memory(error, "a list of numbers");
+    }
+    return true;
+}
+
+static void ranges_text_finish(struct ranges_text *text)
+{
+    free(text->first);
+    free(text->last);
+}
+
+static PGresult *query(struct pg_connection *connection, enum statement statement, const struct pg_value *values, int count,
+    bool binary, struct mono_time deadline, struct relay_error *error)
+{
+    PGresult *result = pg_query_prepared(connection, names[statement], values, count, binary, deadline, error);
+    if (result == NULL) {
+        error_prefix(error, "%s", names[statement]);
+    }
+    return result;
+}
+
+static bool run(struct pg_connection *connection, enum statement statement, const struct pg_value *values, int count,
+    struct mono_time deadline, struct relay_error *error)
+{
+    PGresult *result = query(connection, statement, values, count, false, deadline, error);
+    PQclear(result);
+    return result != NULL;
+}
+
+// The batch
+
+bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
+    struct relay_error *error)
+{
+    (void)sql;
+    struct number_text a, b;
+    return pg_send_prepared(connection, names[SQL_TAKE],
+        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit))}, 2, true, error);
+}
+
+static PGresult *of_ranges(struct pg_connection *connection, enum statement statement, const struct seq_range *ranges,
+    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+{
+    struct ranges_text text;
+    if (!ranges_text(&text, ranges, count, error)) {
+        return NULL;
+    }
+    struct number_text room;
+    PGresult *result = query(connection, statement,
+        (struct pg_value[]){PG_TEXT(text.first), PG_TEXT(text.last), PG_TEXT(number(&room, limit))}, 3, true, deadline, error);
+    ranges_text_finish(&text);
+    return result;
+}
+
+PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
+    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_ranges(connection, SQL_TAKE_RANGES, ranges, count, limit, deadline, error);
+}
+
+static PGresult *of_list(struct pg_connection *connection, enum statement statement, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error)
+{
+    char *list = array_text(seqs, count, 1);
+    if (list == NULL) {
+        error_no_memory(error, "a list of numbers");
+        return NULL;
+    }
+    PGresult *result = query(connection, statement, (struct pg_value[]){PG_TEXT(list)}, 1, true, deadline, error);
+    free(list);
+    return result;
+}
+
+PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+    size_t count, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_list(connection, SQL_TAKE_LIST, seqs, count, deadline, error);
+}
+
+PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+    size_t count, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_list(connection, SQL_LOCK_LIST, seqs, count, deadline, error);
+}
+
+static PGresult *of_bound(struct pg_connection *connection, enum statement statement, int64_t bound, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
+{
+    struct number_text a, b;
+    return query(connection, statement, (struct pg_value[]){PG_TEXT(number(&a, bound)), PG_TEXT(number(&b, limit))}, 2, true,
+        deadline, error);
+}
+
+PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_bound(connection, SQL_LIST_NEW, after, limit, deadline, error);
+}
+
+PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
+    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_ranges(connection, SQL_LIST_RANGES, ranges, count, limit, deadline, error);
+}
+
+PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_bound(connection, SQL_LIST_BELOW, upto, limit, deadline, error);
+}
+
+bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    const struct seq_range *ranges, size_t count, struct relay_error *error)
+{
+    (void)sql;
+    struct ranges_text text;
+    if (!ranges_text(&text, ranges, count, error)) {
+        return false;
+    }
+    struct number_text room;
+    bool done = pg_send_prepared(connection, names[SQL_PROBE],
+        (struct pg_value[]){PG_TEXT(number(&room, after)), PG_TEXT(text.first), PG_TEXT(text.last)}, 3, true, error);
+    ranges_text_finish(&text);
+    return done;
+}
+
+PGresult *outbox_sql_holders(const struct outbox_sql *sql, struct pg_connection *connection, const int pids[2],
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    char list[40];
+    snprintf(list, sizeof(list), "{%d,%d}", pids[0], pids[1]);
+    return query(connection, SQL_HOLDERS, (struct pg_value[]){PG_TEXT(list)}, 1, false, deadline, error);
+}
+
+// Numbers
+
+bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *connection, struct batch_number *last,
+    bool *found, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    PGresult *result = query(connection, SQL_LAST_NUMBER, NULL, 0, false, deadline, error);
+    if (result == NULL) {
+        return false;
+    }
+    *found = PQntuples(result) == 1;
+    *last = (struct batch_number){.generation = 1, .partition = -1, .offset = -1};
+    if (*found) {
+        last->generation = pg_cell_int64(result, 0, 0);
+        last->number = pg_cell_int64(result, 0, 1);
+        snprintf(last->topic_id, sizeof(last->topic_id), "%s", PQgetvalue(result, 0, 2));
+        if (!PQgetisnull(result, 0, 4)) {
+            last->partition = (int32_t)pg_cell_int64(result, 0, 3);
+            last->offset = pg_cell_int64(result, 0, 4);
+        }
+    }
+    PQclear(result);
+    return true;
+}
+
+bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection, const struct batch_number *batch,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text generation, of_batch, partition, offset;
+    return run(connection, SQL_WRITE_NUMBER,
+        (struct pg_value[]){PG_TEXT(number(&generation, batch->generation)), PG_TEXT(number(&of_batch, batch->number)),
+            PG_TEXT(batch->topic_id[0] == '\0' ? NULL : batch->topic_id), PG_TEXT(number(&partition, batch->partition)),
+            PG_TEXT(number(&offset, batch->offset))},
+        5, deadline, error);
+}
+
+static bool run_number(struct pg_connection *connection, enum statement statement, int64_t value, struct mono_time deadline,
+    struct relay_error *error)
+{
+    struct number_text room;
+    return run(connection, statement, (struct pg_value[]){PG_TEXT(number(&room, value))}, 1, deadline, error);
+}
+
+bool outbox_sql_begin_generation(const struct outbox_sql *sql, struct pg_connection *connection, int64_t base,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return run_number(connection, SQL_BEGIN_GENERATION, base, deadline, error);
+}
+
+bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return run_number(connection, SQL_NOTE_PROGRESS, settled, deadline, error);
+}
+
+// Dead letters and rows that wait
+
+bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
+    const char *reason, int attempts, struct mono_time deadline, struct relay_error *error)
+{
+    struct number_text a, b;
+    return run(connection, SQL_DEAD_LETTER,
+        (struct pg_value[]){PG_TEXT(number(&a, seq)), PG_TEXT(code), PG_TEXT(reason), PG_TEXT(number(&b, attempts)),
+            PG_TEXT(sql->dead_letter_table)},
+        5, deadline, error);
+}
+
+bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held, int64_t *parked,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    PGresult *result = query(connection, SQL_COUNT_WAITING, NULL, 0, false, deadline, error);
+    if (result == NULL) {
+        return false;
+    }
+    *held = pg_cell_int64(result, 0, 0);
+    *parked = pg_cell_int64(result, 0, 1);
+    PQclear(result);
+    return true;
+}
+
+bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *topic,
+    const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text room;
+    return run(connection, SQL_PARK_TYPE,
+        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, deadline, error);
+}
+
+bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
+    const char *reason, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text room;
+    return run(connection, SQL_HOLD_AGGREGATE,
+        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(code), PG_TEXT(reason)}, 3, deadline, error);
+}
+
+bool outbox_sql_lower_waiting(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    PGresult *held = of_list(connection, SQL_LOWER_HELD, seqs, count, deadline, error);
+    PGresult *parked = held == NULL ? NULL : of_list(connection, SQL_LOWER_PARKED, seqs, count, deadline, error);
+    PQclear(held);
+    PQclear(parked);
+    return parked != NULL;
+}
+
+PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
+    struct relay_error *error)
+{
+    (void)sql;
+    return query(connection, SQL_LIST_PARKED, NULL, 0, false, deadline, error);
+}
+
+PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
+    struct relay_error *error)
+{
+    (void)sql;
+    return query(connection, SQL_LIST_HELD, NULL, 0, false, deadline, error);
+}
+
+PGresult *outbox_sql_list_of_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
+    int64_t from, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text a, b, c;
+    return query(connection, SQL_LIST_OF_TYPE,
+        (struct pg_value[]){PG_TEXT(type), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)), PG_TEXT(number(&c, limit))}, 4,
+        true, deadline, error);
+}
+
+PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
+    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit, struct mono_time deadline,
+    struct relay_error *error)
+{
+    (void)sql;
+    struct number_text a, b, c;
+    return query(connection, SQL_LIST_OF_AGGREGATE,
+        (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)),
+            PG_TEXT(number(&c, limit))},
+        5, true, deadline, error);
+}
+
+bool outbox_sql_unpark_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return run(connection, SQL_UNPARK_TYPE, (struct pg_value[]){PG_TEXT(type)}, 1, deadline, error);
+}
+
+bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, const char *aggregate_type,
+    const char *aggregate_id, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return run(connection, SQL_RELEASE_AGGREGATE, (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id)}, 2, deadline,
+        error);
+}

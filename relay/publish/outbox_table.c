@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/publish/outbox_table.h"
+
+#include "relay/publish/receipt.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Types by their fixed oids (pg_type.dat).
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT = 25, OID_JSON = 114, OID_VARCHAR = 1043, OID_TIMESTAMP = 1114,
+    OID_TIMESTAMPTZ = 1184, OID_UUID = 2950, OID_JSONB = 3802 };
+
+static const char *const role_keys[CONFIG_COLUMN_ROLES] = {
+    [CONFIG_COLUMN_ID] = "id",
+    [CONFIG_COLUMN_SEQ] = "seq",
+    [CONFIG_COLUMN_KEY] = "key",
+    [CONFIG_COLUMN_TYPE] = "type",
+    [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type",
+    [CONFIG_COLUMN_PAYLOAD] = "payload",
+    [CONFIG_COLUMN_METADATA] = "metadata",
+    [CONFIG_COLUMN_CREATED_AT] = "created_at",
+};
+
+// malloc'd; NULL when out of memory.
+__attribute__((format(printf, 1, 2))) static char *text_new(const char *format, ...)
+{
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    return length < 0 ? NULL : text;
+}
+
+// ""quoted"" as an identifier. NULL: out of memory.
+static char *quoted(const char *name)
+{
+    char *text = malloc(2 * strlen(name) + 3), *at = text;
+    if (text == NULL) {
+        return NULL;
+    }
+    *at++ = '"';
+    for (; *name != '\0'; name++) {
+        if (*name == '"') {
+            *at++ = '"';
+        }
+        *at++ = *name;
+    }
+    *at++ = '"';
+    *at = '\0';
+    return text;
+}
+
+// One column of the table as it was found: type 0 when there is none.
+struct found {
+    Oid type;
+    char *name; // quoted
+};
+
+static bool find_column(const PGresult *columns, const char *name, struct found *found, struct relay_error *error)
+{
+    *found = (struct found){0};
+    for (int i = 0; i < PQntuples(columns); i++) {
+        if (strcmp(PQgetvalue(columns, i, 0), name) == 0) {
+            found->type = (Oid)strtoul(PQgetvalue(columns, i, 1), NULL, 10);
+        }
+    }
+    found->name = quoted(name);
+    return found->name != NULL || error_no_memory(error, "a column's name");
+}
+
+// The expression that is read for a role, over alias t; sets the form.
+static char *role_expression(enum config_column_role role, const struct found *found, enum column_form *form)
+{
+    *form = COLUMN_TEXT;
+    if (found->type == 0) {
+        *form = COLUMN_ABSENT;
+        return text_new("NULL::%s", role == CONFIG_COLUMN_CREATED_AT ? "timestamptz" : "text");
+    }
+    if (role == CONFIG_COLUMN_SEQ) {
+        return text_new("t.%s::int8", found->name);
+    }
+    if (role == CONFIG_COLUMN_CREATED_AT) {
+        return found->type == OID_TIMESTAMPTZ ? text_new("t.%s", found->name)
+               : found->type == OID_TIMESTAMP ? text_new("(t.%s AT TIME ZONE 'UTC')", found->name)
+                                              : text_new("t.%s::timestamptz", found->name);
+    }
+    switch (found->type) {
+    case OID_UUID:
+        *form = COLUMN_UUID;
+        return text_new("t.%s", found->name);
+    case OID_JSONB:
+        *form = COLUMN_JSONB;
+        return text_new("t.%s", found->name);
+    case OID_TEXT:
+    case OID_VARCHAR:
+    case OID_JSON:
+    case OID_BYTEA:
+        return text_new("t.%s", found->name);
+    default:
+        return text_new("t.%s::text", found->name);
+    }
+}
+
+static bool append(char **list, const char *expression, struct relay_error *error)
+{
+    char *longer = *list == NULL ? strdup(expression) : text_new("%s, %s", *list, expression);
+    if (longer == NULL) {
+        return error_no_memory(error, "the list of columns");
+    }
+    free(*list);
+    *list = longer;
+    return true;
+}
+
+static bool add_role(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
+    enum config_column_role role, struct relay_error *error)
+{
+    const char *name = config->columns[role];
+    struct found found = {0};
+    if (name[0] != '\0' && !find_column(columns, name, &found, error)) {
+        return false;
+    }
+    if (name[0] != '\0' && found.type == 0) {
+        free(found.name);
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column \"%s\"; name its column in [outbox] column.%s, or none by an empty value", config->table,
+            name, role_keys[role]);
+    }
+    char *expression = role_expression(role, &found, &table->forms[role]);
+    bool done = expression != NULL || error_no_memory(error, "a column");
+    done = done && append(&table->row, expression, error);
+    // Exclusion lists compare texts.
+    char **kept = role == CONFIG_COLUMN_KEY              ? &table->key
+                  : role == CONFIG_COLUMN_TYPE           ? &table->type
+                  : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
+                                                         : NULL;
+    if (done && kept != NULL) {
+        *kept = text_new("%s::text", expression);
+        done = *kept != NULL || error_no_memory(error, "a column");
+    }
+    if (done && role == CONFIG_COLUMN_SEQ) {
+        table->seq = found.name;
+        found.name = NULL;
+        done = table->seq != NULL || error_set(error, RELAY_ERROR_CONFIG, "[outbox] column.seq must not be empty");
+    }
+    if (done && role == CONFIG_COLUMN_CREATED_AT) {
+        table->created_at = expression;
+        expression = NULL;
+    }
+    free(expression);
+    free(found.name);
+    return done;
+}
+
+static bool add_additional(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
+    struct relay_error *error)
+{
+    size_t count = config->publish.additional_count;
+    table->additional_types = calloc(count + 1, sizeof(*table->additional_types));
+    if (table->additional_types == NULL) {
+        return error_no_memory(error, "additional columns");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = config->publish.additional[i].column;
+        struct found found;
+        if (!find_column(columns, name, &found, error)) {
+            return false;
+        }
+        char *expression = text_new("t.%s::text", found.name);
+        free(found.name);
+        bool done = found.type != 0 || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column \"%s\", which [publish] additional names", config->table, name);
+        done = done && (expression != NULL || error_no_memory(error, "a column")) && append(&table->row, expression, error);
+        free(expression);
+        if (!done) {
+            return false;
+        }
+        table->additional_types[i] = found.type;
+    }
+    return true;
+}
+
+static const char find_table[] =
+    "SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind,"
+    " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'published_at' AND NOT a.attisdropped),"
+    " to_regclass('outbox_relay.outboxes') IS NOT NULL"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+static const char find_columns[] =
+    "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
+static const char find_identity[] =
+    "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
+    " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+    " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox = $1::oid::regclass";
+
+// Which table it is. Sets oid, name, published_at.
+static bool load_table(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
+    struct mono_time deadline, struct relay_error *error)
+{
+    PGresult *result = pg_query(connection, find_table, (struct pg_value[]){PG_TEXT(config->table)}, 1, false, deadline, error);
+    if (result == NULL) {
+        return error_prefix(error, "table %s", config->table);
+    }
+    bool done = false;
+    if (PQntuples(result) != 1) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s does not exist in this database, or this role may not use its schema", config->table);
+    } else if (strcmp(PQgetvalue(result, 0, 4), "t") != 0) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "schema outbox_relay is not in this database: run `outbox-relay migrate postgres up`");
+    } else {
+        table->oid = (Oid)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
+        table->published_at = strcmp(PQgetvalue(result, 0, 3), "t") == 0;
+        table->name = strdup(PQgetvalue(result, 0, 1));
+        done = table->name != NULL || error_no_memory(error, "a table's name");
+    }
+    PQclear(result);
+    if (done && config->disposition == CONFIG_DISPOSITION_MARK && !table->published_at) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column published_at, which disposition = mark needs", config->table);
+    }
+    return done;
+}
+
+static bool load_columns(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
+    struct mono_time deadline, struct relay_error *error)
+{
+    char oid[16];
+    snprintf(oid, sizeof(oid), "%u", table->oid);
+    PGresult *columns = pg_query(connection, find_columns, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline, error);
+    if (columns == NULL) {
+        return false;
+    }
+    // outbox_batch.c decodes in this order.
+    static const enum config_column_role order[] = {CONFIG_COLUMN_SEQ, CONFIG_COLUMN_ID, CONFIG_COLUMN_TYPE,
+        CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY, CONFIG_COLUMN_PAYLOAD, CONFIG_COLUMN_METADATA,
+        CONFIG_COLUMN_CREATED_AT};
+    bool done = true;
+    for (size_t i = 0; done && i < sizeof(order) / sizeof(order[0]); i++) {
+        done = add_role(table, config, columns, order[i], error);
+    }
+    done = done && add_additional(table, config, columns, error);
+    PQclear(columns);
+    return done;
+}
+
+// identity, and whether the database is still on the server where it was registered.
+static bool load_identity(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
+    struct mono_time deadline, struct relay_error *error)
+{
+    char oid[16];
+    snprintf(oid, sizeof(oid), "%u", table->oid);
+    PGresult *result = pg_query(connection, find_identity, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline, error);
+    if (result == NULL) {
+        return error_prefix(error, "table %s", config->table);
+    }
+    bool done = false;
+    if (PQntuples(result) != 1) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s is not registered as an outbox: SELECT outbox_relay.attach_outbox('%s', '%s')", config->table, table->name,
+            config->columns[CONFIG_COLUMN_SEQ]);
+    } else if (strcmp(PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2)) != 0) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s). If it was moved "
+            "here for good: SELECT outbox_relay.accept_system('%s'); if it is a copy beside the original: SELECT "
+            "outbox_relay.renew_identity('%s')", PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2), table->name, table->name);
+    } else if (strcmp(PQgetvalue(result, 0, 3), config->columns[CONFIG_COLUMN_SEQ]) != 0) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "[outbox] column.seq says \"%s\", table %s is registered with \"%s\"", config->columns[CONFIG_COLUMN_SEQ],
+            config->table, PQgetvalue(result, 0, 3));
+    } else {
+        const char *identity = PQgetvalue(result, 0, 0);
+        snprintf(table->identity, sizeof(table->identity), "%s", identity);
+        table->system_identifier = (uint64_t)strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+        table->timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 4), NULL, 16);
+        done = receipt_identity_parse(identity, strlen(identity), table->identity_bytes) ||
+               error_set(error, RELAY_ERROR_PROTOCOL, "identity \"%s\" is not a uuid", identity);
+    }
+    PQclear(result);
+    return done;
+}
+
+struct outbox_table *outbox_table_load(struct pg_connection *connection, const struct config_outbox *config,
+    struct mono_time deadline, struct relay_error *error)
+{
+    struct outbox_table *table = calloc(1, sizeof(*table));
+    if (table == NULL) {
+        error_no_memory(error, "an outbox table");
+        return NULL;
+    }
+    if (!load_table(table, connection, config, deadline, error) ||
+        !load_columns(table, connection, config, deadline, error) ||
+        !load_identity(table, connection, config, deadline, error)) {
+        outbox_table_free(table);
+        return NULL;
+    }
+    return table;
+}
+
+void outbox_table_free(struct outbox_table *table)
+{
+    if (table == NULL) {
+        return;
+    }
+    free(table->name);
+    free(table->seq);
+    free(table->key);
+    free(table->type);
+    free(table->aggregate_type);
+    free(table->created_at);
+    free(table->row);
+    free(table->additional_types);
+    free(table);
+}

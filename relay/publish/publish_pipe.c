@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pipe from one outbox table to Kafka. What holds at every moment, and each part of it relies on:
+//
+//  1. A row leaves the outbox only in the transaction of the batch that published it, and only rows that were published leave.
+//  2. Events of an aggregate whose transactions do not overlap go out in the order of their commits; within one by seq.
+//     Batches go to Kafka strictly one after another; what a look-up found below the watermark goes before what is new.
+//  3. A batch is in Kafka or in the table, as a reader of committed data sees both; while it is in doubt, its receipt and its
+//     number tell the next owner which.
+//  4. Who publishes has proved the ownership after it fenced the producers before it (a term); what was read before that is
+//     forgotten. Kafka refuses the producers of earlier terms, PostgreSQL their batch numbers.
+//  5. Nothing is dropped: a row that Kafka will never take goes into the dead letters or waits, in a committed transaction, with
+//     its reason.
+//  6. Memory: at most two batches and what librdkafka holds of them.
+//  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is open, and the
+//     stop ends every wait.
+//
+// An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches), then
+// everything read is rolled back. A broken session ends the ownership as well.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRY_INTERVAL_MS 300
+
+struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
+{
+    struct mono_time own = mono_add(clock_mono(pipe->context->clock), from_now);
+    struct mono_time stop = stop_deadline(pipe->context->stop);
+    return mono_before(stop, own) ? stop : own;
+}
+
+bool publish_stopping(const struct publish_pipe *pipe)
+{
+    return stop_raised(pipe->context->stop);
+}
+
+void publish_tick(void *context)
+{
+    struct publish_pipe *pipe = context;
+    outbox_owner_tick(&pipe->owner);
+    heartbeat_beat(pipe->heartbeat);
+}
+
+struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe)
+{
+    return (struct kafka_tick){publish_tick, pipe};
+}
+
+struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return pipe->owner.connections[lane->slot];
+}
+
+void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    struct mono_time deadline = pg_deadline(pipe->context);
+    while (!pg_broken(connection) && !pg_ready(connection) && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
+        struct pollfd fd = {.fd = pg_socket(connection), .events = POLLIN};
+        poll(&fd, 1, 200);
+        publish_tick(pipe);
+    }
+}
+
+void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)
+{
+    // From each state: where it may go.
+    static const unsigned allowed[] = {
+        [LANE_IDLE] = 1u << LANE_READING,
+        [LANE_READING] = 1u << LANE_READ | 1u << LANE_IDLE,
+        [LANE_READ] = 1u << LANE_SENT | 1u << LANE_IDLE | 1u << LANE_COMMITTING,
+        [LANE_SENT] = 1u << LANE_COMMITTING | 1u << LANE_IDLE,
+        [LANE_COMMITTING] = 1u << LANE_IDLE,
+    };
+    assert((allowed[lane->state] & 1u << to) != 0);
+    lane->state = to;
+    metric_set(pipe->series.holes, (double)seq_holes_ranges(pipe->holes));
+}
+
+// Rows have to be judged one by one, or some wait.
+static bool needs_care(const struct publish_pipe *pipe)
+{
+    return pipe->verdicts.count > 0 || pipe->verdicts.suspect_count > 0 || pipe->held > 0 || pipe->parked > 0;
+}
+
+// Brings the lane's next rows into memory. The other lane is idle, or its COMMIT is on its way.
+static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if (lane->state == LANE_IDLE && needs_care(pipe)) {
+        return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) && publish_read_carefully(pipe, lane, error);
+    }
+    if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, error)) {
+        return false;
+    }
+    return lane->state != LANE_READING || publish_read_finish(pipe, lane, error);
+}
+
+// A transaction without a row: nothing to publish, but verdicts may have been carried out in it.
+static bool commit_empty(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (!pg_send_commit(publish_connection(pipe, lane), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, true);
+    publish_lane_move(pipe, lane, LANE_COMMITTING);
+    return publish_committed(pipe, lane, error);
+}
+
+static bool kafka_allows(const struct publish_pipe *pipe)
+{
+    return pipe->context->kafka_breaker == NULL || breaker_state_of(pipe->context->kafka_breaker) != BREAKER_OPEN;
+}
+
+// Nothing to do: waits for rows. Both lanes are idle.
+static bool wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
+{
+    bool found = false;
+    while (!found && !publish_stopping(pipe)) {
+        publish_tick(pipe);
+        if (!publish_read_probe(pipe, &found, error)) {
+            return false;
+        }
+        if (!found) {
+            stop_wait(pipe->context->stop, pipe->context->clock, publish_deadline(pipe, DURATION_MS(10)));
+        }
+    }
+    return true;
+}
+
+// Batches, until the stop or an error.
+static bool serve(struct publish_pipe *pipe, struct relay_error *error)
+{
+    struct publish_lane *lane = &pipe->lanes[0], *other = &pipe->lanes[1];
+    while (!publish_stopping(pipe) || lane->state == LANE_SENT) {
+        publish_tick(pipe);
+        if (lane->state != LANE_SENT && !read_rows(pipe, lane, other, error)) {
+            return false;
+        }
+        if (lane->state == LANE_IDLE) { // undone: the next reading knows why
+            continue;
+        }
+        if (lane->batch->count == 0) {
+            if (!commit_empty(pipe, lane, error) || (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) ||
+                (!lane->full && !wait_for_rows(pipe, error))) {
+                return false;
+            }
+            continue;
+        }
+        if (lane->state == LANE_READ && !publish_send(pipe, lane, error)) {
+            return false;
+        }
+        if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
+            return false;
+        }
+        bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && kafka_allows(pipe);
+        if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
+            return false;
+        }
+        if (!publish_settle(pipe, lane, other, error)) {
+            return false;
+        }
+        if (lane->state == LANE_IDLE) { // refused and undone
+            continue;
+        }
+        publish_report_kafka(pipe, NULL);
+        pipe->failures = 0;
+        if (kafka_producer_suspicious(pipe->producer)) {
+            publish_committed(pipe, lane, error);
+            return error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
+        }
+        struct publish_lane *committing = lane;
+        lane = other;
+        other = committing;
+    }
+    return other->state != LANE_COMMITTING || publish_committed(pipe, other, error);
+}
+
+static void show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason)
+{
+    const char *name = pipe->config->name;
+    status_board_set(pipe->context->board, STATUS_PUBLISH, name, level, reason);
+    status_board_text(pipe->context->board, STATUS_PUBLISH, name, "role", role);
+    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, level != STATUS_DOWN);
+    metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
+}
+
+// Waits before the next attempt, beating.
+static void pause_for(struct publish_pipe *pipe, struct duration length)
+{
+    struct mono_time until = mono_add(clock_mono(pipe->context->clock), length);
+    while (!publish_stopping(pipe) && !mono_reached(clock_mono(pipe->context->clock), until)) {
+        struct mono_time slice = mono_add(clock_mono(pipe->context->clock), DURATION_MS(200));
+        stop_wait(pipe->context->stop, pipe->context->clock, mono_before(slice, until) ? slice : until);
+        publish_tick(pipe);
+    }
+}
+
+static void failed(struct publish_pipe *pipe, const struct relay_error *error)
+{
+    if (publish_stopping(pipe)) {
+        return;
+    }
+    pipe->failures++;
+    metric_add(metrics_series2(pipe->context->metrics, METRIC_RETRIES, strncmp(error_code_name(error->code), "kafka", 5) == 0
+                                                                           ? "kafka" : "postgres",
+                   error_class_name(error->class)), 1);
+    log_event(pipe->failures == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "publish.term_failed", "trying again",
+        LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_INT("failures", pipe->failures));
+    bool down = pipe->failures >= 3 || error->class == RELAY_CLASS_OPERATOR;
+    show(pipe, down ? STATUS_DOWN : STATUS_DEGRADED, pipe->owner.owned ? "owner" : "none", error->text);
+    struct duration length = backoff_next(&pipe->backoff);
+    pause_for(pipe, pipe->failures == 1 ? DURATION_MS(20) : length);
+}
+
+static bool sessions_broken(const struct publish_pipe *pipe)
+{
+    return pipe->owner.connections[0] == NULL || pipe->owner.connections[1] == NULL || pg_broken(pipe->owner.connections[0]) ||
+           pg_broken(pipe->owner.connections[1]);
+}
+
+// One term, from its start to its end. The sessions are closed unless both are idle and whole.
+static void one_term(struct publish_pipe *pipe)
+{
+    struct relay_error error = {0};
+    bool started = publish_term_start(pipe, &error);
+    bool served = false;
+    if (started) {
+        log_event(LOG_LEVEL_INFO, "publish.term_started", "owns the outbox", LOG_TEXT("outbox", pipe->config->name),
+            LOG_INT("number", pipe->number.number), LOG_TEXT("server", pg_server_address(pipe->owner.connections[0])));
+        show(pipe, STATUS_OK, "owner", "");
+        served = serve(pipe, &error);
+    }
+    bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;
+    publish_term_end(pipe);
+    if (!idle || sessions_broken(pipe)) {
+        outbox_owner_finish(&pipe->owner);
+    }
+    if (!served) {
+        if (started) {
+            publish_report_kafka(pipe, &error);
+        }
+        failed(pipe, &error);
+    }
+}
+
+void publish_pipe_run(struct publish_pipe *pipe)
+{
+    show(pipe, STATUS_DEGRADED, "none", "starting");
+    while (!publish_stopping(pipe)) {
+        struct relay_error error = {0};
+        heartbeat_beat(pipe->heartbeat);
+        if (!pipe->owner.owned && !outbox_owner_try(&pipe->owner, &error)) {
+            failed(pipe, &error);
+        } else if (pipe->owner.owned) {
+            TEST_POINT(PUBLISH_AFTER_LOCKS);
+            one_term(pipe);
+        } else {
+            show(pipe, STATUS_OK, "standby", "");
+            backoff_reset(&pipe->backoff);
+            pipe->failures = 0;
+            pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));
+        }
+    }
+    outbox_owner_finish(&pipe->owner);
+    metric_set(pipe->series.owned, 0);
+}
+
+struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,
+    struct relay_error *error)
+{
+    struct publish_pipe *pipe = calloc(1, sizeof(*pipe));
+    if (pipe == NULL) {
+        error_no_memory(error, "a publish pipe");
+        return NULL;
+    }
+    pipe->context = context;
+    pipe->config = config;
+    pipe->exactly_once = config->publish.guarantee == CONFIG_EXACTLY_ONCE;
+    pipe->row_bytes = 2048;
+    outbox_owner_init(&pipe->owner, context, config);
+    backoff_init(&pipe->backoff, DURATION_MS(100), DURATION_S(5));
+    struct metrics *metrics = context->metrics;
+    pipe->series = (struct publish_series){
+        .batch_seconds = metrics_series0(metrics, METRIC_PUBLISH_BATCH_SECONDS),
+        .latency_seconds = metrics_series0(metrics, METRIC_PUBLISH_LATENCY_SECONDS),
+        .owned = metrics_series1(metrics, METRIC_OUTBOX_OWNED, config->name),
+        .holes = metrics_series1(metrics, METRIC_OUTBOX_HOLES, config->name),
+        .held = metrics_series1(metrics, METRIC_HELD_AGGREGATES, config->name),
+        .parked = metrics_series1(metrics, METRIC_PARKED_EVENT_TYPES, config->name),
+        .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),
+    };
+    pipe->router = event_router_new(config, error);
+    pipe->heartbeat = pipe->router == NULL ? NULL : status_board_heartbeat(context->board, config->name, DURATION_S(60), error);
+    if (pipe->heartbeat == NULL) {
+        publish_pipe_free(pipe);
+        return NULL;
+    }
+    return pipe;
+}
+
+void publish_pipe_free(struct publish_pipe *pipe)
+{
+    if (pipe == NULL) {
+        return;
+    }
+    outbox_owner_finish(&pipe->owner);
+    publish_verdicts_finish(&pipe->verdicts);
+    event_router_free(pipe->router);
+    heartbeat_end(pipe->heartbeat);
+    free(pipe);
+}

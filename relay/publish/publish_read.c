@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How rows come out of the table. The happy path: BEGIN, take the new rows (above the watermark), look up the holes (numbers
+// below it that may have committed since), sort, route. The new rows first: what commits between the two statements is then in
+// the second, and belongs before anything that was inserted after it. Look-ups happen strictly in the order of the batches,
+// and never ask for what an open batch holds.
+//
+//   A look-up cut by its limit   the rest of the holes belongs before the new rows: the batch is undone and holes are read
+//                                alone until they are through.
+//   A row that cannot be routed  is judged (dead letter, hold, stop), the batch is undone and read again the careful way.
+//   A locked row                 makes the statement fail after lock_timeout: undone, and tried again later.
+// The careful way, also taken while any rows wait: the verdicts are carried out first, then the rows are only listed, and exactly
+// those that may go are taken. It runs alone, without a sibling.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LISTING_INTERVAL DURATION_MS(20)
+
+static int64_t read_limit(const struct publish_pipe *pipe)
+{
+    int64_t limit = pipe->config->batch_bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
+    limit = limit < pipe->config->batch_rows ? limit : pipe->config->batch_rows;
+    return limit > 1 ? limit : 1;
+}
+
+// A big row is believed at once, a small one slowly: the limit must never be far too high.
+static void learn_row_size(struct publish_pipe *pipe, const struct outbox_batch *batch)
+{
+    if (batch->count == 0) {
+        return;
+    }
+    int64_t average = (int64_t)(batch->bytes / batch->count) + 1;
+    pipe->row_bytes = average > pipe->row_bytes ? average : (pipe->row_bytes * 3 + average) / 4;
+}
+
+static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    assert(lane->state == LANE_IDLE);
+    outbox_batch_reset(lane->batch);
+    lane->began = clock_mono(pipe->context->clock);
+    lane->full = false;
+    lane->careful = false;
+    lane->holes_only = pipe->holes_first;
+    seq_holes_copy(lane->before, pipe->holes);
+    if (!outbox_sql_begin(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    publish_lane_move(pipe, lane, LANE_READING);
+    return true;
+}
+
+bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (!begin_batch(pipe, lane, error)) {
+        return false;
+    }
+    if (lane->holes_only) {
+        return true;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, true);
+    return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes), read_limit(pipe), error);
+}
+
+// Reads pg_locks when a hole wants it, but not more often than the interval: with many sessions it costs something.
+static bool list_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    struct mono_time now = clock_mono(pipe->context->clock);
+    if (!seq_holes_wants_listing(pipe->holes) || !mono_reached(now, mono_add(pipe->listed_at, LISTING_INTERVAL))) {
+        return true;
+    }
+    pipe->listed_at = now;
+    int pids[2] = {PQbackendPID(pg_libpq(pipe->owner.connections[0])), PQbackendPID(pg_libpq(pipe->owner.connections[1]))};
+    PGresult *result = outbox_sql_holders(pipe->sql, publish_connection(pipe, lane), pids, pg_deadline(pipe->context), error);
+    if (result == NULL) {
+        return false;
+    }
+    size_t count = (size_t)PQntuples(result);
+    uint64_t *list = event_arena_alloc(lane->batch->arena, count * sizeof(*list));
+    bool done = list != NULL || error_no_memory(error, "the holders of a lock");
+    for (size_t i = 0; done && i < count; i++) {
+        done = seq_holder_parse(PQgetvalue(result, (int)i, 0), &list[i], error);
+    }
+    PQclear(result);
+    if (!done || !seq_holders_listed(pipe->holders, list, count, error)) {
+        return false;
+    }
+    seq_holes_listed(pipe->holes, pipe->holders);
+    return true;
+}
+
+static int64_t *all_seqs(struct outbox_batch *batch, size_t from, struct relay_error *error)
+{
+    int64_t *seqs = event_arena_alloc(batch->arena, (batch->count - from + 1) * sizeof(*seqs));
+    if (seqs == NULL) {
+        error_no_memory(error, "a batch's numbers");
+        return NULL;
+    }
+    for (size_t i = from; i < batch->count; i++) {
+        seqs[i - from] = batch->rows[i].seq;
+    }
+    return seqs;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+static bool add_result(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result, struct relay_error *error)
+{
+    return outbox_batch_add(lane->batch, pipe->owner.table, pipe->config->publish.additional_count, result, error);
+}
+
+// Looks up the holes and takes what is there. *cut: there is more than the limit.
+static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, bool *cut, struct relay_error *error)
+{
+    *cut = false;
+    const struct seq_range *ranges;
+    size_t count = safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, &ranges) : 0;
+    if (count == 0) {
+        return true;
+    }
+    int64_t limit = read_limit(pipe);
+    PGresult *result =
+        outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit, pg_deadline(pipe->context), error);
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    size_t before = lane->batch->count;
+    if (result == NULL || !add_result(pipe, lane, result, error)) {
+        return false;
+    }
+    size_t found = lane->batch->count - before;
+    int64_t *seqs = all_seqs(lane->batch, before, error);
+    if (seqs == NULL) {
+        return false;
+    }
+    qsort(seqs, found, sizeof(*seqs), ascending);
+    *cut = (int64_t)found >= limit;
+    seq_holes_looked_up(pipe->holes, seqs, found, *cut ? seqs[found - 1] : INT64_MAX);
+    return true;
+}
+
+static enum verdict_action poison_action(const struct publish_pipe *pipe)
+{
+    return pipe->config->publish.on_poison == CONFIG_POISON_HOLD_AGGREGATE ? VERDICT_HOLD : VERDICT_DEAD_LETTER;
+}
+
+bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text, struct relay_error *error)
+{
+    if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
+        return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
+            "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
+    }
+    struct publish_verdict verdict = {.seq = seq, .action = poison_action(pipe)};
+    snprintf(verdict.code, sizeof(verdict.code), "%s", code);
+    snprintf(verdict.reason, sizeof(verdict.reason), "%s", text);
+    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
+}
+
+// Routes all rows. Every row that cannot be is judged; the batch must then be read again. *clean: none was.
+static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
+{
+    outbox_batch_sort(lane->batch);
+    learn_row_size(pipe, lane->batch);
+    *clean = true;
+    for (size_t next = 0; next < lane->batch->count; next++) {
+        enum publish_reason reason;
+        struct relay_error why;
+        if (outbox_batch_route(lane->batch, pipe->router, &next, &reason, &why)) {
+            break;
+        }
+        if (reason == PUBLISH_REASON_NONE) {
+            *error = why;
+            return false;
+        }
+        *clean = false;
+        if (!publish_judge_poison(pipe, lane->batch->rows[next].seq, publish_reason_name(reason), why.text, error)) {
+            return false;
+        }
+    }
+    return !*clean || publish_check(pipe, lane, clean, error);
+}
+
+bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (lane->state == LANE_IDLE) {
+        return true;
+    }
+    assert(lane->state == LANE_READ || lane->state == LANE_READING || lane->state == LANE_SENT);
+    if (pipe->owner.busy[lane->slot]) { // its answer must be out of the way before anything else can be said
+        publish_wait_ready(pipe, lane);
+        PQclear(pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), NULL));
+    }
+    if (!outbox_sql_rollback(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    seq_holes_copy(pipe->holes, lane->before);
+    outbox_batch_reset(lane->batch);
+    publish_lane_move(pipe, lane, LANE_IDLE);
+    return true;
+}
+
+static void is_read(struct publish_pipe *pipe, struct publish_lane *lane)
+{
+    publish_lane_move(pipe, lane, LANE_READ);
+    if (lane->batch->count > 0) {
+        TEST_POINT(PUBLISH_AFTER_TAKE);
+    }
+}
+
+bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    assert(lane->state == LANE_READING);
+    bool cut = false, clean = true;
+    if (!lane->holes_only) {
+        int64_t limit = read_limit(pipe);
+        publish_wait_ready(pipe, lane);
+        PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
+        outbox_owner_used(&pipe->owner, lane->slot, false);
+        if (result == NULL || !add_result(pipe, lane, result, error)) {
+            return false;
+        }
+        outbox_batch_sort(lane->batch);
+        int64_t *seqs = all_seqs(lane->batch, 0, error);
+        if (seqs == NULL) {
+            return false;
+        }
+        lane->full = (int64_t)lane->batch->count >= limit;
+        seq_holes_saw(pipe->holes, seqs, lane->batch->count);
+    }
+    if (!list_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
+        return false;
+    }
+    if (cut && !lane->holes_only) { // the rest of the holes comes first
+        pipe->holes_first = true;
+        return publish_read_undo(pipe, lane, error);
+    }
+    pipe->holes_first = cut;
+    lane->full = lane->full || cut || lane->holes_only;
+    if (!route(pipe, lane, &clean, error)) {
+        return false;
+    }
+    if (!clean) {
+        return publish_read_undo(pipe, lane, error);
+    }
+    is_read(pipe, lane);
+    return true;
+}
+
+bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error)
+{
+    assert(pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE);
+    event_arena_reset(pipe->lanes[0].batch->arena);
+    if (!list_holders(pipe, &pipe->lanes[0], error)) {
+        return false;
+    }
+    const struct seq_range *ranges = NULL;
+    size_t count = safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, &ranges) : 0;
+    struct pg_connection *connection = pipe->owner.connections[0];
+    if (!outbox_sql_send_probe(pipe->sql, connection, seq_holes_watermark(pipe->holes), ranges, count, error)) {
+        return false;
+    }
+    PGresult *result = pg_receive(connection, pg_deadline(pipe->context), error);
+    outbox_owner_used(&pipe->owner, 0, false);
+    if (result == NULL) {
+        return false;
+    }
+    *found = PQgetvalue(result, 0, 0)[0] != 0;
+    PQclear(result);
+    if (!*found && count > 0) { // a look-up that found nothing is one all the same
+        seq_holes_looked_up(pipe->holes, NULL, 0, INT64_MAX);
+    }
+    return true;
+}
+
+// The careful way
+
+struct listed {
+    int64_t *seqs; // in the arena, ascending
+    bool *waits;
+    size_t count;
+};
+
+static bool take_listing(struct outbox_batch *batch, PGresult *result, struct listed *listed, struct relay_error *error)
+{
+    if (result == NULL) {
+        return false;
+    }
+    listed->count = (size_t)PQntuples(result);
+    listed->seqs = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*listed->seqs));
+    listed->waits = event_arena_alloc(batch->arena, listed->count + 1);
+    bool done = (listed->seqs != NULL && listed->waits != NULL) || error_no_memory(error, "a listing");
+    for (size_t i = 0; done && i < listed->count; i++) {
+        uint64_t raw;
+        memcpy(&raw, PQgetvalue(result, (int)i, 0), sizeof(raw));
+        listed->seqs[i] = (int64_t)be64toh(raw);
+        listed->waits[i] = PQnfields(result) > 1 && PQgetvalue(result, (int)i, 1)[0] != 0;
+    }
+    PQclear(result);
+    return done;
+}
+
+// Carries out the verdicts, in the open transaction.
+static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    for (size_t i = 0; i < pipe->verdicts.count; i++) {
+        const struct publish_verdict *verdict = &pipe->verdicts.items[i];
+        struct mono_time deadline = pg_deadline(pipe->context);
+        bool done = false;
+        switch (verdict->action) {
+        case VERDICT_DEAD_LETTER:
+            done = outbox_sql_dead_letter(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, 1, deadline, error);
+            break;
+        case VERDICT_HOLD:
+            done = outbox_sql_hold_aggregate(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, deadline, error);
+            break;
+        case VERDICT_PARK:
+            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code, verdict->reason, deadline,
+                error);
+            break;
+        }
+        if (!done) {
+            return false;
+        }
+        outbox_owner_used(&pipe->owner, lane->slot, false);
+    }
+    return true;
+}
+
+// Lists the new rows, and then what has committed in the holes. A listing of holes that was cut leaves no new rows: the rest of
+// the holes comes before them.
+static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, struct listed *fresh, struct listed *late,
+    struct relay_error *error)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    int64_t limit = read_limit(pipe);
+    *fresh = (struct listed){0};
+    *late = (struct listed){0};
+    if (!lane->holes_only && !take_listing(lane->batch, outbox_sql_list_new(pipe->sql, connection, seq_holes_watermark(pipe->holes),
+                                 limit, pg_deadline(pipe->context), error), fresh, error)) {
+        return false;
+    }
+    lane->full = (int64_t)fresh->count >= limit || lane->holes_only;
+    if (!list_holders(pipe, lane, error)) {
+        return false;
+    }
+    const struct seq_range *ranges;
+    size_t count = safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, &ranges) : 0;
+    if (count > 0 && !take_listing(lane->batch, outbox_sql_list_ranges(pipe->sql, connection, ranges, count, limit,
+                                        pg_deadline(pipe->context), error), late, error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    pipe->holes_first = count > 0 && (int64_t)late->count >= limit;
+    if (pipe->holes_first) {
+        fresh->count = 0;
+        lane->full = true;
+    }
+    return true;
+}
+
+// Takes the listed rows that may go, those before the first suspect. *bound: what is behind it was not looked at.
+static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, const struct listed *fresh, const struct listed *late,
+    int64_t *bound, struct relay_error *error)
+{
+    int64_t *seqs = event_arena_alloc(lane->batch->arena, (fresh->count + late->count + 1) * sizeof(*seqs));
+    if (seqs == NULL) {
+        return error_no_memory(error, "a batch's numbers");
+    }
+    size_t all = 0;
+    for (size_t i = 0; i < late->count + fresh->count; i++) {
+        const struct listed *from = i < late->count ? late : fresh;
+        size_t at = i < late->count ? i : i - late->count;
+        if (!from->waits[at]) {
+            seqs[all++] = from->seqs[at];
+        }
+    }
+    size_t count = publish_suspects_cut(&pipe->verdicts, seqs, all);
+    *bound = count < all ? seqs[count] - 1 : INT64_MAX;
+    lane->full = lane->full || count < all;
+    if (count == 0) {
+        return true;
+    }
+    PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count, pg_deadline(pipe->context), error);
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    if (result == NULL || !add_result(pipe, lane, result, error)) {
+        return false;
+    }
+    outbox_batch_sort(lane->batch);
+    return true;
+}
+
+// Which of the listed rows up to the bound are settled: taken, or waiting. One that was listed and then not there (somebody
+// moved it) is not, and so becomes, or stays, a hole.
+static int64_t *settled(struct publish_lane *lane, const struct listed *listed, int64_t bound, size_t *count,
+    struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    int64_t *seqs = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*seqs));
+    if (seqs == NULL) {
+        error_no_memory(error, "a batch's numbers");
+        return NULL;
+    }
+    *count = 0;
+    size_t row = 0;
+    for (size_t i = 0; i < listed->count && listed->seqs[i] <= bound; i++) {
+        while (row < batch->count && batch->rows[row].seq < listed->seqs[i]) {
+            row++;
+        }
+        if (listed->waits[i] || (row < batch->count && batch->rows[row].seq == listed->seqs[i])) {
+            seqs[(*count)++] = listed->seqs[i];
+        }
+    }
+    return seqs;
+}
+
+// Late rows that wait may lie below what is known as the lowest of their type or aggregate.
+static bool note_late_waiting(struct publish_pipe *pipe, struct publish_lane *lane, const struct listed *late,
+    struct relay_error *error)
+{
+    int64_t *waiting = event_arena_alloc(lane->batch->arena, (late->count + 1) * sizeof(*waiting));
+    if (waiting == NULL) {
+        return error_no_memory(error, "a batch's numbers");
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < late->count; i++) {
+        if (late->waits[i]) {
+            waiting[count++] = late->seqs[i];
+        }
+    }
+    return count == 0 || outbox_sql_lower_waiting(pipe->sql, publish_connection(pipe, lane), waiting, count,
+                             pg_deadline(pipe->context), error);
+}
+
+static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    struct listed fresh, late;
+    int64_t bound = INT64_MAX;
+    if (!list_both(pipe, lane, &fresh, &late, error) || !note_late_waiting(pipe, lane, &late, error) ||
+        !take_chosen(pipe, lane, &fresh, &late, &bound, error)) {
+        return false;
+    }
+    size_t late_count, fresh_count;
+    int64_t *late_settled = settled(lane, &late, bound, &late_count, error);
+    int64_t *fresh_settled = late_settled == NULL ? NULL : settled(lane, &fresh, bound, &fresh_count, error);
+    if (fresh_settled == NULL) {
+        return false;
+    }
+    int64_t complete = pipe->holes_first ? late.seqs[late.count - 1] : INT64_MAX;
+    seq_holes_looked_up(pipe->holes, late_settled, late_count, complete < bound ? complete : bound);
+    // Only now: what is missing between the new rows had not committed when they were listed, so nothing among them comes
+    // after it.
+    seq_holes_saw(pipe->holes, fresh_settled, fresh_count);
+    return true;
+}
+
+bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    bool clean = true;
+    if (!begin_batch(pipe, lane, error)) {
+        return false;
+    }
+    lane->careful = true;
+    if (!carry_out(pipe, lane, error) || !read_listed(pipe, lane, error) || !route(pipe, lane, &clean, error)) {
+        return false;
+    }
+    if (!clean) {
+        return publish_read_undo(pipe, lane, error);
+    }
+    is_read(pipe, lane);
+    return true;
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a batch that was read comes to Kafka and out of the table. The happy path: a Kafka transaction, all records, all delivery
+// reports, the receipt and its report, the batch number in PostgreSQL, Kafka's commit, PostgreSQL's COMMIT. The receipt comes
+// last, so that a transaction that Kafka itself tears apart doubles events and never loses one; the number before Kafka's
+// commit, so that afterwards nothing is left that can be refused. (at_least_once: records, reports, COMMIT.)
+//
+//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the careful
+//                                way sends alone. One that is refused alone is judged as poison.
+//   A topic is not there         (or not for us): undone; the row's event type is parked.
+//   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error)
+{
+    struct circuit_breaker *breaker = pipe->context->kafka_breaker;
+    if (breaker == NULL) {
+        return;
+    }
+    if (error == NULL) {
+        breaker_success(breaker);
+    } else if (error->code == RELAY_ERROR_KAFKA_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNKNOWN ||
+               error->code == RELAY_ERROR_KAFKA_RETRIABLE) {
+        breaker_failure(breaker);
+    } else {
+        breaker_cancel(breaker);
+    }
+}
+
+static struct mono_time batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    struct mono_time own = mono_add(lane->began, kafka_producer_transaction_timeout(pipe->producer));
+    struct mono_time stop = stop_deadline(pipe->context->stop);
+    return mono_before(stop, own) ? stop : own;
+}
+
+static bool park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
+    struct relay_error *error)
+{
+    struct publish_verdict verdict = {.seq = seq, .action = VERDICT_PARK};
+    snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
+    snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
+    snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
+    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
+}
+
+// One event before it is sent. *fits: it can go.
+static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, bool *fits, struct relay_error *error)
+{
+    const struct routed_event *event = &lane->batch->events[i];
+    int64_t seq = lane->batch->rows[i].seq;
+    struct relay_error why;
+    const struct kafka_topic *topic = lane->batch->topics[i];
+    *fits = false;
+    if (topic == NULL) {
+        topic = kafka_producer_topic(pipe->producer, event->topic, batch_deadline(pipe, lane), &why);
+        lane->batch->topics[i] = topic;
+    }
+    if (topic == NULL) {
+        if (why.code != RELAY_ERROR_KAFKA_OPERATOR) {
+            *error = why;
+            return false;
+        }
+        return park(pipe, seq, event->topic, &why, error);
+    }
+    char text[200];
+    if (event->size > kafka_producer_message_max(pipe->producer)) {
+        snprintf(text, sizeof(text), "the record takes up to %zu bytes, message.max.bytes is %zu", event->size,
+            kafka_producer_message_max(pipe->producer));
+        return publish_judge_poison(pipe, seq, publish_reason_name(PUBLISH_REASON_TOO_LARGE), text, error);
+    }
+    if (event->partition >= topic->partitions) {
+        snprintf(text, sizeof(text), "partition %d, topic %s has %d", event->partition, topic->name, topic->partitions);
+        return publish_judge_poison(pipe, seq, publish_reason_name(PUBLISH_REASON_BAD_PARTITION), text, error);
+    }
+    *fits = true;
+    return true;
+}
+
+bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    for (size_t i = 0; i < batch->count; i++) {
+        // Most rows go to the topic of the row before.
+        bool same = i > 0 && batch->topics[i - 1] != NULL && strcmp(batch->events[i].topic, batch->events[i - 1].topic) == 0;
+        batch->topics[i] = same ? batch->topics[i - 1] : NULL;
+        bool fits;
+        if (!check_event(pipe, lane, i, &fits, error)) {
+            return false;
+        }
+        *clean = *clean && fits;
+    }
+    return true;
+}
+
+static rd_kafka_headers_t *make_headers(const struct routed_event *event)
+{
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(event->header_count);
+    for (size_t k = 0; headers != NULL && k < event->header_count; k++) {
+        const struct event_header *header = &event->headers[k];
+        rd_kafka_header_add(headers, header->name, (ssize_t)header->name_length, header->value.at, (ssize_t)header->value.length);
+    }
+    return headers;
+}
+
+static bool send_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    const struct routed_event *event = &batch->events[i];
+    struct kafka_message message = {
+        .topic = batch->topics[i],
+        .partition = event->partition,
+        .key = event->key.at,
+        .key_length = event->key.length,
+        .value = event->value.at,
+        .value_length = event->value.length,
+        .timestamp_ms = event->timestamp_ms,
+        .headers = make_headers(event),
+    };
+    if (message.headers == NULL) {
+        return error_no_memory(error, "headers");
+    }
+    if (!kafka_producer_send(pipe->producer, &message, &batch->flight, &batch->slots[i], batch_deadline(pipe, lane), error)) {
+        rd_kafka_headers_destroy(message.headers);
+        return false;
+    }
+    return true;
+}
+
+bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    assert(lane->state == LANE_READ && lane->batch->count > 0);
+    if (!kafka_producer_begin(pipe->producer, error)) {
+        return false;
+    }
+    publish_lane_move(pipe, lane, LANE_SENT);
+    for (size_t i = 0; i < lane->batch->count; i++) {
+        if (!send_event(pipe, lane, i, error)) {
+            return false;
+        }
+    }
+    TEST_POINT(PUBLISH_AFTER_SEND);
+    return true;
+}
+
+// While the broker takes this batch, the other lane's rows arrive and are routed (at_least_once: and sent).
+static bool advance_other(struct publish_pipe *pipe, struct publish_lane *other, struct relay_error *error)
+{
+    if (other->state == LANE_READING && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
+        !publish_read_finish(pipe, other, error)) {
+        return false;
+    }
+    if (!pipe->exactly_once && other->state == LANE_READ && other->batch->count > 0) {
+        return publish_send(pipe, other, error);
+    }
+    return true;
+}
+
+static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    struct mono_time deadline = batch_deadline(pipe, lane);
+    while (lane->batch->flight.pending > 0) {
+        if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
+                lane->batch->flight.pending, lane->batch->count);
+        }
+        kafka_producer_poll(pipe->producer, other->state == LANE_READING ? DURATION_MS(1) : DURATION_MS(200));
+        publish_tick(pipe);
+        if (!advance_other(pipe, other, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// After the broker refused records of the batch: what is to be done about which row.
+static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything, struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    *anything = false;
+    for (size_t i = 0; i < batch->count; i++) {
+        rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->slots[i].error;
+        int64_t seq = batch->rows[i].seq;
+        struct relay_error why;
+        kafka_error_set(&why, code, "topic %s", batch->events[i].topic);
+        if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
+            kafka_producer_forget_topic(pipe->producer, batch->events[i].topic);
+            *anything = true;
+            if (!park(pipe, seq, batch->events[i].topic, &why, error)) {
+                return false;
+            }
+        } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
+            *anything = true;
+            const char *reason = publish_reason_name(code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE
+                                                                                                  : PUBLISH_REASON_REFUSED);
+            if (batch->count == 1 ? !publish_judge_poison(pipe, seq, reason, why.text, error)
+                                  : !publish_suspects_add(&pipe->verdicts, seq, error)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error)
+{
+    struct relay_error why;
+    kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
+        lane->batch->flight.failed, lane->batch->count);
+    bool anything;
+    if (!judge_refused(pipe, lane, &anything, error)) {
+        return false;
+    }
+    if (!anything) {
+        *error = why;
+        return false;
+    }
+    log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
+        LOG_TEXT("outbox", pipe->config->name));
+    struct mono_time deadline = batch_deadline(pipe, lane);
+    bool ended = pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
+                                    : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
+                                          other->batch->flight.pending == 0);
+    return ended && (other->state == LANE_COMMITTING ? publish_committed(pipe, other, error) : publish_read_undo(pipe, other, error)) &&
+           publish_read_undo(pipe, lane, error);
+}
+
+static bool send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct batch_number *number,
+    struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    const struct outbox_table *table = pipe->owner.table;
+    struct receipt_header header = {
+        .generation = (uint64_t)number->generation,
+        .number = (uint64_t)number->number,
+        .system_identifier = table->system_identifier,
+        .timeline = table->timeline,
+    };
+    memcpy(header.identity, table->identity_bytes, sizeof(header.identity));
+    struct receipt_row *rows = outbox_batch_receipt_rows(batch, error);
+    uint8_t *value = rows == NULL ? NULL : event_arena_alloc(batch->arena, receipt_size(batch->count));
+    char *key = value == NULL ? NULL : event_arena_alloc(batch->arena, RECEIPT_KEY_SIZE);
+    if (key == NULL) {
+        return error_no_memory(error, "a receipt");
+    }
+    struct kafka_message message = {
+        .topic = pipe->store.handle,
+        .partition = pipe->receipt_partition,
+        .key = key,
+        .key_length = receipt_key(table->identity_bytes, header.number, key),
+        .value = (const char *)value,
+        .value_length = receipt_encode(&header, rows, batch->count, value),
+    };
+    struct kafka_flight flight = {0};
+    struct mono_time deadline = batch_deadline(pipe, lane);
+    // The flight is on our stack: it must be empty, or the producer gone, before we return.
+    if (!kafka_producer_send(pipe->producer, &message, &flight, &batch->slots[batch->capacity], deadline, error) ||
+        !kafka_producer_wait(pipe->producer, &flight, deadline, error)) {
+        if (flight.pending > 0) {
+            kafka_producer_free(pipe->producer);
+            pipe->producer = NULL;
+        }
+        return error_prefix(error, "receipt of batch %lld", (long long)number->number);
+    }
+    memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
+    number->partition = flight.partition;
+    number->offset = flight.offset;
+    return true;
+}
+
+// From here on PostgreSQL has the number, and Kafka's commit decides.
+static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    struct batch_number number = {.generation = pipe->number.generation, .number = pipe->number.number + 1};
+    if (!send_receipt(pipe, lane, &number, error)) {
+        return false;
+    }
+    TEST_POINT(PUBLISH_AFTER_RECEIPT);
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    if (!outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    TEST_POINT(PUBLISH_AFTER_NUMBER);
+    if (!kafka_producer_commit(pipe->producer, batch_deadline(pipe, lane), error)) {
+        return false;
+    }
+    TEST_POINT(PUBLISH_AFTER_KAFKA_COMMIT);
+    pipe->number = number;
+    return true;
+}
+
+bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error)
+{
+    assert(lane->state == LANE_SENT);
+    if (!wait_delivered(pipe, lane, other, error)) {
+        return false;
+    }
+    if (lane->batch->flight.failed > 0) {
+        return refused(pipe, lane, other, error);
+    }
+    TEST_POINT(PUBLISH_AFTER_DELIVERY);
+    if (pipe->exactly_once && !commit_kafka(pipe, lane, error)) {
+        return false;
+    }
+    if (!pg_send_commit(publish_connection(pipe, lane), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, true);
+    publish_lane_move(pipe, lane, LANE_COMMITTING);
+    return true;
+}
+
+static void count_events(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    const struct outbox_batch *batch = lane->batch;
+    int64_t now = clock_wall(pipe->context->clock).us;
+    for (size_t i = 0, next; i < batch->count; i = next) {
+        for (next = i + 1; next < batch->count && batch->topics[next] == batch->topics[i]; next++) {
+        }
+        metric_add(batch->topics[i]->published, next - i);
+    }
+    for (size_t i = 0, next; i < batch->count; i = next) {
+        const struct outbox_row *row = &batch->rows[i];
+        for (next = i + 1; next < batch->count && batch->rows[next].created_at_us == row->created_at_us &&
+                           batch->rows[next].created_at_kind == row->created_at_kind; next++) {
+        }
+        if (row->created_at_kind == CREATED_AT_FINITE) {
+            metric_observe_many(pipe->series.latency_seconds, (double)(now - row->created_at_us) / 1e6, next - i);
+        }
+    }
+    metric_observe(pipe->series.batch_seconds, duration_seconds(mono_since(clock_mono(pipe->context->clock), lane->began)));
+}
+
+// The careful batch is in: its verdicts are facts now.
+static bool verdicts_carried_out(struct publish_pipe *pipe, struct relay_error *error)
+{
+    for (size_t i = 0; i < pipe->verdicts.count; i++) {
+        const struct publish_verdict *verdict = &pipe->verdicts.items[i];
+        if (verdict->action == VERDICT_DEAD_LETTER) {
+            metric_add(metrics_series2(pipe->context->metrics, METRIC_DEAD_LETTERS, "publish", verdict->code), 1);
+        }
+        log_event(LOG_LEVEL_WARNING,
+            verdict->action == VERDICT_DEAD_LETTER ? "publish.dead_letter"
+            : verdict->action == VERDICT_HOLD      ? "publish.aggregate_held"
+                                                   : "publish.event_type_parked",
+            verdict->reason, LOG_TEXT("outbox", pipe->config->name), LOG_INT("seq", verdict->seq), LOG_TEXT("reason", verdict->code));
+        publish_suspects_clear(&pipe->verdicts, verdict->seq);
+    }
+    publish_verdicts_clear(&pipe->verdicts);
+    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pg_deadline(pipe->context),
+        error);
+}
+
+bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    assert(lane->state == LANE_COMMITTING);
+    publish_wait_ready(pipe, lane);
+    if (!pg_receive_commit(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    TEST_POINT(PUBLISH_AFTER_COMMIT);
+    if (lane->batch->count > 0) {
+        count_events(pipe, lane);
+        publish_suspects_clear(&pipe->verdicts, lane->batch->rows[lane->batch->count - 1].seq);
+    }
+    outbox_batch_reset(lane->batch);
+    publish_lane_move(pipe, lane, LANE_IDLE);
+    return !lane->careful || verdicts_carried_out(pipe, error);
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/publish/publish_stage.h"
+
+#include "relay/publish/publish_pipe.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct worker {
+    struct publish_pipe *pipe;
+    pthread_t thread;
+    bool running;
+};
+
+struct publish_stage {
+    const struct relay_context *context;
+    size_t count;
+    struct worker workers[];
+};
+
+static void *run(void *argument)
+{
+    struct worker *worker = argument;
+    publish_pipe_run(worker->pipe);
+    return NULL;
+}
+
+struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error)
+{
+    const struct config *config = context->config;
+    struct publish_stage *stage = calloc(1, sizeof(*stage) + config->outbox_count * sizeof(stage->workers[0]));
+    if (stage == NULL) {
+        error_no_memory(error, "the publish stage");
+        return NULL;
+    }
+    stage->context = context;
+    for (; stage->count < config->outbox_count; stage->count++) {
+        stage->workers[stage->count].pipe = publish_pipe_new(context, &config->outboxes[stage->count], error);
+        if (stage->workers[stage->count].pipe == NULL) {
+            error_prefix(error, "outbox %s", config->outboxes[stage->count].name);
+            publish_stage_free(stage);
+            return NULL;
+        }
+    }
+    // All or none: the threads start when every pipe is there. One that does not start ends with the others at the stop.
+    for (size_t i = 0; i < stage->count; i++) {
+        struct worker *worker = &stage->workers[i];
+        int failed = pthread_create(&worker->thread, NULL, run, worker);
+        if (failed != 0) {
+            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", config->outboxes[i].name, strerror(failed));
+            return i == 0 ? (publish_stage_free(stage), NULL) : stage;
+        }
+        worker->running = true;
+    }
+    return stage;
+}
+
+bool publish_stage_join(struct publish_stage *stage, struct mono_time deadline)
+{
+    bool all = true;
+    for (size_t i = 0; i < stage->count; i++) {
+        struct worker *worker = &stage->workers[i];
+        if (!worker->running) {
+            continue;
+        }
+        struct duration left = mono_left(clock_mono(stage->context->clock), deadline);
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        int64_t ns = until.tv_nsec + left.ns % 1000000000;
+        until.tv_sec += (time_t)(left.ns / 1000000000 + ns / 1000000000);
+        until.tv_nsec = (long)(ns % 1000000000);
+        worker->running = pthread_timedjoin_np(worker->thread, NULL, &until) != 0;
+        all = all && !worker->running;
+    }
+    return all;
+}
+
+void publish_stage_free(struct publish_stage *stage)
+{
+    if (stage == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < stage->count; i++) {
+        publish_pipe_free(stage->workers[i].pipe);
+    }
+    free(stage);
+}

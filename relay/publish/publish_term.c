@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The start of a term. The happy path: a new producer, init_transactions (which fences every older producer of this outbox and
+// ends what it left open), a round trip on both sessions (which proves that we own the outbox now, after the fence), the last
+// batch number, the receipts behind it, nothing to do. Nothing that was read before the fence survives it.
+//
+// The receipts, compared with the number n that PostgreSQL has:
+//   none behind n           in step.
+//   n+1 .. m, unbroken      Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server that lost
+//                           commits it had given. Exactly the rows whose number and hash agree are taken out, and the
+//                           numbers written. A row of another hash is another event under a reused number: it stays.
+//   the one of n missing    the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator decides.
+//   a gap, a generation or a timeline above ours   PostgreSQL went back in time, or is an old primary: an operator decides.
+// In a generation that an operator began after such an end, only receipts of that generation count.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INIT_DEADLINE    DURATION_S(30)
+#define RECEIPT_DEADLINE DURATION_S(30)
+#define HOLE_RANGES      8192
+
+// What the reading of the receipts found.
+struct findings {
+    const struct publish_pipe *pipe;
+    struct batch_number last;
+    bool has_number;
+    bool last_is_there;
+    int64_t highest_generation;
+    uint32_t highest_timeline;
+    struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
+    int64_t offsets[RECEIPT_RING];
+    int32_t partitions[RECEIPT_RING];
+    size_t ahead_count;
+};
+
+static bool found_receipt(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
+    struct relay_error *error)
+{
+    struct findings *findings = context;
+    int64_t generation = (int64_t)receipt->header.generation, number = (int64_t)receipt->header.number;
+    if (generation > findings->highest_generation) {
+        findings->highest_generation = generation;
+    }
+    if (receipt->header.timeline > findings->highest_timeline &&
+        receipt->header.system_identifier == findings->pipe->owner.table->system_identifier) {
+        findings->highest_timeline = receipt->header.timeline;
+    }
+    if (findings->last.offset >= 0 && offset == findings->last.offset) {
+        findings->last_is_there = generation == findings->last.generation && number == findings->last.number;
+    }
+    if (generation != findings->last.generation || number <= findings->last.number) {
+        return true;
+    }
+    if (findings->ahead_count == RECEIPT_RING) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "Kafka has more than %d batches that PostgreSQL does not know: the database went back in time", RECEIPT_RING);
+    }
+    struct receipt *copy = &findings->ahead[findings->ahead_count];
+    *copy = *receipt;
+    copy->rows = malloc((receipt->row_count + 1) * sizeof(*copy->rows));
+    if (copy->rows == NULL) {
+        return error_no_memory(error, "a receipt");
+    }
+    memcpy(copy->rows, receipt->rows, receipt->row_count * sizeof(*copy->rows));
+    findings->offsets[findings->ahead_count] = offset;
+    findings->partitions[findings->ahead_count] = partition;
+    findings->ahead_count++;
+    return true;
+}
+
+static void findings_finish(struct findings *findings)
+{
+    for (size_t i = 0; i < findings->ahead_count; i++) {
+        free(findings->ahead[i].rows);
+    }
+}
+
+// Where the last receipt stands is known from the number; an outbox without any number is looked for in every partition.
+static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, struct relay_error *error)
+{
+    return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes, findings->last.partition,
+        findings->last.offset, found_receipt, findings, publish_kafka_tick(pipe), publish_deadline(pipe, RECEIPT_DEADLINE), error);
+}
+
+static const char what_to_do[] =
+    "To go on, accepting that events published just before may be published again: SELECT outbox_relay.begin_generation('%s', %lld)";
+
+// Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
+static bool judge(const struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
+{
+    const struct batch_number *last = &findings->last;
+    long long above = (long long)last->number;
+    for (size_t i = 0; i < findings->ahead_count; i++) {
+        above = (long long)findings->ahead[i].header.number > above ? (long long)findings->ahead[i].header.number : above;
+    }
+    char advice[300];
+    snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, above);
+    if (findings->highest_timeline > pipe->owner.table->timeline) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "this PostgreSQL is on timeline %u, but events of this outbox were published from timeline %u: it is an old primary",
+            pipe->owner.table->timeline, findings->highest_timeline);
+    }
+    if (findings->highest_generation > last->generation) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "Kafka has receipts of generation %lld, PostgreSQL is at %lld: the database went back in time. %s",
+            (long long)findings->highest_generation, (long long)last->generation, advice);
+    }
+    bool moved = last->topic_id[0] != '\0' && pipe->store.topic_id[0] != '\0' && strcmp(last->topic_id, pipe->store.topic_id) != 0;
+    if (last->offset >= 0 && (moved || !findings->last_is_there)) {
+        return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
+            "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the topic. %s",
+            (long long)last->number, pipe->store.topic, last->partition, (long long)last->offset,
+            moved ? ", which was made anew" : "", advice);
+    }
+    for (size_t i = 0; i < findings->ahead_count; i++) {
+        if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {
+            return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the database "
+                "went back in time. %s", (long long)findings->ahead[i].header.number, (long long)last->number, advice);
+        }
+    }
+    return true;
+}
+
+// Which of the locked rows are the ones of the receipt. Both ascend.
+static size_t agree(const struct outbox_batch *found, const struct receipt *receipt, int64_t *seqs)
+{
+    size_t count = 0, k = 0;
+    for (size_t i = 0; i < found->count; i++) {
+        const struct outbox_row *row = &found->rows[i];
+        while (k < receipt->row_count && receipt->rows[k].seq < row->seq) {
+            k++;
+        }
+        if (k < receipt->row_count && receipt->rows[k].seq == row->seq &&
+            receipt->rows[k].hash == receipt_row_hash(row->id, row->created_at_kind, row->created_at_us)) {
+            seqs[count++] = row->seq;
+        }
+    }
+    return count;
+}
+
+// Takes the rows of one receipt out of the table, in the open transaction. *taken: how many.
+static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, size_t *taken, struct relay_error *error)
+{
+    struct pg_connection *connection = pipe->owner.connections[0];
+    struct outbox_batch *batch = pipe->lanes[0].batch;
+    outbox_batch_reset(batch);
+    int64_t *seqs = malloc((receipt->row_count + 1) * sizeof(*seqs));
+    if (seqs == NULL) {
+        return error_no_memory(error, "a receipt's numbers");
+    }
+    for (size_t i = 0; i < receipt->row_count; i++) {
+        seqs[i] = receipt->rows[i].seq;
+    }
+    PGresult *locked = outbox_sql_lock_list(pipe->sql, connection, seqs, receipt->row_count, pg_deadline(pipe->context), error);
+    bool done = locked != NULL &&
+                outbox_batch_add(batch, pipe->owner.table, pipe->config->publish.additional_count, locked, error);
+    if (done) {
+        outbox_batch_sort(batch);
+        *taken = agree(batch, receipt, seqs);
+        PGresult *gone = outbox_sql_take_list(pipe->sql, connection, seqs, *taken, pg_deadline(pipe->context), error);
+        done = gone != NULL;
+        PQclear(gone);
+    }
+    outbox_batch_reset(batch);
+    free(seqs);
+    return done;
+}
+
+// Finishes one batch that Kafka committed and PostgreSQL did not.
+static bool finish_batch(struct publish_pipe *pipe, const struct findings *findings, size_t i, struct relay_error *error)
+{
+    struct pg_connection *connection = pipe->owner.connections[0];
+    const struct receipt *receipt = &findings->ahead[i];
+    struct batch_number number = {
+        .generation = (int64_t)receipt->header.generation,
+        .number = (int64_t)receipt->header.number,
+        .partition = findings->partitions[i],
+        .offset = findings->offsets[i],
+    };
+    memcpy(number.topic_id, pipe->store.topic_id, sizeof(number.topic_id));
+    size_t taken = 0;
+    if (!outbox_sql_begin(connection, pg_deadline(pipe->context), error) || !take_rows(pipe, receipt, &taken, error) ||
+        !outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    TEST_POINT(PUBLISH_AFTER_RECOVERY_DELETE);
+    if (!pg_commit(connection, pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    TEST_POINT(PUBLISH_AFTER_RECOVERY_COMMIT);
+    pipe->number = number;
+    metric_add(pipe->series.replays, 1);
+    log_event(LOG_LEVEL_WARNING, "publish.batch_finished", "Kafka had committed a batch that PostgreSQL had not",
+        LOG_TEXT("outbox", pipe->config->name), LOG_INT("number", number.number), LOG_INT("rows", receipt->row_count),
+        LOG_INT("taken_out", taken), LOG_INT("not_there", receipt->row_count - taken));
+    return true;
+}
+
+static bool recover(struct publish_pipe *pipe, struct relay_error *error)
+{
+    struct findings findings = {.pipe = pipe};
+    if (!outbox_sql_last_number(pipe->sql, pipe->owner.connections[0], &findings.last, &findings.has_number,
+            pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    bool done = !safeguard_active(SAFEGUARD_RECEIPTS) || read_receipts(pipe, &findings, error);
+    TEST_POINT(PUBLISH_AFTER_RECOVERY_READ);
+    done = done && (!safeguard_active(SAFEGUARD_RECEIPTS) || judge(pipe, &findings, error));
+    pipe->number = findings.last;
+    pipe->receipt_partition = findings.last.partition >= 0 ? findings.last.partition
+                                                           : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
+    for (size_t i = 0; done && i < findings.ahead_count; i++) {
+        done = finish_batch(pipe, &findings, i, error);
+        pipe->receipt_partition = findings.partitions[i];
+    }
+    findings_finish(&findings);
+    return done;
+}
+
+// The fence, and then the proof that it was ours to set.
+static bool fence(struct publish_pipe *pipe, struct relay_error *error)
+{
+    if (!kafka_producer_init(pipe->producer, publish_deadline(pipe, INIT_DEADLINE), error)) {
+        return false;
+    }
+    TEST_POINT(PUBLISH_AFTER_INIT);
+    return !safeguard_active(SAFEGUARD_FENCING) || outbox_owner_prove(&pipe->owner, error);
+}
+
+static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
+{
+    char id[300];
+    snprintf(id, sizeof(id), "%s-%s", pipe->config->publish.transactional_id, pipe->owner.table->identity);
+    if (!safeguard_active(SAFEGUARD_FENCING)) {
+        snprintf(id + strlen(id), sizeof(id) - strlen(id), "-%.8s", pipe->context->instance);
+    }
+    struct kafka_producer_options options = {
+        .transactional_id = pipe->exactly_once ? id : NULL,
+        .batch_rows = pipe->config->batch_rows,
+        .batch_bytes = pipe->config->batch_bytes,
+    };
+    pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
+    return pipe->producer != NULL;
+}
+
+static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
+{
+    pipe->sql = outbox_sql_new(pipe->owner.table, pipe->config, error);
+    pipe->holders = pipe->sql == NULL ? NULL : seq_holders_new(error);
+    pipe->holes = pipe->holders == NULL ? NULL : seq_holes_new(INT64_MIN, HOLE_RANGES, error);
+    if (pipe->holes == NULL) {
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        struct publish_lane *lane = &pipe->lanes[i];
+        *lane = (struct publish_lane){.slot = i, .state = LANE_IDLE};
+        lane->batch = outbox_batch_new((size_t)pipe->config->batch_bytes, error);
+        lane->before = lane->batch == NULL ? NULL : seq_holes_new(INT64_MIN, HOLE_RANGES, error);
+        if (lane->before == NULL || !outbox_sql_prepare(pipe->sql, pipe->owner.connections[i], pg_deadline(pipe->context), error)) {
+            return false;
+        }
+        outbox_owner_used(&pipe->owner, i, false);
+    }
+    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pg_deadline(pipe->context),
+        error);
+}
+
+bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
+{
+    bool allowed = pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
+    if (!allowed) {
+        return false;
+    }
+    pipe->holes_first = false;
+    bool fenced = prepare(pipe, error) && make_producer(pipe, error) && fence(pipe, error);
+    bool recovered = fenced && (!pipe->exactly_once ||
+                                   (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
+                                        publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
+                                       recover(pipe, error)));
+    if (pipe->context->kafka_breaker != NULL) {
+        publish_report_kafka(pipe, recovered ? NULL : error);
+    }
+    return recovered;
+}
+
+void publish_term_end(struct publish_pipe *pipe)
+{
+    kafka_producer_free(pipe->producer);
+    pipe->producer = NULL;
+    pipe->store = (struct receipt_store){0};
+    for (int i = 0; i < 2; i++) {
+        outbox_batch_free(pipe->lanes[i].batch);
+        seq_holes_free(pipe->lanes[i].before);
+        pipe->lanes[i] = (struct publish_lane){.slot = i};
+    }
+    seq_holes_free(pipe->holes);
+    seq_holders_free(pipe->holders);
+    outbox_sql_free(pipe->sql);
+    pipe->holes = NULL;
+    pipe->holders = NULL;
+    pipe->sql = NULL;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/publish/publish_verdicts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void publish_verdicts_finish(struct publish_verdicts *verdicts)
+{
+    free(verdicts->items);
+    free(verdicts->suspects);
+    *verdicts = (struct publish_verdicts){0};
+}
+
+void publish_verdicts_clear(struct publish_verdicts *verdicts)
+{
+    verdicts->count = 0;
+}
+
+bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict, struct relay_error *error)
+{
+    for (size_t i = 0; i < verdicts->count; i++) {
+        if (verdicts->items[i].seq == verdict->seq) {
+            verdicts->items[i] = *verdict;
+            return true;
+        }
+    }
+    if (verdicts->count == verdicts->capacity) {
+        size_t capacity = verdicts->capacity * 2 + 8;
+        struct publish_verdict *items = realloc(verdicts->items, capacity * sizeof(*items));
+        if (items == NULL) {
+            return error_no_memory(error, "a verdict on a row");
+        }
+        verdicts->items = items;
+        verdicts->capacity = capacity;
+    }
+    verdicts->items[verdicts->count++] = *verdict;
+    return true;
+}
+
+// Index of the first suspect that is not below seq.
+static size_t position(const struct publish_verdicts *verdicts, int64_t seq)
+{
+    size_t low = 0, high = verdicts->suspect_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (verdicts->suspects[middle] < seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq)
+{
+    size_t at = position(verdicts, seq);
+    return at < verdicts->suspect_count && verdicts->suspects[at] == seq;
+}
+
+bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error)
+{
+    if (publish_suspects_has(verdicts, seq)) {
+        return true;
+    }
+    if (verdicts->suspect_count == verdicts->suspect_capacity) {
+        size_t capacity = verdicts->suspect_capacity * 2 + 16;
+        int64_t *suspects = realloc(verdicts->suspects, capacity * sizeof(*suspects));
+        if (suspects == NULL) {
+            return error_no_memory(error, "a suspected row");
+        }
+        verdicts->suspects = suspects;
+        verdicts->suspect_capacity = capacity;
+    }
+    size_t at = position(verdicts, seq);
+    memmove(verdicts->suspects + at + 1, verdicts->suspects + at, (verdicts->suspect_count - at) * sizeof(int64_t));
+    verdicts->suspects[at] = seq;
+    verdicts->suspect_count++;
+    return true;
+}
+
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t upto)
+{
+    size_t at = position(verdicts, upto);
+    at += at < verdicts->suspect_count && verdicts->suspects[at] == upto;
+    memmove(verdicts->suspects, verdicts->suspects + at, (verdicts->suspect_count - at) * sizeof(int64_t));
+    verdicts->suspect_count -= at;
+}
+
+size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count)
+{
+    if (verdicts->suspect_count == 0) {
+        return count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (publish_suspects_has(verdicts, seqs[i])) {
+            return i == 0 ? 1 : i;
+        }
+    }
+    return count;
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See receipt_store.h. A reading is a consumer of its own, assigned to one partition, read_committed, without a group. The
+// first answer to its fetch tells the high watermark, which was taken after our init_transactions: whatever an older producer of
+// ours had committed lies below it. The reading ends when the position has reached it, which it does only when every
+// transaction below is decided (the last stable offset has passed): at most other producers' transaction.timeout.ms.
+// An offset that the partition no longer has is reset to its beginning, and the caller finds that the record it expected is
+// missing.
+#include "relay/publish/receipt_store.h"
+
+#include "relay/base/log.h"
+#include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RECEIPT_PARTITIONS 16
+
+static rd_kafka_event_t *admin_result(rd_kafka_queue_t *queue, struct mono_time deadline, const struct clock *clock)
+{
+    return rd_kafka_queue_poll(queue, duration_to_poll_ms(mono_left(clock_mono(clock), deadline)));
+}
+
+// Creates the topic; that somebody else was faster is no error.
+static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time deadline, struct relay_error *error)
+{
+    char why[256];
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, RECEIPT_PARTITIONS, -1, why, sizeof(why));
+    if (topic == NULL) {
+        return error_set(error, RELAY_ERROR_CONFIG, "[publish] receipt_topic: %s", why);
+    }
+    rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
+    rd_kafka_event_t *event = admin_result(queue, deadline, clock_system());
+    rd_kafka_resp_err_t code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
+    if (event != NULL && code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        size_t count = 0;
+        const rd_kafka_topic_result_t **topics =
+            rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+        code = count == 1 ? rd_kafka_topic_result_error(topics[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+    }
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_NewTopic_destroy(topic);
+    if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
+        return true;
+    }
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return kafka_error_set(error, code,
+            "the receipt topic %s is missing and cannot be created (create it with cleanup.policy=compact)", name);
+    }
+    log_event(LOG_LEVEL_INFO, "publish.receipt_topic_created", "the relay's own topic was missing", LOG_TEXT("topic", name));
+    return true;
+}
+
+// Fills topic_id, where the versions allow.
+static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struct mono_time deadline)
+{
+    store->topic_id[0] = '\0';
+#if RD_KAFKA_VERSION >= 0x020300ff
+    const char *names[] = {store->topic};
+    rd_kafka_TopicCollection_t *topics = rd_kafka_TopicCollection_of_topic_names(names, 1);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_DescribeTopics(client, topics, NULL, queue);
+    rd_kafka_event_t *event = admin_result(queue, deadline, clock_system());
+    const rd_kafka_DescribeTopics_result_t *result = event == NULL ? NULL : rd_kafka_event_DescribeTopics_result(event);
+    size_t count = 0;
+    const rd_kafka_TopicDescription_t **found = result == NULL ? NULL : rd_kafka_DescribeTopics_result_topics(result, &count);
+    if (count == 1 && rd_kafka_error_code(rd_kafka_TopicDescription_error(found[0])) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        const char *id = rd_kafka_Uuid_base64str(rd_kafka_TopicDescription_topic_id(found[0]));
+        if (id != NULL && strspn(id, "A") != strlen(id)) { // all zero bits: a broker without topic ids
+            strncpy(store->topic_id, id, sizeof(store->topic_id) - 1);
+            store->topic_id[sizeof(store->topic_id) - 1] = '\0';
+        }
+    }
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_TopicCollection_destroy(topics);
+#else
+    (void)client;
+    (void)deadline;
+#endif
+}
+
+bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
+    struct mono_time deadline, struct relay_error *error)
+{
+    rd_kafka_t *client = kafka_producer_client(producer);
+    store->topic = topic;
+    store->handle = kafka_producer_topic(producer, topic, deadline, error);
+    if (store->handle == NULL) {
+        bool missing = error->detail == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error->detail == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+        if (!missing || !create_topic(client, topic, deadline, error)) {
+            return false;
+        }
+        do { // the brokers learn of a new topic one after another
+            store->handle = kafka_producer_topic(producer, topic, deadline, error);
+            kafka_producer_poll(producer, DURATION_MS(store->handle == NULL ? 20 : 0));
+        } while (store->handle == NULL && error->code == RELAY_ERROR_KAFKA_OPERATOR &&
+                 !mono_reached(clock_mono(clock_system()), deadline));
+        if (store->handle == NULL) {
+            return false;
+        }
+    }
+    store->partitions = store->handle->partitions;
+    read_topic_id(store, client, deadline);
+    return true;
+}
+
+int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16])
+{
+    uint32_t hash = 2166136261u; // FNV-1a
+    for (int i = 0; i < 16; i++) {
+        hash = (hash ^ identity[i]) * 16777619u;
+    }
+    return (int32_t)(hash % (uint32_t)store->partitions);
+}
+
+static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER, "receipts", error);
+    if (conf == NULL) {
+        return NULL;
+    }
+    if (!kafka_conf_set(conf, "group.id", "outbox-relay-receipts", error) || // required, never used: no subscription, no commit
+        !kafka_conf_set(conf, "enable.auto.commit", "false", error) ||
+        !kafka_conf_set(conf, "enable.auto.offset.store", "false", error) ||
+        !kafka_conf_set(conf, "auto.offset.reset", "earliest", error) ||
+        !kafka_conf_set(conf, "isolation.level", "read_committed", error) ||
+        !kafka_conf_set(conf, "enable.partition.eof", "true", error) ||
+        !kafka_conf_set(conf, "fetch.wait.max.ms", "50", error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error);
+}
+
+// How far the reading of one partition must come, and where it is.
+struct progress {
+    int64_t end;      // -1: not known yet
+    int64_t position; // the next offset to come
+};
+
+struct reading {
+    rd_kafka_t *client;
+    const struct receipt_store *store;
+    const uint8_t *identity;
+    receipt_reader *reader;
+    void *context;
+    int32_t first;   // partition
+    size_t count;    // of partitions
+    size_t unread;
+    struct progress *progress;
+};
+
+static bool take_receipt(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
+{
+    uint8_t whose[16];
+    unsigned slot;
+    if (message->key == NULL || !receipt_key_parse(message->key, message->key_len, whose, &slot) ||
+        memcmp(whose, reading->identity, 16) != 0 || message->payload == NULL) {
+        return true;
+    }
+    struct receipt receipt;
+    if (!receipt_decode(message->payload, message->len, &receipt, error)) {
+        return error_prefix(error, "receipt at offset %lld of partition %d", (long long)message->offset, message->partition);
+    }
+    bool done = memcmp(receipt.header.identity, reading->identity, 16) != 0 ||
+                reading->reader(reading->context, &receipt, message->partition, message->offset, error);
+    receipt_finish(&receipt);
+    return done;
+}
+
+static void note_position(struct reading *reading, int32_t partition, int64_t position)
+{
+    struct progress *progress = &reading->progress[partition - reading->first];
+    int64_t low = -1, high = -1;
+    bool was_read = progress->end >= 0 && progress->position >= progress->end;
+    if (progress->end < 0 && rd_kafka_get_watermark_offsets(reading->client, reading->store->topic, partition, &low, &high) ==
+                                 RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0) {
+        progress->end = high;
+    }
+    progress->position = position;
+    if (!was_read && progress->end >= 0 && progress->position >= progress->end) {
+        reading->unread--;
+    }
+}
+
+static bool take_message(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
+{
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        note_position(reading, message->partition, message->offset + 1);
+        return take_receipt(reading, message, error);
+    }
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        // Past control records and compacted ones, which never come as messages.
+        note_position(reading, message->partition, message->offset);
+        return true;
+    }
+    return kafka_error_code(message->err) != RELAY_ERROR_KAFKA_OPERATOR ||
+           kafka_error_set(error, message->err, "receipt topic %s", reading->store->topic);
+}
+
+static bool read_all(struct reading *reading, struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
+{
+    while (reading->unread > 0) {
+        if (mono_reached(clock_mono(clock_system()), deadline)) {
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
+                "the receipts of %zu partitions of topic %s could not be read to their end", reading->unread, reading->store->topic);
+        }
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(reading->client, 100);
+        tick.function(tick.context);
+        bool done = message == NULL || take_message(reading, message, error);
+        if (message != NULL) {
+            rd_kafka_message_destroy(message);
+        }
+        if (!done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool assign(const struct reading *reading, int64_t offset, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *assignment = rd_kafka_topic_partition_list_new((int)reading->count);
+    for (size_t i = 0; i < reading->count; i++) {
+        rd_kafka_topic_partition_list_add(assignment, reading->store->topic, reading->first + (int32_t)i)->offset =
+            offset < 0 ? RD_KAFKA_OFFSET_BEGINNING : offset;
+    }
+    rd_kafka_resp_err_t code = rd_kafka_assign(reading->client, assignment);
+    rd_kafka_topic_partition_list_destroy(assignment);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
+}
+
+bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
+    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
+    struct mono_time deadline, struct relay_error *error)
+{
+    struct reading reading = {
+        .store = store,
+        .identity = identity,
+        .reader = reader,
+        .context = reader_context,
+        .first = partition < 0 ? 0 : partition,
+        .count = partition < 0 ? (size_t)store->partitions : 1,
+    };
+    reading.unread = reading.count;
+    reading.progress = malloc(reading.count * sizeof(*reading.progress));
+    if (reading.progress == NULL) {
+        return error_no_memory(error, "the reading of receipts");
+    }
+    for (size_t i = 0; i < reading.count; i++) {
+        reading.progress[i] = (struct progress){.end = -1, .position = -1};
+    }
+    reading.client = reader_new(context, error);
+    bool done = false;
+    if (reading.client != NULL) {
+        rd_kafka_poll_set_consumer(reading.client);
+        done = assign(&reading, offset, error) && read_all(&reading, tick, deadline, error);
+        rd_kafka_consumer_close(reading.client);
+        rd_kafka_destroy(reading.client);
+    }
+    free(reading.progress);
+    return done;
+}
