@@ -15,12 +15,6 @@
 #define RELAY_TEST_POINTS(X)                                                                                           \
     X(PUBLISH_AFTER_LOCKS, "publish.after_locks")                                                                      \
     X(PUBLISH_AFTER_INIT, "publish.after_init")                                                                        \
-    X(INSERT_AFTER_ASSIGN, "insert.after_assign")                                                                      \
-    X(INSERT_AFTER_READ_BACK, "insert.after_read_back")                                                                \
-    X(INSERT_BEFORE_INSERT, "insert.before_insert")                                                                    \
-    X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
-    X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
-    X(INSERT_AFTER_COMMIT, "insert.after_commit")
     X(PUBLISH_AFTER_RECOVERY_READ, "publish.after_recovery_read")                                                      \
     X(PUBLISH_AFTER_RECOVERY_DELETE, "publish.after_recovery_delete")                                                  \
     X(PUBLISH_AFTER_RECOVERY_COMMIT, "publish.after_recovery_commit")                                                  \
@@ -30,7 +24,13 @@
     X(PUBLISH_AFTER_RECEIPT, "publish.after_receipt")                                                                  \
     X(PUBLISH_AFTER_NUMBER, "publish.after_number")                                                                    \
     X(PUBLISH_AFTER_KAFKA_COMMIT, "publish.after_kafka_commit")                                                        \
-    X(PUBLISH_AFTER_COMMIT, "publish.after_commit")
+    X(PUBLISH_AFTER_COMMIT, "publish.after_commit")                                                                    \
+    X(INSERT_AFTER_ASSIGN, "insert.after_assign")                                                                      \
+    X(INSERT_AFTER_READ_BACK, "insert.after_read_back")                                                                \
+    X(INSERT_BEFORE_INSERT, "insert.before_insert")                                                                    \
+    X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
+    X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
+    X(INSERT_AFTER_COMMIT, "insert.after_commit")
 
 // X(ID, name)
 #define RELAY_SAFEGUARDS(X)                                                                                            \
