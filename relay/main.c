@@ -15,6 +15,7 @@ static const struct {
     const char *sentence;
 } commands[] = {
     {"run", command_run, "the daemon: publishes, inserts, watches itself"},
+    {"check", command_check, "tries configuration, servers, schemas and rights; says what to mend"},
     {"migrate", command_migrate, "applies the schemas to PostgreSQL or ClickHouse"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -39,6 +39,10 @@ struct runner {
 static void show_notice(void *context, const PGresult *notice)
 {
     (void)context;
+    const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+    if (sqlstate && (strcmp(sqlstate, "42P06") == 0 || strcmp(sqlstate, "42P07") == 0)) {
+        return; // IF NOT EXISTS found it, as it should
+    }
     const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY);
     const char *text = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
     printf("    %s: %s\n", severity ? severity : "NOTICE", text ? text : "");

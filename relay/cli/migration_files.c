@@ -45,7 +45,7 @@ static bool find_folder(const char *given, const char *server, char **found, str
     for (size_t i = 0; i < count; i++) {
         snprintf(candidate, sizeof(candidate), "%s%s/%s", given ? given : places[i][0], given ? "" : places[i][1], server);
         if (is_folder(candidate)) {
-            *found = strdup(candidate);
+            *found = realpath(candidate, NULL);
             return *found || error_no_memory(error, "finding the schema files");
         }
         size_t used = strlen(tried);

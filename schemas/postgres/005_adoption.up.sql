@@ -109,6 +109,8 @@ DECLARE
     ids uuid[];
     done boolean;
     failures integer := 0;
+    numbered bigint := 0;
+    told timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     -- The cursor's rows are kept aside at the first COMMIT: one sort, no snapshot held.
@@ -131,10 +133,15 @@ BEGIN
                  WHERE a.outbox = of_outbox;
                 done := true;
                 failures := 0;
+                numbered := numbered + pg_catalog.cardinality(ids);
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 failures := failures + 1;
             END;
             COMMIT;
+            IF pg_catalog.clock_timestamp() > told + interval '5 seconds' THEN
+                told := pg_catalog.clock_timestamp();
+                RAISE NOTICE '% rows of % have their number', numbered, of_outbox;
+            END IF;
             IF failures > 100 THEN
                 RAISE EXCEPTION 'rows of % stay locked by another transaction', of_outbox
                     USING ERRCODE = 'lock_not_available', HINT = 'Run the migration again; it goes on where it stopped.';

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The parts of `check`, one for each kind of server. None of them changes anything anywhere; each has deadlines of its own
+// and says in the report what it could not find out, so that one server that is down hides nothing about the others.
+#ifndef RELAY_CLI_CHECK_H
+#define RELAY_CLI_CHECK_H
+
+#include "relay/cli/check_report.h"
+#include "relay/config/context.h"
+#include "relay/postgres/pg_connection.h"
+
+#define CHECK_TIMEOUT DURATION_S(10) // of one question to one server
+
+struct check {
+    const struct relay_context *context;
+    struct check_report *report;
+    const char *schemas;              // --schemas, NULL: the usual places
+    struct pg_connection *connection; // NULL: PostgreSQL was not reached
+};
+
+// Server, durability, pooler, migrations; then each outbox table. Leaves check->connection open for the next part.
+void check_postgres(struct check *check);
+void check_outbox(struct check *check, const struct config_outbox *outbox);
+// The cluster, the topics that are known by name, the group.
+void check_kafka(struct check *check);
+void check_clickhouse(struct check *check);
+void check_alerts(struct check *check);
+
+// Deadline for one question, from now.
+struct mono_time check_deadline(const struct check *check);
+
+#endif

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the event types that wait in the outboxes right
+// now exist and take what we send; what the routes read is there; the group's offsets may be read. What a broker does not
+// let us describe is said as such: it is no failure of the relay.
+#include "relay/cli/check.h"
+
+#include "relay/cli/kafka_probe.h"
+#include "relay/kafka/kafka_conf.h"
+#include "relay/publish/event_router.h"
+
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OLD_LIBRDKAFKA 0x020600ff // before 2.6: seconds of stalls in transactions, measured on 2.0
+#define TOPICS_MAX     200
+
+struct kafka_check {
+    struct check *check;
+    struct kafka_probe *probe;
+    char *topics[TOPICS_MAX]; // those to look at more closely
+    size_t topic_count;
+};
+
+static void note_topic(struct kafka_check *at, const char *topic)
+{
+    for (size_t i = 0; i < at->topic_count; i++) {
+        if (strcmp(at->topics[i], topic) == 0) {
+            return;
+        }
+    }
+    char *copy = at->topic_count < TOPICS_MAX ? strdup(topic) : NULL;
+    if (copy) {
+        at->topics[at->topic_count++] = copy;
+    }
+}
+
+static void check_library(struct check *check)
+{
+    if (rd_kafka_version() < OLD_LIBRDKAFKA) {
+        check_add(check->report, CHECK_WARN, "kafka", "build with the pinned librdkafka (-Dlibrdkafka=pinned)",
+            "librdkafka %s is old: transactions are 3 to 9 times slower than with 2.12 and newer", rd_kafka_version_str());
+    } else {
+        check_add(check->report, CHECK_OK, "kafka", "", "librdkafka %s", rd_kafka_version_str());
+    }
+}
+
+static bool check_cluster(struct kafka_check *at)
+{
+    struct relay_error error;
+    at->probe = kafka_probe_open(at->check->context, "check", CHECK_TIMEOUT, &error);
+    if (!at->probe) {
+        check_add(at->check->report, CHECK_FAIL, "kafka",
+            "mend [kafka] bootstrap.servers, security.protocol, sasl.* and ssl.*, or start the brokers", "%s", error.text);
+        return false;
+    }
+    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
+    check_add(at->check->report, CHECK_OK, "kafka", "", "%d broker%s, %d topics visible", metadata->broker_cnt,
+        metadata->broker_cnt == 1 ? "" : "s", metadata->topic_cnt);
+    return true;
+}
+
+// One waiting event of each type is turned into a record, as publishing would do it.
+static void route_types(struct kafka_check *at, const struct config_outbox *outbox, struct event_router *router,
+    struct event_arena *arena, const PGresult *rows)
+{
+    char what[160];
+    snprintf(what, sizeof(what), "topics of outbox %s", outbox->name);
+    for (int i = 0; i < PQntuples(rows); i++) {
+        struct outbox_row row = {.seq = 1, .created_at_kind = CREATED_AT_FINITE};
+        struct text_view *const cells[] = {&row.type, &row.aggregate_type, &row.key, &row.id};
+        for (int column = 0; column < 4; column++) {
+            const char *cell = pg_cell(rows, i, column);
+            *cells[column] = (struct text_view){.at = cell, .length = cell ? strlen(cell) : 0};
+        }
+        row.payload = (struct text_view){.at = "{}", .length = 2};
+        struct routed_event event;
+        enum publish_reason reason;
+        struct relay_error error;
+        event_arena_reset(arena);
+        if (event_router_route(router, &row, arena, &event, &reason, &error) != ROUTE_OK) {
+            check_add(at->check->report, CHECK_WARN, what, "mend [publish] topic, or the events", "event type %s: %s",
+                row.type.at ? row.type.at : "NULL", error.text);
+        } else if (!kafka_probe_topic(at->probe, event.topic)) {
+            check_add(at->check->report, CHECK_FAIL, what, "create it (the relay creates no event topics), or allow the relay to describe and write it",
+                "event type %s waits for topic %s, which does not exist or is not visible to us", row.type.at ? row.type.at : "NULL",
+                event.topic);
+        } else {
+            note_topic(at, event.topic);
+        }
+    }
+}
+
+// Names as the configuration has them, quoted by the server; a column that the table lacks is read as NULL.
+static PGresult *waiting_types(struct kafka_check *at, const struct config_outbox *outbox, struct relay_error *error)
+{
+    struct pg_connection *connection = at->check->connection;
+    const enum config_column_role roles[] = {CONFIG_COLUMN_TYPE, CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY, CONFIG_COLUMN_ID};
+    char *names[5] = {NULL}, *sql = NULL;
+    PGresult *result = NULL;
+    for (size_t i = 0; i < 5; i++) {
+        const char *name = outbox->columns[i < 4 ? roles[i] : CONFIG_COLUMN_SEQ];
+        names[i] = name[0] == '\0' ? NULL : PQescapeIdentifier(pg_libpq(connection), name, strlen(name));
+    }
+    const struct pg_value table = PG_TEXT(outbox->table);
+    PGresult *name = pg_query(connection,
+        "SELECT pg_catalog.to_regclass($1)::text, EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
+        "pg_catalog.to_regclass($1) AND a.attname = 'published_at' AND NOT a.attisdropped)", &table, 1, false,
+        check_deadline(at->check), error);
+    if (name && pg_cell(name, 0, 0) && names[4] &&
+        asprintf(&sql,
+            "SELECT DISTINCT ON (w.type) w.type, w.aggregate_type, w.key, w.id FROM (SELECT %s::text AS type, %s::text AS aggregate_type, "
+            "%s::text AS key, %s::text AS id FROM %s %s ORDER BY %s LIMIT 20000) w ORDER BY w.type LIMIT 200",
+            names[0] ? names[0] : "NULL", names[1] ? names[1] : "NULL", names[2] ? names[2] : "NULL", names[3] ? names[3] : "NULL",
+            pg_cell(name, 0, 0), strcmp(pg_cell(name, 0, 1), "t") == 0 ? "WHERE published_at IS NULL" : "", names[4]) >= 0) {
+        result = pg_query(connection, sql, NULL, 0, false, check_deadline(at->check), error);
+        free(sql);
+    } else if (name) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s is not there", outbox->table);
+    }
+    PQclear(name);
+    for (size_t i = 0; i < 5; i++) {
+        PQfreemem(names[i]);
+    }
+    return result;
+}
+
+static void check_event_topics(struct kafka_check *at, const struct config_outbox *outbox)
+{
+    struct relay_error error = {0};
+    if (!at->check->connection || pg_broken(at->check->connection)) {
+        return; // said already
+    }
+    struct event_router *router = event_router_new(outbox, &error);
+    struct event_arena *arena = event_arena_new(65536);
+    PGresult *rows = router && arena ? waiting_types(at, outbox, &error) : NULL;
+    if (rows) {
+        size_t before = at->topic_count;
+        route_types(at, outbox, router, arena, rows);
+        if (PQntuples(rows) > 0 && at->topic_count > before) {
+            check_add(at->check->report, CHECK_OK, "kafka", "", "outbox %s: %d event types wait, %zu topics for them found", outbox->name,
+                PQntuples(rows), at->topic_count - before);
+        }
+    } else {
+        check_add(at->check->report, CHECK_WARN, "kafka", "", "topics of outbox %s cannot be told: %s", outbox->name, error.text);
+    }
+    PQclear(rows);
+    event_arena_free(arena);
+    event_router_free(router);
+}
+
+static void judge_safety(struct kafka_check *at, const char *what, const struct kafka_topic_settings *settings)
+{
+    const rd_kafka_metadata_topic_t *topic = kafka_probe_topic(at->probe, settings->topic);
+    int brokers = kafka_probe_metadata(at->probe)->broker_cnt;
+    int replicas = topic && topic->partition_cnt > 0 ? topic->partitions[0].replica_cnt : 0;
+    if (replicas < 2 && brokers > 1) {
+        check_add(at->check->report, CHECK_WARN, what, "replication factor 3", "%s has %d replica: a lost disk is lost events",
+            settings->topic, replicas);
+    }
+    if (replicas >= 3 && settings->min_insync_replicas < 2) {
+        check_add(at->check->report, CHECK_WARN, what, "min.insync.replicas=2",
+            "%s acknowledges what a single replica has (min.insync.replicas=%lld)", settings->topic, (long long)settings->min_insync_replicas);
+    }
+    if (settings->unclean_leader_election) {
+        check_add(at->check->report, CHECK_WARN, what, "unclean.leader.election.enable=false",
+            "%s may elect a leader that has not got everything: acknowledged events can vanish", settings->topic);
+    }
+}
+
+static void judge_receipts(struct kafka_check *at, const struct kafka_topic_settings *settings)
+{
+    if (strstr(settings->cleanup_policy, "compact") == NULL) {
+        check_add(at->check->report, CHECK_FAIL, "receipt topic", "cleanup.policy=compact",
+            "%s has cleanup.policy=%s: receipts of a quiet outbox would be deleted, and with them the proof of what was published",
+            settings->topic, settings->cleanup_policy);
+    } else if (strstr(settings->cleanup_policy, "delete") != NULL) {
+        check_add(at->check->report, CHECK_FAIL, "receipt topic", "cleanup.policy=compact alone",
+            "%s also deletes by age: receipts of a quiet outbox would vanish", settings->topic);
+    } else {
+        check_add(at->check->report, CHECK_OK, "receipt topic", "", "%s is compacted", settings->topic);
+    }
+}
+
+static void judge_size(struct kafka_check *at, const struct kafka_topic_settings *settings)
+{
+    const char *given = kafka_conf_given(at->check->context->config, "message.max.bytes");
+    long long ours = given ? strtoll(given, NULL, 10) : 1000000;
+    if (settings->max_message_bytes > 0 && settings->max_message_bytes < ours) {
+        check_add(at->check->report, CHECK_WARN, "topics", "raise the topic's max.message.bytes, or lower [kafka] message.max.bytes",
+            "%s takes %lld bytes, [kafka] message.max.bytes is %lld: events in between become dead letters only after the broker refused them",
+            settings->topic, (long long)settings->max_message_bytes, ours);
+    }
+}
+
+static bool is_receipt_topic(const struct config *config, const char *topic)
+{
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (strcmp(config->outboxes[i].publish.receipt_topic, topic) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_settings(struct kafka_check *at)
+{
+    struct kafka_topic_settings settings[TOPICS_MAX];
+    struct relay_error error;
+    if (!kafka_probe_settings(at->probe, (const char *const *)at->topics, at->topic_count, settings, CHECK_TIMEOUT, &error)) {
+        check_add(at->check->report, CHECK_WARN, "topics", "grant DESCRIBE_CONFIGS on the topics, or look yourself", "%s", error.text);
+        return;
+    }
+    for (size_t i = 0; i < at->topic_count; i++) {
+        bool receipts = is_receipt_topic(at->check->context->config, settings[i].topic);
+        const char *what = receipts ? "receipt topic" : "topics";
+        if (settings[i].refused != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            check_add(at->check->report, CHECK_WARN, what, "grant DESCRIBE_CONFIGS on it, or look yourself", "settings of %s: %s",
+                settings[i].topic, rd_kafka_err2str(settings[i].refused));
+            continue;
+        }
+        if (receipts) {
+            judge_receipts(at, &settings[i]);
+        } else {
+            judge_size(at, &settings[i]);
+        }
+        judge_safety(at, what, &settings[i]);
+    }
+}
+
+static void check_publishing(struct kafka_check *at)
+{
+    const struct config *config = at->check->context->config;
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        const struct config_publish *publish = &config->outboxes[i].publish;
+        if (!publish->enabled) {
+            continue;
+        }
+        check_event_topics(at, &config->outboxes[i]);
+        if (publish->guarantee != CONFIG_EXACTLY_ONCE) {
+            continue;
+        }
+        bool told = false; // outboxes may share it
+        for (size_t j = 0; j < i && !told; j++) {
+            told = strcmp(config->outboxes[j].publish.receipt_topic, publish->receipt_topic) == 0;
+        }
+        if (told) {
+            continue;
+        }
+        if (kafka_probe_topic(at->probe, publish->receipt_topic)) {
+            note_topic(at, publish->receipt_topic);
+        } else {
+            check_add(at->check->report, CHECK_WARN, "receipt topic",
+                "nothing, if the relay may create topics; else create it with cleanup.policy=compact and 3 replicas",
+                "%s does not exist yet, or is not visible to us", publish->receipt_topic);
+        }
+    }
+}
+
+static size_t matching_topics(struct kafka_check *at, const char *expression)
+{
+    regex_t compiled;
+    size_t found = 0;
+    if (regcomp(&compiled, expression, REG_EXTENDED | REG_NOSUB) != 0) {
+        return 0;
+    }
+    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        found += regexec(&compiled, metadata->topics[i].topic, 0, NULL, 0) == 0;
+    }
+    regfree(&compiled);
+    return found;
+}
+
+static void check_route_topics(struct kafka_check *at, const struct config_route *route)
+{
+    char what[160];
+    snprintf(what, sizeof(what), "route %s", route->name);
+    for (size_t i = 0; i < route->topics.count; i++) {
+        const char *topic = route->topics.items[i];
+        bool expression = topic[0] == '^';
+        if (expression ? matching_topics(at, topic) == 0 : kafka_probe_topic(at->probe, topic) == NULL) {
+            check_add(at->check->report, CHECK_WARN, what, "nothing, if it is still to come; else mend topics = or the rights to read",
+                expression ? "no topic matches %s yet" : "topic %s does not exist yet, or is not visible to us", topic);
+        }
+    }
+}
+
+static void check_group(struct kafka_check *at)
+{
+    const char *group = at->check->context->config->insert.group_id;
+    struct relay_error error;
+    rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(at->probe, group, CHECK_TIMEOUT, &error);
+    if (!committed) {
+        bool passing = error.class == RELAY_CLASS_RETRIABLE;
+        check_add(at->check->report, passing ? CHECK_WARN : CHECK_FAIL, "group",
+            passing ? "try again" : "grant READ on the group and its topics", "%s", error.text);
+        return;
+    }
+    check_add(at->check->report, CHECK_OK, "group", "", "%s has committed offsets of %d partitions", group, committed->cnt);
+    rd_kafka_topic_partition_list_destroy(committed);
+}
+
+void check_kafka(struct check *check)
+{
+    const struct config *config = check->context->config;
+    struct kafka_check at = {.check = check};
+    check_library(check);
+    if (check_cluster(&at)) {
+        check_publishing(&at);
+        check_settings(&at);
+        for (size_t i = 0; config->insert.enabled && i < config->route_count; i++) {
+            if (config->routes[i].enabled) {
+                check_route_topics(&at, &config->routes[i]);
+            }
+        }
+        if (config->insert.enabled) {
+            check_group(&at);
+        }
+    }
+    for (size_t i = 0; i < at.topic_count; i++) {
+        free(at.topics[i]);
+    }
+    kafka_probe_close(at.probe);
+}

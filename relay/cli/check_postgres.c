@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PostgreSQL as a whole: reachable, new enough, writable, durable, not behind a transaction pooler, migrated. The tables
+// are check_outbox.c's. When the server is not reached, that one line is all there is to say.
+#include "relay/cli/check.h"
+#include "relay/cli/migrate.h"
+
+#include <string.h>
+
+static const char what[] = "postgres";
+
+struct mono_time check_deadline(const struct check *check)
+{
+    return mono_add(clock_mono(check->context->clock), CHECK_TIMEOUT);
+}
+
+static PGresult *ask(struct check *check, const char *sql, struct relay_error *error)
+{
+    return pg_query(check->connection, sql, NULL, 0, false, check_deadline(check), error);
+}
+
+static bool connect_server(struct check *check)
+{
+    struct relay_error error;
+    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT};
+    check->connection = pg_connect(check->context, &options, &error);
+    if (check->connection) {
+        return true;
+    }
+    // pgbouncer and its kind refuse the settings that a session begins with.
+    bool pooler = strstr(error.text, "unsupported startup parameter") != NULL;
+    check_add(check->report, CHECK_FAIL, what,
+        pooler ? "connect to PostgreSQL itself: a pooler keeps neither session locks nor LISTEN"
+               : error.code == RELAY_ERROR_POSTGRES_OPERATOR ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
+                                                             : "start the server, or mend [postgres] dsn",
+        "%s", error.text);
+    return false;
+}
+
+static void check_server(struct check *check)
+{
+    struct relay_error error;
+    const char *version = PQparameterStatus(pg_libpq(check->connection), "server_version");
+    int number = pg_server_version(check->connection);
+    PGresult *result = ask(check, "SELECT pg_catalog.pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
+                                  "current_user, current_database()", &error);
+    if (!result) {
+        check_add(check->report, CHECK_FAIL, what, "", "%s", error.text);
+        return;
+    }
+    if (number < 130000) {
+        check_add(check->report, CHECK_FAIL, what, "upgrade to PostgreSQL 13 or newer", "version %s is too old", version);
+    } else if (strcmp(pg_cell(result, 0, 0), "t") == 0) {
+        check_add(check->report, CHECK_FAIL, what, "name all hosts in [postgres] dsn, with target_session_attrs=read-write",
+            "%s is a standby: nothing can be deleted there", pg_server_address(check->connection));
+    } else if (strcmp(pg_cell(result, 0, 1), "on") == 0) {
+        check_add(check->report, CHECK_FAIL, what, "ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only",
+            "sessions of %s are read-only", pg_cell(result, 0, 2));
+    } else {
+        check_add(check->report, CHECK_OK, what, "", "PostgreSQL %s at %s, database %s, role %s, read-write", version,
+            pg_server_address(check->connection), pg_cell(result, 0, 3), pg_cell(result, 0, 2));
+    }
+    PQclear(result);
+}
+
+static void check_durability(struct check *check)
+{
+    struct relay_error error;
+    // reset_val: what other sessions get; the relay sets its own.
+    PGresult *result = ask(check,
+        "SELECT max(s.reset_val) FILTER (WHERE s.name = 'fsync'), max(s.reset_val) FILTER (WHERE s.name = 'full_page_writes'), "
+        "max(s.reset_val) FILTER (WHERE s.name = 'synchronous_commit'), "
+        "max(s.reset_val) FILTER (WHERE s.name = 'max_prepared_transactions') FROM pg_catalog.pg_settings s", &error);
+    if (!result) {
+        check_add(check->report, CHECK_WARN, what, "", "settings cannot be read: %s", error.text);
+        return;
+    }
+    bool fsync = strcmp(pg_cell(result, 0, 0), "on") == 0, pages = strcmp(pg_cell(result, 0, 1), "on") == 0;
+    const char *commit = pg_cell(result, 0, 2);
+    if (!fsync || !pages) {
+        check_add(check->report, CHECK_WARN, what, "switch it on before events matter",
+            "%s is off: a crash of the machine can lose or corrupt committed events", fsync ? "full_page_writes" : "fsync");
+    }
+    if (strcmp(commit, "off") == 0) {
+        check_add(check->report, CHECK_WARN, what, "synchronous_commit = on for the roles that write events",
+            "synchronous_commit is off by default: a crash can lose a commit that the application was told of, its event included");
+    }
+    if (fsync && pages && strcmp(commit, "off") != 0) {
+        check_add(check->report, CHECK_OK, what, "", "durable: fsync and full_page_writes on, synchronous_commit %s", commit);
+    }
+    if (pg_cell_int64(result, 0, 3) > 0) {
+        check_add(check->report, CHECK_WARN, what, "ALTER ROLE name SET outbox_relay.notify = 'off' for roles that use PREPARE TRANSACTION",
+            "max_prepared_transactions is above 0: two-phase commit forbids NOTIFY, so a writer that uses it fails while the relay sleeps");
+    }
+    PQclear(result);
+}
+
+static int backend_pid(struct pg_connection *connection, struct check *check)
+{
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.pg_backend_pid()", NULL, 0, false, check_deadline(check), NULL);
+    int pid = result ? (int)pg_cell_int64(result, 0, 0) : -1;
+    PQclear(result);
+    return pid;
+}
+
+// A pooler in transaction mode gives the server process that just served us to the next client that begins a transaction;
+// our next statement then runs in another one, or waits.
+static bool shares_processes(struct check *check)
+{
+    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT};
+    int before = backend_pid(check->connection, check);
+    struct pg_connection *second = pg_connect(check->context, &options, NULL);
+    if (!second) {
+        return false;
+    }
+    bool holds = pg_execute(second, "BEGIN; SELECT 1", check_deadline(check), NULL);
+    int after = holds ? backend_pid(check->connection, check) : before;
+    pg_close(second);
+    return after != before;
+}
+
+static void check_pooler(struct check *check)
+{
+    // The number that the greeting named is the server process's own, unless somebody in between made one up.
+    int greeted = PQbackendPID(pg_libpq(check->connection)), actual = backend_pid(check->connection, check);
+    if (actual == greeted) {
+        check_add(check->report, CHECK_OK, what, "", "connected directly: session locks and LISTEN hold");
+    } else if (shares_processes(check)) {
+        check_add(check->report, CHECK_FAIL, what, "point [postgres] dsn at PostgreSQL itself, or at a pool with pool_mode = session",
+            "behind a pooler in transaction mode: session locks, and so the ownership of an outbox, do not hold");
+    } else {
+        check_add(check->report, CHECK_WARN, what, "point [postgres] dsn at PostgreSQL itself",
+            "behind a pooler in session mode: it works, but the end of a dead relay's session, which frees its outbox, is in the pooler's hands");
+    }
+}
+
+static void judge_migrations(struct check *check, const struct migration_files *files, const struct migration_records *records)
+{
+    size_t pending, drifted;
+    migration_count(files, records, &pending, &drifted);
+    if (pending > 0) {
+        check_add(check->report, CHECK_FAIL, "schema postgres", "outbox-relay migrate postgres up",
+            "%zu of %zu schema files are not applied", pending, files->count);
+    }
+    if (drifted > 0) {
+        check_add(check->report, CHECK_WARN, "schema postgres", "outbox-relay migrate postgres status names them",
+            "%zu applied schema files differ from those of this version", drifted);
+    }
+    if (pending == 0 && drifted == 0) {
+        check_add(check->report, CHECK_OK, "schema postgres", "", "all %zu schema files are applied", files->count);
+    }
+}
+
+static void check_migrations(struct check *check)
+{
+    struct relay_error error;
+    struct migration_files files;
+    struct migration_records records = {0};
+    bool recorded;
+    if (!migration_files_read(&files, check->schemas, "postgres", &error)) {
+        check_add(check->report, CHECK_WARN, "schema postgres", "name their folder with --schemas",
+            "whether everything is migrated cannot be told: %s", error.text);
+        return;
+    }
+    if (!migrate_postgres_records(check->connection, check_deadline(check), &records, &recorded, &error)) {
+        check_add(check->report, CHECK_WARN, "schema postgres", "GRANT SELECT ON outbox_relay.schema_migrations (roles.sql)",
+            "what was migrated cannot be read: %s", error.text);
+    } else if (recorded) {
+        judge_migrations(check, &files, &records);
+    } else {
+        PGresult *result = ask(check, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", &error);
+        bool there = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+        check_add(check->report, there ? CHECK_WARN : CHECK_FAIL, "schema postgres",
+            there ? "" : "outbox-relay migrate postgres up",
+            there ? "the schema is there, applied by another tool than migrate; its version is not known"
+                  : "the database is not migrated");
+        PQclear(result);
+    }
+    migration_records_finish(&records);
+    migration_files_finish(&files);
+}
+
+void check_postgres(struct check *check)
+{
+    if (!connect_server(check)) {
+        return;
+    }
+    check_server(check);
+    check_durability(check);
+    check_pooler(check);
+    check_migrations(check);
+    const struct config *config = check->context->config;
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (config->outboxes[i].publish.enabled && !pg_broken(check->connection)) {
+            check_outbox(check, &config->outboxes[i]);
+        }
+    }
+    if (pg_broken(check->connection)) {
+        check_add(check->report, CHECK_FAIL, what, "try again", "the connection was lost while checking");
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `check`: looks at everything that `run` will need and says of each thing whether it is as it must be. Reads only.
+#include "relay/cli/commands.h"
+
+#include "relay/cli/check.h"
+#include "relay/cli/command_signals.h"
+#include "relay/cli/command_support.h"
+
+#include <getopt.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: outbox-relay check [options]\n"
+    "\n"
+    "Looks at the configuration, PostgreSQL, Kafka, every ClickHouse endpoint, the schemas, topics, rights and alert targets,\n"
+    "and prints one line for each: ok, warn or FAIL, what is so, and what to do. Changes nothing.\n"
+    "\n"
+    "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
+    "  --json           one JSON document instead of lines (default: lines)\n"
+    "  --schemas DIR    the folder with postgres/ and clickhouse/ (default $OUTBOX_RELAY_SCHEMAS, else\n"
+    "                   ../share/outbox-relay/schemas beside the binary)\n"
+    "  --help           this text\n"
+    "\n"
+    "exit: 0 nothing failed; 1 something did; 2 bad usage; 78 bad configuration\n";
+
+struct arguments {
+    const char *config, *schemas;
+    bool json;
+};
+
+// 0: go on; else the exit code, or -1 for help that was shown.
+static int parse(int argc, char **argv, struct arguments *arguments)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"json", no_argument, NULL, 'j'},
+        {"schemas", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    *arguments = (struct arguments){0};
+    optind = 0;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 'c':
+            arguments->config = optarg;
+            break;
+        case 'j':
+            arguments->json = true;
+            break;
+        case 's':
+            arguments->schemas = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return -1;
+        default:
+            return RELAY_EXIT_USAGE; // getopt has said why
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "outbox-relay check: \"%s\" is one word too many; see outbox-relay check --help\n", argv[optind]);
+        return RELAY_EXIT_USAGE;
+    }
+    return 0;
+}
+
+static int run_checks(const struct command_environment *environment, const struct arguments *arguments)
+{
+    const struct config *config = environment->config;
+    struct check_report report;
+    struct check check = {.context = &environment->context, .report = &report, .schemas = arguments->schemas};
+    check_report_init(&report, stdout, arguments->json);
+    check_add(&report, CHECK_OK, "config", "", "%s: %zu outboxes, %zu routes", config->path[0] != '\0' ? config->path : "(environment)",
+        config->outbox_count, config->route_count);
+    if (config->publish.enabled) {
+        check_postgres(&check);
+    } else {
+        check_add(&report, CHECK_OK, "postgres", "", "not looked at: [publish] enabled = false");
+    }
+    check_kafka(&check);
+    if (config->insert.enabled) {
+        check_clickhouse(&check);
+    } else {
+        check_add(&report, CHECK_OK, "clickhouse", "", "not looked at: [insert] enabled = false");
+    }
+    check_alerts(&check);
+    pg_close(check.connection);
+    return check_report_finish(&report);
+}
+
+int command_check(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct command_environment environment;
+    struct command_signals signals;
+    struct relay_error error;
+    int code = parse(argc, argv, &arguments);
+    if (code != 0) {
+        return code < 0 ? 0 : code;
+    }
+    code = command_environment_open(&environment, arguments.config);
+    if (code != 0) {
+        return code;
+    }
+    if (command_signals_start(&signals, &environment.stop, &error)) {
+        code = run_checks(&environment, &arguments);
+        command_signals_finish(&signals);
+    } else {
+        fprintf(stderr, "outbox-relay check: %s\n", error.text);
+        code = 1;
+    }
+    command_environment_close(&environment);
+    return code;
+}
