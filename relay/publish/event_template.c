@@ -44,7 +44,7 @@ static bool parse_name(const char *name, size_t length, struct piece *piece)
     }
     static const char with_part[] = "event_type:";
     size_t head = sizeof(with_part) - 1;
-    if (length <= head || length > head + 3 || memcmp(name, with_part, head) != 0 || name[head] == '0') {
+    if (length <= head || length > head + 2 || memcmp(name, with_part, head) != 0 || name[head] == '0') {
         return false;
     }
     for (size_t i = head; i < length; i++) {

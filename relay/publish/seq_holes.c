@@ -12,6 +12,7 @@
 
 #define UNLISTED  INT64_MAX // no listing has covered the hole yet; compares as the newest
 #define LIMIT_MIN 16
+#define PREPARED  UINT32_MAX // the backend of a prepared transaction
 
 // --- seq_holders ---
 
@@ -60,9 +61,9 @@ static bool parse_u32(const char **at, uint32_t *value)
 
 bool seq_holder_parse(const char *text, uint64_t *holder, struct relay_error *error)
 {
-    uint32_t backend = UINT32_MAX, number; // prepared: "-1/xid"
+    uint32_t backend = PREPARED, number; // "-1/xid"
     const char *at = text;
-    bool good = strncmp(at, "-1/", 3) == 0 ? (at += 2, true) : parse_u32(&at, &backend) && backend != UINT32_MAX;
+    bool good = strncmp(at, "-1/", 3) == 0 ? (at += 2, true) : parse_u32(&at, &backend) && backend != PREPARED;
     if (!good || *at++ != '/' || !parse_u32(&at, &number) || *at != '\0') {
         return error_set(error, RELAY_ERROR_PROTOCOL, "'%.40s' is no virtualtransaction of pg_locks", text);
     }
@@ -96,6 +97,18 @@ static bool reserve_holders(struct seq_holders *holders, size_t count, struct re
     return true;
 }
 
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+// A prepared transaction goes on under another name than it had before PREPARE, and before PostgreSQL 13.5 all of them
+// are called "-1/0": only what vanished together with its coming can tell who it may have been.
+static bool may_be_another(const struct holder *holder, int64_t listing)
+{
+    return holder->id >> 32 == PREPARED && (holder->since == listing || (uint32_t)holder->id == 0);
+}
+
 bool seq_holders_listed(struct seq_holders *holders, const uint64_t *list, size_t count, struct relay_error *error)
 {
     if (!reserve_holders(holders, count, error)) {
@@ -110,18 +123,26 @@ bool seq_holders_listed(struct seq_holders *holders, const uint64_t *list, size_
         qsort(now, count, sizeof(*now), compare_holders);
     }
     size_t kept = 0, old = 0;
-    holders->oldest = INT64_MAX;
+    int64_t vanished = INT64_MAX; // the smallest `since` of those that are no longer there
     for (size_t i = 0; i < count; i++) {
         if (kept > 0 && now[kept - 1].id == now[i].id) {
             continue;
         }
-        while (old < holders->count && holders->holders[old].id < now[i].id) {
-            old++;
+        for (; old < holders->count && holders->holders[old].id < now[i].id; old++) {
+            vanished = smaller(vanished, holders->holders[old].since);
         }
-        struct holder holder = old < holders->count && holders->holders[old].id == now[i].id ? holders->holders[old]
-                                                                                             : now[i];
-        holders->oldest = holder.since < holders->oldest ? holder.since : holders->oldest;
-        now[kept++] = holder;
+        bool known = old < holders->count && holders->holders[old].id == now[i].id;
+        now[kept++] = known ? holders->holders[old++] : now[i];
+    }
+    for (; old < holders->count; old++) {
+        vanished = smaller(vanished, holders->holders[old].since);
+    }
+    holders->oldest = INT64_MAX;
+    for (size_t i = 0; i < kept; i++) {
+        if (may_be_another(&now[i], holders->listing)) {
+            now[i].since = smaller(now[i].since, vanished);
+        }
+        holders->oldest = smaller(holders->oldest, now[i].since);
     }
     holders->spare = holders->holders;
     holders->holders = now;

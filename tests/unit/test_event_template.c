@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "relay/config/config_checks.h"
 #include "relay/publish/event_template.h"
 
 #include <criterion/criterion.h>
@@ -112,7 +113,7 @@ Test(event_template, mistakes_are_named_with_their_place)
         {"{event_type:0}", "unknown"},
         {"{event_type:}", "unknown"},
         {"{event_type:-1}", "unknown"},
-        {"{event_type:1000}", "unknown"},
+        {"{event_type:100}", "unknown"},
         {"{event_type:1a}", "unknown"},
         {"{{}", "} at character 3 closes nothing"},
         {"{a{b}", "{ at character 1 is not closed"},
@@ -128,4 +129,16 @@ Test(event_template, mistakes_are_named_with_their_place)
             cases[i].template, error.text);
     }
     cr_assert(event_template_check("{prefix}.{event_type:1}.events", NULL));
+}
+
+Test(event_template, the_configuration_takes_the_same_ones)
+{
+    static const char *const templates[] = {"{prefix}.{event_type:1}.events", "{aggregate_id}", "{{{event_type}}}",
+        "{{", "x}", "{", "{}", "{event_type:0}", "{event_type:99}", "{event_type:100}", "{event_type:1a}",
+        "{event_type:}", "{a{b}", "{{}", "{}}", "{ prefix}", "}}{{", "{aggregate_type:1}", "{event_type", "plain",
+        "{event_type}}", "{prefix}}}"};
+    for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
+        cr_assert_eq(config_check_template(templates[i], NULL), event_template_check(templates[i], NULL), "%s",
+            templates[i]);
+    }
 }

@@ -110,6 +110,73 @@ Test(seq_holes, a_hole_stays_while_one_of_its_first_transactions_does)
     expect("");
 }
 
+static uint64_t holder(const char *text)
+{
+    uint64_t id;
+    struct relay_error error;
+    cr_assert(seq_holder_parse(text, &id, &error), "%s", error.text);
+    return id;
+}
+
+Test(seq_holes, names_of_transactions)
+{
+    cr_assert_eq(holder("3/4711"), (uint64_t)3 << 32 | 4711);
+    cr_assert_eq(holder("-1/815"), (uint64_t)UINT32_MAX << 32 | 815);
+    cr_assert_neq(holder("1/23"), holder("12/3"));
+    cr_assert_eq(holder("4294967294/4294967295"), 0xFFFFFFFEFFFFFFFF);
+    static const char *const bad[] = {"", "/", "3", "3/", "/3", "3/4 ", " 3/4", "-2/4", "-1", "3/4/5", "4294967295/1",
+        "3/4294967296", "99999999999999999999999/1", "x/1"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        uint64_t id;
+        struct relay_error error;
+        cr_assert_not(seq_holder_parse(bad[i], &id, &error), "%s", bad[i]);
+        cr_assert_eq(error.code, RELAY_ERROR_PROTOCOL);
+    }
+}
+
+Test(seq_holes, a_prepared_transaction_is_the_one_that_it_was)
+{
+    SAW(2);
+    LISTED(holder("3/1"), holder("4/1"));
+    SAW(4);
+    LISTED(holder("3/1"), holder("4/1"), holder("5/1"));
+    expect("1-1 3-3");
+    FOUND_NOTHING();
+    LISTED(holder("4/1"), holder("-1/815")); // 3/1 or 5/1 was prepared, the other one has ended
+    expect("1-1 3-3");
+    FOUND_NOTHING();
+    LISTED(holder("-1/815"));
+    expect("1-1 3-3");
+    FOUND_NOTHING();
+    expect("1-1 3-3");
+    LISTED(holder("-1/816")); // begun and prepared since? it may have been 3/1 all the same
+    expect("1-1 3-3");
+    FOUND_NOTHING();
+    LISTED();
+    expect("1-1 3-3");
+    FOUND_NOTHING();
+    expect("");
+}
+
+Test(seq_holes, prepared_transactions_that_share_a_name)
+{
+    SAW(2);
+    LISTED(holder("3/1"));
+    expect("1-1");
+    FOUND_NOTHING();
+    LISTED(holder("3/1"), holder("-1/0")); // some other one
+    expect("1-1");
+    FOUND_NOTHING();
+    LISTED(holder("-1/0")); // that one committed, and 3/1 was prepared
+    expect("1-1");
+    FOUND_NOTHING();
+    expect("1-1");
+    LISTED();
+    expect("1-1");
+    FOUND_NOTHING();
+    expect("");
+}
+
 Test(seq_holes, a_look_up_from_before_the_last_listing_forgets_nothing)
 {
     SAW(2);
@@ -285,6 +352,7 @@ static int64_t drawn;
 static uint64_t open_transactions[200]; // 0: not open; else a number that no other one has
 static uint64_t begun;
 static bool quiet; // nobody writes any more
+static bool old_server;
 static uint64_t state;
 
 static uint64_t next_random(void)
@@ -299,11 +367,16 @@ static void writers_go_on(void)
 {
     for (uint64_t i = quiet ? 0 : next_random() % 20; i > 0; i--) {
         int transaction = (int)(next_random() % 200);
-        if (!open_transactions[transaction] || next_random() % 3) {
+        bool prepared = open_transactions[transaction] >> 32 == UINT32_MAX;
+        if (!prepared && (!open_transactions[transaction] || next_random() % 3)) {
             open_transactions[transaction] = open_transactions[transaction] ? open_transactions[transaction] : ++begun;
             if (drawn < ROWS) {
                 rows[++drawn] = (struct model_row){.transaction = transaction};
             }
+            continue;
+        }
+        if (next_random() % 4 == 0) { // prepared first: another name, and all of them one on old servers
+            open_transactions[transaction] = (uint64_t)UINT32_MAX << 32 | (old_server ? 0 : ++begun);
             continue;
         }
         bool commit = next_random() % 2;
@@ -368,6 +441,7 @@ Test(seq_holes, a_model_of_writers_and_batches_misses_nothing)
 {
     for (uint64_t seed = 1; seed <= 60; seed++) {
         state = seed * 0x9e3779b97f4a7c15;
+        old_server = seed % 2;
         memset(open_transactions, 0, sizeof(open_transactions));
         drawn = 0;
         seq_holders_free(holders);

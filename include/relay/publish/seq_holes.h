@@ -4,13 +4,14 @@
 // later, and most that are missing never will (their transactions rolled back). Two structures:
 //
 // seq_holders knows which transactions hold a lock on the table that an INSERT takes (pg_locks, RowExclusiveLock or
-// stronger), and since which listing. A transaction draws its numbers while it holds that lock, so a number that is
-// missing when a listing is made belongs to one of the transactions of that listing, or will be found by a look-up made
-// after it, or never comes. One per term. What it knows does not depend on the fate of a batch, so it is never rolled
-// back.
+// stronger, on the table or one of its partitions), and since which listing. A transaction draws its numbers while it
+// holds that lock, so a number that is missing when a listing is made belongs to one of the transactions of that
+// listing, or will be found by a look-up made after it (locks go after the commit is visible), or never comes. A
+// transaction that is prepared changes its name: a prepared one that is new counts as old as any that vanished with its
+// coming. One per term. What it knows does not depend on the fate of a batch, so it is never rolled back.
 //
 // seq_holes is the watermark and the missing numbers as ranges, each with the listing that first covered it. It is part
-// of a batch: copy it before the batch, put the copy back if the batch rolls back (at most `limit` ranges of 24 bytes).
+// of a batch: copy it before the batch, put the copy back if the batch rolls back (32 bytes a range, at most `limit`).
 //
 // The order of work in each batch, on the batch's own connection, statements in READ COMMITTED:
 //   1. read and delete the new rows, seq > seq_holes_watermark()                   -> seq_holes_saw()
