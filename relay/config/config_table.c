@@ -93,7 +93,8 @@ const struct config_key config_keys[] = {
     {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
     {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "2000",
-        .sentence = "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka."},
+        .sentence = "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka; with exactly_once never"
+            " more than 27772, which a receipt can name."},
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
         .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",

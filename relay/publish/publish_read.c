@@ -28,6 +28,11 @@ static int64_t read_limit(const struct publish_pipe *pipe)
 {
     int64_t limit = pipe->config->batch_bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
     limit = limit < pipe->config->batch_rows ? limit : pipe->config->batch_rows;
+    if (pipe->exactly_once && pipe->producer != NULL) { // the receipt, of as many new rows and as many late ones, is one record
+        size_t most = kafka_producer_message_max(pipe->producer);
+        int64_t named = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
+        limit = limit < named ? limit : named;
+    }
     return limit > 1 ? limit : 1;
 }
 

@@ -174,6 +174,7 @@ Test(receipt, a_receipt_of_so_many_rows_fits_its_record)
     cr_assert_eq(receipt_rows_within(200), 0);
     size_t rows = receipt_rows_within(1000000);
     cr_assert_gt(rows, 50000);
+    cr_assert_eq(receipt_rows_within(RECEIPT_BYTES) / 2, 27772, "what docs/configuration.md says of batch_rows");
     cr_assert_leq(61 + 36 + 39 + receipt_size(rows), 1000000);
     cr_assert_gt(61 + 36 + 40 + receipt_size(rows + 1), 1000000);
 }

@@ -19,8 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RECEIPT_RING     64 // the keys one outbox uses in turn, so that compaction keeps this many receipts
-#define RECEIPT_KEY_SIZE 40 // room for a key and its NUL: 36 of the uuid, '/', 2 digits
+#define RECEIPT_BYTES    1000000 // what every topic takes unless somebody lowered it: no receipt is made larger
+#define RECEIPT_RING     64      // the keys one outbox uses in turn, so that compaction keeps this many receipts
+#define RECEIPT_KEY_SIZE 40      // room for a key and its NUL: 36 of the uuid, '/', 2 digits
 
 struct receipt_header {
     uint8_t identity[16]; // of the outbox
