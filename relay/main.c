@@ -17,6 +17,7 @@ static const struct {
     {"run", command_run, "the daemon: publishes, inserts, watches itself"},
     {"check", command_check, "tries configuration, servers, schemas and rights; says what to mend"},
     {"migrate", command_migrate, "applies the schemas to PostgreSQL or ClickHouse"},
+    {"status", command_status, "one screen: backlog, owners, lag, breakers, dead letters"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

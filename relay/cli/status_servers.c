@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The state of affairs without a daemon: PostgreSQL tells backlog, owners and dead letters of each outbox; Kafka how far the
+// group is behind; ClickHouse what the tables hold. The servers are asked one after the other, each with a deadline; one that
+// is down is "down" in the document, and the others are asked all the same.
+#include "relay/cli/status.h"
+
+#include "relay/cli/kafka_probe.h"
+#include "relay/insert/clickhouse_client.h"
+#include "relay/postgres/pg_connection.h"
+
+#include <math.h>
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATIENCE       DURATION_S(5)
+#define PARTITIONS_MAX 500
+
+struct gathering {
+    const struct relay_context *context;
+    json_t *checks, *lag, *tables, *dead_letters;
+    int level; // the worst so far: 0 ok, 1 degraded, 2 down
+};
+
+static const char *const levels[] = {"ok", "degraded", "down"};
+
+static json_t *state(struct gathering *at, int level, const char *reason, json_t *figures)
+{
+    at->level = level > at->level ? level : at->level;
+    return json_pack("{s:s, s:s+, s:o}", "status", levels[level], "reason", reason, "", "figures", figures);
+}
+
+static struct mono_time soon(const struct gathering *at)
+{
+    return mono_add(clock_mono(at->context->clock), PATIENCE);
+}
+
+// PostgreSQL
+
+// "1.500000 seconds", NULL for an age that is not judged.
+static const char *interval_text(struct duration age, char text[40])
+{
+    snprintf(text, 40, "%.6f seconds", duration_seconds(age));
+    return age.ns > 0 ? text : NULL;
+}
+
+static PGresult *ask_health(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
+    struct relay_error *error)
+{
+    const struct config_health *health = &at->context->config->health;
+    char rows[2][24], ages[2][40];
+    snprintf(rows[0], sizeof(rows[0]), "%lld", (long long)health->warning_rows);
+    snprintf(rows[1], sizeof(rows[1]), "%lld", (long long)health->critical_rows);
+    const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(rows[0]), PG_TEXT(rows[1]),
+        PG_TEXT(interval_text(health->warning_age, ages[0])), PG_TEXT(interval_text(health->critical_age, ages[1]))};
+    // The owner's session holds slot 0 of the outbox (docs/schema.md).
+    return pg_query(connection,
+        "SELECT h.health_status, h.message, h.unpublished_count, h.oldest_age_seconds, "
+        "(SELECT a.application_name || coalesce(' at ' || pg_catalog.host(a.client_addr), '') "
+        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 1 "
+        " AND l.classid = $1::regclass::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()) "
+        " LIMIT 1) "
+        "FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval) h",
+        values, 5, false, soon(at), error);
+}
+
+static void add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox, json_t *instances)
+{
+    struct relay_error error;
+    PGresult *result = ask_health(at, connection, outbox, &error);
+    if (!result || PQntuples(result) == 0) {
+        json_object_set_new(instances, outbox->name, state(at, 2, result ? "no answer" : error.text, json_object()));
+        PQclear(result);
+        return;
+    }
+    const char *health = pg_cell(result, 0, 0), *owner = pg_cell(result, 0, 4);
+    int level = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 || !owner ? 1 : 0;
+    json_t *figures = json_pack("{s:s, s:s, s:I, s:I, s:s}", "health", health, "message", pg_cell(result, 0, 1), "unpublished_rows",
+        (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds", (json_int_t)pg_cell_int64(result, 0, 3), "owner",
+        owner ? owner : "nobody");
+    json_object_set_new(instances, outbox->name,
+        state(at, level, strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1) : !owner ? "no relay owns it" : "", figures));
+    PQclear(result);
+}
+
+static void add_letters(struct gathering *at, struct pg_connection *connection, const char *table)
+{
+    struct relay_error error;
+    PGresult *name = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false, soon(at), &error);
+    char *sql = NULL;
+    if (name && pg_cell(name, 0, 0) &&
+        asprintf(&sql, "SELECT reason_code, count(*) FROM (SELECT reason_code FROM %s LIMIT 100000) d GROUP BY 1 ORDER BY 2 DESC",
+            pg_cell(name, 0, 0)) >= 0) {
+        PGresult *result = pg_query(connection, sql, NULL, 0, false, soon(at), &error);
+        for (int i = 0; result && i < PQntuples(result); i++) {
+            json_array_append_new(at->dead_letters, json_pack("{s:s, s:s, s:I}", "stage", "publish", "reason", pg_cell(result, i, 0),
+                "events", (json_int_t)pg_cell_int64(result, i, 1)));
+        }
+        PQclear(result);
+        free(sql);
+    }
+    PQclear(name);
+}
+
+static void gather_postgres(struct gathering *at)
+{
+    const struct config *config = at->context->config;
+    struct relay_error error;
+    struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .timeout = PATIENCE};
+    struct pg_connection *connection = pg_connect(at->context, &options, &error);
+    if (!connection) {
+        json_object_set_new(at->checks, "postgres", state(at, 2, error.text, json_object()));
+        return;
+    }
+    json_object_set_new(at->checks, "postgres",
+        state(at, 0, "", json_pack("{s:s, s:s}", "address", pg_server_address(connection), "version",
+            PQparameterStatus(pg_libpq(connection), "server_version"))));
+    json_t *instances = json_object();
+    for (size_t i = 0; i < config->outbox_count && !pg_broken(connection); i++) {
+        if (!config->outboxes[i].publish.enabled) {
+            continue;
+        }
+        add_outbox(at, connection, &config->outboxes[i], instances);
+        bool told = false;
+        for (size_t j = 0; j < i && !told; j++) {
+            told = strcmp(config->outboxes[j].dead_letter_table, config->outboxes[i].dead_letter_table) == 0;
+        }
+        if (!told) {
+            add_letters(at, connection, config->outboxes[i].dead_letter_table);
+        }
+    }
+    json_object_set_new(at->checks, "outbox", json_pack("{s:s, s:s, s:o}", "status", "ok", "reason", "", "instances", instances));
+    pg_close(connection);
+}
+
+// Kafka
+
+static bool is_read(const struct config *config, const char *topic)
+{
+    for (size_t i = 0; i < config->route_count; i++) {
+        const struct config_list *topics = &config->routes[i].topics;
+        for (size_t j = 0; config->routes[i].enabled && j < topics->count; j++) {
+            regex_t expression;
+            if (topics->items[j][0] != '^' ? strcmp(topics->items[j], topic) == 0
+                                           : regcomp(&expression, topics->items[j], REG_EXTENDED | REG_NOSUB) == 0) {
+                bool matches = topics->items[j][0] != '^' || regexec(&expression, topic, 0, NULL, 0) == 0;
+                if (topics->items[j][0] == '^') {
+                    regfree(&expression);
+                }
+                if (matches) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+static int64_t committed_of(const rd_kafka_topic_partition_list_t *committed, const char *topic, int32_t partition)
+{
+    const rd_kafka_topic_partition_t *found =
+        rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)committed, topic, partition);
+    return found ? found->offset : -1;
+}
+
+// The lag of every partition that a route reads. Returns the sum, -1 if some partition did not answer in time.
+static int64_t add_lag(struct gathering *at, struct kafka_probe *probe, const rd_kafka_topic_partition_list_t *committed)
+{
+    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(probe);
+    struct mono_time deadline = mono_add(clock_mono(at->context->clock), DURATION_S(10));
+    int64_t sum = 0;
+    int asked = 0;
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
+        for (int j = 0; is_read(at->context->config, topic->topic) && j < topic->partition_cnt; j++) {
+            int64_t low, high;
+            struct duration left = mono_left(clock_mono(at->context->clock), deadline);
+            if (++asked > PARTITIONS_MAX || left.ns < 1000000 ||
+                !kafka_probe_watermarks(probe, topic->topic, topic->partitions[j].id, &low, &high, left, NULL)) {
+                return -1;
+            }
+            int64_t from = committed_of(committed, topic->topic, topic->partitions[j].id);
+            int64_t lag = high - (from < low ? low : from);
+            sum += lag;
+            json_array_append_new(at->lag, json_pack("{s:s, s:i, s:I}", "topic", topic->topic, "partition",
+                (int)topic->partitions[j].id, "messages", (json_int_t)lag));
+        }
+    }
+    return sum;
+}
+
+static void gather_kafka(struct gathering *at)
+{
+    const struct config *config = at->context->config;
+    struct relay_error error;
+    struct kafka_probe *probe = kafka_probe_open(at->context, "status", PATIENCE, &error);
+    if (!probe) {
+        json_object_set_new(at->checks, "kafka", state(at, 2, error.text, json_object()));
+        return;
+    }
+    json_object_set_new(at->checks, "kafka",
+        state(at, 0, "", json_pack("{s:i}", "brokers", kafka_probe_metadata(probe)->broker_cnt)));
+    if (config->insert.enabled) {
+        rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, config->insert.group_id, PATIENCE, &error);
+        int64_t lag = committed ? add_lag(at, probe, committed) : -1;
+        const struct config_health *health = &config->health;
+        int level = lag < 0 || (health->warning_lag > 0 && lag > health->warning_lag) ? 1 : 0;
+        level = health->critical_lag > 0 && lag > health->critical_lag ? 2 : level;
+        char reason[560] = "";
+        if (level > 0) {
+            snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s", lag < 0 && !committed ? ": " : "",
+                lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
+        }
+        json_object_set_new(at->checks, "insert", state(at, level, reason, json_pack("{s:I}", "lag", (json_int_t)lag)));
+        if (committed) {
+            rd_kafka_topic_partition_list_destroy(committed);
+        }
+    }
+    kafka_probe_close(probe);
+}
+
+// ClickHouse
+
+static bool add_table(struct gathering *at, struct clickhouse_client *client, const char *table, struct relay_error *error)
+{
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = PATIENCE};
+    struct clickhouse_text statement = {0};
+    struct clickhouse_result *result = NULL;
+    bool done = false;
+    // "database.table" is two names.
+    const char *dot = strchr(table, '.');
+    char database[256];
+    snprintf(database, sizeof(database), "%.*s", dot ? (int)(dot - table) : 0, table);
+    if (!clickhouse_text_add(&statement, "SELECT count() FROM ") ||
+        (dot && (!clickhouse_text_name(&statement, database) || !clickhouse_text_add(&statement, "."))) ||
+        !clickhouse_text_name(&statement, dot ? dot + 1 : table)) {
+        error_no_memory(error, "asking ClickHouse");
+    } else if (clickhouse_query(client, &request, statement.at, &result, NULL, error)) {
+        json_array_append_new(at->tables, json_pack("{s:s, s:I}", "table", table, "rows", (json_int_t)clickhouse_result_int(result, 0, 0)));
+        done = true;
+    }
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&statement);
+    return done;
+}
+
+static void add_clickhouse_letters(struct gathering *at, struct clickhouse_client *client, const char *table)
+{
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = PATIENCE};
+    struct clickhouse_result *result = NULL;
+    char *statement = NULL;
+    // The configuration has checked the name.
+    if (asprintf(&statement, "SELECT reason, count() FROM %s GROUP BY reason ORDER BY count() DESC", table) >= 0 &&
+        clickhouse_query(client, &request, statement, &result, NULL, NULL)) {
+        for (size_t i = 0; i < clickhouse_result_rows(result); i++) {
+            json_array_append_new(at->dead_letters, json_pack("{s:s, s:s, s:I}", "stage", "insert", "reason",
+                clickhouse_result_text(result, i, 0, NULL), "events", (json_int_t)clickhouse_result_int(result, i, 1)));
+        }
+    }
+    clickhouse_result_free(result);
+    free(statement);
+}
+
+static void gather_clickhouse(struct gathering *at)
+{
+    const struct config *config = at->context->config;
+    struct relay_error error;
+    struct clickhouse_client *client = clickhouse_client_new(at->context, &error);
+    json_t *instances = json_object();
+    int worst = 0;
+    for (size_t i = 0; client && i < clickhouse_client_endpoints(client); i++) {
+        bool answers = clickhouse_ping(client, (int)i, PATIENCE, &error);
+        worst = answers ? worst : 2;
+        json_object_set_new(instances, clickhouse_client_url(client, (int)i), state(at, answers ? 0 : 2, answers ? "" : error.text, json_object()));
+    }
+    for (size_t i = 0; client && worst == 0 && i < config->route_count; i++) {
+        if (config->routes[i].enabled && !add_table(at, client, config->routes[i].table, &error)) {
+            json_object_set_new(instances, config->routes[i].table, state(at, 1, error.text, json_object()));
+            worst = 1;
+        }
+    }
+    if (client && worst < 2) {
+        add_clickhouse_letters(at, client, config->insert.dead_letter_table);
+    }
+    json_object_set_new(at->checks, "clickhouse", json_pack("{s:s, s:s, s:o}", "status", levels[client ? worst : 2], "reason",
+        client ? "" : error.text, "instances", instances));
+    at->level = client ? at->level : 2;
+    clickhouse_client_free(client);
+}
+
+json_t *status_from_servers(const struct relay_context *context)
+{
+    struct gathering at = {.context = context, .checks = json_object(), .lag = json_array(), .tables = json_array(),
+        .dead_letters = json_array()};
+    if (context->config->publish.enabled) {
+        gather_postgres(&at);
+    }
+    gather_kafka(&at);
+    if (context->config->insert.enabled) {
+        gather_clickhouse(&at);
+    }
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:[]}", "source", "servers", "status", levels[at.level], "version",
+        RELAY_VERSION, "checks", at.checks, "lag", at.lag, "tables", at.tables, "dead_letters", at.dead_letters, "alerts");
+}

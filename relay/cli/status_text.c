@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The document as one screen, and its exit code. A member that a daemon of another version does not send is left out.
+#include "relay/cli/status.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *text_of(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text ? text : "";
+}
+
+int status_level_of(const json_t *status)
+{
+    const char *word = text_of(status, "status");
+    int level = strcmp(word, "ok") == 0 ? 0 : strcmp(word, "degraded") == 0 ? 1 : 2;
+    const json_t *outboxes = json_object_get(json_object_get(json_object_get(status, "checks"), "outbox"), "instances");
+    const char *name;
+    json_t *outbox;
+    json_object_foreach((json_t *)(uintptr_t)outboxes, name, outbox) {
+        const char *health = text_of(json_object_get(outbox, "figures"), "health");
+        int of_this = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 ? 1 : 0;
+        level = of_this > level ? of_this : level;
+    }
+    return level;
+}
+
+static const char *colour_of(const char *status, bool colour)
+{
+    if (!colour) {
+        return "";
+    }
+    return strcmp(status, "ok") == 0 ? "\033[32m" : strcmp(status, "degraded") == 0 ? "\033[33m" : "\033[1;31m";
+}
+
+static void print_figure(FILE *to, const char *name, const json_t *value)
+{
+    if (json_is_string(value)) {
+        fprintf(to, "  %s: %s", name, json_string_value(value));
+    } else if (json_is_number(value)) {
+        double number = json_number_value(value);
+        fprintf(to, rint(number) == number ? "  %s: %.0f" : "  %s: %.3f", name, number);
+    }
+}
+
+static void print_state(FILE *to, const char *check, const char *instance, const json_t *state, bool colour)
+{
+    const char *status = text_of(state, "status"), *reason = text_of(state, "reason"), *name;
+    fprintf(to, "%-11s %s%-8s%s %s", check, colour_of(status, colour), status, colour ? "\033[0m" : "", instance);
+    if (reason[0] != '\0') {
+        fprintf(to, "  %s", reason);
+    }
+    json_t *figures = json_object_get(state, "figures"), *value;
+    json_object_foreach(figures, name, value) {
+        if (strcmp(name, "message") != 0 || strcmp(reason, text_of(figures, "message")) != 0) {
+            print_figure(to, name, value);
+        }
+    }
+    fputc('\n', to);
+}
+
+static void print_checks(FILE *to, const json_t *status, bool colour)
+{
+    const char *check, *instance;
+    json_t *state, *one;
+    json_object_foreach(json_object_get(status, "checks"), check, state) {
+        json_t *instances = json_object_get(state, "instances");
+        if (json_object_size(json_object_get(state, "figures")) > 0 || json_object_size(instances) == 0) {
+            print_state(to, check, "", state, colour);
+        }
+        json_object_foreach(instances, instance, one) {
+            print_state(to, check, instance, one, colour);
+        }
+    }
+}
+
+// One line a topic: the sum over its partitions, which stand together.
+static void print_lag(FILE *to, const json_t *lag)
+{
+    const char *topic = NULL;
+    json_int_t sum = 0;
+    int partitions = 0;
+    for (size_t i = 0; i <= json_array_size(lag); i++) {
+        const json_t *one = json_array_get(lag, i);
+        const char *name = one ? text_of(one, "topic") : NULL;
+        if (topic && (!name || strcmp(name, topic) != 0)) {
+            fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " messages behind in %s (%d partitions)\n", "lag", sum, topic, partitions);
+            sum = 0;
+            partitions = 0;
+        }
+        topic = name;
+        sum += one ? json_integer_value(json_object_get(one, "messages")) : 0;
+        partitions++;
+    }
+}
+
+static void print_list(FILE *to, const json_t *list, const char *title, const char *first, const char *second, const char *number)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) {
+        fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " %s %s%s%s\n", i == 0 ? title : "",
+            json_integer_value(json_object_get(one, number)), number, text_of(one, first), second[0] != '\0' ? " " : "",
+            second[0] != '\0' ? text_of(one, second) : "");
+    }
+}
+
+static void print_breakers(FILE *to, const json_t *breakers)
+{
+    size_t i;
+    json_t *one;
+    bool any = false;
+    json_array_foreach(breakers, i, one) {
+        fprintf(to, "%s%s %s", any ? ", " : "breakers    ", text_of(one, "dependency"), text_of(one, "state"));
+        any = true;
+    }
+    if (any) {
+        fputc('\n', to);
+    }
+}
+
+static void print_alerts(FILE *to, const json_t *alerts)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(alerts, i, one) {
+        if (i == 5) {
+            break;
+        }
+        fprintf(to, "%-11s %s %s %s %s: %s\n", i == 0 ? "alerts" : "", text_of(one, "at"), text_of(one, "level"), text_of(one, "name"),
+            text_of(one, "instance"), text_of(one, "summary"));
+    }
+}
+
+void status_print(FILE *to, const json_t *status, bool colour)
+{
+    const char *word = text_of(status, "status"), *source = text_of(status, "source");
+    fprintf(to, "outbox-relay %s%s%s", colour_of(word, colour), word, colour ? "\033[0m" : "");
+    if (strcmp(source, "servers") == 0) {
+        fprintf(to, "  as the servers say (%s)\n", text_of(status, "note"));
+    } else {
+        fprintf(to, "  %s, version %s, instance %.8s, up %" JSON_INTEGER_FORMAT " s%s\n", source, text_of(status, "version"),
+            text_of(status, "instance"), json_integer_value(json_object_get(status, "uptime_seconds")),
+            json_is_true(json_object_get(status, "stopping")) ? ", stopping" : "");
+    }
+    print_checks(to, status, colour);
+    print_lag(to, json_object_get(status, "lag"));
+    print_list(to, json_object_get(status, "published"), "published", "topic", "", "events");
+    print_list(to, json_object_get(status, "inserted"), "inserted", "table", "", "rows");
+    print_list(to, json_object_get(status, "tables"), "tables", "table", "", "rows");
+    print_list(to, json_object_get(status, "dead_letters"), "dead", "stage", "reason", "events");
+    print_breakers(to, json_object_get(status, "breakers"));
+    print_alerts(to, json_object_get(status, "alerts"));
+}
