@@ -63,6 +63,7 @@ void insert_feed_rewind(struct insert_feed *feed)
     feed->next = feed->mark;
     feed->generation++;
     feed->state = FEED_WAITING;
+    feed->by_reader = false;
     offset_ranges_finish(&feed->found);
     feed->found_through = INT64_MAX;
 }
@@ -103,15 +104,15 @@ bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found)
     return !*found;
 }
 
-void insert_partition_reached_end(struct insert_partition *partition, int64_t end)
+void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader)
 {
-    partition->end = end;
-    if (partition->position < end) {
-        partition->position = end;
+    if (!by_reader) {
+        partition->end = end;
+        partition->position = partition->position < end ? end : partition->position;
     }
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];
-        if (feed->state == FEED_ACTIVE && feed->next < end) {
+        if (feed->state == FEED_ACTIVE && feed->by_reader == by_reader && feed->next < end) {
             if (feed->next == OFFSET_NONE) {
                 feed->mark = end;
             }
@@ -126,6 +127,9 @@ bool insert_partition_wants_position(const struct insert_partition *partition, i
     int64_t lowest = INT64_MAX;
     for (size_t i = 0; i < partition->feed_count; i++) {
         const struct insert_feed *feed = &partition->feeds[i];
+        if (feed->by_reader) {
+            continue;
+        }
         if (feed->state == FEED_READY) {
             ready = true;
             elsewhere = elsewhere || feed->next < partition->position;

@@ -56,11 +56,6 @@ static void wait_for_work(struct insert_stage *stage)
         struct mono_time table = insert_table_due(stage->group.tables[i]);
         due = mono_before(table, due) ? table : due;
     }
-    struct mono_time since;
-    bool committing = stage->group.consumer && kafka_consumer_committing(stage->group.consumer, &since);
-    if (!committing && mono_before(stage->group.commit_at, due) && insert_table_busy(stage->group.tables[0])) {
-        due = stage->group.commit_at;
-    }
     if (stage->group.full_since.ns) {
         struct mono_time soon = mono_add(now, DURATION_MS(50));
         due = mono_before(soon, due) ? soon : due;

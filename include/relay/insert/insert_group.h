@@ -33,6 +33,8 @@ struct insert_group {
     struct mono_time full_since;
     bool healthy;                    // as the board has it
     bool hangs;                      // a handle was left behind
+    struct kafka_consumer *reader;   // of feeds that catch up by themselves, NULL: there are none
+    bool reader_stale;               // which partitions it has to read has changed
     struct insert_partition *last;   // of the last message
     struct source_header *headers;
     size_t header_room;
@@ -41,6 +43,13 @@ struct insert_group {
 
 void insert_group_init(struct insert_group *group);
 void insert_group_finish(struct insert_group *group); // after insert_group_leave
+
+// For the parts of the group.
+struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number);
+void insert_group_health(struct insert_group *group, enum status_level level, const char *reason);
+// The consumer is of no more use: the group is left and joined again at the next insert_group_work.
+void insert_group_break(struct insert_group *group, const struct relay_error *error);
+struct mono_time insert_group_now(const struct insert_group *group);
 
 // Takes messages until there are none, or a table is full, or `most` were taken. false: nothing is left.
 bool insert_group_serve(struct insert_group *group, size_t most);

@@ -38,6 +38,7 @@ struct insert_feed {
     struct insert_table *table;
     struct insert_partition *partition;
     enum feed_state state;
+    bool by_reader;             // catches up: its messages come from a reader of its own
     int64_t next, mark;         // OFFSET_NONE: the log's beginning
     unsigned pending;           // batches, the open one included, with messages of it
     struct offset_ranges found; // what the table has already
@@ -83,7 +84,8 @@ void insert_feed_dropped(struct insert_feed *feed);
 // before, or the table has it (*found).
 bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found);
 // Nothing more comes before `end`: markers of transactions and compacted messages are passed over.
-void insert_partition_reached_end(struct insert_partition *partition, int64_t end);
+// by_reader: for the feeds that have a reader of their own.
+void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader);
 // Where the partition has to be for its ready feeds. false: it is there, or no feed is ready.
 // *from OFFSET_NONE: the log's beginning.
 bool insert_partition_wants_position(const struct insert_partition *partition, int64_t *from);

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The insert stage on real servers: what arrives, what becomes a dead letter, what is committed."""
+import json
+
+import pytest
+
+from inserting import Sender, committed, counts, dead_letters, event_headers, inserting, paused, settle, wait_counts
+from relaytools.relay import wait_until
+
+
+def post(place):
+    return f"{place.prefix}.post.events"
+
+
+@pytest.mark.tsan
+def test_events_of_all_partitions_arrive_and_offsets_follow(place):
+    sender = Sender(place).events(post(place), 20000).flush()
+    relay = inserting(place)
+    wait_counts(place, 20000)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 20000, "all offsets committed", 20)
+    wait_until(lambda: relay.metric("consumer_lag") == 0, "no lag", 20)
+    assert relay.metric("events_inserted_total", table="outbox_events") == 20000
+    row = json.loads(place.clickhouse("SELECT * FROM {db}.outbox_events WHERE seq = 17 FORMAT JSONEachRow"))
+    assert row["event_id"] == "00000000-0000-0000-0000-000000000011"
+    assert row["created_at"] == "2026-03-01 12:34:56.123456"
+    assert row["payload"] == '{"n": 1}'
+    assert relay.stop() == 0
+    assert sender.sent == 20000
+
+
+def test_markers_of_transactions_leave_no_lag_and_aborted_events_do_not_arrive(place):
+    sender = Sender(place, transactional=True)
+    for commit in (True, False, True, False):
+        sender.producer.begin_transaction()
+        sender.events(post(place), 100, partition=0)
+        if commit:
+            sender.producer.commit_transaction(30)
+        else:
+            sender.producer.abort_transaction(30)
+    relay = inserting(place)
+    wait_counts(place, 200)
+    wait_until(lambda: committed(place, post(place), 1)[0] == 404, "the end committed, markers included", 20)
+    wait_until(lambda: relay.metric("consumer_lag", topic=post(place), partition="0") == 0, "no lag", 20)
+    assert relay.stop() == 0
+
+
+def test_messages_of_strangers_become_dead_letters_once_with_reason_and_bytes(place):
+    sender = Sender(place)
+    topic = post(place)
+    sender.event(topic, 0)
+    sender.event(topic, headers=[], partition=0)                                                # no headers at all
+    sender.event(topic, 2, value=b"{broken", partition=0)                                        # not read as JSON: fine
+    sender.event(topic, 3, value=b"", partition=0)
+    sender.event(topic, 4, value=None, partition=0)                                              # a tombstone
+    sender.event(topic, 5, value=b"x" * 1000000, partition=0)
+    sender.event(topic, headers=event_headers(6, event_id="no uuid"), partition=0)
+    sender.event(topic, headers=event_headers(7, created_at="yesterday"), partition=0)
+    sender.event(topic, headers=event_headers(8, created_at="9999-12-31T23:59:59.999999Z"), partition=0)
+    sender.event(topic, headers=event_headers(9, seq="-1"), partition=0)
+    sender.event(topic, headers=event_headers(10, seq="18446744073709551616"), partition=0)
+    sender.event(topic, headers=event_headers(11, event_type=...), partition=0)
+    sender.event(topic, headers=event_headers(12, aggregate_id=b"\xff\x00"), value=b"\x00\xff", partition=0)
+    sender.flush()
+    relay = inserting(place)
+    wait_counts(place, 6)
+    reasons = [reason for reason, _ in dead_letters(place)]
+    assert sorted(reasons) == sorted(["missing_header", "bad_uuid", "bad_date", "date_range", "out_of_range", "out_of_range",
+                                      "missing_header"])
+    assert relay.metric("dead_letters_total", stage="insert") == 7
+    target, value, names = place.clickhouse("SELECT target, value, length(headers) FROM {db}.outbox_relay_dead_letters "
+        "WHERE reason = 'bad_uuid' FORMAT TSVRaw").rstrip("\n").split("\t")
+    assert (target, value, names) == ("outbox_events", '{"n": 1}', "6")
+    assert "event_id" in dict(dead_letters(place))["bad_uuid"]
+    assert relay.stop() == 0
+    # Again from the beginning: rows and dead letters are both found.
+    again = inserting(place, "again", insert={"group_id": f"{place.name}-again"})
+    wait_until(lambda: len(again.events("insert.read_back")) > 0, "the read-back", 20)
+    wait_until(lambda: again.metric("consumer_lag") == 0, "no lag", 20)
+    settle()
+    assert counts(place) == (6, 6)
+    assert len(dead_letters(place)) == 7
+    assert again.stop() == 0
+
+
+TYPED = """CREATE TABLE {db}.posts (post_id UInt32, title String, price Decimal(9, 2), tags Array(String), op Int8, at DateTime64(3, 'UTC'),
+    kafka_topic LowCardinality(String), kafka_partition Int32, kafka_offset Int64, INDEX o kafka_offset TYPE minmax GRANULARITY 1)
+    ENGINE = MergeTree PARTITION BY toYYYYMM(at) ORDER BY post_id SETTINGS non_replicated_deduplication_window = 1000"""
+
+
+def typed_route(place, **changes):
+    route = {"topics": post(place), "table": "posts", "post_id": "$.id", "title": "$.title", "price": "$.price?",
+             "tags": "$.tags?", "op": "$.op?: insert=1 delete=-1 *=0", "at": "header.created_at"}
+    route.update(changes)
+    return {"route posts": route}
+
+
+@pytest.mark.tsan
+def test_a_message_goes_to_every_route_that_matches_and_each_judges_for_itself(place):
+    place.clickhouse(TYPED)
+    sender = Sender(place)
+    for n in range(1000):
+        value = {"id": n, "title": f"t{n}", "price": n / 4, "tags": ["a", "b"], "op": "insert"}
+        if n % 10 == 3:
+            value["id"] = "no number"
+        if n % 10 == 4:
+            value["id"] = 2 ** 33
+        if n % 10 == 5:
+            value["price"] = 1.005
+        sender.event(post(place), n, value=json.dumps(value).encode())
+    sender.flush()
+    relay = inserting(place, **typed_route(place))
+    wait_counts(place, 1000)
+    wait_counts(place, 700, table="posts")
+    wait_until(lambda: len(dead_letters(place)) == 300, "the dead letters", 20)
+    assert {target for target, in dead_letters(place, "target")} == {"posts"}
+    assert place.clickhouse("SELECT title, price, tags, op FROM {db}.posts WHERE post_id = 18 FORMAT TSVRaw") == "t18\t4.5\t['a','b']\t1\n"
+    assert relay.stop() == 0
+
+
+def test_a_table_without_offset_columns_is_filled_at_least_once_and_the_log_says_what_mends_it(place):
+    place.clickhouse("CREATE TABLE {db}.plain (n UInt64) ENGINE = MergeTree ORDER BY n")
+    sender = Sender(place).events(post(place), 500).flush()
+    relay = inserting(place, **{"route plain": {"topics": post(place), "table": "plain", "n": "header.seq"}})
+    place.wait_inserted(500, table="plain")
+    findings = " ".join(found["mend"] for found in relay.events("insert.table_finding") if found["table"] == "plain")
+    assert "ADD COLUMN IF NOT EXISTS kafka_topic" in findings
+    health = relay.health()["checks"]["insert"]["instances"]
+    assert health["plain"]["figures"]["guarantee"] == "at_least_once"
+    assert health["outbox_events"]["figures"]["guarantee"] == "exactly_once"
+    assert relay.stop() == 0
+    assert sender.sent == 500
+
+
+def test_a_dropped_table_pauses_alone_heals_and_catches_up(place):
+    place.clickhouse(TYPED)
+    relay = inserting(place, insert={"linger": "50ms"}, **typed_route(place))
+    sender = Sender(place)
+
+    def send(count):
+        for _ in range(count):
+            sender.event(post(place), value=json.dumps({"id": sender.sent, "title": "t"}).encode())
+        sender.flush()
+    send(1000)
+    wait_counts(place, 1000)
+    wait_counts(place, 1000, table="posts")
+    place.clickhouse("DROP TABLE {db}.posts SYNC")
+    send(1000)
+    relay.wait(lambda: paused(relay, "posts"), "the table paused", 30)
+    wait_counts(place, 2000)  # the other one goes on
+    assert not paused(relay)
+    status, text = relay.get("/health")
+    assert status == 200 and json.loads(text)["status"] == "degraded"
+    send(1000)
+    wait_counts(place, 3000)
+    place.clickhouse(TYPED)
+    wait_counts(place, 2000, table="posts", seconds=90)  # what came after the drop; the rest went with the table
+    relay.wait(lambda: not paused(relay, "posts"), "the table healed", 30)
+    send(500)
+    wait_counts(place, 3500)
+    wait_counts(place, 2500, table="posts")
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 3500, "all committed", 20)
+    assert relay.stop() == 0
+
+
+def test_a_healed_table_far_behind_catches_up_by_a_reader_of_its_own(place):
+    place.clickhouse(TYPED)
+    place.clickhouse("RENAME TABLE {db}.posts TO {db}.away")
+    sender = Sender(place)
+    relay = inserting(place, **typed_route(place))
+    relay.wait(lambda: paused(relay, "posts"), "the table paused", 30)
+    for n in range(260000):
+        sender.event(post(place), value=b'{"id": 1, "title": "t"}')
+        if n % 1000 == 0:
+            sender.producer.poll(0)
+    sender.flush()
+    wait_counts(place, 260000)
+    place.clickhouse("RENAME TABLE {db}.away TO {db}.posts")
+    relay.wait(lambda: relay.events("insert.catch_up"), "the reader", 90)
+    sender.events(post(place), 1000, value=b'{"id": 1, "title": "t"}').flush()
+    wait_counts(place, 261000)
+    wait_counts(place, 261000, table="posts", seconds=90)
+    relay.wait(lambda: relay.events("insert.caught_up"), "the reader's end", 30)
+    sender.events(post(place), 1000, value=b'{"id": 1, "title": "t"}').flush()
+    wait_counts(place, 262000)
+    wait_counts(place, 262000, table="posts")
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 262000, "all committed", 20)
+    assert relay.stop() == 0
+
+
+def test_a_schema_changed_while_running(place):
+    place.clickhouse(TYPED)
+    relay = inserting(place, insert={"linger": "50ms"}, **typed_route(place))
+    sender = Sender(place)
+    for step, change in enumerate(("ADD COLUMN extra String DEFAULT 'x'", "MODIFY COLUMN post_id UInt64", "DROP COLUMN tags")):
+        for _ in range(500):
+            sender.event(post(place), value=json.dumps({"id": sender.sent, "title": "t", "tags": []}).encode())
+        sender.flush()
+        wait_counts(place, 500 * (step + 1), table="posts")
+        place.clickhouse("ALTER TABLE {db}.posts " + change)
+    sender.event(post(place), value=b'{"id": 1, "title": "t"}')
+    sender.flush()
+    relay.wait(lambda: paused(relay, "posts"), "the route no longer fits", 30)
+    place.clickhouse("ALTER TABLE {db}.posts ADD COLUMN tags Array(String)")
+    wait_counts(place, 1501, table="posts", seconds=60)
+    wait_counts(place, 1501)
+    assert relay.stop() == 0
+
+
+def test_rows_that_the_server_itself_refuses_become_dead_letters(place):
+    place.clickhouse(TYPED)
+    place.clickhouse("ALTER TABLE {db}.posts ADD CONSTRAINT small CHECK post_id < 1000000")
+    sender = Sender(place)
+    for n in range(3000):
+        sender.event(post(place), n, value=json.dumps({"id": 5000000 if n in (700, 701, 2999) else n, "title": "t"}).encode())
+    sender.flush()
+    relay = inserting(place, **typed_route(place))
+    wait_counts(place, 2997, table="posts", seconds=90)
+    wait_until(lambda: len(dead_letters(place)) == 3, "the dead letters", 60)
+    assert {row[:2] for row in dead_letters(place, "reason, code")} == {("rejected", "469")}
+    wait_counts(place, 3000)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 3000, "all committed", 20)
+    assert relay.stop() == 0
+
+
+def test_too_many_bad_messages_stop_the_table_and_not_into_the_dead_letters(place):
+    place.clickhouse(TYPED)
+    sender = Sender(place).events(post(place), 1000, value=b"not json at all").flush()
+    relay = inserting(place, insert={"max_bad_ratio": "0.5"}, **typed_route(place))
+    relay.wait(lambda: paused(relay, "posts"), "the table paused", 30)
+    wait_counts(place, 1000)
+    settle(3)
+    assert dead_letters(place) == []
+    reason = relay.health()["checks"]["insert"]["instances"]["posts"]["reason"]
+    assert "max_bad_ratio" in reason
+    assert relay.stop() == 0
+    assert sender.sent == 1000
+
+
+def test_a_partition_added_while_running_is_read_from_its_beginning(place):
+    from confluent_kafka.admin import NewPartitions
+
+    from inserting import admin
+    relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"})
+    sender = Sender(place).events(post(place), 400).flush()
+    wait_counts(place, 400)
+    for future in admin(place).create_partitions([NewPartitions(post(place), 6)]).values():
+        future.result(20)
+    fresh = Sender(place)  # a producer that knows the new ones
+    for partition in (4, 5):
+        fresh.events(post(place), 100, partition=partition)
+    fresh.flush()
+    wait_counts(place, 600, seconds=60)
+    assert relay.stop() == 0
+    assert sender.sent == 400
+
+
+def test_a_wrong_password_is_the_operators_and_heals(place):
+    sender = Sender(place).events(post(place), 100).flush()
+    relay = inserting(place, clickhouse={"password": "wrong"})
+    relay.wait(lambda: paused(relay), "the table paused", 30)
+    assert "516" in relay.health()["checks"]["insert"]["instances"]["outbox_events"]["reason"]
+    assert relay.stop() == 0
+    relay = inserting(place)
+    wait_counts(place, 100)
+    assert relay.stop() == 0
+    assert sender.sent == 100
