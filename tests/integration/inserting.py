@@ -33,7 +33,8 @@ class Sender:
     """Counts what it sent, so that a test can ask for all of it."""
 
     def __init__(self, place, transactional=False):
-        options = {"bootstrap.servers": place.servers.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1000000}
+        options = {"bootstrap.servers": place.servers.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1000000,
+                   "message.max.bytes": 4000000}
         if transactional:
             options["transactional.id"] = f"{place.name}-sender"
         self.producer = confluent_kafka.Producer(options)

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_partition.h"
+
+#include <criterion/criterion.h>
+
+static struct insert_partition *two_feeds(int64_t committed)
+{
+    struct insert_partition *partition = insert_partition_new("t", 3, 2, NULL);
+    cr_assert_not_null(partition);
+    partition->committed_known = true;
+    partition->committed = committed;
+    for (size_t i = 0; i < 2; i++) {
+        partition->feeds[i].state = FEED_READY;
+        partition->feeds[i].next = partition->feeds[i].mark = committed;
+    }
+    return partition;
+}
+
+static bool takes(struct insert_feed *feed, int64_t offset)
+{
+    bool found;
+    return insert_feed_takes(feed, offset, &found);
+}
+
+static void begin(struct insert_partition *partition)
+{
+    int64_t from;
+    cr_assert(insert_partition_wants_position(partition, &from));
+    insert_partition_positioned(partition, from);
+    partition->fetching = true;
+}
+
+Test(insert_partition, low_is_the_lowest_mark_and_never_passes_what_is_under_way)
+{
+    struct insert_partition *partition = two_feeds(100);
+    struct insert_feed *a = &partition->feeds[0], *b = &partition->feeds[1];
+    begin(partition);
+    cr_assert_eq(insert_partition_low(partition), 100);
+    cr_assert(takes(a, 100) && takes(b, 100));
+    insert_feed_pending(a, 100);
+    insert_feed_pending(b, 100);
+    cr_assert(takes(a, 101) && takes(b, 101));
+    cr_assert_eq(insert_partition_low(partition), 100);
+    insert_feed_stored(a, 102);
+    cr_assert_eq(insert_feed_done(a), 102);
+    cr_assert_eq(insert_partition_low(partition), 100);
+    insert_feed_stored(b, 102);
+    cr_assert_eq(insert_partition_low(partition), 102);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, a_batch_that_begins_after_passed_over_messages_does_not_pull_the_mark_back)
+{
+    struct insert_partition *partition = two_feeds(100);
+    struct insert_feed *a = &partition->feeds[0];
+    begin(partition);
+    partition->feed_count = 1;
+    insert_partition_reached_end(partition, 150, false); // markers
+    cr_assert_eq(insert_partition_low(partition), 150);
+    cr_assert(takes(a, 170));
+    insert_feed_pending(a, 170);
+    cr_assert_eq(insert_partition_low(partition), 170);
+    partition->feed_count = 2;
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, what_the_table_has_is_passed_over_exactly)
+{
+    struct insert_partition *partition = two_feeds(10);
+    struct insert_feed *a = &partition->feeds[0];
+    cr_assert(offset_ranges_add(&a->found, 10, 12) && offset_ranges_add(&a->found, 14, 15));
+    begin(partition);
+    bool found;
+    cr_assert_not(insert_feed_takes(a, 10, &found));
+    cr_assert(found);
+    cr_assert_not(takes(a, 11));
+    cr_assert(takes(a, 12));
+    cr_assert(takes(a, 13));
+    cr_assert_not(takes(a, 14));
+    cr_assert(takes(a, 15));
+    cr_assert_not(takes(a, 15), "taken already");
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, a_rewind_with_batches_under_way_goes_to_the_mark_not_to_what_was_taken)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0];
+    begin(partition);
+    for (int64_t offset = 0; offset < 10; offset++) {
+        cr_assert(takes(a, offset));
+    }
+    insert_feed_pending(a, 0); // the flight: 0 to 4
+    insert_feed_pending(a, 5); // the open batch
+    insert_feed_rewind(a);
+    insert_feed_dropped(a);
+    insert_feed_dropped(a);
+    cr_assert_eq(a->next, 0);
+    cr_assert_eq(insert_feed_done(a), 0);
+    cr_assert_eq(a->state, FEED_WAITING);
+    cr_assert_eq(insert_partition_low(partition), 0);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, a_paused_feed_keeps_the_low_mark_and_takes_nothing)
+{
+    struct insert_partition *partition = two_feeds(100);
+    struct insert_feed *a = &partition->feeds[0], *b = &partition->feeds[1];
+    begin(partition);
+    insert_feed_rewind(b);
+    b->state = FEED_PAUSED;
+    cr_assert(takes(a, 100));
+    cr_assert_not(takes(b, 100));
+    insert_partition_reached_end(partition, 500, false);
+    cr_assert_eq(insert_feed_done(a), 500);
+    cr_assert_eq(insert_partition_low(partition), 100);
+    int64_t from;
+    b->state = FEED_READY; // healed and read back
+    cr_assert(insert_partition_wants_position(partition, &from));
+    cr_assert_eq(from, 100);
+    insert_partition_positioned(partition, from);
+    cr_assert_not(takes(a, 200), "it has come further");
+    cr_assert(takes(b, 200));
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, nothing_committed_and_nothing_stored_begins_at_the_logs_beginning)
+{
+    struct insert_partition *partition = two_feeds(OFFSET_NONE);
+    int64_t from = 0;
+    cr_assert(insert_partition_wants_position(partition, &from));
+    cr_assert_eq(from, OFFSET_NONE);
+    begin(partition);
+    cr_assert_eq(insert_partition_low(partition), OFFSET_NONE, "nothing to commit before the log was seen");
+    cr_assert(takes(&partition->feeds[0], 1000));
+    insert_feed_pending(&partition->feeds[0], 1000);
+    cr_assert_eq(insert_partition_low(partition), OFFSET_NONE);
+    cr_assert(takes(&partition->feeds[1], 1000));
+    insert_feed_pending(&partition->feeds[1], 1000);
+    cr_assert_eq(insert_partition_low(partition), 1000);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, an_end_of_the_reader_moves_only_its_feeds)
+{
+    struct insert_partition *partition = two_feeds(0);
+    begin(partition);
+    partition->feeds[1].by_reader = true;
+    insert_partition_reached_end(partition, 50, false);
+    cr_assert_eq(partition->feeds[0].next, 50);
+    cr_assert_eq(partition->feeds[1].next, 0);
+    insert_partition_reached_end(partition, 70, true);
+    cr_assert_eq(partition->feeds[1].next, 70);
+    cr_assert_eq(partition->position, 50);
+    insert_partition_free(partition);
+}
