@@ -149,7 +149,9 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return false;
     }
     qsort(seqs, found, sizeof(*seqs), ascending);
-    *cut = (int64_t)found >= limit;
+    // A candidate that somebody deleted meanwhile is missing in the answer but counted for the limit: well before it the
+    // answer is taken for cut.
+    *cut = (int64_t)found > limit / 2;
     seq_holes_looked_up(pipe->holes, seqs, found, *cut ? seqs[found - 1] : INT64_MAX);
     return true;
 }
