@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See config.h. Loading goes through three steps, and each does as much as it can, so that all mistakes are told at once:
-// what was written (config_source), what it means (config_build), what contradicts (config_judge). The texts as they were
-// written live in memory of their own, which is wiped when the loading is over.
+// See config.h. Loading goes through three steps, and each does as much as it can, so that all mistakes are told at
+// once: what was written (config_source), what it means (config_build), what contradicts (config_judge). The texts as
+// they were written live in memory of their own, which is wiped when the loading is over.
 #include "relay/config/config.h"
 
 #include "relay/config/config_build.h"
+#include "relay/config/config_environment.h"
+#include "relay/config/config_judge.h"
+#include "relay/config/config_kafka.h"
+#include "relay/config/config_outboxes.h"
+#include "relay/config/config_routes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +24,8 @@ static void build_plain_sections(const struct config_source *source, struct conf
     for (int id = 0; id < CONFIG_SECTIONS; id++) {
         if (id != CONFIG_SECTION_OUTBOX && id != CONFIG_SECTION_ROUTE && id != CONFIG_SECTION_BREAKER) {
             const struct config_place place = {(enum config_section_id)id, ""};
-            config_build_section(source, config->memory, place.section, &place, 1, (char *)config + config_sections[id].offset);
+            config_build_section(source, config->memory, place.section, &place, 1,
+                (char *)config + config_sections[id].offset);
         }
     }
 }
@@ -56,7 +62,7 @@ void config_build(const struct config_source *source, struct config *config)
     config_build_routes(source, config);
     // Half a configuration cannot be judged.
     if (!config_memory_exhausted(config->memory) && !config_memory_exhausted(source->memory)) {
-        config_build_judge(source, config);
+        config_judge(source, config);
     }
 }
 
@@ -75,9 +81,8 @@ static bool finish(struct config_report *report, const struct config *config, ch
             return error_no_memory(error, "the mistakes of the configuration");
         }
     }
-    return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s", report->count + report->untold,
-        report->count == 1 ? "" : "s",
-        report->path[0] == '\0' ? "" : " ", report->path);
+    return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s",
+        report->count + report->untold, report->count == 1 ? "" : "s", report->path[0] == '\0' ? "" : " ", report->path);
 }
 
 static void read_and_build(struct config_source *source, struct config *config, const char *path)

@@ -2,6 +2,7 @@
 #include "relay/config/config_checks.h"
 
 #include "relay/ops/listen_address.h"
+#include "relay/publish/event_template.h"
 
 #include <ctype.h>
 #include <libpq-fe.h>
@@ -9,8 +10,8 @@
 #include <string.h>
 
 #define TOPIC_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-#define TOPIC_MAX 249   // Kafka's
-#define POSTGRES_MAX 63 // bytes of a name; the server would cut longer ones without a word
+#define TOPIC_MAX        249 // Kafka's
+#define POSTGRES_MAX     63  // bytes of a name; the server would cut longer ones without a word
 
 static bool expected(struct relay_error *error, const char *what)
 {
@@ -24,8 +25,10 @@ bool config_check_dsn(const char *text, struct relay_error *error)
     bool good = options != NULL;
     if (!good) {
         // libpq quotes what it stumbled over, which may be a piece of a password; an option's name is none.
-        bool option = problem != NULL && strncmp(problem, "invalid connection option", 25) == 0 && strstr(text, "password") == NULL;
-        error_set(error, RELAY_ERROR_CONFIG, "libpq cannot read it%s%.*s; expected host=... dbname=... user=..., or postgresql://user@host/database",
+        bool option = problem != NULL && strncmp(problem, "invalid connection option", 25) == 0 &&
+            strstr(text, "password") == NULL;
+        error_set(error, RELAY_ERROR_CONFIG,
+            "libpq cannot read it%s%.*s; expected host=... dbname=... user=..., or postgresql://user@host/database",
             option ? ": " : "", option ? (int)strcspn(problem, "\n") : 0, option ? problem : "");
     }
     PQfreemem(problem);
@@ -75,7 +78,8 @@ bool config_check_table(const char *text, struct relay_error *error)
     const char *end = sql_name_end(text);
     end = end != NULL && *end == '.' ? sql_name_end(end + 1) : NULL;
     return (end != NULL && *end == '\0') ||
-           expected(error, "schema.table, as in SQL: names with capitals or other characters in double quotes (\"My Schema\".\"t\")");
+        expected(error,
+            "schema.table, as in SQL: names with capitals or other characters in double quotes (\"My Schema\".\"t\")");
 }
 
 bool config_check_column(const char *text, struct relay_error *error)
@@ -101,7 +105,8 @@ bool config_check_clickhouse_table(const char *text, struct relay_error *error)
 {
     const char *end = clickhouse_name_end(text);
     end = end != NULL && *end == '.' ? clickhouse_name_end(end + 1) : end;
-    return (end != NULL && *end == '\0') || expected(error, "table or database.table, names with odd characters in backticks");
+    return (end != NULL && *end == '\0') ||
+        expected(error, "table or database.table, names with odd characters in backticks");
 }
 
 bool config_check_name(const char *text, struct relay_error *error)
@@ -112,15 +117,16 @@ bool config_check_name(const char *text, struct relay_error *error)
 bool config_check_topic(const char *text, struct relay_error *error)
 {
     size_t length = strlen(text);
-    return (length <= TOPIC_MAX && strspn(text, TOPIC_CHARACTERS) == length && strcmp(text, ".") != 0 && strcmp(text, "..") != 0) ||
-           expected(error, "a topic's name: at most 249 letters, digits, points, _ and -");
+    return (length <= TOPIC_MAX && strspn(text, TOPIC_CHARACTERS) == length && strcmp(text, ".") != 0 &&
+               strcmp(text, "..") != 0) ||
+        expected(error, "a topic's name: at most 249 letters, digits, points, _ and -");
 }
 
 bool config_check_topic_part(const char *text, struct relay_error *error)
 {
     size_t length = strlen(text);
     return (length <= TOPIC_MAX && strspn(text, TOPIC_CHARACTERS) == length) ||
-           expected(error, "what a topic's name may hold: letters, digits, points, _ and -");
+        expected(error, "what a topic's name may hold: letters, digits, points, _ and -");
 }
 
 bool config_check_group(const char *text, struct relay_error *error)
@@ -131,7 +137,8 @@ bool config_check_group(const char *text, struct relay_error *error)
 bool config_check_transactional_id(const char *text, struct relay_error *error)
 {
     size_t length = strlen(text);
-    return (length <= 128 && strspn(text, TOPIC_CHARACTERS) == length) || expected(error, "at most 128 letters, digits, points, _ and -");
+    return (length <= 128 && strspn(text, TOPIC_CHARACTERS) == length) ||
+        expected(error, "at most 128 letters, digits, points, _ and -");
 }
 
 static bool has_web_scheme(const char *text, const char **rest)
@@ -163,7 +170,8 @@ static bool is_authority(const char *text, const char *end)
     const char *host_end;
     if (*text == '[') {
         host_end = memchr(text, ']', (size_t)(end - text));
-        if (host_end == NULL || host_end - text < 3 || strspn(text + 1, "0123456789abcdefABCDEF:.%") < (size_t)(host_end - text - 1)) {
+        if (host_end == NULL || host_end - text < 3 ||
+            strspn(text + 1, "0123456789abcdefABCDEF:.%") < (size_t)(host_end - text - 1)) {
             return false;
         }
         host_end++;
@@ -185,11 +193,13 @@ bool config_check_url(const char *text, struct relay_error *error)
     }
     size_t length = strcspn(authority, "/?#");
     if (memchr(authority, '@', length) != NULL) {
-        return error_set(error, RELAY_ERROR_CONFIG, "a URL must not hold a user or a password, it ends up in logs; set user and password of "
+        return error_set(error, RELAY_ERROR_CONFIG,
+            "a URL must not hold a user or a password, it ends up in logs; set user and password of "
             "[clickhouse] instead");
     }
     if (authority[length] != '\0' && strcmp(authority + length, "/") != 0) {
-        return error_set(error, RELAY_ERROR_CONFIG, "expected http://host:port without a path or query; the database has a key of its own");
+        return error_set(error, RELAY_ERROR_CONFIG,
+            "expected http://host:port without a path or query; the database has a key of its own");
     }
     return is_authority(authority, authority + length) || expected(error, "http://host:port or https://host:port");
 }
@@ -198,7 +208,8 @@ bool config_check_web_url(const char *text, struct relay_error *error)
 {
     const char *authority;
     size_t length = has_web_scheme(text, &authority) ? strcspn(authority, "/?#") : 0;
-    return (length > 0 && strpbrk(text, " \t") == NULL) || expected(error, "a URL that starts with http:// or https://");
+    return (length > 0 && strpbrk(text, " \t") == NULL) ||
+        expected(error, "a URL that starts with http:// or https://");
 }
 
 bool config_check_listen(const char *text, struct relay_error *error)
@@ -207,56 +218,24 @@ bool config_check_listen(const char *text, struct relay_error *error)
     return strcmp(text, "none") == 0 || listen_address_parse(text, &address, error);
 }
 
-static bool check_placeholder(const char *name, size_t length, struct relay_error *error)
+bool config_check_topic_template(const char *text, struct relay_error *error)
 {
-    static const char *const names[] = {"prefix", "event_type", "aggregate_type", "aggregate_id"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0) {
-            return true;
-        }
+    if (!event_template_check(text, error)) {
+        return false;
     }
-    if (length > 11 && memcmp(name, "event_type:", 11) == 0 && name[11] != '0' && strspn(name + 11, "0123456789") == length - 11 &&
-        length <= 13) {
-        return true;
-    }
-    return error_set(error, RELAY_ERROR_CONFIG,
-        "{%.*s} is none of {prefix}, {event_type}, {event_type:N} (its N-th part between dots), {aggregate_type}, {aggregate_id}",
-        length > 40 ? 40 : (int)length, name);
-}
-
-// Calls back no one: only whether the braces are right. literals: the characters that may stand outside, NULL: all.
-static bool check_template(const char *text, const char *literals, struct relay_error *error)
-{
-    for (const char *at = text; *at != '\0';) {
-        if (literals == NULL && (at[0] == '{' || at[0] == '}') && at[1] == at[0]) {
-            at += 2;
-        } else if (*at == '{') {
-            const char *end = strchr(at, '}');
-            if (end == NULL) {
-                return error_set(error, RELAY_ERROR_CONFIG, "character %zu: the } is missing", (size_t)(at - text) + 1);
-            }
-            if (!check_placeholder(at + 1, (size_t)(end - at - 1), error)) {
-                return false;
-            }
-            at = end + 1;
-        } else if (*at == '}') {
-            return error_set(error, RELAY_ERROR_CONFIG, "character %zu: a } without its {", (size_t)(at - text) + 1);
-        } else if (literals != NULL && strchr(literals, *at) == NULL) {
-            return error_set(error, RELAY_ERROR_CONFIG, "character %zu may not be in a topic's name: expected letters, digits, points, _, - and {placeholders}",
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '{' && at[1] != '{') {
+            at = strchr(at, '}'); // is there, since it is a template
+        } else if (strchr(TOPIC_CHARACTERS, *at) == NULL) {
+            return error_set(error, RELAY_ERROR_CONFIG,
+                "character %zu cannot be in a topic's name; expected letters, digits, points, _, - and {placeholders}",
                 (size_t)(at - text) + 1);
-        } else {
-            at++;
         }
     }
     return true;
 }
 
-bool config_check_topic_template(const char *text, struct relay_error *error)
-{
-    return check_template(text, TOPIC_CHARACTERS, error);
-}
-
 bool config_check_template(const char *text, struct relay_error *error)
 {
-    return check_template(text, NULL, error);
+    return event_template_check(text, error);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// config_compare(): the table says what a section's struct holds, so no key can be forgotten. Outboxes and routes are
+// The table says what a section's struct holds, so no key can be forgotten. Outboxes and routes are
 // matched by their names. A key of [publish] that every outbox inherits is told once, as [publish].
-#include "relay/config/config.h"
+#include "relay/config/config_compare.h"
 
 #include "relay/config/config_table.h"
 
@@ -32,8 +32,9 @@ static bool same_additional(const struct config_publish *a, const struct config_
 {
     bool same = a->additional_count == b->additional_count;
     for (size_t i = 0; same && i < a->additional_count; i++) {
-        same = same_text(a->additional[i].column, b->additional[i].column) && a->additional[i].placement == b->additional[i].placement &&
-               same_text(a->additional[i].alias, b->additional[i].alias);
+        same = same_text(a->additional[i].column, b->additional[i].column) &&
+            a->additional[i].placement == b->additional[i].placement &&
+            same_text(a->additional[i].alias, b->additional[i].alias);
     }
     return same;
 }
@@ -53,24 +54,16 @@ static bool same_value(const struct config_key *key, const void *a, const void *
     const void *x = (const char *)a + key->offset;
     const void *y = (const char *)b + key->offset;
     switch (key->kind) {
-    case CONFIG_KIND_TEXT:
-        return same_text(*(char *const *)x, *(char *const *)y);
+    case CONFIG_KIND_TEXT: return same_text(*(char *const *)x, *(char *const *)y);
     case CONFIG_KIND_INTEGER:
-    case CONFIG_KIND_SIZE:
-        return memcmp(x, y, sizeof(int64_t)) == 0;
-    case CONFIG_KIND_DURATION:
-        return memcmp(x, y, sizeof(struct duration)) == 0;
-    case CONFIG_KIND_BOOLEAN:
-        return memcmp(x, y, sizeof(bool)) == 0;
-    case CONFIG_KIND_RATIO:
-        return *(const double *)x <= *(const double *)y && *(const double *)x >= *(const double *)y;
-    case CONFIG_KIND_WORD:
-        return memcmp(x, y, sizeof(int)) == 0;
+    case CONFIG_KIND_SIZE: return memcmp(x, y, sizeof(int64_t)) == 0;
+    case CONFIG_KIND_DURATION: return memcmp(x, y, sizeof(struct duration)) == 0;
+    case CONFIG_KIND_BOOLEAN: return memcmp(x, y, sizeof(bool)) == 0;
+    case CONFIG_KIND_RATIO: return *(const double *)x <= *(const double *)y && *(const double *)x >= *(const double *)y;
+    case CONFIG_KIND_WORD: return memcmp(x, y, sizeof(int)) == 0;
     case CONFIG_KIND_LIST:
-    case CONFIG_KIND_TOPICS:
-        return same_list(x, y);
-    case CONFIG_KIND_ADDITIONAL:
-        return same_additional(a, b);
+    case CONFIG_KIND_TOPICS: return same_list(x, y);
+    case CONFIG_KIND_ADDITIONAL: return same_additional(a, b);
     case CONFIG_KIND_COLUMNS: {
         const struct config_route *one = a, *other = b;
         return same_pairs(one->columns, one->column_count, other->columns, other->column_count);
@@ -85,12 +78,13 @@ static void tell(const struct comparison *comparison, const char *section, const
 }
 
 // unless_a, unless_b: structs of the same section; keys in which they differ were told already. May be NULL.
-static void compare_section(const struct comparison *comparison, enum config_section_id section, const char *label, const void *a,
-    const void *b, const void *unless_a, const void *unless_b)
+static void compare_section(const struct comparison *comparison, enum config_section_id section, const char *label,
+    const void *a, const void *b, const void *unless_a, const void *unless_b)
 {
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
-        if (key->section == section && !same_value(key, a, b) && (unless_a == NULL || same_value(key, unless_a, unless_b))) {
+        if (key->section == section && !same_value(key, a, b) &&
+            (unless_a == NULL || same_value(key, unless_a, unless_b))) {
             tell(comparison, label, key->name, (key->flags & CONFIG_LIVE) != 0);
         }
     }
@@ -123,7 +117,8 @@ static const struct config_route *find_route(const struct config *config, const 
     return NULL;
 }
 
-static void compare_outboxes(const struct comparison *comparison, const struct config *before, const struct config *after)
+static void compare_outboxes(const struct comparison *comparison, const struct config *before,
+    const struct config *after)
 {
     char room[80];
     for (size_t i = 0; i < before->outbox_count; i++) {
@@ -135,7 +130,8 @@ static void compare_outboxes(const struct comparison *comparison, const struct c
             continue;
         }
         compare_section(comparison, CONFIG_SECTION_OUTBOX, section, one, other, NULL, NULL);
-        compare_section(comparison, CONFIG_SECTION_PUBLISH, section, &one->publish, &other->publish, &before->publish, &after->publish);
+        compare_section(comparison, CONFIG_SECTION_PUBLISH, section, &one->publish, &other->publish, &before->publish,
+            &after->publish);
     }
     for (size_t i = 0; i < after->outbox_count; i++) {
         if (find_outbox(before, after->outboxes[i].name) == NULL) {
@@ -188,7 +184,8 @@ static void compare_kafka(const struct comparison *comparison, const struct conf
     }
 }
 
-void config_compare(const struct config *before, const struct config *after, config_difference *difference, void *context)
+void config_compare(const struct config *before, const struct config *after, config_difference *difference,
+    void *context)
 {
     struct comparison comparison = {.difference = difference, .context = context};
     for (int id = 0; id < CONFIG_SECTIONS; id++) {
@@ -200,8 +197,8 @@ void config_compare(const struct config *before, const struct config *after, con
         } else if (id == CONFIG_SECTION_KAFKA) {
             compare_kafka(&comparison, before, after);
         } else {
-            compare_section(&comparison, (enum config_section_id)id, section->name, (const char *)before + section->offset,
-                (const char *)after + section->offset, NULL, NULL);
+            compare_section(&comparison, (enum config_section_id)id, section->name,
+                (const char *)before + section->offset, (const char *)after + section->offset, NULL, NULL);
         }
     }
 }

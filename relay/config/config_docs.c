@@ -124,8 +124,10 @@ void config_docs_sample(FILE *out)
 {
     fputs("; SPDX-License-Identifier: Apache-2.0\n"
           "; outbox-relay.ini: every key, commented out, with its default (or an example where there is none).\n"
-          "; A comment stands on a line of its own; a value goes to the end of its line as it is. Every key can also come from the\n"
-          "; environment: OUTBOX_RELAY_<SECTION>_<KEY>. See docs/configuration.md.\n", out);
+          "; A comment stands on a line of its own; a value goes to the end of its line as it is. Every key can also "
+          "come from the\n"
+          "; environment: OUTBOX_RELAY_<SECTION>_<KEY>. See docs/configuration.md.\n",
+        out);
     for (int id = 0; id < CONFIG_SECTIONS; id++) {
         const struct config_section *section = &config_sections[id];
         fputc('\n', out);

@@ -2,9 +2,10 @@
 //
 // OUTBOX_RELAY_<SECTION>_<KEY>: which key of which section a variable means. All names are compared in their form as a
 // variable: upper case, everything but letters and digits as underscores. For [kafka] that is compared with each of
-// librdkafka's own properties, so that names with underscores need no rule. For [outbox NAME] and [route NAME] the rest is cut
-// where a key ends it: the longest key wins, and of NAMEs those of the file; a new NAME is taken in lower case.
-#include "relay/config/config_source.h"
+// librdkafka's own properties, so that names with underscores need no rule. For [outbox NAME] and [route NAME] the rest
+// is cut where a key ends it: the longest key wins, and of NAMEs those of the file; a new NAME is taken in lower case.
+#include "relay/config/config_environment.h"
+
 #include "relay/config/config_value.h"
 
 #include <ctype.h>
@@ -62,7 +63,8 @@ static bool find_plain(enum config_section_id section, const char *rest, struct 
 {
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
-        bool fits = key->section == section || (key->section == CONFIG_SECTION_PUBLISH && section == CONFIG_SECTION_OUTBOX);
+        bool fits = key->section == section ||
+            (key->section == CONFIG_SECTION_PUBLISH && section == CONFIG_SECTION_OUTBOX);
         if (fits && spells_key(rest, strlen(rest), key->name, (key->flags & CONFIG_SECRET) != 0, &setting->in_file)) {
             setting->key = key->name;
             return true;
@@ -72,7 +74,8 @@ static bool find_plain(enum config_section_id section, const char *rest, struct 
 }
 
 // NAME as the file writes it, or in lower case.
-static const char *known_name(const struct config_source *source, enum config_section_id section, const char *text, size_t length)
+static const char *known_name(const struct config_source *source, enum config_section_id section, const char *text,
+    size_t length)
 {
     for (size_t i = 0; i < source->heading_count; i++) {
         const struct config_heading *heading = &source->headings[i];
@@ -130,8 +133,8 @@ static bool is_service_link(const char *text, const char *value)
     size_t length = strlen(text);
     const char *port = strstr(text, "PORT_");
     return (length >= 12 && strcmp(text + length - 12, "SERVICE_HOST") == 0) || strstr(text, "SERVICE_PORT") != NULL ||
-           (length >= 4 && strcmp(text + length - 4, "PORT") == 0 && strstr(value, "://") != NULL) ||
-           (port != NULL && isdigit((unsigned char)port[5]));
+        (length >= 4 && strcmp(text + length - 4, "PORT") == 0 && strstr(value, "://") != NULL) ||
+        (port != NULL && isdigit((unsigned char)port[5]));
 }
 
 struct candidates {
@@ -141,7 +144,8 @@ struct candidates {
 static const char *candidate(const void *context, size_t i)
 {
     const struct candidates *candidates = context;
-    char *name = config_memory_format(candidates->memory, "%s_%s", config_sections[config_keys[i].section].name, config_keys[i].name);
+    char *name = config_memory_format(candidates->memory, "%s_%s", config_sections[config_keys[i].section].name,
+        config_keys[i].name);
     for (char *at = name; *at != '\0'; at++) {
         *at = variable_character(*at);
     }
@@ -162,8 +166,9 @@ static void read_variable(struct config_source *source, const char *variable, co
     } else if (!is_service_link(text, value)) {
         struct candidates candidates = {.memory = source->memory};
         const char *near = config_nearest(text, candidate, &candidates, config_key_count);
-        config_report_variable(source->report, variable, "sets no known key; %s" PREFIX "%s%s", near == NULL ? "expected " : "did you mean ",
-            near == NULL ? "<SECTION>_<KEY>" : near, near == NULL ? "" : "?");
+        config_report_variable(source->report, variable, "sets no known key; %s" PREFIX "%s%s",
+            near == NULL ? "expected " : "did you mean ", near == NULL ? "<SECTION>_<KEY>" : near,
+            near == NULL ? "" : "?");
     }
 }
 

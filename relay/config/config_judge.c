@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/config/config_build.h"
+#include "relay/config/config_judge.h"
 
 #include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
@@ -27,20 +27,25 @@ static void judge_presence(const struct config_source *source, const struct conf
 {
     struct config_report *report = source->report;
     if (!config->publish.enabled && !config->insert.enabled) {
-        config_report_whole(report, "publish", "enabled", "both stages are switched off; expected [publish] or [insert] enabled = true");
+        config_report_whole(report, "publish", "enabled",
+            "both stages are switched off; expected [publish] or [insert] enabled = true");
         return;
     }
     if (config->publish.enabled && config->postgres.dsn[0] == '\0' && !written(source, CONFIG_SECTION_POSTGRES, "dsn")) {
-        config_report_whole(report, "postgres", "dsn", "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
+        config_report_whole(report, "postgres", "dsn",
+            "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
     }
     if (kafka_value(config, "bootstrap.servers") == NULL && kafka_value(config, "metadata.broker.list") == NULL &&
         !written(source, CONFIG_SECTION_KAFKA, "bootstrap.servers")) {
         config_report_whole(report, "kafka", "bootstrap.servers", "is missing; expected host:port, several with commas");
     }
-    if (config->insert.enabled && config->clickhouse.urls.count == 0 && !written(source, CONFIG_SECTION_CLICKHOUSE, "url")) {
-        config_report_whole(report, "clickhouse", "url", "is missing; expected http://host:8123, or [insert] enabled = false");
+    if (config->insert.enabled && config->clickhouse.urls.count == 0 &&
+        !written(source, CONFIG_SECTION_CLICKHOUSE, "url")) {
+        config_report_whole(report, "clickhouse", "url",
+            "is missing; expected http://host:8123, or [insert] enabled = false");
     }
-    if (config->postgres.password[0] != '\0' && config->postgres.dsn[0] != '\0' && config_dsn_has_password(config->postgres.dsn)) {
+    if (config->postgres.password[0] != '\0' && config->postgres.dsn[0] != '\0' &&
+        config_dsn_has_password(config->postgres.dsn)) {
         config_report_whole(report, "postgres", "password", "the dsn holds a password too; expected one of them");
     }
 }
@@ -49,16 +54,20 @@ static void judge_thresholds(const struct config_source *source, const struct co
 {
     const struct config_health *health = &config->health;
     if (health->warning_rows > health->critical_rows) {
-        config_report_whole(source->report, "health", "warning_rows", "%lld is above critical_rows (%lld); expected the warning to come first",
-            (long long)health->warning_rows, (long long)health->critical_rows);
+        config_report_whole(source->report, "health", "warning_rows",
+            "%lld is above critical_rows (%lld); expected the warning to come first", (long long)health->warning_rows,
+            (long long)health->critical_rows);
     }
     if (health->critical_age.ns > 0 && health->warning_age.ns > health->critical_age.ns) {
-        config_report_whole(source->report, "health", "warning_age", "%s is above critical_age (%s); expected the warning to come first",
-            config_format_duration(source->memory, health->warning_age.ns), config_format_duration(source->memory, health->critical_age.ns));
+        config_report_whole(source->report, "health", "warning_age",
+            "%s is above critical_age (%s); expected the warning to come first",
+            config_format_duration(source->memory, health->warning_age.ns),
+            config_format_duration(source->memory, health->critical_age.ns));
     }
     if (health->critical_lag > 0 && health->warning_lag > health->critical_lag) {
-        config_report_whole(source->report, "health", "warning_lag", "%lld is above critical_lag (%lld); expected the warning to come first",
-            (long long)health->warning_lag, (long long)health->critical_lag);
+        config_report_whole(source->report, "health", "warning_lag",
+            "%lld is above critical_lag (%lld); expected the warning to come first", (long long)health->warning_lag,
+            (long long)health->critical_lag);
     }
 }
 
@@ -68,13 +77,16 @@ static void judge_memory(const struct config_source *source, const struct config
     const struct config_insert *insert = &config->insert;
     const char *limit = config_format_size(source->memory, insert->memory_limit);
     if (insert->batch_bytes > insert->memory_limit / 2) {
-        config_report_whole(source->report, "insert", "batch_bytes", "%s is more than half of memory_limit (%s), which must hold the next batch as well; "
-            "expected less, or a larger memory_limit", config_format_size(source->memory, insert->batch_bytes), limit);
+        config_report_whole(source->report, "insert", "batch_bytes",
+            "%s is more than half of memory_limit (%s), which must hold the next batch as well; "
+            "expected less, or a larger memory_limit",
+            config_format_size(source->memory, insert->batch_bytes), limit);
     }
     for (size_t i = 0; i < sizeof(fetches) / sizeof(fetches[0]); i++) {
         const char *value = kafka_value(config, fetches[i]);
         if (value != NULL && strtoll(value, NULL, 10) > insert->memory_limit) {
-            config_report_whole(source->report, "kafka", fetches[i], "%s is more than [insert] memory_limit (%s) may hold", value, limit);
+            config_report_whole(source->report, "kafka", fetches[i],
+                "%s is more than [insert] memory_limit (%s) may hold", value, limit);
         }
     }
 }
@@ -104,20 +116,23 @@ static void judge_own_topics(const struct config_source *source, const struct co
     for (size_t i = 0; i < config->route_count; i++) {
         const struct config_route *route = &config->routes[i];
         const char *label = config_section_label(source->memory, CONFIG_SECTION_ROUTE, route->name);
-        const char *hint = strcmp(route->name, "default") == 0 ? "; set topics of [route default], or its enabled = false" : "";
+        const char *hint = strcmp(route->name, "default") == 0
+            ? "; set topics of [route default], or its enabled = false"
+            : "";
         if (!route->enabled) {
             continue;
         }
         for (size_t j = 0; j < config->outbox_count; j++) {
             if (takes(route, config->outboxes[j].publish.receipt_topic)) {
-                config_report_whole(source->report, label, "topics", "the route would also take the receipts of topic %.120s%s",
+                config_report_whole(source->report, label, "topics",
+                    "the route would also take the receipts of topic %.120s%s",
                     config->outboxes[j].publish.receipt_topic, hint);
                 break;
             }
         }
         if (config->insert.dead_letter_topic[0] != '\0' && takes(route, config->insert.dead_letter_topic)) {
-            config_report_whole(source->report, label, "topics", "the route would also take the dead letters of topic %.120s%s",
-                config->insert.dead_letter_topic, hint);
+            config_report_whole(source->report, label, "topics",
+                "the route would also take the dead letters of topic %.120s%s", config->insert.dead_letter_topic, hint);
         }
     }
 }
@@ -128,12 +143,14 @@ static void judge_routes(const struct config_source *source, const struct config
     for (size_t i = 0; i < config->route_count; i++) {
         any |= config->routes[i].enabled;
         if (config->routes[i].enabled && strcmp(config->routes[i].table, config->insert.dead_letter_table) == 0) {
-            config_report_whole(source->report, config_section_label(source->memory, CONFIG_SECTION_ROUTE, config->routes[i].name), "table",
+            config_report_whole(source->report,
+                config_section_label(source->memory, CONFIG_SECTION_ROUTE, config->routes[i].name), "table",
                 "is also [insert] dead_letter_table; expected a table of its own");
         }
     }
     if (!any) {
-        config_report_whole(source->report, "insert", "enabled", "every route is switched off, so there is nothing to insert; expected a route, or "
+        config_report_whole(source->report, "insert", "enabled",
+            "every route is switched off, so there is nothing to insert; expected a route, or "
             "[insert] enabled = false");
     }
     judge_own_topics(source, config);
@@ -141,15 +158,17 @@ static void judge_routes(const struct config_source *source, const struct config
 
 static void judge_outbox(const struct config_source *source, const struct config_outbox *outbox)
 {
-    const char *label = config_section_label(source->memory, CONFIG_SECTION_OUTBOX, strcmp(outbox->name, "default") == 0 ? "" : outbox->name);
+    const char *label = config_section_label(source->memory, CONFIG_SECTION_OUTBOX,
+        strcmp(outbox->name, "default") == 0 ? "" : outbox->name);
     if (strcmp(outbox->table, outbox->dead_letter_table) == 0) {
-        config_report_whole(source->report, label, "dead_letter_table", "is the outbox's own table; expected another one");
+        config_report_whole(source->report, label, "dead_letter_table",
+            "is the outbox's own table; expected another one");
     }
     for (size_t i = 0; i < CONFIG_COLUMN_ROLES; i++) {
         for (size_t j = 0; j < i; j++) {
             if (outbox->columns[i][0] != '\0' && strcmp(outbox->columns[i], outbox->columns[j]) == 0) {
-                config_report_whole(source->report, label, "layout", "column %.63s has two roles; expected a column of its own for each",
-                    outbox->columns[i]);
+                config_report_whole(source->report, label, "layout",
+                    "column %.63s has two roles; expected a column of its own for each", outbox->columns[i]);
             }
         }
     }
@@ -158,16 +177,17 @@ static void judge_outbox(const struct config_source *source, const struct config
         const struct config_additional *additional = &outbox->publish.additional[i];
         partitions += additional->placement == CONFIG_PLACE_PARTITION;
         if (additional->placement == CONFIG_PLACE_ENVELOPE && outbox->publish.value != CONFIG_VALUE_ENVELOPE) {
-            config_report_whole(source->report, label, "additional", "column %.63s goes into the envelope, but there is none; expected value = envelope",
-                additional->column);
+            config_report_whole(source->report, label, "additional",
+                "column %.63s goes into the envelope, but there is none; expected value = envelope", additional->column);
         }
     }
     if (partitions > 1) {
-        config_report_whole(source->report, label, "additional", "%zu columns choose the partition; expected one at most", partitions);
+        config_report_whole(source->report, label, "additional",
+            "%zu columns choose the partition; expected one at most", partitions);
     }
 }
 
-void config_build_judge(const struct config_source *source, const struct config *config)
+void config_judge(const struct config_source *source, const struct config *config)
 {
     judge_presence(source, config);
     judge_thresholds(source, config);

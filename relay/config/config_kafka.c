@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// [kafka]: what librdkafka takes is passed on, each value tried on a configuration that is thrown away, so that a wrong one
-// is found here with all the others. Properties that belong to the protocols are refused by name.
+// [kafka]: what librdkafka takes is passed on, each value tried on a configuration that is thrown away, so that a wrong
+// one is found here with all the others. Properties that belong to the protocols are refused by name.
 #include "relay/config/config_kafka.h"
-
-#include "relay/config/config_build.h"
 
 #include <librdkafka/rdkafka.h>
 #include <string.h>
@@ -18,7 +16,8 @@ static const struct config_kafka_refusal refused[] = {
     {"enable.auto.offset.store", "offsets are committed only behind what ClickHouse has; leave it out"},
     {"auto.commit.*", "offsets are committed only behind what ClickHouse has; leave it out"},
     {"offset.store.*", "offsets are committed only behind what ClickHouse has; leave it out"},
-    {"isolation.level", "events of aborted transactions must not be inserted, so it is always read_committed; leave it out"},
+    {"isolation.level",
+        "events of aborted transactions must not be inserted, so it is always read_committed; leave it out"},
     {"auto.offset.reset", "where a partition is resumed is found in the ClickHouse table itself; leave it out"},
     {"partition.assignment.strategy", "the insert stage relies on cooperative-sticky; leave it out"},
     {"enable.partition.eof", "is set by the insert stage; leave it out"},
@@ -26,7 +25,8 @@ static const struct config_kafka_refusal refused[] = {
     {"transactional.id", "is made of the outbox's identity; set [publish] transactional_id for its start"},
     {"enable.idempotence", "is always on, as order depends on it; leave it out"},
     {"acks", "is always all, as a row leaves the outbox only when every in-sync replica has its event; leave it out"},
-    {"request.required.acks", "is always all, as a row leaves the outbox only when every in-sync replica has its event; leave it out"},
+    {"request.required.acks",
+        "is always all, as a row leaves the outbox only when every in-sync replica has its event; leave it out"},
     {"delivery.report.only.error", "each event's delivery is waited for; leave it out"},
 };
 
@@ -62,7 +62,8 @@ static bool take(const struct config_source *source, const struct config_setting
         return true;
     }
     // librdkafka's text quotes the value.
-    config_source_mistake(source, setting, "%s", kafka_property_is_secret(setting->key) ? "librdkafka refuses the value" : problem);
+    config_source_mistake(source, setting, "%s",
+        kafka_property_is_secret(setting->key) ? "librdkafka refuses the value" : problem);
     return false;
 }
 
@@ -83,7 +84,8 @@ void config_build_kafka(const struct config_source *source, struct config *confi
     for (size_t i = 0; i < source->setting_count; i++) {
         const struct config_setting *setting = &source->settings[i];
         if (setting->section == CONFIG_SECTION_KAFKA && take(source, setting, scratch)) {
-            config->kafka[config->kafka_count++] = (struct config_pair){.name = config_memory_text(config->memory, setting->key),
+            config->kafka[config->kafka_count++] = (struct config_pair){
+                .name = config_memory_text(config->memory, setting->key),
                 .value = config_memory_text(config->memory, setting->value)};
         }
     }

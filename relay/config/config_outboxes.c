@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The outboxes: [outbox] is "default", each [outbox NAME] inherits from it, and both from [publish]. With no section at all
-// there is the default one; with [outbox NAME] sections only, just those.
-#include "relay/config/config_build.h"
+// The outboxes: [outbox] is "default", each [outbox NAME] inherits from it, and both from [publish]. With no section at
+// all there is the default one; with [outbox NAME] sections only, just those.
+#include "relay/config/config_outboxes.h"
 
 #include <string.h>
 #include <strings.h>
 
 static const char *const default_columns[2][CONFIG_COLUMN_ROLES] = {
-    [CONFIG_LAYOUT_NATIVE] = {[CONFIG_COLUMN_ID] = "id", [CONFIG_COLUMN_SEQ] = "seq", [CONFIG_COLUMN_KEY] = "aggregate_id",
-        [CONFIG_COLUMN_TYPE] = "event_type", [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type", [CONFIG_COLUMN_PAYLOAD] = "payload",
-        [CONFIG_COLUMN_METADATA] = "metadata", [CONFIG_COLUMN_CREATED_AT] = "created_at"},
-    [CONFIG_LAYOUT_DEBEZIUM] = {[CONFIG_COLUMN_ID] = "id", [CONFIG_COLUMN_SEQ] = "seq", [CONFIG_COLUMN_KEY] = "aggregateid",
-        [CONFIG_COLUMN_TYPE] = "type", [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregatetype", [CONFIG_COLUMN_PAYLOAD] = "payload",
-        [CONFIG_COLUMN_METADATA] = "", [CONFIG_COLUMN_CREATED_AT] = ""},
+    [CONFIG_LAYOUT_NATIVE] = {[CONFIG_COLUMN_ID] = "id",
+        [CONFIG_COLUMN_SEQ] = "seq",
+        [CONFIG_COLUMN_KEY] = "aggregate_id",
+        [CONFIG_COLUMN_TYPE] = "event_type",
+        [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type",
+        [CONFIG_COLUMN_PAYLOAD] = "payload",
+        [CONFIG_COLUMN_METADATA] = "metadata",
+        [CONFIG_COLUMN_CREATED_AT] = "created_at"},
+    [CONFIG_LAYOUT_DEBEZIUM] = {[CONFIG_COLUMN_ID] = "id",
+        [CONFIG_COLUMN_SEQ] = "seq",
+        [CONFIG_COLUMN_KEY] = "aggregateid",
+        [CONFIG_COLUMN_TYPE] = "type",
+        [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregatetype",
+        [CONFIG_COLUMN_PAYLOAD] = "payload",
+        [CONFIG_COLUMN_METADATA] = "",
+        [CONFIG_COLUMN_CREATED_AT] = ""},
 };
 
 // Roles that an outbox can do without.
@@ -22,11 +32,11 @@ static bool may_miss(enum config_column_role role)
     return role == CONFIG_COLUMN_AGGREGATE_TYPE || role == CONFIG_COLUMN_METADATA || role == CONFIG_COLUMN_CREATED_AT;
 }
 
-static void build_columns(const struct config_source *source, struct config *config, const struct config_place *places, size_t count,
-    struct config_outbox *outbox)
+static void build_columns(const struct config_source *source, struct config *config, const struct config_place *places,
+    size_t count, struct config_outbox *outbox)
 {
-    static const char *const keys[CONFIG_COLUMN_ROLES] = {"column.id", "column.seq", "column.key", "column.type", "column.aggregate_type",
-        "column.payload", "column.metadata", "column.created_at"};
+    static const char *const keys[CONFIG_COLUMN_ROLES] = {"column.id", "column.seq", "column.key", "column.type",
+        "column.aggregate_type", "column.payload", "column.metadata", "column.created_at"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const struct config_setting *setting = config_build_find(source, places, count, keys[role]);
         if (setting != NULL && strcmp(setting->value, "none") == 0) {
@@ -40,10 +50,12 @@ static void build_columns(const struct config_source *source, struct config *con
     }
 }
 
-static void build_outbox(const struct config_source *source, struct config *config, const char *name, struct config_outbox *outbox)
+static void build_outbox(const struct config_source *source, struct config *config, const char *name,
+    struct config_outbox *outbox)
 {
     // The last place is the whole way for keys of [publish], and harmless for those of the outbox, which it does not have.
-    const struct config_place places[] = {{CONFIG_SECTION_OUTBOX, name}, {CONFIG_SECTION_OUTBOX, ""}, {CONFIG_SECTION_PUBLISH, ""}};
+    const struct config_place places[] = {{CONFIG_SECTION_OUTBOX, name}, {CONFIG_SECTION_OUTBOX, ""},
+        {CONFIG_SECTION_PUBLISH, ""}};
     outbox->name = config_memory_text(config->memory, name[0] == '\0' ? "default" : name);
     config_build_section(source, config->memory, CONFIG_SECTION_OUTBOX, places, 2, outbox);
     config_build_section(source, config->memory, CONFIG_SECTION_PUBLISH, places, 3, &outbox->publish);
@@ -57,7 +69,8 @@ static void judge_tables(const struct config_source *source, const struct config
         for (size_t j = 0; j < i; j++) {
             const struct config_outbox *one = &config->outboxes[j], *other = &config->outboxes[i];
             if (strcmp(one->table, other->table) == 0) {
-                config_report_whole(source->report, config_section_label(source->memory, CONFIG_SECTION_OUTBOX, other->name), "table",
+                config_report_whole(source->report,
+                    config_section_label(source->memory, CONFIG_SECTION_OUTBOX, other->name), "table",
                     "%.140s is also the table of outbox %s; expected one of its own", other->table, one->name);
             }
         }

@@ -25,7 +25,8 @@ static bool grow(struct config_report *report)
     return true;
 }
 
-static void __attribute__((format(printf, 4, 0))) add(struct config_report *report, int rank, const char *where, const char *format, va_list arguments)
+static void __attribute__((format(printf, 4, 0)))
+add(struct config_report *report, int rank, const char *where, const char *format, va_list arguments)
 {
     char what[1024];
     vsnprintf(what, sizeof(what), format, arguments);
@@ -62,8 +63,8 @@ static const char *place(struct config_report *report, const char *prefix, const
     return text;
 }
 
-void config_report_line(struct config_report *report, int line, const char *section, const char *key, const char *format,
-    ...)
+void config_report_line(struct config_report *report, int line, const char *section, const char *key,
+    const char *format, ...)
 {
     const char *prefix = line > 0 ? config_memory_format(report->memory, "%s:%d", report->path, line) : report->path;
     va_list arguments;

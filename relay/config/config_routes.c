@@ -2,7 +2,7 @@
 //
 // The routes: the built-in "default" first, which takes every topic that the outboxes' templates can make into
 // outbox_events and which [route default] changes or switches off; then each [route NAME] in the order of the file.
-#include "relay/config/config_build.h"
+#include "relay/config/config_routes.h"
 
 #include "relay/config/config_checks.h"
 #include "relay/insert/route_source.h"
@@ -25,7 +25,7 @@ static char *template_pattern(struct config_memory *memory, const char *template
         }
         if (end == NULL) {
             pattern = config_memory_format(memory, "%s%s%c", pattern, *template == '.' ? "\\" : "", *template);
-            template++;
+            template ++;
             continue;
         }
         bool is_prefix = strncmp(template, "{prefix}", 8) == 0;
@@ -35,7 +35,8 @@ static char *template_pattern(struct config_memory *memory, const char *template
             }
         } else {
             // A part of an event type holds no point; everything else may.
-            pattern = config_memory_format(memory, "%s%s", pattern, strncmp(template, "{event_type:", 12) == 0 ? "[^.]+" : ".+");
+            pattern = config_memory_format(memory, "%s%s", pattern,
+                strncmp(template, "{event_type:", 12) == 0 ? "[^.]+" : ".+");
             *exact = false;
         }
         template = end + 1;
@@ -59,7 +60,8 @@ static char *unescape(struct config_memory *memory, const char *pattern)
     return text;
 }
 
-char *config_topic_pattern(struct config_memory *memory, const struct config *config)
+// The topics that the templates can make: one exact name or one ^regex$.
+static char *topic_pattern(struct config_memory *memory, const struct config *config)
 {
     char *all = config_memory_text(memory, "");
     char *last = all;
@@ -89,7 +91,7 @@ char *config_topic_pattern(struct config_memory *memory, const struct config *co
 static bool starts_source(const char *text)
 {
     return *text == '$' || *text == '\'' || strncmp(text, "header.", 7) == 0 || strncmp(text, "header[", 7) == 0 ||
-           strncmp(text, "kafka.", 6) == 0;
+        strncmp(text, "kafka.", 6) == 0;
 }
 
 // The comma that ends a column, or the end: not those within quotes or brackets.
@@ -126,7 +128,8 @@ static char *trimmed(struct config_memory *memory, const char *start, const char
     return config_memory_copy(memory, start, (size_t)(end - start));
 }
 
-bool config_parse_columns(struct config_memory *memory, const char *text,
+// [route] columns = a = $.x, b = ...: each column goes to `add`. error CONFIG.
+static bool parse_columns(struct config_memory *memory, const char *text,
     void (*add)(void *context, char *column, char *source), void *context, struct relay_error *error)
 {
     for (const char *at = text, *end; *at != '\0'; at = *end == '\0' ? end : end + 1) {
@@ -135,11 +138,14 @@ bool config_parse_columns(struct config_memory *memory, const char *text,
         char *column = trimmed(memory, at, equals == NULL ? end : equals);
         char *source = equals == NULL ? column : trimmed(memory, equals + 1, end);
         if (equals == NULL || column[0] == '\0') {
-            return error_set(error, RELAY_ERROR_CONFIG, "expected column = source, column = source ...; found \"%.60s\"", column);
+            return error_set(error, RELAY_ERROR_CONFIG,
+                "expected column = source, column = source ...; found \"%.60s\"", column);
         }
         if (!starts_source(source)) {
-            return error_set(error, RELAY_ERROR_CONFIG, "%.60s: expected $.path, header.NAME, kafka.FIELD or 'constant' behind its =, not \"%.60s\" "
-                "(in this list blanks separate the entries of a map, commas the columns)", column, source);
+            return error_set(error, RELAY_ERROR_CONFIG,
+                "%.60s: expected $.path, header.NAME, kafka.FIELD or 'constant' behind its =, not \"%.60s\" "
+                "(in this list blanks separate the entries of a map, commas the columns)",
+                column, source);
         }
         add(context, column, source);
     }
@@ -166,13 +172,15 @@ static void add_column(void *context, char *column, char *text)
             return;
         }
         bool own_line = strcmp(builder->setting->key, column) == 0;
-        config_source_mistake(builder->source, builder->setting, "%s%s%s", own_line ? "" : column, own_line ? "" : ": ", error.text);
+        config_source_mistake(builder->source, builder->setting, "%s%s%s", own_line ? "" : column, own_line ? "" : ": ",
+            error.text);
         return;
     }
     route_source_finish(&parsed);
     for (size_t i = 0; i < route->column_count; i++) {
         if (strcmp(route->columns[i].name, column) == 0) {
-            config_source_mistake(builder->source, builder->setting, "column %.80s has two sources; expected one", column);
+            config_source_mistake(builder->source, builder->setting, "column %.80s has two sources; expected one",
+                column);
             return;
         }
     }
@@ -188,7 +196,8 @@ static void add_column(void *context, char *column, char *text)
         route->columns = grown;
         builder->room = room;
     }
-    route->columns[route->column_count++] = (struct config_pair){.name = config_memory_text(builder->config->memory, column),
+    route->columns[route->column_count++] = (struct config_pair){
+        .name = config_memory_text(builder->config->memory, column),
         .value = config_memory_text(builder->config->memory, text)};
 }
 
@@ -203,10 +212,11 @@ static void build_columns(struct route_builder *builder)
         const struct config_key *key = config_key_find(CONFIG_SECTION_ROUTE, setting->key);
         builder->setting = setting;
         if (key == NULL) {
-            add_column(builder, config_memory_text(source->memory, setting->key), config_memory_text(source->memory, setting->value));
+            add_column(builder, config_memory_text(source->memory, setting->key),
+                config_memory_text(source->memory, setting->value));
         } else if (key->kind == CONFIG_KIND_COLUMNS) {
             struct relay_error error = {0};
-            if (!config_parse_columns(source->memory, setting->value, add_column, builder, &error)) {
+            if (!parse_columns(source->memory, setting->value, add_column, builder, &error)) {
                 config_source_mistake(source, setting, "%s", error.text);
             }
         }
@@ -238,7 +248,8 @@ static void judge_topics(const struct config_source *source, const struct config
     }
 }
 
-static void build_route(const struct config_source *source, struct config *config, const char *name, struct config_route *route)
+static void build_route(const struct config_source *source, struct config *config, const char *name,
+    struct config_route *route)
 {
     const struct config_place place = {CONFIG_SECTION_ROUTE, name};
     route->name = config_memory_text(config->memory, name);
@@ -258,11 +269,12 @@ static void build_route(const struct config_source *source, struct config *confi
     } else if (is_default) {
         route->topics.items = config_memory_take(config->memory, sizeof(*route->topics.items));
         if (route->topics.items != NULL) {
-            route->topics.items[0] = config_topic_pattern(config->memory, config);
+            route->topics.items[0] = topic_pattern(config->memory, config);
             route->topics.count = 1;
         }
     } else if (route->enabled && route->topics.count == 0) {
-        config_report_whole(source->report, label, "topics", "is missing; expected names of topics, or a regular expression that starts with ^");
+        config_report_whole(source->report, label, "topics",
+            "is missing; expected names of topics, or a regular expression that starts with ^");
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See config_source.h. The file: each entry is added under the section in front of it; one of a section that nobody knows
-// is skipped, since the section itself was reported. A key that comes twice is reported with the line of the first.
-// The environment is read afterwards (config_environment.c finds the keys) and replaces.
+// See config_source.h. The file: each entry is added under the section in front of it; one of a section that nobody
+// knows is skipped, since the section itself was reported. A key that comes twice is reported with the line of the
+// first. The environment is read afterwards (config_environment.c finds the keys) and replaces.
 #include "relay/config/config_source.h"
 
 #include "relay/config/config_value.h"
@@ -25,7 +25,8 @@ const char *config_section_label(struct config_memory *memory, enum config_secti
     return name[0] == '\0' ? kind : config_memory_format(memory, "%s %s", kind, name);
 }
 
-void config_source_mistake(const struct config_source *source, const struct config_setting *setting, const char *format, ...)
+void config_source_mistake(const struct config_source *source, const struct config_setting *setting, const char *format,
+    ...)
 {
     char what[512];
     va_list arguments;
@@ -37,8 +38,8 @@ void config_source_mistake(const struct config_source *source, const struct conf
         return;
     }
     const char *key = setting->in_file ? config_memory_format(source->memory, "%s_file", setting->key) : setting->key;
-    config_report_line(source->report, setting->line, config_section_label(source->memory, setting->section, setting->name), key,
-        "%s", what);
+    config_report_line(source->report, setting->line,
+        config_section_label(source->memory, setting->section, setting->name), key, "%s", what);
 }
 
 const struct config_setting *config_source_find(const struct config_source *source, enum config_section_id section,
@@ -131,8 +132,11 @@ static void add_setting(struct config_source *source, struct config_setting sett
 void config_source_add(struct config_source *source, struct config_setting setting)
 {
     if (config_source_heading(source, setting.section, setting.name) == NULL) {
-        add_heading(source, (struct config_heading){.section = setting.section, .name = setting.name, .line = setting.line,
-            .variable = setting.variable});
+        add_heading(source,
+            (struct config_heading){.section = setting.section,
+                .name = setting.name,
+                .line = setting.line,
+                .variable = setting.variable});
     }
     add_setting(source, setting);
 }
@@ -149,7 +153,7 @@ static bool is_name(const char *name)
 {
     size_t length = strlen(name);
     return length > 0 && length <= NAME_MAX_LENGTH &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == length;
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == length;
 }
 
 // [kind] or [kind NAME]. false: reported.
@@ -174,7 +178,8 @@ static bool read_heading(struct config_source *source, int line, char *text, str
         return false;
     }
     if (name[0] != '\0' && !is_name(name)) {
-        config_report_line(report, line, text, NULL, "expected a name of at most %d letters, digits, _, - and points", NAME_MAX_LENGTH);
+        config_report_line(report, line, text, NULL, "expected a name of at most %d letters, digits, _, - and points",
+            NAME_MAX_LENGTH);
         return false;
     }
     if (heading->section == CONFIG_SECTION_ROUTE && name[0] == '\0') {
@@ -198,8 +203,8 @@ static void on_section(void *context, int line, char *text)
     }
     const struct config_heading *old = config_source_heading(source, heading.section, heading.name);
     if (old != NULL) {
-        config_report_line(source->report, line, text, NULL, "this section is there twice, first in line %d; put the keys of both into one",
-            old->line);
+        config_report_line(source->report, line, text, NULL,
+            "this section is there twice, first in line %d; put the keys of both into one", old->line);
     }
     source->now = old != NULL ? old : add_heading(source, heading);
     source->skipping = source->now == NULL;
@@ -220,7 +225,7 @@ static const char *candidate(const void *context, size_t i)
     }
     enum config_section_id section = config_keys[i].section;
     bool fits = section == candidates->section ||
-                (section == CONFIG_SECTION_PUBLISH && candidates->section == CONFIG_SECTION_OUTBOX);
+        (section == CONFIG_SECTION_PUBLISH && candidates->section == CONFIG_SECTION_OUTBOX);
     return fits ? config_keys[i].name : NULL;
 }
 
@@ -291,7 +296,10 @@ static void on_entry(void *context, int line, char *key, char *value)
         config_report_line(source->report, line, NULL, NULL, "%.80s stands before any [section]", key);
         return;
     }
-    struct config_setting setting = {.section = source->now->section, .name = source->now->name, .value = value, .line = line};
+    struct config_setting setting = {.section = source->now->section,
+        .name = source->now->name,
+        .value = value,
+        .line = line};
     if (find_key(source, &setting, key)) {
         add_setting(source, setting);
     } else {
@@ -313,7 +321,8 @@ void config_source_read_text(struct config_source *source, char *text, size_t le
 
 // Files
 
-static char *read_descriptor(struct config_memory *memory, int descriptor, size_t most, size_t *length, struct relay_error *error)
+static char *read_descriptor(struct config_memory *memory, int descriptor, size_t most, size_t *length,
+    struct relay_error *error)
 {
     struct stat status;
     if (fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode)) {
@@ -354,7 +363,8 @@ static char *read_descriptor(struct config_memory *memory, int descriptor, size_
     return NULL;
 }
 
-char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length, struct relay_error *error)
+char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
+    struct relay_error *error)
 {
     // Without O_NONBLOCK a named pipe that nobody writes to would hang the start for ever.
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

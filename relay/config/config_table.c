@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-#define MS INT64_C(1000000)
-#define S  (1000 * MS)
-#define M  (60 * S)
-#define H  (60 * M)
-#define D  (24 * H)
+#define MS  INT64_C(1000000)
+#define S   (1000 * MS)
+#define M   (60 * S)
+#define H   (60 * M)
+#define D   (24 * H)
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -25,60 +25,73 @@ static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 static const char *const formats[] = {"auto", "text", "json", "journald", NULL};
 
 const struct config_section config_sections[CONFIG_SECTIONS] = {
-    [CONFIG_SECTION_POSTGRES] = {"postgres", false, offsetof(struct config, postgres), "The database that holds the outboxes."},
+    [CONFIG_SECTION_POSTGRES] = {"postgres", false, offsetof(struct config, postgres),
+        "The database that holds the outboxes."},
     [CONFIG_SECTION_OUTBOX] = {"outbox", true, 0,
-        "An outbox table. [outbox] is the outbox named \"default\" and what [outbox NAME] sections inherit from; each may override "
+        "An outbox table. [outbox] is the outbox named \"default\" and what [outbox NAME] sections inherit from; each "
+        "may override "
         "any key of [publish] as well."},
     [CONFIG_SECTION_KAFKA] = {"kafka", false, 0, "Any property of librdkafka, passed through to producer and consumer."},
     [CONFIG_SECTION_PUBLISH] = {"publish", false, offsetof(struct config, publish), "From the outboxes to Kafka."},
     [CONFIG_SECTION_INSERT] = {"insert", false, offsetof(struct config, insert), "From Kafka to ClickHouse."},
-    [CONFIG_SECTION_CLICKHOUSE] = {"clickhouse", false, offsetof(struct config, clickhouse), "Where the events are inserted."},
-    [CONFIG_SECTION_ROUTE] = {"route", true, 0, "Which topics go into which table; every other key is `column = source`."},
+    [CONFIG_SECTION_CLICKHOUSE] = {"clickhouse", false, offsetof(struct config, clickhouse),
+        "Where the events are inserted."},
+    [CONFIG_SECTION_ROUTE] = {"route", true, 0,
+        "Which topics go into which table; every other key is `column = source`."},
     [CONFIG_SECTION_BREAKER] = {"breaker", false, offsetof(struct config, breakers),
         "When a dependency that fails is left alone, and when it is tried again."},
-    [CONFIG_SECTION_HEALTH] = {"health", false, offsetof(struct config, health), "How often the pipeline is judged, and by what."},
+    [CONFIG_SECTION_HEALTH] = {"health", false, offsetof(struct config, health),
+        "How often the pipeline is judged, and by what."},
     [CONFIG_SECTION_ALERT] = {"alert", false, offsetof(struct config, alert), "Who is told when the health changes."},
-    [CONFIG_SECTION_HTTP] = {"http", false, offsetof(struct config, http), "The address of /health, /live, /ready, /metrics and the status page."},
+    [CONFIG_SECTION_HTTP] = {"http", false, offsetof(struct config, http),
+        "The address of /health, /live, /ready, /metrics and the status page."},
     [CONFIG_SECTION_LOG] = {"log", false, offsetof(struct config, log), "What is logged, and how it looks."},
     [CONFIG_SECTION_RUN] = {"run", false, 0, "The process itself."},
 };
 
-#define POSTGRES(member) .section = CONFIG_SECTION_POSTGRES, .offset = offsetof(struct config_postgres, member)
-#define OUTBOX(member)   .section = CONFIG_SECTION_OUTBOX, .offset = offsetof(struct config_outbox, member)
-#define PUBLISH(member)  .section = CONFIG_SECTION_PUBLISH, .offset = offsetof(struct config_publish, member)
-#define INSERT(member)   .section = CONFIG_SECTION_INSERT, .offset = offsetof(struct config_insert, member)
+#define POSTGRES(member)   .section = CONFIG_SECTION_POSTGRES, .offset = offsetof(struct config_postgres, member)
+#define OUTBOX(member)     .section = CONFIG_SECTION_OUTBOX, .offset = offsetof(struct config_outbox, member)
+#define PUBLISH(member)    .section = CONFIG_SECTION_PUBLISH, .offset = offsetof(struct config_publish, member)
+#define INSERT(member)     .section = CONFIG_SECTION_INSERT, .offset = offsetof(struct config_insert, member)
 #define CLICKHOUSE(member) .section = CONFIG_SECTION_CLICKHOUSE, .offset = offsetof(struct config_clickhouse, member)
-#define ROUTE(member)    .section = CONFIG_SECTION_ROUTE, .offset = offsetof(struct config_route, member)
-#define HEALTH(member)   .section = CONFIG_SECTION_HEALTH, .offset = offsetof(struct config_health, member), .flags = CONFIG_LIVE
-#define ALERT(member)    .section = CONFIG_SECTION_ALERT, .offset = offsetof(struct config_alert, member)
-#define RUN(member)      .section = CONFIG_SECTION_RUN, .offset = offsetof(struct config, member)
+#define ROUTE(member)      .section = CONFIG_SECTION_ROUTE, .offset = offsetof(struct config_route, member)
+#define HEALTH(member)                                                                                                 \
+    .section = CONFIG_SECTION_HEALTH, .offset = offsetof(struct config_health, member), .flags = CONFIG_LIVE
+#define ALERT(member) .section = CONFIG_SECTION_ALERT, .offset = offsetof(struct config_alert, member)
+#define RUN(member)   .section = CONFIG_SECTION_RUN, .offset = offsetof(struct config, member)
 #define BREAKER(dependency, member)                                                                                    \
     .section = CONFIG_SECTION_BREAKER,                                                                                 \
     .offset = (dependency) * sizeof(struct config_breaker) + offsetof(struct config_breaker, member)
 #define ALL_BREAKERS 0 // stored into the first; the others take it where they have nothing of their own
 
-#define TEXT          .kind = CONFIG_KIND_TEXT
-#define BOOLEAN       .kind = CONFIG_KIND_BOOLEAN
-#define WORD(w)       .kind = CONFIG_KIND_WORD, .words = (w)
-#define INTEGER(a, b) .kind = CONFIG_KIND_INTEGER, .min = (a), .max = (b)
-#define SIZE(a, b)    .kind = CONFIG_KIND_SIZE, .min = (a), .max = (b)
+#define TEXT           .kind = CONFIG_KIND_TEXT
+#define BOOLEAN        .kind = CONFIG_KIND_BOOLEAN
+#define WORD(w)        .kind = CONFIG_KIND_WORD, .words = (w)
+#define INTEGER(a, b)  .kind = CONFIG_KIND_INTEGER, .min = (a), .max = (b)
+#define SIZE(a, b)     .kind = CONFIG_KIND_SIZE, .min = (a), .max = (b)
 #define DURATION(a, b) .kind = CONFIG_KIND_DURATION, .min = (a), .max = (b)
 
 #define COLUMN(role, word, native, what)                                                                               \
-    {OUTBOX(columns[role]), TEXT, .name = "column." word, .example = native, .flags = CONFIG_INHERITS,                 \
-        .check = config_check_column, .sentence = what}
+    {                                                                                                                  \
+        OUTBOX(columns[role]), TEXT, .name = "column." word, .example = native, .flags = CONFIG_INHERITS,              \
+                                     .check = config_check_column, .sentence = what                                    \
+    }
 #define BREAKER_KEYS(dependency, word, who)                                                                            \
-    {BREAKER(dependency, failures), INTEGER(1, 1000), .name = word ".failures", .example = "5", .flags = CONFIG_LIVE | CONFIG_INHERITS, \
-        .sentence = "`failures` for " who "; not set: as `failures`."},                                               \
-    {BREAKER(dependency, open), DURATION(100 * MS, H), .name = word ".open", .example = "30s", .flags = CONFIG_LIVE | CONFIG_INHERITS,   \
-        .sentence = "`open` for " who "; not set: as `open`."},                                                        \
-    {BREAKER(dependency, successes), INTEGER(1, 1000), .name = word ".successes", .example = "2",                    \
-        .flags = CONFIG_LIVE | CONFIG_INHERITS, .sentence = "`successes` for " who "; not set: as `successes`."}
+    {BREAKER(dependency, failures), INTEGER(1, 1000), .name = word ".failures", .example = "5",                        \
+        .flags = CONFIG_LIVE | CONFIG_INHERITS, .sentence = "`failures` for " who "; not set: as `failures`."},        \
+        {BREAKER(dependency, open), DURATION(100 * MS, H), .name = word ".open", .example = "30s",                     \
+            .flags = CONFIG_LIVE | CONFIG_INHERITS, .sentence = "`open` for " who "; not set: as `open`."},            \
+    {                                                                                                                  \
+        BREAKER(dependency, successes), INTEGER(1, 1000),                                                              \
+            .name = word ".successes", .example = "2", .flags = CONFIG_LIVE | CONFIG_INHERITS,                         \
+            .sentence = "`successes` for " who "; not set: as `successes`."                                            \
+    }
 
 const struct config_key config_keys[] = {
-    {POSTGRES(dsn), TEXT, .name = "dsn", .fallback = "", .example = "host=localhost dbname=app user=outbox_relay", .flags = CONFIG_SECRET,
-        .check = config_check_dsn, .sentence = "libpq connection string or URI. Several hosts with "
-        "target_session_attrs=read-write follow a failover. Through pgbouncer only in session mode."},
+    {POSTGRES(dsn), TEXT, .name = "dsn", .fallback = "", .example = "host=localhost dbname=app user=outbox_relay",
+        .flags = CONFIG_SECRET, .check = config_check_dsn,
+        .sentence = "libpq connection string or URI. Several hosts with "
+                    "target_session_attrs=read-write follow a failover. Through pgbouncer only in session mode."},
     {POSTGRES(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
         .sentence = "The password, if it is not in the dsn, in PGPASSFILE or not needed."},
     {POSTGRES(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
@@ -98,83 +111,113 @@ const struct config_key config_keys[] = {
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
         .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",
-        .sentence = "What becomes of a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
+        .sentence =
+            "What becomes of a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
     {OUTBOX(fallback_poll), DURATION(10 * MS, H), .name = "fallback_poll", .fallback = "1s",
         .sentence = "How often a sleeping relay looks by itself, for rows that fire no trigger."},
     {OUTBOX(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "public.outbox_dead_letters",
         .check = config_check_table, .sentence = "Where rows go that can never be published."},
     {OUTBOX(layout), WORD(layouts), .name = "layout", .fallback = "native",
-        .sentence = "The names of the columns: native (id, seq, aggregate_type, aggregate_id, event_type, payload, metadata, "
-        "created_at) or debezium (id, aggregatetype, aggregateid, type, payload, and seq, which must be added)."},
+        .sentence =
+            "The names of the columns: native (id, seq, aggregate_type, aggregate_id, event_type, payload, metadata, "
+            "created_at) or debezium (id, aggregatetype, aggregateid, type, payload, and seq, which must be added)."},
     COLUMN(CONFIG_COLUMN_ID, "id", "id", "Column of the event's id; by `layout`: id."),
     COLUMN(CONFIG_COLUMN_SEQ, "seq", "seq", "Column of the row's number, a bigint identity; by `layout`: seq."),
-    COLUMN(CONFIG_COLUMN_KEY, "key", "aggregate_id", "Column of the aggregate's id; by `layout`: aggregate_id, or aggregateid."),
+    COLUMN(CONFIG_COLUMN_KEY, "key", "aggregate_id",
+        "Column of the aggregate's id; by `layout`: aggregate_id, or aggregateid."),
     COLUMN(CONFIG_COLUMN_TYPE, "type", "event_type", "Column of the event's type; by `layout`: event_type, or type."),
     COLUMN(CONFIG_COLUMN_AGGREGATE_TYPE, "aggregate_type", "aggregate_type",
         "Column of the aggregate's type, or none; by `layout`: aggregate_type, or aggregatetype."),
     COLUMN(CONFIG_COLUMN_PAYLOAD, "payload", "payload", "Column of the payload; by `layout`: payload."),
-    COLUMN(CONFIG_COLUMN_METADATA, "metadata", "metadata", "Column of the metadata, or none; by `layout`: metadata, or none."),
-    COLUMN(CONFIG_COLUMN_CREATED_AT, "created_at", "created_at", "Column of the event's time, or none; by `layout`: created_at, or none."),
+    COLUMN(CONFIG_COLUMN_METADATA, "metadata", "metadata",
+        "Column of the metadata, or none; by `layout`: metadata, or none."),
+    COLUMN(CONFIG_COLUMN_CREATED_AT, "created_at", "created_at",
+        "Column of the event's time, or none; by `layout`: created_at, or none."),
 
     {PUBLISH(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process publishes."},
     {PUBLISH(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
-        .sentence = "exactly_once: by Kafka transactions and receipts. at_least_once: events may come twice after a crash."},
-    {PUBLISH(topic), TEXT, .name = "topic", .fallback = "{prefix}.{event_type:1}.events", .check = config_check_topic_template,
-        .sentence = "Template of the topic: text with {prefix}, {event_type}, {event_type:N} (its N-th part between dots), "
-        "{aggregate_type}, {aggregate_id}."},
-    {PUBLISH(prefix), TEXT, .name = "prefix", .fallback = "nova", .check = config_check_topic_part, .sentence = "What {prefix} stands for."},
+        .sentence =
+            "exactly_once: by Kafka transactions and receipts. at_least_once: events may come twice after a crash."},
+    {PUBLISH(topic), TEXT, .name = "topic", .fallback = "{prefix}.{event_type:1}.events",
+        .check = config_check_topic_template,
+        .sentence =
+            "Template of the topic: text with {prefix}, {event_type}, {event_type:N} (its N-th part between dots), "
+            "{aggregate_type}, {aggregate_id}."},
+    {PUBLISH(prefix), TEXT, .name = "prefix", .fallback = "nova", .check = config_check_topic_part,
+        .sentence = "What {prefix} stands for."},
     {PUBLISH(key), TEXT, .name = "key", .fallback = "{aggregate_id}", .check = config_check_template,
         .sentence = "Template of the record's key; events with one key keep their order."},
     {PUBLISH(value), WORD(values), .name = "value", .fallback = "payload",
-        .sentence = "The record's value: the payload as PostgreSQL gives it, or an envelope around it for columns of `additional`."},
-    {PUBLISH(metadata_headers), .kind = CONFIG_KIND_LIST, .name = "metadata_headers", .fallback = "correlation_id, traceparent, tracestate",
+        .sentence = "The record's value: the payload as PostgreSQL gives it, or an envelope around it for columns of "
+                    "`additional`."},
+    {PUBLISH(metadata_headers), .kind = CONFIG_KIND_LIST, .name = "metadata_headers",
+        .fallback = "correlation_id, traceparent, tracestate",
         .sentence = "Members of the metadata that become headers, a list."},
-    {PUBLISH(additional), .kind = CONFIG_KIND_ADDITIONAL, .name = "additional", .fallback = "", .example = "tenant:header, region:header:x-region",
+    {PUBLISH(additional), .kind = CONFIG_KIND_ADDITIONAL, .name = "additional", .fallback = "",
+        .example = "tenant:header, region:header:x-region",
         .sentence = "Further columns and where they go: column:header|envelope|partition[:alias], a list."},
     {PUBLISH(tombstone_on_empty), BOOLEAN, .name = "tombstone_on_empty", .fallback = "false",
         .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone."},
     {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
-        .sentence = "A row that can never be published: into the dead letters, later events of its aggregate held, or everything stops."},
-    {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay", .check = config_check_transactional_id,
+        .sentence = "A row that can never be published: into the dead letters, later events of its aggregate held, or "
+                    "everything stops."},
+    {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay",
+        .check = config_check_transactional_id,
         .sentence = "Start of the Kafka transactional.id, which the outbox's identity completes."},
-    {PUBLISH(receipt_topic), TEXT, .name = "receipt_topic", .fallback = "outbox-relay.receipts", .check = config_check_topic,
+    {PUBLISH(receipt_topic), TEXT, .name = "receipt_topic", .fallback = "outbox-relay.receipts",
+        .check = config_check_topic,
         .sentence = "The compacted topic of the receipts that make publishing exactly once."},
 
     {INSERT(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process inserts."},
     {INSERT(group_id), TEXT, .name = "group_id", .fallback = "outbox-relay", .check = config_check_group,
         .sentence = "The consumer group; replicas share one."},
     {INSERT(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
-        .sentence = "exactly_once where the table has kafka_topic, kafka_partition and kafka_offset; else at_least_once."},
-    {INSERT(batch_rows), INTEGER(1, 1000000), .name = "batch_rows", .fallback = "50000", .sentence = "Most rows of one INSERT."},
-    {INSERT(batch_bytes), SIZE(KIB, 256 * MIB), .name = "batch_bytes", .fallback = "32MiB", .sentence = "Most bytes of one INSERT."},
+        .sentence =
+            "exactly_once where the table has kafka_topic, kafka_partition and kafka_offset; else at_least_once."},
+    {INSERT(batch_rows), INTEGER(1, 1000000), .name = "batch_rows", .fallback = "50000",
+        .sentence = "Most rows of one INSERT."},
+    {INSERT(batch_bytes), SIZE(KIB, 256 * MIB), .name = "batch_bytes", .fallback = "32MiB",
+        .sentence = "Most bytes of one INSERT."},
     {INSERT(linger), DURATION(0, 5 * M), .name = "linger", .fallback = "1s",
         .sentence = "How long an event may wait for its batch to fill; ClickHouse likes few, large inserts."},
     {INSERT(memory_limit), SIZE(16 * MIB, 64 * GIB), .name = "memory_limit", .fallback = "256MiB",
         .sentence = "Most memory of all batches and of what the consumer has fetched ahead."},
     {INSERT(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "outbox_relay_dead_letters",
         .check = config_check_clickhouse_table, .sentence = "Table of the messages that fit no row."},
-    {INSERT(dead_letter_topic), TEXT, .name = "dead_letter_topic", .fallback = "", .example = "outbox-relay.dead-letters",
-        .check = config_check_topic, .sentence = "Topic that gets a copy of each dead letter; empty: none."},
+    {INSERT(dead_letter_topic), TEXT, .name = "dead_letter_topic", .fallback = "",
+        .example = "outbox-relay.dead-letters", .check = config_check_topic,
+        .sentence = "Topic that gets a copy of each dead letter; empty: none."},
     {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
         .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
-        .flags = CONFIG_DISCREET, .check = config_check_url, .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
-    {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name, .sentence = "Database of tables that name none."},
+        .flags = CONFIG_DISCREET, .check = config_check_url,
+        .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
+    {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name,
+        .sentence = "Database of tables that name none."},
     {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name, .sentence = "The user."},
     {CLICKHOUSE(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
         .sentence = "The user's password; sent in a header, never in a URL."},
     {CLICKHOUSE(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
         .sentence = "How long one endpoint may take to accept a connection."},
     {CLICKHOUSE(request_timeout), DURATION(S, H), .name = "request_timeout", .fallback = "65s",
-        .sentence = "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
-    {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "lz4", .sentence = "Of what is sent."},
+        .sentence =
+            "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
+    {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "lz4",
+        .sentence = "Of what is sent."},
 
-    {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .example = "nova.order.events", .flags = CONFIG_INHERITS,
-        .sentence = "Names of topics, a list, or one regular expression that starts with ^. Must be set; [route default] has what the topic templates make."},
-    {ROUTE(table), TEXT, .name = "table", .example = "analytics.orders", .flags = CONFIG_INHERITS, .check = config_check_clickhouse_table,
+    {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .example = "nova.order.events",
+        .flags = CONFIG_INHERITS,
+        .sentence = "Names of topics, a list, or one regular expression that starts with ^. Must be set; [route "
+                    "default] has what the topic templates make."},
+    {ROUTE(table), TEXT, .name = "table", .example = "analytics.orders", .flags = CONFIG_INHERITS,
+        .check = config_check_clickhouse_table,
         .sentence = "Table, or database.table. Must be set; [route default] has outbox_events."},
-    {.section = CONFIG_SECTION_ROUTE, .kind = CONFIG_KIND_COLUMNS, .name = "columns", .fallback = "", .example = "order_id = $.id, amount = $.amount",
+    {.section = CONFIG_SECTION_ROUTE,
+        .kind = CONFIG_KIND_COLUMNS,
+        .name = "columns",
+        .fallback = "",
+        .example = "order_id = $.id, amount = $.amount",
         .sentence = "All `column = source` in one list, if they do not stand on lines of their own."},
     {ROUTE(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether the route is used."},
 
@@ -189,7 +232,8 @@ const struct config_key config_keys[] = {
     BREAKER_KEYS(CONFIG_DEPENDENCY_CLICKHOUSE, "clickhouse", "each ClickHouse endpoint"),
     BREAKER_KEYS(CONFIG_DEPENDENCY_ALERT, "alert", "each alert target"),
 
-    {HEALTH(interval), DURATION(S, D), .name = "interval", .fallback = "60s", .sentence = "How often check_outbox_health() is called."},
+    {HEALTH(interval), DURATION(S, D), .name = "interval", .fallback = "60s",
+        .sentence = "How often check_outbox_health() is called."},
     {HEALTH(warning_rows), INTEGER(0, INT64_C(1000000000000)), .name = "warning_rows", .fallback = "100",
         .sentence = "More unpublished rows than this: WARNING."},
     {HEALTH(critical_rows), INTEGER(0, INT64_C(1000000000000)), .name = "critical_rows", .fallback = "1000",
@@ -203,27 +247,45 @@ const struct config_key config_keys[] = {
     {HEALTH(critical_lag), INTEGER(0, INT64_C(1000000000000)), .name = "critical_lag", .fallback = "0",
         .sentence = "More messages behind the end of Kafka's log than this: CRITICAL; 0: not judged."},
 
-    {ALERT(webhook_url), TEXT, .name = "webhook_url", .fallback = "", .example = "https://example.com/hook", .flags = CONFIG_LIVE | CONFIG_SECRET,
-        .check = config_check_web_url, .sentence = "Gets each alert as JSON, by POST."},
-    {ALERT(slack_url), TEXT, .name = "slack_url", .fallback = "", .example = "https://hooks.slack.com/services/...", .flags = CONFIG_LIVE | CONFIG_SECRET,
-        .check = config_check_web_url, .sentence = "A Slack-style incoming webhook."},
+    {ALERT(webhook_url), TEXT, .name = "webhook_url", .fallback = "", .example = "https://example.com/hook",
+        .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
+        .sentence = "Gets each alert as JSON, by POST."},
+    {ALERT(slack_url), TEXT, .name = "slack_url", .fallback = "", .example = "https://hooks.slack.com/services/...",
+        .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
+        .sentence = "A Slack-style incoming webhook."},
     {ALERT(alertmanager_url), TEXT, .name = "alertmanager_url", .fallback = "", .example = "http://alertmanager:9093",
-        .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url, .sentence = "Base URL of an Alertmanager (API v2)."},
+        .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
+        .sentence = "Base URL of an Alertmanager (API v2)."},
     {ALERT(repeat), DURATION(S, 365 * D), .name = "repeat", .fallback = "4h", .flags = CONFIG_LIVE,
         .sentence = "How often a state that lasts is told again."},
     {ALERT(hold), DURATION(0, D), .name = "hold", .fallback = "0s", .flags = CONFIG_LIVE,
         .sentence = "How long a state must last before it is told."},
 
-    {.section = CONFIG_SECTION_HTTP, .offset = offsetof(struct config_http, listen), TEXT, .name = "listen", .fallback = "127.0.0.1:8000",
-        .check = config_check_listen, .sentence = "host:port, [v6]:port or :port (all addresses); port 0: any free one; empty or none: no HTTP."},
+    {.section = CONFIG_SECTION_HTTP,
+        .offset = offsetof(struct config_http, listen),
+        TEXT,
+        .name = "listen",
+        .fallback = "127.0.0.1:8000",
+        .check = config_check_listen,
+        .sentence = "host:port, [v6]:port or :port (all addresses); port 0: any free one; empty or none: no HTTP."},
 
-    {.section = CONFIG_SECTION_LOG, .offset = offsetof(struct config_log, level), WORD(levels), .name = "level", .fallback = "info",
-        .flags = CONFIG_LIVE, .sentence = "The least level that is logged. Payloads are logged at debug only."},
-    {.section = CONFIG_SECTION_LOG, .offset = offsetof(struct config_log, format), WORD(formats), .name = "format", .fallback = "auto",
+    {.section = CONFIG_SECTION_LOG,
+        .offset = offsetof(struct config_log, level),
+        WORD(levels),
+        .name = "level",
+        .fallback = "info",
+        .flags = CONFIG_LIVE,
+        .sentence = "The least level that is logged. Payloads are logged at debug only."},
+    {.section = CONFIG_SECTION_LOG,
+        .offset = offsetof(struct config_log, format),
+        WORD(formats),
+        .name = "format",
+        .fallback = "auto",
         .sentence = "auto: text on a terminal, journald under systemd, else json."},
 
     {RUN(drain_timeout), DURATION(S, H), .name = "drain_timeout", .fallback = "25s",
-        .sentence = "From SIGTERM to the end of the process at the latest; keep it below what systemd or Kubernetes grants."},
+        .sentence =
+            "From SIGTERM to the end of the process at the latest; keep it below what systemd or Kubernetes grants."},
     {RUN(lease), DURATION(S, 5 * M), .name = "lease", .fallback = "5s",
         .sentence = "A relay that is frozen or cut off loses its outboxes after this."},
 };

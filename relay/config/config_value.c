@@ -15,10 +15,10 @@ struct unit {
     int64_t factor;
 };
 
-static const struct unit size_units[] = {{"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024}, {"GiB", 1024 * 1024 * 1024},
-    {NULL, 0}};
-static const struct unit duration_units[] = {{"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000}, {"h", 3600000000000},
-    {"d", 86400000000000}, {NULL, 0}};
+static const struct unit size_units[] = {{"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024},
+    {"GiB", 1024 * 1024 * 1024}, {NULL, 0}};
+static const struct unit duration_units[] = {{"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000},
+    {"h", 3600000000000}, {"d", 86400000000000}, {NULL, 0}};
 
 // Digits only, as strtoll would also take blanks and signs. *rest is what follows them.
 static bool read_digits(const char *text, int64_t *value, const char **rest)
@@ -65,7 +65,7 @@ bool config_parse_integer(const char *text, int64_t *value, struct relay_error *
 bool config_parse_size(const char *text, int64_t *bytes, struct relay_error *error)
 {
     return read_with_unit(text, size_units, bytes) ||
-           error_set(error, RELAY_ERROR_CONFIG, "expected a size such as 64KiB, 8MiB, 1GiB or plain bytes");
+        error_set(error, RELAY_ERROR_CONFIG, "expected a size such as 64KiB, 8MiB, 1GiB or plain bytes");
 }
 
 bool config_parse_duration(const char *text, int64_t *ns, struct relay_error *error)
@@ -75,7 +75,7 @@ bool config_parse_duration(const char *text, int64_t *ns, struct relay_error *er
         return true;
     }
     return read_with_unit(text, duration_units, ns) ||
-           error_set(error, RELAY_ERROR_CONFIG, "expected a duration with its unit, such as 500ms, 5s, 10m, 4h or 2d");
+        error_set(error, RELAY_ERROR_CONFIG, "expected a duration with its unit, such as 500ms, 5s, 10m, 4h or 2d");
 }
 
 bool config_parse_boolean(const char *text, bool *value, struct relay_error *error)
@@ -113,7 +113,10 @@ bool config_parse_word(const char *text, const char *const *words, int *index, s
             return true;
         }
         size_t used = strlen(expected);
-        snprintf(expected + used, sizeof(expected) - used, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ",
+        snprintf(expected + used, sizeof(expected) - used, "%s%s",
+            i == 0                     ? ""
+                : words[i + 1] == NULL ? " or "
+                                       : ", ",
             words[i]);
     }
     return error_set(error, RELAY_ERROR_CONFIG, "expected %s", expected);
@@ -145,7 +148,8 @@ static size_t count_items(const char *text)
     return count;
 }
 
-bool config_parse_list(struct config_memory *memory, const char *text, struct config_list *list, struct relay_error *error)
+bool config_parse_list(struct config_memory *memory, const char *text, struct config_list *list,
+    struct relay_error *error)
 {
     *list = (struct config_list){0};
     size_t count = count_items(text);
@@ -160,7 +164,8 @@ bool config_parse_list(struct config_memory *memory, const char *text, struct co
         size_t length;
         const char *item = next_item(text, &length, &text);
         if (length == 0) {
-            return error_set(error, RELAY_ERROR_CONFIG, "expected a list with commas between its items; item %zu is empty", i + 1);
+            return error_set(error, RELAY_ERROR_CONFIG,
+                "expected a list with commas between its items; item %zu is empty", i + 1);
         }
         items[i] = config_memory_copy(memory, item, length);
     }
@@ -174,7 +179,8 @@ static bool parse_additional(struct config_memory *memory, char *text, struct co
     static const char *const placements[] = {"header", "envelope", "partition", NULL};
     char *first = strchr(text, ':');
     if (first == NULL || first == text) {
-        return error_set(error, RELAY_ERROR_CONFIG, "expected column:header, column:envelope or column:partition, each with :alias "
+        return error_set(error, RELAY_ERROR_CONFIG,
+            "expected column:header, column:envelope or column:partition, each with :alias "
             "behind it if wanted");
     }
     *first = '\0';

@@ -100,7 +100,8 @@ static void read_line(struct reader *reader, int line, char *text, char *end)
     char *equals = strchr(start, '=');
     if (equals == NULL || equals == start) {
         reader->handler->mistake(reader->handler->context, line,
-            equals == start ? "a key is missing before the =" : "expected [section], key = value, or a comment that starts with ;");
+            equals == start ? "a key is missing before the ="
+                            : "expected [section], key = value, or a comment that starts with ;");
         return;
     }
     trim(start, equals);
@@ -117,7 +118,8 @@ static const char *forbidden(const char *at, const char *end, const char **why)
     while (at < end) {
         unsigned char byte = (unsigned char)*at;
         if ((byte < 0x20 && byte != '\t' && byte != '\r') || byte == 0x7f) {
-            *why = byte == 0 ? "a NUL byte: this is no text file (UTF-16, perhaps?); save it as UTF-8" : "a control character";
+            *why = byte == 0 ? "a NUL byte: this is no text file (UTF-16, perhaps?); save it as UTF-8"
+                             : "a control character";
             return at;
         }
         size_t length = utf8_character(at, (size_t)(end - at));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See kafka_conf.h. librdkafka warns when a consumer gets a producer's property; it also prints a table of all its
-// properties with the kind of client that each belongs to ("P", "C", "*"). We read that table, so that one [kafka]
-// section serves both clients without noise and without a list of our own that would age.
+// See kafka_conf.h. librdkafka warns when a consumer gets a producer's property; its own table says which kind of
+// client each belongs to, so that one [kafka] section serves both clients without noise and without a list of our own.
 #include "relay/kafka/kafka_conf.h"
 
 #include "relay/base/log.h"
+#include "relay/config/kafka_properties.h"
 #include "relay/kafka/kafka_error.h"
 
 #include <stdio.h>
@@ -36,10 +36,10 @@ static const struct {
 
 static void log_line(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
-    enum log_level ours = level <= LOG_ERR       ? LOG_LEVEL_ERROR
-                          : level <= LOG_WARNING ? LOG_LEVEL_WARNING
-                          : level <= LOG_INFO    ? LOG_LEVEL_INFO
-                                                 : LOG_LEVEL_DEBUG;
+    enum log_level ours = level <= LOG_ERR ? LOG_LEVEL_ERROR
+        : level <= LOG_WARNING             ? LOG_LEVEL_WARNING
+        : level <= LOG_INFO                ? LOG_LEVEL_INFO
+                                           : LOG_LEVEL_DEBUG;
     // A broker that is away is told by librdkafka as an error for each address and attempt; what it means for a pipe is
     // told by the pipe, once.
     if (ours == LOG_LEVEL_ERROR && (strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0)) {
@@ -47,12 +47,6 @@ static void log_line(const rd_kafka_t *client, int level, const char *facility, 
     }
     log_event(ours, "kafka.client", text, LOG_TEXT("client", client == NULL ? "" : rd_kafka_name(client)),
         LOG_TEXT("facility", facility));
-}
-
-static bool is_secret(const char *name)
-{
-    return strstr(name, "password") != NULL || strstr(name, "secret") != NULL || strstr(name, "jaas") != NULL ||
-           strstr(name, ".pem") != NULL;
 }
 
 bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct relay_error *error)
@@ -63,7 +57,7 @@ bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, 
     }
     // librdkafka's text quotes the value.
     return error_set(error, RELAY_ERROR_CONFIG, "[kafka] %s: %s", name,
-        is_secret(name) ? "librdkafka refuses the value" : why);
+        kafka_property_is_secret(name) ? "librdkafka refuses the value" : why);
 }
 
 const char *kafka_conf_given(const struct config *config, const char *name)
@@ -77,49 +71,14 @@ const char *kafka_conf_given(const struct config *config, const char *name)
     return value;
 }
 
-// librdkafka's table of properties as text; malloc'd, NULL when out of memory.
-static char *property_table(void)
-{
-    char *text = NULL;
-    size_t length = 0;
-    FILE *stream = open_memstream(&text, &length);
-    if (stream == NULL) {
-        return NULL;
-    }
-    rd_kafka_conf_properties_show(stream);
-    if (fclose(stream) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
-// 'P', 'C' or '*' as the table's line "name | P | ..." says; '*' for a name that it does not have (librdkafka then
-// refuses it with its own words).
-static char property_kind(const char *table, const char *name)
-{
-    size_t length = strlen(name);
-    for (const char *line = table; line != NULL && *line != '\0';) {
-        if (strncmp(line, name, length) == 0 && (line[length] == ' ' || line[length] == '|')) {
-            const char *bar = strchr(line, '|');
-            if (bar != NULL) {
-                const char *kind = bar + 1 + strspn(bar + 1, " ");
-                return *kind;
-            }
-        }
-        line = strchr(line, '\n');
-        line = line == NULL ? NULL : line + 1;
-    }
-    return '*';
-}
-
+// property: as kafka_properties_kind() says. What librdkafka does not know it refuses with its own words.
 static bool fits(char property, enum kafka_client_kind kind)
 {
-    return property == '*' || property == (kind == KAFKA_CLIENT_PRODUCER ? 'P' : 'C');
+    return property == '*' || property == '\0' || property == (kind == KAFKA_CLIENT_PRODUCER ? 'P' : 'C');
 }
 
 static bool apply_settings(rd_kafka_conf_t *conf, const struct config *config, enum kafka_client_kind kind,
-    const char *table, struct relay_error *error)
+    const struct kafka_properties *properties, struct relay_error *error)
 {
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++) {
         // retry.backoff.max.ms is newer than the oldest librdkafka that we take; a default may fail, a setting not.
@@ -130,7 +89,8 @@ static bool apply_settings(rd_kafka_conf_t *conf, const struct config *config, e
     }
     for (size_t i = 0; i < config->kafka_count; i++) {
         const struct config_pair *pair = &config->kafka[i];
-        if (fits(property_kind(table, pair->name), kind) && !kafka_conf_set(conf, pair->name, pair->value, error)) {
+        if (fits(kafka_properties_kind(properties, pair->name), kind) &&
+            !kafka_conf_set(conf, pair->name, pair->value, error)) {
             return false;
         }
     }
@@ -140,17 +100,16 @@ static bool apply_settings(rd_kafka_conf_t *conf, const struct config *config, e
 rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_client_kind kind, const char *role,
     struct relay_error *error)
 {
-    char *table = property_table();
-    if (table == NULL) {
-        error_no_memory(error, "librdkafka's property table");
+    struct kafka_properties *properties = kafka_properties_new(error);
+    if (properties == NULL) {
         return NULL;
     }
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     char client_id[96];
     snprintf(client_id, sizeof(client_id), "outbox-relay-%s-%.12s", role, context->instance);
     bool done = kafka_conf_set(conf, "client.id", client_id, error) &&
-                apply_settings(conf, context->config, kind, table, error);
-    free(table);
+        apply_settings(conf, context->config, kind, properties, error);
+    kafka_properties_free(properties);
     if (!done) {
         rd_kafka_conf_destroy(conf);
         return NULL;

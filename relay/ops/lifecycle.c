@@ -17,6 +17,7 @@
 #include "relay/base/log.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/commands.h"
+#include "relay/config/config_compare.h"
 #include "relay/insert/insert_stage.h"
 #include "relay/ops/alerts.h"
 #include "relay/ops/health_watch.h"

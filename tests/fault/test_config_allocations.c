@@ -13,8 +13,10 @@
 
 rd_kafka_conf_t *__real_rd_kafka_conf_new(void);
 rd_kafka_conf_t *__wrap_rd_kafka_conf_new(void);
-rd_kafka_conf_res_t __real_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why, size_t room);
-rd_kafka_conf_res_t __wrap_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why, size_t room);
+rd_kafka_conf_res_t __real_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why,
+    size_t room);
+rd_kafka_conf_res_t __wrap_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why,
+    size_t room);
 void __real_rd_kafka_conf_destroy(rd_kafka_conf_t *conf);
 void __wrap_rd_kafka_conf_destroy(rd_kafka_conf_t *conf);
 void __real_rd_kafka_conf_properties_show(FILE *out);
@@ -28,7 +30,8 @@ rd_kafka_conf_t *__wrap_rd_kafka_conf_new(void)
     return conf;
 }
 
-rd_kafka_conf_res_t __wrap_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why, size_t room)
+rd_kafka_conf_res_t __wrap_rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why,
+    size_t room)
 {
     fault_alloc_pause(true);
     rd_kafka_conf_res_t result = __real_rd_kafka_conf_set(conf, name, value, why, room);
@@ -57,8 +60,8 @@ static void visit(const char *text, bool good)
     cr_assert(descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text));
     close(descriptor);
     long n = 0;
-    // librdkafka's table is printed into memory that the C library allocates, uncounted, and we free: once the loader gets so
-    // far, one more block is freed than was allocated, in every run.
+    // librdkafka's table is printed into memory that the C library allocates, uncounted, and we free: once the loader
+    // gets so far, one more block is freed than was allocated, in every run.
     ptrdiff_t balance = 0;
     for (bool hit = true; hit; n++) {
         struct relay_error error = {0};
@@ -85,11 +88,15 @@ static void visit(const char *text, bool good)
 Test(fault_config, loading)
 {
     setenv("OUTBOX_RELAY_OUTBOX_B_TABLE", "s.b", 1);
-    visit("[postgres]\ndsn = host=db\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[outbox]\nadditional = a:header\n[outbox b]\n"
-          "[route r]\ntopics = a, b\ntable = t\nx = $.x: a=1 *=2\ncolumns = y = 'z'\n", true);
+    visit("[postgres]\ndsn = host=db\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = "
+          "http://c\n[outbox]\nadditional = a:header\n[outbox b]\n"
+          "[route r]\ntopics = a, b\ntable = t\nx = $.x: a=1 *=2\ncolumns = y = 'z'\n",
+        true);
 }
 
 Test(fault_config, mistakes)
 {
-    visit("[postgres]\ndsn = host=db\ndsm = 3\n[weather]\n[outbox]\nbatch_rows = x\n[kafka]\nacks = 1\n[route r]\nx = y\ncolumns = z\n", false);
+    visit("[postgres]\ndsn = host=db\ndsm = 3\n[weather]\n[outbox]\nbatch_rows = x\n[kafka]\nacks = 1\n[route r]\nx = "
+          "y\ncolumns = z\n",
+        false);
 }

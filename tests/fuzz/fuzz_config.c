@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an operator may write: a file's text, and behind its first NUL byte, if any, one environment variable a line. Loads it as
-// config_load() does, without touching the disk except for `_file` keys, which are made to name nothing.
+// What an operator may write: a file's text, and behind its first NUL byte, if any, one environment variable a line.
+// Loads it as config_load() does, without touching the disk except for `_file` keys, which are made to name nothing.
 #include "relay/config/config_build.h"
-#include "relay/config/config_checks.h"
+#include "relay/config/config_environment.h"
 
 #include <assert.h>
 #include <stdint.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // config_docs write|check docs/configuration.md deploy/outbox-relay.ini
-// write: puts the tables of all keys between the markers of the document, and writes the sample file anew. check: says whether
-// both are as `write` would make them, so that neither can differ from the code. Markers, each on a line of its own:
+// write: puts the tables of all keys between the markers of the document, and writes the sample file anew. check: says
+// whether both are as `write` would make them, so that neither can differ from the code. Markers, each on a line of its
+// own:
 // <!-- keys of SECTION: written by config_docs --> and <!-- end of keys -->; one pair for each section.
 #include "relay/config/config_docs.h"
 
@@ -94,8 +95,9 @@ static bool treat(bool write, const char *path, bool (*put)(FILE *out, const cha
         good = file != NULL && fputs(wanted, file) >= 0;
         good = (file != NULL && fclose(file) == 0) && good;
     } else if (good && strcmp(text, wanted) != 0) {
-        fprintf(stderr, "config_docs: %s differs from the table of keys, first in line %zu; run: ninja -C build config_docs\n", path,
-            first_difference(text, wanted));
+        fprintf(stderr,
+            "config_docs: %s differs from the table of keys, first in line %zu; run: ninja -C build config_docs\n",
+            path, first_difference(text, wanted));
         good = false;
     }
     free(wanted);

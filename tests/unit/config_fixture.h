@@ -24,7 +24,7 @@ static inline char *make_file(const char *bytes, size_t length)
     static char paths[4][32];
     static int turn;
     char *path = paths[turn++ % 4];
-    strcpy(path, "/tmp/relay-config-XXXXXX");
+    snprintf(path, sizeof(paths[0]), "/tmp/relay-config-XXXXXX");
     int descriptor = mkstemp(path);
     cr_assert(descriptor >= 0);
     cr_assert_eq(write(descriptor, bytes, length), (ssize_t)length);

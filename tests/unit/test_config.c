@@ -15,8 +15,8 @@ Test(config, the_least_that_is_needed_gets_every_default)
     cr_assert_eq(outbox->disposition, CONFIG_DISPOSITION_DELETE);
     cr_assert_eq(outbox->fallback_poll.ns, DURATION_S(1).ns);
     cr_assert_str_eq(outbox->dead_letter_table, "public.outbox_dead_letters");
-    static const char *const columns[CONFIG_COLUMN_ROLES] = {"id", "seq", "aggregate_id", "event_type", "aggregate_type", "payload", "metadata",
-        "created_at"};
+    static const char *const columns[CONFIG_COLUMN_ROLES] = {"id", "seq", "aggregate_id", "event_type",
+        "aggregate_type", "payload", "metadata", "created_at"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         cr_assert_str_eq(outbox->columns[role], columns[role]);
     }
@@ -61,8 +61,10 @@ Test(config, the_least_that_is_needed_gets_every_default)
 
 Test(config, values_may_hold_anything)
 {
-    struct config *config = load_good("[postgres]\ndsn = postgresql://u@h/d?options=-c%20a%3Db\npassword = a=b;c #d : \"e\"\n"
-                                      "[kafka]\nbootstrap.servers = a:1,\n  b:2\nsasl.password = = ; \n[clickhouse]\nurl = http://a:1, https://b:2/\n");
+    struct config *config = load_good(
+        "[postgres]\ndsn = postgresql://u@h/d?options=-c%20a%3Db\npassword = a=b;c #d : \"e\"\n"
+        "[kafka]\nbootstrap.servers = a:1,\n  b:2\nsasl.password = = ; \n[clickhouse]\nurl = http://a:1, "
+        "https://b:2/\n");
     cr_assert_str_eq(config->postgres.password, "a=b;c #d : \"e\"");
     cr_assert_str_eq(config->kafka[0].value, "a:1, b:2");
     cr_assert_str_eq(config->kafka[1].value, "= ;");
@@ -82,12 +84,15 @@ Test(config, a_long_value_is_taken_whole)
 
 Test(config, outboxes_inherit_and_override)
 {
-    struct config *config = load_good(MINIMAL "[publish]\nprefix = p\nkey = {aggregate_type}\nguarantee = at_least_once\n"
-        "[outbox]\nbatch_rows = 7\nprefix = q\n"
-        "[outbox orders]\ntable = \"Sales\".\"Outbox\"\nprefix = r\nguarantee = exactly_once\nadditional = tenant:header\n"
-        "[outbox billing]\ntable = billing.outbox\nbatch_rows = 9\nenabled = no\n");
+    struct config *config = load_good(
+        MINIMAL "[publish]\nprefix = p\nkey = {aggregate_type}\nguarantee = at_least_once\n"
+                "[outbox]\nbatch_rows = 7\nprefix = q\n"
+                "[outbox orders]\ntable = \"Sales\".\"Outbox\"\nprefix = r\nguarantee = exactly_once\nadditional = "
+                "tenant:header\n"
+                "[outbox billing]\ntable = billing.outbox\nbatch_rows = 9\nenabled = no\n");
     cr_assert_eq(config->outbox_count, 3);
-    const struct config_outbox *first = &config->outboxes[0], *orders = &config->outboxes[1], *billing = &config->outboxes[2];
+    const struct config_outbox *first = &config->outboxes[0], *orders = &config->outboxes[1],
+                               *billing = &config->outboxes[2];
     cr_assert_str_eq(first->publish.prefix, "q");
     cr_assert_str_eq(orders->name, "orders");
     cr_assert_str_eq(orders->table, "\"Sales\".\"Outbox\"");
@@ -115,7 +120,8 @@ Test(config, named_outboxes_alone_leave_no_default_one)
 
 Test(config, one_outbox_published_is_publishing)
 {
-    struct config *config = load_good(MINIMAL "[publish]\nenabled = false\n[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\nenabled = true\n");
+    struct config *config = load_good(
+        MINIMAL "[publish]\nenabled = false\n[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\nenabled = true\n");
     cr_assert(config->publish.enabled);
     cr_assert_not(config->outboxes[0].publish.enabled);
     cr_assert(config->outboxes[1].publish.enabled);
@@ -124,8 +130,10 @@ Test(config, one_outbox_published_is_publishing)
 
 Test(config, the_debezium_layout_names_its_columns)
 {
-    struct config *config = load_good(MINIMAL "[outbox]\nlayout = debezium\ncolumn.seq = position\ncolumn.created_at = ts\n");
-    static const char *const columns[CONFIG_COLUMN_ROLES] = {"id", "position", "aggregateid", "type", "aggregatetype", "payload", "", "ts"};
+    struct config *config = load_good(
+        MINIMAL "[outbox]\nlayout = debezium\ncolumn.seq = position\ncolumn.created_at = ts\n");
+    static const char *const columns[CONFIG_COLUMN_ROLES] = {"id", "position", "aggregateid", "type", "aggregatetype",
+        "payload", "", "ts"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         cr_assert_str_eq(config->outboxes[0].columns[role], columns[role]);
     }
@@ -137,12 +145,12 @@ Test(config, the_debezium_layout_names_its_columns)
 
 Test(config, routes_come_in_their_order_the_default_first)
 {
-    struct config *config = load_good(MINIMAL
-        "[route b]\ntopics = nova.b.events, other\ntable = db.b\n"
-        "id = header.event_id\nsign = $.op: insert=1, delete=-1 *=0\ntext = 'a, b = c'\n"
-        "columns = n = $['x, y'], m = kafka.offset, q = 'it''s, so'\nlast = $[\"a]\"].b?\n"
-        "[route a]\ntopics = ^nova\\.(a|b){1,2}\ntable = a\nenabled = false\n"
-        "[route default]\ntable = everything\n");
+    struct config *config = load_good(
+        MINIMAL "[route b]\ntopics = nova.b.events, other\ntable = db.b\n"
+                "id = header.event_id\nsign = $.op: insert=1, delete=-1 *=0\ntext = 'a, b = c'\n"
+                "columns = n = $['x, y'], m = kafka.offset, q = 'it''s, so'\nlast = $[\"a]\"].b?\n"
+                "[route a]\ntopics = ^nova\\.(a|b){1,2}\ntable = a\nenabled = false\n"
+                "[route default]\ntable = everything\n");
     cr_assert_eq(config->route_count, 3);
     cr_assert_str_eq(config->routes[0].name, "default");
     cr_assert_str_eq(config->routes[0].table, "everything");
@@ -150,8 +158,9 @@ Test(config, routes_come_in_their_order_the_default_first)
     const struct config_route *route = &config->routes[1];
     cr_assert_str_eq(route->name, "b");
     cr_assert_eq(route->topics.count, 2);
-    static const char *const columns[][2] = {{"id", "header.event_id"}, {"sign", "$.op: insert=1, delete=-1 *=0"}, {"text", "'a, b = c'"},
-        {"n", "$['x, y']"}, {"m", "kafka.offset"}, {"q", "'it''s, so'"}, {"last", "$[\"a]\"].b?"}};
+    static const char *const columns[][2] = {{"id", "header.event_id"}, {"sign", "$.op: insert=1, delete=-1 *=0"},
+        {"text", "'a, b = c'"}, {"n", "$['x, y']"}, {"m", "kafka.offset"}, {"q", "'it''s, so'"},
+        {"last", "$[\"a]\"].b?"}};
     cr_assert_eq(route->column_count, 7);
     for (size_t i = 0; i < 7; i++) {
         cr_assert_str_eq(route->columns[i].name, columns[i][0]);
@@ -180,13 +189,15 @@ Test(config, the_default_route_takes_what_the_templates_can_make)
     assert_default_topics("[publish]\ntopic = {prefix}.{event_type}\n", "^nova\\..+$");
     assert_default_topics("[publish]\ntopic = {prefix}-{aggregate_type}\n", "^nova-.+$");
     assert_default_topics("[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\n", "^nova\\.[^.]+\\.events$");
-    assert_default_topics("[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\ntopic = x.y\n", "^(nova\\.[^.]+\\.events|x\\.y)$");
+    assert_default_topics("[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\ntopic = x.y\n",
+        "^(nova\\.[^.]+\\.events|x\\.y)$");
     assert_default_topics("[publish]\nenabled = false\nprefix = p\n", "^p\\.[^.]+\\.events$");
 }
 
 Test(config, breakers_have_overrides)
 {
-    struct config *config = load_good(MINIMAL "[breaker]\nkafka.open = 1s\nopen = 2s\nalert.successes = 9\npostgres.failures = 1\n");
+    struct config *config = load_good(
+        MINIMAL "[breaker]\nkafka.open = 1s\nopen = 2s\nalert.successes = 9\npostgres.failures = 1\n");
     cr_assert_eq(config->breakers[CONFIG_DEPENDENCY_KAFKA].open.ns, DURATION_S(1).ns);
     cr_assert_eq(config->breakers[CONFIG_DEPENDENCY_POSTGRES].open.ns, DURATION_S(2).ns);
     cr_assert_eq(config->breakers[CONFIG_DEPENDENCY_ALERT].open.ns, DURATION_S(2).ns);
@@ -199,7 +210,8 @@ Test(config, breakers_have_overrides)
 
 Test(config, each_stage_needs_only_its_own_servers)
 {
-    struct config *config = load_good("[kafka]\nbootstrap.servers = k\n[postgres]\ndsn = host=h\n[insert]\nenabled = false\n");
+    struct config *config = load_good(
+        "[kafka]\nbootstrap.servers = k\n[postgres]\ndsn = host=h\n[insert]\nenabled = false\n");
     cr_assert_not(config->insert.enabled);
     config_free(config);
     config = load_good("[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[publish]\nenabled = false\n");
@@ -225,7 +237,10 @@ Test(config, a_secret_may_stand_in_a_file)
     struct config *config = load_good(text);
     cr_assert_str_eq(config->clickhouse.password, "pass word");
     config_free(config);
-    snprintf(text, sizeof(text), "[kafka]\nsasl.password_file = %s\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[publish]\nenabled = 0\n", two);
+    snprintf(text, sizeof(text),
+        "[kafka]\nsasl.password_file = %s\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[publish]\nenabled = "
+        "0\n",
+        two);
     config = load_good(text);
     cr_assert_str_eq(config->kafka[0].name, "sasl.password");
     cr_assert_str_eq(config->kafka[0].value, "s\n", "only one line end is cut");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config_fixture.h"
 
+#include "relay/config/config_compare.h"
 #include "relay/config/config_table.h"
 
 static char told[4096];
@@ -28,19 +29,25 @@ static const char *compare(const char *one, const char *other)
 Test(config_compare, nothing_differs_from_itself)
 {
     cr_assert_str_eq(compare("", ""), "");
-    static const char *const much = "[publish]\nadditional = a:header:b, c:partition\n[outbox]\n[outbox x]\ntable = s.x\n[route r]\ntopics = a, b\ntable = t\n"
+    static const char *const much = "[publish]\nadditional = a:header:b, c:partition\n[outbox]\n[outbox x]\ntable = "
+                                    "s.x\n[route r]\ntopics = a, b\ntable = t\n"
                                     "c = $.x: a=1\n[insert]\nmax_bad_ratio = 5%\n";
     cr_assert_str_eq(compare(much, much), "");
-    cr_assert_str_eq(compare("[log]\nlevel = info\n", "[health]\ninterval = 60s\n"), "", "a default that is written is the default");
+    cr_assert_str_eq(compare("[log]\nlevel = info\n", "[health]\ninterval = 60s\n"), "",
+        "a default that is written is the default");
 }
 
 Test(config_compare, says_what_can_change_while_running)
 {
     cr_assert_str_eq(compare("", "[log]\nlevel = debug\nformat = json\n"), "[log] level live; [log] format; ");
-    cr_assert_str_eq(compare("", "[health]\ninterval = 5s\nwarning_rows = 1\n[alert]\nhold = 3s\nslack_url = http://x\n[breaker]\nopen = 1s\n"),
-        "[breaker] open live; [breaker] postgres.open live; [breaker] kafka.open live; [breaker] clickhouse.open live; [breaker] alert.open live; "
+    cr_assert_str_eq(
+        compare(
+            "", "[health]\ninterval = 5s\nwarning_rows = 1\n[alert]\nhold = 3s\nslack_url = http://x\n[breaker]\nopen = 1s\n"),
+        "[breaker] open live; [breaker] postgres.open live; [breaker] kafka.open live; [breaker] clickhouse.open live; "
+        "[breaker] alert.open live; "
         "[health] interval live; [health] warning_rows live; [alert] slack_url live; [alert] hold live; ");
-    cr_assert_str_eq(compare("[breaker]\nkafka.open = 1s\n", "[breaker]\nkafka.open = 2s\n"), "[breaker] kafka.open live; ");
+    cr_assert_str_eq(compare("[breaker]\nkafka.open = 1s\n", "[breaker]\nkafka.open = 2s\n"),
+        "[breaker] kafka.open live; ");
 }
 
 Test(config_compare, what_cannot)
@@ -53,9 +60,11 @@ Test(config_compare, what_cannot)
 
 Test(config_compare, outboxes_and_routes_by_name)
 {
-    cr_assert_str_eq(compare("[outbox]\n[outbox a]\ntable = s.a\n", "[outbox b]\ntable = s.b\n[outbox]\nbatch_rows = 3\nkey = x\n"),
+    cr_assert_str_eq(
+        compare("[outbox]\n[outbox a]\ntable = s.a\n", "[outbox b]\ntable = s.b\n[outbox]\nbatch_rows = 3\nkey = x\n"),
         "[outbox] batch_rows; [outbox] key; [outbox a] ; [outbox b] ; ");
-    cr_assert_str_eq(compare("[outbox a]\ntable = s.a\nadditional = x:header\n", "[outbox a]\ntable = s.b\nadditional = x:partition\n"),
+    cr_assert_str_eq(compare("[outbox a]\ntable = s.a\nadditional = x:header\n",
+                         "[outbox a]\ntable = s.b\nadditional = x:partition\n"),
         "[outbox a] table; [outbox a] additional; ");
     cr_assert_str_eq(compare("[route r]\ntopics = a\ntable = t\nc = $.x\n[route s]\ntopics = a\ntable = u\n",
                          "[route r]\ntopics = a, b\ntable = t\nc = $.y\n[route q]\ntopics = a\ntable = u\n"),
@@ -65,8 +74,10 @@ Test(config_compare, outboxes_and_routes_by_name)
 Test(config_compare, kafka)
 {
     free(mistakes);
-    struct config *before = load_good("[kafka]\nbootstrap.servers = a\nlinger.ms = 5\n[insert]\nenabled = 0\n[postgres]\ndsn = host=h\n");
-    struct config *after = load_good("[kafka]\nclient.id = x\nbootstrap.servers = b\n[insert]\nenabled = 0\n[postgres]\ndsn = host=h\n");
+    struct config *before = load_good(
+        "[kafka]\nbootstrap.servers = a\nlinger.ms = 5\n[insert]\nenabled = 0\n[postgres]\ndsn = host=h\n");
+    struct config *after = load_good(
+        "[kafka]\nclient.id = x\nbootstrap.servers = b\n[insert]\nenabled = 0\n[postgres]\ndsn = host=h\n");
     told[0] = '\0';
     config_compare(before, after, note, NULL);
     cr_assert_str_eq(told, "[kafka] bootstrap.servers; [kafka] linger.ms; [kafka] client.id; ");
@@ -78,8 +89,9 @@ Test(config_compare, exactly_four_sections_are_live)
 {
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
-        bool live = key->section == CONFIG_SECTION_HEALTH || key->section == CONFIG_SECTION_ALERT || key->section == CONFIG_SECTION_BREAKER ||
-                    (key->section == CONFIG_SECTION_LOG && strcmp(key->name, "level") == 0);
+        bool live = key->section == CONFIG_SECTION_HEALTH || key->section == CONFIG_SECTION_ALERT ||
+            key->section == CONFIG_SECTION_BREAKER ||
+            (key->section == CONFIG_SECTION_LOG && strcmp(key->name, "level") == 0);
         cr_assert_eq((key->flags & CONFIG_LIVE) != 0, live, "%s", key->name);
     }
 }

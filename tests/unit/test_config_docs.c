@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config_fixture.h"
 
+#include "relay/config/config_compare.h"
 #include "relay/config/config_docs.h"
 
 // What put() writes; the caller frees.
@@ -38,12 +39,13 @@ static void note(void *context, const char *section, const char *key, bool live)
 // The sample with each `;key = value` that gives a default, or stands for the layout's or the breakers' one, taken in.
 Test(config_docs, the_sample_taken_in_changes_nothing)
 {
-    static const char *const mine[] = {"dsn", "password", "additional", "dead_letter_topic", "webhook_url", "slack_url", "alertmanager_url",
-        "bootstrap.servers", "topics", "columns", "url"};
+    static const char *const mine[] = {"dsn", "password", "additional", "dead_letter_topic", "webhook_url", "slack_url",
+        "alertmanager_url", "bootstrap.servers", "topics", "columns", "url"};
     char *sample = written(config_docs_sample);
     static char text[65536];
     size_t used = 0;
-    for (char *line = strtok(sample, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    char *rest = sample;
+    for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         bool skip = strncmp(line, "; ", 2) == 0;
         for (size_t i = 0; i < sizeof(mine) / sizeof(mine[0]); i++) {
             skip |= strncmp(line + 1, mine[i], strlen(mine[i])) == 0 && line[1 + strlen(mine[i])] == ' ';
@@ -52,10 +54,10 @@ Test(config_docs, the_sample_taken_in_changes_nothing)
             used += (size_t)snprintf(text + used, sizeof(text) - used, "[route default]\n");
         } else if (!skip && strcmp(line, ";table = analytics.orders") != 0) {
             used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\n", line[0] == ';' ? line + 1 : line);
-            const char *more = strcmp(line, "[postgres]") == 0     ? "dsn = host=db\n"
-                               : strcmp(line, "[kafka]") == 0      ? "bootstrap.servers = k:9092\n"
-                               : strcmp(line, "[clickhouse]") == 0 ? "url = http://c:8123\n"
-                                                                   : "";
+            const char *more = strcmp(line, "[postgres]") == 0 ? "dsn = host=db\n"
+                : strcmp(line, "[kafka]") == 0                 ? "bootstrap.servers = k:9092\n"
+                : strcmp(line, "[clickhouse]") == 0            ? "url = http://c:8123\n"
+                                                               : "";
             used += (size_t)snprintf(text + used, sizeof(text) - used, "%s", more);
         }
     }

@@ -117,9 +117,11 @@ static void assert_variable(const char *name, const char *value, const char *exp
 
 Test(config_environment, mistakes_name_the_variable)
 {
-    assert_variable("OUTBOX_RELAY_POSTGRES_DNS", "x", "environment: OUTBOX_RELAY_POSTGRES_DNS: sets no known key; did you mean OUTBOX_RELAY_POSTGRES_DSN?");
+    assert_variable("OUTBOX_RELAY_POSTGRES_DNS", "x",
+        "environment: OUTBOX_RELAY_POSTGRES_DNS: sets no known key; did you mean OUTBOX_RELAY_POSTGRES_DSN?");
     assert_variable("OUTBOX_RELAY_X", "x", "sets no known key; expected OUTBOX_RELAY_<SECTION>_<KEY>");
-    assert_variable("OUTBOX_RELAY_INSERT_LINGER", "5", "environment: OUTBOX_RELAY_INSERT_LINGER: \"5\": expected a duration");
+    assert_variable("OUTBOX_RELAY_INSERT_LINGER", "5",
+        "environment: OUTBOX_RELAY_INSERT_LINGER: \"5\": expected a duration");
     assert_variable("OUTBOX_RELAY_KAFKA_GROUP_ID", "5", "environment: OUTBOX_RELAY_KAFKA_GROUP_ID: cannot be set");
     assert_variable("OUTBOX_RELAY_CLICKHOUSE_PASSWORD_FILE", "/nonexistent", "the file /nonexistent cannot be opened");
     assert_variable("OUTBOX_RELAY_ROUTE_R_COLUMN", "a", "sets no known key");

@@ -90,7 +90,8 @@ Test(config_mistakes, sections)
     assert_mistake(MINIMAL "[outbox a/b]\n", "expected a name of at most 48 letters");
     assert_mistake(MINIMAL "[log]\n[http]\n[log]\n", ":9: [log]: this section is there twice, first in line 7");
     assert_mistake(MINIMAL "[outbox a]\n[outbox a]\n", ":8: [outbox a]: this section is there twice, first in line 7");
-    assert_mistake(MINIMAL "[outbox]\n[outbox default]\n", ":8: [outbox default]: this section is there twice, first in line 7");
+    assert_mistake(MINIMAL "[outbox]\n[outbox default]\n",
+        ":8: [outbox default]: this section is there twice, first in line 7");
     assert_mistake("a = b\n" MINIMAL, ":1: a stands before any [section]");
     assert_mistake(MINIMAL "[log\n", ":7: the ] of the section is missing");
     assert_mistake(MINIMAL "[log] ; noisy\n", ":7: nothing may follow a section's ]");
@@ -102,7 +103,8 @@ Test(config_mistakes, keys)
     assert_mistake(MINIMAL "[insert]\nbatch_row = 5\n", ":8: [insert] batch_row: unknown key; did you mean batch_rows?");
     assert_mistake(MINIMAL "[publish]\nlinger = 5s\n", "[publish] linger: unknown key here; it belongs to [insert]");
     assert_mistake(MINIMAL "[log]\nzzzzzz = 5s\n", "[log] zzzzzz: unknown key; see docs/configuration.md");
-    assert_mistake(MINIMAL "[log]\nlevel = info\nlevel = debug\n", ":9: [log] level: is set twice, first in line 8; expected once");
+    assert_mistake(MINIMAL "[log]\nlevel = info\nlevel = debug\n",
+        ":9: [log] level: is set twice, first in line 8; expected once");
     assert_mistake(MINIMAL "[outbox]\ncolumn.keys = a\n", "did you mean column.key?");
     assert_mistake(MINIMAL "[outbox]\nguarantees = exactly_once\n", "did you mean guarantee?");
     assert_mistake(MINIMAL "database_file = /x\n", "[clickhouse] database_file: unknown key");
@@ -123,39 +125,49 @@ Test(config_mistakes, values)
     assert_mistake(MINIMAL "[log]\nlevel = loud\n", "expected debug, info, warning or error");
     assert_mistake(MINIMAL "[outbox]\ntable = outbox_events\n", "expected schema.table");
     assert_mistake(MINIMAL "[outbox]\ncolumn.id = none\n", "every outbox needs this column");
-    assert_mistake(MINIMAL "[publish]\nadditional = tenant:footer\n", "place of column tenant: expected header, envelope or partition");
-    assert_mistake(MINIMAL "[publish]\ntopic = {prefix}.{type}\n", "{type} is none of {prefix}");
+    assert_mistake(MINIMAL "[publish]\nadditional = tenant:footer\n",
+        "place of column tenant: expected header, envelope or partition");
+    assert_mistake(MINIMAL "[publish]\ntopic = {prefix}.{type}\n",
+        "{type} at character 10 is unknown; allowed are {prefix}");
     assert_mistake(MINIMAL "[insert]\ndead_letter_table = a.b.c\n", "expected table or database.table");
     assert_mistake(MINIMAL "[http]\nlisten = 8000\n", "[http] listen: \"8000\"");
 }
 
 Test(config_mistakes, one_that_is_inherited_is_told_once)
 {
-    assert_mistake(MINIMAL "[publish]\nkey = {x}\n[outbox]\n[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\n", "{x} is none of");
+    assert_mistake(MINIMAL "[publish]\nkey = {x}\n[outbox]\n[outbox a]\ntable = s.a\n[outbox b]\ntable = s.b\n",
+        "{x} at character 1 is unknown");
 }
 
 Test(config_mistakes, kafka)
 {
     static const char *const refused[][2] = {{"group.id", "[insert] group_id"}, {"enable.auto.commit", "leave it out"},
-        {"enable.auto.offset.store", "leave it out"}, {"auto.commit.interval.ms", "leave it out"}, {"isolation.level", "read_committed"},
-        {"auto.offset.reset", "ClickHouse table"}, {"group.protocol", "leave it out"}, {"transactional.id", "[publish] transactional_id"},
+        {"enable.auto.offset.store", "leave it out"}, {"auto.commit.interval.ms", "leave it out"},
+        {"isolation.level", "read_committed"}, {"auto.offset.reset", "ClickHouse table"},
+        {"group.protocol", "leave it out"}, {"transactional.id", "[publish] transactional_id"},
         {"enable.idempotence", "always on"}, {"acks", "always all"}, {"request.required.acks", "always all"},
         {"partition.assignment.strategy", "cooperative-sticky"}, {"enable.partition.eof", "leave it out"},
         {"queued.max.messages.kbytes", "memory_limit"}};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         char text[512];
-        snprintf(text, sizeof(text), "[kafka]\n%s = 1\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n", refused[i][0]);
+        snprintf(text, sizeof(text), "[kafka]\n%s = 1\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n",
+            refused[i][0]);
         cr_assert_null(load_bytes(text, strlen(text)));
         cr_assert_not_null(strstr(mistakes, refused[i][1]), "%s", mistakes);
         snprintf(text, sizeof(text), ":2: [kafka] %s: cannot be set: ", refused[i][0]);
         cr_assert_not_null(strstr(mistakes, text), "%s", mistakes);
     }
-    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger = 3\n",
+    assert_mistake(
+        "[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger = 3\n",
         "[kafka] linger: unknown property of librdkafka; did you mean linger.ms?");
-    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger.ms = soon\n", ":7: [kafka] linger.ms: ");
-    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nfetch.max.bytes = 1000000000\n",
+    assert_mistake(
+        "[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\nlinger.ms = soon\n",
+        ":7: [kafka] linger.ms: ");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
+                   "k\nfetch.max.bytes = 1000000000\n",
         "is more than [insert] memory_limit (256MiB) may hold");
-    struct config *config = load_good("[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
+    struct config *config = load_good(
+        "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
     cr_assert_str_eq(config->kafka[0].value, "me");
     config_free(config);
 }
@@ -168,41 +180,52 @@ Test(config_mistakes, routes)
     assert_mistake(MINIMAL "[route r]\ntopics = a/b\ntable = x\n", "\"a/b\": expected a topic's name");
     assert_mistake(MINIMAL "[route r]\ntopics = ^a(\ntable = x\n", "is no extended regular expression");
     assert_mistake(MINIMAL "[route r]\ntopics = a, ^b\ntable = x\n", "(an expression that starts with ^ stands alone)");
-    assert_mistake(ROUTE "a = payload.x\n", ":10: [route r] a: source payload.x, character 1: expected $.path, header.NAME");
+    assert_mistake(ROUTE "a = payload.x\n",
+        ":10: [route r] a: source payload.x, character 1: expected $.path, header.NAME");
     assert_mistake(ROUTE "a = $.x\ncolumns = a = $.y\n", ":11: [route r] columns: column a has two sources");
     assert_mistake(ROUTE "columns = a = $.op: x=1, y=2\n", "in this list blanks separate the entries of a map");
     assert_mistake(ROUTE "columns = a\n", "expected column = source, column = source");
     assert_mistake(ROUTE "columns = a = $.x:\n", "a: source $.x:, character 5: the map is empty");
-    assert_mistake(MINIMAL "[route r]\ntopics = t\ntable = outbox_relay_dead_letters\n", "is also [insert] dead_letter_table");
+    assert_mistake(MINIMAL "[route r]\ntopics = t\ntable = outbox_relay_dead_letters\n",
+        "is also [insert] dead_letter_table");
     assert_mistake(MINIMAL "[route default]\nenabled = no\n", "every route is switched off");
-    assert_mistake(MINIMAL "[publish]\ntopic = {event_type}\n", "would also take the receipts of topic outbox-relay.receipts; set topics of [route default]");
-    assert_mistake(MINIMAL "[insert]\ndead_letter_topic = dead\n[route r]\ntopics = ^d\ntable = x\n", "would also take the dead letters of topic dead");
+    assert_mistake(MINIMAL "[publish]\ntopic = {event_type}\n",
+        "would also take the receipts of topic outbox-relay.receipts; set topics of [route default]");
+    assert_mistake(MINIMAL "[insert]\ndead_letter_topic = dead\n[route r]\ntopics = ^d\ntable = x\n",
+        "would also take the dead letters of topic dead");
     struct config *config = load_good(MINIMAL "[route r]\nenabled = false\n");
     config_free(config);
 }
 
 Test(config_mistakes, contradictions)
 {
-    assert_mistake(MINIMAL "[health]\nwarning_rows = 2000\n", "[health] warning_rows: 2000 is above critical_rows (1000)");
+    assert_mistake(MINIMAL "[health]\nwarning_rows = 2000\n",
+        "[health] warning_rows: 2000 is above critical_rows (1000)");
     assert_mistake(MINIMAL "[health]\nwarning_age = 1h\n", "[health] warning_age: 1h is above critical_age (15m)");
-    assert_mistake(MINIMAL "[health]\nwarning_lag = 9\ncritical_lag = 8\n", "[health] warning_lag: 9 is above critical_lag (8)");
-    assert_mistake(MINIMAL "[insert]\nbatch_bytes = 200MiB\n", "[insert] batch_bytes: 200MiB is more than half of memory_limit (256MiB)");
+    assert_mistake(MINIMAL "[health]\nwarning_lag = 9\ncritical_lag = 8\n",
+        "[health] warning_lag: 9 is above critical_lag (8)");
+    assert_mistake(MINIMAL "[insert]\nbatch_bytes = 200MiB\n",
+        "[insert] batch_bytes: 200MiB is more than half of memory_limit (256MiB)");
     assert_mistake(MINIMAL "[insert]\nenabled = no\n[publish]\nenabled = no\n", "both stages are switched off");
-    assert_mistake(MINIMAL "[outbox]\n[outbox b]\n", "[outbox b] table: public.outbox_events is also the table of outbox default");
+    assert_mistake(MINIMAL "[outbox]\n[outbox b]\n",
+        "[outbox b] table: public.outbox_events is also the table of outbox default");
     assert_mistake(MINIMAL "[outbox]\ndead_letter_table = public.outbox_events\n", "is the outbox's own table");
     assert_mistake(MINIMAL "[outbox]\ncolumn.key = id\n", "column id has two roles");
     assert_mistake(MINIMAL "[outbox]\nadditional = a:envelope\n", "expected value = envelope");
     assert_mistake(MINIMAL "[publish]\nadditional = a:partition, b:partition\n", "2 columns choose the partition");
-    assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n",
+    assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = "
+                   "k\n[clickhouse]\nurl = http://c\n",
         "the dsn holds a password too; expected one of them");
 }
 
 Test(config_mistakes, secrets_in_files)
 {
-    assert_mistake(MINIMAL "password_file = /nonexistent/p\n", ":7: [clickhouse] password_file: the file /nonexistent/p cannot be opened: No such file");
+    assert_mistake(MINIMAL "password_file = /nonexistent/p\n",
+        ":7: [clickhouse] password_file: the file /nonexistent/p cannot be opened: No such file");
     assert_mistake(MINIMAL "password_file = /tmp\n", "the file /tmp is a directory");
     assert_mistake(MINIMAL "password_file =\n", "expected the path of a file");
-    assert_mistake(MINIMAL "password = x\npassword_file = /y\n", ":8: [clickhouse] password_file: password and password_file are both set");
+    assert_mistake(MINIMAL "password = x\npassword_file = /y\n",
+        ":8: [clickhouse] password_file: password and password_file are both set");
     char *empty = make_file("\n", 1), *zero = make_file("a\0b", 3);
     char text[512];
     snprintf(text, sizeof(text), MINIMAL "password_file = %s\n", empty);
@@ -216,7 +239,8 @@ Test(config_mistakes, secrets_in_files)
 Test(config_mistakes, no_secret_is_ever_told)
 {
     static const char text[] = "[postgres]\ndsn = host=h password=two hunter2\npassword = hunter2\npassword = hunter2\n"
-                               "[kafka]\nsasl.password = hunter2\nsasl.password = hunter2\nssl.key.password = hunter2\nsecurity.protocol = ssl\n"
+                               "[kafka]\nsasl.password = hunter2\nsasl.password = hunter2\nssl.key.password = "
+                               "hunter2\nsecurity.protocol = ssl\n"
                                "sasl.oauthbearer.client.secret = hunter2\nssl.key.pem = hunter2\n"
                                "[clickhouse]\nurl = http://u:hunter2@c\npassword = hunter2\npassword_file = hunter2\n"
                                "[alert]\nslack_url = hunter2\nwebhook_url = hunter2\nalertmanager_url = hunter2 ;\n";

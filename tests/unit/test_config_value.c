@@ -12,14 +12,15 @@ Test(config_value, durations)
     static const struct {
         const char *text;
         int64_t ns;
-    } good[] = {{"500ms", 500000000}, {"5s", 5000000000}, {"10m", 600000000000}, {"4h", 14400000000000}, {"2d", 172800000000000}, {"0", 0}, {"0s", 0},
-        {"5 s", 5000000000}};
+    } good[] = {{"500ms", 500000000}, {"5s", 5000000000}, {"10m", 600000000000}, {"4h", 14400000000000},
+        {"2d", 172800000000000}, {"0", 0}, {"0s", 0}, {"5 s", 5000000000}};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         int64_t ns = -1;
         cr_assert(config_parse_duration(good[i].text, &ns, &error), "%s: %s", good[i].text, error.text);
         cr_assert_eq(ns, good[i].ns, "%s", good[i].text);
     }
-    static const char *const bad[] = {"5", "", "s", "-5s", "5S", "1.5s", "5sec", "5min", "9223372036854775807d", "99999999999999999999s", " 5s", "5s x"};
+    static const char *const bad[] = {"5", "", "s", "-5s", "5S", "1.5s", "5sec", "5min", "9223372036854775807d",
+        "99999999999999999999s", " 5s", "5s x"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         int64_t ns;
         cr_assert_not(config_parse_duration(bad[i], &ns, &error), "%s", bad[i]);
@@ -93,7 +94,9 @@ Test(config_value, lists)
 
     struct config_additional *items;
     size_t count;
-    cr_assert(config_parse_additional(memory, "tenant:header, region:envelope:area, shard:partition", &items, &count, &error), "%s", error.text);
+    cr_assert(
+        config_parse_additional(memory, "tenant:header, region:envelope:area, shard:partition", &items, &count, &error),
+        "%s", error.text);
     cr_assert_eq(count, 3);
     cr_assert_str_eq(items[0].alias, "tenant");
     cr_assert_eq(items[1].placement, CONFIG_PLACE_ENVELOPE);
@@ -179,6 +182,7 @@ Test(config_checks, kafka_names_and_templates)
     BAD(config_check_topic_template, "prefix}");
     BAD(config_check_topic_template, "a b");
     BAD(config_check_topic_template, "{}");
+    BAD(config_check_topic_template, "a{{b}}");
     GOOD(config_check_template, "{aggregate_type}/{aggregate_id} \xc3\xa9");
     BAD(config_check_template, "{id}");
 }

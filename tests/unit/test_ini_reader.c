@@ -70,12 +70,14 @@ Test(ini_reader, other_systems_line_ends_and_marks)
 Test(ini_reader, every_broken_line_is_told)
 {
     cr_assert_str_eq(READ("[a\nk\n= v\n[]\n[a] b\n[ ]\nk = v\n"),
-        "1!the ] of the sec 2!expected [sectio 3!a key is missing 4!the section has  5!nothing may foll 6!the section has  7k=<v> ");
+        "1!the ] of the sec 2!expected [sectio 3!a key is missing 4!the section has  5!nothing may foll 6!the section "
+        "has  7k=<v> ");
 }
 
 Test(ini_reader, bytes_that_no_text_has)
 {
-    cr_assert_str_eq(READ("[a]\nk = \xff\nl = \x01\nm = \xc3\xa9\n"), "1[a] 2!a byte that is n 3!a control charac 4m=<\xc3\xa9> ");
+    cr_assert_str_eq(READ("[a]\nk = \xff\nl = \x01\nm = \xc3\xa9\n"),
+        "1[a] 2!a byte that is n 3!a control charac 4m=<\xc3\xa9> ");
     cr_assert_str_eq(READ("[a]\n[\0b\0]\0\nk = v\n"), "1[a] 2!a NUL byte: this ");
     cr_assert_str_eq(READ("\xff\xfe[\0a\0]\0"), "1!a byte that is n ");
 }

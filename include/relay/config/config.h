@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the operator asked for, parsed and checked: one immutable struct that main loads and everything else borrows as
-// `const struct config *`. config_load() reads the INI file, lets the environment override it (OUTBOX_RELAY_<SECTION>_<KEY>),
-// reads the files of `x_file` twins, applies the defaults of the one table in config_table.h and reports ALL mistakes at
-// once. Strings are owned by the config and live until config_free(). Never NULL unless said so: an unset optional text
-// is "". Thread-safe after loading, because nothing changes.
+// `const struct config *`. config_load() reads the INI file, lets the environment override it
+// (OUTBOX_RELAY_<SECTION>_<KEY>), reads the files of `x_file` twins, applies the defaults of the one table in
+// config_table.h and reports ALL mistakes at once. Strings are owned by the config and live until config_free(). Never
+// NULL unless said so: an unset optional text is "". Thread-safe after loading, because nothing changes.
 #ifndef RELAY_CONFIG_CONFIG_H
 #define RELAY_CONFIG_CONFIG_H
 
@@ -64,9 +64,9 @@ struct config_additional {
 struct config_publish {
     bool enabled;
     enum config_guarantee guarantee;
-    char *topic;  // template: {prefix} {event_type} {event_type:N} {aggregate_type} {aggregate_id}
+    char *topic; // template: {prefix} {event_type} {event_type:N} {aggregate_type} {aggregate_id}
     char *prefix;
-    char *key;    // template
+    char *key; // template
     enum config_value value;
     struct config_list metadata_headers;
     struct config_additional *additional;
@@ -79,8 +79,8 @@ struct config_publish {
 
 // One outbox table, its publish settings already merged ([publish], then [outbox], then [outbox NAME]).
 struct config_outbox {
-    char *name;         // NAME of [outbox NAME]; "default" for [outbox]
-    char *table;        // as written: schema.table
+    char *name;  // NAME of [outbox NAME]; "default" for [outbox]
+    char *table; // as written: schema.table
     int64_t batch_rows;
     int64_t batch_bytes;
     enum config_disposition disposition;
@@ -115,16 +115,22 @@ struct config_clickhouse {
 };
 
 struct config_route {
-    char *name;                // NAME of [route NAME]; "default" for the built-in default route
+    char *name; // NAME of [route NAME]; "default" for the built-in default route
     bool enabled;
-    struct config_list topics; // exact names, or one item that starts with ^ (a POSIX extended regex as librdkafka takes it)
-    char *table;               // database.table, or table in [clickhouse] database
+    struct config_list
+        topics;  // exact names, or one item that starts with ^ (a POSIX extended regex as librdkafka takes it)
+    char *table; // database.table, or table in [clickhouse] database
     struct config_pair *columns; // column = source, in the order of the file; none: the columns of the default table
     size_t column_count;
 };
 
-enum config_dependency { CONFIG_DEPENDENCY_POSTGRES, CONFIG_DEPENDENCY_KAFKA, CONFIG_DEPENDENCY_CLICKHOUSE,
-    CONFIG_DEPENDENCY_ALERT, CONFIG_DEPENDENCIES };
+enum config_dependency {
+    CONFIG_DEPENDENCY_POSTGRES,
+    CONFIG_DEPENDENCY_KAFKA,
+    CONFIG_DEPENDENCY_CLICKHOUSE,
+    CONFIG_DEPENDENCY_ALERT,
+    CONFIG_DEPENDENCIES
+};
 struct config_breaker {
     int64_t failures;
     struct duration open;
@@ -156,7 +162,7 @@ struct config {
     char *path; // of the file that was read, "" if only the environment
     struct config_postgres postgres;
     struct config_outbox *outboxes;
-    size_t outbox_count; // at least 1 where publishing is enabled
+    size_t outbox_count;       // at least 1 where publishing is enabled
     struct config_pair *kafka; // librdkafka properties, in order
     size_t kafka_count;
     // The [publish] section itself, before the outboxes' overrides; but `enabled` says whether any outbox is published
@@ -178,14 +184,9 @@ struct config {
 
 // path NULL: $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini. A missing default file is no error when the
 // environment alone says enough; a file that was named must be there.
-// On failure NULL, error (CONFIG) says how many mistakes, and *mistakes (malloc'd, the caller frees; may be NULL) holds one
-// line a mistake: "file:line: [section] key: what is wrong; what was expected".
+// On failure NULL, error (CONFIG) says how many mistakes, and *mistakes (malloc'd, the caller frees; may be NULL) holds
+// one line a mistake: "file:line: [section] key: what is wrong; what was expected".
 struct config *config_load(const char *path, char **mistakes, struct relay_error *error);
 void config_free(struct config *config); // accepts NULL; wipes the secrets
-
-// What changed between two configs: calls back once for each key that differs, `live` says whether it can change while
-// running. key is "" where a whole [outbox NAME] or [route NAME] came or went. Both texts are valid during the call only.
-typedef void config_difference(void *context, const char *section, const char *key, bool live);
-void config_compare(const struct config *before, const struct config *after, config_difference *difference, void *context);
 
 #endif

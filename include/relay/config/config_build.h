@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From settings to the struct: what each text means, and where it goes. For config.c and its parts only. Every mistake is
-// reported to the source's report; values that are mistaken become the default, so that the rest can be judged as well.
+// From settings to the struct: what each text means, and where it goes. For config.c and its parts only. Every mistake
+// is reported to the source's report; values that are mistaken become the default, so that the rest can be judged, too.
 #ifndef RELAY_CONFIG_CONFIG_BUILD_H
 #define RELAY_CONFIG_CONFIG_BUILD_H
 
@@ -19,8 +19,8 @@ struct config_place {
 };
 
 // Stores every key of `section` into target (of the section's struct).
-void config_build_section(const struct config_source *source, struct config_memory *memory, enum config_section_id section,
-    const struct config_place *places, size_t count, void *target);
+void config_build_section(const struct config_source *source, struct config_memory *memory,
+    enum config_section_id section, const struct config_place *places, size_t count, void *target);
 // Stores one key.
 void config_build_key(const struct config_source *source, struct config_memory *memory, const struct config_key *key,
     const struct config_place *places, size_t count, void *target);
@@ -30,17 +30,5 @@ const struct config_setting *config_build_find(const struct config_source *sourc
 // Reads one text by its key into target, which may be NULL (only judged). error: CONFIG, NO_MEMORY.
 bool config_build_value(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
     struct relay_error *error);
-
-void config_build_outboxes(const struct config_source *source, struct config *config);
-void config_build_routes(const struct config_source *source, struct config *config); // after the outboxes
-void config_build_kafka(const struct config_source *source, struct config *config);
-// What no single key shows: things that are missing or contradict.
-void config_build_judge(const struct config_source *source, const struct config *config);
-
-// [route] columns = a = $.x, b = ...: each column goes to `add`. error CONFIG.
-bool config_parse_columns(struct config_memory *memory, const char *text,
-    void (*add)(void *context, char *column, char *source), void *context, struct relay_error *error);
-// The topics that templates can make, as one exact name or one ^regex$, "" if a template is broken.
-char *config_topic_pattern(struct config_memory *memory, const struct config *config);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a text must look like to be a table, a topic, a URL ... Each returns true, or error CONFIG with what was expected and
-// without quoting what may be secret. None is called with an empty text. Pure functions; any thread.
+// What a text must look like to be a table, a topic, a URL ... Each returns true, or error CONFIG with what was
+// expected and without quoting what may be secret. None is called with an empty text. Pure functions; any thread.
 #ifndef RELAY_CONFIG_CONFIG_CHECKS_H
 #define RELAY_CONFIG_CONFIG_CHECKS_H
 
@@ -9,9 +9,10 @@
 
 #include <stdbool.h>
 
-bool config_check_dsn(const char *text, struct relay_error *error);        // libpq can read it
-bool config_check_table(const char *text, struct relay_error *error);      // PostgreSQL: schema.table, names quoted as in SQL
-bool config_check_column(const char *text, struct relay_error *error);     // PostgreSQL: a column's name as it is stored
+bool config_check_dsn(const char *text, struct relay_error *error); // libpq can read it
+bool config_check_table(const char *text,
+    struct relay_error *error); // PostgreSQL: schema.table, names quoted as in SQL
+bool config_check_column(const char *text, struct relay_error *error); // PostgreSQL: a column's name as it is stored
 bool config_check_clickhouse_table(const char *text, struct relay_error *error); // table or database.table, no quotes
 bool config_check_name(const char *text, struct relay_error *error);       // a database or user: no blanks, no quotes
 bool config_check_topic(const char *text, struct relay_error *error);      // a Kafka topic's name
@@ -20,9 +21,9 @@ bool config_check_topic_template(const char *text, struct relay_error *error);
 bool config_check_template(const char *text, struct relay_error *error);
 bool config_check_group(const char *text, struct relay_error *error);
 bool config_check_transactional_id(const char *text, struct relay_error *error);
-bool config_check_url(const char *text, struct relay_error *error);        // ClickHouse: scheme://host[:port], nothing else
-bool config_check_web_url(const char *text, struct relay_error *error);    // http:// or https:// and a host
-bool config_check_listen(const char *text, struct relay_error *error);     // host:port, [v6]:port, :port, none
+bool config_check_url(const char *text, struct relay_error *error); // ClickHouse: scheme://host[:port], nothing else
+bool config_check_web_url(const char *text, struct relay_error *error); // http:// or https:// and a host
+bool config_check_listen(const char *text, struct relay_error *error);  // host:port, [v6]:port, :port, none
 
 // Whether the dsn itself holds a password.
 bool config_dsn_has_password(const char *dsn);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The properties of librdkafka that [kafka] does not take, because the protocols set them. Static; any thread.
+// [kafka]: librdkafka's properties, and those of them that are not taken, because the protocols set them. A part of
+// config_build.h: reports to the source's report.
 #ifndef RELAY_CONFIG_CONFIG_KAFKA_H
 #define RELAY_CONFIG_CONFIG_KAFKA_H
+
+#include "relay/config/config_build.h"
 
 #include <stddef.h>
 
@@ -10,6 +13,9 @@ struct config_kafka_refusal {
     const char *name; // one that ends in * stands for all that start so
     const char *why;  // and what to do instead
 };
+
+// Fills kafka and kafka_count.
+void config_build_kafka(const struct config_source *source, struct config *config);
 
 // The i-th, NULL at the end.
 const struct config_kafka_refusal *config_kafka_refused(size_t i);

@@ -11,8 +11,8 @@
 
 struct config_memory;
 
-struct config_memory *config_memory_new(void);          // NULL: out of memory
-void config_memory_free(struct config_memory *memory);  // accepts NULL; wipes
+struct config_memory *config_memory_new(void);                    // NULL: out of memory
+void config_memory_free(struct config_memory *memory);            // accepts NULL; wipes
 bool config_memory_exhausted(const struct config_memory *memory); // some piece could not be had
 void config_memory_exhaust(struct config_memory *memory); // something that was to go with these could not be had
 

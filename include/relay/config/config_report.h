@@ -29,8 +29,8 @@ struct config_report {
 #define CONFIG_MISTAKES_MAX 200
 
 // A mistake in a line of the file. section and key may be NULL or "".
-void config_report_line(struct config_report *report, int line, const char *section, const char *key, const char *format,
-    ...) __attribute__((format(printf, 5, 6)));
+void config_report_line(struct config_report *report, int line, const char *section, const char *key,
+    const char *format, ...) __attribute__((format(printf, 5, 6)));
 // A mistake of an environment variable.
 void config_report_variable(struct config_report *report, const char *variable, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What was written, before it means anything: the settings of the file, overridden by those of the environment, with the
-// files of `_file` twins read. Knows which keys there are (config_table, librdkafka's properties) and reports unknown
-// and double ones; judges no value. Everything lives in the memory that the source was given. One thread.
+// What was written, before it means anything: the settings of the file, overridden by those of the environment, with
+// the files of `_file` twins read. Knows which keys there are (config_table, librdkafka's properties) and reports
+// unknown and double ones; judges no value. Everything lives in the memory that the source was given. One thread.
 #ifndef RELAY_CONFIG_CONFIG_SOURCE_H
 #define RELAY_CONFIG_CONFIG_SOURCE_H
 
 #include "relay/config/config_memory.h"
 #include "relay/config/config_report.h"
 #include "relay/config/config_table.h"
-#include "relay/kafka/kafka_properties.h"
+#include "relay/config/kafka_properties.h"
 
 #include <stdbool.h>
 
@@ -46,12 +46,11 @@ struct config_source {
     bool skipping;                    // in a section that is unknown
 };
 
-// Reads the file at report->path. false: it cannot be opened or is no file, which is reported unless `may_miss` and it is missing.
+// Reads the file at report->path. false: it cannot be opened or is no file, which is reported unless `may_miss` and it
+// is missing.
 bool config_source_read_file(struct config_source *source, bool may_miss);
 // Text of a file, changed in place; text[length] must be writable.
 void config_source_read_text(struct config_source *source, char *text, size_t length);
-// environ: "NAME=value" each, NULL-terminated.
-void config_source_read_environment(struct config_source *source, char *const *environment);
 // After both: values of `_file` settings become what their files hold.
 void config_source_read_secrets(struct config_source *source);
 
@@ -67,14 +66,16 @@ const struct config_heading *config_source_heading(const struct config_source *s
     const char *name);
 
 // A mistake in a setting, at its line or variable.
-void config_source_mistake(const struct config_source *source, const struct config_setting *setting, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void config_source_mistake(const struct config_source *source, const struct config_setting *setting, const char *format,
+    ...) __attribute__((format(printf, 3, 4)));
 
 // "outbox orders", for messages.
 const char *config_section_label(struct config_memory *memory, enum config_section_id section, const char *name);
 // The key of a section, an outbox's also of [publish]; NULL: none. Not for [kafka] and a route's columns.
 const struct config_key *config_source_key(enum config_section_id section, const char *key);
-// Whole content of a small file, NUL-terminated, in memory; NULL with error SYSTEM or CONFIG. It is wiped with the memory.
-char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length, struct relay_error *error);
+// Whole content of a small file, NUL-terminated, in memory, with which it is wiped. NULL: error SYSTEM, CONFIG (a
+// directory, beyond `most` bytes) or NO_MEMORY; the text goes behind the file's name.
+char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
+    struct relay_error *error);
 
 #endif

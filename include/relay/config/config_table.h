@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The one table of all keys: section, name, kind, limits, default, whether it can change while running, whether it is a
-// secret, and one sentence. Parsing, defaults, comparing, --help, docs/configuration.md and deploy/outbox-relay.ini come
-// from it or are checked against it. [kafka] is not in it: its keys are librdkafka's. Static; any thread.
+// secret, and one sentence. Parsing, defaults, comparing, --help, docs/configuration.md and deploy/outbox-relay.ini
+// come from it or are checked against it. [kafka] is not in it: its keys are librdkafka's. Static; any thread.
 #ifndef RELAY_CONFIG_CONFIG_TABLE_H
 #define RELAY_CONFIG_CONFIG_TABLE_H
 
@@ -41,7 +41,7 @@ enum config_section_id {
     CONFIG_SECTION_PUBLISH, // of a struct config_publish
     CONFIG_SECTION_INSERT,
     CONFIG_SECTION_CLICKHOUSE,
-    CONFIG_SECTION_ROUTE,   // of each struct config_route
+    CONFIG_SECTION_ROUTE, // of each struct config_route
     CONFIG_SECTION_BREAKER,
     CONFIG_SECTION_HEALTH,
     CONFIG_SECTION_ALERT,
@@ -53,8 +53,8 @@ enum config_section_id {
 
 struct config_section {
     const char *name;
-    bool named;     // may come as [name NAME]
-    size_t offset;  // in struct config, for what comes once
+    bool named;    // may come as [name NAME]
+    size_t offset; // in struct config, for what comes once
     const char *sentence;
 };
 

@@ -21,7 +21,8 @@ struct relay_context {
     // keep their own. NULL in commands and tests that do without.
     struct circuit_breaker *postgres_breaker;
     struct circuit_breaker *kafka_breaker;
-    char instance[33]; // random lower-case hex, one for each process start: names us in application_name, client.id, query_id
+    // Random lower-case hex, one for each process start: names us in application_name, client.id, query_id.
+    char instance[33];
 };
 
 #endif

@@ -2,11 +2,11 @@
 //
 // The syntax of the configuration file, told to a handler line by line:
 //   [section]         key = value         ; comment, or # comment, on a line of its own
-// A value goes from the first = to the end of the line, literally, without the blanks around it: no quotes, no escapes, no
-// comment behind it, so that any password can be written. A line that is indented deeper than its key continues the
+// A value goes from the first = to the end of the line, literally, without the blanks around it: no quotes, no escapes,
+// no comment behind it, so that any password can be written. A line that is indented deeper than its key continues the
 // value (joined by one blank); an empty line ends it. Windows line ends and a UTF-8 mark at the start are taken.
-// (libinih, as distributions build it, gives no line numbers, cuts lines at 200 bytes and does not tell empty sections.)
-// Reads and changes the text in place; what it tells points into it. Any thread.
+// (libinih, as distributions build it, gives no line numbers, cuts lines at 200 bytes and does not tell empty
+// sections.) Reads and changes the text in place; what it tells points into it. Any thread.
 #ifndef RELAY_CONFIG_INI_READER_H
 #define RELAY_CONFIG_INI_READER_H
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// librdkafka's own table of its properties, read from what it prints, so that no list of ours can age. Never changes; any
-// thread.
-#ifndef RELAY_KAFKA_KAFKA_PROPERTIES_H
-#define RELAY_KAFKA_KAFKA_PROPERTIES_H
+// librdkafka's own table of its properties, read from what it prints, so that no list of ours can age. Never changes;
+// any thread.
+#ifndef RELAY_CONFIG_KAFKA_PROPERTIES_H
+#define RELAY_CONFIG_KAFKA_PROPERTIES_H
 
 #include "relay/base/error.h"
 

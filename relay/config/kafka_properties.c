@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See kafka_properties.h. A line of the table is "name | P | range | default | importance | description"; the others are
-// headings and rules.
-#include "relay/kafka/kafka_properties.h"
+// See kafka_properties.h. A line of the table is "name | P | range | default | importance | description"; the others
+// are headings and rules.
+#include "relay/config/kafka_properties.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// [outbox] and [outbox NAME], with what they inherit. A part of config_build.h: reports to the source's report.
+#ifndef RELAY_CONFIG_CONFIG_OUTBOXES_H
+#define RELAY_CONFIG_CONFIG_OUTBOXES_H
+
+#include "relay/config/config_build.h"
+
+// Fills outboxes, outbox_count and publish.enabled, after [publish].
+void config_build_outboxes(const struct config_source *source, struct config *config);
+
+#endif
