@@ -135,7 +135,6 @@ static void take_replacements(struct alerts *alerts)
 // Lets the book decide and starts what can be started. Returns when something is due again.
 static struct mono_time start_due(struct alerts *alerts)
 {
-    struct mono_time now = clock_mono(alerts->context->clock);
     pthread_mutex_lock(&alerts->lock);
     take_replacements(alerts);
     struct mono_time due = alert_book_evaluate(&alerts->book, write_to_log, alerts);
@@ -144,7 +143,8 @@ static struct mono_time start_due(struct alerts *alerts)
         if (receiver == NULL || alert_receiver_busy(receiver)) {
             continue;
         }
-        if (mono_reached(now, alert_receiver_next(receiver))) {
+        struct mono_time next = alert_receiver_next(receiver); // may be "now": asked for before the clock is read
+        if (mono_reached(clock_mono(alerts->context->clock), next)) {
             char *body = compose(alerts, kind);
             if (alerts->outlets[kind].count > 0 && alert_receiver_start(receiver, alerts->multi, body, alerts->outlets[kind].count)) {
                 continue;

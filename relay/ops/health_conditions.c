@@ -41,7 +41,7 @@ static void judge_dependency(struct health_conditions *conditions, const struct 
     const struct relay_context *context = conditions->context;
     struct circuit_breaker *const breakers[] = {context->postgres_breaker, context->kafka_breaker, NULL};
     struct look look = look_at_board(entries, count, check);
-    if (look.level != ALERT_CRITICAL && breakers[check] != NULL && breaker_state_of(breakers[check]) != BREAKER_CLOSED) {
+    if (look.level != ALERT_CRITICAL && breakers[check] != NULL && breaker_state_of(breakers[check]) == BREAKER_OPEN) {
         look.level = ALERT_CRITICAL;
         if (look.why[0] == '\0') {
             snprintf(look.why, sizeof(look.why), "its circuit breaker is open");

@@ -258,6 +258,16 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched)
     return true;
 }
 
+// Answers to our statements are as good a proof as new connections, of which there may be none for long: without this a
+// breaker that one probe has half opened would stay so.
+static void report_answer(const struct health_watch *watch)
+{
+    struct circuit_breaker *breaker = watch->context->postgres_breaker;
+    if (breaker != NULL && breaker_state_of(breaker) == BREAKER_HALF_OPEN && breaker_allow(breaker)) {
+        breaker_success(breaker);
+    }
+}
+
 // Returns when the outboxes are to be judged next.
 static struct mono_time judge_outboxes(struct health_watch *watch)
 {
@@ -267,6 +277,7 @@ static struct mono_time judge_outboxes(struct health_watch *watch)
             if (!judge_outbox(watch, &watch->watched[i])) {
                 break;
             }
+            report_answer(watch);
             again_soon = again_soon || (watch->watched[i].locked && health_window_undecided(&watch->watched[i].window));
         }
     }

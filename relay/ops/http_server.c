@@ -208,6 +208,14 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     return give(connection, &answer);
 }
 
+// Paths are compared as they were sent: unescaping would let "/live%00x" pass for "/live".
+static size_t leave_escaped(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
+}
+
 static void __attribute__((format(printf, 2, 0))) on_complaint(void *context, const char *format, va_list arguments)
 {
     (void)context;
@@ -327,6 +335,7 @@ static bool start_daemon(struct http_server *server, struct relay_error *error)
 {
     server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, server,
         MHD_OPTION_EXTERNAL_LOGGER, on_complaint, NULL, MHD_OPTION_LISTEN_SOCKET, server->listener,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)SEATS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIME_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
         MHD_OPTION_END);

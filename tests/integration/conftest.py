@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts"
 
 from relaytools.place import Place  # noqa: E402
 from relaytools.servers import Servers  # noqa: E402
+from relaytools.watch_place import WatchPlace  # noqa: E402
 
 
 def pytest_configure(config):
@@ -55,5 +56,23 @@ def place(request, servers):
 @pytest.fixture
 def fragile_place(request, fragile_servers):
     place = _place(request, fragile_servers)
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="session")
+def watch_servers():
+    """PostgreSQL and an Alertmanager only; tests may pause and kill them, and leave them running."""
+    shared = Servers()
+    try:
+        yield shared.start("postgres", "alertmanager")
+    finally:
+        shared.reset()
+        shutil.rmtree(shared.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def watch_place(request, watch_servers):
+    place = WatchPlace(watch_servers, "w" + re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:])
     yield place
     place.close()

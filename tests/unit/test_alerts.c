@@ -277,3 +277,19 @@ Test(alerts, a_url_that_is_none_is_refused_without_being_told)
     cr_assert_not_null(strstr(error.text, "slack_url"));
     cr_assert_null(strstr(error.text, "SECRET"));
 }
+
+Test(alerts, a_clock_that_moves_holds_nothing_up)
+{
+    struct http_script *script = http_script_start(answer_ok, NULL);
+    config.alert.webhook_url = url_with(script, "/");
+    context.clock = clock_system();
+    go();
+    raise_backlog(ALERT_WARNING);
+    http_script_wait(script, 1);
+    wait_sent("webhook", "ok", 1);
+    stop_raise(&stop, mono_add(clock_mono(clock_system()), DURATION_S(5)));
+    cr_assert(alerts_join(alerts, mono_add(clock_mono(clock_system()), DURATION_S(20))));
+    alerts_free(alerts);
+    alerts = NULL;
+    http_script_stop(script);
+}

@@ -2,7 +2,7 @@
 //
 // What one process can judge without asking anybody: its dependencies (board and breakers), its consumer lag, and the parts of
 // its pipes that wait for somebody. Each round of health_conditions_judge() looks once and raises alerts by windows of results:
-//   "postgres_down", "kafka_down", "clickhouse_down" of ""   CRITICAL: all of it down or its breaker not closed; WARNING: a part
+//   "postgres_down", "kafka_down", "clickhouse_down" of ""   CRITICAL: all of it down or its breaker open; WARNING: a part
 //   "consumer_lag" of ""                                     by [health] warning_lag, critical_lag
 //   "pipeline_degraded" of "publish NAME", "insert NAME"     WARNING: degraded, CRITICAL: down; not judged while a
 //                                                            dependency of that stage is down, which is told already

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The health watch on a real PostgreSQL: figures, judgements, who watches, what happens when it cannot."""
+import os
+import signal
+
+import pytest
+from relaytools.relay import wait_until, write_config
+from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
+
+
+def test_a_backlog_is_seen_judged_and_over(watch_place):
+    relay = watch_place.relay()
+    wait_figure(relay, "health", "OK")
+    assert outbox(relay)["status"] == "ok"
+    watch_place.write_events(3)
+    wait_until(lambda: recent(relay, "outbox_backlog") == [("default", "WARNING")], "the warning")
+    state = outbox(relay)
+    assert state["status"] == "degraded" and "3 unpublished" in state["reason"]
+    assert state["figures"]["unpublished_rows"] == 3
+    assert relay.metric("outbox_health", outbox="default") == 1
+    assert relay.metric("outbox_unpublished_rows", outbox="default") == 3
+    watch_place.write_events(4)
+    wait_until(lambda: recent(relay, "outbox_backlog")[-1] == ("default", "CRITICAL"), "the critical level")
+    assert relay.metric("outbox_health", outbox="default") == 2
+    watch_place.delete_events()
+    wait_until(lambda: recent(relay, "outbox_backlog")[-1] == ("default", "OK"), "the end")
+    wait_until(lambda: outbox(relay)["status"] == "ok", "the board shows the end")
+    events = [(event["level"], event.get("instance")) for event in relay.events("alert.firing") if event["name"] == "outbox_backlog"]
+    assert len(events) == 2
+
+
+def test_one_of_two_watches_and_the_other_takes_over(watch_place):
+    relays = [watch_place.relay("one"), watch_place.relay("two")]
+
+    def watchers():
+        return [relay for relay in relays if outbox(relay).get("figures", {}).get("watched_by") == "this process"]
+
+    def settled():
+        return all("watched_by" in outbox(relay).get("figures", {}) for relay in relays) and len(watchers()) == 1
+    wait_until(settled, "one watcher")
+    first = watchers()[0]
+    other = next(relay for relay in relays if relay is not first)
+    assert outbox(other)["figures"]["watched_by"] == "another replica"
+    assert "unpublished_rows" not in outbox(other)["figures"]
+    relays.remove(first)
+    first.kill()
+    wait_until(lambda: watchers() == [other], "the other one watches")
+
+
+def test_a_table_that_is_not_migrated_is_said(watch_servers):
+    place = WatchPlace(watch_servers, "wnotmigrated", migrate=False)
+    try:
+        relay = place.relay()
+        wait_until(lambda: "outbox-relay migrate postgres" in outbox(relay).get("reason", ""), "the reason")
+        assert outbox(relay)["status"] == "degraded"
+        wait_until(lambda: ("outbox default", "WARNING") in recent(relay, "pipeline_degraded"), "the alert")
+    finally:
+        place.close()
+
+
+def test_thresholds_change_by_a_reload(watch_place):
+    relay = watch_place.relay()
+    watch_place.write_events(3)
+    wait_figure(relay, "health", "WARNING")
+    write_config(relay.config, watch_place.sections(health={"warning_rows": "100", "critical_rows": "1000"}))
+    relay.signal(signal.SIGHUP)
+    wait_figure(relay, "health", "OK")
+
+
+@pytest.mark.own_servers
+def test_a_server_that_hangs_is_told_by_every_replica_and_fools_nobody(watch_place, watch_servers):
+    relays = [watch_place.relay("one"), watch_place.relay("two")]
+    wait_until(lambda: any(outbox(relay).get("figures", {}).get("watched_by") == "this process" for relay in relays), "a watcher")
+    watch_servers.pause("postgres")
+    try:
+        for relay in relays:
+            wait_until(lambda: recent(relay, "postgres_down")[-1:] == [("", "CRITICAL")], "postgres_down", seconds=90)
+            assert relay.get("/live")[0] == 200
+    finally:
+        watch_servers.resume("postgres")
+    for relay in relays:
+        wait_until(lambda: recent(relay, "postgres_down")[-1] == ("", "OK"), "the end of postgres_down", seconds=90)
+
+
+@pytest.mark.own_servers
+def test_a_server_that_dies_comes_back(watch_place, watch_servers):
+    relay = watch_place.relay()
+    watch_place.write_events(3)
+    wait_until(lambda: recent(relay, "outbox_backlog") == [("default", "WARNING")], "the warning")
+    watch_servers.kill("postgres")
+    try:
+        wait_until(lambda: recent(relay, "postgres_down") == [("", "CRITICAL")], "postgres_down", seconds=90)
+        assert relay.get("/live")[0] == 200
+        assert recent(relay, "outbox_backlog") == [("default", "WARNING")]  # it is not over because it cannot be counted
+    finally:
+        watch_servers.start("postgres")
+    wait_until(lambda: recent(relay, "postgres_down")[-1] == ("", "OK"), "the end of postgres_down", seconds=90)
+    wait_until(lambda: relay.metric("breaker_state", dependency="postgres") == 0, "the breaker is closed again", seconds=90)
+    watch_place.delete_events()
+    wait_until(lambda: recent(relay, "outbox_backlog")[-1] == ("default", "OK"), "the end of the backlog", seconds=90)
+    assert os.path.exists(f"/proc/{relay.process.pid}")
