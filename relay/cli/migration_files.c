@@ -97,7 +97,7 @@ static bool parse_name(const char *file_name, int *number, size_t *stem, bool *u
         file_name[3] != '_') {
         return false;
     }
-    *number = atoi(file_name);
+    *number = (int)strtol(file_name, NULL, 10);
     size_t length = strlen(file_name);
     const char *const ends[] = {".down.sql", ".up.sql"};
     for (size_t i = 0; i < 2; i++) {

@@ -63,7 +63,7 @@ static bool plan_down(struct migration_plan *plan, const struct migration_files 
     // Records need not be in the order of their numbers.
     for (size_t i = 0; i < records->count; i++) {
         const char *name = records->items[i].name;
-        if ((to == MIGRATION_ALL || atoi(name) > to) && !migration_files_find(files, name)) {
+        if ((to == MIGRATION_ALL || strtol(name, NULL, 10) > to) && !migration_files_find(files, name)) {
             return error_set(error, RELAY_ERROR_CONFIG,
                 "%s was applied, but %s has no such file: take it back with the version of outbox-relay that applied it", name,
                 files->folder);

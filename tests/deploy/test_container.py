@@ -61,7 +61,7 @@ def test_installed_files_are_those_that_the_image_takes():
         assert source.startswith("--from=build /image/usr/")
     with open(os.path.join(ROOT, "meson.build"), encoding="utf-8") as file:
         text = file.read()
-    assert "install_subdir('schemas', install_dir: get_option('datadir') / 'outbox-relay'" in text
+    assert "install_subdir('schemas', install_dir: get_option('datadir') / 'outbox-relay')" in text
     assert [rest.split()[-1] for rest in final("COPY")] == ["/usr/bin/outbox-relay", "/usr/share/outbox-relay"]
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""meson install: the whole tree, and a binary that finds its schemas in it."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import config_keys
+
+ROOT = config_keys.ROOT
+BUILD = os.environ.get("RELAY_BUILD", os.path.join(ROOT, "build"))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The folder of a prefix /usr that was installed into a DESTDIR of its own."""
+    work = tmp_path_factory.mktemp("install")
+    subprocess.run(["meson", "setup", "--prefix=/usr", "-Dtests=false", str(work / "build"), ROOT], check=True, capture_output=True)
+    shutil.copy(os.path.join(BUILD, "outbox-relay"), work / "outbox-relay")
+    # Compiling everything once more shows nothing: only what is generated is made, and the binary is the one of the build.
+    subprocess.run(["ninja", "-C", str(work / "build"), "deploy/outbox-relay.service"], check=True, capture_output=True)
+    shutil.copy(work / "outbox-relay", work / "build/outbox-relay")
+    done = subprocess.run(["meson", "install", "-C", str(work / "build"), "--no-rebuild"], capture_output=True, text=True,
+                          check=False, env=dict(os.environ, DESTDIR=str(work / "image")))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return work / "image/usr"
+
+
+def files(folder):
+    return sorted(os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names)
+
+
+def test_schemas_are_whole(tree):
+    assert files(tree / "share/outbox-relay/schemas") == files(os.path.join(ROOT, "schemas"))
+
+
+def test_documents_and_samples(tree):
+    docs = tree / "share/doc/outbox-relay"
+    for name in ("README.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "examples/outbox-relay.ini",
+                 "examples/credentials.conf", "examples/kubernetes/base/kustomization.yaml"):
+        assert (docs / name).is_file(), name
+    if os.path.exists(os.path.join(ROOT, "docs/outbox-relay.1")):
+        assert (tree / "share/man/man1/outbox-relay.1").is_file()
+
+
+def test_the_unit_starts_the_installed_binary(tree):
+    text = (tree / "lib/systemd/system/outbox-relay.service").read_text(encoding="utf-8")
+    assert "ExecStart=/usr/bin/outbox-relay run " in text
+    assert os.access(tree / "bin/outbox-relay", os.X_OK)
+
+
+def test_nothing_is_installed_outside_of_the_known_places(tree):
+    assert sorted(os.listdir(tree)) == ["bin", "lib", "share"]
+    assert os.listdir(tree / "bin") == ["outbox-relay"]
+    assert not os.path.exists(os.path.join(tree, "../etc"))
+
+
+def migrate(tree):
+    environment = {"PATH": "/usr/bin:/bin", "OUTBOX_RELAY_POSTGRES_DSN": "host=127.0.0.1 port=1",
+                   "OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTBOX_RELAY_CLICKHOUSE_URL": "http://127.0.0.1:1"}
+    return subprocess.run([tree / "bin/outbox-relay", "migrate", "postgres", "up", "--dry-run"], capture_output=True, text=True,
+                          timeout=60, env=environment, check=False)
+
+
+def test_the_binary_finds_its_schemas(tree):
+    assert subprocess.run([tree / "bin/outbox-relay", "--help"], capture_output=True, check=False).returncode == 0
+    # No server answers; that it got so far means that the files were found.
+    done = migrate(tree)
+    assert done.returncode != 0 and "connecting to PostgreSQL" in done.stderr, done.stderr
+    os.rename(tree / "share/outbox-relay", tree / "share/elsewhere")
+    try:
+        done = migrate(tree)
+        assert done.returncode != 0 and "no schema files" in done.stderr, done.stderr
+    finally:
+        os.rename(tree / "share/elsewhere", tree / "share/outbox-relay")
