@@ -252,13 +252,14 @@ static const char *number(struct number_text *room, int64_t value)
 // "{1,2,3}" of every `step`-th number; malloc'd, NULL when out of memory.
 static char *array_text(const int64_t *numbers, size_t count, size_t step)
 {
-    char *text = malloc(count * 21 + 3), *at = text;
+    size_t room = count * 21 + 3;
+    char *text = malloc(room), *at = text;
     if (text == NULL) {
         return NULL;
     }
     *at++ = '{';
     for (size_t i = 0; i < count; i++) {
-        at += sprintf(at, i == 0 ? "%lld" : ",%lld", (long long)numbers[i * step]);
+        at += snprintf(at, room - (size_t)(at - text), i == 0 ? "%lld" : ",%lld", (long long)numbers[i * step]);
     }
     *at++ = '}';
     *at = '\0';

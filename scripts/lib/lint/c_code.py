@@ -33,8 +33,8 @@ PURE = ("relay/insert/route_source.h", "relay/ops/listen_address.h", "relay/publ
 # What starts and stops every part.
 ABOVE_ALL = {"relay/ops/lifecycle.c", "relay/ops/absent.c", "relay/main.c"}
 # Sources whose functions are declared in a header of their family, and that header.
-FAMILIES = ("relay/cli/command_", "relay/cli/migrate_", "relay/publish/publish_")
-FAMILY_HEADERS = {"cli/commands", "cli/migrate"}
+FAMILIES = ("relay/cli/", "relay/publish/publish_")
+FAMILY_HEADERS = {"cli/commands", "cli/migrate", "cli/check", "cli/status"}
 
 # Call, what to do instead, files that may (fnmatch of the path).
 CALLS = [
