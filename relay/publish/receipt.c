@@ -92,7 +92,7 @@ size_t receipt_encode(const struct receipt_header *header, const struct receipt_
     at = put_u32(at, (uint32_t)count);
     assert(at == out + FIXED_SIZE);
     for (size_t i = 0; i < count; i++) {
-        assert(i == 0 || rows[i].seq > rows[i - 1].seq);
+        assert(i == 0 || rows[i].seq >= rows[i - 1].seq);
         at = put_varint(at, i == 0 ? zigzag(rows[i].seq) : (uint64_t)rows[i].seq - (uint64_t)rows[i - 1].seq);
         at = put_u64(at, rows[i].hash);
     }
@@ -148,7 +148,7 @@ static bool take_row(struct cursor *cursor, const struct receipt_row *before, st
     }
     if (!before) {
         row->seq = unzigzag(distance);
-    } else if (distance == 0 || distance > (uint64_t)INT64_MAX - (uint64_t)before->seq) {
+    } else if (distance > (uint64_t)INT64_MAX - (uint64_t)before->seq) {
         return false;
     } else {
         row->seq = (int64_t)((uint64_t)before->seq + distance);

@@ -45,6 +45,7 @@ Test(receipt, comes_back_as_it_was)
 {
     check_round_trip(NULL, 0);
     check_round_trip((struct receipt_row[]){{1, 0}}, 1);
+    check_round_trip((struct receipt_row[]){{1, 7}, {1, 8}, {2, 9}}, 3);
     check_round_trip((struct receipt_row[]){{INT64_MIN, 1}, {-1, 2}, {0, 3}, {1, 4}, {INT64_MAX, UINT64_MAX}}, 5);
     check_round_trip((struct receipt_row[]){{INT64_MIN, 1}, {INT64_MAX, 2}}, 2);
     for (int round = 0; round < 200; round++) {
@@ -141,10 +142,10 @@ Test(receipt, a_good_checksum_does_not_make_it_true)
         {50, 200, "cannot hold the 200 rows"},
         {50, 2, "behind its last row"},
         {50, 4, "cannot hold"},
-        {64, 0, "row 2 of a receipt is malformed, at byte 64"},
+        {64, 0x8A, "row 2 of a receipt is malformed, at byte 64"},
         {73, 0x80, "malformed"},
     };
-    struct receipt_row rows[] = {{100, 1}, {110, 2}, {115, 3}};
+    struct receipt_row rows[] = {{100, 1}, {110, 256}, {115, 3}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t bytes[256];
         size_t length = receipt_encode(&header, rows, 3, bytes);

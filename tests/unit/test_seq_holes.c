@@ -56,6 +56,7 @@ Test(seq_holes, gaps_become_holes_and_the_watermark_moves)
     cr_assert_eq(seq_holes_numbers(holes), 7);
     SAW(11, 12);
     seq_holes_saw(holes, NULL, 0);
+    SAW(12, 12);
     expect("1-4 7-9");
     cr_assert_eq(seq_holes_watermark(holes), 12);
     seq_holes_reset(holes, 50);

@@ -48,7 +48,8 @@ uint64_t receipt_row_hash(struct text_view id, enum created_at_kind kind, int64_
 size_t receipt_size(size_t rows);
 // The most rows whose receipt, as a record, stays below message.max.bytes = `bytes`; 0 if not even one.
 size_t receipt_rows_within(size_t bytes);
-// rows: ascending by seq, without doubles (else it asserts). out: receipt_size(count) bytes. Returns the length.
+// rows: ascending by seq (else it asserts); doubles are possible in a table without a unique index. out:
+// receipt_size(count) bytes. Returns the length.
 size_t receipt_encode(const struct receipt_header *header, const struct receipt_row *rows, size_t count, uint8_t *out);
 // Errors: PROTOCOL (what is wrong with it, at which byte), NO_MEMORY; *receipt needs no finishing then.
 bool receipt_decode(const void *data, size_t length, struct receipt *receipt, struct relay_error *error);

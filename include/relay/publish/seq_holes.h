@@ -65,7 +65,7 @@ int64_t seq_holes_watermark(const struct seq_holes *holes);
 size_t seq_holes_ranges(const struct seq_holes *holes);    // how many ranges
 uint64_t seq_holes_numbers(const struct seq_holes *holes); // how many numbers they cover
 
-// seqs: what a read above the watermark gave, ascending and without doubles. Every gap becomes a hole; the watermark
+// seqs: what a read above the watermark gave, ascending. Every gap becomes a hole; the watermark
 // becomes the last one. Nothing read: nothing changes.
 void seq_holes_saw(struct seq_holes *holes, const int64_t *seqs, size_t count);
 // Whether any hole is waiting for a listing: for its first, or for the end of those who may fill it.
