@@ -5,6 +5,9 @@
 // whether both are as `write` would make them, so that neither can differ from the code. Markers, each on a line of its
 // own:
 // <!-- keys of SECTION: written by config_docs --> and <!-- end of keys -->; one pair for each section.
+// config_docs examples DOCUMENT...
+// loads every ```ini block of the documents. The servers come from the environment, so that an example may show a part.
+#include "relay/config/config.h"
 #include "relay/config/config_docs.h"
 
 #include <errno.h>
@@ -12,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define START      "<!-- keys of "
 #define START_REST ": written by config_docs -->\n"
@@ -105,10 +109,73 @@ static bool treat(bool write, const char *path, bool (*put)(FILE *out, const cha
     return good;
 }
 
+// The block [text, text + length), as a file.
+static bool try_example(const char *document, size_t line, const char *text, size_t length)
+{
+    char path[] = "/tmp/config-docs-XXXXXX";
+    int descriptor = mkstemp(path);
+    if (descriptor < 0 || write(descriptor, text, length) != (ssize_t)length) {
+        perror("config_docs");
+        return false;
+    }
+    close(descriptor);
+    char *mistakes = NULL;
+    struct relay_error error = {0};
+    struct config *config = config_load(path, &mistakes, &error);
+    bool good = config != NULL;
+    if (!good) {
+        fprintf(stderr, "config_docs: the example in line %zu of %s: %s\n%s", line, document, error.text,
+            mistakes == NULL ? "" : mistakes);
+    }
+    config_free(config);
+    free(mistakes);
+    unlink(path);
+    return good;
+}
+
+static bool try_examples(const char *path)
+{
+    static const char fence[] = "\n```ini\n";
+    char *text = read_file(path);
+    bool good = text != NULL;
+    for (const char *at = text; at != NULL && (at = strstr(at, fence)) != NULL;) {
+        const char *start = at + strlen(fence);
+        const char *end = strstr(start, "\n```\n");
+        size_t line = 1;
+        for (const char *before = text; before < start; before++) {
+            line += *before == '\n';
+        }
+        good = end != NULL && try_example(path, line, start, (size_t)(end + 1 - start)) && good;
+        at = end;
+    }
+    free(text);
+    return good;
+}
+
+static int examples(char **paths)
+{
+    // They win over what an example says, so that its files of secrets need not be there.
+    setenv("OUTBOX_RELAY_POSTGRES_DSN", "host=db", 1);
+    setenv("OUTBOX_RELAY_POSTGRES_PASSWORD", "x", 1);
+    setenv("OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", 1);
+    setenv("OUTBOX_RELAY_KAFKA_SASL_PASSWORD", "x", 1);
+    setenv("OUTBOX_RELAY_CLICKHOUSE_URL", "http://clickhouse:8123", 1);
+    setenv("OUTBOX_RELAY_CLICKHOUSE_PASSWORD", "x", 1);
+    bool good = true;
+    for (; *paths != NULL; paths++) {
+        good = try_examples(*paths) && good;
+    }
+    return good ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 2 && strcmp(argv[1], "examples") == 0) {
+        return examples(argv + 2);
+    }
+
     if (argc != 4 || (strcmp(argv[1], "write") != 0 && strcmp(argv[1], "check") != 0)) {
-        fprintf(stderr, "usage: config_docs write|check DOCUMENT SAMPLE\n");
+        fprintf(stderr, "usage: config_docs write|check DOCUMENT SAMPLE, or config_docs examples DOCUMENT...\n");
         return 2;
     }
     bool write = strcmp(argv[1], "write") == 0;
