@@ -3,6 +3,7 @@
 
 #include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
+#include "relay/publish/event_router.h"
 
 #include <regex.h>
 #include <stdlib.h>
@@ -172,19 +173,15 @@ static void judge_outbox(const struct config_source *source, const struct config
             }
         }
     }
-    size_t partitions = 0;
-    for (size_t i = 0; i < outbox->publish.additional_count; i++) {
-        const struct config_additional *additional = &outbox->publish.additional[i];
-        partitions += additional->placement == CONFIG_PLACE_PARTITION;
-        if (additional->placement == CONFIG_PLACE_ENVELOPE && outbox->publish.value != CONFIG_VALUE_ENVELOPE) {
-            config_report_whole(source->report, label, "additional",
-                "column %.63s goes into the envelope, but there is none; expected value = envelope", additional->column);
-        }
+    // The router knows which headers, members of the envelope and placements go together.
+    struct relay_error error = {0};
+    struct event_router *router = event_router_new(outbox, &error);
+    if (router == NULL && error.code == RELAY_ERROR_NO_MEMORY) {
+        config_memory_exhaust(source->memory);
+    } else if (router == NULL) {
+        config_report_whole(source->report, label, NULL, "%s", error.text);
     }
-    if (partitions > 1) {
-        config_report_whole(source->report, label, "additional",
-            "%zu columns choose the partition; expected one at most", partitions);
-    }
+    event_router_free(router);
 }
 
 void config_judge(const struct config_source *source, const struct config *config)

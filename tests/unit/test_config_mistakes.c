@@ -211,8 +211,14 @@ Test(config_mistakes, contradictions)
         "[outbox b] table: public.outbox_events is also the table of outbox default");
     assert_mistake(MINIMAL "[outbox]\ndead_letter_table = public.outbox_events\n", "is the outbox's own table");
     assert_mistake(MINIMAL "[outbox]\ncolumn.key = id\n", "column id has two roles");
-    assert_mistake(MINIMAL "[outbox]\nadditional = a:envelope\n", "expected value = envelope");
-    assert_mistake(MINIMAL "[publish]\nadditional = a:partition, b:partition\n", "2 columns choose the partition");
+    assert_mistake(MINIMAL "[outbox]\nadditional = a:envelope\n",
+        "[outbox]: additional: a:envelope needs value = envelope");
+    assert_mistake(MINIMAL "[publish]\nadditional = a:partition, b:partition\n",
+        "[outbox]: additional: two columns that name the partition");
+    assert_mistake(MINIMAL "[publish]\nadditional = a:header:event_id\n", "event_id");
+    assert_mistake(MINIMAL "[publish]\nmetadata_headers = a, a\n", "metadata_headers");
+    assert_mistake(MINIMAL "[publish]\nadditional = a:header:event_id\n", "event_id");
+    assert_mistake(MINIMAL "[publish]\nmetadata_headers = a, a\n", "header");
     assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = "
                    "k\n[clickhouse]\nurl = http://c\n",
         "the dsn holds a password too; expected one of them");
