@@ -82,8 +82,8 @@
         " ORDER BY lowest_seq LIMIT 1000")                                                                             \
     X(LIST_HELD, "list_held",                                                                                          \
         "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"             \
-        " WHERE t.@seq = h.lowest_seq @opent), h.held_at < now() - interval '60 seconds'"                              \
-        " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1000")                \
+        " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"               \
+        " ORDER BY h.lowest_seq LIMIT 1000")                                                                           \
     X(LIST_OF_TYPE, "list_of_type",                                                                                    \
         "SELECT t.@seq FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq <= $3::int8 @opent"                             \
         " AND coalesce(@type, '') = $1::text AND NOT coalesce(" HELD ", false) ORDER BY t.@seq LIMIT $4::int8")        \

@@ -24,6 +24,7 @@
 
 #include <assert.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ void publish_tick(void *context)
 {
     struct publish_pipe *pipe = context;
     outbox_owner_tick(&pipe->owner);
+    outbox_sleep_tick(&pipe->sleep);
     heartbeat_beat(pipe->heartbeat);
 }
 
@@ -119,70 +121,6 @@ static bool kafka_allows(const struct publish_pipe *pipe)
     return pipe->context->kafka_breaker == NULL || breaker_state_of(pipe->context->kafka_breaker) != BREAKER_OPEN;
 }
 
-// Nothing to do: waits for rows. Both lanes are idle.
-static bool wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
-{
-    bool found = false;
-    while (!found && !publish_stopping(pipe)) {
-        publish_tick(pipe);
-        if (!publish_read_probe(pipe, &found, error)) {
-            return false;
-        }
-        if (!found) {
-            stop_wait(pipe->context->stop, pipe->context->clock, publish_deadline(pipe, DURATION_MS(10)));
-        }
-    }
-    return true;
-}
-
-// Batches, until the stop or an error.
-static bool serve(struct publish_pipe *pipe, struct relay_error *error)
-{
-    struct publish_lane *lane = &pipe->lanes[0], *other = &pipe->lanes[1];
-    while (!publish_stopping(pipe) || lane->state == LANE_SENT) {
-        publish_tick(pipe);
-        if (lane->state != LANE_SENT && !read_rows(pipe, lane, other, error)) {
-            return false;
-        }
-        if (lane->state == LANE_IDLE) { // undone: the next reading knows why
-            continue;
-        }
-        if (lane->batch->count == 0) {
-            if (!commit_empty(pipe, lane, error) || (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) ||
-                (!lane->full && !wait_for_rows(pipe, error))) {
-                return false;
-            }
-            continue;
-        }
-        if (lane->state == LANE_READ && !publish_send(pipe, lane, error)) {
-            return false;
-        }
-        if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
-            return false;
-        }
-        bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && kafka_allows(pipe);
-        if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
-            return false;
-        }
-        if (!publish_settle(pipe, lane, other, error)) {
-            return false;
-        }
-        if (lane->state == LANE_IDLE) { // refused and undone
-            continue;
-        }
-        publish_report_kafka(pipe, NULL);
-        pipe->failures = 0;
-        if (kafka_producer_suspicious(pipe->producer)) {
-            publish_committed(pipe, lane, error);
-            return error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
-        }
-        struct publish_lane *committing = lane;
-        lane = other;
-        other = committing;
-    }
-    return other->state != LANE_COMMITTING || publish_committed(pipe, other, error);
-}
-
 static void show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason)
 {
     const char *name = pipe->config->name;
@@ -201,6 +139,122 @@ static void pause_for(struct publish_pipe *pipe, struct duration length)
         stop_wait(pipe->context->stop, pipe->context->clock, mono_before(slice, until) ? slice : until);
         publish_tick(pipe);
     }
+}
+
+void publish_show_waiting(struct publish_pipe *pipe)
+{
+    metric_set(pipe->series.held, (double)pipe->held);
+    metric_set(pipe->series.parked, (double)pipe->parked);
+    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "held_aggregates", (double)pipe->held);
+    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_event_types", (double)pipe->parked);
+    char reason[128] = "";
+    if (pipe->held + pipe->parked > 0) {
+        snprintf(reason, sizeof(reason), "%lld aggregates held, %lld event types parked", (long long)pipe->held,
+            (long long)pipe->parked);
+    }
+    show(pipe, reason[0] == '\0' ? STATUS_OK : STATUS_DEGRADED, "owner", reason);
+}
+
+void publish_show_trouble(struct publish_pipe *pipe, const struct relay_error *error)
+{
+    show(pipe, STATUS_DEGRADED, "owner", error->text);
+    pipe->troubled = true;
+}
+
+static void is_well(struct publish_pipe *pipe)
+{
+    pipe->failures = 0;
+    backoff_reset(&pipe->backoff);
+    if (pipe->troubled) {
+        pipe->troubled = false;
+        publish_show_waiting(pipe);
+    }
+}
+
+static bool ask_breaker(struct publish_pipe *pipe, struct relay_error *error)
+{
+    return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
+}
+
+// What there is to do on this lane before anything can be sent. The lane is then READ with rows, or IDLE after a wait.
+static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    bool idle = lane->state == LANE_IDLE && other->state == LANE_IDLE;
+    if (idle && !kafka_allows(pipe)) {
+        return error_set(error, RELAY_ERROR_BREAKER_OPEN, "the circuit breaker of Kafka is open");
+    }
+    if (idle && !mono_reached(clock_mono(pipe->context->clock), pipe->read_again_at)) {
+        pause_for(pipe, mono_left(clock_mono(pipe->context->clock), pipe->read_again_at));
+        return true;
+    }
+    if (idle && publish_chores_due(pipe) && !publish_chores(pipe, lane, error)) {
+        return false;
+    }
+    if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {
+        return false;
+    }
+    if (lane->state != LANE_READ || lane->batch->count > 0) {
+        return true;
+    }
+    if (!commit_empty(pipe, lane, error) || (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
+        return false;
+    }
+    is_well(pipe);
+    return lane->full || publish_wait_for_rows(pipe, error);
+}
+
+// Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are read.
+static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    size_t rows = lane->batch->count;
+    if (lane->state == LANE_READ && (!ask_breaker(pipe, error) || !publish_send(pipe, lane, error))) {
+        return false;
+    }
+    if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
+        return false;
+    }
+    bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && kafka_allows(pipe) && !publish_chores_due(pipe);
+    if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
+        return false;
+    }
+    if (!publish_settle(pipe, lane, other, error)) {
+        return false;
+    }
+    publish_report_kafka(pipe, NULL);
+    if (lane->state == LANE_COMMITTING) {
+        is_well(pipe);
+    }
+    return publish_stay_awake(pipe, rows, error);
+}
+
+// Batches, until the stop or an error. The lanes take turns.
+static bool serve(struct publish_pipe *pipe, struct relay_error *error)
+{
+    struct publish_lane *lane = &pipe->lanes[0], *other = &pipe->lanes[1];
+    while (!publish_stopping(pipe) || lane->state == LANE_SENT) {
+        publish_tick(pipe);
+        if (lane->state != LANE_SENT && !prepare_lane(pipe, lane, other, error)) {
+            return false;
+        }
+        if (lane->state != LANE_READ && lane->state != LANE_SENT) {
+            continue;
+        }
+        if (!publish_batch(pipe, lane, other, error)) {
+            return false;
+        }
+        if (lane->state == LANE_COMMITTING) {
+            if (kafka_producer_suspicious(pipe->producer)) {
+                return publish_committed(pipe, lane, error) && publish_read_undo(pipe, other, error) &&
+                       error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
+            }
+            struct publish_lane *committing = lane;
+            lane = other;
+            other = committing;
+        }
+    }
+    return other->state != LANE_COMMITTING || publish_committed(pipe, other, error);
 }
 
 static void failed(struct publish_pipe *pipe, const struct relay_error *error)
@@ -235,7 +289,7 @@ static void one_term(struct publish_pipe *pipe)
     if (started) {
         log_event(LOG_LEVEL_INFO, "publish.term_started", "owns the outbox", LOG_TEXT("outbox", pipe->config->name),
             LOG_INT("number", pipe->number.number), LOG_TEXT("server", pg_server_address(pipe->owner.connections[0])));
-        show(pipe, STATUS_OK, "owner", "");
+        publish_show_waiting(pipe);
         served = serve(pipe, &error);
     }
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;

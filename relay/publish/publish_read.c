@@ -24,15 +24,10 @@
 
 #define LISTING_INTERVAL DURATION_MS(20)
 
-static int64_t read_limit(const struct publish_pipe *pipe)
+int64_t publish_read_limit(const struct publish_pipe *pipe)
 {
     int64_t limit = pipe->config->batch_bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
-    limit = limit < pipe->config->batch_rows ? limit : pipe->config->batch_rows;
-    if (pipe->exactly_once && pipe->producer != NULL) { // the receipt, of as many new rows and as many late ones, is one record
-        size_t most = kafka_producer_message_max(pipe->producer);
-        int64_t named = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
-        limit = limit < named ? limit : named;
-    }
+    limit = limit < pipe->most_rows ? limit : pipe->most_rows;
     return limit > 1 ? limit : 1;
 }
 
@@ -72,7 +67,7 @@ bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, st
         return true;
     }
     outbox_owner_used(&pipe->owner, lane->slot, true);
-    return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes), read_limit(pipe), error);
+    return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes), publish_read_limit(pipe), error);
 }
 
 // Reads pg_locks when a hole wants it, but not more often than the interval: with many sessions it costs something.
@@ -135,7 +130,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     if (count == 0) {
         return true;
     }
-    int64_t limit = read_limit(pipe);
+    int64_t limit = publish_read_limit(pipe);
     PGresult *result =
         outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit, pg_deadline(pipe->context), error);
     outbox_owner_used(&pipe->owner, lane->slot, false);
@@ -219,18 +214,19 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
 
 static void is_read(struct publish_pipe *pipe, struct publish_lane *lane)
 {
+    lane->settled = seq_holes_settled(pipe->holes);
     publish_lane_move(pipe, lane, LANE_READ);
     if (lane->batch->count > 0) {
         TEST_POINT(PUBLISH_AFTER_TAKE);
     }
 }
 
-bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_READING);
     bool cut = false, clean = true;
     if (!lane->holes_only) {
-        int64_t limit = read_limit(pipe);
+        int64_t limit = publish_read_limit(pipe);
         publish_wait_ready(pipe, lane);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
         outbox_owner_used(&pipe->owner, lane->slot, false);
@@ -262,6 +258,24 @@ bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, s
     }
     is_read(pipe, lane);
     return true;
+}
+
+// PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long. The batch
+// is undone and read again a little later; the session is whole.
+static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
+        return false;
+    }
+    log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error));
+    publish_show_trouble(pipe, error);
+    pipe->read_again_at = mono_add(clock_mono(pipe->context->clock), DURATION_MS(200));
+    return publish_read_undo(pipe, lane, error);
+}
+
+bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    return finish_reading(pipe, lane, error) || put_off(pipe, lane, error);
 }
 
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error)
@@ -351,7 +365,7 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     struct relay_error *error)
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
-    int64_t limit = read_limit(pipe);
+    int64_t limit = publish_read_limit(pipe);
     *fresh = (struct listed){0};
     *late = (struct listed){0};
     if (!lane->holes_only && !take_listing(lane->batch, outbox_sql_list_new(pipe->sql, connection, seq_holes_watermark(pipe->holes),
@@ -472,19 +486,64 @@ static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, st
     return true;
 }
 
-bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+// From BEGIN to READ, whatever takes the rows out.
+typedef bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error);
+
+static bool read_with(struct publish_pipe *pipe, struct publish_lane *lane, take_rows *take, void *context,
+    struct relay_error *error)
 {
     bool clean = true;
     if (!begin_batch(pipe, lane, error)) {
         return false;
     }
-    lane->careful = true;
-    if (!carry_out(pipe, lane, error) || !read_listed(pipe, lane, error) || !route(pipe, lane, &clean, error)) {
-        return false;
+    if (!take(pipe, lane, context, error) || !route(pipe, lane, &clean, error)) {
+        return put_off(pipe, lane, error);
     }
     if (!clean) {
         return publish_read_undo(pipe, lane, error);
     }
     is_read(pipe, lane);
     return true;
+}
+
+static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+{
+    (void)context;
+    lane->careful = true;
+    return carry_out(pipe, lane, error) && read_listed(pipe, lane, error);
+}
+
+bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    return read_with(pipe, lane, take_carefully, NULL, error);
+}
+
+struct these {
+    const int64_t *seqs;
+    size_t count;
+    publish_step *then;
+    void *context;
+};
+
+static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+{
+    const struct these *these = context;
+    size_t count = publish_suspects_cut(&pipe->verdicts, these->seqs, these->count);
+    lane->full = true; // look at once what there is besides
+    if (count > 0) {
+        PGresult *result =
+            outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), these->seqs, count, pg_deadline(pipe->context), error);
+        outbox_owner_used(&pipe->owner, lane->slot, false);
+        if (result == NULL || !add_result(pipe, lane, result, error)) {
+            return false;
+        }
+    }
+    return count < these->count || these->then == NULL || these->then(pipe, lane, these->context, error);
+}
+
+bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
+    publish_step *then, void *context, struct relay_error *error)
+{
+    struct these these = {.seqs = seqs, .count = count, .then = then, .context = context};
+    return read_with(pipe, lane, take_these, &these, error);
 }

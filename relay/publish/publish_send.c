@@ -310,6 +310,9 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
         return refused(pipe, lane, other, error);
     }
     TEST_POINT(PUBLISH_AFTER_DELIVERY);
+    if (!publish_note_progress(pipe, lane, error)) {
+        return false;
+    }
     if (pipe->exactly_once && !commit_kafka(pipe, lane, error)) {
         return false;
     }

@@ -248,7 +248,14 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
         .batch_bytes = pipe->config->batch_bytes,
     };
     pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
-    return pipe->producer != NULL;
+    if (pipe->producer == NULL) {
+        return false;
+    }
+    // The receipt, of as many new rows and as many late ones, is one record.
+    size_t most = kafka_producer_message_max(pipe->producer);
+    int64_t within = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
+    pipe->most_rows = pipe->exactly_once && within < pipe->config->batch_rows ? within : pipe->config->batch_rows;
+    return pipe->most_rows > 0 || error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
 }
 
 static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
@@ -280,6 +287,8 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
         return false;
     }
     pipe->holes_first = false;
+    pipe->noted = INT64_MIN;
+    pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     bool fenced = prepare(pipe, error) && make_producer(pipe, error) && fence(pipe, error);
     bool recovered = fenced && (!pipe->exactly_once ||
                                    (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
@@ -293,6 +302,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
 
 void publish_term_end(struct publish_pipe *pipe)
 {
+    outbox_sleep_finish(&pipe->sleep);
     kafka_producer_free(pipe->producer);
     pipe->producer = NULL;
     pipe->store = (struct receipt_store){0};

@@ -229,6 +229,14 @@ size_t seq_holes_ranges(const struct seq_holes *holes)
     return holes->count;
 }
 
+int64_t seq_holes_settled(const struct seq_holes *holes)
+{
+    if (holes->count == 0) {
+        return holes->watermark;
+    }
+    return holes->ranges[0].first == INT64_MIN ? INT64_MIN : holes->ranges[0].first - 1;
+}
+
 uint64_t seq_holes_numbers(const struct seq_holes *holes)
 {
     uint64_t sum = 0;

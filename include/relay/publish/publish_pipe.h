@@ -12,6 +12,7 @@
 #include "relay/publish/event_router.h"
 #include "relay/publish/outbox_batch.h"
 #include "relay/publish/outbox_owner.h"
+#include "relay/publish/outbox_sleep.h"
 #include "relay/publish/outbox_sql.h"
 #include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt_store.h"
@@ -31,6 +32,7 @@ struct publish_lane {
     int slot; // of the owner's connections
     enum lane_state state;
     struct outbox_batch *batch;
+    int64_t settled;             // past no hole, once this batch is committed
     struct seq_holes *before;    // the holes as they were before this batch
     bool full;                   // there are probably more rows behind it
     bool holes_only;             // no new rows were asked for
@@ -53,6 +55,7 @@ struct publish_pipe {
     struct outbox_owner owner;
     struct backoff backoff;
     int failures;               // in a row
+    bool troubled;              // the board says so
 
     // of the present term
     struct outbox_sql *sql;
@@ -63,10 +66,16 @@ struct publish_pipe {
     struct seq_holders *holders;
     struct seq_holes *holes;
     struct publish_lane lanes[2];
-    struct mono_time listed_at, noted_at, waiting_checked_at, swept_at;
+    struct outbox_sleep sleep;
+    struct mono_time sleep_tried_at; // to connect its session
+    struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
+    size_t held_tries;
+    struct mono_time read_again_at;  // a reading was refused: not before this
+    int64_t noted;              // settled_seq as PostgreSQL has it
     int64_t held, parked;       // rows of the two tables; above 0: batches are read the careful way
     bool holes_first;           // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
+    int64_t most_rows;          // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
     int64_t row_bytes;          // average size of a row lately
 };
 
@@ -79,6 +88,9 @@ void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *la
 void publish_tick(void *pipe);
 struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);
+// What the board and the gauges say: all is well or rows wait; something is in the way, going on.
+void publish_show_waiting(struct publish_pipe *pipe);
+void publish_show_trouble(struct publish_pipe *pipe, const struct relay_error *error);
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to);
 
 // publish_term.c
@@ -86,14 +98,21 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error);
 void publish_term_end(struct publish_pipe *pipe); // frees the producer first, then the batches; the locks stay
 
 // publish_read.c
+int64_t publish_read_limit(const struct publish_pipe *pipe); // rows of the next batch
 // Sends the statement that takes the next rows.
 bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty.
+// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty. IDLE: undone, and the
+// next reading knows why (a verdict, a locked row: pipe->read_again_at).
 bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
 bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // Rolls back and forgets what the lane and every later one have read.
 bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before. then: one
+// more step in the batch's transaction, NULL for none.
+typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error);
+bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
+    publish_step *then, void *context, struct relay_error *error);
 // Whether there is anything to read.
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
 
@@ -112,6 +131,20 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
 bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error);
 // Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+
+// publish_wait.c
+// Nothing to do, both lanes idle: returns when there is, when a chore is due, or at the stop.
+bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error);
+// After a batch of so many rows: under load the outbox does not sleep.
+bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error);
+
+// publish_chores.c
+// What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The lane may
+// be READ afterwards, with rows that are to be sent.
+bool publish_chores_due(const struct publish_pipe *pipe);
+bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Notes how far the outbox is settled, in the batch's transaction or alone, at most once a second.
+bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
 
 // publish_pipe.c
 struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,

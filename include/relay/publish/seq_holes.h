@@ -64,6 +64,8 @@ void seq_holes_reset(struct seq_holes *holes, int64_t watermark); // a new term:
 int64_t seq_holes_watermark(const struct seq_holes *holes);
 size_t seq_holes_ranges(const struct seq_holes *holes);    // how many ranges
 uint64_t seq_holes_numbers(const struct seq_holes *holes); // how many numbers they cover
+// Everything up to it has been read: past no hole. INT64_MIN while that is not known.
+int64_t seq_holes_settled(const struct seq_holes *holes);
 
 // seqs: what a read above the watermark gave, ascending. Every gap becomes a hole; the watermark
 // becomes the last one. Nothing read: nothing changes.

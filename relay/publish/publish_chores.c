@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a term does now and then, between batches:
+//   Rows that wait    Every two seconds: is the topic of a parked type there, has the row gone behind which an aggregate is held?
+//                     (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then its rows are published in their order, and with
+//                     the last of them, in the same transaction, the entry goes. What comes meanwhile waits behind.
+//   The sweep         Every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that an
+//                     operator deleted, rows put back by hand).
+//   Progress          Every second: settled_seq for the health function.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING_INTERVAL DURATION_S(2)
+#define COUNT_INTERVAL   DURATION_S(5)
+#define HELD_RETRY       DURATION_S(10)
+#define SWEEP_INTERVAL   DURATION_S(60)
+#define NOTE_INTERVAL    DURATION_S(1)
+
+static bool due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
+{
+    return mono_reached(clock_mono(pipe->context->clock), mono_add(last, interval));
+}
+
+static struct duration waiting_interval(const struct publish_pipe *pipe)
+{
+    return pipe->held > 0 || pipe->parked > 0 ? WAITING_INTERVAL : COUNT_INTERVAL;
+}
+
+bool publish_chores_due(const struct publish_pipe *pipe)
+{
+    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || due(pipe, pipe->swept_at, SWEEP_INTERVAL) ||
+           (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
+               due(pipe, pipe->noted_at, NOTE_INTERVAL));
+}
+
+bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+{
+    int64_t settled = lane->state == LANE_IDLE ? seq_holes_settled(pipe->holes) : lane->settled;
+    if (settled == INT64_MIN || settled == pipe->noted || !due(pipe, pipe->noted_at, NOTE_INTERVAL)) {
+        return true;
+    }
+    pipe->noted_at = clock_mono(pipe->context->clock);
+    pipe->noted = settled;
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context), error);
+}
+
+// The numbers of a listing; malloc'd. NULL: out of memory, or no result.
+static int64_t *seqs_of(PGresult *result, size_t *count, struct relay_error *error)
+{
+    if (result == NULL) {
+        return NULL;
+    }
+    *count = (size_t)PQntuples(result);
+    int64_t *seqs = malloc((*count + 1) * sizeof(*seqs));
+    for (size_t i = 0; seqs != NULL && i < *count; i++) {
+        uint64_t raw;
+        memcpy(&raw, PQgetvalue(result, (int)i, 0), sizeof(raw));
+        seqs[i] = (int64_t)be64toh(raw);
+    }
+    PQclear(result);
+    if (seqs == NULL) {
+        error_no_memory(error, "a listing");
+    }
+    return seqs;
+}
+
+// What is released: a type, or an aggregate. Texts belong to the result.
+struct release {
+    const char *event_type;
+    const char *aggregate_type, *aggregate_id;
+    int64_t lowest;
+};
+
+static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+{
+    const struct release *release = context;
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    struct mono_time deadline = pg_deadline(pipe->context);
+    lane->careful = true; // the counts are read again after its commit
+    return release->event_type != NULL
+               ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
+               : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline, error);
+}
+
+static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release, struct relay_error *error)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    struct mono_time deadline = pg_deadline(pipe->context);
+    int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
+    PGresult *result = release->event_type != NULL
+                           ? outbox_sql_list_of_type(pipe->sql, connection, release->event_type, release->lowest, upto, limit, deadline, error)
+                           : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
+                                 release->lowest, upto, limit, deadline, error);
+    size_t count = 0;
+    int64_t *seqs = seqs_of(result, &count, error);
+    if (seqs == NULL) {
+        return false;
+    }
+    bool last = (int64_t)count < limit;
+    if (last) {
+        log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are being published",
+            LOG_TEXT("outbox", pipe->config->name),
+            LOG_TEXT(release->event_type != NULL ? "event_type" : "aggregate_id",
+                release->event_type != NULL ? release->event_type : release->aggregate_id));
+    } else {
+        pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
+    }
+    bool done = publish_read_these(pipe, lane, seqs, count, last ? drop_entry : NULL, release, error);
+    free(seqs);
+    return done;
+}
+
+// Releases the first type whose topic is there now.
+static bool release_types(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    PGresult *parked = outbox_sql_list_parked(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
+    if (parked == NULL) {
+        return false;
+    }
+    bool done = true;
+    for (int i = 0; done && lane->state == LANE_IDLE && i < PQntuples(parked); i++) {
+        const char *topic = PQgetvalue(parked, i, 1);
+        struct release release = {.event_type = PQgetvalue(parked, i, 0), .lowest = pg_cell_int64(parked, i, 2)};
+        kafka_producer_forget_topic(pipe->producer, topic);
+        if (kafka_producer_topic(pipe->producer, topic, publish_deadline(pipe, DURATION_S(5)), NULL) != NULL) {
+            done = release_rows(pipe, lane, &release, error);
+        }
+    }
+    PQclear(parked);
+    return done;
+}
+
+// Releases the first aggregate whose obstacle has gone, or is old enough to be tried again.
+static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    PGresult *held = outbox_sql_list_held(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
+    if (held == NULL) {
+        return false;
+    }
+    bool done = true, retry = due(pipe, pipe->held_tried_at, HELD_RETRY);
+    if (retry) {
+        pipe->held_tried_at = clock_mono(pipe->context->clock);
+        pipe->held_tries++;
+    }
+    for (int i = 0; done && lane->state == LANE_IDLE && i < PQntuples(held); i++) {
+        bool again = retry && pipe->held_tries % (size_t)PQntuples(held) == (size_t)i;
+        bool gone = PQgetvalue(held, i, 4)[0] != 't';
+        struct release release = {
+            .aggregate_type = PQgetvalue(held, i, 0),
+            .aggregate_id = PQgetvalue(held, i, 1),
+            .lowest = pg_cell_int64(held, i, 2),
+        };
+        if (gone || again) {
+            done = release_rows(pipe, lane, &release, error);
+        }
+    }
+    PQclear(held);
+    return done;
+}
+
+static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    pipe->waiting_checked_at = clock_mono(pipe->context->clock);
+    if (!outbox_sql_count_waiting(pipe->sql, publish_connection(pipe, lane), &pipe->held, &pipe->parked, pg_deadline(pipe->context),
+            error)) {
+        return false;
+    }
+    outbox_owner_used(&pipe->owner, lane->slot, false);
+    publish_show_waiting(pipe);
+    if (pipe->parked > 0 && !release_types(pipe, lane, error)) {
+        return false;
+    }
+    return pipe->held == 0 || lane->state != LANE_IDLE || release_aggregates(pipe, lane, error);
+}
+
+static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    pipe->swept_at = clock_mono(pipe->context->clock);
+    int64_t watermark = seq_holes_watermark(pipe->holes);
+    if (watermark == INT64_MIN || !safeguard_active(SAFEGUARD_HOLE_SWEEP)) {
+        return true;
+    }
+    size_t count = 0;
+    int64_t limit = publish_read_limit(pipe);
+    int64_t *seqs = seqs_of(outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit, pg_deadline(pipe->context),
+                                error), &count, error);
+    if (seqs == NULL) {
+        return false;
+    }
+    if ((int64_t)count >= limit) {
+        pipe->swept_at = (struct mono_time){0};
+    }
+    bool done = count == 0 || publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
+    if (count > 0) {
+        log_event(LOG_LEVEL_INFO, "publish.swept", "rows below the watermark", LOG_TEXT("outbox", pipe->config->name),
+            LOG_INT("rows", count));
+    }
+    free(seqs);
+    return done;
+}
+
+bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) && !check_waiting(pipe, lane, error)) {
+        return false;
+    }
+    if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {
+        return false;
+    }
+    return lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error);
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Waiting for rows. Awake: probes, at first after a millisecond, then more and more slowly, up to every 20 ms; after a quiet
+// moment it asks for the wake-up lock, and goes on probing until the grant. Asleep: one more probe after the grant, then it
+// blocks until a notification, the next fallback poll (for rows whose INSERT fires no trigger), a heartbeat or the stop.
+// A session for notifications that is gone is made anew; until then the outbox is awake, that is it polls.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#define PROBE_FIRST   DURATION_MS(1)
+#define PROBE_SLOWEST DURATION_MS(20)
+#define LINGER        DURATION_MS(60)
+#define BUSY_ROWS     16 // a batch of so many rows while asleep: the writers should not pay for notifications
+
+// Sleeps until there is something on the notifications' socket, the stop, or the time.
+static void block(struct publish_pipe *pipe, struct duration length)
+{
+    struct pollfd fds[2] = {
+        {.fd = pipe->context->stop->fd, .events = POLLIN},
+        {.fd = outbox_sleep_fd(&pipe->sleep), .events = POLLIN},
+    };
+    poll(fds, 2, duration_to_poll_ms(length));
+}
+
+// The session for notifications, made anew when it is gone, once a second at most. Without it the pipe polls.
+static void keep_session(struct publish_pipe *pipe)
+{
+    struct mono_time now = clock_mono(pipe->context->clock);
+    bool there = pipe->sleep.connection != NULL && !pg_broken(pipe->sleep.connection);
+    if (there || !mono_reached(now, mono_add(pipe->sleep_tried_at, DURATION_S(1)))) {
+        return;
+    }
+    pipe->sleep_tried_at = now;
+    outbox_sleep_finish(&pipe->sleep);
+    struct relay_error error;
+    if (!outbox_sleep_start(&pipe->sleep, pipe->context, pipe->owner.table, &error)) {
+        log_event(LOG_LEVEL_WARNING, "publish.no_notifications", "polling instead", LOG_TEXT("outbox", pipe->config->name),
+            LOG_ERROR(&error));
+        outbox_sleep_finish(&pipe->sleep);
+    }
+}
+
+static struct duration shorter(struct duration a, struct duration b)
+{
+    return a.ns < b.ns ? a : b;
+}
+
+// Blocks as long as nothing can have come. *look: it may have.
+static void sleep_on(struct publish_pipe *pipe, struct mono_time fallback, bool *look)
+{
+    struct duration beat = DURATION_NS(pipe->context->config->lease.ns / 3);
+    struct duration left = mono_left(clock_mono(pipe->context->clock), fallback);
+    block(pipe, shorter(shorter(left, beat), DURATION_S(1)));
+    bool notified = false;
+    if (!outbox_sleep_notified(&pipe->sleep, &notified, NULL)) {
+        outbox_sleep_finish(&pipe->sleep); // W went with it: awake
+        notified = true;
+    }
+    *look = notified || mono_reached(clock_mono(pipe->context->clock), fallback);
+}
+
+// One step of the waking outbox after a probe that found nothing. *granted: asleep now.
+static void rest(struct publish_pipe *pipe, struct duration length, bool quiet, bool *granted)
+{
+    *granted = false;
+    block(pipe, length);
+    bool notified;
+    if (pipe->sleep.connection == NULL) {
+        return;
+    }
+    if ((quiet || pipe->sleep.asking) && !outbox_sleep_ask(&pipe->sleep, granted, NULL)) {
+        outbox_sleep_finish(&pipe->sleep);
+    } else if (!pipe->sleep.asking) {
+        outbox_sleep_notified(&pipe->sleep, &notified, NULL);
+    }
+}
+
+bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
+{
+    const struct clock *clock = pipe->context->clock;
+    struct mono_time began = clock_mono(clock), fallback = began;
+    struct duration pace = PROBE_FIRST;
+    bool look = true, found = false;
+    while (!publish_stopping(pipe) && !publish_chores_due(pipe)) {
+        publish_tick(pipe);
+        keep_session(pipe);
+        if (look) {
+            if (!publish_read_probe(pipe, &found, error) || found) {
+                return found;
+            }
+            fallback = mono_add(clock_mono(clock), pipe->config->fallback_poll);
+        }
+        if (pipe->sleep.asleep) {
+            sleep_on(pipe, fallback, &look);
+            continue;
+        }
+        bool granted;
+        rest(pipe, pace, mono_reached(clock_mono(clock), mono_add(began, LINGER)), &granted);
+        pace = shorter(DURATION_NS(pace.ns * 2), PROBE_SLOWEST);
+        look = true; // until the grant, and once after it
+    }
+    return true;
+}
+
+bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error)
+{
+    (void)error;
+    if (rows >= BUSY_ROWS && (pipe->sleep.asleep || pipe->sleep.asking) && !outbox_sleep_wake(&pipe->sleep, NULL)) {
+        outbox_sleep_finish(&pipe->sleep);
+    }
+    return true;
+}
