@@ -18,6 +18,7 @@ static const struct {
     {"check", command_check, "tries configuration, servers, schemas and rights; says what to mend"},
     {"migrate", command_migrate, "applies the schemas to PostgreSQL or ClickHouse"},
     {"status", command_status, "one screen: backlog, owners, lag, breakers, dead letters"},
+    {"dead-letters", command_dead_letters, "lists, shows, retries or drops events that were set aside"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `dead-letters`: walks over the dead letters of both stages page by page, and lists, shows, retries or drops them. A stage whose
+// server does not answer is said, and the other one is still served.
+#include "relay/cli/commands.h"
+
+#include "relay/cli/command_signals.h"
+#include "relay/cli/command_support.h"
+#include "relay/cli/dead_letters.h"
+#include "relay/cli/time_argument.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: outbox-relay dead-letters list|show|retry|drop [options]\n"
+    "\n"
+    "Events that could not be published (PostgreSQL) or inserted (ClickHouse), with the reason.\n"
+    "\n"
+    "  list             one line each, oldest first\n"
+    "  show             everything about each, payloads included\n"
+    "  retry            put them back: into their outbox with the same event id, or into their table unless it has the row\n"
+    "  drop             delete them for good\n"
+    "\n"
+    "  --stage STAGE    publish or insert (default: both)\n"
+    "  --since T        failed at T or later (default: any time)\n"
+    "  --until T        failed before T (default: any time)\n"
+    "  --type X         of this event type (default: any)\n"
+    "  --reason R       with this reason code (default: any)\n"
+    "  --id ID          this one, as list prints it; may be given several times (default: any)\n"
+    "  --limit N        at most N of them (default 100 for list, 10 for show, no limit for retry and drop)\n"
+    "  --all            retry and drop want this where no filter is given\n"
+    "  --json           list and show: one JSON document (default: text)\n"
+    "  --yes            drop without asking (default: asks)\n"
+    "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
+    "  --help           this text\n"
+    "\n"
+    "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m\n"
+    "exit: 0 done; 1 some stay, or a server did not answer; 2 bad usage; 78 bad configuration\n";
+
+enum action { LIST, SHOW, RETRY, DROP };
+#define PAGE    100
+#define IDS_MAX 1000
+
+struct arguments {
+    enum action action;
+    struct letter_filter filter;
+    struct letter_id *ids;
+    bool publish, insert, all, json, yes;
+    long limit; // -1: none
+    const char *config;
+};
+
+__attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fprintf(stderr, "outbox-relay dead-letters: ");
+    vfprintf(stderr, format, values);
+    fprintf(stderr, "; see outbox-relay dead-letters --help\n");
+    va_end(values);
+    return RELAY_EXIT_USAGE;
+}
+
+static int parse_time(const char *text, struct wall_time *time)
+{
+    struct relay_error error;
+    return time_argument_parse(text, clock_wall(clock_system()), time, &error) ? 0 : usage("%s", error.text);
+}
+
+static int add_id(struct arguments *arguments, const char *text)
+{
+    struct relay_error error;
+    size_t count = arguments->filter.id_count;
+    struct letter_id *grown = count < IDS_MAX ? realloc(arguments->ids, (count + 1) * sizeof(*grown)) : NULL;
+    if (!grown) {
+        return usage("too many ids: %d at most", IDS_MAX);
+    }
+    arguments->ids = grown;
+    if (!letter_id_parse(text, &grown[count], &error)) {
+        return usage("%s", error.text);
+    }
+    arguments->filter.ids = grown;
+    arguments->filter.id_count = count + 1;
+    return 0;
+}
+
+static int parse_stage(struct arguments *arguments, const char *text)
+{
+    arguments->publish = strcmp(text, "publish") == 0;
+    arguments->insert = strcmp(text, "insert") == 0;
+    return arguments->publish || arguments->insert ? 0 : usage("--stage %s is neither publish nor insert", text);
+}
+
+static int parse_limit(struct arguments *arguments, const char *text)
+{
+    char *end;
+    arguments->limit = strtol(text, &end, 10);
+    return end != text && *end == '\0' && arguments->limit > 0 ? 0 : usage("--limit %s is no number above 0", text);
+}
+
+// One option; returns 0, or the exit code.
+static int take_option(struct arguments *arguments, int option, const char *value)
+{
+    switch (option) {
+    case 'S':
+        return parse_stage(arguments, value);
+    case 's':
+        return parse_time(value, &arguments->filter.since);
+    case 'u':
+        return parse_time(value, &arguments->filter.until);
+    case 't':
+        arguments->filter.type = value;
+        return 0;
+    case 'r':
+        arguments->filter.reason = value;
+        return 0;
+    case 'i':
+        return add_id(arguments, value);
+    case 'l':
+        return parse_limit(arguments, value);
+    case 'a':
+        arguments->all = true;
+        return 0;
+    case 'j':
+        arguments->json = true;
+        return 0;
+    case 'y':
+        arguments->yes = true;
+        return 0;
+    case 'c':
+        arguments->config = value;
+        return 0;
+    default:
+        return RELAY_EXIT_USAGE; // getopt has said why
+    }
+}
+
+static int parse_action(int argc, char **argv, struct arguments *arguments)
+{
+    static const char *const actions[] = {[LIST] = "list", [SHOW] = "show", [RETRY] = "retry", [DROP] = "drop"};
+    if (optind >= argc) {
+        return usage("say what to do: list, show, retry or drop");
+    }
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        if (strcmp(argv[optind], actions[i]) == 0) {
+            arguments->action = (enum action)i;
+            return optind + 1 < argc ? usage("\"%s\" is one word too many", argv[optind + 1]) : 0;
+        }
+    }
+    return usage("\"%s\" is neither list, show, retry nor drop", argv[optind]);
+}
+
+// 0: go on; else the exit code, or -1 for help that was shown.
+static int parse(int argc, char **argv, struct arguments *arguments)
+{
+    static const struct option options[] = {{"stage", required_argument, NULL, 'S'}, {"since", required_argument, NULL, 's'},
+        {"until", required_argument, NULL, 'u'}, {"type", required_argument, NULL, 't'}, {"reason", required_argument, NULL, 'r'},
+        {"id", required_argument, NULL, 'i'}, {"limit", required_argument, NULL, 'l'}, {"all", no_argument, NULL, 'a'},
+        {"json", no_argument, NULL, 'j'}, {"yes", no_argument, NULL, 'y'}, {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    *arguments = (struct arguments){.limit = -1, .publish = true, .insert = true};
+    optind = 0;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return -1;
+        }
+        int code = take_option(arguments, option, optarg);
+        if (code != 0) {
+            return code;
+        }
+    }
+    int code = parse_action(argc, argv, arguments);
+    const struct letter_filter *filter = &arguments->filter;
+    bool filtered = filter->since.us != 0 || filter->until.us != 0 || filter->type || filter->reason || filter->id_count > 0;
+    if (code == 0 && arguments->action >= RETRY && !filtered && !arguments->all) {
+        return usage("%s without a filter wants --all", arguments->action == RETRY ? "retry" : "drop");
+    }
+    if (arguments->limit < 0) {
+        arguments->limit = arguments->action == LIST ? 100 : arguments->action == SHOW ? 10 : -1;
+    }
+    return code;
+}
+
+// The walk
+
+struct walk {
+    const struct relay_context *context;
+    const struct arguments *arguments;
+    struct pg_connection *connection;
+    struct clickhouse_client *client;
+    long left;      // of the limit; -1: none
+    json_t *listed; // LIST, SHOW
+    size_t done, present, stayed;
+};
+
+// What is done to a page; table: of PostgreSQL.
+typedef bool page_action(struct walk *walk, const char *table, const json_t *page, struct relay_error *error);
+
+static bool gather_page(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
+{
+    (void)table;
+    return json_array_extend(walk->listed, (json_t *)(uintptr_t)page) == 0 || error_no_memory(error, "listing dead letters");
+}
+
+static bool act_on_published(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(page, i, one) {
+        struct letter_id id;
+        bool gone, done;
+        const char *text = json_string_value(json_object_get(one, "id"));
+        if (stop_raised(walk->context->stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped");
+        }
+        if (!letter_id_parse(text, &id, error)) {
+            return false;
+        }
+        done = walk->arguments->action == RETRY ? publish_letter_retry(walk->context, walk->connection, table, id.number, &gone, error)
+                                                : publish_letter_drop(walk->context, walk->connection, table, id.number, &gone, error);
+        if (!done && (pg_broken(walk->connection) || error->class == RELAY_CLASS_RETRIABLE)) {
+            return false;
+        }
+        if (!done) {
+            fprintf(stderr, "%s stays: %s\n", text, error->text);
+        }
+        walk->done += done && !gone;
+        walk->stayed += !done;
+    }
+    return true;
+}
+
+static bool act_on_inserted(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
+{
+    (void)table;
+    if (stop_raised(walk->context->stop)) {
+        return error_set(error, RELAY_ERROR_STOPPED, "stopped");
+    }
+    if (walk->arguments->action == DROP) {
+        walk->done += json_array_size(page);
+        return insert_letters_drop(walk->context, walk->client, page, error);
+    }
+    struct letter_counts counts = {0};
+    bool done = insert_letters_retry(walk->context, walk->client, page, &counts, error);
+    walk->done += counts.done;
+    walk->present += counts.present;
+    walk->stayed += counts.left;
+    return done;
+}
+
+// table NULL: ClickHouse's.
+static bool walk_table(struct walk *walk, const char *table, page_action *action, struct relay_error *error)
+{
+    struct letter_cursor cursor = {0};
+    bool whole = walk->arguments->action == SHOW;
+    while (walk->left != 0) {
+        size_t want = walk->left > 0 && walk->left < PAGE ? (size_t)walk->left : PAGE;
+        json_t *page = json_array();
+        bool done = table ? publish_letters_page(walk->context, walk->connection, table, &walk->arguments->filter, want, whole, &cursor, page, error)
+                          : insert_letters_page(walk->context, walk->client, &walk->arguments->filter, want, whole, &cursor, page, error);
+        size_t found = json_array_size(page);
+        done = done && (found == 0 || action(walk, table, page, error));
+        json_decref(page);
+        if (!done) {
+            return false;
+        }
+        walk->left -= walk->left > 0 ? (long)found : 0;
+        if (found < want) {
+            break;
+        }
+    }
+    return true;
+}
+
+static bool asks_for(const struct letter_filter *filter, enum letter_stage stage)
+{
+    for (size_t i = 0; i < filter->id_count; i++) {
+        if (filter->ids[i].stage == stage) {
+            return true;
+        }
+    }
+    return filter->id_count == 0;
+}
+
+static bool walk_publish(struct walk *walk, struct relay_error *error)
+{
+    const struct config *config = walk->context->config;
+    struct pg_options options = {.role = "dead-letters"};
+    walk->connection = pg_connect(walk->context, &options, error);
+    bool done = walk->connection != NULL;
+    for (size_t i = 0; done && i < config->outbox_count; i++) {
+        bool before = false; // outboxes may share a table
+        for (size_t j = 0; j < i && !before; j++) {
+            before = strcmp(config->outboxes[i].dead_letter_table, config->outboxes[j].dead_letter_table) == 0;
+        }
+        if (!before) {
+            done = walk_table(walk, config->outboxes[i].dead_letter_table, walk->arguments->action <= SHOW ? gather_page : act_on_published, error);
+        }
+    }
+    pg_close(walk->connection);
+    return done;
+}
+
+static bool walk_insert(struct walk *walk, struct relay_error *error)
+{
+    walk->client = clickhouse_client_new(walk->context, error);
+    bool done = walk->client && walk_table(walk, NULL, walk->arguments->action <= SHOW ? gather_page : act_on_inserted, error);
+    clickhouse_client_free(walk->client);
+    return done;
+}
+
+static bool walk_all(struct walk *walk)
+{
+    const struct arguments *arguments = walk->arguments;
+    const struct config *config = walk->context->config;
+    struct relay_error error;
+    bool done = true;
+    // A stage that is off in this configuration has none, unless it is asked for by name.
+    if (arguments->publish && (config->publish.enabled || !arguments->insert) && asks_for(&arguments->filter, LETTER_PUBLISH) &&
+        !walk_publish(walk, &error)) {
+        fprintf(stderr, "outbox-relay dead-letters: publish stage: %s\n", error.text);
+        done = false;
+    }
+    if (arguments->insert && (config->insert.enabled || !arguments->publish) && asks_for(&arguments->filter, LETTER_INSERT) &&
+        !walk_insert(walk, &error)) {
+        fprintf(stderr, "outbox-relay dead-letters: insert stage: %s\n", error.text);
+        done = false;
+    }
+    return done;
+}
+
+// What is printed
+
+static const char *text_of(const json_t *letter, const char *name)
+{
+    const char *text = json_string_value(json_object_get(letter, name));
+    return text ? text : "";
+}
+
+static void print_letters(const json_t *letters, bool whole)
+{
+    size_t i;
+    json_t *letter;
+    json_array_foreach(letters, i, letter) {
+        if (!whole) {
+            printf("%s  %s  %s  %s  %s: %s\n", text_of(letter, "id"), text_of(letter, "at"), text_of(letter, "place"),
+                text_of(letter, "event_type"), text_of(letter, "reason"), text_of(letter, "text"));
+            continue;
+        }
+        const char *name;
+        json_t *value;
+        json_object_foreach(letter, name, value) {
+            if (json_is_string(value)) {
+                printf("%-16s %s\n", name, json_string_value(value));
+            } else {
+                char *text = json_dumps(value, JSON_ENCODE_ANY);
+                printf("%-16s %s\n", name, text ? text : "");
+                free(text);
+            }
+        }
+        putchar('\n');
+    }
+}
+
+static int list(struct walk *walk)
+{
+    const struct arguments *arguments = walk->arguments;
+    walk->listed = json_array();
+    bool done = walk_all(walk);
+    if (arguments->json) {
+        json_t *all = json_pack("{s:O}", "dead_letters", walk->listed);
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(all);
+    } else {
+        print_letters(walk->listed, arguments->action == SHOW);
+        if (walk->left == 0) {
+            printf("(the first %ld; --limit N shows more)\n", arguments->limit);
+        }
+    }
+    json_decref(walk->listed);
+    return done ? 0 : 1;
+}
+
+static bool confirmed(const struct arguments *arguments)
+{
+    char answer[16] = "";
+    if (arguments->action != DROP || arguments->yes) {
+        return true;
+    }
+    fprintf(stderr, "Delete these dead letters for good? They are in no other place. [y/N] ");
+    fflush(stderr);
+    return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int act(struct walk *walk)
+{
+    if (!confirmed(walk->arguments)) {
+        fprintf(stderr, "nothing was deleted\n");
+        return 1;
+    }
+    bool done = walk_all(walk);
+    if (walk->arguments->action == DROP) {
+        printf("%zu dropped, %zu stay\n", walk->done, walk->stayed);
+    } else {
+        printf("%zu put back, %zu were there already, %zu stay\n", walk->done, walk->present, walk->stayed);
+    }
+    return done && walk->stayed == 0 ? 0 : 1;
+}
+
+int command_dead_letters(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct command_environment environment;
+    struct command_signals signals;
+    struct relay_error error;
+    int code = parse(argc, argv, &arguments);
+    if (code != 0) {
+        code = code < 0 ? 0 : code;
+        goto ids_held;
+    }
+    code = command_environment_open(&environment, arguments.config);
+    if (code != 0) {
+        goto ids_held;
+    }
+    struct walk walk = {.context = &environment.context, .arguments = &arguments, .left = arguments.limit};
+    if (command_signals_start(&signals, &environment.stop, &error)) {
+        code = arguments.action <= SHOW ? list(&walk) : act(&walk);
+        command_signals_finish(&signals);
+    } else {
+        fprintf(stderr, "outbox-relay dead-letters: %s\n", error.text);
+        code = 1;
+    }
+    command_environment_close(&environment);
+ids_held:
+    free(arguments.ids);
+    return code;
+}

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Dead letters of the insert stage: rows of ClickHouse that hold the message as the bytes it was. Retry reads the letters of a page
+// with their bytes, makes messages of them, lets refill.c put each into its target under its own offset, and deletes those
+// that are there now. If we die in between, the next retry finds the row and only deletes. A letter whose target no route
+// fills any more, or that still does not fit, stays, and stderr says why.
+#include "relay/cli/dead_letters.h"
+
+#include "relay/cli/refill.h"
+#include "relay/cli/time_argument.h"
+#include "relay/insert/clickhouse_text.h"
+#include "relay/insert/insert_routes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_LIMIT   ((size_t)512 << 20)
+#define DELETE_TIMEOUT DURATION_S(300)
+
+static bool add_table(struct clickhouse_text *text, const char *table)
+{
+    const char *dot = strchr(table, '.');
+    char database[256];
+    snprintf(database, sizeof(database), "%.*s", dot ? (int)(dot - table) : 0, table);
+    return (!dot || (clickhouse_text_name(text, database) && clickhouse_text_add(text, "."))) &&
+           clickhouse_text_name(text, dot ? dot + 1 : table);
+}
+
+static bool add_literal(struct clickhouse_text *text, const char *value)
+{
+    return clickhouse_text_literal(text, value, strlen(value));
+}
+
+// ('target', 'topic', partition, offset)
+static bool add_key(struct clickhouse_text *text, const struct letter_id *id)
+{
+    return clickhouse_text_add(text, "(") && add_literal(text, id->table) && clickhouse_text_add(text, ", ") && add_literal(text, id->topic) &&
+           clickhouse_text_add(text, ", %d, %lld)", (int)id->partition, (long long)id->number);
+}
+
+#define KEY_COLUMNS "(target, kafka_topic, kafka_partition, kafka_offset)"
+#define TYPE_HEADER "ifNull(arrayFirst(h -> h.1 = 'event_type', headers).2, '')"
+
+static bool add_conditions(struct clickhouse_text *text, const struct letter_filter *filter, const struct letter_cursor *cursor)
+{
+    bool done = clickhouse_text_add(text, " WHERE 1");
+    if (cursor->begun) {
+        done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " > ") && add_key(text, &cursor->last);
+    }
+    if (filter->since.us != 0) {
+        done = done && clickhouse_text_add(text, " AND at >= fromUnixTimestamp64Milli(%lld)", (long long)(filter->since.us / 1000));
+    }
+    if (filter->until.us != 0) {
+        done = done && clickhouse_text_add(text, " AND at < fromUnixTimestamp64Milli(%lld)", (long long)(filter->until.us / 1000));
+    }
+    if (filter->type) {
+        done = done && clickhouse_text_add(text, " AND " TYPE_HEADER " = ") && add_literal(text, filter->type);
+    }
+    if (filter->reason) {
+        done = done && clickhouse_text_add(text, " AND reason = ") && add_literal(text, filter->reason);
+    }
+    if (filter->id_count > 0) {
+        bool any = false;
+        done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " IN (");
+        for (size_t i = 0; done && i < filter->id_count; i++) {
+            if (filter->ids[i].stage == LETTER_INSERT) {
+                done = clickhouse_text_add(text, any ? ", " : "") && add_key(text, &filter->ids[i]);
+                any = true;
+            }
+        }
+        done = done && clickhouse_text_add(text, any ? ")" : "('', '', -1, -1))");
+    }
+    return done;
+}
+
+// A text that JSON can hold, else the bytes in hex.
+static json_t *bytes_json(const char *bytes, size_t length)
+{
+    if (!bytes) {
+        return json_null();
+    }
+    json_t *text = json_stringn(bytes, length);
+    if (text) {
+        return text;
+    }
+    char *hex = malloc(2 * length + 7);
+    if (!hex) {
+        return NULL;
+    }
+    memcpy(hex, "hex:", 5);
+    for (size_t i = 0; i < length; i++) {
+        snprintf(hex + 4 + 2 * i, 3, "%02x", (unsigned char)bytes[i]);
+    }
+    text = json_string(hex);
+    free(hex);
+    return text;
+}
+
+enum { TARGET, TOPIC, PARTITION, OFFSET, AT, TYPE, EVENT_ID, REASON, TEXT, CODE, KEY, VALUE, HEADERS };
+
+static json_t *letter_of(const struct clickhouse_result *rows, size_t row, bool whole)
+{
+    char id[640];
+    const char *cells[HEADERS + 1];
+    size_t lengths[HEADERS + 1];
+    for (size_t i = 0; i <= HEADERS; i++) {
+        cells[i] = clickhouse_result_text(rows, row, i, &lengths[i]);
+    }
+    snprintf(id, sizeof(id), "insert:%s:%s:%s:%s", cells[TARGET], cells[TOPIC], cells[PARTITION], cells[OFFSET]);
+    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i}", "id", id, "stage", "insert", "at", cells[AT], "place",
+        cells[TARGET], "event_type", cells[TYPE], "event_id", cells[EVENT_ID], "reason", cells[REASON], "text",
+        bytes_json(cells[TEXT], lengths[TEXT]), "attempts", 1);
+    if (letter && whole) {
+        json_object_set_new(letter, "code", json_string(cells[CODE]));
+        json_object_set_new(letter, "topic", json_string(cells[TOPIC]));
+        json_object_set_new(letter, "partition", json_integer(clickhouse_result_int(rows, row, PARTITION)));
+        json_object_set_new(letter, "offset", json_integer(clickhouse_result_int(rows, row, OFFSET)));
+        json_object_set_new(letter, "key", bytes_json(cells[KEY], lengths[KEY]));
+        json_object_set_new(letter, "value", bytes_json(cells[VALUE], lengths[VALUE]));
+        json_object_set_new(letter, "headers", bytes_json(cells[HEADERS], lengths[HEADERS]));
+    }
+    return letter;
+}
+
+static void note_key(const struct clickhouse_result *rows, size_t row, struct letter_id *id)
+{
+    *id = (struct letter_id){.stage = LETTER_INSERT, .partition = (int32_t)clickhouse_result_int(rows, row, PARTITION),
+        .number = clickhouse_result_int(rows, row, OFFSET)};
+    snprintf(id->table, sizeof(id->table), "%s", clickhouse_result_text(rows, row, TARGET, NULL));
+    snprintf(id->topic, sizeof(id->topic), "%s", clickhouse_result_text(rows, row, TOPIC, NULL));
+}
+
+bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client, const struct letter_filter *filter,
+    size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error)
+{
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = ANSWER_LIMIT};
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *rows = NULL;
+    bool done = clickhouse_text_add(&text,
+                    "SELECT target, kafka_topic, kafka_partition, kafka_offset, "
+                    "formatDateTime(at, '%%Y-%%m-%%dT%%H:%%i:%%SZ', 'UTC'), " TYPE_HEADER ", "
+                    "ifNull(arrayFirst(h -> h.1 = 'event_id', headers).2, ''), reason, text, code, %s FROM ",
+                    whole ? "key, value, toString(headers)" : "NULL, NULL, ''") &&
+                add_table(&text, context->config->insert.dead_letter_table) && add_conditions(&text, filter, cursor) &&
+                clickhouse_text_add(&text, " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
+                    "kafka_partition, kafka_offset LIMIT %zu", limit);
+    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error) : error_no_memory(error, "reading dead letters");
+    for (size_t i = 0; done && i < clickhouse_result_rows(rows); i++) {
+        cursor->begun = true;
+        note_key(rows, i, &cursor->last);
+        done = json_array_append_new(page, letter_of(rows, i, whole)) == 0 || error_no_memory(error, "reading dead letters");
+    }
+    clickhouse_result_free(rows);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+// Retry
+
+struct letter {
+    struct letter_id id;
+    struct source_message message;
+    struct source_header *headers;
+    char *header_bytes; // names and values of the headers
+};
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+// "6E616D65:76616C7565,6E616D65:-" into headers; - is a header without value.
+static bool parse_headers(const char *text, struct letter *letter)
+{
+    size_t count = 1, used = 0;
+    if (text[0] == '\0') {
+        return true;
+    }
+    for (const char *at = text; *at != '\0'; at++) {
+        count += *at == ',';
+    }
+    letter->headers = calloc(count, sizeof(*letter->headers));
+    letter->header_bytes = malloc(strlen(text) + 2 * count + 1);
+    if (!letter->headers || !letter->header_bytes) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct source_header *header = &letter->headers[i];
+        header->name = letter->header_bytes + used;
+        for (; hex_digit(text[0]) >= 0; text += 2) {
+            letter->header_bytes[used++] = (char)(hex_digit(text[0]) * 16 + hex_digit(text[1]));
+        }
+        letter->header_bytes[used++] = '\0';
+        text++; // the colon
+        if (*text == '-') {
+            text++;
+        } else {
+            header->value = letter->header_bytes + used;
+            for (; hex_digit(text[0]) >= 0; text += 2) {
+                letter->header_bytes[used++] = (char)(hex_digit(text[0]) * 16 + hex_digit(text[1]));
+                header->length++;
+            }
+        }
+        text += *text == ',';
+    }
+    letter->message.headers = letter->headers;
+    letter->message.header_count = count;
+    return true;
+}
+
+// The timestamp of the message was its created_at, which stands in the header.
+static void take_timestamp(struct source_message *message)
+{
+    char text[64];
+    struct wall_time at;
+    const struct source_header *header = source_message_header(message, "created_at");
+    message->timestamp_ms = -1;
+    if (header && header->value && header->length < sizeof(text)) {
+        snprintf(text, sizeof(text), "%.*s", (int)header->length, header->value);
+        if (time_argument_parse(text, (struct wall_time){0}, &at, NULL)) {
+            message->timestamp_ms = at.us / 1000;
+        }
+    }
+}
+
+static bool take_letter(const struct clickhouse_result *rows, size_t row, struct letter *letter)
+{
+    struct source_message *message = &letter->message;
+    note_key(rows, row, &letter->id);
+    *message = (struct source_message){.topic = letter->id.topic, .partition = letter->id.partition, .offset = letter->id.number};
+    message->key = clickhouse_result_text(rows, row, 4, &message->key_length);
+    message->value = clickhouse_result_text(rows, row, 5, &message->value_length);
+    message->value_room = message->value_length;
+    if (!parse_headers(clickhouse_result_text(rows, row, 6, NULL), letter)) {
+        return false;
+    }
+    take_timestamp(message);
+    return true;
+}
+
+static bool add_page_keys(struct clickhouse_text *text, const json_t *page)
+{
+    size_t i;
+    json_t *one;
+    struct letter_id id;
+    bool done = clickhouse_text_add(text, KEY_COLUMNS " IN (");
+    json_array_foreach(page, i, one) {
+        done = done && letter_id_parse(json_string_value(json_object_get(one, "id")), &id, NULL) && clickhouse_text_add(text, i > 0 ? ", " : "") &&
+               add_key(text, &id);
+    }
+    return done && clickhouse_text_add(text, ")");
+}
+
+static struct clickhouse_result *read_bytes(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
+    struct relay_error *error)
+{
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = ANSWER_LIMIT};
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *rows = NULL;
+    bool done = clickhouse_text_add(&text, "SELECT target, kafka_topic, kafka_partition, kafka_offset, key, value, "
+                    "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ',') FROM ") &&
+                add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " WHERE ") &&
+                add_page_keys(&text, page) && clickhouse_text_add(&text, " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, "
+                    "kafka_topic, kafka_partition, kafka_offset");
+    if (!done) {
+        error_no_memory(error, "reading dead letters");
+    } else {
+        clickhouse_query(client, &request, text.at, &rows, NULL, error);
+    }
+    clickhouse_text_finish(&text);
+    return rows;
+}
+
+static bool delete_where(const struct relay_context *context, struct clickhouse_client *client, struct clickhouse_text *keys,
+    struct relay_error *error)
+{
+    // Waits for the mutation on every replica: a letter that was put back must not come back itself.
+    const struct clickhouse_setting settings[] = {{"mutations_sync", "2"}};
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DELETE_TIMEOUT, .settings = settings,
+        .setting_count = 1};
+    struct clickhouse_text text = {0};
+    bool done = clickhouse_text_add(&text, "ALTER TABLE ") && add_table(&text, context->config->insert.dead_letter_table) &&
+                clickhouse_text_add(&text, " DELETE WHERE ") && clickhouse_text_bytes(&text, keys->at, keys->length);
+    done = done ? clickhouse_query(client, &request, text.at, NULL, NULL, error) : error_no_memory(error, "deleting dead letters");
+    clickhouse_text_finish(&text);
+    return done || error_prefix(error, "deleting dead letters");
+}
+
+// The route that fills the target from the topic, as the insert stage chooses it; NULL: none any more.
+static const struct config_route *route_of(const struct insert_routes *routes, const struct letter_id *id)
+{
+    for (size_t i = 0; i < insert_routes_count(routes); i++) {
+        const struct config_route *route = insert_routes_at(routes, i);
+        if (strcmp(route->table, id->table) == 0 && insert_routes_match(routes, i, id->topic)) {
+            return route;
+        }
+    }
+    return NULL;
+}
+
+struct retry {
+    const struct relay_context *context;
+    struct clickhouse_client *client;
+    struct insert_routes *routes;
+    struct letter_counts *counts;
+    struct clickhouse_text done_keys; // of what is in its table now
+};
+
+static bool note_done(struct retry *retry, const struct letter_id *id)
+{
+    return clickhouse_text_add(&retry->done_keys, retry->done_keys.length == 0 ? KEY_COLUMNS " IN (" : ", ") && add_key(&retry->done_keys, id);
+}
+
+// Letters of one target and one route.
+static bool retry_group(struct retry *retry, const struct config_route *route, const struct letter *letters, size_t count,
+    struct relay_error *error)
+{
+    bool done = false;
+    struct refill *refill = refill_open(retry->context, retry->client, route, NULL, error);
+    struct source_message *messages = calloc(count, sizeof(*messages));
+    struct refill_result *results = calloc(count, sizeof(*results));
+    if (!refill || !messages || !results) {
+        done = refill ? error_no_memory(error, "retrying dead letters") : false;
+        goto group_held;
+    }
+    for (size_t i = 0; i < count; i++) {
+        messages[i] = letters[i].message;
+    }
+    if (!refill_write(refill, messages, count, false, results, error)) {
+        goto group_held;
+    }
+    done = true;
+    for (size_t i = 0; done && i < count; i++) {
+        if (results[i].state == REFILL_REFUSED) {
+            const struct letter_id *id = &letters[i].id;
+            fprintf(stderr, "insert:%s:%s:%d:%lld stays: %s\n", id->table, id->topic, (int)id->partition, (long long)id->number, results[i].text);
+            retry->counts->left++;
+        } else {
+            retry->counts->done += results[i].state == REFILL_WRITTEN;
+            retry->counts->present += results[i].state == REFILL_PRESENT;
+            done = note_done(retry, &letters[i].id) || error_no_memory(error, "retrying dead letters");
+        }
+    }
+group_held:
+    free(results);
+    free(messages);
+    refill_close(refill);
+    return done;
+}
+
+static bool retry_letters(struct retry *retry, const struct letter *letters, size_t count, struct relay_error *error)
+{
+    for (size_t first = 0, next; first < count; first = next) {
+        const struct config_route *route = route_of(retry->routes, &letters[first].id);
+        for (next = first + 1; next < count && next - first < REFILL_MAX && strcmp(letters[next].id.table, letters[first].id.table) == 0 &&
+                               route_of(retry->routes, &letters[next].id) == route;) {
+            next++;
+        }
+        if (!route) {
+            fprintf(stderr, "%zu dead letters of %s from topic %s stay: no enabled route fills it from there\n", next - first,
+                letters[first].id.table, letters[first].id.topic);
+            retry->counts->left += next - first;
+        } else if (!retry_group(retry, route, letters + first, next - first, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool insert_letters_retry(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
+    struct letter_counts *counts, struct relay_error *error)
+{
+    struct retry retry = {.context = context, .client = client, .counts = counts};
+    struct letter *letters = NULL;
+    size_t count = 0;
+    bool done = false;
+    retry.routes = insert_routes_new(context->config, error);
+    struct clickhouse_result *rows = retry.routes ? read_bytes(context, client, page, error) : NULL;
+    if (!rows) {
+        goto routes_held;
+    }
+    count = clickhouse_result_rows(rows);
+    letters = calloc(count + 1, sizeof(*letters));
+    done = letters != NULL;
+    for (size_t i = 0; done && i < count; i++) {
+        done = take_letter(rows, i, &letters[i]);
+    }
+    if (!done) {
+        error_no_memory(error, "retrying dead letters");
+        goto rows_held;
+    }
+    done = retry_letters(&retry, letters, count, error);
+    // What is in its table is no dead letter any more, even when a later one failed.
+    if (retry.done_keys.length > 0) {
+        struct relay_error second;
+        bool deleted = clickhouse_text_add(&retry.done_keys, ")") && delete_where(context, client, &retry.done_keys, &second);
+        if (!deleted && done) {
+            *error = second;
+            done = false;
+        }
+    }
+rows_held:
+    for (size_t i = 0; letters && i < count; i++) {
+        free(letters[i].headers);
+        free(letters[i].header_bytes);
+    }
+    free(letters);
+    clickhouse_result_free(rows);
+routes_held:
+    clickhouse_text_finish(&retry.done_keys);
+    insert_routes_free(retry.routes);
+    return done;
+}
+
+bool insert_letters_drop(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
+    struct relay_error *error)
+{
+    struct clickhouse_text keys = {0};
+    bool done = add_page_keys(&keys, page) ? delete_where(context, client, &keys, error) : error_no_memory(error, "deleting dead letters");
+    clickhouse_text_finish(&keys);
+    return done;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Dead letters of the publish stage: rows of PostgreSQL. Reading is one statement a page; retry is the schema's own function, which
+// puts the row back under a new seq and wakes the relay, in a transaction of its own for each letter; so what was done
+// stays done when a later one fails.
+#include "relay/cli/dead_letters.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_TABLE "public.outbox_dead_letters"
+
+bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error *error)
+{
+    long long partition, number;
+    int end = 0;
+    *id = (struct letter_id){0};
+    if (sscanf(text, "publish:%lld%n", &number, &end) == 1 && text[end] == '\0') {
+        id->number = number;
+        snprintf(id->table, sizeof(id->table), DEFAULT_TABLE);
+        return true;
+    }
+    if (sscanf(text, "publish:%255[^:]:%lld%n", id->table, &number, &end) == 2 && text[end] == '\0') {
+        id->number = number;
+        return true;
+    }
+    if (sscanf(text, "insert:%255[^:]:%255[^:]:%lld:%lld%n", id->table, id->topic, &partition, &number, &end) == 4 && text[end] == '\0' &&
+        partition >= 0 && partition <= INT32_MAX) {
+        id->stage = LETTER_INSERT;
+        id->partition = (int32_t)partition;
+        id->number = number;
+        return true;
+    }
+    return error_set(error, RELAY_ERROR_USAGE,
+        "\"%.100s\" is no dead letter's id: publish:NUMBER or insert:TARGET:TOPIC:PARTITION:OFFSET, as list prints them", text);
+}
+
+// "{1,2,3}" of the ids of this table; NULL in *text: the filter names none. false: no memory.
+static bool id_array(const struct letter_filter *filter, const char *table, char **text, struct relay_error *error)
+{
+    size_t length;
+    *text = NULL;
+    if (filter->id_count == 0) {
+        return true;
+    }
+    FILE *memory = open_memstream(text, &length);
+    if (!memory) {
+        return error_no_memory(error, "reading dead letters");
+    }
+    bool any = false;
+    fputc('{', memory);
+    for (size_t i = 0; i < filter->id_count; i++) {
+        if (filter->ids[i].stage == LETTER_PUBLISH && strcmp(filter->ids[i].table, table) == 0) {
+            fprintf(memory, "%s%lld", any ? "," : "", (long long)filter->ids[i].number);
+            any = true;
+        }
+    }
+    fputc('}', memory);
+    return fclose(memory) == 0 || error_no_memory(error, "reading dead letters");
+}
+
+static const char *time_text(struct wall_time time, char text[WALL_TIME_TEXT])
+{
+    wall_time_format(time, text);
+    return time.us == 0 ? NULL : text;
+}
+
+static json_t *letter_of(const PGresult *result, int row, const char *table, bool whole)
+{
+    char id[320];
+    bool usual = strcmp(table, DEFAULT_TABLE) == 0;
+    snprintf(id, sizeof(id), "publish:%s%s%s", usual ? "" : table, usual ? "" : ":", pg_cell(result, row, 0));
+    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s, s:s, s:I}", "id", id, "stage", "publish", "at",
+        pg_cell(result, row, 6), "place", pg_cell(result, row, 1), "event_type", pg_cell(result, row, 3), "event_id",
+        pg_cell(result, row, 2), "reason", pg_cell(result, row, 4), "text", pg_cell(result, row, 5), "attempts",
+        (json_int_t)pg_cell_int64(result, row, 7));
+    if (letter && whole) {
+        json_error_t where;
+        const char *event = pg_cell(result, row, 8);
+        json_object_set_new(letter, "first_failed_at", json_string(pg_cell(result, row, 9)));
+        json_object_set_new(letter, "seq", json_integer(pg_cell_int64(result, row, 10)));
+        json_object_set_new(letter, "event", json_loads(event, JSON_DECODE_ANY, &where));
+        if (!json_object_get(letter, "event")) { // numbers too large for jansson
+            json_object_set_new(letter, "event", json_string(event));
+        }
+    }
+    return letter;
+}
+
+// The table's name as SQL, quoted by the server; NULL: there is none, or no answer.
+static char *quoted_table(struct pg_connection *connection, const struct relay_context *context, const char *table,
+    struct relay_error *error)
+{
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false, pg_deadline(context), error);
+    char *name = NULL;
+    if (result && pg_cell(result, 0, 0)) {
+        name = strdup(pg_cell(result, 0, 0));
+    } else if (result) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "there is no table %s: run outbox-relay migrate postgres up", table);
+    }
+    PQclear(result);
+    return name;
+}
+
+bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error)
+{
+    char times[2][WALL_TIME_TEXT], last[24], most[24], *ids = NULL, *sql = NULL;
+    char *name = quoted_table(connection, context, table, error);
+    bool done = false;
+    if (!name || !id_array(filter, table, &ids, error)) {
+        goto texts_held;
+    }
+    // The payload of a letter may be large: only where it is wanted.
+    if (asprintf(&sql,
+            "SELECT dead_letter_id, outbox, event_id, event_type, reason_code, reason_text, "
+            "pg_catalog.to_char(last_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, %s, "
+            "pg_catalog.to_char(first_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), seq FROM %s "
+            "WHERE dead_letter_id > $1 AND ($2::timestamptz IS NULL OR last_failed_at >= $2) AND ($3::timestamptz IS NULL OR "
+            "last_failed_at < $3) AND ($4::text IS NULL OR event_type = $4) AND ($5::text IS NULL OR reason_code = $5) "
+            "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) ORDER BY dead_letter_id LIMIT $7", whole ? "event::text" : "NULL", name) < 0) {
+        sql = NULL;
+        error_no_memory(error, "reading dead letters");
+        goto texts_held;
+    }
+    snprintf(last, sizeof(last), "%lld", (long long)(cursor->begun ? cursor->last.number : -1));
+    snprintf(most, sizeof(most), "%zu", limit);
+    const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since, times[0])), PG_TEXT(time_text(filter->until, times[1])),
+        PG_TEXT(filter->type), PG_TEXT(filter->reason), PG_TEXT(ids), PG_TEXT(most)};
+    PGresult *result = pg_query(connection, sql, values, 7, false, pg_deadline(context), error);
+    done = result != NULL;
+    for (int i = 0; done && i < PQntuples(result); i++) {
+        cursor->begun = true;
+        cursor->last.number = pg_cell_int64(result, i, 0);
+        done = json_array_append_new(page, letter_of(result, i, table, whole)) == 0 || error_no_memory(error, "reading dead letters");
+    }
+    PQclear(result);
+texts_held:
+    free(sql);
+    free(ids);
+    free(name);
+    return done;
+}
+
+bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
+    bool *gone, struct relay_error *error)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%lld", (long long)number);
+    const struct pg_value values[] = {PG_TEXT(text), PG_TEXT(table)};
+    PGresult *result = pg_query(connection, "SELECT outbox_relay.retry_dead_letter($1::bigint, pg_catalog.to_regclass($2))", values, 2, false,
+        pg_deadline(context), error);
+    *gone = result && !pg_cell(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
+}
+
+bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
+    bool *gone, struct relay_error *error)
+{
+    char text[24], *sql = NULL;
+    char *name = quoted_table(connection, context, table, error);
+    PGresult *result = NULL;
+    snprintf(text, sizeof(text), "%lld", (long long)number);
+    if (name && asprintf(&sql, "DELETE FROM %s WHERE dead_letter_id = $1::bigint", name) >= 0) {
+        result = pg_query(connection, sql, &PG_TEXT(text), 1, false, pg_deadline(context), error);
+        free(sql);
+    }
+    *gone = result && strcmp(PQcmdTuples(result), "0") == 0;
+    PQclear(result);
+    free(name);
+    return result != NULL;
+}

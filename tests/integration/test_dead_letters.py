@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dead-letters list, show, retry and drop, of both stages."""
+import json
+import os
+
+from relaytools.relay import command, write_config
+
+
+def run(place, *arguments, stdin=None, **changes):
+    config = write_config(os.path.join(place.folder, "letters.ini"), place.sections(**changes))
+    return command("dead-letters", *arguments, config=config, binary=place.binary, stdin=stdin)
+
+
+def listed(place, *options):
+    result = run(place, "list", "--json", *options)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["dead_letters"]
+
+
+def put_aside(place, event_type="post.created", reason="too_large", payload='{"n": 1}'):
+    """An event that the publish stage set aside; returns the event's id."""
+    event = place.insert_event(event_type, payload)
+    seq, = place.execute("SELECT seq FROM outbox_events WHERE id = %s", event)[0]
+    place.execute("SELECT outbox_relay.dead_letter('public.outbox_events', %s, %s, 'it was refused', 1)", seq, reason)
+    return event
+
+
+def test_published_letters_are_listed_filtered_and_put_back(place):
+    first = put_aside(place, "post.created", "too_large")
+    second = put_aside(place, "like.created", "bad_topic")
+    assert [letter["event_id"] for letter in listed(place)] == [first, second]
+    assert [letter["event_id"] for letter in listed(place, "--type", "like.created")] == [second]
+    assert [letter["event_id"] for letter in listed(place, "--reason", "too_large")] == [first]
+    assert [letter["event_id"] for letter in listed(place, "--limit", "1")] == [first]
+    assert len(listed(place, "--since", "1h")) == 2 and listed(place, "--until", "1h") == []
+    assert listed(place, "--stage", "insert") == []
+    one = listed(place, "--type", "like.created")[0]["id"]
+    assert [letter["event_id"] for letter in listed(place, "--id", one)] == [second]
+
+    shown = run(place, "show", "--json", "--id", one)
+    assert json.loads(shown.stdout)["dead_letters"][0]["event"]["payload"] == {"n": 1}
+    assert "event_id         " + second in run(place, "show", "--id", one).stdout
+
+    refused = run(place, "retry")
+    assert refused.returncode == 2 and "--all" in refused.stderr
+    done = run(place, "retry", "--id", one)
+    assert done.returncode == 0 and "1 put back" in done.stdout, done.stderr
+    assert place.execute("SELECT id::text, event_type, payload FROM outbox_events") == [(second, "like.created", {"n": 1})]
+    assert [letter["event_id"] for letter in listed(place)] == [first]
+
+
+def test_a_letter_that_comes_back_is_published(place):
+    event = put_aside(place)
+    relay = place.relay()
+    assert run(place, "retry", "--all", "--stage", "publish").returncode == 0
+    place.wait_published()
+    place.wait_inserted(1)
+    assert [record[0] for record in place.records()] == [event]
+    assert relay.stop() == 0
+
+
+def test_drop_asks_first(place):
+    put_aside(place)
+    asked = run(place, "drop", "--all", stdin="n\n")
+    assert asked.returncode == 1 and "nothing was deleted" in asked.stderr
+    assert len(listed(place)) == 1
+    assert run(place, "drop", "--all", stdin="").returncode == 1
+    done = run(place, "drop", "--all", stdin="y\n")
+    assert done.returncode == 0 and "1 dropped" in done.stdout
+    put_aside(place)
+    assert run(place, "drop", "--all", "--yes").returncode == 0
+    assert listed(place) == []
+
+
+ROUTE = {"route__orders": {"topics": "orders", "table": "orders", "id": "$.id", "amount": "$.amount", "event_id": "header.event_id?",
+                           "at": "kafka.timestamp?"}}
+
+
+def orders(place):
+    place.clickhouse("CREATE TABLE {db}.orders (id Int64, amount Int8, event_id String, at DateTime64(3, 'UTC'), "
+                     "kafka_topic String, kafka_partition Int32, kafka_offset Int64, INDEX o kafka_offset TYPE minmax GRANULARITY 1) "
+                     "ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 100")
+
+
+def letter(place, offset, value, target="orders", headers="[('event_type', 'order.created'), ('event_id', 'e'), ('created_at', "
+           "'2026-03-01T12:34:56.123456Z'), ('none', NULL)]"):
+    place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, key, value, headers, "
+                     f"reason, code, text) VALUES ('{target}', 'orders', 3, {offset}, 'k', '{value}', {headers}, 'out_of_range', '', "
+                     "'amount is too large')")
+
+
+def test_inserted_letters_go_into_their_table_once(place):
+    orders(place)
+    letter(place, 10, '{"id": 1, "amount": 100}')
+    letter(place, 11, '{"id": 2, "amount": 1000}')  # too large for Int8
+    letter(place, 12, '{"id": 3, "amount": 3}')
+    letter(place, 12, '{"id": 3, "amount": 3}')  # the same one twice
+    letter(place, 13, '{"id": 4, "amount": 4}', target="gone")
+    # A run that died between the insert and the delete has left this row.
+    place.clickhouse("INSERT INTO {db}.orders (id, amount, kafka_topic, kafka_partition, kafka_offset) VALUES (1, 100, 'orders', 3, 10)")
+
+    all_of_them = run(place, "list", "--stage", "insert", "--json", **ROUTE)
+    letters = json.loads(all_of_them.stdout)["dead_letters"]
+    assert [found["id"] for found in letters] == ["insert:gone:orders:3:13"] + [f"insert:orders:orders:3:{n}" for n in (10, 11, 12)]
+    assert {found["event_type"] for found in letters} == {"order.created"}
+
+    result = run(place, "retry", "--all", "--stage", "insert", **ROUTE)
+    assert result.returncode == 1
+    assert "1 put back, 1 were there already, 2 stay" in result.stdout, result.stdout + result.stderr
+    assert "amount" in result.stderr and "no enabled route fills" in result.stderr
+    rows = place.clickhouse("SELECT id, amount, event_id, at, kafka_offset FROM {db}.orders ORDER BY id").splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["1", "3"]
+    assert rows[1].split("\t")[2:] == ["e", "2026-03-01 12:34:56.123", "12"]
+    left = place.clickhouse("SELECT target, kafka_offset FROM {db}.outbox_relay_dead_letters ORDER BY kafka_offset").split()
+    assert left == ["orders", "11", "gone", "13"]
+
+    place.clickhouse("ALTER TABLE {db}.orders MODIFY COLUMN amount Int32 SETTINGS mutations_sync = 1")
+    again = run(place, "retry", "--id", "insert:orders:orders:3:11", **ROUTE)
+    assert again.returncode == 0 and "1 put back" in again.stdout, again.stdout + again.stderr
+    dropped = run(place, "drop", "--yes", "--reason", "out_of_range", "--stage", "insert", **ROUTE)
+    assert dropped.returncode == 0 and "1 dropped" in dropped.stdout
+    assert place.clickhouse_rows("orders") == 3 and place.clickhouse_rows("outbox_relay_dead_letters") == 0
+
+
+def test_bytes_that_are_no_text_survive(place):
+    orders(place)
+    place.clickhouse("ALTER TABLE {db}.orders ADD COLUMN raw String SETTINGS mutations_sync = 1")
+    place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, key, value, headers, "
+                     "reason, code, text) VALUES ('orders', 'orders', 0, 1, NULL, unhex('00ff0a5c09'), [('h', unhex('00fe'))], 'bad_utf8', '', 'x')")
+    raw = {"route__orders": {"topics": "orders", "table": "orders", "id": "'7'", "amount": "'1'", "event_id": "header.h", "raw": "kafka.value"}}
+    shown = run(place, "show", "--json", "--stage", "insert", **raw)
+    assert json.loads(shown.stdout)["dead_letters"][0]["key"] is None
+    result = run(place, "retry", "--all", "--stage", "insert", **raw)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert place.clickhouse("SELECT hex(raw), hex(event_id) FROM {db}.orders").split() == ["00FF0A5C09", "00FE"]
+
+
+def test_a_stage_that_is_down_does_not_hide_the_other(place):
+    event = put_aside(place)
+    result = run(place, "list", "--json", clickhouse={"url": "http://127.0.0.1:1"})
+    assert result.returncode == 1 and "insert stage" in result.stderr
+    assert [found["event_id"] for found in json.loads(result.stdout)["dead_letters"]] == [event]
+
+
+def test_bad_usage_is_told(place):
+    for arguments, words in ((["list", "--id", "17"], "no dead letter's id"), (["list", "--since", "soon"], "no time"),
+                             (["list", "--stage", "both"], "--stage"), (["forget"], "forget"), ([], "list, show, retry"),
+                             (["list", "--limit", "0"], "--limit")):
+        result = run(place, *arguments)
+        assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)
