@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/cli/command_support.h"
 #include "relay/cli/commands.h"
+#include "relay/config/config_docs.h"
 #include "relay/config/config_value.h"
 #include "relay/ops/lifecycle.h"
 
@@ -38,6 +39,8 @@ int command_run(int argc, char **argv)
             break;
         case 'h':
             usage(stdout);
+            fputs("\nKeys of the configuration, with their defaults:\n", stdout);
+            config_docs_help(stdout);
             return 0;
         default:
             usage(stderr);

@@ -5,6 +5,7 @@
 #include "relay/config/config_routes.h"
 
 #include "relay/config/config_checks.h"
+#include "relay/config/config_value.h"
 #include "relay/insert/route_source.h"
 
 #include <ctype.h>
@@ -201,6 +202,28 @@ static void add_column(void *context, char *column, char *text)
         .value = config_memory_text(builder->config->memory, text)};
 }
 
+static const char *route_key(const void *context, size_t i)
+{
+    (void)context;
+    return config_keys[i].section == CONFIG_SECTION_ROUTE ? config_keys[i].name : NULL;
+}
+
+// A line of a route that is no key of it: a column, unless its value is no source and its name nearly a key.
+static void read_column(struct route_builder *builder)
+{
+    const struct config_setting *setting = builder->setting;
+    struct config_memory *memory = builder->source->memory;
+    const char *near = starts_source(setting->value) ? NULL
+                                                     : config_nearest(setting->key, route_key, NULL, config_key_count);
+    if (near != NULL) {
+        config_source_mistake(builder->source, setting,
+            "neither a key nor a column (expected $.path, header.NAME, kafka.FIELD or 'constant'); did you mean %s?",
+            near);
+        return;
+    }
+    add_column(builder, config_memory_text(memory, setting->key), config_memory_text(memory, setting->value));
+}
+
 static void build_columns(struct route_builder *builder)
 {
     const struct config_source *source = builder->source;
@@ -212,8 +235,7 @@ static void build_columns(struct route_builder *builder)
         const struct config_key *key = config_key_find(CONFIG_SECTION_ROUTE, setting->key);
         builder->setting = setting;
         if (key == NULL) {
-            add_column(builder, config_memory_text(source->memory, setting->key),
-                config_memory_text(source->memory, setting->value));
+            read_column(builder);
         } else if (key->kind == CONFIG_KIND_COLUMNS) {
             struct relay_error error = {0};
             if (!parse_columns(source->memory, setting->value, add_column, builder, &error)) {

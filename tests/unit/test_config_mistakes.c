@@ -184,6 +184,8 @@ Test(config_mistakes, routes)
         ":10: [route r] a: source payload.x, character 1: expected $.path, header.NAME");
     assert_mistake(ROUTE "a = $.x\ncolumns = a = $.y\n", ":11: [route r] columns: column a has two sources");
     assert_mistake(ROUTE "columns = a = $.op: x=1, y=2\n", "in this list blanks separate the entries of a map");
+    assert_mistake(ROUTE "topic = b\n", ":10: [route r] topic: neither a key nor a column");
+    assert_mistake(ROUTE "enable = no\n", "did you mean enabled?");
     assert_mistake(ROUTE "columns = a\n", "expected column = source, column = source");
     assert_mistake(ROUTE "columns = a = $.x:\n", "a: source $.x:, character 5: the map is empty");
     assert_mistake(MINIMAL "[route r]\ntopics = t\ntable = outbox_relay_dead_letters\n",
