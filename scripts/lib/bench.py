@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/bench runs once the machine is ready; see `scripts/bench --help`."""
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from benchmark import machine, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
+from benchmark.lab import DEFAULT, FULL, QUICK, Lab  # noqa: E402
+from relaytools.servers import ROOT, Servers  # noqa: E402
+
+# Name: (sentence, function(lab) -> (results, raw figures), in the default set)
+ROWS = {
+    "drain": ("a backlog drained, against its two parts; CPU and memory of the relay meanwhile", rows_publish.drain, True),
+    "trigger": ("writers' commit rate with the trigger: no relay, and one held still", rows_writers.trigger, True),
+    "live": ("writers' commit rate while the relay drains them", rows_writers.live, True),
+    "latency": ("commit to consumer at 500 events/s", rows_latency.latency, True),
+    "wakeup": ("one event after a silence", rows_latency.wakeup, True),
+    "insert": ("Kafka to ClickHouse, default and typed route, against its three parts; CPU and memory", rows_insert.insert, True),
+    "idle": ("CPU of a relay that has nothing to do", rows_publish.idle, True),
+    "start": ("from exec to the first event", rows_latency.start, True),
+    "dead_rows": ("a drain behind dead rows held by an old snapshot", rows_publish.dead_rows, True),
+    "backlog": ("whether the rate falls with the backlog's size (10 M rows with --full)", rows_publish.backlog, True),
+    "two_outboxes": ("what a second outbox adds", rows_publish.two_outboxes, True),
+}
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def interrupt(*_):
+    raise Interrupted
+
+
+def row_names(text):
+    names = text.split(",")
+    for name in names:
+        if name not in ROWS:
+            raise argparse.ArgumentTypeError(f"there is no row {name!r}; --list names them")
+    return names
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the relay against what its parts cost alone: each figure is "
+        "a ratio of two things measured in the same run on the same machine, on real PostgreSQL, Kafka and ClickHouse.",
+        epilog="exit: 0 measured; 1 a row could not be measured; 2 bad usage; with --strict 3 where a goal was missed. RELAY_BINARY names another build of the daemon.")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small sizes, some minutes: shows that everything works, figures are rough")
+    size.add_argument("--full", action="store_true", help="default sizes, and a backlog of 10 M rows")
+    parser.add_argument("--only", type=row_names, metavar="ROW,...", help="some of the rows, by name")
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--strict", action="store_true", help="exit 3 where a goal was missed")
+    parser.add_argument("--docs", action="store_true", help="take the figures into docs/performance.md also with --quick or --only")
+    parser.add_argument("--no-docs", action="store_true", help="leave docs/performance.md alone (it is written after a run of default or full size)")
+    parser.add_argument("--output", default=os.path.join(ROOT, "build/bench.json"), help="raw figures (default: %(default)s)")
+    parser.add_argument("--folder", help="where servers, logs and data live (default: a fresh one, deleted afterwards)")
+    parser.add_argument("--keep", action="store_true", help="keep the folder (the servers are stopped all the same)")
+    return parser.parse_args()
+
+
+def wanted(options):
+    if options.only:
+        return options.only
+    return [name for name, (_, _, default) in ROWS.items() if default]
+
+
+def measure(lab, names):
+    """{name: figures}, [names of rows that failed]; a row that fails does not end the others."""
+    figures, failed = {}, []
+    conditions = lab.conditions()
+    for name in names:
+        began = time.monotonic()
+        say(f"{name}: {ROWS[name][0]}")
+        try:
+            results, raw = ROWS[name][1](lab)
+        except Exception as error:  # whatever a server, a program or the relay does: the other rows are worth having
+            failed.append(name)
+            say(f"  FAILED: {error}")
+            traceback.print_exc(limit=4)
+            continue
+        figures[name] = report.as_data(name, results, raw, conditions)
+        for line in report.table(results):
+            say("  " + line)
+        say(f"  ({time.monotonic() - began:.0f} s)")
+        say()
+    return figures, failed
+
+
+def finish(options, figures, failed):
+    results = [one for data in figures.values() for one in report.results_of(data)]
+    say()
+    for line in report.table(results):
+        say(line)
+    report.save(options.output, figures)
+    say(f"\nraw figures: {options.output}")
+    if options.docs or not (options.quick or options.only or options.no_docs):
+        report.write_document(figures, list(ROWS))
+        say("docs/performance.md: written")
+    missed = [one.what for one in results if one.holds() is False]
+    say(f"{len(results) - len(missed)} of {len(results)} figures hold, {len(failed)} rows failed{': ' + ', '.join(failed) if failed else ''}")
+    if failed:
+        return 1
+    return 3 if missed and options.strict else 0
+
+
+def main():
+    options = parse()
+    if options.list:
+        for name, (sentence, _, default) in ROWS.items():
+            print(f"  {name:<13} {sentence}{'' if default else ' (only when named)'}")
+        return 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    if machine.load() > 0.5 * os.cpu_count():
+        say(f"warning: the machine is busy (load {machine.load():.1f} on {os.cpu_count()} cores); figures will be worse than they are")
+    folder = options.folder or tempfile.mkdtemp(prefix="outbox-relay-bench-")
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o755)  # PostgreSQL runs as another user when this runs as root
+    servers = Servers(folder)
+    try:
+        lab = Lab(servers, QUICK if options.quick else FULL if options.full else DEFAULT, say)
+        lab.start()
+        figures, failed = measure(lab, wanted(options))
+        return finish(options, figures, failed)
+    except Interrupted:
+        say("interrupted")
+        return 130
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        servers.command("stop" if options.keep else "reset")
+        if not options.keep and not options.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
