@@ -159,13 +159,20 @@ static bool overloaded(int code)
     return code == 202 || code == 203 || code == 425 || code == 439 || code == 1000;
 }
 
+// Old servers, and what stands between, may say 200 and give an exception for rows.
+static bool begins_as_exception(const struct transport_answer *answer)
+{
+    size_t length = answer->body_length < 200 ? answer->body_length : 200;
+    return length > 6 && memcmp(answer->body, "Code: ", 6) == 0 && memmem(answer->body, length, "DB::Exception", 13) != NULL;
+}
+
 static bool judge(struct clickhouse_exchange *exchange, struct transport_answer *answer, struct relay_error *error)
 {
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *message = answer->body ? answer->body : "";
     size_t message_length = answer->body_length;
     // A query's rows may look like anything: there only a status or a header makes us look for an exception, or its frame.
-    bool suspect = exchange->insert || answer->status != 200 || answer->exception_code != 0;
+    bool suspect = exchange->insert || answer->status != 200 || answer->exception_code != 0 || begins_as_exception(answer);
     bool framed = answer->body && memmem(answer->body, answer->body_length, "\n__exception__\r\n", 16) != NULL;
     int code = suspect || framed
         ? clickhouse_exception_parse(message, message_length, true, &message, &message_length) : 0;

@@ -6,8 +6,9 @@
 // What a verdict other than DONE does:
 // - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows are sent;
 // - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead letter
-//   when it comes again. With views a rejection does not say which table refused: that is for the operator;
-// - OPERATOR: the table is paused.
+//   when it comes again;
+// - OPERATOR: the table is paused. With dependent views every refusal is the operator's, since it does not say which table
+//   refused; the same insert is kept and repeated first when the pause ends.
 // Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
 #include "relay/insert/insert_table.h"
 
@@ -113,7 +114,9 @@ void insert_table_free(struct insert_table *table)
     }
     insert_batch_free(table->open);
     if (table->flight) {
-        table->flight->job = NULL; // the worker frees its jobs
+        if (!table->parked) {
+            table->flight->job = NULL; // the worker frees its jobs
+        }
         insert_batch_free(table->flight);
     }
     native_block_free(table->spare);
@@ -145,9 +148,22 @@ static void drop_open(struct insert_table *table)
     }
 }
 
+static void drop_parked(struct insert_table *table)
+{
+    log_event(LOG_LEVEL_WARNING, "insert.views_behind", "an insert that views may have missed cannot be repeated: they may lack rows that the "
+        "table has", LOG_TEXT("table", table->name), LOG_INT("rows", table->flight->rows));
+    insert_batch_drop(table->flight);
+    insert_batch_free(table->flight);
+    table->flight = NULL;
+    table->parked = false;
+}
+
 static void drop_batches(struct insert_table *table)
 {
     drop_open(table);
+    if (table->parked) {
+        drop_parked(table);
+    }
     if (table->flight && !table->flight->dropped) {
         insert_batch_drop(table->flight);
         table_worker_cancel(table->worker, table->flight->job);
@@ -173,7 +189,10 @@ static void wake_feed(struct insert_table *table, struct insert_feed *feed)
 
 static void pause_table(struct insert_table *table, struct mono_time now, const struct relay_error *error)
 {
-    drop_batches(table);
+    drop_open(table);
+    if (!table->parked) {
+        drop_batches(table);
+    }
     for_feeds(table, pause_feed);
     table->state = INSERT_TABLE_PAUSED;
     table->open_at = mono_add(now, backoff_next(&table->backoff));
@@ -181,6 +200,22 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     set_status(table, STATUS_DEGRADED, error->text);
     log_event(LOG_LEVEL_ERROR, "insert.table_paused", "inserts into this table wait for somebody to mend it; the others go on",
         LOG_TEXT("table", table->name), LOG_ERROR(error));
+}
+
+// The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
+static void repeat_parked(struct insert_table *table)
+{
+    const struct table_plan *plan = table->next_plan ? table->next_plan : table->plan;
+    if (!table->parked) {
+        return;
+    }
+    if (strcmp(table->flight->job->plan->statement, plan->statement) != 0) {
+        drop_parked(table);
+        return;
+    }
+    table->parked = false;
+    error_clear(&table->flight->job->error);
+    table_worker_submit(table->worker, table->flight->job);
 }
 
 // The plan that waits becomes the present one; no batch of the old one may be open.
@@ -214,15 +249,16 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
     if (changed) {
         table_plan_release(table->next_plan);
         table->next_plan = table_plan_hold(job->plan);
-        if (!table->open) {
-            take_next_plan(table);
-        }
     }
     if (table->state != INSERT_TABLE_OPEN) {
         table->state = INSERT_TABLE_OPEN;
         metric_set(table->paused, 0);
         set_status(table, STATUS_OK, "");
         for_feeds(table, wake_feed);
+        repeat_parked(table);
+    }
+    if (table->next_plan && !table->open) {
+        take_next_plan(table);
     }
 }
 
@@ -350,7 +386,7 @@ static void rejected(struct insert_table *table, struct insert_batch *batch, str
 {
     struct table_job *job = batch->job;
     bool blames_row = job->verdict == TABLE_REJECTED;
-    if (job->plan->schema->view_count > 0 || (batch->rows <= 1 && !blames_row)) {
+    if (batch->rows <= 1 && !blames_row) {
         pause_table(table, now, &job->error);
         return;
     }
@@ -368,6 +404,13 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     if (batch->dropped) {
         table->flight = NULL;
         insert_batch_free(batch);
+        return;
+    }
+    // With views a refusal does not say whether the table has the rows; the views may lack them.
+    bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
+    if (has_views && (job->verdict == TABLE_OPERATOR || job->verdict == TABLE_REJECTED || job->verdict == TABLE_TOO_LARGE)) {
+        table->parked = true;
+        pause_table(table, now, &job->error);
         return;
     }
     switch (job->verdict) {
@@ -497,12 +540,13 @@ struct mono_time insert_table_due(const struct insert_table *table)
 bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition)
 {
     return (table->open && insert_batch_holds(table->open, partition)) ||
-           (table->flight && insert_batch_holds(table->flight, partition));
+           (table->flight && !table->parked && insert_batch_holds(table->flight, partition));
 }
 
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill)
 {
-    if (!insert_table_holds(table, partition)) {
+    bool parked = table->parked && insert_batch_holds(table->flight, partition);
+    if (!parked && !insert_table_holds(table, partition)) {
         return;
     }
     drop_batches(table);

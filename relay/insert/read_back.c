@@ -4,7 +4,8 @@
 // Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint that does not answer
 // is passed over where another one does: what it may still run began before the former owner's lease ended, and its own
 // max_execution_time ends it. A replica that lags is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is
-// no dead letters. A page that is full tells how far it reaches, and the caller asks again when it gets there.
+// no dead letters. An answer that is empty, cut or something else than what was asked for must not pass as "none": each
+// answer has a last word that is looked for. A page that is full tells how far it reaches, and the caller asks again when it gets there.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
@@ -15,12 +16,28 @@
 #define PAGE_OFFSETS     500000
 #define ASK_TIMEOUT      DURATION_S(30)
 #define KILL_TIMEOUT     DURATION_S(5)
+#define LAST_WORD        "'outbox-relay: end'"
 #define UNKNOWN_TABLE    60
 #define UNKNOWN_DATABASE 81
 
 static bool stopping(const struct relay_context *context)
 {
     return context->stop && stop_raised(context->stop);
+}
+
+static bool is_last_word(const char *cell)
+{
+    return cell && strlen(cell) == strlen(LAST_WORD) - 2 && strncmp(cell, LAST_WORD + 1, strlen(cell)) == 0;
+}
+
+// The answer has the shape and the last word, in its last column, of what was asked.
+static bool is_whole(const struct clickhouse_result *result, size_t columns, struct relay_error *error)
+{
+    size_t found = 0, rows = clickhouse_result_rows(result);
+    for (size_t row = 0; clickhouse_result_columns(result) == columns && row < rows; row++) {
+        found += is_last_word(clickhouse_result_text(result, row, columns - 1, NULL));
+    }
+    return found == 1 || error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
 }
 
 // The ids that run now, as a list of SQL literals; text stays empty when there are none.
@@ -31,14 +48,17 @@ static bool running_ids(struct clickhouse_client *client, int endpoint, const ch
     struct clickhouse_result *result = NULL;
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
     bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
-                clickhouse_text_literal(&text, prefix, strlen(prefix)) && clickhouse_text_add(&text, ")");
+                clickhouse_text_literal(&text, prefix, strlen(prefix)) && clickhouse_text_add(&text, ") UNION ALL SELECT " LAST_WORD);
     if (!done) {
         error_no_memory(error, "asking what runs");
     }
-    done = done && clickhouse_query(client, &request, text.at, &result, NULL, error);
+    done = done && clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 1, error);
     for (size_t i = 0; done && i < clickhouse_result_rows(result); i++) {
         const char *id = clickhouse_result_text(result, i, 0, NULL);
-        done = clickhouse_text_add(list, i > 0 ? "," : "") && clickhouse_text_literal(list, id, strlen(id));
+        if (is_last_word(id)) {
+            continue;
+        }
+        done = clickhouse_text_add(list, list->at ? "," : "") && clickhouse_text_literal(list, id, strlen(id));
         if (!done) {
             error_no_memory(error, "asking what runs");
         }
@@ -61,8 +81,8 @@ static bool count_running(struct clickhouse_client *client, int endpoint, const 
                clickhouse_query(client, &request, text.at, NULL, NULL, error);
         clickhouse_text_reset(&text);
     }
-    done = done && clickhouse_text_add(&text, "SELECT count() FROM system.processes WHERE query_id IN (%s)", list) &&
-           clickhouse_query(client, &request, text.at, &result, NULL, error);
+    done = done && clickhouse_text_add(&text, "SELECT count(), " LAST_WORD " FROM system.processes WHERE query_id IN (%s)", list) &&
+           clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 2, error);
     *left = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
@@ -164,9 +184,9 @@ static bool read_lowest(struct clickhouse_client *client, const struct table_pla
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     *found = false;
-    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset))") &&
+    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " LAST_WORD) &&
                  add_place(&text, plan, of, dead_letter_table);
-    bool done = built && ask(client, text.at, &result, error);
+    bool done = built && ask(client, text.at, &result, error) && is_whole(result, 3, error);
     if (done) {
         *found = clickhouse_result_uint(result, 0, 0) > 0;
         *lowest = clickhouse_result_int(result, 0, 1);
@@ -188,8 +208,11 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
     for (size_t row = 0; row < clickhouse_result_rows(result); row++) {
         int64_t first = clickhouse_result_int(result, row, 0), after = clickhouse_result_int(result, row, 1);
         int64_t count = clickhouse_result_int(result, row, 2);
+        if (is_last_word(clickhouse_result_text(result, row, 3, NULL))) {
+            continue;
+        }
         if (after - first != count || (ranges->count > 0 && first < offset_ranges_after(ranges))) {
-            return error_set(error, RELAY_ERROR_PROTOCOL, "the read-back of offsets %lld to %lld does not add up", (long long)first,
+            return error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "the read-back of offsets %lld to %lld does not add up", (long long)first,
                 (long long)after);
         }
         if (!offset_ranges_add(ranges, first, after)) {
@@ -208,12 +231,13 @@ static bool read_ranges(struct clickhouse_client *client, const struct table_pla
     struct clickhouse_result *result = NULL;
     *through = INT64_MAX;
     bool built = clickhouse_text_add(&text,
-                     "SELECT min(o), max(o) + 1, count() FROM (SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
+                     "SELECT * FROM (SELECT min(o) AS first, max(o) + 1 AS after, count() AS offsets, '' AS word FROM (SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
                      "(SELECT DISTINCT toInt64(kafka_offset) AS o") &&
                  add_place(&text, plan, of, dead_letter_table) &&
-                 clickhouse_text_add(&text, " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run ORDER BY 1",
+                 clickhouse_text_add(&text, " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
+                     "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
                      (long long)of->from, PAGE_OFFSETS);
-    bool done = built && ask(client, text.at, &result, error);
+    bool done = built && ask(client, text.at, &result, error) && is_whole(result, 4, error);
     if (done) {
         done = take_ranges(result, ranges, through, error);
     } else if (!built) {

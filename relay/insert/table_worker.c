@@ -4,13 +4,15 @@
 // the statement, then the dead letters the same way. Done.
 //
 // Failures, for each of the two parts:
-// - not sent, overload, network inside the cluster: back off and send again; another replica will do;
-// - outcome unknown: the same bytes under the same token to the same endpoint, at once, then twice more with pauses; if that
-//   stays unclear the verdict is UNCLEAR. The endpoint changes only where the token is known to all (replicated tables);
-// - memory: three more times, then TOO_LARGE;
+// - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
 // - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT repeated;
-// - data refused: REJECTED. Our encoder has checked every value, so this is a constraint of the table, or a view;
-// - schema, rights, disk: OPERATOR. A code that is not in our table: three more times, then OPERATOR.
+// - everything else may have been executed, whole or in part, whatever the answer says. The token would make the same bytes
+//   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends with a verdict,
+//   and the table is asked. A short pause first, growing, where nobody is to blame;
+// - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same endpoint (unless the
+//   table is replicated, so that all of them know the token), until it is clear.
+// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has checked every value,
+// so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is not in our table, thrice).
 // The job is cancelled or the relay's drain deadline is over: CANCELLED. Read-backs and openings are repeated with
 // backoff until they succeed, are cancelled, or the operator has to act (an opening only).
 #include "relay/insert/table_worker.h"
@@ -28,8 +30,6 @@
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
 #define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
-#define UNCLEAR_ATTEMPTS 3
-#define MEMORY_ATTEMPTS  3
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
 
@@ -46,6 +46,8 @@ struct table_worker {
     struct server_clock *clocks;
     int endpoint;
     uint64_t next_query;
+    int strange;         // failures by codes that are not in our table, in a row
+    bool insert_trouble; // the last INSERT failed
     struct backoff backoff;
     struct metric_series *retries[CLICKHOUSE_FAILURES];
     pthread_t thread;
@@ -119,9 +121,13 @@ static void pause_for(struct table_worker *worker, const struct table_job *job, 
     pthread_mutex_unlock(&worker->lock);
 }
 
-// Notes why something is repeated, for the board; NULL: it is not.
-static void note_trouble(struct table_worker *worker, const struct relay_error *error)
+// Notes why something is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds.
+static void note_trouble(struct table_worker *worker, const struct relay_error *error, bool of_insert)
 {
+    if (!error && !of_insert && worker->insert_trouble) {
+        return;
+    }
+    worker->insert_trouble = error && (of_insert || worker->insert_trouble);
     pthread_mutex_lock(&worker->lock);
     bool changed = worker->troubled != (error != NULL);
     worker->troubled = error != NULL;
@@ -186,7 +192,8 @@ struct part {
     const struct iovec *body;
     size_t pieces;
     int endpoint;
-    int unclear, memory, strange, after_stop;
+    bool unclear; // an attempt may have been executed
+    int after_stop;
 };
 
 // One attempt. *outcome says what became of it.
@@ -214,7 +221,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         (unsigned long long)worker->next_query++);
     struct clickhouse_setting token = {"insert_deduplication_token", part->token};
     struct clickhouse_request request = {.endpoint = part->endpoint, .query_id = query_id, .while_stopping = true,
-        .fresh_connection = part->unclear > 0, .settings = &token, .setting_count = 1};
+        .fresh_connection = part->unclear, .settings = &token, .setting_count = 1};
     set_running(worker, query_id, part->endpoint);
     bool done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
     set_running(worker, "", 0);
@@ -227,65 +234,56 @@ static bool is_late(const struct clickhouse_outcome *outcome, const struct relay
     return outcome->exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE) != NULL;
 }
 
-// After a failed attempt: true = try again, after the pause that was made here.
-static bool judge(struct table_worker *worker, struct table_job *job, struct part *part, const struct clickhouse_outcome *outcome,
-    const struct relay_error *error, enum table_verdict *verdict)
+// The verdict on a part whose last attempt may have been executed.
+static enum table_verdict verdict_of(struct table_worker *worker, enum clickhouse_failure failure)
 {
-    bool replicated = job->plan->schema->is_replicated;
-    struct duration pause = backoff_next(&worker->backoff);
-    *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_CANCELLED;
-    metric_add(worker->retries[outcome->failure], 1);
-    log_retry(worker, "an INSERT failed", error);
-    if (given_up(worker, job) || (stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
-        return false;
-    }
-    switch (outcome->failure) {
-    case CLICKHOUSE_OUTCOME_UNKNOWN:
-        *verdict = TABLE_UNCLEAR;
-        pause = part->unclear == 0 ? DURATION_NS(0) : pause;
-        if (++part->unclear >= UNCLEAR_ATTEMPTS) {
-            return false;
-        }
-        break;
-    case CLICKHOUSE_MEMORY:
-        *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_TOO_LARGE;
-        if (++part->memory >= MEMORY_ATTEMPTS) {
-            return false;
-        }
-        break;
-    case CLICKHOUSE_UNKNOWN_CODE:
-        *verdict = part->unclear > 0 ? TABLE_UNCLEAR : TABLE_OPERATOR;
-        if (++part->strange >= STRANGE_ATTEMPTS) {
-            return false;
-        }
-        break;
+    switch (failure) {
     case CLICKHOUSE_OPERATOR:
-        if (!is_late(outcome, error)) {
-            *verdict = TABLE_OPERATOR;
-            return false;
-        }
-        worker->clocks[part->endpoint].known = false;
-        insert_lease_revoke(worker->options.lease);
-        break;
-    case CLICKHOUSE_SCHEMA_DRIFT:
-        *verdict = TABLE_OPERATOR;
-        return false;
-    case CLICKHOUSE_BAD_ROW:
-        *verdict = TABLE_REJECTED;
-        return false;
-    case CLICKHOUSE_NOT_SENT:
+    case CLICKHOUSE_SCHEMA_DRIFT: return TABLE_OPERATOR;
+    case CLICKHOUSE_BAD_ROW: return TABLE_REJECTED;
+    case CLICKHOUSE_MEMORY: return TABLE_TOO_LARGE;
+    case CLICKHOUSE_UNKNOWN_CODE: return ++worker->strange >= STRANGE_ATTEMPTS ? TABLE_OPERATOR : TABLE_UNCLEAR;
+    case CLICKHOUSE_OUTCOME_UNKNOWN:
     case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_NOT_SENT:
     case CLICKHOUSE_BACK_PRESSURE:
-        if (part->unclear == 0 || replicated) {
-            worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
-            part->endpoint = choose_endpoint(worker);
-        }
-        break;
     case CLICKHOUSE_DONE:
     case CLICKHOUSE_FAILURES: break;
     }
-    note_trouble(worker, error);
-    pause_for(worker, job, pause);
+    return TABLE_UNCLEAR;
+}
+
+// After a failed attempt: true = try again, after the pause that was made here; else *verdict.
+static bool judge(struct table_worker *worker, struct table_job *job, struct part *part, const struct clickhouse_outcome *outcome,
+    const struct relay_error *error, enum table_verdict *verdict)
+{
+    // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
+    bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
+    enum clickhouse_failure failure = outcome->failure;
+    bool late = is_late(outcome, error);
+    metric_add(worker->retries[failure], 1);
+    log_retry(worker, "an INSERT failed", error);
+    note_trouble(worker, error, true);
+    part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
+    *verdict = part->unclear ? verdict_of(worker, failure) : TABLE_CANCELLED;
+    if (given_up(worker, job) || (stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
+        return false;
+    }
+    bool for_views = has_views && *verdict == TABLE_UNCLEAR;
+    if (part->unclear && !for_views) {
+        if (*verdict == TABLE_UNCLEAR) {
+            pause_for(worker, job, backoff_next(&worker->backoff)); // what follows is a read-back and the next attempt
+        }
+        return false;
+    }
+    if (late) {
+        worker->clocks[part->endpoint].known = false;
+        insert_lease_revoke(worker->options.lease);
+    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || job->plan->schema->is_replicated)) {
+        worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
+        part->endpoint = choose_endpoint(worker);
+    }
+    pause_for(worker, job, backoff_next(&worker->backoff));
     return !given_up(worker, job);
 }
 
@@ -304,8 +302,9 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
     for (;;) {
         if (attempt(worker, job, &part, &outcome, &job->error)) {
             worker->endpoint = part.endpoint;
+            worker->strange = 0;
             backoff_reset(&worker->backoff);
-            note_trouble(worker, NULL);
+            note_trouble(worker, NULL, true);
             return TABLE_DONE;
         }
         if (!judge(worker, job, &part, &outcome, &job->error, &verdict)) {
@@ -395,8 +394,10 @@ static void repeat(struct table_worker *worker, struct table_job *job, bool (*wo
         error_clear(&job->error);
         if (work(worker, job)) {
             job->verdict = TABLE_DONE;
-            backoff_reset(&worker->backoff);
-            note_trouble(worker, NULL);
+            if (!worker->insert_trouble) {
+                backoff_reset(&worker->backoff);
+            }
+            note_trouble(worker, NULL, false);
             return;
         }
         job->verdict = job->error.class == RELAY_CLASS_OPERATOR ? TABLE_OPERATOR : TABLE_CANCELLED;
@@ -404,7 +405,7 @@ static void repeat(struct table_worker *worker, struct table_job *job, bool (*wo
             return;
         }
         log_retry(worker, job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets", &job->error);
-        note_trouble(worker, &job->error);
+        note_trouble(worker, &job->error, false);
         pause_for(worker, job, backoff_next(&worker->backoff));
     }
 }

@@ -34,7 +34,7 @@ class Sender:
 
     def __init__(self, place, transactional=False):
         options = {"bootstrap.servers": place.servers.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1000000,
-                   "message.max.bytes": 4000000}
+                   "message.max.bytes": 4000000, "enable.idempotence": True}
         if transactional:
             options["transactional.id"] = f"{place.name}-sender"
         self.producer = confluent_kafka.Producer(options)

@@ -35,6 +35,7 @@ struct insert_table {
     struct mono_time open_at;    // when to read the table again
     struct backoff backoff;      // between attempts while paused
     struct insert_batch *open, *flight;
+    bool parked;                 // the flight waits for the pause to end; then the same insert is repeated, for the views
     struct native_block *spare;  // for the next batch, of the present plan
     size_t row_limit;            // below batch_rows after a rejection
     double window_rows, window_bad; // judged for max_bad_ratio

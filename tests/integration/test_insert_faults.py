@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+
+import confluent_kafka
+import pytest
+from confluent_kafka import TopicPartition
+
+from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, set_committed, settle, wait_counts)
+from relaytools import kafka_groups
+from relaytools.proxy import Proxy, Rule
+from relaytools.relay import wait_until
+
+
+def post(place):
+    return f"{place.prefix}.post.events"
+
+
+class Background:
+    """Sends while a test does harm."""
+
+    def __init__(self, place, rate=4000):
+        self.sender, self.topic, self.rate = Sender(place), post(place), rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.is_set():
+            self.sender.events(self.topic, self.rate // 20)
+            self.sender.producer.poll(0)
+            time.sleep(0.05)
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+        self.sender.flush()
+        return self.sender.sent
+
+
+def test_kill_dash_nine_at_random_moments(place):
+    background = Background(place)
+    relay = inserting(place)
+    for seed in range(6):
+        time.sleep(random.Random(seed).uniform(0.2, 1.5))
+        relay.kill()
+        relay.start()
+        if seed % 2:
+            before = counts(place)[0]
+            wait_until(lambda: counts(place)[0] > before, "inserts again", 40)
+    sent = background.stop()
+    wait_counts(place, sent, seconds=60)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == sent, "all committed", 30)
+    assert relay.stop() == 0
+
+
+def test_a_frozen_owner_wakes_after_another_took_over(place):
+    frozen = inserting(place, "frozen")
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 5000, "a flow", 30)
+    for _ in range(2):
+        frozen.signal(signal.SIGSTOP)
+        other = inserting(place, "other")
+        before = counts(place)[0]
+        wait_until(lambda: counts(place)[0] > before + 4000, "the other one inserts", 60)
+        frozen.signal(signal.SIGCONT)
+        settle(3)
+        assert other.stop() == 0
+    sent = background.stop()
+    wait_counts(place, sent, seconds=60)
+    assert frozen.stop() == 0
+
+
+def test_members_come_and_go(place):
+    relays = [inserting(place, "one")]
+    background = Background(place)
+    for name in ("two", "three"):
+        relays.append(inserting(place, name))
+        before = counts(place)[0]
+        wait_until(lambda: counts(place)[0] > before + 2000, "inserts go on", 40)
+    assert relays[0].stop() == 0
+    relays[1].kill()
+    settle(2)
+    relays[0].start()
+    sent = background.stop()
+    wait_counts(place, sent, seconds=60)
+    assert relays[0].stop() == 0 and relays[2].stop() == 0
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == sent, "all committed", 30)
+
+
+def test_offsets_set_back_on_purpose_double_nothing(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 6000).flush()
+    wait_counts(place, 6000)
+    assert relay.stop() == 0
+    for back in (0, 700):
+        set_committed(place, post(place), {number: back for number in range(4)})
+        relay.start()
+        relay.wait(lambda: relay.events("insert.read_back"), "the read-back", 30)
+        sender.events(post(place), 100).flush()
+        wait_counts(place, sender.sent)
+        wait_until(lambda: sum(committed(place, post(place), 4).values()) == sender.sent, "all committed", 20)
+        assert relay.stop() == 0
+
+
+def test_a_group_that_lost_its_offsets_fills_the_holes_of_the_table_and_doubles_nothing(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 6000).flush()
+    wait_counts(place, 6000)
+    assert relay.stop() == 0
+    place.clickhouse("DELETE FROM {db}.outbox_events WHERE kafka_offset IN (500, 501, 1000)")
+    wait_until(lambda: counts(place)[0] == 5988, "the holes", 20)
+    delete_group(place)
+    relay.start()
+    sender.events(post(place), 100).flush()
+    wait_counts(place, 6100)
+    assert relay.stop() == 0
+
+
+def test_a_new_group_on_an_empty_table_begins_at_the_logs_beginning_and_rows_may_be_refilled(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 3000).flush()
+    wait_counts(place, 3000)
+    assert relay.stop() == 0
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    delete_group(place)
+    relay.start()
+    wait_counts(place, 3000)
+    # The same boundaries and the table refilled by an operator: ALTER DELETE leaves the dedup tokens behind.
+    assert relay.stop() == 0
+    place.clickhouse("ALTER TABLE {db}.outbox_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    set_committed(place, post(place), {number: 0 for number in range(4)})
+    relay.start()
+    wait_counts(place, 3000)
+    assert relay.stop() == 0
+    assert sender.sent == 3000
+
+
+def test_a_late_commit_by_a_member_that_owns_nothing(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 4000).flush()
+    wait_counts(place, 4000)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 4000, "all committed", 20)
+    place.servers.create_topics([f"{place.prefix}stranger"], 1)
+    stranger = kafka_groups.Stranger(place.servers.bootstrap, group_of(place), f"{place.prefix}stranger")
+    assert stranger.commit({(post(place), number): 10 for number in range(4)}) == 4
+    stranger.leave()
+    relay.kill()
+    relay.start()
+    relay.wait(lambda: relay.events("insert.read_back"), "the read-back", 40)
+    sender.events(post(place), 100).flush()
+    wait_counts(place, 4100)
+    assert relay.stop() == 0
+
+
+def test_messages_that_expired_before_they_were_read_stop_that_partition_visibly(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 400).flush()
+    wait_counts(place, 400)
+    assert relay.stop() == 0
+    sender.events(post(place), 400).flush()
+    low = committed(place, post(place), 1)[0]
+    expire(place, post(place), 0, low + 10)
+    relay.start()
+    relay.wait(lambda: relay.events("insert.offset_not_in_log"), "the loss is told", 30)
+    assert relay.health()["checks"]["kafka"]["status"] == "degraded"
+    assert "is not in Kafka's log" in relay.health()["checks"]["kafka"]["instances"]["insert"]["reason"]
+    wait_counts(place, 800 - behind(place, 0, low))  # the other partitions go on
+    settle()
+    assert committed(place, post(place), 1)[0] == low
+    assert relay.stop() == 0
+
+
+def behind(place, partition, low):
+    """Messages of a partition from `low` to its end."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "marks"})
+    try:
+        return consumer.get_watermark_offsets(TopicPartition(post(place), partition), timeout=20)[1] - low
+    finally:
+        consumer.close()
+
+
+def expire(place, topic, partition, before):
+    """DeleteRecords by Kafka's own protocol: the distribution's Python client has no call for it."""
+    name = topic.encode()
+    body = struct.pack(">i", 1) + struct.pack(">h", len(name)) + name + struct.pack(">i", 1) + struct.pack(">iq", partition, before) + \
+        struct.pack(">i", 10000)
+    frame = struct.pack(">hhih", 21, 1, 1, 4) + b"test" + body
+    host, port = place.servers.bootstrap.split(",")[0].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.settimeout(20)
+        connection.sendall(struct.pack(">i", len(frame)) + frame)
+        answer = connection.recv(4096)
+    assert struct.unpack(">h", answer[-2:])[0] == 0, answer
+
+
+@pytest.fixture
+def proxied(place):
+    host, port = place.servers.clickhouse_url.split("//")[1].split(":")
+    proxy = Proxy((host, int(port)), kind="http")
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("fault", ["falsify exception", "falsify gateway", "cut_request", "cut_answer", "swallow"])
+def test_lost_and_falsified_answers(place, proxied, fault):
+    words = fault.split()
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},
+        insert={"linger": "50ms"}, breaker={"failures": "50"})
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
+    rule = Rule(http=words[0], answer=(words[1:] or ["exception"])[0], share=0.5, seed=7)
+    proxied.add(rule)
+    wait_until(lambda: rule.hits >= 8, "the fault hit", 60)
+    proxied.lift(rule)
+    sent = background.stop()
+    wait_counts(place, sent, seconds=60)
+    assert relay.stop() == 0
+
+
+def test_a_dedup_window_that_overflows(place, proxied):
+    place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},
+        insert={"linger": "50ms"}, breaker={"failures": "50"})
+    other = inserting(place, "other", insert={"linger": "50ms"})
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
+    rule = Rule(http="cut_answer", share=0.5, seed=3)
+    proxied.add(rule)
+    wait_until(lambda: rule.hits >= 8, "the fault hit", 60)
+    proxied.lift(rule)
+    sent = background.stop()
+    wait_counts(place, sent, seconds=60)
+    assert relay.stop() == 0 and other.stop() == 0
+
+
+VIEW = """CREATE TABLE {db}.by_type (event_type String, n UInt64, seq UInt64) ENGINE = MergeTree ORDER BY seq
+    SETTINGS non_replicated_deduplication_window = 1000"""
+
+
+def test_a_view_that_fails_and_is_mended_misses_nothing_and_doubles_nothing(place):
+    place.clickhouse(VIEW)
+    place.clickhouse("CREATE MATERIALIZED VIEW {db}.counting TO {db}.by_type AS SELECT event_type, "
+        "toUInt64(if(seq = 1500, throwIf(1 = 1, 'a view of the user fails'), 1)) AS n, seq FROM {db}.outbox_events")
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 3000).flush()
+    relay.wait(lambda: paused(relay), "the table paused", 30)
+    settle(3)
+    rows, distinct = counts(place)
+    assert rows == distinct
+    place.clickhouse("ALTER TABLE {db}.counting MODIFY QUERY SELECT event_type, toUInt64(1) AS n, seq FROM {db}.outbox_events")
+    wait_counts(place, 3000)
+    wait_until(lambda: place.clickhouse("SELECT count(), uniqExact(seq) FROM {db}.by_type") == "3000\t3000\n", "the view whole", 30)
+    assert relay.stop() == 0
+    assert sender.sent == 3000
+
+
+def test_a_slow_table_does_not_hold_up_the_others(place):
+    place.clickhouse("CREATE TABLE {db}.slow (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
+        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    place.clickhouse("CREATE TABLE {db}.sink (n UInt64, s UInt8) ENGINE = Null")
+    place.clickhouse("CREATE MATERIALIZED VIEW {db}.sleeping TO {db}.sink AS SELECT n, sleep(2) AS s FROM {db}.slow")
+    relay = inserting(place, insert={"batch_rows": "1000", "linger": "100ms"},
+        **{"route slow": {"topics": post(place), "table": "slow", "n": "header.seq"}})
+    sender = Sender(place).events(post(place), 40000).flush()
+    wait_counts(place, 40000, seconds=30)
+    assert counts(place, "slow")[0] < 30000
+    assert relay.events("insert.catch_up")
+    place.clickhouse("DROP VIEW {db}.sleeping SYNC")
+    wait_counts(place, 40000, table="slow", seconds=90)
+    assert relay.stop() == 0
+    assert sender.sent == 40000
+
+
+@pytest.mark.own_servers
+def test_clickhouse_and_kafka_killed_paused_and_restarted(fragile_place):
+    place = fragile_place
+    relay = inserting(place, clickhouse={"request_timeout": "4s"}, breaker={"open": "2s"})
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
+    for service, act in (("clickhouse", "kill"), ("kafka", "kill"), ("clickhouse", "pause"), ("kafka", "pause"), ("clickhouse", "restart")):
+        if act == "restart":
+            place.servers.restart(service)
+        else:
+            getattr(place.servers, act)(service)
+            settle(8 if act == "pause" else 2)
+            if act == "pause":
+                place.servers.resume(service)
+            else:
+                place.servers.start(service)
+        before = counts(place)[0]
+        wait_until(lambda: counts(place)[0] > before + 1000, f"inserts after {act} {service}", 90)
+    sent = background.stop()
+    wait_counts(place, sent, seconds=90)
+    assert relay.stop() == 0
+
+
+@pytest.mark.own_servers
+def test_a_stop_ends_in_time_while_every_server_hangs(fragile_place):
+    place = fragile_place
+    relay = inserting(place)
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
+    for service in ("clickhouse", "kafka"):
+        place.servers.pause(service)
+    try:
+        started = time.monotonic()
+        relay.stop(30)
+        assert time.monotonic() - started < 28
+    finally:
+        for service in ("clickhouse", "kafka"):
+            place.servers.resume(service)
+    sent = background.stop()
+    relay.start()
+    wait_counts(place, sent, seconds=90)
+    assert relay.stop() == 0
