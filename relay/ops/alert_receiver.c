@@ -173,6 +173,12 @@ void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi)
     free(receiver);
 }
 
+void alert_receiver_limit(struct alert_receiver *receiver, const struct config_breaker *limits)
+{
+    breaker_set_options(receiver->breaker,
+        (struct breaker_options){.failures = limits->failures, .open = limits->open, .successes = limits->successes});
+}
+
 bool alert_receiver_busy(const struct alert_receiver *receiver)
 {
     return receiver->body != NULL;

@@ -56,7 +56,7 @@ struct alerts {
     struct alert_receiver *replacement[ALERT_RECEIVERS];
     bool replaced[ALERT_RECEIVERS]; // the thread has to take the replacement, which may be NULL
 
-    // owned by the thread
+    // owned by the thread, which changes `receiver` under the lock only
     struct outlet outlets[ALERT_RECEIVERS];
 };
 
@@ -343,6 +343,12 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
         const char *url = url_of(&config->alert, kind);
         if (strcmp(url, alerts->urls[kind]) != 0) {
             replace(alerts, kind, url);
+        }
+        struct alert_receiver *const receivers[] = {alerts->outlets[kind].receiver, alerts->replacement[kind]};
+        for (size_t i = 0; i < 2; i++) {
+            if (receivers[i] != NULL) {
+                alert_receiver_limit(receivers[i], &config->breakers[CONFIG_DEPENDENCY_ALERT]);
+            }
         }
     }
     pthread_mutex_unlock(&alerts->lock);

@@ -28,6 +28,9 @@ void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi);
 // No receiver of this kind is configured any more: its breaker leaves the metrics.
 void alert_receiver_gone(const struct relay_context *context, enum alert_receiver_kind kind);
 
+// New limits of its breaker (reload); any thread, as long as the receiver lives.
+void alert_receiver_limit(struct alert_receiver *receiver, const struct config_breaker *limits);
+
 bool alert_receiver_busy(const struct alert_receiver *receiver);
 // When a request may be started: after the backoff and when the breaker lets a probe pass.
 struct mono_time alert_receiver_next(const struct alert_receiver *receiver);
