@@ -19,6 +19,7 @@ static const struct {
     {"migrate", command_migrate, "applies the schemas to PostgreSQL or ClickHouse"},
     {"status", command_status, "one screen: backlog, owners, lag, breakers, dead letters"},
     {"dead-letters", command_dead_letters, "lists, shows, retries or drops events that were set aside"},
+    {"replay", command_replay, "publishes kept events again, or refills a ClickHouse table from Kafka"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

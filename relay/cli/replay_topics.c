@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: find the route, its topics and their partitions; ask Kafka for the offsets of the two times; read each partition
+// from the first to the second with a consumer that is assigned by hand (no group, nothing is committed), committed messages
+// only; write batch by batch what the table does not have (refill.c).
+//
+//   The table is one that the daemon fills: only offsets below what its group has committed are read, since above them it may
+//     insert the same ones at the same moment.
+//   A message does not fit the table: told (the first few) and counted; the others go on.
+//   Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and finds
+//     what is there.
+#include "relay/cli/replay.h"
+
+#include "relay/cli/kafka_probe.h"
+#include "relay/cli/refill.h"
+#include "relay/insert/insert_routes.h"
+#include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_error.h"
+#include "relay/publish/event_arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATIENCE    DURATION_S(15) // of one question
+#define STALLED     DURATION_S(60)
+#define BATCH_BYTES ((size_t)16 << 20)
+#define TOLD        10
+
+struct part {
+    const char *topic; // the metadata's
+    int32_t partition;
+    int64_t begin, end;
+    bool done;
+};
+
+struct topics_replay {
+    const struct relay_context *context;
+    const struct replay_options *options;
+    const struct config_route *route;
+    struct insert_routes *routes;
+    size_t route_index;
+    struct clickhouse_client *client;
+    struct refill *refill;
+    struct kafka_probe *probe;
+    rd_kafka_t *consumer;
+    rd_kafka_topic_partition_list_t *committed; // NULL: the table is not the daemon's
+    struct part *parts;
+    size_t part_count, open_parts;
+    // the batch
+    rd_kafka_message_t *kept[REFILL_MAX];
+    struct source_message messages[REFILL_MAX];
+    size_t count, bytes;
+    struct event_arena *arena; // headers of the batch
+    struct refill_result *results;
+    struct mono_time start;
+    int64_t read, written, present;
+    size_t refused;
+};
+
+bool replay_pace(const struct relay_context *context, struct mono_time start, int64_t done, int64_t rate)
+{
+    struct mono_time due = mono_add(start, DURATION_NS((double)done / (double)rate * 1e9));
+    return mono_reached(clock_mono(context->clock), due) ? !stop_raised(context->stop) : !stop_wait(context->stop, context->clock, due);
+}
+
+// Which route
+
+// "database.table" of a name as the configuration has it.
+static bool names_table(const struct config *config, const char *configured, const char *whole)
+{
+    const char *dot = strchr(whole, '.');
+    if (strchr(configured, '.') || !dot) {
+        return strcmp(configured, whole) == 0;
+    }
+    const char *database = config->clickhouse.database[0] != '\0' ? config->clickhouse.database : "default";
+    return strcmp(configured, dot + 1) == 0 && strlen(database) == (size_t)(dot - whole) && strncmp(database, whole, strlen(database)) == 0;
+}
+
+static bool find_route(struct topics_replay *at, struct relay_error *error)
+{
+    size_t count = insert_routes_count(at->routes);
+    for (size_t i = 0; i < count; i++) {
+        const struct config_route *route = insert_routes_at(at->routes, i);
+        bool named = at->options->route ? strcmp(route->name, at->options->route) == 0
+                                        : strcmp(route->table, at->options->into) == 0 || count == 1;
+        if (named && !at->route) {
+            at->route = route;
+            at->route_index = i;
+        }
+    }
+    return at->route || error_set(error, RELAY_ERROR_USAGE,
+        at->options->route ? "there is no enabled route %s" : "no enabled route fills %s: say with --route NAME whose columns to use",
+        at->options->route ? at->options->route : at->options->into);
+}
+
+static bool is_live(const struct topics_replay *at)
+{
+    for (size_t i = 0; i < insert_routes_count(at->routes); i++) {
+        if (names_table(at->context->config, insert_routes_at(at->routes, i)->table, refill_table(at->refill))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Which offsets
+
+static rd_kafka_t *consumer_new(const struct relay_context *context, struct relay_error *error)
+{
+    static const char *const settings[][2] = {{"group.id", "outbox-relay-replay"}, // required, never joined
+        {"enable.auto.commit", "false"}, {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
+        {"isolation.level", "read_committed"}, {"enable.partition.eof", "true"}};
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER, "replay", error);
+    for (size_t i = 0; conf && i < sizeof(settings) / sizeof(settings[0]); i++) {
+        if (!kafka_conf_set(conf, settings[i][0], settings[i][1], error)) {
+            rd_kafka_conf_destroy(conf);
+            return NULL;
+        }
+    }
+    return conf ? kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error) : NULL;
+}
+
+// The first offset at or after the time in each part; -1 (none later) becomes the end of the log.
+static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka_topic_partition_list_t **found, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
+    for (size_t i = 0; i < at->part_count; i++) {
+        rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = time.us / 1000;
+    }
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(at->consumer, list, (int)duration_ms(PATIENCE));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        rd_kafka_topic_partition_list_destroy(list);
+        return kafka_error_set(error, code, "offsets of the time");
+    }
+    *found = list;
+    return true;
+}
+
+static int64_t offset_in(const rd_kafka_topic_partition_list_t *list, const struct part *part)
+{
+    const rd_kafka_topic_partition_t *found =
+        list ? rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)list, part->topic, part->partition) : NULL;
+    return found ? found->offset : -1;
+}
+
+static bool set_range(struct topics_replay *at, struct part *part, const rd_kafka_topic_partition_list_t *from,
+    const rd_kafka_topic_partition_list_t *to, struct relay_error *error)
+{
+    int64_t low, high, first = offset_in(from, part), last = offset_in(to, part), committed = offset_in(at->committed, part);
+    if (!kafka_probe_watermarks(at->probe, part->topic, part->partition, &low, &high, PATIENCE, error)) {
+        return false;
+    }
+    part->begin = first < 0 ? high : first < low ? low : first;
+    part->end = last < 0 || last > high ? high : last;
+    if (at->committed && committed < 0) {
+        printf("note: the group has committed nothing of %s [%d]: stop the relay while this runs, or it may insert the same\n", part->topic,
+            (int)part->partition);
+    } else if (at->committed && committed < part->end) {
+        part->end = committed;
+    }
+    part->done = part->begin >= part->end;
+    at->open_parts += !part->done;
+    printf("%s [%d]: offsets %lld to %lld%s\n", part->topic, (int)part->partition, (long long)part->begin, (long long)part->end - 1,
+        part->done ? ", nothing to read" : "");
+    return true;
+}
+
+static bool add_parts(struct topics_replay *at, struct relay_error *error)
+{
+    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
+        if (!insert_routes_match(at->routes, at->route_index, topic->topic) || topic->partition_cnt == 0) {
+            continue;
+        }
+        struct part *grown = reallocarray(at->parts, at->part_count + (size_t)topic->partition_cnt, sizeof(*grown));
+        if (!grown) {
+            return error_no_memory(error, "replaying topics");
+        }
+        at->parts = grown;
+        for (int j = 0; j < topic->partition_cnt; j++) {
+            grown[at->part_count++] = (struct part){.topic = topic->topic, .partition = topic->partitions[j].id};
+        }
+    }
+    return at->part_count > 0 || error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "no topic of route %s is there, or visible to us", at->route->name);
+}
+
+static bool set_ranges(struct topics_replay *at, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *from = NULL, *to = NULL;
+    bool done = add_parts(at, error) && offsets_at(at, at->options->from, &from, error) &&
+                (at->options->to.us == 0 || offsets_at(at, at->options->to, &to, error));
+    for (size_t i = 0; done && i < at->part_count; i++) {
+        done = set_range(at, &at->parts[i], from, to, error);
+    }
+    if (from) {
+        rd_kafka_topic_partition_list_destroy(from);
+    }
+    if (to) {
+        rd_kafka_topic_partition_list_destroy(to);
+    }
+    return done;
+}
+
+// Reading
+
+static bool assign(struct topics_replay *at, struct relay_error *error)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
+    for (size_t i = 0; i < at->part_count; i++) {
+        if (!at->parts[i].done) {
+            rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = at->parts[i].begin;
+        }
+    }
+    rd_kafka_resp_err_t code = rd_kafka_assign(at->consumer, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "assigning partitions");
+}
+
+static void end_part(struct topics_replay *at, struct part *part)
+{
+    if (part->done) {
+        return;
+    }
+    part->done = true;
+    at->open_parts--;
+    // Not fetched any further.
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, part->topic, part->partition);
+    rd_kafka_pause_partitions(at->consumer, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+static struct part *part_of(struct topics_replay *at, const rd_kafka_message_t *message)
+{
+    const char *topic = message->rkt ? rd_kafka_topic_name(message->rkt) : "";
+    for (size_t i = 0; i < at->part_count; i++) {
+        if (at->parts[i].partition == message->partition && strcmp(at->parts[i].topic, topic) == 0) {
+            return &at->parts[i];
+        }
+    }
+    return NULL;
+}
+
+static bool read_headers(struct topics_replay *at, const rd_kafka_message_t *message, struct source_message *source)
+{
+    rd_kafka_headers_t *headers;
+    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return true;
+    }
+    size_t count = rd_kafka_header_cnt(headers);
+    struct source_header *list = event_arena_alloc(at->arena, count * sizeof(*list));
+    if (!list) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const void *value;
+        list[i] = (struct source_header){0};
+        rd_kafka_header_get_all(headers, i, &list[i].name, &value, &list[i].length);
+        list[i].value = value;
+    }
+    source->headers = list;
+    source->header_count = count;
+    return true;
+}
+
+static bool header_is(const struct source_message *message, const char *name, const char *wanted)
+{
+    if (!wanted) {
+        return true;
+    }
+    const struct source_header *header = source_message_header(message, name);
+    return header && header->value && header->length == strlen(wanted) && memcmp(header->value, wanted, header->length) == 0;
+}
+
+// Takes the message over if it is wanted; *wanted says so.
+static bool take_message(struct topics_replay *at, const struct part *part, rd_kafka_message_t *message, bool *wanted, struct relay_error *error)
+{
+    rd_kafka_timestamp_type_t kind;
+    struct source_message *source = &at->messages[at->count];
+    *source = (struct source_message){.topic = part->topic, .partition = part->partition, .offset = message->offset, .key = message->key,
+        .key_length = message->key_len, .value = message->payload, .value_length = message->len, .value_room = message->len};
+    source->timestamp_ms = rd_kafka_message_timestamp(message, &kind);
+    if (!read_headers(at, message, source)) {
+        return error_no_memory(error, "replaying topics");
+    }
+    *wanted = header_is(source, "event_type", at->options->event_type) && header_is(source, "aggregate_id", at->options->aggregate_id);
+    if (*wanted) {
+        at->kept[at->count++] = message;
+        at->bytes += message->len + message->key_len;
+    }
+    return true;
+}
+
+static void drop_batch(struct topics_replay *at)
+{
+    for (size_t i = 0; i < at->count; i++) {
+        rd_kafka_message_destroy(at->kept[i]);
+    }
+    at->count = at->bytes = 0;
+    event_arena_reset(at->arena);
+}
+
+static bool write_batch(struct topics_replay *at, struct relay_error *error)
+{
+    if (at->count == 0) {
+        return true;
+    }
+    if (!refill_write(at->refill, at->messages, at->count, false, at->results, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < at->count; i++) {
+        at->written += at->results[i].state == REFILL_WRITTEN;
+        at->present += at->results[i].state == REFILL_PRESENT;
+        if (at->results[i].state == REFILL_REFUSED && at->refused++ < TOLD) {
+            fprintf(stderr, "%s [%d] offset %lld: %s\n", at->messages[i].topic, (int)at->messages[i].partition,
+                (long long)at->messages[i].offset, at->results[i].text);
+        }
+    }
+    drop_batch(at);
+    return replay_pace(at->context, at->start, at->read, at->options->rate) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
+}
+
+// One event of the consumer. *moved: it brought us further.
+static bool take_event(struct topics_replay *at, rd_kafka_message_t *message, bool *moved, struct relay_error *error)
+{
+    struct part *part = part_of(at, message);
+    bool wanted = false, done = true;
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        *moved = true;
+        if (part) {
+            end_part(at, part);
+        }
+    } else if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        // What librdkafka repeats by itself comes as a retriable class; the stall's deadline judges it.
+        kafka_error_set(error, message->err, "reading %s: %s", part ? part->topic : "Kafka", rd_kafka_message_errstr(message));
+        done = error->class == RELAY_CLASS_RETRIABLE;
+    } else if (part && !part->done && message->offset < part->end) {
+        *moved = true;
+        at->read++;
+        done = take_message(at, part, message, &wanted, error);
+        if (message->offset + 1 >= part->end) {
+            end_part(at, part);
+        }
+    } else if (part) {
+        end_part(at, part);
+    }
+    if (!wanted) {
+        rd_kafka_message_destroy(message);
+    }
+    return done;
+}
+
+static bool read_all(struct topics_replay *at, struct relay_error *error)
+{
+    const struct clock *clock = at->context->clock;
+    size_t batch = at->options->rate < REFILL_MAX ? (size_t)at->options->rate : REFILL_MAX;
+    struct mono_time stalled = mono_add(clock_mono(clock), STALLED);
+    at->start = clock_mono(clock);
+    while (at->open_parts > 0) {
+        bool moved = false;
+        if (stop_raised(at->context->stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped");
+        }
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(at->consumer, 200);
+        if (message && !take_event(at, message, &moved, error)) {
+            return false;
+        }
+        if ((at->count >= batch || at->bytes >= BATCH_BYTES || !message) && !write_batch(at, error)) {
+            return false;
+        }
+        if (moved) {
+            stalled = mono_add(clock_mono(clock), STALLED);
+        } else if (mono_reached(clock_mono(clock), stalled)) {
+            return error_set(error, RELAY_ERROR_TIMEOUT, "Kafka delivers nothing of %zu partitions any more", at->open_parts);
+        }
+    }
+    return write_batch(at, error);
+}
+
+static bool open_all(struct topics_replay *at, struct relay_error *error)
+{
+    at->routes = insert_routes_new(at->context->config, error);
+    if (!at->routes || !find_route(at, error)) {
+        return false;
+    }
+    at->client = clickhouse_client_new(at->context, error);
+    at->refill = at->client ? refill_open(at->context, at->client, at->route, at->options->into, error) : NULL;
+    at->probe = at->refill ? kafka_probe_open(at->context, "replay", PATIENCE, error) : NULL;
+    if (!at->probe) {
+        return false;
+    }
+    if (is_live(at)) {
+        at->committed = kafka_probe_committed(at->probe, at->context->config->insert.group_id, PATIENCE, error);
+        if (!at->committed) {
+            return false;
+        }
+    }
+    at->consumer = consumer_new(at->context, error);
+    at->arena = event_arena_new((size_t)1 << 20);
+    at->results = calloc(REFILL_MAX, sizeof(*at->results));
+    return at->consumer && ((at->arena && at->results) || error_no_memory(error, "replaying topics"));
+}
+
+static void close_all(struct topics_replay *at)
+{
+    if (at->arena) {
+        drop_batch(at);
+    }
+    if (at->consumer) {
+        rd_kafka_consumer_close(at->consumer);
+        rd_kafka_destroy(at->consumer);
+    }
+    if (at->committed) {
+        rd_kafka_topic_partition_list_destroy(at->committed);
+    }
+    kafka_probe_close(at->probe);
+    refill_close(at->refill);
+    clickhouse_client_free(at->client);
+    insert_routes_free(at->routes);
+    event_arena_free(at->arena);
+    free(at->results);
+    free(at->parts);
+    free(at);
+}
+
+bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
+    struct relay_error *error)
+{
+    struct topics_replay *at = calloc(1, sizeof(*at));
+    if (!at) {
+        return error_no_memory(error, "replaying topics");
+    }
+    at->context = context;
+    at->options = options;
+    bool done = open_all(at, error) && set_ranges(at, error);
+    if (done && options->dry_run) {
+        int64_t most = 0;
+        for (size_t i = 0; i < at->part_count; i++) {
+            most += at->parts[i].done ? 0 : at->parts[i].end - at->parts[i].begin;
+        }
+        printf("would read up to %lld messages into %s by route %s\n", (long long)most, refill_table(at->refill), at->route->name);
+    } else if (done) {
+        done = (at->open_parts == 0 || assign(at, error)) && read_all(at, error);
+        printf("%lld messages read, %lld rows written into %s, %lld were there already, %zu do not fit\n", (long long)at->read,
+            (long long)at->written, refill_table(at->refill), (long long)at->present, at->refused);
+    }
+    *refused = at->refused;
+    close_all(at);
+    return done;
+}

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""replay: kept events are published once more, a table is refilled from Kafka."""
+import os
+import uuid
+
+from relaytools.relay import command, wait_until, write_config
+
+MARK = {"outbox": {"disposition": "mark"}}
+
+
+def run(place, *arguments, seconds=120, **changes):
+    config = write_config(os.path.join(place.folder, "replay.ini"), place.sections(**changes))
+    return command("replay", *arguments, config=config, binary=place.binary, seconds=seconds)
+
+
+def published(place, count):
+    wait_until(lambda: len(place.records()) >= count, f"{count} records", 60)
+    return place.records()
+
+
+def test_marked_events_come_again_in_their_order_with_new_numbers(place):
+    relay = place.relay(**MARK)
+    aggregate = str(uuid.uuid4())
+    events = [place.insert_event("post.created", f'{{"n": {n}}}', aggregate) for n in range(5)]
+    other = place.insert_event("comment.created")
+    place.wait_published()
+    first = published(place, 6)
+    numbers = {record[0]: int(record[5]["seq"]) for record in first}
+
+    counted = run(place, "--since", "1h", "--dry-run", **MARK)
+    assert counted.returncode == 0 and "would publish 6 events again" in counted.stdout, counted.stderr
+    assert "5 events of type post.created" in counted.stdout
+    nothing = run(place, "--from", "2h", "--to", "1h", **MARK)
+    assert nothing.returncode == 0 and "no published event" in nothing.stdout
+
+    again = run(place, "--since", "1h", "--event-type", "post.created", "--aggregate-id", aggregate, **MARK)
+    assert again.returncode == 0 and "5 events are in outbox default again" in again.stdout, again.stderr
+    place.wait_published()
+    records = published(place, 11)
+    assert len(records) == 11
+    new = [record for record in records if int(record[5]["seq"]) > max(numbers.values())]
+    assert [record[0] for record in sorted(new, key=lambda record: int(record[5]["seq"]))] == events
+    assert other not in {record[0] for record in new}
+    assert relay.stop() == 0
+
+
+def test_an_outbox_that_deletes_has_nothing_to_replay(place):
+    result = run(place, "--since", "1h")
+    assert result.returncode == 0 and "no published event" in result.stdout
+    place.execute("ALTER TABLE outbox_events DROP COLUMN published_at CASCADE")
+    result = run(place, "--since", "1h")
+    assert result.returncode == 1 and "--into" in result.stderr
+
+
+def test_a_table_is_refilled_without_doubles(place):
+    relay = place.relay()
+    for n in range(300):
+        place.insert_event("post.created" if n % 3 else "comment.created", f'{{"n": {n}}}')
+    place.wait_published()
+    place.wait_inserted(300)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("ALTER TABLE {db}.outbox_events DELETE WHERE kafka_offset % 2 = 0 SETTINGS mutations_sync = 1")
+    left = place.clickhouse_rows()
+    assert 0 < left < 300
+    counted = run(place, "--into", "outbox_events", "--since", "1h", "--dry-run")
+    assert counted.returncode == 0 and "would read up to" in counted.stdout, counted.stderr
+    assert place.clickhouse_rows() == left
+
+    result = run(place, "--into", "outbox_events", "--since", "1h", "--event-type", "comment.created")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert int(place.clickhouse("SELECT count() FROM {db}.outbox_events WHERE event_type = 'comment.created'")) == 100
+
+    result = run(place, "--into", "outbox_events", "--since", "1h")
+    assert result.returncode == 0 and "300 messages read" in result.stdout, result.stdout + result.stderr
+    assert place.clickhouse("SELECT count(), uniqExact(event_id) FROM {db}.outbox_events").split() == ["300", "300"]
+    result = run(place, "--into", "outbox_events", "--since", "1h")
+    assert "0 rows written" in result.stdout and "300 were there already" in result.stdout
+
+    # The same block as before, whose rows are gone: it is written all the same.
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    assert "300 rows written" in run(place, "--into", "outbox_events", "--since", "1h").stdout
+    assert place.clickhouse_rows() == 300
+
+    place.clickhouse("CREATE TABLE {db}.other AS {db}.outbox_events")
+    result = run(place, "--into", "other", "--since", "1h", "--rate", "100")
+    assert result.returncode == 0 and place.clickhouse_rows("other") == 300, result.stdout + result.stderr
+    later = run(place, "--into", "other", "--from", "2020-01-01", "--to", "2020-01-02")
+    assert later.returncode == 0 and "0 messages read" in later.stdout
+
+
+def test_what_the_daemon_has_not_committed_is_left_to_it(place):
+    relay = place.relay()
+    place.insert_event()
+    place.wait_inserted(1)
+    assert relay.stop() == 0
+    publisher = place.relay(insert={"enabled": "false"})
+    place.insert_event()
+    place.wait_published()
+    assert publisher.stop() == 0
+    result = run(place, "--into", "outbox_events", "--since", "1h")
+    assert result.returncode == 0 and place.clickhouse_rows() == 1, result.stdout
+    relay = place.relay()
+    place.wait_inserted(2)
+    assert relay.stop() == 0
+    assert place.clickhouse_rows() == 2
+
+
+def test_messages_that_do_not_fit_are_told(place):
+    relay = place.relay(insert={"enabled": "false"})
+    place.insert_event(payload='{"n": 1}')
+    place.insert_event(payload='{"n": "many"}')
+    place.wait_published()
+    assert relay.stop() == 0
+    place.clickhouse("CREATE TABLE {db}.numbers (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+                     "ENGINE = MergeTree ORDER BY n")
+    route = {"route__numbers": {"topics": f"{place.prefix}.post.events", "table": "numbers", "n": "$.n"}}
+    result = run(place, "--into", "numbers", "--since", "1h", **route)
+    assert result.returncode == 1 and "1 rows written" in result.stdout and "1 do not fit" in result.stdout, result.stdout + result.stderr
+    assert "column n" in result.stderr
+    assert place.clickhouse("SELECT n FROM {db}.numbers").split() == ["1"]
+
+
+def test_bad_usage_is_told(place):
+    for arguments, words in (([], "--since"), (["--since", "soon"], "no time"), (["--from", "1h", "--to", "2h"], "not after"),
+                             (["--since", "1h", "--rate", "0"], "--rate"), (["--since", "1h", "--route", "x"], "--into"),
+                             (["--since", "1h", "--from", "2h"], "same"), (["--since", "1h", "--outbox", "nobody"], "no outbox nobody")):
+        result = run(place, *arguments)
+        assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)
