@@ -11,7 +11,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from benchmark import machine, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
+from benchmark import instructions, machine, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
 from benchmark.lab import DEFAULT, FULL, QUICK, Lab  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 
@@ -60,6 +60,9 @@ def parse():
     size.add_argument("--full", action="store_true", help="default sizes, and a backlog of 10 M rows")
     parser.add_argument("--only", type=row_names, metavar="ROW,...", help="some of the rows, by name")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--instructions", action="store_true", help="instead: count the instructions of both pipes for an event under callgrind and compare "
+        "them with tests/bench/instructions.json (exit 1: more than 10 %% above)")
+    parser.add_argument("--accept", action="store_true", help="with --instructions: take the counts as the new ones to compare with")
     parser.add_argument("--strict", action="store_true", help="exit 3 where a goal was missed")
     parser.add_argument("--docs", action="store_true", help="take the figures into docs/performance.md also with --quick or --only")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/performance.md alone (it is written after a run of default or full size)")
@@ -120,6 +123,8 @@ def main():
         for name, (sentence, _, default) in ROWS.items():
             print(f"  {name:<13} {sentence}{'' if default else ' (only when named)'}")
         return 0
+    if options.instructions:
+        return instructions.check(os.environ.get("RELAY_BENCH_PROGRAMS") or os.path.join(ROOT, "build/tests/bench"), say, options.accept)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     if machine.load() > 0.5 * os.cpu_count():

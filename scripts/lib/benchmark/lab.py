@@ -237,6 +237,7 @@ class BenchPlace(Place):
         if self.topics:
             # The broker's own clock tells when an event came in; created_at may lie long back, so nothing expires.
             lab.servers.create_topics(self.topics, partitions, {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"})
+            wait_until(self._topics_answer, "the new topics' leaders", 60)
         self.config = None
         self.write_program_config({})
 
@@ -249,7 +250,7 @@ class BenchPlace(Place):
 
     def __exit__(self, *_):
         self.close()
-        client = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.servers.bootstrap})
+        client = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.servers.bootstrap, "log_level": 4})
         for future in client.delete_topics(self.topics, operation_timeout=30).values() if self.topics else []:
             try:
                 future.result(60)
@@ -263,8 +264,14 @@ class BenchPlace(Place):
         self.servers.clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
 
     def _consumer(self):
-        return confluent_kafka.Consumer({"bootstrap.servers": self.servers.bootstrap, "group.id": f"{self.name}-look",
+        return confluent_kafka.Consumer({"bootstrap.servers": self.servers.bootstrap, "group.id": f"{self.name}-look", "log_level": 4,
                                          "enable.auto.commit": False, "isolation.level": "read_committed", "fetch.wait.max.ms": 20})
+
+    def _topics_answer(self):
+        try:
+            return bool(self.ends())
+        except confluent_kafka.KafkaException:
+            return False
 
     def ends(self):
         """The end of every partition of the topics."""

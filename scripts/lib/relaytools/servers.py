@@ -86,7 +86,7 @@ class Servers:
 
     def create_topics(self, names, partitions=4, config=None):
         """Creates topics and waits until the cluster has them; those that exist are left as they are."""
-        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 4})
         replicas = min(3, int(self.env.get("KAFKA_NODES", "1")))
         wanted = [confluent_kafka.admin.NewTopic(name, partitions, replicas, config=config or {}) for name in names]
         for name, future in admin.create_topics(wanted, operation_timeout=30).items():
