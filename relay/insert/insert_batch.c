@@ -9,6 +9,17 @@
 
 #define PERIODS_MOST 100
 
+// How long a partition of the table lasts, guessed: a day where the key speaks of days, else a month.
+static int64_t period_length(const struct table_plan *plan)
+{
+    const char *key = plan->schema->partition_key;
+    if (!key || !key[0]) {
+        return 0;
+    }
+    bool days = strstr(key, "toYYYYMMDD") || strstr(key, "toDate") || strstr(key, "Hour") || strstr(key, "toMonday");
+    return INT64_C(86400000) * (days ? 1 : 28);
+}
+
 struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_block *rows, struct mono_time now,
     struct relay_error *error)
 {
@@ -31,6 +42,7 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
     }
     batch->opened = now;
     batch->stamp_step = 1;
+    batch->period_length = period_length(plan);
     return batch;
 }
 
@@ -72,15 +84,13 @@ static struct batch_entry *entry_of(struct insert_batch *batch, struct insert_fe
     return &batch->entries[batch->entry_last];
 }
 
-// Rows of how many partitions of the table there are, guessed by their timestamps: days where the key speaks of days, else months.
+// Rows of how many partitions of the table there are, by their timestamps.
 static void note_period(struct insert_batch *batch, const struct source_message *message)
 {
-    const char *key = batch->job->plan->schema->partition_key;
-    if (!key || !key[0] || message->timestamp_ms < 0) {
+    if (batch->period_length == 0 || message->timestamp_ms < 0) {
         return;
     }
-    bool days = strstr(key, "toYYYYMMDD") || strstr(key, "toDate") || strstr(key, "Hour") || strstr(key, "toMonday");
-    int64_t period = message->timestamp_ms / (INT64_C(86400000) * (days ? 1 : 28));
+    int64_t period = message->timestamp_ms / batch->period_length;
     for (size_t i = batch->period_count; i > 0; i--) {
         if (batch->periods[i - 1] == period) {
             return;

@@ -44,7 +44,7 @@ static bool open_reader(struct insert_group *group)
     struct kafka_consumer_listener listener = {.context = group, .message = insert_flow_reader_message, .partition_end = on_end,
         .partition_failed = insert_flow_failed, .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 8, .wake_fd = group->wake_fd};
+        .memory = group->context->config->insert.memory_limit / 32, .wake_fd = group->wake_fd};
     struct relay_error error;
     group->reader = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->reader) {

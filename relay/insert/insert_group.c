@@ -298,7 +298,7 @@ static void join(struct insert_group *group, struct mono_time now)
         .message = insert_flow_message, .partition_end = insert_flow_end, .partition_failed = insert_flow_failed,
         .committed = insert_commit_answered, .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 4, .wake_fd = group->wake_fd, .member = true};
+        .memory = group->context->config->insert.memory_limit / 16, .wake_fd = group->wake_fd, .member = true};
     struct relay_error error;
     options.topics = insert_routes_topics(group->routes, &options.topic_count);
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);

@@ -438,6 +438,14 @@ static bool put_integer(struct value_encoder *encoder, struct native_column *col
         encoder->refused_length = 0;
         return put_time_value(column, &time, reason);
     }
+    const struct clickhouse_type *type = native_column_type(column);
+    bool fits = type->kind == CLICKHOUSE_INT &&
+                (type->width == 8 || (type->width == 4 && datum->integer == (int32_t)datum->integer));
+    if (fits) { // offsets and partitions of every row
+        int32_t narrow = (int32_t)datum->integer;
+        encoder->refused_length = 0;
+        return type->width == 8 ? native_put_fixed(column, &datum->integer, 8) : native_put_fixed(column, &narrow, 4);
+    }
     char text[24];
     struct scalar scalar = {text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)datum->integer), JSON_KIND_NUMBER};
     bool put = put_scalar(encoder, column, &scalar, reason);

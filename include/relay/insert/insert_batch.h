@@ -30,6 +30,7 @@ struct insert_batch {
     uint64_t reasons[ENCODE_REASON_COUNT]; // of the dead letters
     int64_t periods[128];                  // distinct periods of the table's partition key
     size_t period_count;
+    int64_t period_length;                 // in milliseconds; 0: the table has no partitions
     int64_t stamps[BATCH_STAMPS];          // timestamps of a sample of the rows, in milliseconds
     size_t stamp_count, stamp_step;
     bool dropped; // its outcome no longer counts; its feeds were told
