@@ -62,13 +62,13 @@ def addresses(place, relays):
         say(f"  {relay.name:<11} {relay.url}/  (status page; /health, /metrics)   log {relay.log_path}")
     say(f"  PostgreSQL  psql '{place.dsn}'   TABLE outbox_status;")
     say(f"  Kafka       kcat -b {servers.bootstrap} -t {place.topics[0]} -C -o -5 -f '%k %h %s\\n'")
-    say(f"  ClickHouse  curl -s '{servers.clickhouse_url}/?user={servers.env['CLICKHOUSE_USER']}&password="
+    say(f"  ClickHouse  curl -s {servers.clickhouse_url} -H 'X-ClickHouse-User: {servers.env['CLICKHOUSE_USER']}' -H 'X-ClickHouse-Key: "
         f"{servers.env['CLICKHOUSE_PASSWORD']}' -d 'SELECT event_type, count() FROM {place.name}.outbox_events GROUP BY 1'")
     say()
 
 
-def watch(place, relays, workload, seconds):
-    """One line a second until the time is over or somebody presses Ctrl-C."""
+def watch(place, relays, workload, seconds, arrived=lambda: False):
+    """One line a second until the time is over, all has arrived, or somebody presses Ctrl-C."""
     say(f"{'written/s':>10} {'to Kafka/s':>11} {'to CH/s':>9} {'backlog':>8} {'rows in CH':>11}  "
         f"{'commit->Kafka p50 / p99':>26}  {'commit->ClickHouse p99':>22}")
     began = last = time.monotonic()
@@ -88,17 +88,18 @@ def watch(place, relays, workload, seconds):
             f"{milliseconds(p50) + ' / ' + milliseconds(p99):>26}  {milliseconds(end99):>22}")
         written, published, inserted = totals
         last = now
-        if not workload.running():
+        if arrived():
             return
 
 
 def run_once(place, relays):
     say(f"demo: writing {EVENTS_ONCE:,} events with eight writers ...")
     workload = place.workload(writers=8, events=EVENTS_ONCE).start()
-    watch(place, relays, workload, 120)
-    workload.join(120)
-    wait_until(lambda: place.outbox_rows() == 0, "the outbox empty", 60)
-    place.wait_inserted(EVENTS_ONCE, 60)
+    watch(place, relays, workload, 180,
+          lambda: not workload.running() and place.outbox_rows() == 0 and place.clickhouse_rows() >= EVENTS_ONCE)
+    workload.join(10)
+    if place.clickhouse_rows() < EVENTS_ONCE:
+        say(f"demo: not all events have arrived within three minutes; the log of the relay ends with\n{relays[0].log_tail(12)}")
     say("demo: reading Kafka and ClickHouse back ...")
     result = place.audit()
     say()
@@ -126,6 +127,8 @@ def main():
         place = Place(servers, "demo")
         relays = [place.relay(f"relay-{n + 1}") for n in range(options.replicas)]
         addresses(place, relays)
+        say("demo: waiting until a relay owns the outbox ...")
+        wait_until(lambda: sum(relay.metric("outbox_owned") for relay in relays) >= 1, "a relay that owns the outbox", 60)
         if options.once:
             code = run_once(place, relays)
         else:

@@ -28,6 +28,8 @@ from relaytools import proxy as proxies  # noqa: E402
 from relaytools.place import Place  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("one set of servers")
 from relaytools.workload import Habits, settle_all_prepared  # noqa: E402
 
 # ---------------------------------------------------------------------------------------------- peers for the proxy

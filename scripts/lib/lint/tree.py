@@ -40,6 +40,10 @@ class Tree:
                 self._texts[path] = None
         return self._texts[path]
 
+    def forget(self):
+        """The files were changed."""
+        self._texts.clear()
+
     def lines(self, path):
         return (self.text(path) or "").split("\n")
 
