@@ -141,6 +141,8 @@ def report(bench, options, schedule, result, missing):
     say(schedule.table())
     say()
     say("writers: " + ", ".join(f"{count} {what}" for what, count in bench.workload.counts.items()))
+    if bench.aborts:
+        say(f"ClickHouse ended by itself {bench.aborts} time(s) and was started again")
     if bench.ended:
         say("relays that ended by themselves and were started again: " + ", ".join(f"{count} with exit code {code}" for code, count in bench.ended.items()))
     say(result.text())

@@ -121,6 +121,7 @@ class Bench:
         self.kills = 0                          # SIGKILLs of relays
         self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
         self.ended = collections.Counter()      # ends of relays that nobody asked for, by exit code
+        self.aborts = 0                         # ends of ClickHouse that nobody asked for
         self.began = None
         self._stop = threading.Event()
         self._supervisor = None
@@ -228,6 +229,13 @@ class Bench:
         self.extra.remove(replica)
         replica.close()
 
+    def revive(self):
+        """Starts ClickHouse again where it has ended by itself, as an init system would: the library that serves it here aborts
+        when a body that input() reads is cut, and takes every connection with it."""
+        if not self.servers.runs("clickhouse"):
+            self.aborts += 1
+            self.servers.start("clickhouse")
+
     # Recovery
 
     def canary(self, seconds):
@@ -235,9 +243,11 @@ class Bench:
         began = time.monotonic()
         ids = self._until_deadline(self._write_canaries, began + seconds, "writing a canary event")
         listed = ", ".join(f"'{event_id}'" for event_id in ids)
-        self._until_deadline(lambda: int(self.place.clickhouse(
-            f"SELECT uniqExact(event_id) FROM {{db}}.outbox_events WHERE event_id IN ({listed})")) == len(ids),
-            began + seconds, f"the canary events {listed} in ClickHouse")
+        def arrived():
+            self.revive()
+            return int(self.place.clickhouse(
+                f"SELECT uniqExact(event_id) FROM {{db}}.outbox_events WHERE event_id IN ({listed})")) == len(ids)
+        self._until_deadline(arrived, began + seconds, f"the canary events {listed} in ClickHouse")
         return time.monotonic() - began
 
     def _write_canaries(self):
@@ -299,6 +309,7 @@ class Bench:
         seconds, then stops the relays: nothing can come late. What has not arrived is the audit's to find. Returns in
         words what did not come to rest, or None."""
         self.heal_all()
+        self.revive()
         if self.workload is not None:
             self.workload.stop()
         settle_all_prepared(self.place.dsn)

@@ -58,6 +58,7 @@ class Schedule:
         label = " + ".join(each.name for each in faults)
         at = time.monotonic() - self.began
         hits = self._play(faults)
+        self.bench.revive()
         healed = time.monotonic()
         try:
             took = self.bench.canary(RECOVERY_LIMIT)

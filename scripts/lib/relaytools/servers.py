@@ -42,6 +42,15 @@ class Servers:
                 if equals:
                     self.env[name] = value
 
+    def runs(self, service):
+        """Whether a server of one process (postgres, clickhouse) is there."""
+        try:
+            with open(self.env[f"{service.upper()}_PID_FILE"], encoding="ascii") as file:
+                os.kill(int(file.read().split()[0]), 0)
+        except (OSError, ValueError, IndexError):
+            return False
+        return True
+
     def kill(self, service):
         self.command("kill", service)
 
