@@ -154,12 +154,14 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
     const struct migrate_options *options = runner->options;
     struct migration_records records = {0};
     struct migration_plan plan = {0};
-    struct clickhouse_server server;
+    struct clickhouse_server server = {.version = "(version unknown)"};
     bool recorded, done = false;
-    if (!clickhouse_server_info(runner->client, runner->endpoint, (struct duration){0}, &server, error)) {
+    const char *database = runner->context->config->clickhouse.database;
+    // A database that is still to come has no records; it is only looked for by status and --dry-run.
+    if (!clickhouse_server_info(runner->client, runner->endpoint, (struct duration){0}, &server, error) &&
+        error->detail != UNKNOWN_DATABASE) {
         return false;
     }
-    const char *database = runner->context->config->clickhouse.database;
     printf("ClickHouse %s at %s, database %s; files of %s\n", server.version,
         clickhouse_client_url(runner->client, runner->endpoint), database[0] != '\0' ? database : "default", runner->files->folder);
     if (!migrate_clickhouse_records(runner->client, runner->endpoint, &records, &recorded, error)) {

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check: what is as it must be, and each thing that is not, with what to do."""
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+
+import confluent_kafka.admin
+import psycopg2
+import pytest
+
+from relaytools.relay import command, wait_until, write_config
+from relaytools.servers import ROOT
+
+
+def run(place, *arguments, **changes):
+    config = write_config(os.path.join(place.folder, "check.ini"), place.sections(**changes))
+    return command("check", *arguments, config=config, binary=place.binary)
+
+
+def findings(place, level=None, **changes):
+    """(exit code, [text of the findings of this level]): "what: text; to do"."""
+    result = run(place, "--json", **changes)
+    found = json.loads(result.stdout)
+    texts = [f"{one['what']}: {one['text']}; {one['to_do']}" for one in found["checks"] if level in (None, one["level"])]
+    return result.returncode, texts
+
+
+def fails(place, words, **changes):
+    code, texts = findings(place, "FAIL", **changes)
+    assert code == 1 and any(words in text for text in texts), texts
+    return texts
+
+
+def warns(place, words, **changes):
+    code, texts = findings(place, "warn", **changes)
+    assert any(words in text for text in texts), texts
+    return code
+
+
+def test_a_good_place(place):
+    place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact"})
+    place.insert_event("post.created")
+    result = run(place)
+    assert result.returncode == 0, result.stdout
+    for line in ("ok    config", "ok    postgres: PostgreSQL", "connected directly", "schema files are applied", "ok    outbox default",
+                 "event types wait", "is compacted", "ok    clickhouse", "can be filled exactly once", "ok    dead letters clickhouse"):
+        assert line in result.stdout, result.stdout
+    assert "FAIL" not in result.stdout and "\033" not in result.stdout
+    for secret in (place.servers.env["POSTGRES_PASSWORD"], place.servers.env["CLICKHOUSE_PASSWORD"]):
+        assert secret not in result.stdout + result.stderr
+
+
+def test_every_server_is_looked_at_when_all_are_down(place):
+    code, texts = findings(place, "FAIL", postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y", "connect_timeout": "2s"},
+                           kafka={"bootstrap.servers": "127.0.0.1:1"}, clickhouse={"url": "http://127.0.0.1:1"},
+                           alert={"webhook_url": "http://127.0.0.1:1/secret", "alertmanager_url": "http://127.0.0.1:1"})
+    assert code == 1
+    for what in ("postgres", "kafka", "clickhouse", "alert webhook", "alert alertmanager"):
+        assert any(text.startswith(what + ":") and "127.0.0.1:1" in text for text in texts), (what, texts)
+    assert not any("secret" in text for text in texts)
+
+
+def test_an_outbox_that_is_not_as_it_must_be(place):
+    place.execute("ALTER TABLE outbox_events DISABLE TRIGGER outbox_relay_wakeup")
+    assert warns(place, "wake-up trigger is disabled") == 0
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN seq SET CACHE 20")
+    fails(place, "is cached")
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN seq SET CACHE 1 SET CYCLE")
+    fails(place, "does not rise by one")
+    place.execute("DROP INDEX outbox_events_unpublished_seq_idx")
+    fails(place, "CREATE UNIQUE INDEX CONCURRENTLY")
+    place.execute("ALTER TABLE outbox_events DROP COLUMN metadata")
+    fails(place, "no column metadata")
+    fails(place, "no column nothing, which `additional` names", publish={"additional": "nothing:header"})
+    place.execute("UPDATE outbox_relay.outboxes SET system_identifier = 1")
+    fails(place, "registered on another server")
+    place.execute("DELETE FROM outbox_relay.outboxes")
+    fails(place, "has no identity yet")
+    fails(place, "the table does not exist", outbox={"table": "public.elsewhere"})
+
+
+def test_migrations_that_are_missing(place):
+    place.execute("DELETE FROM outbox_relay.schema_migrations WHERE name = '009_health'")
+    fails(place, "1 of ")
+    place.execute("UPDATE outbox_relay.schema_migrations SET checksum = 'x' WHERE name = '002_wakeup'")
+    warns(place, "1 applied schema files differ")
+    place.execute("DROP TABLE outbox_relay.schema_migrations")
+    warns(place, "applied by another tool")
+
+
+def test_rights_of_the_relays_role(place):
+    role = place.name + "_login"
+    admin = psycopg2.connect(place.admin_dsn)
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
+        try:
+            dsn = {"postgres": {"dsn": psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")}}
+            code, texts = findings(place, "FAIL", **dsn)
+            assert code == 1 and any("permission denied" in text or "lacks" in text for text in texts), texts
+            with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+                cursor.execute(file.read())
+            cursor.execute(f"GRANT outbox_relay TO {role}")
+            code, texts = findings(place, "FAIL", **dsn)
+            assert code == 0, texts
+            cursor.execute("REVOKE DELETE ON outbox_events FROM outbox_relay")
+            fails(place, "lacks DELETE ON", **dsn)
+            cursor.execute("GRANT DELETE ON outbox_events TO outbox_relay")
+            cursor.execute("ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY")
+            fails(place, "row security", **dsn)
+        finally:
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
+            admin.close()
+
+
+def test_topics(place):
+    place.insert_event("nobody.listens")
+    fails(place, f"{place.prefix}.nobody.events")
+    place.servers.create_topics([f"{place.name}-receipts"], 1)
+    fails(place, "cleanup.policy=delete")
+    place.servers.create_topics([f"{place.name}-both"], 1, {"cleanup.policy": "compact,delete"})
+    fails(place, "also deletes by age", publish={"receipt_topic": f"{place.name}-both"})
+    place.insert_event("post.created")
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place.servers.bootstrap})
+    resource = confluent_kafka.admin.ConfigResource("topic", f"{place.prefix}.post.events", set_config={"max.message.bytes": "1000"})
+    for future in admin.alter_configs([resource]).values():
+        future.result(30)
+    wait_until(lambda: any("takes 1000 bytes" in text for text in findings(place, "warn")[1]), "the limit is seen", 30)
+    warns(place, "topic absent does not exist yet", route__orders={"topics": "absent", "table": "outbox_events"})
+
+
+def test_tables_of_clickhouse(place):
+    place.clickhouse("CREATE TABLE {db}.plain (n Int32) ENGINE = MergeTree ORDER BY n")
+    route = {"route__plain": {"topics": "plain", "table": "plain", "n": "$.n"}}
+    warns(place, "ADD COLUMN IF NOT EXISTS kafka_topic", **route)
+    warns(place, "MODIFY SETTING non_replicated_deduplication_window = 100000", **route)
+    fails(place, "route wrong", route__wrong={"topics": "plain", "table": "plain", "n": "$.n", "m": "$.m"})
+    fails(place, "table nowhere", route__gone={"topics": "plain", "table": "nowhere", "n": "$.n"})
+    url = place.servers.clickhouse_url
+    fails(place, "is not replicated", clickhouse={"url": url + "," + url.replace("127.0.0.1", "localhost")})
+    place.clickhouse("DROP TABLE {db}.outbox_relay_dead_letters")
+    fails(place, "table outbox_relay_dead_letters")
+    fails(place, "migrate clickhouse up", clickhouse={"database": "no_such_database"})
+
+
+class Manager(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/am/api/v2/status" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_alert_targets(place):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Manager)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        code, texts = findings(place, "ok", alert={"alertmanager_url": url + "/am", "webhook_url": url + "/hook/secret"})
+        assert any("is an Alertmanager" in text for text in texts) and any("no message was sent" in text for text in texts), (code, texts)
+        assert not any("secret" in text for text in texts)
+        fails(place, "answers /api/v2/status with 404", alert={"alertmanager_url": url})
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin") is None, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("mode, level, words", [("transaction", "FAIL", "transaction mode"), ("session", "warn", "session mode")])
+def test_a_pooler_is_noticed(place, mode, level, words):
+    env = place.servers.env
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open(os.path.join(place.folder, "users"), "w", encoding="utf-8") as file:
+        file.write(f'"{env["POSTGRES_USER"]}" "{env["POSTGRES_PASSWORD"]}"\n')
+    config = os.path.join(place.folder, "pgbouncer.ini")
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(f"[databases]\n* = host=127.0.0.1 port={env['PGPORT']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+                   f"unix_socket_dir =\nauth_type = plain\nauth_file = {place.folder}/users\npool_mode = {mode}\n"
+                   "ignore_startup_parameters = extra_float_digits,options\n")
+    binary = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
+    user = ["-u", "postgres"] if os.getuid() == 0 else []
+    if user:
+        for path in (place.folder, os.path.dirname(place.folder)):
+            os.chmod(path, 0o755)
+    pooler = subprocess.Popen([binary, *user, config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        dsn = psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=port)
+
+        def answers():
+            try:
+                psycopg2.connect(dsn).close()
+                return True
+            except psycopg2.OperationalError:
+                return False
+        wait_until(answers, "pgbouncer answers", 20)
+        _, texts = findings(place, level, postgres={"dsn": dsn})
+        assert any(words in text for text in texts), findings(place, None, postgres={"dsn": dsn})
+    finally:
+        pooler.terminate()
+        pooler.wait(10)
+
+
+def test_bad_usage_and_bad_configuration(place):
+    assert run(place, "everything").returncode == 2
+    result = run(place, publish={"guarantee": "maybe"})
+    assert result.returncode == 78 and "guarantee" in result.stderr

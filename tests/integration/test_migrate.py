@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""migrate: both servers, up and down, resumed, concurrent, interrupted; the tables of the configuration."""
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from relaytools.relay import command, wait_until, write_config
+from relaytools.servers import ROOT
+
+FILES = sorted(name[:-7] for name in os.listdir(os.path.join(ROOT, "schemas/postgres")) if name.endswith(".up.sql"))
+
+
+def config_of(place, **changes):
+    return write_config(os.path.join(place.folder, "migrate-test.ini"), place.sections(**changes))
+
+
+def run(place, *arguments, **changes):
+    return command("migrate", *arguments, config=config_of(place, **changes), binary=place.binary)
+
+
+def started(place, *arguments):
+    return subprocess.Popen([place.binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay"), "migrate",
+                             *arguments, "--config", config_of(place)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def own_schemas(place, **files):
+    """A copy of the schemas with further files: name -> text."""
+    folder = os.path.join(place.folder, "schemas")
+    if not os.path.isdir(folder):
+        shutil.copytree(os.path.join(ROOT, "schemas"), folder)
+    for name, text in files.items():
+        with open(os.path.join(folder, "postgres", name.replace("__", ".") + ".sql"), "w", encoding="utf-8") as file:
+            file.write(text)
+    return folder
+
+
+def recorded(place):
+    return [name for name, in place.execute("SELECT name FROM outbox_relay.schema_migrations ORDER BY name")]
+
+
+def states(text):
+    return [line.split()[0] for line in text.splitlines()[1:]]
+
+
+def test_postgres_up_down_and_up_again(place):
+    assert recorded(place) == FILES
+    status = run(place, "postgres", "status")
+    assert status.returncode == 0 and states(status.stdout) == ["applied"] * len(FILES)
+    assert "nothing to do" in run(place, "postgres").stdout
+
+    one = run(place, "postgres", "down")
+    assert one.returncode == 0, one.stderr
+    assert recorded(place) == FILES[:-1]
+    assert run(place, "postgres", "down", "--to", "5").returncode == 0
+    assert recorded(place) == [name for name in FILES if int(name[:3]) <= 5]
+    assert run(place, "postgres", "up", "--to", "7").returncode == 0
+    assert recorded(place) == [name for name in FILES if int(name[:3]) <= 7]
+
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    assert place.execute("SELECT to_regnamespace('outbox_relay'), to_regclass('public.outbox_events')") == [(None, None)]
+    assert states(run(place, "postgres", "status").stdout) == ["pending"] * len(FILES)
+    dry = run(place, "postgres", "up", "--dry-run")
+    assert dry.returncode == 0 and dry.stdout.count("would run") == len(FILES) and "outside a transaction" in dry.stdout
+    assert place.execute("SELECT to_regnamespace('outbox_relay')") == [(None,)]
+    assert run(place, "postgres").returncode == 0
+    assert recorded(place) == FILES
+
+
+def test_a_file_that_fails_is_named_undone_and_taken_up_again(place):
+    folder = own_schemas(place, **{"900_first__up": "CREATE TABLE public.first (n integer);\n",
+                                   "901_bad__up": "CREATE TABLE public.half (n integer);\n\nSELECT 'a;b' FROM public.nowhere;\n"})
+    failed = run(place, "postgres", "--schemas", folder)
+    assert failed.returncode == 1
+    assert "901_bad.up.sql, statement at line 3" in failed.stderr and 'relation "public.nowhere" does not exist' in failed.stderr
+    assert recorded(place)[-1] == "900_first"
+    assert place.execute("SELECT to_regclass('public.half')") == [(None,)]
+    own_schemas(place, **{"901_bad__up": "CREATE TABLE public.half (n integer);\n"})
+    assert run(place, "postgres", "--schemas", folder).returncode == 0
+    assert recorded(place)[-1] == "901_bad"
+
+
+def test_a_file_outside_a_transaction_is_split_properly(place):
+    folder = own_schemas(place, **{"900_index__up": "-- relay:no-transaction\n/* ; */ CREATE TABLE public.many (n text DEFAULT ';');\n"
+                                   "DO $$ BEGIN RAISE NOTICE 'half; way'; END $$;\n"
+                                   "CREATE INDEX CONCURRENTLY many_n ON public.many (n);\nVACUUM public.many"})
+    done = run(place, "postgres", "--schemas", folder)
+    assert done.returncode == 0, done.stderr
+    assert "NOTICE: half; way" in done.stdout
+    assert place.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'public.many_n'::regclass") == [(True,)]
+
+
+def test_a_changed_file_is_reported_and_not_run_again(place):
+    folder = own_schemas(place)
+    with open(os.path.join(folder, "postgres/002_wakeup.up.sql"), "a", encoding="utf-8") as file:
+        file.write("-- changed\n")
+    os.remove(os.path.join(folder, "postgres/009_health.up.sql"))
+    os.remove(os.path.join(folder, "postgres/009_health.down.sql"))
+    status = run(place, "postgres", "status", "--schemas", folder)
+    assert status.returncode == 0
+    assert "CHANGED  002_wakeup" in status.stdout and "NO FILE  009_health" in status.stdout
+    again = run(place, "postgres", "--schemas", folder)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert "002_wakeup has changed since" in again.stderr and "009_health was applied" in again.stderr
+
+
+def test_two_at_the_same_time_wait_for_each_other(place):
+    assert run(place, "postgres", "down").returncode == 0
+    other = place.connect()
+    other.autocommit = True
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(122550254464888)")
+    waiting = started(place, "postgres")
+    try:
+        lines = [waiting.stdout.readline(), waiting.stdout.readline()]
+        assert "another migrate is running (process" in lines[1], lines
+        # It waits outside of any statement: nothing of it is active while the index of somebody else is built.
+        assert place.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == [(0,)]
+        other.close()
+        rest, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, rest
+    finally:
+        waiting.kill()
+    assert recorded(place) == FILES
+
+
+def test_a_locked_table_is_tried_again(place):
+    folder = own_schemas(place, **{"900_column__up": "ALTER TABLE public.outbox_events ADD COLUMN extra integer;\n"})
+    writer = place.connect()
+    with writer.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM outbox_events")
+    waiting = started(place, "postgres", "--schemas", folder)
+    try:
+        wait_until(lambda: place.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' "
+                                         "AND relation = 'public.outbox_events'::regclass")[0][0], "the migration waits", 30)
+        # It gives the lock's queue up after a second, so that a writer behind it goes on.
+        wait_until(lambda: not place.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0], "the queue is free again", 30)
+        writer.rollback()
+        output, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, output
+    finally:
+        waiting.kill()
+        writer.close()
+    assert place.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.outbox_events'::regclass AND attname = 'extra'") == [(1,)]
+
+
+def test_an_interrupted_migration_leaves_nothing_running(place):
+    folder = own_schemas(place, **{"900_slow__up": "CREATE TABLE public.slow (n integer);\nSELECT pg_sleep(600);\n"})
+    running = started(place, "postgres", "--schemas", folder)
+    try:
+        wait_until(lambda: place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")[0][0], "the slow file runs", 30)
+        running.send_signal(signal.SIGINT)
+        output, _ = running.communicate(timeout=30)
+        assert running.returncode == 1, output
+    finally:
+        running.kill()
+    wait_until(lambda: not place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")[0][0], "the statement is gone", 10)
+    assert place.execute("SELECT to_regclass('public.slow')") == [(None,)]
+
+
+def test_an_existing_table_is_adopted(place):
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_type varchar(255) NOT NULL, "
+                  "aggregate_id uuid NOT NULL, event_type varchar(255) NOT NULL, payload jsonb NOT NULL, metadata jsonb, "
+                  "created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz, retry_count integer NOT NULL DEFAULT 0, last_error text)")
+    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                  "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 12000)")
+    done = run(place, "postgres")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert place.execute("SELECT count(DISTINCT seq), min(seq) FROM public.outbox_events") == [(12000, 1)]
+    assert place.execute("SELECT adopted FROM outbox_relay.outboxes") == [(True,)]
+
+
+def test_tables_of_the_configuration_are_created_and_attached(place):
+    place.execute("CREATE TABLE public.orders_outbox (number bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY, id uuid, aggregateid text, "
+                  "aggregatetype text, type text, payload jsonb)")
+    outboxes = {"outbox__billing": {"table": "public.billing_outbox"},
+                "outbox__orders": {"table": "public.orders_outbox", "layout": "debezium", "column.seq": "number"}}
+    assert "would create table public.billing_outbox" in run(place, "postgres", "--dry-run", **outboxes).stdout
+    done = run(place, "postgres", **outboxes)
+    assert done.returncode == 0, done.stderr
+    assert "public.billing_outbox created" in done.stdout and "public.orders_outbox attached" in done.stdout
+    known = place.execute("SELECT outbox::text, seq_column::text FROM outbox_relay.outboxes ORDER BY 1")
+    assert known == [("billing_outbox", "seq"), ("orders_outbox", "number"), ("outbox_events", "seq")]
+    place.execute("CREATE TABLE public.bare (id uuid PRIMARY KEY, created_at timestamptz, published_at timestamptz)")
+    unfit = run(place, "postgres", **outboxes, outbox__bare={"table": "public.bare"}, outbox__gone={"table": "nowhere.gone"},
+                outbox__theirs={"table": "public.theirs", "layout": "debezium"})
+    assert unfit.returncode == 1
+    assert "outbox bare:" in unfit.stderr and "adopt_outbox" in unfit.stderr
+    assert 'schema "nowhere" does not exist' in unfit.stderr
+    assert "outbox theirs: table public.theirs does not exist" in unfit.stderr and "create it" in unfit.stderr
+
+
+def test_clickhouse_up_down_and_status(place):
+    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied"]
+    assert run(place, "clickhouse", "down", "--to", "0").returncode == 0
+    assert place.clickhouse("SHOW TABLES FROM {db}") == ""
+    assert run(place, "clickhouse", "--dry-run").stdout.count("would run") == 2
+    assert run(place, "clickhouse").returncode == 0
+    assert "nothing to do" in run(place, "clickhouse").stdout
+    assert run(place, "clickhouse", "down").returncode == 0
+    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "pending"]
+
+
+def test_clickhouse_database_is_created_and_failures_are_named(place):
+    name = place.name + "_new"
+    section = {"clickhouse": {"database": name}}
+    try:
+        assert states(run(place, "clickhouse", "status", **section).stdout) == ["pending", "pending"]
+        assert f"created database {name}" in run(place, "clickhouse", **section).stdout
+        assert "outbox_events" in place.clickhouse(f"SHOW TABLES FROM {name}")
+        folder = own_schemas(place)
+        with open(os.path.join(folder, "clickhouse/900_bad.up.sql"), "w", encoding="utf-8") as file:
+            file.write("-- a; comment\nSELECT 'it''s; fine';\nSELECT nonsense(1);\n")
+        failed = run(place, "clickhouse", "--schemas", folder, **section)
+        assert failed.returncode == 1 and "900_bad.up.sql, statement at line 3" in failed.stderr, failed.stderr
+        two = run(place, "clickhouse", clickhouse={"url": place.servers.clickhouse_url + "," + place.servers.clickhouse_url.replace("127.0.0.1", "localhost"),
+                                                   "database": name + "2"})
+        assert two.returncode == 1 and "ReplicatedMergeTree" in two.stderr
+    finally:
+        place.clickhouse(f"DROP DATABASE IF EXISTS {name}")
+        place.clickhouse(f"DROP DATABASE IF EXISTS {name}2")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ((), "name the server"), (("mysql",), "mysql"), (("postgres", "sideways"), "sideways"), (("postgres", "up", "now"), "now"),
+    (("postgres", "--to", "x"), "--to x"), (("postgres", "--schemas", "/nowhere"), "/nowhere/postgres")])
+def test_bad_usage_is_told(place, arguments, words):
+    result = run(place, *arguments)
+    assert result.returncode == 2 and words in result.stderr, result.stderr
+
+
+def test_an_unreachable_server_is_named(place):
+    result = run(place, "postgres", postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y"})
+    assert result.returncode == 1 and "127.0.0.1:1" in result.stderr
+    result = run(place, "clickhouse", clickhouse={"url": "http://127.0.0.1:1"})
+    assert result.returncode == 1 and "127.0.0.1:1" in result.stderr

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""status: from a daemon, from the servers, watched; its exit codes."""
+import json
+import os
+import signal
+import subprocess
+
+from relaytools.relay import command, wait_until, write_config
+from relaytools.servers import ROOT
+
+
+def config_of(place, **changes):
+    return write_config(os.path.join(place.folder, "status.ini"), place.sections(**changes))
+
+
+def run(place, *arguments, **changes):
+    return command("status", *arguments, config=config_of(place, **changes), binary=place.binary)
+
+
+def document(place, *arguments, **changes):
+    result = run(place, "--json", *arguments, **changes)
+    return result.returncode, json.loads(result.stdout)
+
+
+def test_from_the_servers_when_no_daemon_answers(place):
+    place.insert_event()
+    place.execute("SELECT outbox_relay.dead_letter('public.outbox_events', (SELECT max(seq) FROM outbox_events), 'too_large', 'x', 1)")
+    place.insert_event()
+    code, status = document(place)
+    outbox = status["checks"]["outbox"]["instances"]["default"]
+    assert code == 1 and status["status"] == "degraded"  # nobody owns the outbox
+    assert status["source"] == "servers" and outbox["figures"]["owner"] == "nobody"
+    assert outbox["figures"]["unpublished_rows"] == 1 and outbox["figures"]["health"] == "OK"
+    assert {"stage": "publish", "reason": "too_large", "events": 1} in status["dead_letters"]
+    assert {"table": "outbox_events", "rows": 0} in status["tables"]
+    assert status["checks"]["kafka"]["status"] == "ok" and status["checks"]["insert"]["figures"]["lag"] == 0
+    text = run(place)
+    assert text.returncode == 1 and "no relay owns it" in text.stdout and "no daemon answers" in text.stdout
+
+
+def test_owner_and_lag_are_seen_on_the_servers(place):
+    relay = place.relay(insert={"enabled": "false"})
+    for _ in range(7):
+        place.insert_event()
+    place.wait_published()
+    code, status = document(place)  # its own configuration names no port, so the servers are asked
+    outbox = status["checks"]["outbox"]["instances"]["default"]
+    assert outbox["figures"]["owner"].startswith("outbox-relay-"), outbox
+    assert code == 0, status
+    assert sum(part["messages"] for part in status["lag"] if part["topic"].endswith(".post.events")) >= 7
+    assert relay.stop() == 0
+
+
+def test_health_of_an_outbox_decides_the_exit_code(place):
+    place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                  "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 200)")
+    assert document(place)[0] == 1
+    code, status = document(place, health={"critical_rows": "150"})
+    assert code == 2 and status["checks"]["outbox"]["instances"]["default"]["figures"]["health"] == "CRITICAL"
+
+
+def test_from_a_daemon(place):
+    relay = place.relay()
+    place.insert_event()
+    place.wait_inserted(1)
+    relay.wait(lambda: relay.health()["status"] == "ok", "all is well")
+    code, status = document(place, "--url", relay.url)
+    assert code == 0 and status["source"] == relay.url and status["checks"]["publish"]["instances"]
+    text = run(place, "--url", relay.url + "/")
+    assert text.returncode == 0 and relay.url in text.stdout and "breakers" in text.stdout
+    assert relay.stop() == 0
+    gone = run(place, "--url", relay.url)
+    assert gone.returncode == 1 and "no daemon answers" in gone.stdout
+
+
+def test_servers_that_are_down_are_part_of_the_answer(place):
+    code, status = document(place, postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y", "connect_timeout": "2s"},
+                            clickhouse={"url": "http://127.0.0.1:1"})
+    assert code == 2 and status["status"] == "down"
+    assert status["checks"]["postgres"]["status"] == "down" and status["checks"]["clickhouse"]["status"] == "down"
+    assert status["checks"]["kafka"]["status"] == "ok"
+
+
+def test_watch_goes_on_until_it_is_told_to_end(place):
+    binary = place.binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+    out = os.path.join(place.folder, "watched")
+    with open(out, "wb") as file:
+        watching = subprocess.Popen([binary, "status", "--watch", "--json", "--config", config_of(place)], stdout=file, stderr=subprocess.PIPE)
+    try:
+        def documents():
+            with open(out, encoding="utf-8") as file:
+                return [json.loads(line) for line in file.read().splitlines()]
+        wait_until(lambda: len(documents()) >= 2, "two rounds", 60)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(15) == 1
+        assert watching.stderr.read() == b""
+    finally:
+        watching.kill()
+        watching.stderr.close()
