@@ -5,13 +5,14 @@
 #include <string.h>
 #include <time.h>
 
-bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *argument), void *argument, struct relay_error *error)
+bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *argument), void *argument,
+    struct relay_error *error)
 {
     assert(strlen(name) < 16);
     int failure = pthread_create(thread, NULL, run, argument);
     if (failure != 0) {
-        return error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failure, "the thread \"%s\" cannot be started: %s",
-            name, strerror(failure));
+        return error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failure,
+            "the thread \"%s\" cannot be started: %s", name, strerror(failure));
     }
     pthread_setname_np(*thread, name);
     return true;

@@ -91,7 +91,8 @@ bool alert_book_raise(struct alert_book *book, const char *name, const char *ins
     condition->level = level;
     condition->value = value;
     utf8_clean(condition->summary, sizeof(condition->summary), summary);
-    if (condition->quiet && !quiet && condition->news > 0 && mono_since(now, condition->changed).ns < RETELL_WITHIN.ns) {
+    bool young = condition->news > 0 && mono_since(now, condition->changed).ns < RETELL_WITHIN.ns;
+    if (condition->quiet && !quiet && young) {
         condition->news++;
         condition->told = now;
     } else if (condition->quiet && !quiet) {
@@ -102,7 +103,8 @@ bool alert_book_raise(struct alert_book *book, const char *name, const char *ins
 }
 
 // The worst level that has lasted for `hold`.
-static enum alert_level lasting(const struct alert_book *book, const struct alert_condition *condition, struct mono_time now)
+static enum alert_level lasting(const struct alert_book *book, const struct alert_condition *condition,
+    struct mono_time now)
 {
     int level = (int)condition->level;
     while (level > (int)condition->announced && mono_since(now, condition->at_least_since[level]).ns < book->hold.ns) {
@@ -115,14 +117,15 @@ static void remember(struct alert_book *book, const struct alert_condition *cond
 {
     char at[WALL_TIME_TEXT];
     wall_time_format(condition->changed_at, at);
-    json_t *one = json_pack("{s:s, s:s, s:s, s:s, s:s}", "at", at, "name", condition->name, "instance", condition->instance,
-        "level", alert_level_name(condition->announced), "summary", condition->summary);
+    json_t *one = json_pack("{s:s, s:s, s:s, s:s, s:s}", "at", at, "name", condition->name, "instance",
+        condition->instance, "level", alert_level_name(condition->announced), "summary", condition->summary);
     if (one != NULL && json_array_insert_new(book->recent, 0, one) == 0 && json_array_size(book->recent) > RECENT) {
         json_array_remove(book->recent, RECENT);
     }
 }
 
-static void change(struct alert_book *book, struct alert_condition *condition, enum alert_level to, struct mono_time now)
+static void change(struct alert_book *book, struct alert_condition *condition, enum alert_level to,
+    struct mono_time now)
 {
     condition->before = condition->announced;
     condition->announced = to;
@@ -168,7 +171,7 @@ struct mono_time alert_book_evaluate(struct alert_book *book, alert_book_news *n
         enum alert_level level = lasting(book, condition, now);
         bool changed = level != condition->announced;
         bool again = !changed && condition->announced != ALERT_OK && book->repeat.ns > 0 &&
-                     mono_since(now, condition->told).ns >= book->repeat.ns;
+            mono_since(now, condition->told).ns >= book->repeat.ns;
         if (changed) {
             change(book, condition, level, now);
         }
@@ -200,7 +203,8 @@ struct mono_time alert_book_resend_at(const struct alert_condition *condition, s
     return mono_add(condition->receivers[receiver].at, resend);
 }
 
-bool alert_book_due(const struct alert_book *book, struct alert_condition *condition, size_t receiver, struct duration resend)
+bool alert_book_due(const struct alert_book *book, struct alert_condition *condition, size_t receiver,
+    struct duration resend)
 {
     struct alert_told *told = &condition->receivers[receiver];
     if (condition->quiet) {

@@ -23,20 +23,21 @@ static json_t *webhook_alert(const struct alert_condition *condition)
     char fingerprint[ALERT_FINGERPRINT];
     alert_fingerprint(condition, fingerprint);
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:b, s:o, s:o, s:s}", "status",
-        condition->announced == ALERT_OK ? "resolved" : "firing", "level", alert_level_name(condition->announced), "previous",
-        alert_level_name(condition->before), "name", condition->name, "instance", condition->instance, "summary",
-        condition->summary, "value", condition->value, "repeated", condition->repeated, "started_at",
+        condition->announced == ALERT_OK ? "resolved" : "firing", "level", alert_level_name(condition->announced),
+        "previous", alert_level_name(condition->before), "name", condition->name, "instance", condition->instance,
+        "summary", condition->summary, "value", condition->value, "repeated", condition->repeated, "started_at",
         json_time(condition->started_at), "changed_at", json_time(condition->changed_at), "fingerprint", fingerprint);
 }
 
-static char *webhook(const struct alert_condition *const *conditions, size_t count, const char *sender, struct wall_time now)
+static char *webhook(const struct alert_condition *const *conditions, size_t count, const char *sender,
+    struct wall_time now)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(list, webhook_alert(conditions[i]));
     }
-    json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s}, s:o, s:o}", "version", 1, "sender", "program", "outbox-relay", "version",
-        RELAY_VERSION, "instance", sender, "sent_at", json_time(now), "alerts", list);
+    json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s}, s:o, s:o}", "version", 1, "sender", "program", "outbox-relay",
+        "version", RELAY_VERSION, "instance", sender, "sent_at", json_time(now), "alerts", list);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;
@@ -47,17 +48,10 @@ static void put_slack_text(FILE *out, const char *text)
 {
     for (; *text != '\0'; text++) {
         switch (*text) {
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '>':
-            fputs("&gt;", out);
-            break;
-        default:
-            fputc(*text, out);
+        case '&': fputs("&amp;", out); break;
+        case '<': fputs("&lt;", out); break;
+        case '>': fputs("&gt;", out); break;
+        default: fputc(*text, out);
         }
     }
 }
@@ -107,21 +101,22 @@ static char *slack(const struct alert_condition *const *conditions, size_t count
 }
 
 // A level of a condition is an alert of its own there, because severity is a label and labels are its identity.
-static json_t *alertmanager_alert(const struct alert_condition *condition, enum alert_level level, struct wall_time starts,
-    struct wall_time ends, const char *sender)
+static json_t *alertmanager_alert(const struct alert_condition *condition, enum alert_level level,
+    struct wall_time starts, struct wall_time ends, const char *sender)
 {
     char fingerprint[ALERT_FINGERPRINT];
     char value[32];
     alert_fingerprint(condition, fingerprint);
     snprintf(value, sizeof(value), "%.15g", condition->value);
-    json_t *labels = json_pack("{s:s, s:s, s:s, s:s}", "alertname", condition->name, "service", "outbox-relay", "severity",
-        level == ALERT_CRITICAL ? "critical" : "warning", "fingerprint", fingerprint);
+    json_t *labels = json_pack("{s:s, s:s, s:s, s:s}", "alertname", condition->name, "service", "outbox-relay",
+        "severity", level == ALERT_CRITICAL ? "critical" : "warning", "fingerprint", fingerprint);
     if (condition->instance[0] != '\0') {
         json_object_set_new(labels, strcmp(condition->name, "outbox_backlog") == 0 ? "outbox" : "part",
             json_string(condition->instance));
     }
-    return json_pack("{s:o, s:{s:s, s:s, s:s}, s:o, s:o}", "labels", labels, "annotations", "summary", condition->summary, "value",
-        value, "reported_by", sender, "startsAt", json_time(starts), "endsAt", json_time(ends));
+    return json_pack("{s:o, s:{s:s, s:s, s:s}, s:o, s:o}", "labels", labels, "annotations", "summary",
+        condition->summary, "value", value, "reported_by", sender, "startsAt", json_time(starts), "endsAt",
+        json_time(ends));
 }
 
 static char *alertmanager(const struct alert_condition *const *conditions, size_t count, const char *sender,
@@ -151,12 +146,9 @@ char *alert_message(enum alert_receiver_kind kind, const struct alert_condition 
     const char *sender, struct wall_time now)
 {
     switch (kind) {
-    case ALERT_WEBHOOK:
-        return webhook(conditions, count, sender, now);
-    case ALERT_SLACK:
-        return slack(conditions, count);
-    case ALERT_ALERTMANAGER:
-        return alertmanager(conditions, count, sender, now);
+    case ALERT_WEBHOOK: return webhook(conditions, count, sender, now);
+    case ALERT_SLACK: return slack(conditions, count);
+    case ALERT_ALERTMANAGER: return alertmanager(conditions, count, sender, now);
     }
     return NULL;
 }

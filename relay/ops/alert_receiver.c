@@ -2,9 +2,9 @@
 //
 // Happy path: the JSON is posted, the receiver says 2xx; what it says beyond that is thrown away.
 //
-// Failures: not reached, cut, slower than REQUEST_TIME, 5xx, 408, 429: backoff from one second to a minute, counted by the breaker.
-// Another answer is a mistake in the configuration (or at the receiver's): told as a warning, tried again every few minutes,
-// and no reason to open the breaker. The caller keeps what has to be said; here nothing is queued.
+// Failures: not reached, cut, slower than REQUEST_TIME, 5xx, 408, 429: backoff from one second to a minute, counted by
+// the breaker. Another answer is a mistake in the configuration (or at the receiver's): told as a warning, tried again
+// every few minutes, and no reason to open the breaker. The caller keeps what has to be said; here nothing is queued.
 #include "relay/ops/alert_receiver.h"
 
 #include "relay/base/backoff.h"
@@ -57,7 +57,7 @@ static bool take_url(struct alert_receiver *receiver, const char *url, struct re
         length--;
     }
     bool whole = receiver->kind != ALERT_ALERTMANAGER ||
-                 (length >= sizeof(path) - 1 && strncmp(url + length - (sizeof(path) - 1), path, sizeof(path) - 1) == 0);
+        (length >= sizeof(path) - 1 && strncmp(url + length - (sizeof(path) - 1), path, sizeof(path) - 1) == 0);
     receiver->url = malloc(length + sizeof(path));
     receiver->host = host_of(parts);
     if (receiver->url == NULL || receiver->host == NULL) {
@@ -91,7 +91,9 @@ static bool make_breaker(struct alert_receiver *receiver, struct relay_error *er
     const struct config_breaker *limits = &context->config->breakers[CONFIG_DEPENDENCY_ALERT];
     char dependency[DEPENDENCY];
     name_dependency(receiver->kind, dependency);
-    struct breaker_options options = {.failures = limits->failures, .open = limits->open, .successes = limits->successes};
+    struct breaker_options options = {.failures = limits->failures,
+        .open = limits->open,
+        .successes = limits->successes};
     receiver->breaker = breaker_new(options, context->clock,
         metrics_series1(context->metrics, METRIC_BREAKER_STATE, dependency),
         metrics_series1(context->metrics, METRIC_BREAKER_TRIPS, dependency), NULL, NULL, error);
@@ -130,8 +132,8 @@ static bool make_handle(struct alert_receiver *receiver, struct relay_error *err
     return true;
 }
 
-struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind, const char *url,
-    struct relay_error *error)
+struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
+    const char *url, struct relay_error *error)
 {
     struct alert_receiver *receiver = calloc(1, sizeof(*receiver));
     if (receiver == NULL) {
@@ -233,12 +235,15 @@ static void complain(const struct alert_receiver *receiver, CURLcode code, long 
     if (code != CURLE_OK) {
         snprintf(why, sizeof(why), "%s", curl_easy_strerror(code));
     } else if (status >= 300 && status < 400) {
-        snprintf(why, sizeof(why), "HTTP status %ld: redirects are not followed, give the address that it leads to", status);
+        snprintf(why, sizeof(why), "HTTP status %ld: redirects are not followed, give the address that it leads to",
+            status);
     } else {
         snprintf(why, sizeof(why), "HTTP status %ld", status);
     }
-    log_event(LOG_LEVEL_WARNING, "alerts.not_sent", "a receiver does not take alerts; what is still true is sent when it does",
-        LOG_TEXT("target", alert_receiver_name(receiver->kind)), LOG_TEXT("host", receiver->host), LOG_TEXT("error", why));
+    log_event(LOG_LEVEL_WARNING, "alerts.not_sent",
+        "a receiver does not take alerts; what is still true is sent when it does",
+        LOG_TEXT("target", alert_receiver_name(receiver->kind)), LOG_TEXT("host", receiver->host),
+        LOG_TEXT("error", why));
 }
 
 enum alert_outcome alert_receiver_finish(struct alert_receiver *receiver, CURLM *multi, CURLcode code)
@@ -273,7 +278,8 @@ enum alert_outcome alert_receiver_finish(struct alert_receiver *receiver, CURLM 
     if (outcome != ALERT_SENT) {
         complain(receiver, code, status);
     }
-    metric_add(metrics_series2(receiver->context->metrics, METRIC_ALERTS_SENT, alert_receiver_name(receiver->kind), result),
+    metric_add(
+        metrics_series2(receiver->context->metrics, METRIC_ALERTS_SENT, alert_receiver_name(receiver->kind), result),
         receiver->alerts);
     return outcome;
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: somebody raises a condition; the thread wakes, lets the book decide what is news, writes it to the log, and posts to
-// every receiver that is not busy whatever that one has not been told, one request at a time, all of them driven by one
-// curl multi handle, so that a receiver that hangs holds up nobody.
+// Happy path: somebody raises a condition; the thread wakes, lets the book decide what is news, writes it to the log,
+// and posts to every receiver that is not busy whatever that one has not been told, one request at a time, all of them
+// driven by one curl multi handle, so that a receiver that hangs holds up nobody.
 //
 // Failures:
-// - a receiver does not take it: its conditions stay due; it is tried again after its backoff with what is true by then. What
-//   began and ended meanwhile is never told, as nobody could do anything with it;
+// - a receiver does not take it: its conditions stay due; it is tried again after its backoff with what is true by
+//   then. What began and ended meanwhile is never told, as nobody could do anything with it;
 // - it may have taken it (cut, timed out): told again; and it counts as told where the end of an alert is concerned;
 // - too many conditions (ALERT_CONDITIONS_MAX) or no memory for one: logged, not told;
-// - the stop: what is due and can be sent at once is sent, until the deadline; what is firing then stays firing at the receivers: another replica
-//   goes on, or the Alertmanager lets it end by itself.
+// - the stop: what is due and can be sent at once is sent, until the deadline; what is firing then stays firing at the
+//   receivers: another replica goes on, or the Alertmanager lets it end by itself.
 #include "relay/ops/alerts.h"
 
 #include "relay/base/log.h"
@@ -67,8 +67,9 @@ static void write_to_log(void *context, const struct alert_condition *condition)
     struct alerts *alerts = context;
     log_event(levels[condition->announced], condition->announced == ALERT_OK ? "alert.resolved" : "alert.firing",
         condition->summary, LOG_TEXT("name", condition->name), LOG_TEXT("instance", condition->instance),
-        LOG_TEXT("level", alert_level_name(condition->announced)), LOG_TEXT("previous", alert_level_name(condition->before)),
-        LOG_REAL("value", condition->value), LOG_BOOL("repeated", condition->repeated));
+        LOG_TEXT("level", alert_level_name(condition->announced)),
+        LOG_TEXT("previous", alert_level_name(condition->before)), LOG_REAL("value", condition->value),
+        LOG_BOOL("repeated", condition->repeated));
     metric_add(alerts->logged, 1);
 }
 
@@ -82,7 +83,8 @@ static struct mono_time earlier(struct mono_time a, struct mono_time b)
     return mono_before(a, b) ? a : b;
 }
 
-// @locks held. Fills the outlet's batch with what its receiver has to be told. Returns the body, NULL when there is nothing.
+// @locks held. Fills the outlet's batch with what its receiver has to be told. Returns the body, NULL when there is
+// nothing.
 static char *compose(struct alerts *alerts, size_t kind)
 {
     struct outlet *outlet = &alerts->outlets[kind];
@@ -146,7 +148,8 @@ static struct mono_time start_due(struct alerts *alerts)
         struct mono_time next = alert_receiver_next(receiver); // may be "now": asked for before the clock is read
         if (mono_reached(clock_mono(alerts->context->clock), next)) {
             char *body = compose(alerts, kind);
-            if (alerts->outlets[kind].count > 0 && alert_receiver_start(receiver, alerts->multi, body, alerts->outlets[kind].count)) {
+            if (alerts->outlets[kind].count > 0 &&
+                alert_receiver_start(receiver, alerts->multi, body, alerts->outlets[kind].count)) {
                 continue;
             }
         }
@@ -259,7 +262,8 @@ static bool make_outlets(struct alerts *alerts, const struct config_alert *confi
             return error_no_memory(error, "the alerts");
         }
         if (url[0] != '\0') {
-            alerts->outlets[kind].receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, error);
+            alerts->outlets[kind].receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url,
+                error);
             if (alerts->outlets[kind].receiver == NULL) {
                 return false;
             }
@@ -320,8 +324,9 @@ static void replace(struct alerts *alerts, size_t kind, const char *url)
     struct relay_error error = {0};
     struct alert_receiver *receiver = NULL;
     char *copy = strdup(url);
-    if (copy == NULL || (url[0] != '\0' &&
-        (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, &error)) == NULL)) {
+    if (copy == NULL ||
+        (url[0] != '\0' &&
+            (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, &error)) == NULL)) {
         log_event(LOG_LEVEL_ERROR, "alerts.reload_failed", "goes on with the receiver as it was",
             LOG_TEXT("target", alert_receiver_name((enum alert_receiver_kind)kind)), LOG_TEXT("error", error.text));
         free(copy);
@@ -355,8 +360,8 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
     curl_multi_wakeup(alerts->multi);
 }
 
-void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level, const char *summary,
-    double value, bool quiet)
+void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level,
+    const char *summary, double value, bool quiet)
 {
     pthread_mutex_lock(&alerts->lock);
     bool taken = alert_book_raise(&alerts->book, name, instance, level, summary, value, quiet);

@@ -24,7 +24,8 @@ static struct look look_at_board(const struct status_entry *entries, size_t coun
         all++;
         down += entries[i].level == STATUS_DOWN;
         if (entries[i].level == STATUS_DOWN && look.why[0] == '\0') {
-            snprintf(look.why, sizeof(look.why), "%s%s%s", entries[i].instance, entries[i].instance[0] == '\0' ? "" : ": ",
+            snprintf(look.why, sizeof(look.why), "%s%s%s", entries[i].instance,
+                entries[i].instance[0] == '\0' ? "" : ": ",
                 entries[i].reason[0] == '\0' ? "does not answer" : entries[i].reason);
         }
     }
@@ -82,7 +83,8 @@ static struct health_part *part_of(struct health_conditions *conditions, const s
     return part;
 }
 
-static void raise_part(struct health_conditions *conditions, struct health_part *part, enum alert_level level, const char *why)
+static void raise_part(struct health_conditions *conditions, struct health_part *part, enum alert_level level,
+    const char *why)
 {
     char instance[160];
     snprintf(instance, sizeof(instance), "%s%s%s", status_check_name(part->check), part->instance[0] == '\0' ? "" : " ",
@@ -99,7 +101,7 @@ static bool dependency_down(const struct health_conditions *conditions, enum sta
 static bool waits_for_a_dependency(const struct health_conditions *conditions, enum status_check stage)
 {
     return dependency_down(conditions, STATUS_KAFKA) ||
-           dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
+        dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
 }
 
 static void judge_parts(struct health_conditions *conditions, const struct status_entry *entries, size_t count)
@@ -120,7 +122,9 @@ static void judge_parts(struct health_conditions *conditions, const struct statu
         if (waits_for_a_dependency(conditions, entry->check) && entry->level != STATUS_OK) {
             continue;
         }
-        enum alert_level result = entry->level == STATUS_OK ? ALERT_OK : entry->level == STATUS_DOWN ? ALERT_CRITICAL : ALERT_WARNING;
+        enum alert_level result = entry->level == STATUS_OK ? ALERT_OK
+            : entry->level == STATUS_DOWN                   ? ALERT_CRITICAL
+                                                            : ALERT_WARNING;
         enum alert_level level = health_window_add(&part->window, result);
         raise_part(conditions, part, level, level == ALERT_OK ? "goes on" : entry->reason);
     }
@@ -137,7 +141,8 @@ static void judge_parts(struct health_conditions *conditions, const struct statu
     }
 }
 
-void health_conditions_judge(struct health_conditions *conditions, const struct config_health *limits, int64_t lag, bool quiet)
+void health_conditions_judge(struct health_conditions *conditions, const struct config_health *limits, int64_t lag,
+    bool quiet)
 {
     size_t count = 0;
     struct status_entry *entries = status_board_entries(conditions->context->board, &count);

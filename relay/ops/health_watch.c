@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: every few seconds the thread judges what this process sees by itself (health_conditions.c). Every [health] interval it
-// tries the watch lock of each outbox on its own connection; where it holds the lock it calls check_outbox_health(), puts the
-// figures on the board and into the metrics, and raises "outbox_backlog" by a window of results (health_judge.h). A result that
-// would change the judgement is looked at again after a tenth of the interval.
+// Happy path: every few seconds the thread judges what this process sees by itself (health_conditions.c). Every
+// [health] interval it tries the watch lock of each outbox on its own connection; where it holds the lock it calls
+// check_outbox_health(), puts the figures on the board and into the metrics, and raises "outbox_backlog" by a window of
+// results (health_judge.h). A result that would change the judgement is looked at again after a tenth of the interval.
 //
 // Failures:
-// - PostgreSQL cannot be reached, or a statement is slower than QUERY_TIME: the connection is closed, the locks with it, "watch" of
-//   the check postgres is down, and a new one is made at the next round. Outbox alerts keep their last level: a backlog does not
-//   go away because it cannot be counted;
+// - PostgreSQL cannot be reached, or a statement is slower than QUERY_TIME: the connection is closed, the locks with
+//   it, "watch" of the check postgres is down, and a new one is made at the next round. Outbox alerts keep their last
+//   level: a backlog does not go away because it cannot be counted;
 // - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
 //   "pipeline_degraded" of "outbox NAME";
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
@@ -36,10 +36,10 @@
 struct watched {
     const struct config_outbox *outbox; // of the config that the process was started with
     struct health_window window;
-    bool locked;                // by our connection
-    bool ours;                  // figures of ours are shown
-    bool faulty;                // "pipeline_degraded" is raised
-    char summary[256];          // of the last result
+    bool locked;       // by our connection
+    bool ours;         // figures of ours are shown
+    bool faulty;       // "pipeline_degraded" is raised
+    char summary[256]; // of the last result
     double rows;
 };
 
@@ -67,12 +67,14 @@ static struct mono_time query_deadline(const struct health_watch *watch)
     return mono_add(clock_mono(watch->context->clock), QUERY_TIME);
 }
 
-static void show(const struct health_watch *watch, const struct watched *watched, enum status_level level, const char *reason)
+static void show(const struct health_watch *watch, const struct watched *watched, enum status_level level,
+    const char *reason)
 {
     status_board_set(watch->context->board, STATUS_OUTBOX, watched->outbox->name, level, reason);
 }
 
-static void raise_fault(struct health_watch *watch, struct watched *watched, enum alert_level level, const char *summary)
+static void raise_fault(struct health_watch *watch, struct watched *watched, enum alert_level level,
+    const char *summary)
 {
     char instance[160];
     snprintf(instance, sizeof(instance), "outbox %s", watched->outbox->name);
@@ -83,12 +85,14 @@ static void raise_fault(struct health_watch *watch, struct watched *watched, enu
 // The statements
 
 static const char lock_sql[] = "SELECT pg_try_advisory_lock($1::regclass::oid::int, 3)";
-static const char health_sql[] = "SELECT health_status, message, unpublished_count, oldest_age_seconds"
+static const char health_sql[] =
+    "SELECT health_status, message, unpublished_count, oldest_age_seconds"
     " FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval)";
 
 static bool try_lock(struct health_watch *watch, struct watched *watched, struct relay_error *error)
 {
-    PGresult *result = pg_query(watch->connection, lock_sql, &PG_TEXT(watched->outbox->table), 1, false, query_deadline(watch), error);
+    PGresult *result = pg_query(watch->connection, lock_sql, &PG_TEXT(watched->outbox->table), 1, false,
+        query_deadline(watch), error);
     if (result == NULL) {
         return false;
     }
@@ -114,7 +118,8 @@ static PGresult *ask_health(struct health_watch *watch, const struct watched *wa
     snprintf(warning_rows, sizeof(warning_rows), "%" PRId64, watch->limits.warning_rows);
     snprintf(critical_rows, sizeof(critical_rows), "%" PRId64, watch->limits.critical_rows);
     const struct pg_value values[] = {PG_TEXT(watched->outbox->table), PG_TEXT(warning_rows), PG_TEXT(critical_rows),
-        PG_TEXT(age_text(watch->limits.warning_age, warning_age)), PG_TEXT(age_text(watch->limits.critical_age, critical_age))};
+        PG_TEXT(age_text(watch->limits.warning_age, warning_age)),
+        PG_TEXT(age_text(watch->limits.critical_age, critical_age))};
     PGresult *result = pg_query(watch->connection, health_sql, values, 5, false, query_deadline(watch), error);
     if (result != NULL && PQntuples(result) != 1) {
         error_set(error, RELAY_ERROR_PROTOCOL, "check_outbox_health() returned %d rows", PQntuples(result));
@@ -157,7 +162,8 @@ static void take_result(struct health_watch *watch, struct watched *watched, con
 // Our figures would be stale from here on.
 static void take_off(struct health_watch *watch, struct watched *watched, const char *watched_by)
 {
-    static const enum metric_id ids[] = {METRIC_OUTBOX_HEALTH, METRIC_OUTBOX_UNPUBLISHED_ROWS, METRIC_OUTBOX_OLDEST_AGE_SECONDS};
+    static const enum metric_id ids[] = {METRIC_OUTBOX_HEALTH, METRIC_OUTBOX_UNPUBLISHED_ROWS,
+        METRIC_OUTBOX_OLDEST_AGE_SECONDS};
     static const char *const figures[] = {"unpublished_rows", "oldest_age_seconds", "health", "message"};
     const struct relay_context *context = watch->context;
     const char *name = watched->outbox->name;
@@ -176,7 +182,8 @@ static void leave_to_another(struct health_watch *watch, struct watched *watched
     take_off(watch, watched, "another replica");
     watched->window = (struct health_window){0};
     show(watch, watched, STATUS_OK, "");
-    alerts_raise(watch->alerts, "outbox_backlog", watched->outbox->name, ALERT_OK, "watched by another replica", 0, true);
+    alerts_raise(watch->alerts, "outbox_backlog", watched->outbox->name, ALERT_OK, "watched by another replica", 0,
+        true);
     if (watched->faulty) {
         raise_fault(watch, watched, ALERT_OK, "watched by another replica");
     }
@@ -188,13 +195,13 @@ static void take_refusal(struct health_watch *watch, struct watched *watched, co
     const char *state = pg_last_sqlstate(watch->connection);
     bool missing = strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
     char reason[256];
-    snprintf(reason, sizeof(reason), "%s%.180s", missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ",
-        error->text);
+    snprintf(reason, sizeof(reason), "%s%.180s",
+        missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ", error->text);
     take_off(watch, watched, "this process");
     show(watch, watched, STATUS_DEGRADED, reason);
     raise_fault(watch, watched, ALERT_WARNING, reason);
-    log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged", LOG_TEXT("outbox", watched->outbox->name),
-        LOG_ERROR(error));
+    log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged",
+        LOG_TEXT("outbox", watched->outbox->name), LOG_ERROR(error));
 }
 
 static void disconnect(struct health_watch *watch)
@@ -211,7 +218,8 @@ static void lose(struct health_watch *watch, const struct relay_error *error)
     disconnect(watch);
     if (error->code != RELAY_ERROR_STOPPED) {
         status_board_set(watch->context->board, STATUS_POSTGRES, "watch", STATUS_DOWN, error->text);
-        log_event(LOG_LEVEL_WARNING, "health.postgres_lost", "the health of the outboxes cannot be asked for", LOG_ERROR(error));
+        log_event(LOG_LEVEL_WARNING, "health.postgres_lost", "the health of the outboxes cannot be asked for",
+            LOG_ERROR(error));
     }
 }
 
@@ -223,8 +231,11 @@ static bool connect_if_needed(struct health_watch *watch)
     disconnect(watch);
     struct relay_error error = {0};
     int64_t lease_ns = watch->limits.interval.ns * 3 + QUERY_TIME.ns;
-    struct pg_options options = {.role = "health", .read_write = true, .lease = DURATION_NS(lease_ns),
-        .statement_timeout = DURATION_NS(QUERY_TIME.ns - 1000000000), .timeout = CONNECT_TIME};
+    struct pg_options options = {.role = "health",
+        .read_write = true,
+        .lease = DURATION_NS(lease_ns),
+        .statement_timeout = DURATION_NS(QUERY_TIME.ns - 1000000000),
+        .timeout = CONNECT_TIME};
     watch->connection = pg_connect(watch->context, &options, &error);
     if (watch->connection == NULL) {
         lose(watch, &error);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// /health is the board's JSON with what stands around it: version, instance, uptime, ready, live, breakers, counters, lag, dead
-// letters and the last alerts, so that the status page and `outbox-relay status` need nothing else. Lists from metrics are
-// cut at LISTED series, because a probe reads this every few seconds; /metrics has all of them.
+// /health is the board's JSON with what stands around it: version, instance, uptime, ready, live, breakers, counters,
+// lag, dead letters and the last alerts, so that the status page and `outbox-relay status` need nothing else. Lists
+// from metrics are cut at LISTED series, because a probe reads this every few seconds; /metrics has all of them.
 #include "relay/ops/http_answers.h"
 
 #include "status_page.h"
@@ -68,7 +68,9 @@ static void put_list(json_t *root, const char *name, struct metrics *metrics, en
 static void list_breaker(void *context, const char *const *values, double value)
 {
     json_t *one = json_pack("{s:s, s:s}", "dependency", values[0], "state",
-        breaker_state_name(value >= 2 ? BREAKER_OPEN : value >= 1 ? BREAKER_HALF_OPEN : BREAKER_CLOSED));
+        breaker_state_name(value >= 2 ? BREAKER_OPEN
+                : value >= 1          ? BREAKER_HALF_OPEN
+                                      : BREAKER_CLOSED));
     json_array_append_new(context, one);
 }
 
@@ -84,7 +86,8 @@ static struct http_answer health(const struct http_answers *answers)
     json_object_set_new(root, "instance", json_string(context->instance));
     json_object_set_new(root, "uptime_seconds", json_integer(uptime.ns / 1000000000));
     json_object_set_new(root, "live", json_boolean(status_board_live(context->board, NULL, 0)));
-    json_object_set_new(root, "ready", json_boolean(status_board_is_ready(context->board) && !stop_raised(context->stop)));
+    json_object_set_new(root, "ready",
+        json_boolean(status_board_is_ready(context->board) && !stop_raised(context->stop)));
     json_object_set_new(root, "stopping", json_boolean(stop_raised(context->stop)));
     json_t *breakers = json_array();
     metrics_each(context->metrics, METRIC_BREAKER_STATE, list_breaker, breakers);
@@ -105,8 +108,9 @@ static struct http_answer live(const struct http_answers *answers)
     if (status_board_live(answers->context->board, silent, sizeof(silent))) {
         return json_answer(200, json_pack("{s:s}", "status", "live"));
     }
-    return json_answer(503, json_pack("{s:s, s:s, s:s}", "status", "silent", "loop", silent, "reason",
-        "a loop of the relay has not answered for longer than it may; see the log, restart the process"));
+    return json_answer(503,
+        json_pack("{s:s, s:s, s:s}", "status", "silent", "loop", silent, "reason",
+            "a loop of the relay has not answered for longer than it may; see the log, restart the process"));
 }
 
 static struct http_answer ready(const struct http_answers *answers)
@@ -123,8 +127,9 @@ static struct http_answer ready(const struct http_answers *answers)
 
 static struct http_answer metrics(const struct http_answers *answers)
 {
-    struct http_answer answer = {
-        .status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8", .policy = plain_policy};
+    struct http_answer answer = {.status = 200,
+        .content_type = "text/plain; version=0.0.4; charset=utf-8",
+        .policy = plain_policy};
     answer.body = metrics_render(answers->context->metrics, &answer.length);
     if (answer.body == NULL) {
         answer.status = 503;
@@ -135,8 +140,12 @@ static struct http_answer metrics(const struct http_answers *answers)
 static struct http_answer page(const struct http_answers *answers)
 {
     (void)answers;
-    return (struct http_answer){.status = 200, .content_type = "text/html; charset=utf-8", .policy = STATUS_PAGE_POLICY,
-        .body = status_page_html, .length = sizeof(status_page_html) - 1, .is_static = true};
+    return (struct http_answer){.status = 200,
+        .content_type = "text/html; charset=utf-8",
+        .policy = STATUS_PAGE_POLICY,
+        .body = status_page_html,
+        .length = sizeof(status_page_html) - 1,
+        .is_static = true};
 }
 
 struct http_answer http_answer_get(const struct http_answers *answers, const char *path)

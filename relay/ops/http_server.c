@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: one thread drives libmicrohttpd's epoll; a request for a known page is answered from a snapshot at once, and the
-// connection is closed after the answer, so that a seat is never held by a client that has what it wanted.
+// Happy path: one thread drives libmicrohttpd's epoll; a request for a known page is answered from a snapshot at once,
+// and the connection is closed after the answer, so that a seat is never held by a client that has what it wanted.
 //
 // Failures, all of the clients' making, and what happens:
-// - a client that is slow to ask or slow to read: its connection is cut SEAT_TIME after it came, or after IDLE_TIME without a byte;
-// - more clients than seats: the connection that has waited longest without having asked makes room; of the newcomer's own address
-//   if that has more than its share. So a thousand idle connections delay a probe by nothing: each newcomer gets a seat at once
-//   and keeps it for the next hundred arrivals. The process never holds more than SEATS descriptors of clients;
-// - another method is 405, another path 404, garbage 400, a header or line longer than REQUEST_MEMORY 414 or 431 (those three
-//   by libmicrohttpd); a body is never read;
+// - a client that is slow to ask or slow to read: its connection is cut SEAT_TIME after it came, or after IDLE_TIME
+//   without a byte;
+// - more clients than seats: the connection that has waited longest without having asked makes room; of the newcomer's
+//   own address if that has more than its share. So a thousand idle connections delay a probe by nothing: each newcomer
+//   gets a seat at once and keeps it for the next hundred arrivals. The process never holds more than SEATS descriptors
+//   of clients;
+// - another method is 405, another path 404, garbage 400, a header or line longer than REQUEST_MEMORY 414 or 431 (those
+//   three by libmicrohttpd); a body is never read;
 // - no memory for an answer: 503 without a body, or the connection is closed.
 #include "relay/ops/http_server.h"
 
@@ -32,21 +34,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SEATS           256
-#define SEATS_USED      224 // above, the longest waiting makes room; the rest is for connections that are being closed
-#define SEATS_ADDRESS   160 // the same for one address
-#define SEAT_TIME       DURATION_S(10)
-#define IDLE_TIME_S     5u
-#define REQUEST_MEMORY  ((size_t)16 * 1024)
-#define ROUND_AT_LEAST  DURATION_S(5) // the loop turns (and beats) this often without any client
-#define MAX_SILENCE     DURATION_S(30)
+#define SEATS          256
+#define SEATS_USED     224 // above, the longest waiting makes room; the rest is for connections that are being closed
+#define SEATS_ADDRESS  160 // the same for one address
+#define SEAT_TIME      DURATION_S(10)
+#define IDLE_TIME_S    5u
+#define REQUEST_MEMORY ((size_t)16 * 1024)
+#define ROUND_AT_LEAST DURATION_S(5) // the loop turns (and beats) this often without any client
+#define MAX_SILENCE    DURATION_S(30)
 
 struct seat {
     TAILQ_ENTRY(seat) entry; // in `taken` (oldest first) or `leaving`
     int fd;                  // libmicrohttpd's
     struct mono_time until;
     unsigned char address[16]; // of the client; IPv4 mapped
-    bool asked;              // an answer is on its way
+    bool asked;                // an answer is on its way
     bool cut;
 };
 TAILQ_HEAD(seats, seat);
@@ -98,7 +100,8 @@ static struct seat *longest_waiting(struct http_server *server, const unsigned c
 {
     struct seat *answered = NULL;
     struct seat *seat;
-    TAILQ_FOREACH(seat, &server->taken, entry) {
+    TAILQ_FOREACH(seat, &server->taken, entry)
+    {
         if (address != NULL && memcmp(seat->address, address, sizeof(seat->address)) != 0) {
             continue;
         }
@@ -114,7 +117,8 @@ static void make_room(struct http_server *server, const unsigned char address[16
 {
     size_t same = 0;
     struct seat *seat;
-    TAILQ_FOREACH(seat, &server->taken, entry) {
+    TAILQ_FOREACH(seat, &server->taken, entry)
+    {
         same += memcmp(seat->address, address, sizeof(seat->address)) == 0;
     }
     struct seat *goes = NULL;
@@ -187,8 +191,8 @@ static enum MHD_Result give(struct MHD_Connection *connection, const struct http
     return result;
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path, const char *method,
-    const char *version, const char *body, size_t *body_length, void **request_context)
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
+    const char *method, const char *version, const char *body, size_t *body_length, void **request_context)
 {
     (void)version;
     (void)body;
@@ -299,7 +303,8 @@ static int open_listener(const struct listen_address *address, struct relay_erro
     freeaddrinfo(found);
     if (fd < 0) {
         error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_OPERATOR, failed, "[http] listen: %s%s%s:%u: %s",
-            strchr(host, ':') == NULL ? "" : "[", host, strchr(host, ':') == NULL ? "" : "]", address->port, strerror(failed));
+            strchr(host, ':') == NULL ? "" : "[", host, strchr(host, ':') == NULL ? "" : "]", address->port,
+            strerror(failed));
     }
     return fd;
 }
@@ -311,10 +316,12 @@ static void tell_address(int fd)
     char host[NI_MAXHOST] = "";
     char port[NI_MAXSERV] = "";
     getsockname(fd, (struct sockaddr *)&address, &length);
-    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
+        NI_NUMERICHOST | NI_NUMERICSERV);
     char text[NI_MAXHOST + NI_MAXSERV + 4];
     snprintf(text, sizeof(text), address.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
-    log_event(LOG_LEVEL_INFO, "http.listening", "answers /health, /live, /ready, /metrics and /", LOG_TEXT("address", text));
+    log_event(LOG_LEVEL_INFO, "http.listening", "answers /health, /live, /ready, /metrics and /",
+        LOG_TEXT("address", text));
 }
 
 static void free_server(struct http_server *server)
@@ -335,17 +342,17 @@ static bool start_daemon(struct http_server *server, struct relay_error *error)
 {
     server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, server,
         MHD_OPTION_EXTERNAL_LOGGER, on_complaint, NULL, MHD_OPTION_LISTEN_SOCKET, server->listener,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)SEATS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIME_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-        MHD_OPTION_END);
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)SEATS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIME_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_MEMORY,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_END);
     if (server->daemon == NULL) {
         return error_set(error, RELAY_ERROR_SYSTEM, "the HTTP server cannot be started");
     }
     return thread_start(&server->thread, "http", serve, server, error);
 }
 
-struct http_server *http_server_start(const struct relay_context *context, struct alerts *alerts, struct relay_error *error)
+struct http_server *http_server_start(const struct relay_context *context, struct alerts *alerts,
+    struct relay_error *error)
 {
     struct listen_address address;
     error_clear(error);
@@ -362,7 +369,9 @@ struct http_server *http_server_start(const struct relay_context *context, struc
         return NULL;
     }
     server->context = context;
-    server->answers = (struct http_answers){.context = context, .alerts = alerts, .started_at = clock_mono(context->clock)};
+    server->answers = (struct http_answers){.context = context,
+        .alerts = alerts,
+        .started_at = clock_mono(context->clock)};
     server->listener = -1;
     TAILQ_INIT(&server->taken);
     TAILQ_INIT(&server->leaving);

@@ -5,8 +5,8 @@
 
 static bool refuse(const char *text, const char *what, struct relay_error *error)
 {
-    return error_set(error, RELAY_ERROR_CONFIG, "listen address \"%.200s\": %s; expected host:port, [IPv6]:port or :port", text,
-        what);
+    return error_set(error, RELAY_ERROR_CONFIG,
+        "listen address \"%.200s\": %s; expected host:port, [IPv6]:port or :port", text, what);
 }
 
 static bool parse_port(const char *digits, uint16_t *port)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// metrics_docs write|check docs/metrics.md DASHBOARD [RULES ...]
-// write: puts the table of all metrics between the markers of the document. check: says whether the document is as `write`
-// would make it, whether the dashboard shows every metric, and whether every outbox_relay_ name in the dashboard and the
-// rules exists. Markers, each on a line of its own:
+// metrics_docs write|check docs/metrics.md DASHBOARD [RULES ...] write: puts the table of all metrics between the
+// markers of the document. check: says whether the document is as `write` would make it, whether the dashboard shows
+// every metric, and whether every outbox_relay_ name in the dashboard and the rules exists. Markers, each on a line of
+// its own:
 // <!-- metrics: written by metrics_docs --> and <!-- end of metrics -->.
 #include "relay/base/metrics.h"
 

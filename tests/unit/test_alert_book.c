@@ -29,7 +29,8 @@ static void on_news(void *context, const struct alert_condition *condition)
     (void)context;
     size_t filled = strlen(heard);
     snprintf(heard + filled, sizeof(heard) - filled, "%s/%s %s->%s%s; ", condition->name, condition->instance,
-        alert_level_name(condition->before), alert_level_name(condition->announced), condition->repeated ? " again" : "");
+        alert_level_name(condition->before), alert_level_name(condition->announced),
+        condition->repeated ? " again" : "");
 }
 
 // What is news now.
@@ -133,7 +134,8 @@ Test(alert_book, a_quiet_condition_is_followed_but_not_told)
     cr_assert(alert_book_due(&book, book.conditions, ALERT_ALERTMANAGER, ALERTMANAGER_RESEND)); // it forgets
     backlog(ALERT_OK);
     cr_assert_str_eq(news(), "outbox_backlog/default WARNING->OK; ");
-    cr_assert(alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0))); // the other one has told it as firing
+    cr_assert(
+        alert_book_due(&book, book.conditions, ALERT_WEBHOOK, DURATION_NS(0))); // the other one has told it as firing
 }
 
 Test(alert_book, whoever_takes_over_tells_a_young_change_again)
@@ -191,7 +193,9 @@ Test(alert_book, a_fingerprint_depends_on_name_and_instance_only)
 
 Test(alert_book, slack_text_is_escaped)
 {
-    struct alert_condition condition = {.name = "outbox_backlog", .instance = "a<b", .summary = "x & y > z",
+    struct alert_condition condition = {.name = "outbox_backlog",
+        .instance = "a<b",
+        .summary = "x & y > z",
         .announced = ALERT_CRITICAL};
     const struct alert_condition *list[] = {&condition};
     char *text = alert_message(ALERT_SLACK, list, 1, "me", (struct wall_time){0});

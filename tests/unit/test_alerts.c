@@ -35,10 +35,16 @@ static void start(void)
     board = status_board_new(&fake.base, NULL);
     metrics = metrics_new(NULL);
     stop_init(&stop, NULL);
-    config.alert = (struct config_alert){.webhook_url = empty, .slack_url = empty, .alertmanager_url = empty,
+    config.alert = (struct config_alert){.webhook_url = empty,
+        .slack_url = empty,
+        .alertmanager_url = empty,
         .repeat = DURATION_S(3600)};
     config.breakers[CONFIG_DEPENDENCY_ALERT] = (struct config_breaker){5, DURATION_S(30), 2};
-    context = (struct relay_context){.config = &config, .clock = &fake.base, .metrics = metrics, .board = board, .stop = &stop,
+    context = (struct relay_context){.config = &config,
+        .clock = &fake.base,
+        .metrics = metrics,
+        .board = board,
+        .stop = &stop,
         .instance = "0123456789abcdef"};
 }
 
@@ -147,7 +153,8 @@ Test(alerts, a_webhook_hears_of_the_beginning_and_of_the_end)
     raise_backlog(ALERT_OK);
     json_t *resolved = body_of(script, 1);
     cr_assert_str_eq(
-        json_string_value(json_object_get(json_array_get(json_object_get(resolved, "alerts"), 0), "status")), "resolved");
+        json_string_value(json_object_get(json_array_get(json_object_get(resolved, "alerts"), 0), "status")),
+        "resolved");
     json_decref(resolved);
     wait_sent("webhook", "ok", 2);
     cr_assert_eq(sent("log", "ok"), 2);
@@ -194,7 +201,8 @@ Test(alerts, what_is_still_true_is_sent_when_the_receiver_is_back)
     wait_sent("webhook", "ok", 1);
     json_t *third = body_of(script, 2);
     cr_assert_eq(json_array_size(json_object_get(third, "alerts")), 1);
-    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(json_object_get(third, "alerts"), 0), "level")), "CRITICAL");
+    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(json_object_get(third, "alerts"), 0), "level")),
+        "CRITICAL");
     json_decref(third);
     http_script_stop(script);
 }
@@ -239,7 +247,8 @@ Test(alerts, the_alertmanager_is_told_again_before_it_forgets)
     clock_fake_advance(&fake, DURATION_S(61));
     wait_sent("alertmanager", "ok", 2);
     json_t *again = body_of(script, 1);
-    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(again, 0), "endsAt")), "1970-01-01T00:06:01.000000Z");
+    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(again, 0), "endsAt")),
+        "1970-01-01T00:06:01.000000Z");
     json_decref(again);
     cr_assert_eq(sent("log", "ok"), 1); // no news
     http_script_stop(script);

@@ -14,15 +14,15 @@ static struct config_health limits;
 static char raised[4096];
 
 // Instead of the real ones: what was raised above OK, and the ends of what had been.
-void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level, const char *summary,
-    double value, bool quiet)
+void alerts_raise(struct alerts *alerts, const char *name, const char *instance, enum alert_level level,
+    const char *summary, double value, bool quiet)
 {
     (void)alerts;
     (void)value;
     if (level != ALERT_OK || strcmp(name, "pipeline_degraded") == 0) {
         size_t filled = strlen(raised);
-        snprintf(raised + filled, sizeof(raised) - filled, "%s[%s] %d%s: %s; ", name, instance, (int)level, quiet ? " quiet" : "",
-            summary);
+        snprintf(raised + filled, sizeof(raised) - filled, "%s[%s] %d%s: %s; ", name, instance, (int)level,
+            quiet ? " quiet" : "", summary);
     }
 }
 
@@ -76,7 +76,8 @@ Test(health_conditions, a_dependency_is_down_when_all_of_it_is)
 
 Test(health_conditions, an_open_breaker_is_a_dependency_down)
 {
-    context.kafka_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL, NULL, NULL);
+    context.kafka_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,
+        NULL, NULL);
     breaker_allow(context.kafka_breaker);
     breaker_failure(context.kafka_breaker);
     judge(-1, false);
@@ -117,5 +118,6 @@ Test(health_conditions, lag_is_told)
 {
     limits.warning_lag = 10;
     judge(11, true);
-    cr_assert_str_eq(judge(12, true), "consumer_lag[] 1: 12 messages are behind the end of the partitions of this process; ");
+    cr_assert_str_eq(judge(12, true),
+        "consumer_lag[] 1: 12 messages are behind the end of the partitions of this process; ");
 }

@@ -51,7 +51,11 @@ static void start(void)
     stop_init(&stop, NULL);
     static char listen[] = "127.0.0.1:0";
     config.http.listen = listen;
-    context = (struct relay_context){.config = &config, .clock = &fake.base, .metrics = metrics, .board = board, .stop = &stop,
+    context = (struct relay_context){.config = &config,
+        .clock = &fake.base,
+        .metrics = metrics,
+        .board = board,
+        .stop = &stop,
         .instance = "0123456789abcdef"};
     struct relay_error error;
     server = http_server_start(&context, (struct alerts *)&context, &error);

@@ -28,8 +28,9 @@ Test(listen_address, takes_names_and_addresses)
 
 Test(listen_address, refuses_the_rest_and_says_what_is_expected)
 {
-    static const char *const bad[] = {"", "8000", "localhost", "localhost:", "localhost:65536", "localhost:-1", "localhost:8o",
-        "::1:8000", "[::1]", "[::1]8000", "[]:80", "[::1", "http://localhost:80", "a b:80", "localhost:123456", "\x01:80"};
+    static const char *const bad[] = {"", "8000", "localhost", "localhost:", "localhost:65536", "localhost:-1",
+        "localhost:8o", "::1:8000", "[::1]", "[::1]8000", "[]:80", "[::1", "http://localhost:80", "a b:80",
+        "localhost:123456", "\x01:80"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct listen_address address;
         struct relay_error error = {0};

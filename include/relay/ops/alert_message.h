@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is sent to each kind of receiver; the forms are documented in docs/alerts.md. Text only: malloc'd JSON, NULL when out of memory.
+// What is sent to each kind of receiver; the forms are documented in docs/alerts.md. Text only: malloc'd JSON, NULL
+// when out of memory.
 #ifndef RELAY_OPS_ALERT_MESSAGE_H
 #define RELAY_OPS_ALERT_MESSAGE_H
 
@@ -15,7 +16,8 @@ enum alert_receiver_kind { ALERT_WEBHOOK, ALERT_SLACK, ALERT_ALERTMANAGER };
 #define ALERTMANAGER_VALID  DURATION_S(300)
 #define ALERTMANAGER_RESEND DURATION_S(60)
 
-// sender: the instance of the process. now: of the message. conditions: at least one, each with news for this kind of receiver.
+// sender: the instance of the process. now: of the message. conditions: at least one, each with news for this kind of
+// receiver.
 char *alert_message(enum alert_receiver_kind kind, const struct alert_condition *const *conditions, size_t count,
     const char *sender, struct wall_time now);
 const char *alert_receiver_name(enum alert_receiver_kind kind); // "webhook", "slack", "alertmanager"; static

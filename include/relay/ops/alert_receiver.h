@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One place that alerts are sent to over HTTP: its URL (a secret: only the host is ever named), its breaker, its backoff, and at
-// most one request under way, which the caller's curl multi handle drives. TLS is verified, redirects are not followed, the
-// proxy is what the environment says (a webhook is often outside). One thread at a time.
+// One place that alerts are sent to over HTTP: its URL (a secret: only the host is ever named), its breaker, its
+// backoff, and at most one request under way, which the caller's curl multi handle drives. TLS is verified, redirects
+// are not followed, the proxy is what the environment says (a webhook is often outside). One thread at a time.
 #ifndef RELAY_OPS_ALERT_RECEIVER_H
 #define RELAY_OPS_ALERT_RECEIVER_H
 
@@ -21,8 +21,8 @@ enum alert_outcome {
 };
 
 // url is copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
-struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind, const char *url,
-    struct relay_error *error);
+struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
+    const char *url, struct relay_error *error);
 // Accepts NULL. A request under way is dropped: multi must be the one that it was started with.
 void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi);
 // No receiver of this kind is configured any more: its breaker leaves the metrics.
@@ -34,7 +34,8 @@ void alert_receiver_limit(struct alert_receiver *receiver, const struct config_b
 bool alert_receiver_busy(const struct alert_receiver *receiver);
 // When a request may be started: after the backoff and when the breaker lets a probe pass.
 struct mono_time alert_receiver_next(const struct alert_receiver *receiver);
-// Starts a POST of the body, which it takes over in any case; alerts: how many are in it. false: not now (breaker, memory).
+// Starts a POST of the body, which it takes over in any case; alerts: how many are in it. false: not now (breaker,
+// memory).
 bool alert_receiver_start(struct alert_receiver *receiver, CURLM *multi, char *body, size_t alerts);
 // The easy handle of the request, to find whose a finished transfer is.
 bool alert_receiver_is(const struct alert_receiver *receiver, const CURL *easy);

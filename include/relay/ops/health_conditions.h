@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What one process can judge without asking anybody: its dependencies (board and breakers), its consumer lag, and the parts of
-// its pipes that wait for somebody. Each round of health_conditions_judge() looks once and raises alerts by windows of results:
-//   "postgres_down", "kafka_down", "clickhouse_down" of ""   CRITICAL: all of it down or its breaker open; WARNING: a part
-//   "consumer_lag" of ""                                     by [health] warning_lag, critical_lag
-//   "pipeline_degraded" of "publish NAME", "insert NAME"     WARNING: degraded, CRITICAL: down; not judged while a
-//                                                            dependency of that stage is down, which is told already
+// What one process can judge without asking anybody: its dependencies (board and breakers), its consumer lag, and the
+// parts of its pipes that wait for somebody. Each round of health_conditions_judge() looks once and raises alerts by
+// windows of results:
+// - "postgres_down", "kafka_down", "clickhouse_down" of "": CRITICAL when all of it is down or its breaker open,
+//   WARNING when a part is;
+// - "consumer_lag" of "": by [health] warning_lag, critical_lag;
+// - "pipeline_degraded" of "publish NAME", "insert NAME": WARNING when degraded, CRITICAL when down; not judged while a
+//   dependency of that stage is down, which is told already.
 // The health watch's thread only; alerts are borrowed.
 #ifndef RELAY_OPS_HEALTH_CONDITIONS_H
 #define RELAY_OPS_HEALTH_CONDITIONS_H
@@ -35,6 +37,7 @@ struct health_conditions {
 };
 
 // limits: of the lag. lag: -1 unknown. quiet: another replica speaks for Kafka and ClickHouse.
-void health_conditions_judge(struct health_conditions *conditions, const struct config_health *limits, int64_t lag, bool quiet);
+void health_conditions_judge(struct health_conditions *conditions, const struct config_health *limits, int64_t lag,
+    bool quiet);
 
 #endif

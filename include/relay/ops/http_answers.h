@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the HTTP server says: one function for each page, from snapshots (board, metrics, alerts); none waits for anything but
-// short locks. No socket is touched here, so that the answers can be tested without one.
+// What the HTTP server says: one function for each page, from snapshots (board, metrics, alerts); none waits for
+// anything but short locks. No socket is touched here, so that the answers can be tested without one.
 #ifndef RELAY_OPS_HTTP_ANSWERS_H
 #define RELAY_OPS_HTTP_ANSWERS_H
 
@@ -25,7 +25,8 @@ struct http_answers {
     struct mono_time started_at; // of the process, for the uptime
 };
 
-// path: "/health", "/live", "/ready", "/metrics", "/"; anything else is answered by 404. The caller frees the body unless it is static.
+// path: "/health", "/live", "/ready", "/metrics", "/"; anything else is answered by 404. The caller frees the body
+// unless it is static.
 struct http_answer http_answer_get(const struct http_answers *answers, const char *path);
 struct http_answer http_answer_error(unsigned status, const char *sentence); // {"error": sentence}
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// [http] listen: "host:port", "[v6]:port", ":port" for every address; port 0 lets the kernel choose. Pure text: no look-ups.
+// [http] listen: "host:port", "[v6]:port", ":port" for every address; port 0 lets the kernel choose. Pure text: no
+// look-ups.
 #ifndef RELAY_OPS_LISTEN_ADDRESS_H
 #define RELAY_OPS_LISTEN_ADDRESS_H
 
