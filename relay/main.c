@@ -55,6 +55,9 @@ int main(int argc, char **argv)
 #endif
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(name, commands[i].name) == 0) {
+            if (argc == 3 && strcmp(argv[2], "--version") == 0) {
+                return command_version();
+            }
             curl_global_init(CURL_GLOBAL_DEFAULT);
             int code = commands[i].run(argc - 1, argv + 1);
             if (code & RELAY_EXIT_AT_ONCE) {
