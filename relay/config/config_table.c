@@ -20,6 +20,7 @@ static const char *const dispositions[] = {"delete", "mark", NULL};
 static const char *const layouts[] = {"native", "debezium", NULL};
 static const char *const values[] = {"payload", "envelope", NULL};
 static const char *const poisons[] = {"dead_letter", "hold_aggregate", "stop", NULL};
+static const char *const lost_messages[] = {"stop", "continue", NULL};
 static const char *const compressions[] = {"lz4", "none", NULL};
 static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 static const char *const formats[] = {"auto", "text", "json", "journald", NULL};
@@ -189,6 +190,9 @@ const struct config_key config_keys[] = {
         .sentence = "Topic that gets a copy of each dead letter; empty: none."},
     {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
         .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
+    {INSERT(on_lost_messages), WORD(lost_messages), .name = "on_lost_messages", .fallback = "stop",
+        .sentence = "When Kafka expired messages before they were inserted: the partition stands still, or what is left is "
+                    "inserted and the loss counted."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
         .flags = CONFIG_DISCREET, .check = config_check_url,

@@ -108,6 +108,34 @@ void insert_flow_end(void *context, const char *topic, int32_t number, int64_t o
     }
 }
 
+// Where the reading of a partition has come to, over all of its feeds.
+static int64_t lowest_next(const struct insert_partition *partition)
+{
+    int64_t lowest = INT64_MAX;
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        lowest = partition->feeds[i].next < lowest ? partition->feeds[i].next : lowest;
+    }
+    return lowest;
+}
+
+// The operator allows to go on without what expired. false: it is not that, or the broker does not say.
+static bool go_on_without(struct insert_group *group, struct insert_partition *partition, int64_t from)
+{
+    struct relay_error error;
+    int64_t low, high;
+    if (group->context->config->insert.on_lost_messages != CONFIG_LOST_CONTINUE || from == OFFSET_NONE ||
+        !kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low, &high, &error) ||
+        from >= low) {
+        return false;
+    }
+    insert_partition_skip_lost(partition, low);
+    metric_add(metrics_series1(group->context->metrics, METRIC_MESSAGES_LOST, partition->topic), (uint64_t)(low - from));
+    log_event(LOG_LEVEL_ERROR, "insert.messages_lost", "Kafka expired messages before they were inserted; going on behind them, as "
+        "[insert] on_lost_messages says", LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
+        LOG_INT("from", from), LOG_INT("to", low - 1));
+    return true;
+}
+
 void insert_flow_failed(void *context, const char *topic, int32_t number, const struct relay_error *error)
 {
     struct insert_group *group = context;
@@ -115,13 +143,18 @@ void insert_flow_failed(void *context, const char *topic, int32_t number, const 
     if (!partition || !partition->fetching || partition->failed) {
         return;
     }
+    int64_t from = lowest_next(partition);
+    if (go_on_without(group, partition, from)) {
+        return;
+    }
     partition->failed = true;
     char reason[250];
     snprintf(reason, sizeof(reason), "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
-        "made anew)", topic, number, (long long)partition->position);
+        "made anew)", topic, number, (long long)from);
     insert_group_health(group, STATUS_DEGRADED, reason);
-    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log", "messages are lost, or the topic is another one; the partition stands still",
-        LOG_TEXT("topic", topic), LOG_INT("partition", number), LOG_INT("offset", partition->position), LOG_ERROR(error));
+    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log", "messages are lost, or the topic is another one; the partition stands still "
+        "(see [insert] on_lost_messages)", LOG_TEXT("topic", topic), LOG_INT("partition", number), LOG_INT("offset", from),
+        LOG_ERROR(error));
 }
 
 // A feed that is far behind what others already take reads on by itself, so that they need not wait for it.

@@ -67,12 +67,22 @@ struct insert_partition *insert_group_find(const struct insert_group *group, con
     return NULL;
 }
 
+static bool any_failed(const struct insert_group *group)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        if (group->partitions.items[i]->failed && !group->partitions.items[i]->gone) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void insert_group_health(struct insert_group *group, enum status_level level, const char *reason)
 {
     struct circuit_breaker *breaker = group->context->kafka_breaker;
     bool healthy = level == STATUS_OK;
-    if (healthy && group->healthy) {
-        return;
+    if (healthy && (group->healthy || any_failed(group))) {
+        return; // a partition that stands still is said until it is ours no more
     }
     group->healthy = healthy;
     status_board_set(group->context->board, STATUS_KAFKA, "insert", level, reason);

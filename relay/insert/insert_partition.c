@@ -153,6 +153,22 @@ void insert_partition_positioned(struct insert_partition *partition, int64_t fro
     }
 }
 
+void insert_partition_skip_lost(struct insert_partition *partition, int64_t first)
+{
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        struct insert_feed *feed = &partition->feeds[i];
+        feed->next = feed->next < first ? first : feed->next;
+        if (feed->pending == 0 && feed->mark < first) {
+            feed->mark = first;
+        }
+        if (feed->state == FEED_ACTIVE) {
+            feed->state = FEED_READY;
+            feed->by_reader = false;
+        }
+    }
+    partition->fetching = false;
+}
+
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state)
 {
     for (size_t i = 0; i < partition->feed_count; i++) {

@@ -325,6 +325,14 @@ bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topi
            *high != RD_KAFKA_OFFSET_INVALID;
 }
 
+bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, struct duration timeout,
+    int64_t *low, int64_t *high, struct relay_error *error)
+{
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(consumer->client, topic, partition, low, high, (int)duration_ms(timeout));
+    return !code || kafka_error_set(error, code, "asking for the log's first offset");
+}
+
 // Destroying may hang, so it has a thread of its own; whoever comes last frees the note.
 struct burial {
     rd_kafka_t *client;

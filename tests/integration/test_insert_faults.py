@@ -176,6 +176,21 @@ def test_messages_that_expired_before_they_were_read_stop_that_partition_visibly
     assert relay.stop() == 0
 
 
+def test_messages_that_expired_are_left_behind_and_counted_where_the_operator_says_so(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 400).flush()
+    wait_counts(place, 400)
+    assert relay.stop() == 0
+    sender.events(post(place), 400).flush()
+    low = committed(place, post(place), 1)[0]
+    expire(place, post(place), 0, low + 10)
+    relay = inserting(place, insert={"on_lost_messages": "continue"})
+    wait_counts(place, 790)
+    assert relay.metric("messages_lost_total", topic=post(place)) == 10
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 800, "all committed", 20)
+    assert relay.stop() == 0
+
+
 def behind(place, partition, low):
     """Messages of a partition from `low` to its end."""
     consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "marks"})

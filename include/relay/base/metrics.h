@@ -40,6 +40,7 @@
     X(PARKED_EVENT_TYPES, GAUGE, "parked_event_types", "outbox", "Event types whose topic an operator has to mend.")   \
     X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox", "Sequence numbers below the watermark that may still commit.")    \
     X(PAUSED_TABLES, GAUGE, "insert_paused", "table", "1 while inserts into the table are paused for an operator.")    \
+    X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic", "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.") \
     X(INSERT_BUFFER_BYTES, GAUGE, "insert_buffer_bytes", "", "Bytes of events held in memory by the insert stage.")    \
     X(BUILD_INFO, GAUGE, "build_info", "version,librdkafka,libpq", "Always 1; the labels say what was built.")
 

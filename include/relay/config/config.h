@@ -91,6 +91,8 @@ struct config_outbox {
     struct config_publish publish;
 };
 
+enum config_on_lost_messages { CONFIG_LOST_STOP, CONFIG_LOST_CONTINUE };
+
 struct config_insert {
     bool enabled;
     char *group_id;
@@ -102,6 +104,7 @@ struct config_insert {
     char *dead_letter_table;
     char *dead_letter_topic; // "" = none
     double max_bad_ratio;    // 0 = no limit
+    enum config_on_lost_messages on_lost_messages;
 };
 
 enum config_compression { CONFIG_COMPRESSION_LZ4, CONFIG_COMPRESSION_NONE };

@@ -91,6 +91,8 @@ void insert_partition_reached_end(struct insert_partition *partition, int64_t en
 bool insert_partition_wants_position(const struct insert_partition *partition, int64_t *from);
 // It is there now: ready feeds become active.
 void insert_partition_positioned(struct insert_partition *partition, int64_t from);
+// The log begins at `first` now: what lies before can no longer be taken. The partition has to be positioned again.
+void insert_partition_skip_lost(struct insert_partition *partition, int64_t first);
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state);
 
 #endif

@@ -73,6 +73,10 @@ struct duration kafka_consumer_session_timeout(const struct kafka_consumer *cons
 // Offsets that librdkafka last saw as the log's first and end; false: none yet. Never waits.
 bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low, int64_t *high);
 
+// Asks the broker for the log's first offset and its end; waits at most `timeout`.
+bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, struct duration timeout,
+    int64_t *low, int64_t *high, struct relay_error *error);
+
 // Leaves the group and frees, listener->revoked included, at most until the deadline. false: librdkafka hangs; the handle is left
 // to a thread of its own and must be forgotten. Accepts NULL.
 bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time deadline);
