@@ -124,8 +124,7 @@ static void remember(struct alert_book *book, const struct alert_condition *cond
     }
 }
 
-static void change(struct alert_book *book, struct alert_condition *condition, enum alert_level to,
-    struct mono_time now)
+static void move(struct alert_book *book, struct alert_condition *condition, enum alert_level to, struct mono_time now)
 {
     condition->before = condition->announced;
     condition->announced = to;
@@ -173,7 +172,7 @@ struct mono_time alert_book_evaluate(struct alert_book *book, alert_book_news *n
         bool again = !changed && condition->announced != ALERT_OK && book->repeat.ns > 0 &&
             mono_since(now, condition->told).ns >= book->repeat.ns;
         if (changed) {
-            change(book, condition, level, now);
+            move(book, condition, level, now);
         }
         if (changed || again) {
             condition->told = now;

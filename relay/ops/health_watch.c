@@ -73,12 +73,11 @@ static void show(const struct health_watch *watch, const struct watched *watched
     status_board_set(watch->context->board, STATUS_OUTBOX, watched->outbox->name, level, reason);
 }
 
-static void raise_fault(struct health_watch *watch, struct watched *watched, enum alert_level level,
-    const char *summary)
+static void raise_fault(struct health_watch *watch, struct watched *watched, enum alert_level level, const char *why)
 {
     char instance[160];
     snprintf(instance, sizeof(instance), "outbox %s", watched->outbox->name);
-    alerts_raise(watch->alerts, "pipeline_degraded", instance, level, summary, (double)level, false);
+    alerts_raise(watch->alerts, "pipeline_degraded", instance, level, why, (double)level, false);
     watched->faulty = level != ALERT_OK;
 }
 
