@@ -126,7 +126,7 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     if (name[0] != '\0' && found.type == 0) {
         free(found.name);
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s has no column \"%s\"; name its column in [outbox] column.%s, or none by an empty value", config->table,
+            "table %s has no column \"%s\"; name the column in [outbox] column.%s, or say none there", config->table,
             name, role_keys[role]);
     }
     char *expression = role_expression(role, &found, &table->forms[role]);

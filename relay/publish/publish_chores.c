@@ -6,6 +6,7 @@
 //                     the last of them, in the same transaction, the entry goes. What comes meanwhile waits behind.
 //   The sweep         Every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that an
 //                     operator deleted, rows put back by hand).
+//   Sharing           Every two seconds, with several outboxes: how many replicas are alive, and do we own more than our share?
 //   Progress          Every second: settled_seq for the health function.
 #include "relay/publish/publish_pipe.h"
 
@@ -20,6 +21,7 @@
 #define COUNT_INTERVAL   DURATION_S(5)
 #define HELD_RETRY       DURATION_S(10)
 #define SWEEP_INTERVAL   DURATION_S(60)
+#define REPLICAS_INTERVAL DURATION_S(2)
 #define NOTE_INTERVAL    DURATION_S(1)
 
 static bool due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
@@ -35,6 +37,7 @@ static struct duration waiting_interval(const struct publish_pipe *pipe)
 bool publish_chores_due(const struct publish_pipe *pipe)
 {
     return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || due(pipe, pipe->swept_at, SWEEP_INTERVAL) ||
+           (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
            (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
                due(pipe, pipe->noted_at, NOTE_INTERVAL));
 }
@@ -206,6 +209,29 @@ static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     return done;
 }
 
+bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error)
+{
+    if (pipe->share == NULL || !due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) {
+        return true;
+    }
+    pipe->replicas_counted_at = clock_mono(pipe->context->clock);
+    PGresult *result = pg_query(pipe->owner.connections[0],
+        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a WHERE a.datname = current_database()"
+        " AND a.application_name LIKE 'outbox-relay-publish-%'", NULL, 0, false, pg_deadline(pipe->context), error);
+    if (result == NULL) {
+        return error_prefix(error, "counting replicas");
+    }
+    pipe->sharer.replicas = (int)pg_cell_int64(result, 0, 0);
+    PQclear(result);
+    outbox_owner_used(&pipe->owner, 0, false);
+    if (pipe->owner.owned && publish_share_give_up(pipe->share, &pipe->sharer, pipe->replicas_counted_at)) {
+        log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it", LOG_TEXT("outbox", pipe->config->name),
+            LOG_INT("replicas", pipe->sharer.replicas));
+        pipe->giving_up = true;
+    }
+    return true;
+}
+
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) && !check_waiting(pipe, lane, error)) {
@@ -214,5 +240,5 @@ bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct
     if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {
         return false;
     }
-    return lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error);
+    return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) && publish_count_replicas(pipe, error);
 }

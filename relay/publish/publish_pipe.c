@@ -215,7 +215,8 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
-    bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && kafka_allows(pipe) && !publish_chores_due(pipe);
+    bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
+                !publish_chores_due(pipe);
     if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
         return false;
     }
@@ -233,7 +234,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
 static bool serve(struct publish_pipe *pipe, struct relay_error *error)
 {
     struct publish_lane *lane = &pipe->lanes[0], *other = &pipe->lanes[1];
-    while (!publish_stopping(pipe) || lane->state == LANE_SENT) {
+    while (lane->state == LANE_SENT || !(publish_stopping(pipe) || (pipe->giving_up && lane->state == LANE_IDLE))) {
         publish_tick(pipe);
         if (lane->state != LANE_SENT && !prepare_lane(pipe, lane, other, error)) {
             return false;
@@ -294,9 +295,10 @@ static void one_term(struct publish_pipe *pipe)
     }
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;
     publish_term_end(pipe);
-    if (!idle || sessions_broken(pipe)) {
+    if (!idle || sessions_broken(pipe) || pipe->giving_up) {
         outbox_owner_finish(&pipe->owner);
     }
+    pipe->giving_up = false;
     if (!served) {
         if (started) {
             publish_report_kafka(pipe, &error);
@@ -305,22 +307,39 @@ static void one_term(struct publish_pipe *pipe)
     }
 }
 
+// One try for the ownership, unless this process owns its share and others may want the outbox.
+static void try_to_own(struct publish_pipe *pipe)
+{
+    struct relay_error error = {0};
+    bool may = pipe->share == NULL || publish_share_may_try(pipe->share, &pipe->sharer, clock_mono(pipe->context->clock));
+    if (may && (!outbox_owner_try(&pipe->owner, &error) ||
+                   (!pipe->owner.owned && pipe->owner.connections[0] != NULL && !publish_count_replicas(pipe, &error)))) {
+        outbox_owner_finish(&pipe->owner);
+        failed(pipe, &error);
+        return;
+    }
+    if (!pipe->owner.owned) {
+        show(pipe, STATUS_OK, "standby", "");
+        backoff_reset(&pipe->backoff);
+        pipe->failures = 0;
+        pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));
+    }
+}
+
 void publish_pipe_run(struct publish_pipe *pipe)
 {
     show(pipe, STATUS_DEGRADED, "none", "starting");
     while (!publish_stopping(pipe)) {
-        struct relay_error error = {0};
         heartbeat_beat(pipe->heartbeat);
-        if (!pipe->owner.owned && !outbox_owner_try(&pipe->owner, &error)) {
-            failed(pipe, &error);
-        } else if (pipe->owner.owned) {
+        if (!pipe->owner.owned) {
+            try_to_own(pipe);
+        }
+        if (pipe->share != NULL) {
+            publish_share_note(pipe->share, &pipe->sharer, pipe->owner.owned, clock_mono(pipe->context->clock));
+        }
+        if (pipe->owner.owned) {
             TEST_POINT(PUBLISH_AFTER_LOCKS);
             one_term(pipe);
-        } else {
-            show(pipe, STATUS_OK, "standby", "");
-            backoff_reset(&pipe->backoff);
-            pipe->failures = 0;
-            pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));
         }
     }
     outbox_owner_finish(&pipe->owner);
@@ -328,7 +347,7 @@ void publish_pipe_run(struct publish_pipe *pipe)
 }
 
 struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,
-    struct relay_error *error)
+    struct publish_share *share, struct relay_error *error)
 {
     struct publish_pipe *pipe = calloc(1, sizeof(*pipe));
     if (pipe == NULL) {
@@ -337,6 +356,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
     }
     pipe->context = context;
     pipe->config = config;
+    pipe->share = share;
     pipe->exactly_once = config->publish.guarantee == CONFIG_EXACTLY_ONCE;
     pipe->row_bytes = 2048;
     outbox_owner_init(&pipe->owner, context, config);

@@ -17,6 +17,7 @@ struct worker {
 
 struct publish_stage {
     const struct relay_context *context;
+    struct publish_share share;
     size_t count;
     struct worker workers[];
 };
@@ -37,8 +38,14 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
         return NULL;
     }
     stage->context = context;
+    if (!publish_share_init(&stage->share, (int)config->outbox_count)) {
+        free(stage);
+        error_set(error, RELAY_ERROR_SYSTEM, "a lock cannot be made");
+        return NULL;
+    }
+    struct publish_share *share = config->outbox_count > 1 ? &stage->share : NULL;
     for (; stage->count < config->outbox_count; stage->count++) {
-        stage->workers[stage->count].pipe = publish_pipe_new(context, &config->outboxes[stage->count], error);
+        stage->workers[stage->count].pipe = publish_pipe_new(context, &config->outboxes[stage->count], share, error);
         if (stage->workers[stage->count].pipe == NULL) {
             error_prefix(error, "outbox %s", config->outboxes[stage->count].name);
             publish_stage_free(stage);
@@ -86,5 +93,6 @@ void publish_stage_free(struct publish_stage *stage)
     for (size_t i = 0; i < stage->count; i++) {
         publish_pipe_free(stage->workers[i].pipe);
     }
+    publish_share_finish(&stage->share);
     free(stage);
 }

@@ -85,7 +85,7 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
     struct mono_time began = clock_mono(clock), fallback = began;
     struct duration pace = PROBE_FIRST;
     bool look = true, found = false;
-    while (!publish_stopping(pipe) && !publish_chores_due(pipe)) {
+    while (!publish_stopping(pipe) && !pipe->giving_up && !publish_chores_due(pipe)) {
         publish_tick(pipe);
         keep_session(pipe);
         if (look) {

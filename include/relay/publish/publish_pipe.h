@@ -14,6 +14,7 @@
 #include "relay/publish/outbox_owner.h"
 #include "relay/publish/outbox_sleep.h"
 #include "relay/publish/outbox_sql.h"
+#include "relay/publish/publish_share.h"
 #include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt_store.h"
 #include "relay/publish/seq_holes.h"
@@ -53,6 +54,10 @@ struct publish_pipe {
     struct publish_series series;
     struct heartbeat *heartbeat;
     struct outbox_owner owner;
+    struct publish_share *share; // of the process; NULL with one outbox
+    struct publish_sharer sharer;
+    struct mono_time replicas_counted_at;
+    bool giving_up;             // to another replica, as soon as both lanes are idle
     struct backoff backoff;
     int failures;               // in a row
     bool troubled;              // the board says so
@@ -141,14 +146,17 @@ bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_err
 // publish_chores.c
 // What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The lane may
 // be READ afterwards, with rows that are to be sent.
+// Counts the live replicas now and then, on the first session.
+bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // Notes how far the outbox is settled, in the batch's transaction or alone, at most once a second.
 bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
 
 // publish_pipe.c
+// share: borrowed; NULL where there is nothing to share.
 struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,
-    struct relay_error *error);
+    struct publish_share *share, struct relay_error *error);
 void publish_pipe_free(struct publish_pipe *pipe); // accepts NULL
 void publish_pipe_run(struct publish_pipe *pipe); // until the stop
 

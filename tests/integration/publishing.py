@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the publish stage share."""
+import subprocess
+
+import psycopg2
+import pytest
+
+from relaytools.relay import wait_until
+
+
+def publishing(place, name="relay", start=True, environment=None, **changes):
+    """A relay with the publish stage alone."""
+    changes.setdefault("insert", {})["enabled"] = "false"
+    return place.relay(name, start=start, environment=environment, **changes)
+
+
+def ids(place):
+    """event_id of every visible record, in the order of the audit's reading."""
+    return [record[0] for record in place.records()]
+
+
+def wait_ids(place, wanted, seconds=60):
+    """Waits for these events in Kafka; returns all that are there, so that the caller sees doubles."""
+    def arrived():
+        found = ids(place)
+        return found if set(wanted) <= set(found) else None
+    return wait_until(arrived, f"{len(wanted)} events in Kafka", seconds, every=0.2)
+
+
+def need_test_points(binary):
+    """Skips where the build has no test hooks."""
+    done = subprocess.run([binary, "test-points"], capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode != 0 or not done.stdout.split():
+        pytest.skip("built without -Dtest_hooks=true")
+    return [point for point in done.stdout.split() if point.startswith("publish.")]
+
+
+def dead_letters(place):
+    """{event_id: (code, text)}"""
+    return {row[0]: (row[1], row[2]) for row in
+            place.execute("SELECT event_id, reason_code, reason_text FROM public.outbox_dead_letters")}
+
+
+def owner_pids(place, table="public.outbox_events"):
+    """Backends that own the outbox, slot 0 and 1."""
+    return [row[0] for row in place.execute(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::regclass::oid AND objid IN (1, 2) "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY objid", table)]
+
+
+class Transaction:
+    """A transaction that stays open until the test ends it."""
+
+    def __init__(self, place):
+        self.connection = psycopg2.connect(place.dsn)
+
+    def insert(self, event_type="post.created", aggregate="11111111-1111-1111-1111-111111111111", payload="{}"):
+        with self.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                           "VALUES ('post', %s, %s, %s) RETURNING id::text", (aggregate, event_type, payload))
+            return cursor.fetchone()[0]
+
+    def end(self, commit=True):
+        self.connection.commit() if commit else self.connection.rollback()
+        self.connection.close()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the table to Kafka: order, late commits, gaps, dispositions, layouts, sessions with habits of their own."""
+import json
+
+import pytest
+
+from publishing import Transaction, ids, publishing, wait_ids
+from relaytools.relay import wait_until
+from relaytools.workload import Habits
+
+
+@pytest.mark.tsan
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_writers_with_every_habit_lose_double_and_disorder_nothing(place, guarantee):
+    relay = publishing(place, publish={"guarantee": guarantee})
+    habits = Habits(savepoint=0.1, copy=0.1, long=0.02, burst=0.01, long_seconds=(0.2, 1.5))
+    workload = place.workload(writers=8, events=6000, rollback_share=0.1, habits=habits).start()
+    workload.join(120)
+    place.wait_published()
+    result = place.audit()
+    assert result.committed >= 6000
+    assert not [key for key in result.text(5).splitlines() if key.startswith("Kafka:") and
+                "0 lost, 0 doubled, 0 out of order" not in key], result.text(5)
+    assert relay.stop() == 0
+
+
+def test_a_late_commit_is_published_while_newer_rows_do_not_wait_for_it(place):
+    relay = publishing(place)
+    late = Transaction(place)
+    late_id = late.insert()
+    newer = [place.insert_event() for _ in range(20)]
+    wait_ids(place, newer)
+    assert relay.metric("outbox_holes") >= 1
+    after = place.insert_event()
+    wait_ids(place, [after])
+    assert late_id not in ids(place)
+    late.end()
+    assert sorted(wait_ids(place, [late_id])) == sorted(newer + [after, late_id])
+    wait_until(lambda: relay.metric("outbox_holes") == 0, "no hole is left")
+
+
+def test_events_after_a_late_commit_of_the_same_aggregate_come_after_it(place):
+    publishing(place)
+    late = Transaction(place)
+    first = late.insert(aggregate="22222222-2222-2222-2222-222222222222")
+    others = [place.insert_event() for _ in range(5)]
+    wait_ids(place, others)
+    late.end()
+    second = place.insert_event(aggregate="22222222-2222-2222-2222-222222222222")
+    wait_ids(place, [first, second])
+    of_aggregate = [r[0] for r in place.records() if r[5]["aggregate_id"] == b"22222222-2222-2222-2222-222222222222"]
+    assert of_aggregate == [first, second]
+
+
+def test_a_late_transaction_larger_than_a_batch_comes_whole_and_before_what_follows_it(place):
+    publishing(place, outbox={"batch_rows": "50"})
+    aggregate = "33333333-3333-3333-3333-333333333333"
+    late = Transaction(place)
+    rows = [late.insert(aggregate=aggregate) for _ in range(400)]
+    wait_ids(place, [place.insert_event() for _ in range(5)])
+    late.end()
+    rows.append(place.insert_event(aggregate=aggregate))
+    wait_ids(place, rows)
+    assert [r[0] for r in place.records() if r[5]["aggregate_id"] == aggregate.encode()] == rows
+
+
+def test_a_hundred_thousand_gaps_leave_nothing_behind(place):
+    relay = publishing(place)
+    rolled_back = Transaction(place)
+    with rolled_back.connection.cursor() as cursor:
+        cursor.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                       "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 100000)")
+    rolled_back.end(commit=False)
+    # And single ones, between rows that are there.
+    place.execute("""DO $$ BEGIN FOR i IN 1..3000 LOOP
+        PERFORM nextval(pg_get_serial_sequence('public.outbox_events', 'seq'));
+        INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload)
+        VALUES ('post', gen_random_uuid(), 'post.created', '{}'); END LOOP; END $$""")
+    place.wait_published()
+    assert len(ids(place)) == 3000
+    wait_until(lambda: relay.metric("outbox_holes") == 0, "no hole is left")
+
+
+def test_disposition_mark_keeps_the_rows(place):
+    relay = publishing(place, outbox={"disposition": "mark"})
+    event_id = place.insert_event()
+    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at) "
+                  "VALUES ('post', gen_random_uuid(), 'post.created', '{}', now() + interval '30 minutes')")
+    place.wait_published()
+    rows = place.execute("SELECT id::text, published_at >= created_at FROM public.outbox_events")
+    assert len(rows) == 2 and all(row[1] for row in rows)
+    assert relay.stop() == 0
+    relay.start()
+    second = place.insert_event()
+    found = wait_ids(place, [event_id, second])
+    assert len(found) == 3
+
+
+def test_a_table_of_debeziums_layout(place):
+    place.servers.create_topics([f"{place.prefix}.order.events"], 2)
+    place.execute("CREATE TABLE public.debezium_outbox (id uuid PRIMARY KEY, aggregatetype varchar(255) NOT NULL, aggregateid varchar(255)"
+                  " NOT NULL, type varchar(255) NOT NULL, payload jsonb, seq bigint GENERATED ALWAYS AS IDENTITY)")
+    place.execute("CREATE UNIQUE INDEX ON public.debezium_outbox (seq)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.debezium_outbox')")
+    publishing(place, outbox={"table": "public.debezium_outbox", "layout": "debezium", "column.created_at": "none"},
+               publish={"topic": "{prefix}.{aggregate_type}.events"})
+    place.execute("INSERT INTO public.debezium_outbox (id, aggregatetype, aggregateid, type, payload) VALUES "
+                  "('99999999-9999-9999-9999-999999999999', 'order', 'A-17', 'OrderCreated', '{\"a\": 1}')")
+    wait_ids(place, ["99999999-9999-9999-9999-999999999999"])
+    record, = place.records()
+    assert record[1] == f"{place.prefix}.order.events"
+    assert json.loads(record[4]) == {"a": 1}
+    assert record[5]["aggregate_id"] == b"A-17"
+
+
+def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
+    place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, owner text, kind text NOT NULL,"
+                  " body bytea)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'n')")
+    publishing(place, outbox={"table": "public.own", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind",
+                              "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "none"})
+    place.execute("INSERT INTO public.own (name, owner, kind, body) VALUES ('one', NULL, 'post.created', '\\x00ff'), "
+                  "('two', 'somebody', 'post.created', NULL)")
+    wait_ids(place, ["one", "two"])
+    values = {r[0]: r[4] for r in place.records()}
+    assert values["one"] == b"\x00\xff"
+    assert place.execute("SELECT count(*) FROM public.own")[0][0] == 0
+
+
+def test_session_defaults_that_would_undo_the_argument_do_not_count(place):
+    place.execute(f"ALTER DATABASE {place.name} SET default_transaction_isolation = 'serializable'")
+    place.execute(f"ALTER DATABASE {place.name} SET synchronous_commit = 'off'")
+    place.execute(f"ALTER DATABASE {place.name} SET search_path = 'pg_temp'")
+    publishing(place)
+    events = [place.insert_event() for _ in range(50)]
+    assert sorted(wait_ids(place, events)) == sorted(events)
+
+
+def test_two_outboxes_each_have_their_own_order_and_numbers(place):
+    place.execute("SELECT outbox_relay.create_outbox('public.second')")
+    publishing(place, outbox={}, outbox__second={"table": "public.second"})
+    first = [place.insert_event() for _ in range(10)]
+    second = [place.insert_event(table="public.second") for _ in range(10)]
+    wait_ids(place, first + second)
+    assert place.execute("SELECT count(DISTINCT identity) FROM outbox_relay.batch_numbers")[0][0] == 2
+
+
+def test_a_row_that_somebody_holds_locked_is_waited_for_without_ending_the_term(place):
+    relay = publishing(place, start=False)
+    event_id = place.insert_event()
+    holder = Transaction(place)
+    with holder.connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM public.outbox_events FOR UPDATE")
+    relay.start()
+    relay.wait(lambda: relay.events("publish.read_refused"), "the locked row is told")
+    holder.end()
+    assert wait_ids(place, [event_id]) == [event_id]
+    assert len(relay.events("publish.term_started")) == 1
+
+
+def test_a_table_that_is_not_there_or_not_registered_is_named_with_what_to_do(place):
+    place.execute("CREATE TABLE public.stranger (LIKE public.outbox_events INCLUDING ALL)")
+    relay = publishing(place, start=False, outbox={"table": "public.stranger"}, outbox__gone={"table": "public.gone"})
+    relay.start(ready=False)
+    relay.wait(lambda: {e["outbox"] for e in relay.events("publish.term_failed")} == {"default", "gone"}, "both are told")
+    texts = {e["outbox"]: e["error"] for e in relay.events("publish.term_failed")}
+    assert "attach_outbox" in texts["default"]
+    assert "does not exist" in texts["gone"]
+
+
+def test_progress_is_noted_and_never_past_a_hole(place):
+    publishing(place)
+    late = Transaction(place)
+    late.insert()
+    wait_ids(place, [place.insert_event() for _ in range(5)])
+    hole = place.execute("SELECT last_value - 5 FROM public.outbox_events_seq_seq")[0][0]
+
+    def noted():
+        rows = place.execute("SELECT settled_seq FROM outbox_relay.progress")
+        return rows[0][0] if rows else None
+    assert wait_until(lambda: noted() is None or noted() < hole, "progress below the hole", 10)
+    late.end()
+    wait_until(lambda: noted() == hole + 5, "everything settled", 30)

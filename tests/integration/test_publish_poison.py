@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows that Kafka will never take, and topics that an operator must mend: nothing is dropped, the others flow on."""
+import confluent_kafka.admin
+import pytest
+
+from publishing import dead_letters, ids, publishing, wait_ids
+from relaytools.relay import wait_until
+
+AGGREGATE = "44444444-4444-4444-4444-444444444444"
+
+
+def test_rows_without_a_topic_and_rows_too_large_are_dead_letters_and_odd_ones_arrive(place):
+    relay = publishing(place)
+    bad = {place.insert_event(""): "bad_topic", place.insert_event("...."): "bad_topic", place.insert_event("po st.x"): "bad_topic",
+           place.insert_event("\u00fc.x"): "bad_topic",
+           place.insert_event(payload='{"x": "' + "a" * 2100000 + '"}'): "too_large"}
+    good = [place.insert_event(payload=payload) for payload in
+            ("null", '"bare"', "[" * 64 + "]" * 64, '{"e": "\U0001f600"}', "{}", '{"n": 123456789012345678901234567890}')]
+    for when in ("infinity", "-infinity", "0001-01-01 00:00:00+00", "9999-12-31 23:59:59+00"):
+        event_id = place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at) VALUES "
+                                 "('post', gen_random_uuid(), 'post.created', '{}', %s) RETURNING id::text", when)[0][0]
+        if when.startswith("9999"):     # a broker takes no time that is more than an hour ahead of its own
+            bad[event_id] = "refused"
+        else:
+            good.append(event_id)
+    good += [place.insert_event(metadata=metadata) for metadata in (None, "[1]", '"text"', '{"correlation_id": null}')]
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(good)
+    found = dead_letters(place)
+    assert {key: value[0] for key, value in found.items()} == bad
+    assert relay.metric("dead_letters_total", stage="publish") == len(bad)
+    assert relay.metric("dead_letters_total", reason="too_large") == 1
+
+
+def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(place):
+    topic = f"{place.prefix}.small.events"
+    place.servers.create_topics([topic], 2, {"max.message.bytes": "2000"})
+    relay = publishing(place, start=False)
+    innocent = [place.insert_event("small.created") for _ in range(30)]
+    import os
+    noise = os.urandom(3000).hex()
+    large = place.insert_event("small.created", payload='{"x": "%s"}' % noise)
+    innocent += [place.insert_event("small.created") for _ in range(30)]
+    relay.start()
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(innocent)
+    assert dead_letters(place)[large][0] == "too_large"
+
+
+def test_a_missing_topic_parks_its_type_and_is_released_in_order(place):
+    relay = publishing(place)
+    waiting = [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]
+    flowing = [place.insert_event() for _ in range(10)]
+    wait_ids(place, flowing)
+    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
+    assert relay.health()["checks"]["publish"]["status"] == "degraded"
+    assert place.execute("SELECT event_type, topic FROM outbox_relay.parked_event_types") == [
+        ("late.created", f"{place.prefix}.late.events")]
+    waiting += [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]
+    wait_ids(place, [place.insert_event()])
+    assert relay.stop() == 0    # what waits is known to PostgreSQL, not only to the process
+    relay.start()
+    place.servers.create_topics([f"{place.prefix}.late.events"], 2)
+    wait_ids(place, waiting)
+    assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
+    relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok")
+
+
+@pytest.fixture
+def held(place):
+    """An aggregate that waits behind a poison row: (relay, the poison row's id, the ids that wait)."""
+    relay = publishing(place, publish={"on_poison": "hold_aggregate"})
+    before = place.insert_event(aggregate=AGGREGATE)
+    poison = place.insert_event("po st.x", aggregate=AGGREGATE)
+    waiting = [place.insert_event(aggregate=AGGREGATE) for _ in range(5)]
+    flowing = [place.insert_event() for _ in range(10)]
+    wait_ids(place, flowing + [before])
+    waiting.append(place.insert_event(aggregate=AGGREGATE))
+    wait_ids(place, [place.insert_event()])
+    assert not set(waiting) & set(ids(place))
+    assert relay.metric("held_aggregates") == 1
+    return relay, poison, waiting
+
+
+def order_of(place):
+    return [r[0] for r in place.records() if r[5]["aggregate_id"] == AGGREGATE.encode()]
+
+
+def test_hold_aggregate_goes_on_when_the_row_is_gone(place, held):
+    relay, poison, waiting = held
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", poison)
+    wait_ids(place, waiting)
+    assert order_of(place)[1:] == waiting
+    relay.wait(lambda: relay.metric("held_aggregates") == 0, "nothing is held")
+
+
+def test_hold_aggregate_goes_on_when_the_row_is_mended(place, held):
+    _, poison, waiting = held
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", poison)
+    wait_ids(place, waiting + [poison])
+    assert order_of(place)[1:] == [poison] + waiting
+
+
+def test_on_poison_stop_stops_and_says_so(place):
+    relay = publishing(place, publish={"on_poison": "stop"})
+    first = place.insert_event()
+    wait_ids(place, [first])
+    poison = place.insert_event("....")
+    after = place.insert_event()
+    relay.wait(lambda: relay.events("publish.term_failed"), "it stops")
+    assert "on_poison = stop" in relay.events("publish.term_failed")[0]["error"]
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "down", "publish is down")
+    assert ids(place) == [first]
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", poison)
+    wait_ids(place, [after])
+
+
+def test_a_topic_that_vanishes_while_running_parks_its_type(place):
+    publishing(place)
+    topic = f"{place.prefix}.gone.events"
+    place.servers.create_topics([topic], 1)
+    wait_ids(place, [place.insert_event("gone.created")])
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place.servers.bootstrap})
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    place.insert_event("gone.created")
+    wait_ids(place, [place.insert_event()], 90)
+    wait_until(lambda: place.execute("SELECT count(*) FROM outbox_relay.parked_event_types")[0][0] == 1, "parked", 60)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
+import signal
+import time
+
+import confluent_kafka.admin
+import pytest
+
+from publishing import ids, need_test_points, owner_pids, publishing, wait_ids
+from relaytools.relay import wait_until
+
+POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
+          "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery", "publish.after_receipt",
+          "publish.after_number", "publish.after_kafka_commit", "publish.after_commit")
+
+
+def crash_at(relay, point):
+    """Runs the relay until it kills itself there."""
+    relay.environment["OUTBOX_RELAY_CRASH_AT"] = point
+    relay.start(ready=False)
+    wait_until(lambda: relay.process.poll() is not None, f"a crash at {point}", 40)
+    assert relay.process.returncode == -signal.SIGKILL
+    del relay.environment["OUTBOX_RELAY_CRASH_AT"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_crash_at_each_step_loses_and_doubles_nothing(place, point):
+    relay = publishing(place, start=False)
+    need_test_points(relay.binary)
+    events = [place.insert_event() for _ in range(40)]
+    if "recovery_delete" in point or "recovery_commit" in point:
+        crash_at(relay, "publish.after_kafka_commit")
+    crash_at(relay, point)
+    relay.start()
+    events.append(place.insert_event())
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    place.wait_published()
+    in_doubt = point in ("publish.after_kafka_commit", "publish.after_recovery_delete")
+    assert relay.metric("replays_total", stage="publish") == (1 if in_doubt else 0)
+    assert relay.stop() == 0
+
+
+def test_recovery_spares_a_new_event_that_got_the_number_of_a_published_one(place):
+    relay = publishing(place, start=False)
+    need_test_points(relay.binary)
+    old = [place.insert_event() for _ in range(3)]
+    crash_at(relay, "publish.after_kafka_commit")
+    # What a server does that lost its last commits: the rows are gone, the sequence gives their numbers to others.
+    first = place.execute("WITH gone AS (DELETE FROM public.outbox_events RETURNING seq) SELECT min(seq) FROM gone")[0][0]
+    place.execute(f"ALTER TABLE public.outbox_events ALTER COLUMN seq RESTART WITH {first}")
+    new = [place.insert_event() for _ in range(3)]
+    relay.start()
+    assert sorted(wait_ids(place, old + new)) == sorted(old + new)
+    finished = relay.events("publish.batch_finished")
+    assert finished and finished[0]["not_there"] == 3
+
+
+@pytest.mark.tsan
+def test_a_standby_takes_over_after_sigterm_and_after_kill(place):
+    first, second = publishing(place, "first"), publishing(place, "second", start=False)
+    first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
+    second.start()
+    for owner, standby, end in ((first, second, "stop"), (second, first, "kill")):
+        events = [place.insert_event() for _ in range(5)]
+        wait_ids(place, events)
+        assert standby.metric("outbox_owned") == 0
+        owner.stop() if end == "stop" else owner.kill()
+        standby.wait(lambda: standby.metric("outbox_owned") == 1, "the other owns", 20)
+        wait_ids(place, [place.insert_event()])
+        owner.start()
+    assert len(ids(place)) == len(set(ids(place)))
+
+
+def test_a_frozen_owner_loses_the_outbox_and_doubles_nothing_when_it_wakes(place):
+    first = publishing(place, "first", run={"lease": "2s"})
+    first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
+    workload = place.workload(writers=2, rate=300).start()
+    second = publishing(place, "second", run={"lease": "2s"})
+    first.signal(signal.SIGSTOP)
+    second.wait(lambda: second.metric("outbox_owned") == 1, "the second owns", 30)
+    time.sleep(1)   # some batches of the second
+    first.signal(signal.SIGCONT)
+    first.wait(lambda: first.metric("outbox_owned") == 0, "the first has noticed", 30)
+    workload.stop()
+    place.wait_published()
+    result = place.audit()
+    assert "Kafka: 0 lost, 0 doubled, 0 out of order" in result.text(5), result.text(5)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_lost_session_ends_the_term_and_nothing_else(place, slot):
+    relay = publishing(place)
+    relay.wait(lambda: len(owner_pids(place)) == 2, "it owns the outbox")
+    first = place.insert_event()
+    wait_ids(place, [first])
+    before = owner_pids(place)
+    place.execute("SELECT pg_terminate_backend(%s)", before[slot])
+    second = place.insert_event()
+    assert sorted(wait_ids(place, [first, second])) == sorted([first, second])
+    assert not set(before) & set(owner_pids(place))
+
+
+def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_generation(place):
+    relay = publishing(place)
+    first = place.insert_event()
+    wait_ids(place, [first])
+    assert relay.stop() == 0
+    topic = f"{place.name}-receipts"
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place.servers.bootstrap})
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    second = place.insert_event()
+    relay.start(ready=False)
+    failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
+    assert "begin_generation" in failure["error"] and topic in failure["error"]
+    assert ids(place) == [first]
+    identity, number = place.execute("SELECT identity, number FROM outbox_relay.batch_numbers ORDER BY number DESC LIMIT 1")[0]
+    place.execute("SELECT outbox_relay.begin_generation(%s::uuid, %s)", identity, number)
+    assert wait_ids(place, [second]) == [first, second]
+
+
+def test_a_database_that_went_back_in_time_stops_the_outbox(place):
+    relay = publishing(place)
+    for _ in range(70):
+        place.insert_event()
+        place.wait_published()
+    assert relay.stop() == 0
+    place.execute("DELETE FROM outbox_relay.batch_numbers WHERE number > 10")
+    relay.start(ready=False)
+    failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
+    assert "begin_generation" in failure["error"]
+
+
+def test_a_copy_of_the_database_is_told_to_say_what_it_is(place):
+    place.execute("UPDATE outbox_relay.outboxes SET system_identifier = 42")
+    relay = publishing(place, start=False)
+    relay.start(ready=False)
+    failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
+    assert "accept_system" in failure["error"] and "renew_identity" in failure["error"]
+    event_id = place.insert_event()
+    place.execute("SELECT outbox_relay.renew_identity('public.outbox_events')")
+    assert wait_ids(place, [event_id]) == [event_id]
+
+
+def test_several_outboxes_are_shared_evenly_and_taken_over_whole(place):
+    tables = [f"public.outbox{number}" for number in range(4)]
+    for table in tables:
+        place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    outboxes = {f"outbox__{table.split('.')[1]}": {"table": table} for table in tables}
+    first = publishing(place, "first", outbox={}, **outboxes)
+    first.wait(lambda: first.metric("outbox_owned") == 5, "it owns all")
+    second = publishing(place, "second", outbox={}, **outboxes)
+    second.wait(lambda: second.metric("outbox_owned") >= 2 and first.metric("outbox_owned") + second.metric("outbox_owned") == 5,
+                "they share", 60)
+    events = [place.insert_event(table=table) for table in tables]
+    wait_ids(place, events)
+    first.kill()
+    second.wait(lambda: second.metric("outbox_owned") == 5, "the one that is left owns all", 30)
+    events += [place.insert_event(table=table) for table in tables]
+    assert sorted(wait_ids(place, events)) == sorted(events)

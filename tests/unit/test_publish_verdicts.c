@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/publish/publish_verdicts.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+Test(publish_verdicts, a_second_verdict_on_a_row_replaces_the_first)
+{
+    struct publish_verdicts verdicts = {0};
+    struct publish_verdict verdict = {.seq = 7, .action = VERDICT_DEAD_LETTER, .code = "bad_topic"};
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    verdict.action = VERDICT_HOLD;
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    verdict.seq = 8;
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    cr_assert_eq(verdicts.count, 2);
+    cr_assert_eq(verdicts.items[0].action, VERDICT_HOLD);
+    publish_verdicts_clear(&verdicts);
+    cr_assert_eq(verdicts.count, 0);
+    publish_verdicts_finish(&verdicts);
+}
+
+Test(publish_verdicts, suspects_go_alone_and_the_others_together_up_to_them)
+{
+    struct publish_verdicts verdicts = {0};
+    const int64_t seqs[] = {1, 2, 3, 4, 5, 6};
+    cr_assert_eq(publish_suspects_cut(&verdicts, seqs, 6), 6);
+    const int64_t suspects[] = {5, 3, 5, 3};
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert(publish_suspects_add(&verdicts, suspects[i], NULL));
+    }
+    cr_assert_eq(verdicts.suspect_count, 2);
+    cr_assert(publish_suspects_has(&verdicts, 3) && publish_suspects_has(&verdicts, 5) && !publish_suspects_has(&verdicts, 4));
+    cr_assert_eq(publish_suspects_cut(&verdicts, seqs, 6), 2, "those before the first suspect");
+    cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 2, 4), 1, "the suspect alone");
+    cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 3, 3), 1, "what lies between two of them");
+    publish_suspects_clear(&verdicts, 4);
+    cr_assert_eq(verdicts.suspect_count, 1);
+    cr_assert_eq(publish_suspects_cut(&verdicts, seqs, 6), 4);
+    publish_suspects_clear(&verdicts, 5);
+    cr_assert_eq(verdicts.suspect_count, 0);
+    publish_verdicts_finish(&verdicts);
+}
+
+Test(publish_verdicts, many_suspects_in_any_order_stay_sorted)
+{
+    struct publish_verdicts verdicts = {0};
+    for (int64_t i = 0; i < 1000; i++) {
+        cr_assert(publish_suspects_add(&verdicts, (i * 379) % 1000, NULL));
+    }
+    cr_assert_eq(verdicts.suspect_count, 1000);
+    for (size_t i = 0; i < 1000; i++) {
+        cr_assert_eq(verdicts.suspects[i], (int64_t)i);
+    }
+    publish_verdicts_finish(&verdicts);
+}
