@@ -12,30 +12,36 @@
 
 // Words in the texts: @name table, @seq its column, @row the columns over t, @key @type @aggregate expressions over t,
 // @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the identity's
-// literal, @oid the table's.
-#define HELD "(coalesce(@aggregate, ''), coalesce(@key, '')) IN (SELECT h.aggregate_type, h.aggregate_id FROM" \
-             " outbox_relay.held_aggregates h WHERE h.identity = @id)"
-#define PARKED "@type IN (SELECT p.event_type FROM outbox_relay.parked_event_types p WHERE p.identity = @id)"
+// literal, @oid the table's, @size about the bytes of the row u.
+#define HELD "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')" \
+             " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
+#define PARKED "EXISTS (SELECT FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, '')" \
+               " AND p.lowest_seq <= t.@seq)"
+
+// The bytes of the rows before this one in the same reading.
+#define BEFORE(order, size) "sum(" size ") OVER (ORDER BY " order " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
 
 #define STATEMENTS(X)                                                                                                  \
     X(TAKE, "take",                                                                                                    \
-        "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT max(b.s) FROM (SELECT u.@seq AS s FROM @name u"            \
-        " WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b) @opent RETURNING @row")                     \
+        "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT max(b.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq", "@size") \
+        " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b"                                \
+        " WHERE b.before IS NULL OR b.before < $3::int8) @opent RETURNING @row")                                       \
     X(TAKE_RANGES, "take_ranges",                                                                                      \
-        "@take WHERE t.@seq IN (SELECT b.s FROM unnest($1::int8[], $2::int8[]) AS h(first, last) CROSS JOIN LATERAL"    \
-        " (SELECT u.@seq AS s FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu ORDER BY u.@seq"         \
-        " LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) @opent RETURNING @row")                                       \
+        "@take WHERE t.@seq IN (SELECT c.s FROM (SELECT b.s, " BEFORE("b.s", "b.size") " FROM unnest($1::int8[], $2::int8[])" \
+        " AS h(first, last) CROSS JOIN LATERAL (SELECT u.@seq AS s, @size AS size FROM @name u WHERE u.@seq >= h.first" \
+        " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) c"                 \
+        " WHERE c.before IS NULL OR c.before < $4::int8) @opent RETURNING @row")                                       \
     X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                             \
     X(LOCK_LIST, "lock_list", "SELECT @row FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")              \
     X(LIST_NEW, "list_new",                                                                                            \
-        "SELECT t.@seq, coalesce(" HELD " OR " PARKED ", false) FROM @name t WHERE t.@seq > $1::int8 @opent"            \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED ") FROM @name t WHERE t.@seq > $1::int8 @opent"    \
         " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
     X(LIST_RANGES, "list_ranges",                                                                                      \
-        "SELECT t.@seq, coalesce(" HELD " OR " PARKED ", false) FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"  \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED ") FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"  \
         " CROSS JOIN LATERAL (SELECT * FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu"                \
         " ORDER BY u.@seq LIMIT $3::int8) t ORDER BY t.@seq LIMIT $3::int8")                                           \
     X(LIST_BELOW, "list_below",                                                                                        \
-        "SELECT t.@seq FROM @name t WHERE t.@seq <= $1::int8 @opent AND NOT coalesce(" HELD " OR " PARKED ", false)"    \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq <= $1::int8 @opent AND NOT (" HELD " OR " PARKED ")"    \
         " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
     X(PROBE, "probe",                                                                                                  \
         "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"                     \
@@ -69,14 +75,6 @@
         " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"      \
         " $3::text FROM @name t WHERE t.@seq = $1::int8 ON CONFLICT (identity, aggregate_type, aggregate_id)"           \
         " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
-    X(LOWER_HELD, "lower_held",                                                                                        \
-        "UPDATE outbox_relay.held_aggregates h SET lowest_seq = w.low FROM (SELECT coalesce(@aggregate, '') AS a,"      \
-        " coalesce(@key, '') AS k, min(t.@seq) AS low FROM @name t WHERE t.@seq = ANY($1::int8[]) GROUP BY 1, 2) w"     \
-        " WHERE h.identity = @id AND h.aggregate_type = w.a AND h.aggregate_id = w.k AND h.lowest_seq > w.low")         \
-    X(LOWER_PARKED, "lower_parked",                                                                                    \
-        "UPDATE outbox_relay.parked_event_types p SET lowest_seq = w.low FROM (SELECT @type AS a,"                      \
-        " min(t.@seq) AS low FROM @name t WHERE t.@seq = ANY($1::int8[]) GROUP BY 1) w"                                 \
-        " WHERE p.identity = @id AND p.event_type = w.a AND p.lowest_seq > w.low")                                      \
     X(LIST_PARKED, "list_parked",                                                                                      \
         "SELECT event_type, topic, lowest_seq FROM outbox_relay.parked_event_types WHERE identity = @id"                \
         " ORDER BY lowest_seq LIMIT 1000")                                                                             \
@@ -85,12 +83,12 @@
         " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"               \
         " ORDER BY h.lowest_seq LIMIT 1000")                                                                           \
     X(LIST_OF_TYPE, "list_of_type",                                                                                    \
-        "SELECT t.@seq FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq <= $3::int8 @opent"                             \
-        " AND coalesce(@type, '') = $1::text AND NOT coalesce(" HELD ", false) ORDER BY t.@seq LIMIT $4::int8")        \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq <= $3::int8 @opent"                             \
+        " AND coalesce(@type, '') = $1::text AND NOT " HELD " ORDER BY t.@seq LIMIT $4::int8")        \
     X(LIST_OF_AGGREGATE, "list_of_aggregate",                                                                          \
-        "SELECT t.@seq FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq <= $4::int8 @opent"                             \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq <= $4::int8 @opent"                             \
         " AND coalesce(@aggregate, '') = $1::text AND coalesce(@key, '') = $2::text"                                   \
-        " AND NOT coalesce(" PARKED ", false) ORDER BY t.@seq LIMIT $5::int8")                                         \
+        " AND NOT " PARKED " ORDER BY t.@seq LIMIT $5::int8")                                         \
     X(UNPARK_TYPE, "unpark_type",                                                                                      \
         "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = $1::text")            \
     X(RELEASE_AGGREGATE, "release_aggregate",                                                                          \
@@ -116,6 +114,7 @@ static const char *const templates[] = {
 
 struct outbox_sql {
     const char *dead_letter_table;
+    int64_t batch_bytes;
     char *texts[SQL_COUNT];
 };
 
@@ -176,10 +175,12 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         return NULL;
     }
     sql->dead_letter_table = config->dead_letter_table;
+    sql->batch_bytes = config->batch_bytes;
     const struct word words[] = {
         {"take", take},
         {"name", table->name},
         {"seq", table->seq},
+        {"size", table->size},
         {"row", table->row},
         {"aggregate", table->aggregate_type},
         {"key", table->key},
@@ -315,22 +316,23 @@ static bool run(struct pg_connection *connection, enum statement statement, cons
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error)
 {
-    (void)sql;
-    struct number_text a, b;
+    struct number_text a, b, c;
     return pg_send_prepared(connection, names[SQL_TAKE],
-        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit))}, 2, true, error);
+        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit)), PG_TEXT(number(&c, sql->batch_bytes))}, 3, true,
+        error);
 }
 
-static PGresult *of_ranges(struct pg_connection *connection, enum statement statement, const struct seq_range *ranges,
-    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+static PGresult *of_ranges(const struct outbox_sql *sql, struct pg_connection *connection, enum statement statement,
+    const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     struct ranges_text text;
     if (!ranges_text(&text, ranges, count, error)) {
         return NULL;
     }
-    struct number_text room;
+    struct number_text a, b;
     PGresult *result = query(connection, statement,
-        (struct pg_value[]){PG_TEXT(text.first), PG_TEXT(text.last), PG_TEXT(number(&room, limit))}, 3, true, deadline, error);
+        (struct pg_value[]){PG_TEXT(text.first), PG_TEXT(text.last), PG_TEXT(number(&a, limit)), PG_TEXT(number(&b, sql->batch_bytes))},
+        statement == SQL_TAKE_RANGES ? 4 : 3, true, deadline, error);
     ranges_text_finish(&text);
     return result;
 }
@@ -338,8 +340,7 @@ static PGresult *of_ranges(struct pg_connection *connection, enum statement stat
 PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
     size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
-    return of_ranges(connection, SQL_TAKE_RANGES, ranges, count, limit, deadline, error);
+    return of_ranges(sql, connection, SQL_TAKE_RANGES, ranges, count, limit, deadline, error);
 }
 
 static PGresult *of_list(struct pg_connection *connection, enum statement statement, const int64_t *seqs, size_t count,
@@ -387,8 +388,7 @@ PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
     size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
-    return of_ranges(connection, SQL_LIST_RANGES, ranges, count, limit, deadline, error);
+    return of_ranges(sql, connection, SQL_LIST_RANGES, ranges, count, limit, deadline, error);
 }
 
 PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, int64_t limit,
@@ -522,17 +522,6 @@ bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connectio
     struct number_text room;
     return run(connection, SQL_HOLD_AGGREGATE,
         (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(code), PG_TEXT(reason)}, 3, deadline, error);
-}
-
-bool outbox_sql_lower_waiting(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs, size_t count,
-    struct mono_time deadline, struct relay_error *error)
-{
-    (void)sql;
-    PGresult *held = of_list(connection, SQL_LOWER_HELD, seqs, count, deadline, error);
-    PGresult *parked = held == NULL ? NULL : of_list(connection, SQL_LOWER_PARKED, seqs, count, deadline, error);
-    PQclear(held);
-    PQclear(parked);
-    return parked != NULL;
 }
 
 PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,

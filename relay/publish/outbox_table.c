@@ -115,6 +115,28 @@ static bool append(char **list, const char *expression, struct relay_error *erro
     return true;
 }
 
+// What the row's big columns take in memory. A compressed value may be a hundred times what is stored: it is measured whole.
+static bool add_size(struct outbox_table *table, const struct config_outbox *config, int server_version, struct relay_error *error)
+{
+    static const enum config_column_role big[] = {CONFIG_COLUMN_PAYLOAD, CONFIG_COLUMN_METADATA};
+    table->size = strdup("200");
+    for (size_t i = 0; table->size != NULL && i < sizeof(big) / sizeof(big[0]); i++) {
+        if (table->forms[big[i]] == COLUMN_ABSENT) {
+            continue;
+        }
+        char *name = quoted(config->columns[big[i]]);
+        char *longer = name == NULL ? NULL
+                       : server_version >= 140000
+                           ? text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s)"
+                                      " ELSE octet_length(u.%s::text) END, 0)", table->size, name, name, name)
+                           : text_new("%s + coalesce(pg_column_size(u.%s), 0)", table->size, name);
+        free(name);
+        free(table->size);
+        table->size = longer;
+    }
+    return table->size != NULL || error_no_memory(error, "a column");
+}
+
 static bool add_role(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
     enum config_column_role role, struct relay_error *error)
 {
@@ -241,7 +263,8 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
     for (size_t i = 0; done && i < sizeof(order) / sizeof(order[0]); i++) {
         done = add_role(table, config, columns, order[i], error);
     }
-    done = done && add_additional(table, config, columns, error);
+    done = done && add_additional(table, config, columns, error) &&
+           add_size(table, config, pg_server_version(connection), error);
     PQclear(columns);
     return done;
 }
@@ -310,6 +333,7 @@ void outbox_table_free(struct outbox_table *table)
     free(table->type);
     free(table->aggregate_type);
     free(table->created_at);
+    free(table->size);
     free(table->row);
     free(table->additional_types);
     free(table);

@@ -54,19 +54,30 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
     return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context), error);
 }
 
-// The numbers of a listing; malloc'd. NULL: out of memory, or no result.
-static int64_t *seqs_of(PGresult *result, size_t *count, struct relay_error *error)
+static int64_t binary_int64(const PGresult *result, int row, int column)
+{
+    uint64_t raw;
+    memcpy(&raw, PQgetvalue(result, row, column), sizeof(raw));
+    return (int64_t)be64toh(raw);
+}
+
+// The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory, or no
+// result.
+static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
+    struct relay_error *error)
 {
     if (result == NULL) {
         return NULL;
     }
-    *count = (size_t)PQntuples(result);
-    int64_t *seqs = malloc((*count + 1) * sizeof(*seqs));
-    for (size_t i = 0; seqs != NULL && i < *count; i++) {
-        uint64_t raw;
-        memcpy(&raw, PQgetvalue(result, (int)i, 0), sizeof(raw));
-        seqs[i] = (int64_t)be64toh(raw);
+    size_t all = (size_t)PQntuples(result);
+    int64_t *seqs = malloc((all + 1) * sizeof(*seqs)), bytes = 0;
+    *count = 0;
+    while (seqs != NULL && *count < all && bytes < pipe->config->batch_bytes) {
+        seqs[*count] = binary_int64(result, (int)*count, 0);
+        bytes += binary_int64(result, (int)*count, 1);
+        ++*count;
     }
+    *more = *count < all || (int64_t)all >= limit;
     PQclear(result);
     if (seqs == NULL) {
         error_no_memory(error, "a listing");
@@ -102,12 +113,12 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
                            : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
                                  release->lowest, upto, limit, deadline, error);
     size_t count = 0;
-    int64_t *seqs = seqs_of(result, &count, error);
+    bool more;
+    int64_t *seqs = seqs_of(pipe, result, limit, &count, &more, error);
     if (seqs == NULL) {
         return false;
     }
-    bool last = (int64_t)count < limit;
-    if (last) {
+    if (!more) {
         log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are being published",
             LOG_TEXT("outbox", pipe->config->name),
             LOG_TEXT(release->event_type != NULL ? "event_type" : "aggregate_id",
@@ -115,7 +126,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     } else {
         pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
     }
-    bool done = publish_read_these(pipe, lane, seqs, count, last ? drop_entry : NULL, release, error);
+    bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entry, release, error);
     free(seqs);
     return done;
 }
@@ -192,12 +203,14 @@ static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     }
     size_t count = 0;
     int64_t limit = publish_read_limit(pipe);
-    int64_t *seqs = seqs_of(outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit, pg_deadline(pipe->context),
-                                error), &count, error);
+    bool more;
+    PGresult *below =
+        outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit, pg_deadline(pipe->context), error);
+    int64_t *seqs = seqs_of(pipe, below, limit, &count, &more, error);
     if (seqs == NULL) {
         return false;
     }
-    if ((int64_t)count >= limit) {
+    if (more) {
         pipe->swept_at = (struct mono_time){0};
     }
     bool done = count == 0 || publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);

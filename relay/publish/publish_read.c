@@ -134,7 +134,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     PGresult *result =
         outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit, pg_deadline(pipe->context), error);
     outbox_owner_used(&pipe->owner, lane->slot, false);
-    size_t before = lane->batch->count;
+    size_t before = lane->batch->count, bytes_before = lane->batch->bytes;
     if (result == NULL || !add_result(pipe, lane, result, error)) {
         return false;
     }
@@ -146,7 +146,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     qsort(seqs, found, sizeof(*seqs), ascending);
     // A candidate that somebody deleted meanwhile is missing in the answer but counted for the limit: well before it the
     // answer is taken for cut.
-    *cut = (int64_t)found > limit / 2;
+    *cut = (int64_t)found > limit / 2 || (int64_t)(lane->batch->bytes - bytes_before) > pipe->config->batch_bytes / 2;
     seq_holes_looked_up(pipe->holes, seqs, found, *cut ? seqs[found - 1] : INT64_MAX);
     return true;
 }
@@ -238,7 +238,7 @@ static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane,
         if (seqs == NULL) {
             return false;
         }
-        lane->full = (int64_t)lane->batch->count >= limit;
+        lane->full = (int64_t)lane->batch->count >= limit || (int64_t)lane->batch->bytes >= pipe->config->batch_bytes / 2;
         seq_holes_saw(pipe->holes, seqs, lane->batch->count);
     }
     if (!list_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
@@ -307,10 +307,17 @@ bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_err
 // The careful way
 
 struct listed {
-    int64_t *seqs; // in the arena, ascending
+    int64_t *seqs, *sizes; // in the arena, ascending by seq
     bool *waits;
     size_t count;
 };
+
+static int64_t binary_int64(const PGresult *result, int row, int column)
+{
+    uint64_t raw;
+    memcpy(&raw, PQgetvalue(result, row, column), sizeof(raw));
+    return (int64_t)be64toh(raw);
+}
 
 static bool take_listing(struct outbox_batch *batch, PGresult *result, struct listed *listed, struct relay_error *error)
 {
@@ -319,13 +326,13 @@ static bool take_listing(struct outbox_batch *batch, PGresult *result, struct li
     }
     listed->count = (size_t)PQntuples(result);
     listed->seqs = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*listed->seqs));
+    listed->sizes = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*listed->sizes));
     listed->waits = event_arena_alloc(batch->arena, listed->count + 1);
-    bool done = (listed->seqs != NULL && listed->waits != NULL) || error_no_memory(error, "a listing");
+    bool done = (listed->seqs != NULL && listed->sizes != NULL && listed->waits != NULL) || error_no_memory(error, "a listing");
     for (size_t i = 0; done && i < listed->count; i++) {
-        uint64_t raw;
-        memcpy(&raw, PQgetvalue(result, (int)i, 0), sizeof(raw));
-        listed->seqs[i] = (int64_t)be64toh(raw);
-        listed->waits[i] = PQnfields(result) > 1 && PQgetvalue(result, (int)i, 1)[0] != 0;
+        listed->seqs[i] = binary_int64(result, (int)i, 0);
+        listed->sizes[i] = binary_int64(result, (int)i, 1);
+        listed->waits[i] = PQnfields(result) > 2 && PQgetvalue(result, (int)i, 2)[0] != 0;
     }
     PQclear(result);
     return done;
@@ -399,15 +406,18 @@ static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, co
     if (seqs == NULL) {
         return error_no_memory(error, "a batch's numbers");
     }
-    size_t all = 0;
+    size_t all = 0, within = 0;
+    int64_t bytes = 0;
     for (size_t i = 0; i < late->count + fresh->count; i++) {
         const struct listed *from = i < late->count ? late : fresh;
         size_t at = i < late->count ? i : i - late->count;
         if (!from->waits[at]) {
+            within += bytes < pipe->config->batch_bytes;
+            bytes += from->sizes[at];
             seqs[all++] = from->seqs[at];
         }
     }
-    size_t count = publish_suspects_cut(&pipe->verdicts, seqs, all);
+    size_t count = publish_suspects_cut(&pipe->verdicts, seqs, within);
     *bound = count < all ? seqs[count] - 1 : INT64_MAX;
     lane->full = lane->full || count < all;
     if (count == 0) {
@@ -446,29 +456,11 @@ static int64_t *settled(struct publish_lane *lane, const struct listed *listed, 
     return seqs;
 }
 
-// Late rows that wait may lie below what is known as the lowest of their type or aggregate.
-static bool note_late_waiting(struct publish_pipe *pipe, struct publish_lane *lane, const struct listed *late,
-    struct relay_error *error)
-{
-    int64_t *waiting = event_arena_alloc(lane->batch->arena, (late->count + 1) * sizeof(*waiting));
-    if (waiting == NULL) {
-        return error_no_memory(error, "a batch's numbers");
-    }
-    size_t count = 0;
-    for (size_t i = 0; i < late->count; i++) {
-        if (late->waits[i]) {
-            waiting[count++] = late->seqs[i];
-        }
-    }
-    return count == 0 || outbox_sql_lower_waiting(pipe->sql, publish_connection(pipe, lane), waiting, count,
-                             pg_deadline(pipe->context), error);
-}
-
 static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct listed fresh, late;
     int64_t bound = INT64_MAX;
-    if (!list_both(pipe, lane, &fresh, &late, error) || !note_late_waiting(pipe, lane, &late, error) ||
+    if (!list_both(pipe, lane, &fresh, &late, error) ||
         !take_chosen(pipe, lane, &fresh, &late, &bound, error)) {
         return false;
     }

@@ -32,7 +32,8 @@ struct findings {
     struct batch_number last;
     bool has_number;
     bool last_is_there;
-    int64_t highest_generation;
+    int64_t highest_generation, highest_number;
+    bool too_far;
     uint32_t highest_timeline;
     struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
     int64_t offsets[RECEIPT_RING];
@@ -58,9 +59,10 @@ static bool found_receipt(void *context, const struct receipt *receipt, int32_t 
     if (generation != findings->last.generation || number <= findings->last.number) {
         return true;
     }
-    if (findings->ahead_count == RECEIPT_RING) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "Kafka has more than %d batches that PostgreSQL does not know: the database went back in time", RECEIPT_RING);
+    findings->highest_number = number > findings->highest_number ? number : findings->highest_number;
+    if (findings->ahead_count == RECEIPT_RING) { // further ahead than receipts are kept
+        findings->too_far = true;
+        return true;
     }
     struct receipt *copy = &findings->ahead[findings->ahead_count];
     *copy = *receipt;
@@ -96,12 +98,9 @@ static const char what_to_do[] =
 static bool judge(const struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
-    long long above = (long long)last->number;
-    for (size_t i = 0; i < findings->ahead_count; i++) {
-        above = (long long)findings->ahead[i].header.number > above ? (long long)findings->ahead[i].header.number : above;
-    }
+    int64_t above = findings->highest_number > last->number ? findings->highest_number : last->number;
     char advice[300];
-    snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, above);
+    snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, (long long)above);
     if (findings->highest_timeline > pipe->owner.table->timeline) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "this PostgreSQL is on timeline %u, but events of this outbox were published from timeline %u: it is an old primary",
@@ -111,6 +110,11 @@ static bool judge(const struct publish_pipe *pipe, const struct findings *findin
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "Kafka has receipts of generation %lld, PostgreSQL is at %lld: the database went back in time. %s",
             (long long)findings->highest_generation, (long long)last->generation, advice);
+    }
+    if (findings->too_far) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time. %s",
+            (long long)findings->highest_number, (long long)last->number, advice);
     }
     bool moved = last->topic_id[0] != '\0' && pipe->store.topic_id[0] != '\0' && strcmp(last->topic_id, pipe->store.topic_id) != 0;
     if (last->offset >= 0 && (moved || !findings->last_is_there)) {

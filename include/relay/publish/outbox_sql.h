@@ -24,6 +24,7 @@ bool outbox_sql_prepare(const struct outbox_sql *sql, struct pg_connection *conn
 bool outbox_sql_begin(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
+// Readings are limited by rows and by batch_bytes: the row that exceeds those is the last one.
 // The batch's rows: those above `after`, at most `limit`, taken out and returned. Send only; pg_receive() gives the rows.
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error);
@@ -37,7 +38,8 @@ PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connectio
 PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
 
-// Only looks: seq (int8, binary) and whether the row waits for a held aggregate or a parked type (bool, binary).
+// Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8), whether it
+// waits for a held aggregate or a parked type (bool; not in the listings below that say which rows wait).
 PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
@@ -79,14 +81,11 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
 // Rows that wait. How many of each there are:
 bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held, int64_t *parked,
     struct mono_time deadline, struct relay_error *error);
-// The row's event type waits for its topic / the row's aggregate waits behind it. An entry that exists keeps the lower seq.
+// The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry that exists keeps the lower seq.
 bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *topic,
     const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
     const char *reason, struct mono_time deadline, struct relay_error *error);
-// A late row may lie below the lowest known one: lowers both entries that the row waits for.
-bool outbox_sql_lower_waiting(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs, size_t count,
-    struct mono_time deadline, struct relay_error *error);
 // Parked types: event_type, topic, lowest_seq. Held aggregates: aggregate_type, aggregate_id, lowest_seq, reason_code,
 // whether the row at lowest_seq is still there. Text results.
 PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
