@@ -142,8 +142,7 @@ def test_commits_that_postgresql_lost_are_made_good_from_the_receipts(place):
     place.execute("DELETE FROM outbox_relay.batch_numbers WHERE number > 5")
     relay.start()
     events.append(place.insert_event())
-    assert wait_ids(place, events) == ids(place)
-    assert len(ids(place)) == len(events)
+    assert sorted(wait_ids(place, events)) == sorted(events)
     assert place.execute("SELECT max(number) FROM outbox_relay.batch_numbers")[0][0] == len(events)
     assert relay.metric("replays_total", stage="publish") == 15
 
