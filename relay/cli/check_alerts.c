@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether somebody listens where alerts go: a connection (with TLS) to each webhook and no message; of an Alertmanager its
-// status. Only scheme, host and port of a URL are shown: the path of a webhook is often its secret.
+// Whether somebody listens where alerts go: a connection (with TLS) to each webhook and no message; of an Alertmanager
+// its status. Only scheme, host and port of a URL are shown: the path of a webhook is often its secret.
 #include "relay/cli/check.h"
 
 #include <curl/curl.h>
@@ -22,7 +22,8 @@ static void public_part(const char *url, char *text, size_t room)
     char *scheme = NULL, *host = NULL, *port = NULL;
     snprintf(text, room, "the URL");
     if (parts && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK && curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
         curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK) {
         snprintf(text, room, "%s://%s:%s", scheme, host, port);
     }
@@ -68,14 +69,14 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(easy);
     if (code != CURLE_OK) {
-        check_add(check->report, CHECK_FAIL, what, "mend the URL or the way there (proxy, firewall, certificate)", "%s: %s", where,
-            why[0] != '\0' ? why : curl_easy_strerror(code));
+        check_add(check->report, CHECK_FAIL, what, "mend the URL or the way there (proxy, firewall, certificate)",
+            "%s: %s", where, why[0] != '\0' ? why : curl_easy_strerror(code));
     } else if (!connect_only && status != 200) {
         check_add(check->report, CHECK_FAIL, what, "name the Alertmanager's own address, without a path",
             "%s answers /api/v2/status with %ld", where, status);
     } else {
-        check_add(check->report, CHECK_OK, what, "", connect_only ? "%s accepts connections; no message was sent" : "%s is an Alertmanager",
-            where);
+        check_add(check->report, CHECK_OK, what, "",
+            connect_only ? "%s accepts connections; no message was sent" : "%s is an Alertmanager", where);
     }
 }
 
@@ -96,7 +97,8 @@ void check_alerts(struct check *check)
         free(url);
     }
     if (alert->webhook_url[0] == '\0' && alert->slack_url[0] == '\0' && alert->alertmanager_url[0] == '\0') {
-        check_add(check->report, CHECK_WARN, "alerts", "set [alert] alertmanager_url, slack_url or webhook_url, or watch the metrics",
+        check_add(check->report, CHECK_WARN, "alerts",
+            "set [alert] alertmanager_url, slack_url or webhook_url, or watch the metrics",
             "no target: alerts go to the log only");
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every endpoint (reachable, version, clock, database), then every table that is filled: the routes' as the row encoder and
-// table_findings see them, and the dead letters'. Each endpoint is asked by itself, so that one that is down hides none.
+// Every endpoint (reachable, version, clock, database), then every table that is filled: the routes' as the row encoder
+// and table_findings see them, and the dead letters'. Each endpoint is asked by itself, so that one that is down hides
+// none.
 #include "relay/cli/check.h"
 
 #include "relay/cli/migrate.h"
@@ -29,7 +30,8 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
     const char *url = clickhouse_client_url(at->client, endpoint);
     if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, &server, &error)) {
         bool database = error.detail == 81;
-        check_add(report, CHECK_FAIL, "clickhouse", database ? "outbox-relay migrate clickhouse up" : MENDABLE, "%s", error.text);
+        check_add(report, CHECK_FAIL, "clickhouse", database ? "outbox-relay migrate clickhouse up" : MENDABLE, "%s",
+            error.text);
         return false;
     }
     if (!clickhouse_server_clock(at->client, endpoint, CHECK_TIMEOUT, &ahead, &doubt, &error)) {
@@ -39,8 +41,10 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
     check_add(report, CHECK_OK, "clickhouse", "", "%s: ClickHouse %s on %s", url, server.version, server.host_name);
     if (llabs(ahead.ns) > CLOCK_LIMIT.ns + doubt.ns) {
         check_add(report, CHECK_WARN, "clickhouse", "keep both clocks by NTP",
-            "%s: its clock is %.1f s %s ours (+- %.1f s); deadlines in server time allow for it, alerts and lags will be off by as much", url,
-            duration_seconds((struct duration){llabs(ahead.ns)}), ahead.ns > 0 ? "ahead of" : "behind", duration_seconds(doubt));
+            "%s: its clock is %.1f s %s ours (+- %.1f s); deadlines in server time allow for it, alerts and lags will "
+            "be off by as much",
+            url, duration_seconds((struct duration){llabs(ahead.ns)}), ahead.ns > 0 ? "ahead of" : "behind",
+            duration_seconds(doubt));
     }
     if (!server.has_input_function) {
         check_add(report, CHECK_WARN, "clickhouse", "upgrade to 23.8 or newer",
@@ -60,8 +64,8 @@ static bool check_database(struct clickhouse_check *at)
         clickhouse_result_free(result);
         return true;
     }
-    check_add(at->check->report, CHECK_FAIL, "clickhouse", "outbox-relay migrate clickhouse up creates it", "database %s: %s",
-        database[0] != '\0' ? database : "default", error.text);
+    check_add(at->check->report, CHECK_FAIL, "clickhouse", "outbox-relay migrate clickhouse up creates it",
+        "database %s: %s", database[0] != '\0' ? database : "default", error.text);
     return false;
 }
 
@@ -80,8 +84,14 @@ static void check_migrations(struct clickhouse_check *at)
     } else if (recorded) {
         size_t pending, drifted;
         migration_count(&files, &records, &pending, &drifted);
-        check_add(report, pending > 0 ? CHECK_FAIL : drifted > 0 ? CHECK_WARN : CHECK_OK, "schema clickhouse",
-            pending > 0 ? "outbox-relay migrate clickhouse up" : drifted > 0 ? "outbox-relay migrate clickhouse status names them" : "",
+        check_add(report,
+            pending > 0       ? CHECK_FAIL
+                : drifted > 0 ? CHECK_WARN
+                              : CHECK_OK,
+            "schema clickhouse",
+            pending > 0       ? "outbox-relay migrate clickhouse up"
+                : drifted > 0 ? "outbox-relay migrate clickhouse status names them"
+                              : "",
             "%zu schema files, %zu not applied, %zu changed since", files.count, pending, drifted);
     }
     migration_records_finish(&records);
@@ -93,8 +103,10 @@ static void report_findings(struct clickhouse_check *at, const char *what, const
     bool strict = at->check->context->config->insert.guarantee == CONFIG_EXACTLY_ONCE;
     for (size_t i = 0; i < findings->count; i++) {
         const struct table_finding *finding = &findings->items[i];
-        check_add(at->check->report, finding->fatal ? CHECK_FAIL : CHECK_WARN, what, finding->mend, "%s%s", finding->what,
-            finding->prevents_exactly_once && strict ? " (so this table is filled at least once, not exactly once)" : "");
+        check_add(at->check->report, finding->fatal ? CHECK_FAIL : CHECK_WARN, what, finding->mend, "%s%s",
+            finding->what,
+            finding->prevents_exactly_once && strict ? " (so this table is filled at least once, not exactly once)"
+                                                     : "");
     }
 }
 
@@ -103,8 +115,8 @@ static void check_replication(struct clickhouse_check *at, const char *what, con
 {
     if (clickhouse_client_endpoints(at->client) > 1 && schema->is_mergetree && !schema->is_replicated) {
         check_add(at->check->report, CHECK_FAIL, what, "give one URL, or make the table ReplicatedMergeTree",
-            "%s.%s is not replicated, but [clickhouse] url names %zu servers: each would get a part of the rows", schema->database,
-            schema->table, clickhouse_client_endpoints(at->client));
+            "%s.%s is not replicated, but [clickhouse] url names %zu servers: each would get a part of the rows",
+            schema->database, schema->table, clickhouse_client_endpoints(at->client));
     }
 }
 
@@ -118,21 +130,23 @@ static void judge_route(struct clickhouse_check *at, const struct config_route *
     if (encoder) {
         size_t count;
         const char *const *columns = row_encoder_columns(encoder, &count);
-        table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns, count, &possible, &findings, &error);
+        table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns, count, &possible, &findings,
+            &error);
     } else if (findings.count == 0) {
         check_add(at->check->report, CHECK_FAIL, what, "", "%s", error.text);
     }
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
     if (encoder && possible) {
-        check_add(at->check->report, CHECK_OK, what, "", "%s.%s (%s, %zu views) can be filled exactly once", schema->database,
-            schema->table, schema->engine, schema->view_count);
+        check_add(at->check->report, CHECK_OK, what, "", "%s.%s (%s, %zu views) can be filled exactly once",
+            schema->database, schema->table, schema->engine, schema->view_count);
     }
     row_encoder_free(encoder);
     table_findings_finish(&findings);
 }
 
-static struct table_schema *read_table(struct clickhouse_check *at, const char *what, const char *table, const char *mend)
+static struct table_schema *read_table(struct clickhouse_check *at, const char *what, const char *table,
+    const char *mend)
 {
     struct clickhouse_request request = {.endpoint = at->endpoint, .timeout = CHECK_TIMEOUT};
     struct relay_error error;
@@ -147,7 +161,8 @@ static void check_route(struct clickhouse_check *at, const struct config_route *
 {
     char what[160];
     snprintf(what, sizeof(what), "route %s", route->name);
-    struct table_schema *schema = read_table(at, what, route->table, "create it (the default route's: outbox-relay migrate clickhouse up)");
+    struct table_schema *schema = read_table(at, what, route->table,
+        "create it (the default route's: outbox-relay migrate clickhouse up)");
     if (schema) {
         judge_route(at, route, what, schema);
     }
@@ -156,8 +171,8 @@ static void check_route(struct clickhouse_check *at, const struct config_route *
 
 static void check_dead_letters(struct clickhouse_check *at)
 {
-    static const char *const columns[] = {"target", "kafka_topic", "kafka_partition", "kafka_offset", "key", "value", "headers",
-        "reason", "code", "text"};
+    static const char *const columns[] = {"target", "kafka_topic", "kafka_partition", "kafka_offset", "key", "value",
+        "headers", "reason", "code", "text"};
     static const char what[] = "dead letters clickhouse";
     struct table_schema *schema = read_table(at, what, at->check->context->config->insert.dead_letter_table,
         "outbox-relay migrate clickhouse up makes outbox_relay_dead_letters; another name is yours to create alike");
@@ -169,12 +184,13 @@ static void check_dead_letters(struct clickhouse_check *at)
     for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
         if (!table_schema_column(schema, columns[i])) {
             complete = false;
-            check_add(at->check->report, CHECK_FAIL, what, "create the table as schemas/clickhouse/002_dead_letters.up.sql does",
-                "%s.%s has no column %s", schema->database, schema->table, columns[i]);
+            check_add(at->check->report, CHECK_FAIL, what,
+                "create the table as schemas/clickhouse/002_dead_letters.up.sql does", "%s.%s has no column %s",
+                schema->database, schema->table, columns[i]);
         }
     }
-    table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns, sizeof(columns) / sizeof(columns[0]),
-        &possible, &findings, NULL);
+    table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns,
+        sizeof(columns) / sizeof(columns[0]), &possible, &findings, NULL);
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
     if (complete && possible) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the event types that wait in the outboxes right
-// now exist and take what we send; what the routes read is there; the group's offsets may be read. What a broker does not
-// let us describe is said as such: it is no failure of the relay.
+// Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the event types that wait in the outboxes
+// right now exist and take what we send; what the routes read is there; the group's offsets may be read. What a broker
+// does not let us describe is said as such: it is no failure of the relay.
 #include "relay/cli/check.h"
 
 #include "relay/cli/kafka_probe.h"
@@ -40,7 +40,8 @@ static void check_library(struct check *check)
 {
     if (rd_kafka_version() < OLD_LIBRDKAFKA) {
         check_add(check->report, CHECK_WARN, "kafka", "build with the pinned librdkafka (-Dlibrdkafka=pinned)",
-            "librdkafka %s is old: transactions are 3 to 9 times slower than with 2.12 and newer", rd_kafka_version_str());
+            "librdkafka %s is old: transactions are 3 to 9 times slower than with 2.12 and newer",
+            rd_kafka_version_str());
     } else {
         check_add(check->report, CHECK_OK, "kafka", "", "librdkafka %s", rd_kafka_version_str());
     }
@@ -52,7 +53,8 @@ static bool check_cluster(struct kafka_check *at)
     at->probe = kafka_probe_open(at->check->context, "check", CHECK_TIMEOUT, &error);
     if (!at->probe) {
         check_add(at->check->report, CHECK_FAIL, "kafka",
-            "mend [kafka] bootstrap.servers, security.protocol, sasl.* and ssl.*, or start the brokers", "%s", error.text);
+            "mend [kafka] bootstrap.servers, security.protocol, sasl.* and ssl.*, or start the brokers", "%s",
+            error.text);
         return false;
     }
     const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
@@ -83,9 +85,10 @@ static void route_types(struct kafka_check *at, const struct config_outbox *outb
             check_add(at->check->report, CHECK_WARN, what, "mend [publish] topic, or the events", "event type %s: %s",
                 row.type.at ? row.type.at : "NULL", error.text);
         } else if (!kafka_probe_topic(at->probe, event.topic)) {
-            check_add(at->check->report, CHECK_FAIL, what, "create it (the relay creates no event topics), or allow the relay to describe and write it",
-                "event type %s waits for topic %s, which does not exist or is not visible to us", row.type.at ? row.type.at : "NULL",
-                event.topic);
+            check_add(at->check->report, CHECK_FAIL, what,
+                "create it (the relay creates no event topics), or allow the relay to describe and write it",
+                "event type %s waits for topic %s, which does not exist or is not visible to us",
+                row.type.at ? row.type.at : "NULL", event.topic);
         } else {
             note_topic(at, event.topic);
         }
@@ -96,7 +99,8 @@ static void route_types(struct kafka_check *at, const struct config_outbox *outb
 static PGresult *waiting_types(struct kafka_check *at, const struct config_outbox *outbox, struct relay_error *error)
 {
     struct pg_connection *connection = at->check->connection;
-    const enum config_column_role roles[] = {CONFIG_COLUMN_TYPE, CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY, CONFIG_COLUMN_ID};
+    const enum config_column_role roles[] = {CONFIG_COLUMN_TYPE, CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY,
+        CONFIG_COLUMN_ID};
     char *names[5] = {NULL}, *sql = NULL;
     PGresult *result = NULL;
     for (size_t i = 0; i < 5; i++) {
@@ -106,14 +110,16 @@ static PGresult *waiting_types(struct kafka_check *at, const struct config_outbo
     const struct pg_value table = PG_TEXT(outbox->table);
     PGresult *name = pg_query(connection,
         "SELECT pg_catalog.to_regclass($1)::text, EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
-        "pg_catalog.to_regclass($1) AND a.attname = 'published_at' AND NOT a.attisdropped)", &table, 1, false,
-        check_deadline(at->check), error);
+        "pg_catalog.to_regclass($1) AND a.attname = 'published_at' AND NOT a.attisdropped)",
+        &table, 1, false, check_deadline(at->check), error);
     if (name && pg_cell(name, 0, 0) && names[4] &&
         asprintf(&sql,
-            "SELECT DISTINCT ON (w.type) w.type, w.aggregate_type, w.key, w.id FROM (SELECT %s::text AS type, %s::text AS aggregate_type, "
+            "SELECT DISTINCT ON (w.type) w.type, w.aggregate_type, w.key, w.id FROM (SELECT %s::text AS type, %s::text "
+            "AS aggregate_type, "
             "%s::text AS key, %s::text AS id FROM %s %s ORDER BY %s LIMIT 20000) w ORDER BY w.type LIMIT 200",
-            names[0] ? names[0] : "NULL", names[1] ? names[1] : "NULL", names[2] ? names[2] : "NULL", names[3] ? names[3] : "NULL",
-            pg_cell(name, 0, 0), strcmp(pg_cell(name, 0, 1), "t") == 0 ? "WHERE published_at IS NULL" : "", names[4]) >= 0) {
+            names[0] ? names[0] : "NULL", names[1] ? names[1] : "NULL", names[2] ? names[2] : "NULL",
+            names[3] ? names[3] : "NULL", pg_cell(name, 0, 0),
+            strcmp(pg_cell(name, 0, 1), "t") == 0 ? "WHERE published_at IS NULL" : "", names[4]) >= 0) {
         result = pg_query(connection, sql, NULL, 0, false, check_deadline(at->check), error);
         free(sql);
     } else if (name) {
@@ -139,11 +145,13 @@ static void check_event_topics(struct kafka_check *at, const struct config_outbo
         size_t before = at->topic_count;
         route_types(at, outbox, router, arena, rows);
         if (PQntuples(rows) > 0 && at->topic_count > before) {
-            check_add(at->check->report, CHECK_OK, "kafka", "", "outbox %s: %d event types wait, %zu topics for them found", outbox->name,
-                PQntuples(rows), at->topic_count - before);
+            check_add(at->check->report, CHECK_OK, "kafka", "",
+                "outbox %s: %d event types wait, %zu topics for them found", outbox->name, PQntuples(rows),
+                at->topic_count - before);
         }
     } else {
-        check_add(at->check->report, CHECK_WARN, "kafka", "", "topics of outbox %s cannot be told: %s", outbox->name, error.text);
+        check_add(at->check->report, CHECK_WARN, "kafka", "", "topics of outbox %s cannot be told: %s", outbox->name,
+            error.text);
     }
     PQclear(rows);
     event_arena_free(arena);
@@ -156,12 +164,13 @@ static void judge_safety(struct kafka_check *at, const char *what, const struct 
     int brokers = kafka_probe_metadata(at->probe)->broker_cnt;
     int replicas = topic && topic->partition_cnt > 0 ? topic->partitions[0].replica_cnt : 0;
     if (replicas < 2 && brokers > 1) {
-        check_add(at->check->report, CHECK_WARN, what, "replication factor 3", "%s has %d replica: a lost disk is lost events",
-            settings->topic, replicas);
+        check_add(at->check->report, CHECK_WARN, what, "replication factor 3",
+            "%s has %d replica: a lost disk is lost events", settings->topic, replicas);
     }
     if (replicas >= 3 && settings->min_insync_replicas < 2) {
         check_add(at->check->report, CHECK_WARN, what, "min.insync.replicas=2",
-            "%s acknowledges what a single replica has (min.insync.replicas=%lld)", settings->topic, (long long)settings->min_insync_replicas);
+            "%s acknowledges what a single replica has (min.insync.replicas=%lld)", settings->topic,
+            (long long)settings->min_insync_replicas);
     }
     if (settings->unclean_leader_election) {
         check_add(at->check->report, CHECK_WARN, what, "unclean.leader.election.enable=false",
@@ -173,7 +182,8 @@ static void judge_receipts(struct kafka_check *at, const struct kafka_topic_sett
 {
     if (strstr(settings->cleanup_policy, "compact") == NULL) {
         check_add(at->check->report, CHECK_FAIL, "receipt topic", "cleanup.policy=compact",
-            "%s has cleanup.policy=%s: receipts of a quiet outbox would be deleted, and with them the proof of what was published",
+            "%s has cleanup.policy=%s: receipts of a quiet outbox would be deleted, and with them the proof of what "
+            "was published",
             settings->topic, settings->cleanup_policy);
     } else if (strstr(settings->cleanup_policy, "delete") != NULL) {
         check_add(at->check->report, CHECK_FAIL, "receipt topic", "cleanup.policy=compact alone",
@@ -188,8 +198,10 @@ static void judge_size(struct kafka_check *at, const struct kafka_topic_settings
     const char *given = kafka_conf_given(at->check->context->config, "message.max.bytes");
     long long ours = given ? strtoll(given, NULL, 10) : 1000000;
     if (settings->max_message_bytes > 0 && settings->max_message_bytes < ours) {
-        check_add(at->check->report, CHECK_WARN, "topics", "raise the topic's max.message.bytes, or lower [kafka] message.max.bytes",
-            "%s takes %lld bytes, [kafka] message.max.bytes is %lld: events in between become dead letters only after the broker refused them",
+        check_add(at->check->report, CHECK_WARN, "topics",
+            "raise the topic's max.message.bytes, or lower [kafka] message.max.bytes",
+            "%s takes %lld bytes, [kafka] message.max.bytes is %lld: events in between become dead letters only after "
+            "the broker refused them",
             settings->topic, (long long)settings->max_message_bytes, ours);
     }
 }
@@ -208,16 +220,18 @@ static void check_settings(struct kafka_check *at)
 {
     struct kafka_topic_settings settings[TOPICS_MAX];
     struct relay_error error;
-    if (!kafka_probe_settings(at->probe, (const char *const *)at->topics, at->topic_count, settings, CHECK_TIMEOUT, &error)) {
-        check_add(at->check->report, CHECK_WARN, "topics", "grant DESCRIBE_CONFIGS on the topics, or look yourself", "%s", error.text);
+    if (!kafka_probe_settings(at->probe, (const char *const *)at->topics, at->topic_count, settings, CHECK_TIMEOUT,
+            &error)) {
+        check_add(at->check->report, CHECK_WARN, "topics", "grant DESCRIBE_CONFIGS on the topics, or look yourself",
+            "%s", error.text);
         return;
     }
     for (size_t i = 0; i < at->topic_count; i++) {
         bool receipts = is_receipt_topic(at->check->context->config, settings[i].topic);
         const char *what = receipts ? "receipt topic" : "topics";
         if (settings[i].refused != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            check_add(at->check->report, CHECK_WARN, what, "grant DESCRIBE_CONFIGS on it, or look yourself", "settings of %s: %s",
-                settings[i].topic, rd_kafka_err2str(settings[i].refused));
+            check_add(at->check->report, CHECK_WARN, what, "grant DESCRIBE_CONFIGS on it, or look yourself",
+                "settings of %s: %s", settings[i].topic, rd_kafka_err2str(settings[i].refused));
             continue;
         }
         if (receipts) {
@@ -281,7 +295,8 @@ static void check_route_topics(struct kafka_check *at, const struct config_route
         const char *topic = route->topics.items[i];
         bool expression = topic[0] == '^';
         if (expression ? matching_topics(at, topic) == 0 : kafka_probe_topic(at->probe, topic) == NULL) {
-            check_add(at->check->report, CHECK_WARN, what, "nothing, if it is still to come; else mend topics = or the rights to read",
+            check_add(at->check->report, CHECK_WARN, what,
+                "nothing, if it is still to come; else mend topics = or the rights to read",
                 expression ? "no topic matches %s yet" : "topic %s does not exist yet, or is not visible to us", topic);
         }
     }
@@ -298,7 +313,8 @@ static void check_group(struct kafka_check *at)
             passing ? "try again" : "grant READ on the group and its topics", "%s", error.text);
         return;
     }
-    check_add(at->check->report, CHECK_OK, "group", "", "%s has committed offsets of %d partitions", group, committed->cnt);
+    check_add(at->check->report, CHECK_OK, "group", "", "%s has committed offsets of %d partitions", group,
+        committed->cnt);
     rd_kafka_topic_partition_list_destroy(committed);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One outbox table: there, registered, of the right form, with its index and trigger, on the server it was registered on,
-// and within the reach of the relay's role. What is wrong is said with the statement that mends it; one ok line says that
-// nothing is.
+// One outbox table: there, registered, of the right form, with its index and trigger, on the server it was registered
+// on, and within the reach of the relay's role. What is wrong is said with the statement that mends it; one ok line
+// says that nothing is.
 #include "relay/cli/check.h"
 
 #include <stdarg.h>
@@ -50,7 +50,8 @@ static bool is_true(const PGresult *result, int column)
 static bool check_registered(struct outbox_check *at)
 {
     const char *table = at->outbox->table;
-    PGresult *result = ask(at, "SELECT pg_catalog.to_regclass($1) IS NOT NULL, pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL",
+    PGresult *result = ask(at,
+        "SELECT pg_catalog.to_regclass($1) IS NOT NULL, pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL",
         &PG_TEXT(table), 1);
     if (!result) {
         return false;
@@ -59,26 +60,35 @@ static bool check_registered(struct outbox_check *at)
     PQclear(result);
     if (!there || !migrated) {
         find(at, CHECK_FAIL, "outbox-relay migrate postgres up", "%s%s", there ? "" : "the table does not exist",
-            migrated ? "" : there ? "the relay's own tables do not exist" : ", nor do the relay's own");
+            migrated    ? ""
+                : there ? "the relay's own tables do not exist"
+                        : ", nor do the relay's own");
         return false;
     }
     result = ask(at,
-        "SELECT o.identity, o.seq_column, o.system_identifier = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c) "
-        "FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)", &PG_TEXT(table), 1);
+        "SELECT o.identity, o.seq_column, o.system_identifier = (SELECT c.system_identifier FROM "
+        "pg_catalog.pg_control_system() c) "
+        "FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)",
+        &PG_TEXT(table), 1);
     if (!result) {
         return false;
     }
     if (PQntuples(result) == 0) {
-        find(at, CHECK_FAIL, "outbox-relay migrate postgres up, which creates or attaches the tables of the configuration",
+        find(at, CHECK_FAIL,
+            "outbox-relay migrate postgres up, which creates or attaches the tables of the configuration",
             "the table has no identity yet");
     } else if (!is_true(result, 2)) {
         char mend[500];
-        snprintf(mend, sizeof(mend), "SELECT outbox_relay.accept_system('%.150s') if the database moved for good, "
-            "outbox_relay.renew_identity('%.150s') if it is a copy beside the original", table, table);
-        find(at, CHECK_FAIL, mend, "the table was registered on another server: this one was restored, copied or upgraded");
+        snprintf(mend, sizeof(mend),
+            "SELECT outbox_relay.accept_system('%.150s') if the database moved for good, "
+            "outbox_relay.renew_identity('%.150s') if it is a copy beside the original",
+            table, table);
+        find(at, CHECK_FAIL, mend,
+            "the table was registered on another server: this one was restored, copied or upgraded");
     } else if (strcmp(pg_cell(result, 0, 1), at->outbox->columns[CONFIG_COLUMN_SEQ]) != 0) {
-        find(at, CHECK_FAIL, "make [outbox] column.seq and attach_outbox() agree", "the table is registered with seq column %s, the configuration names %s",
-            pg_cell(result, 0, 1), at->outbox->columns[CONFIG_COLUMN_SEQ]);
+        find(at, CHECK_FAIL, "make [outbox] column.seq and attach_outbox() agree",
+            "the table is registered with seq column %s, the configuration names %s", pg_cell(result, 0, 1),
+            at->outbox->columns[CONFIG_COLUMN_SEQ]);
     }
     bool known = PQntuples(result) > 0;
     PQclear(result);
@@ -89,8 +99,10 @@ static bool has_column(struct outbox_check *at, const char *column)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(column)};
     PGresult *result = ask(at,
-        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 "
-        "AND a.attnum > 0 AND NOT a.attisdropped)", values, 2);
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND "
+        "a.attname = $2 "
+        "AND a.attnum > 0 AND NOT a.attisdropped)",
+        values, 2);
     bool has = result == NULL || is_true(result, 0);
     PQclear(result);
     return has;
@@ -98,8 +110,8 @@ static bool has_column(struct outbox_check *at, const char *column)
 
 static void check_columns(struct outbox_check *at)
 {
-    static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload", "metadata",
-        "created_at"};
+    static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload",
+        "metadata", "created_at"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const char *column = at->outbox->columns[role];
         if (column[0] != '\0' && !has_column(at, column)) {
@@ -111,7 +123,8 @@ static void check_columns(struct outbox_check *at)
     for (size_t i = 0; i < at->outbox->publish.additional_count; i++) {
         const char *column = at->outbox->publish.additional[i].column;
         if (!has_column(at, column)) {
-            find(at, CHECK_FAIL, "mend [publish] additional, or add the column", "no column %s, which `additional` names", column);
+            find(at, CHECK_FAIL, "mend [publish] additional, or add the column",
+                "no column %s, which `additional` names", column);
         }
     }
     if (at->outbox->disposition == CONFIG_DISPOSITION_MARK && !has_column(at, "published_at")) {
@@ -125,30 +138,37 @@ static void check_sequence(struct outbox_check *at)
     const char *seq = at->outbox->columns[CONFIG_COLUMN_SEQ];
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(seq)};
     PGresult *result = ask(at,
-        "SELECT a.attidentity <> '' AND a.atttypid = 'bigint'::regtype, s.seqcache = 1, s.seqincrement = 1 AND NOT s.seqcycle, "
+        "SELECT a.attidentity <> '' AND a.atttypid = 'bigint'::regtype, s.seqcache = 1, s.seqincrement = 1 AND NOT "
+        "s.seqcycle, "
         "EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid "
         "        AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1) "
-        "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid = a.attnum "
+        "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid "
+        "= a.attnum "
         "     AND d.refclassid = 'pg_class'::regclass AND d.classid = 'pg_class'::regclass AND d.deptype = 'i' "
         "LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid "
         "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped "
-        "ORDER BY s.seqrelid IS NULL LIMIT 1", values, 2);
+        "ORDER BY s.seqrelid IS NULL LIMIT 1",
+        values, 2);
     if (!result || PQntuples(result) == 0) {
         PQclear(result);
         return;
     }
     if (!is_true(result, 0)) {
-        find(at, CHECK_FAIL, "GENERATED ALWAYS AS IDENTITY (CACHE 1); outbox_relay.adopt_outbox() does it without a long lock",
+        find(at, CHECK_FAIL,
+            "GENERATED ALWAYS AS IDENTITY (CACHE 1); outbox_relay.adopt_outbox() does it without a long lock",
             "column %s is no bigint identity column", seq);
     } else if (!is_true(result, 1)) {
         find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET CACHE 1",
-            "the sequence of %s is cached: later numbers can go to earlier transactions, and events lose their order", seq);
+            "the sequence of %s is cached: later numbers can go to earlier transactions, and events lose their order",
+            seq);
     } else if (!is_true(result, 2)) {
-        find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE", "the sequence of %s does not rise by one for ever", seq);
+        find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE",
+            "the sequence of %s does not rise by one for ever", seq);
     }
     if (!is_true(result, 3)) {
         char mend[500];
-        snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.100s) WHERE published_at IS NULL", at->outbox->table, seq);
+        snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.100s) WHERE published_at IS NULL",
+            at->outbox->table, seq);
         find(at, CHECK_FAIL, mend, "no valid unique index on %s: every batch would scan the table", seq);
     }
     PQclear(result);
@@ -157,14 +177,17 @@ static void check_sequence(struct outbox_check *at)
 static void check_trigger(struct outbox_check *at)
 {
     PGresult *result = ask(at,
-        "SELECT t.tgenabled FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = 'outbox_relay_wakeup'",
+        "SELECT t.tgenabled FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = "
+        "'outbox_relay_wakeup'",
         &PG_TEXT(at->outbox->table), 1);
     if (!result) {
         return;
     }
     const char *state = PQntuples(result) > 0 ? pg_cell(result, 0, 0) : "";
     if (strcmp(state, "O") != 0 && strcmp(state, "A") != 0) {
-        find(at, CHECK_WARN, state[0] == '\0' ? "SELECT outbox_relay.create_wakeup_trigger('schema.table')" : "ALTER TABLE ... ENABLE TRIGGER outbox_relay_wakeup",
+        find(at, CHECK_WARN,
+            state[0] == '\0' ? "SELECT outbox_relay.create_wakeup_trigger('schema.table')"
+                             : "ALTER TABLE ... ENABLE TRIGGER outbox_relay_wakeup",
             "the wake-up trigger is %s: new events wait for fallback_poll", state[0] == '\0' ? "missing" : "disabled");
     }
     PQclear(result);
@@ -172,7 +195,8 @@ static void check_trigger(struct outbox_check *at)
 
 static void check_row_security(struct outbox_check *at)
 {
-    PGresult *result = ask(at, "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1)), current_user", &PG_TEXT(at->outbox->table), 1);
+    PGresult *result = ask(at, "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1)), current_user",
+        &PG_TEXT(at->outbox->table), 1);
     if (result && is_true(result, 0)) {
         find(at, CHECK_FAIL, "ALTER ROLE ... BYPASSRLS, or a connection as the table's owner",
             "row security applies to role %s, so the relay's reads fail rather than miss rows", pg_cell(result, 0, 1));
@@ -185,7 +209,8 @@ static const char missing_rights[] =
     "SELECT pg_catalog.string_agg(r.privilege || ' ON ' || r.object, ', ') FROM ("
     "SELECT p.privilege, n.object FROM (VALUES "
     "('outbox_relay.outboxes', 'SELECT'), ('outbox_relay.batch_numbers', 'SELECT,INSERT,DELETE'), "
-    "('outbox_relay.progress', 'SELECT,INSERT,UPDATE'), ('outbox_relay.held_aggregates', 'SELECT,INSERT,UPDATE,DELETE'), "
+    "('outbox_relay.progress', 'SELECT,INSERT,UPDATE'), ('outbox_relay.held_aggregates', "
+    "'SELECT,INSERT,UPDATE,DELETE'), "
     "('outbox_relay.parked_event_types', 'SELECT,INSERT,UPDATE,DELETE'), ($2, 'SELECT,INSERT'), "
     "($1, CASE WHEN $3 = 'mark' THEN 'SELECT' ELSE 'SELECT,DELETE' END)) n(object, privileges), "
     "pg_catalog.unnest(pg_catalog.string_to_array(n.privileges, ',')) p(privilege) "
@@ -195,11 +220,13 @@ static const char missing_rights[] =
     "WHERE $3 = 'mark' AND a.attrelid = pg_catalog.to_regclass($1) AND a.attname = 'published_at' "
     "AND NOT pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE') "
     "UNION ALL SELECT 'USAGE', 'SCHEMA ' || n.nspname FROM pg_catalog.pg_namespace n "
-    "WHERE (n.nspname = 'outbox_relay' OR n.oid = (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1))) "
+    "WHERE (n.nspname = 'outbox_relay' OR n.oid = (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = "
+    "pg_catalog.to_regclass($1))) "
     "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') "
     "UNION ALL SELECT 'EXECUTE', 'FUNCTION ' || p.oid::regprocedure FROM pg_catalog.pg_proc p "
     "JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'outbox_relay' "
-    "AND p.proname IN ('write_batch_number', 'last_batch_number', 'begin_generation', 'note_progress', 'try_sleep', 'dead_letter', "
+    "AND p.proname IN ('write_batch_number', 'last_batch_number', 'begin_generation', 'note_progress', 'try_sleep', "
+    "'dead_letter', "
     "'check_outbox_health', 'count_unpublished', 'count_dead_letters') "
     "AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) r";
 
@@ -209,13 +236,15 @@ static void check_rights(struct outbox_check *at)
         PG_TEXT(at->outbox->disposition == CONFIG_DISPOSITION_MARK ? "mark" : "delete")};
     PGresult *result = ask(at, missing_rights, values, 3);
     if (result && pg_cell(result, 0, 0)) {
-        find(at, CHECK_FAIL, "run schemas/postgres/roles.sql (again after each new table) and GRANT outbox_relay TO the relay's role",
+        find(at, CHECK_FAIL,
+            "run schemas/postgres/roles.sql (again after each new table) and GRANT outbox_relay TO the relay's role",
             "the relay's role lacks %s", pg_cell(result, 0, 0));
     }
     PQclear(result);
     result = ask(at, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", &PG_TEXT(at->outbox->dead_letter_table), 1);
     if (result && !is_true(result, 0)) {
-        find(at, CHECK_FAIL, "outbox-relay migrate postgres up makes public.outbox_dead_letters; another name is yours to create alike",
+        find(at, CHECK_FAIL,
+            "outbox-relay migrate postgres up makes public.outbox_dead_letters; another name is yours to create alike",
             "no dead-letter table %s", at->outbox->dead_letter_table);
     }
     PQclear(result);
@@ -236,6 +265,7 @@ void check_outbox(struct check *check, const struct config_outbox *outbox)
         check_rights(&at);
     }
     if (at.clean) {
-        check_add(check->report, CHECK_OK, at.what, "", "columns, sequence, index, trigger, identity and rights are as they must be");
+        check_add(check->report, CHECK_OK, at.what, "",
+            "columns, sequence, index, trigger, identity and rights are as they must be");
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PostgreSQL as a whole: reachable, new enough, writable, durable, not behind a transaction pooler, migrated. The tables
-// are check_outbox.c's. When the server is not reached, that one line is all there is to say.
+// PostgreSQL as a whole: reachable, new enough, writable, durable, not behind a transaction pooler, migrated. The
+// tables are check_outbox.c's. When the server is not reached, that one line is all there is to say.
 #include "relay/cli/check.h"
 #include "relay/cli/migrate.h"
 
@@ -31,8 +31,9 @@ static bool connect_server(struct check *check)
     bool pooler = strstr(error.text, "unsupported startup parameter") != NULL;
     check_add(check->report, CHECK_FAIL, what,
         pooler ? "connect to PostgreSQL itself: a pooler keeps neither session locks nor LISTEN"
-               : error.code == RELAY_ERROR_POSTGRES_OPERATOR ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
-                                                             : "start the server, or mend [postgres] dsn",
+            : error.code == RELAY_ERROR_POSTGRES_OPERATOR
+            ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
+            : "start the server, or mend [postgres] dsn",
         "%s", error.text);
     return false;
 }
@@ -42,20 +43,25 @@ static void check_server(struct check *check)
     struct relay_error error;
     const char *version = PQparameterStatus(pg_libpq(check->connection), "server_version");
     int number = pg_server_version(check->connection);
-    PGresult *result = ask(check, "SELECT pg_catalog.pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
-                                  "current_user, current_database()", &error);
+    PGresult *result = ask(check,
+        "SELECT pg_catalog.pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
+        "current_user, current_database()",
+        &error);
     if (!result) {
         check_add(check->report, CHECK_FAIL, what, "", "%s", error.text);
         return;
     }
     if (number < 130000) {
-        check_add(check->report, CHECK_FAIL, what, "upgrade to PostgreSQL 13 or newer", "version %s is too old", version);
+        check_add(check->report, CHECK_FAIL, what, "upgrade to PostgreSQL 13 or newer", "version %s is too old",
+            version);
     } else if (strcmp(pg_cell(result, 0, 0), "t") == 0) {
-        check_add(check->report, CHECK_FAIL, what, "name all hosts in [postgres] dsn, with target_session_attrs=read-write",
+        check_add(check->report, CHECK_FAIL, what,
+            "name all hosts in [postgres] dsn, with target_session_attrs=read-write",
             "%s is a standby: nothing can be deleted there", pg_server_address(check->connection));
     } else if (strcmp(pg_cell(result, 0, 1), "on") == 0) {
-        check_add(check->report, CHECK_FAIL, what, "ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only",
-            "sessions of %s are read-only", pg_cell(result, 0, 2));
+        check_add(check->report, CHECK_FAIL, what,
+            "ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only", "sessions of %s are read-only",
+            pg_cell(result, 0, 2));
     } else {
         check_add(check->report, CHECK_OK, what, "", "PostgreSQL %s at %s, database %s, role %s, read-write", version,
             pg_server_address(check->connection), pg_cell(result, 0, 3), pg_cell(result, 0, 2));
@@ -68,9 +74,11 @@ static void check_durability(struct check *check)
     struct relay_error error;
     // reset_val: what other sessions get; the relay sets its own.
     PGresult *result = ask(check,
-        "SELECT max(s.reset_val) FILTER (WHERE s.name = 'fsync'), max(s.reset_val) FILTER (WHERE s.name = 'full_page_writes'), "
+        "SELECT max(s.reset_val) FILTER (WHERE s.name = 'fsync'), max(s.reset_val) FILTER (WHERE s.name = "
+        "'full_page_writes'), "
         "max(s.reset_val) FILTER (WHERE s.name = 'synchronous_commit'), "
-        "max(s.reset_val) FILTER (WHERE s.name = 'max_prepared_transactions') FROM pg_catalog.pg_settings s", &error);
+        "max(s.reset_val) FILTER (WHERE s.name = 'max_prepared_transactions') FROM pg_catalog.pg_settings s",
+        &error);
     if (!result) {
         check_add(check->report, CHECK_WARN, what, "", "settings cannot be read: %s", error.text);
         return;
@@ -79,32 +87,38 @@ static void check_durability(struct check *check)
     const char *commit = pg_cell(result, 0, 2);
     if (!fsync || !pages) {
         check_add(check->report, CHECK_WARN, what, "switch it on before events matter",
-            "%s is off: a crash of the machine can lose or corrupt committed events", fsync ? "full_page_writes" : "fsync");
+            "%s is off: a crash of the machine can lose or corrupt committed events",
+            fsync ? "full_page_writes" : "fsync");
     }
     if (strcmp(commit, "off") == 0) {
         check_add(check->report, CHECK_WARN, what, "synchronous_commit = on for the roles that write events",
-            "synchronous_commit is off by default: a crash can lose a commit that the application was told of, its event included");
+            "synchronous_commit is off by default: a crash can lose a commit that the application was told of, its "
+            "event included");
     }
     if (fsync && pages && strcmp(commit, "off") != 0) {
-        check_add(check->report, CHECK_OK, what, "", "durable: fsync and full_page_writes on, synchronous_commit %s", commit);
+        check_add(check->report, CHECK_OK, what, "", "durable: fsync and full_page_writes on, synchronous_commit %s",
+            commit);
     }
     if (pg_cell_int64(result, 0, 3) > 0) {
-        check_add(check->report, CHECK_WARN, what, "ALTER ROLE name SET outbox_relay.notify = 'off' for roles that use PREPARE TRANSACTION",
-            "max_prepared_transactions is above 0: two-phase commit forbids NOTIFY, so a writer that uses it fails while the relay sleeps");
+        check_add(check->report, CHECK_WARN, what,
+            "ALTER ROLE name SET outbox_relay.notify = 'off' for roles that use PREPARE TRANSACTION",
+            "max_prepared_transactions is above 0: two-phase commit forbids NOTIFY, so a writer that uses it fails "
+            "while the relay sleeps");
     }
     PQclear(result);
 }
 
 static int backend_pid(struct pg_connection *connection, struct check *check)
 {
-    PGresult *result = pg_query(connection, "SELECT pg_catalog.pg_backend_pid()", NULL, 0, false, check_deadline(check), NULL);
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.pg_backend_pid()", NULL, 0, false, check_deadline(check),
+        NULL);
     int pid = result ? (int)pg_cell_int64(result, 0, 0) : -1;
     PQclear(result);
     return pid;
 }
 
-// A pooler in transaction mode gives the server process that just served us to the next client that begins a transaction;
-// our next statement then runs in another one, or waits.
+// A pooler in transaction mode gives the server process that just served us to the next client that begins a
+// transaction; our next statement then runs in another one, or waits.
 static bool shares_processes(struct check *check)
 {
     struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT};
@@ -126,15 +140,18 @@ static void check_pooler(struct check *check)
     if (actual == greeted) {
         check_add(check->report, CHECK_OK, what, "", "connected directly: session locks and LISTEN hold");
     } else if (shares_processes(check)) {
-        check_add(check->report, CHECK_FAIL, what, "point [postgres] dsn at PostgreSQL itself, or at a pool with pool_mode = session",
+        check_add(check->report, CHECK_FAIL, what,
+            "point [postgres] dsn at PostgreSQL itself, or at a pool with pool_mode = session",
             "behind a pooler in transaction mode: session locks, and so the ownership of an outbox, do not hold");
     } else {
         check_add(check->report, CHECK_WARN, what, "point [postgres] dsn at PostgreSQL itself",
-            "behind a pooler in session mode: it works, but the end of a dead relay's session, which frees its outbox, is in the pooler's hands");
+            "behind a pooler in session mode: it works, but the end of a dead relay's session, which frees its outbox, "
+            "is in the pooler's hands");
     }
 }
 
-static void judge_migrations(struct check *check, const struct migration_files *files, const struct migration_records *records)
+static void judge_migrations(struct check *check, const struct migration_files *files,
+    const struct migration_records *records)
 {
     size_t pending, drifted;
     migration_count(files, records, &pending, &drifted);
@@ -163,8 +180,9 @@ static void check_migrations(struct check *check)
         return;
     }
     if (!migrate_postgres_records(check->connection, check_deadline(check), &records, &recorded, &error)) {
-        check_add(check->report, CHECK_WARN, "schema postgres", "GRANT SELECT ON outbox_relay.schema_migrations (roles.sql)",
-            "what was migrated cannot be read: %s", error.text);
+        check_add(check->report, CHECK_WARN, "schema postgres",
+            "GRANT SELECT ON outbox_relay.schema_migrations (roles.sql)", "what was migrated cannot be read: %s",
+            error.text);
     } else if (recorded) {
         judge_migrations(check, &files, &records);
     } else {

@@ -13,7 +13,8 @@
 static const char help[] =
     "usage: outbox-relay check [options]\n"
     "\n"
-    "Looks at the configuration, PostgreSQL, Kafka, every ClickHouse endpoint, the schemas, topics, rights and alert targets,\n"
+    "Looks at the configuration, PostgreSQL, Kafka, every ClickHouse endpoint, the schemas, topics, rights and alert "
+    "targets,\n"
     "and prints one line for each: ok, warn or FAIL, what is so, and what to do. Changes nothing.\n"
     "\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
@@ -38,24 +39,16 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
-        case 'c':
-            arguments->config = optarg;
-            break;
-        case 'j':
-            arguments->json = true;
-            break;
-        case 's':
-            arguments->schemas = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return RELAY_EXIT_USAGE; // getopt has said why
+        case 'c': arguments->config = optarg; break;
+        case 'j': arguments->json = true; break;
+        case 's': arguments->schemas = optarg; break;
+        case 'h': fputs(help, stdout); return -1;
+        default: return RELAY_EXIT_USAGE; // getopt has said why
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "outbox-relay check: \"%s\" is one word too many; see outbox-relay check --help\n", argv[optind]);
+        fprintf(stderr, "outbox-relay check: \"%s\" is one word too many; see outbox-relay check --help\n",
+            argv[optind]);
         return RELAY_EXIT_USAGE;
     }
     return 0;
@@ -67,8 +60,8 @@ static int run_checks(const struct command_environment *environment, const struc
     struct check_report report;
     struct check check = {.context = &environment->context, .report = &report, .schemas = arguments->schemas};
     check_report_init(&report, stdout, arguments->json);
-    check_add(&report, CHECK_OK, "config", "", "%s: %zu outboxes, %zu routes", config->path[0] != '\0' ? config->path : "(environment)",
-        config->outbox_count, config->route_count);
+    check_add(&report, CHECK_OK, "config", "", "%s: %zu outboxes, %zu routes",
+        config->path[0] != '\0' ? config->path : "(environment)", config->outbox_count, config->route_count);
     if (config->publish.enabled) {
         check_postgres(&check);
     } else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `dead-letters`: walks over the dead letters of both stages page by page, and lists, shows, retries or drops them. A stage whose
-// server does not answer is said, and the other one is still served.
+// `dead-letters`: walks over the dead letters of both stages page by page, and lists, shows, retries or drops them. A
+// stage whose server does not answer is said, and the other one is still served.
 #include "relay/cli/commands.h"
 
 #include "relay/cli/command_signals.h"
@@ -22,7 +22,8 @@ static const char help[] =
     "\n"
     "  list             one line each, oldest first\n"
     "  show             everything about each, payloads included\n"
-    "  retry            put them back: into their outbox with the same event id, or into their table unless it has the row\n"
+    "  retry            put them back: into their outbox with the same event id, or into their table unless it has the "
+    "row\n"
     "  drop             delete them for good\n"
     "\n"
     "  --stage STAGE    publish or insert (default: both)\n"
@@ -106,36 +107,18 @@ static int parse_limit(struct arguments *arguments, const char *text)
 static int take_option(struct arguments *arguments, int option, const char *value)
 {
     switch (option) {
-    case 'S':
-        return parse_stage(arguments, value);
-    case 's':
-        return parse_time(value, &arguments->filter.since);
-    case 'u':
-        return parse_time(value, &arguments->filter.until);
-    case 't':
-        arguments->filter.type = value;
-        return 0;
-    case 'r':
-        arguments->filter.reason = value;
-        return 0;
-    case 'i':
-        return add_id(arguments, value);
-    case 'l':
-        return parse_limit(arguments, value);
-    case 'a':
-        arguments->all = true;
-        return 0;
-    case 'j':
-        arguments->json = true;
-        return 0;
-    case 'y':
-        arguments->yes = true;
-        return 0;
-    case 'c':
-        arguments->config = value;
-        return 0;
-    default:
-        return RELAY_EXIT_USAGE; // getopt has said why
+    case 'S': return parse_stage(arguments, value);
+    case 's': return parse_time(value, &arguments->filter.since);
+    case 'u': return parse_time(value, &arguments->filter.until);
+    case 't': arguments->filter.type = value; return 0;
+    case 'r': arguments->filter.reason = value; return 0;
+    case 'i': return add_id(arguments, value);
+    case 'l': return parse_limit(arguments, value);
+    case 'a': arguments->all = true; return 0;
+    case 'j': arguments->json = true; return 0;
+    case 'y': arguments->yes = true; return 0;
+    case 'c': arguments->config = value; return 0;
+    default: return RELAY_EXIT_USAGE; // getopt has said why
     }
 }
 
@@ -157,8 +140,9 @@ static int parse_action(int argc, char **argv, struct arguments *arguments)
 // 0: go on; else the exit code, or -1 for help that was shown.
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {{"stage", required_argument, NULL, 'S'}, {"since", required_argument, NULL, 's'},
-        {"until", required_argument, NULL, 'u'}, {"type", required_argument, NULL, 't'}, {"reason", required_argument, NULL, 'r'},
+    static const struct option options[] = {{"stage", required_argument, NULL, 'S'},
+        {"since", required_argument, NULL, 's'}, {"until", required_argument, NULL, 'u'},
+        {"type", required_argument, NULL, 't'}, {"reason", required_argument, NULL, 'r'},
         {"id", required_argument, NULL, 'i'}, {"limit", required_argument, NULL, 'l'}, {"all", no_argument, NULL, 'a'},
         {"json", no_argument, NULL, 'j'}, {"yes", no_argument, NULL, 'y'}, {"config", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
@@ -176,7 +160,8 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     }
     int code = parse_action(argc, argv, arguments);
     const struct letter_filter *filter = &arguments->filter;
-    bool filtered = filter->since.us != 0 || filter->until.us != 0 || filter->type || filter->reason || filter->id_count > 0;
+    bool filtered = filter->since.us != 0 || filter->until.us != 0 || filter->type || filter->reason ||
+        filter->id_count > 0;
     if (code == 0 && arguments->action >= RETRY && !filtered && !arguments->all) {
         return usage("%s without a filter wants --all", arguments->action == RETRY ? "retry" : "drop");
     }
@@ -204,14 +189,16 @@ typedef bool page_action(struct walk *walk, const char *table, const json_t *pag
 static bool gather_page(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
 {
     (void)table;
-    return json_array_extend(walk->listed, (json_t *)(uintptr_t)page) == 0 || error_no_memory(error, "listing dead letters");
+    return json_array_extend(walk->listed, (json_t *)(uintptr_t)page) == 0 ||
+        error_no_memory(error, "listing dead letters");
 }
 
 static bool act_on_published(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(page, i, one) {
+    json_array_foreach(page, i, one)
+    {
         struct letter_id id;
         bool gone, done;
         const char *text = json_string_value(json_object_get(one, "id"));
@@ -221,8 +208,9 @@ static bool act_on_published(struct walk *walk, const char *table, const json_t 
         if (!letter_id_parse(text, &id, error)) {
             return false;
         }
-        done = walk->arguments->action == RETRY ? publish_letter_retry(walk->context, walk->connection, table, id.number, &gone, error)
-                                                : publish_letter_drop(walk->context, walk->connection, table, id.number, &gone, error);
+        done = walk->arguments->action == RETRY
+            ? publish_letter_retry(walk->context, walk->connection, table, id.number, &gone, error)
+            : publish_letter_drop(walk->context, walk->connection, table, id.number, &gone, error);
         if (!done && (pg_broken(walk->connection) || error->class == RELAY_CLASS_RETRIABLE)) {
             return false;
         }
@@ -261,8 +249,10 @@ static bool walk_table(struct walk *walk, const char *table, page_action *action
     while (walk->left != 0) {
         size_t want = walk->left > 0 && walk->left < PAGE ? (size_t)walk->left : PAGE;
         json_t *page = json_array();
-        bool done = table ? publish_letters_page(walk->context, walk->connection, table, &walk->arguments->filter, want, whole, &cursor, page, error)
-                          : insert_letters_page(walk->context, walk->client, &walk->arguments->filter, want, whole, &cursor, page, error);
+        bool done = table ? publish_letters_page(walk->context, walk->connection, table, &walk->arguments->filter, want,
+                                whole, &cursor, page, error)
+                          : insert_letters_page(walk->context, walk->client, &walk->arguments->filter, want, whole,
+                                &cursor, page, error);
         size_t found = json_array_size(page);
         done = done && (found == 0 || action(walk, table, page, error));
         json_decref(page);
@@ -299,7 +289,8 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
             before = strcmp(config->outboxes[i].dead_letter_table, config->outboxes[j].dead_letter_table) == 0;
         }
         if (!before) {
-            done = walk_table(walk, config->outboxes[i].dead_letter_table, walk->arguments->action <= SHOW ? gather_page : act_on_published, error);
+            done = walk_table(walk, config->outboxes[i].dead_letter_table,
+                walk->arguments->action <= SHOW ? gather_page : act_on_published, error);
         }
     }
     pg_close(walk->connection);
@@ -309,7 +300,8 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
 static bool walk_insert(struct walk *walk, struct relay_error *error)
 {
     walk->client = clickhouse_client_new(walk->context, error);
-    bool done = walk->client && walk_table(walk, NULL, walk->arguments->action <= SHOW ? gather_page : act_on_inserted, error);
+    bool done = walk->client &&
+        walk_table(walk, NULL, walk->arguments->action <= SHOW ? gather_page : act_on_inserted, error);
     clickhouse_client_free(walk->client);
     return done;
 }
@@ -321,13 +313,13 @@ static bool walk_all(struct walk *walk)
     struct relay_error error;
     bool done = true;
     // A stage that is off in this configuration has none, unless it is asked for by name.
-    if (arguments->publish && (config->publish.enabled || !arguments->insert) && asks_for(&arguments->filter, LETTER_PUBLISH) &&
-        !walk_publish(walk, &error)) {
+    if (arguments->publish && (config->publish.enabled || !arguments->insert) &&
+        asks_for(&arguments->filter, LETTER_PUBLISH) && !walk_publish(walk, &error)) {
         fprintf(stderr, "outbox-relay dead-letters: publish stage: %s\n", error.text);
         done = false;
     }
-    if (arguments->insert && (config->insert.enabled || !arguments->publish) && asks_for(&arguments->filter, LETTER_INSERT) &&
-        !walk_insert(walk, &error)) {
+    if (arguments->insert && (config->insert.enabled || !arguments->publish) &&
+        asks_for(&arguments->filter, LETTER_INSERT) && !walk_insert(walk, &error)) {
         fprintf(stderr, "outbox-relay dead-letters: insert stage: %s\n", error.text);
         done = false;
     }
@@ -346,7 +338,8 @@ static void print_letters(const json_t *letters, bool whole)
 {
     size_t i;
     json_t *letter;
-    json_array_foreach(letters, i, letter) {
+    json_array_foreach(letters, i, letter)
+    {
         if (!whole) {
             printf("%s  %s  %s  %s  %s: %s\n", text_of(letter, "id"), text_of(letter, "at"), text_of(letter, "place"),
                 text_of(letter, "event_type"), text_of(letter, "reason"), text_of(letter, "text"));
@@ -354,7 +347,8 @@ static void print_letters(const json_t *letters, bool whole)
         }
         const char *name;
         json_t *value;
-        json_object_foreach(letter, name, value) {
+        json_object_foreach(letter, name, value)
+        {
             if (json_is_string(value)) {
                 printf("%-16s %s\n", name, json_string_value(value));
             } else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `migrate`: arguments, configuration, schema files, and then one of the two engines (migrate.h). Every mistake of the command
-// line is told before anything is contacted.
+// `migrate`: arguments, configuration, schema files, and then one of the two engines (migrate.h). Every mistake of the
+// command line is told before anything is contacted.
 #include "relay/cli/commands.h"
 
 #include "relay/cli/command_signals.h"
@@ -16,8 +16,10 @@
 static const char help[] =
     "usage: outbox-relay migrate postgres|clickhouse [up|down|status] [options]\n"
     "\n"
-    "Applies the schema files NNN_name.up.sql of a server in the order of their numbers and records each. What was applied\n"
-    "is not run again; a run that failed goes on where it stopped. up also creates or attaches the tables of [outbox NAME].\n"
+    "Applies the schema files NNN_name.up.sql of a server in the order of their numbers and records each. What was "
+    "applied\n"
+    "is not run again; a run that failed goes on where it stopped. up also creates or attaches the tables of [outbox "
+    "NAME].\n"
     "\n"
     "  up               (default) apply what is not applied\n"
     "  down             take back the last file; with --to N all files above N (0: everything)\n"
@@ -30,7 +32,8 @@ static const char help[] =
     "                   ../share/outbox-relay/schemas beside the binary)\n"
     "  --help           this text\n"
     "\n"
-    "exit: 0 done; 1 a file failed, or a configured outbox table cannot be used yet; 2 bad usage; 78 bad configuration\n";
+    "exit: 0 done; 1 a file failed, or a configured outbox table cannot be used yet; 2 bad usage; 78 bad "
+    "configuration\n";
 
 struct arguments {
     struct migrate_options options;
@@ -86,8 +89,8 @@ static int parse_words(int argc, char **argv, struct arguments *arguments)
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {{"to", required_argument, NULL, 't'}, {"dry-run", no_argument, NULL, 'n'},
-        {"config", required_argument, NULL, 'c'}, {"schemas", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+        {"config", required_argument, NULL, 'c'}, {"schemas", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){.options = {.to = MIGRATION_ALL}};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -97,20 +100,11 @@ static int parse(int argc, char **argv, struct arguments *arguments)
                 return usage("--to %s is not a file's number from 0 to 999", optarg);
             }
             break;
-        case 'n':
-            arguments->options.dry_run = true;
-            break;
-        case 'c':
-            arguments->config = optarg;
-            break;
-        case 's':
-            arguments->schemas = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return RELAY_EXIT_USAGE; // getopt has said why
+        case 'n': arguments->options.dry_run = true; break;
+        case 'c': arguments->config = optarg; break;
+        case 's': arguments->schemas = optarg; break;
+        case 'h': fputs(help, stdout); return -1;
+        default: return RELAY_EXIT_USAGE; // getopt has said why
         }
     }
     return parse_words(argc, argv, arguments);

@@ -18,8 +18,10 @@ static const char help[] =
     "usage: outbox-relay replay --since T | --from T --to T [options]\n"
     "       outbox-relay replay --into TABLE --since T | --from T --to T [options]\n"
     "\n"
-    "Publishes events again that their outbox has kept (disposition = mark): the same event ids under new numbers, in their old\n"
-    "order among themselves, behind everything published since. With --into, fills a ClickHouse table from Kafka instead;\n"
+    "Publishes events again that their outbox has kept (disposition = mark): the same event ids under new numbers, in "
+    "their old\n"
+    "order among themselves, behind everything published since. With --into, fills a ClickHouse table from Kafka "
+    "instead;\n"
     "rows that the table has already are not written again.\n"
     "\n"
     "  --since T        created at T or later; --from T is the same\n"
@@ -34,7 +36,8 @@ static const char help[] =
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --help           this text\n"
     "\n"
-    "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m; with --into it is the message's timestamp\n"
+    "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m; with --into it is the message's "
+    "timestamp\n"
     "exit: 0 done; 1 not done, or some messages do not fit the table; 2 bad usage; 78 bad configuration\n";
 
 #define RATE_PUBLISH 1000
@@ -66,7 +69,9 @@ static int parse_rate(const char *text, int64_t *rate)
 {
     char *end;
     *rate = strtoll(text, &end, 10);
-    return end != text && *end == '\0' && *rate > 0 && *rate <= 10000000 ? 0 : usage("--rate %s is no number from 1 to 10000000", text);
+    return end != text && *end == '\0' && *rate > 0 && *rate <= 10000000
+        ? 0
+        : usage("--rate %s is no number from 1 to 10000000", text);
 }
 
 // One option; returns 0, or the exit code.
@@ -75,34 +80,18 @@ static int take_option(struct arguments *arguments, int option, const char *valu
     struct replay_options *options = &arguments->options;
     switch (option) {
     case 'f':
-        return options->from.us != 0 ? usage("--since and --from are the same: give one") : parse_time(value, &options->from);
-    case 't':
-        return parse_time(value, &options->to);
-    case 'e':
-        options->event_type = value;
-        return 0;
-    case 'a':
-        options->aggregate_id = value;
-        return 0;
-    case 'o':
-        options->outbox = value;
-        return 0;
-    case 'i':
-        options->into = value;
-        return 0;
-    case 'r':
-        options->route = value;
-        return 0;
-    case 'R':
-        return parse_rate(value, &options->rate);
-    case 'n':
-        options->dry_run = true;
-        return 0;
-    case 'c':
-        arguments->config = value;
-        return 0;
-    default:
-        return RELAY_EXIT_USAGE; // getopt has said why
+        return options->from.us != 0 ? usage("--since and --from are the same: give one")
+                                     : parse_time(value, &options->from);
+    case 't': return parse_time(value, &options->to);
+    case 'e': options->event_type = value; return 0;
+    case 'a': options->aggregate_id = value; return 0;
+    case 'o': options->outbox = value; return 0;
+    case 'i': options->into = value; return 0;
+    case 'r': options->route = value; return 0;
+    case 'R': return parse_rate(value, &options->rate);
+    case 'n': options->dry_run = true; return 0;
+    case 'c': arguments->config = value; return 0;
+    default: return RELAY_EXIT_USAGE; // getopt has said why
     }
 }
 
@@ -126,11 +115,13 @@ static int judge(const struct replay_options *options)
 // 0: go on; else the exit code, or -1 for help that was shown.
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {{"since", required_argument, NULL, 'f'}, {"from", required_argument, NULL, 'f'},
-        {"to", required_argument, NULL, 't'}, {"event-type", required_argument, NULL, 'e'}, {"aggregate-id", required_argument, NULL, 'a'},
-        {"outbox", required_argument, NULL, 'o'}, {"into", required_argument, NULL, 'i'}, {"route", required_argument, NULL, 'r'},
-        {"rate", required_argument, NULL, 'R'}, {"dry-run", no_argument, NULL, 'n'}, {"config", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"since", required_argument, NULL, 'f'},
+        {"from", required_argument, NULL, 'f'}, {"to", required_argument, NULL, 't'},
+        {"event-type", required_argument, NULL, 'e'}, {"aggregate-id", required_argument, NULL, 'a'},
+        {"outbox", required_argument, NULL, 'o'}, {"into", required_argument, NULL, 'i'},
+        {"route", required_argument, NULL, 'r'}, {"rate", required_argument, NULL, 'R'},
+        {"dry-run", no_argument, NULL, 'n'}, {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){0};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {

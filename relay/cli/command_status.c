@@ -15,7 +15,8 @@
 static const char help[] =
     "usage: outbox-relay status [options]\n"
     "\n"
-    "One screen: outboxes and their owners, backlog, age, lag, tables, breakers, dead letters, last alerts. From the daemon\n"
+    "One screen: outboxes and their owners, backlog, age, lag, tables, breakers, dead letters, last alerts. From the "
+    "daemon\n"
     "of this configuration if it answers, else from PostgreSQL, Kafka and ClickHouse themselves.\n"
     "\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
@@ -24,7 +25,8 @@ static const char help[] =
     "  --json           the whole document, with --watch one line each time (default: text)\n"
     "  --help           this text\n"
     "\n"
-    "exit: 0 ok; 1 warning: something is degraded, or no relay owns an outbox; 2 critical: something is down, or an outbox is\n"
+    "exit: 0 ok; 1 warning: something is degraded, or no relay owns an outbox; 2 critical: something is down, or an "
+    "outbox is\n"
     "CRITICAL (and bad usage); 78 bad configuration\n";
 
 #define EVERY           DURATION_S(2)
@@ -38,33 +40,24 @@ struct arguments {
 // 0: go on; else the exit code, or -1 for help that was shown.
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"url", required_argument, NULL, 'u'},
-        {"watch", no_argument, NULL, 'w'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+        {"url", required_argument, NULL, 'u'}, {"watch", no_argument, NULL, 'w'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){0};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
-        case 'c':
-            arguments->config = optarg;
-            break;
-        case 'u':
-            arguments->url = optarg;
-            break;
-        case 'w':
-            arguments->watch = true;
-            break;
-        case 'j':
-            arguments->json = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return -1;
-        default:
-            return RELAY_EXIT_USAGE; // getopt has said why
+        case 'c': arguments->config = optarg; break;
+        case 'u': arguments->url = optarg; break;
+        case 'w': arguments->watch = true; break;
+        case 'j': arguments->json = true; break;
+        case 'h': fputs(help, stdout); return -1;
+        default: return RELAY_EXIT_USAGE; // getopt has said why
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "outbox-relay status: \"%s\" is one word too many; see outbox-relay status --help\n", argv[optind]);
+        fprintf(stderr, "outbox-relay status: \"%s\" is one word too many; see outbox-relay status --help\n",
+            argv[optind]);
         return RELAY_EXIT_USAGE;
     }
     return 0;
@@ -138,7 +131,8 @@ static int show(const struct relay_context *context, const struct arguments *arg
         }
         fflush(stdout);
         json_decref(status);
-    } while (arguments->watch && !ferror(stdout) && !stop_wait(context->stop, context->clock, mono_add(clock_mono(context->clock), EVERY)));
+    } while (arguments->watch && !ferror(stdout) &&
+        !stop_wait(context->stop, context->clock, mono_add(clock_mono(context->clock), EVERY)));
     return level;
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Dead letters of the insert stage: rows of ClickHouse that hold the message as the bytes it was. Retry reads the letters of a page
-// with their bytes, makes messages of them, lets refill.c put each into its target under its own offset, and deletes those
-// that are there now. If we die in between, the next retry finds the row and only deletes. A letter whose target no route
-// fills any more, or that still does not fit, stays, and stderr says why.
+// Dead letters of the insert stage: rows of ClickHouse that hold the message as the bytes it was. Retry reads the
+// letters of a page with their bytes, makes messages of them, lets refill.c put each into its target under its own
+// offset, and deletes those that are there now. If we die in between, the next retry finds the row and only deletes. A
+// letter whose target no route fills any more, or that still does not fit, stays, and stderr says why.
 #include "relay/cli/dead_letters.h"
 
 #include "relay/cli/refill.h"
@@ -24,7 +24,7 @@ static bool add_table(struct clickhouse_text *text, const char *table)
     char database[256];
     snprintf(database, sizeof(database), "%.*s", dot ? (int)(dot - table) : 0, table);
     return (!dot || (clickhouse_text_name(text, database) && clickhouse_text_add(text, "."))) &&
-           clickhouse_text_name(text, dot ? dot + 1 : table);
+        clickhouse_text_name(text, dot ? dot + 1 : table);
 }
 
 static bool add_literal(struct clickhouse_text *text, const char *value)
@@ -35,24 +35,29 @@ static bool add_literal(struct clickhouse_text *text, const char *value)
 // ('target', 'topic', partition, offset)
 static bool add_key(struct clickhouse_text *text, const struct letter_id *id)
 {
-    return clickhouse_text_add(text, "(") && add_literal(text, id->table) && clickhouse_text_add(text, ", ") && add_literal(text, id->topic) &&
-           clickhouse_text_add(text, ", %d, %lld)", (int)id->partition, (long long)id->number);
+    return clickhouse_text_add(text, "(") && add_literal(text, id->table) && clickhouse_text_add(text, ", ") &&
+        add_literal(text, id->topic) &&
+        clickhouse_text_add(text, ", %d, %lld)", (int)id->partition, (long long)id->number);
 }
 
 #define KEY_COLUMNS "(target, kafka_topic, kafka_partition, kafka_offset)"
 #define TYPE_HEADER "ifNull(arrayFirst(h -> h.1 = 'event_type', headers).2, '')"
 
-static bool add_conditions(struct clickhouse_text *text, const struct letter_filter *filter, const struct letter_cursor *cursor)
+static bool add_conditions(struct clickhouse_text *text, const struct letter_filter *filter,
+    const struct letter_cursor *cursor)
 {
     bool done = clickhouse_text_add(text, " WHERE 1");
     if (cursor->begun) {
         done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " > ") && add_key(text, &cursor->last);
     }
     if (filter->since.us != 0) {
-        done = done && clickhouse_text_add(text, " AND at >= fromUnixTimestamp64Milli(%lld)", (long long)(filter->since.us / 1000));
+        done = done &&
+            clickhouse_text_add(text, " AND at >= fromUnixTimestamp64Milli(%lld)",
+                (long long)(filter->since.us / 1000));
     }
     if (filter->until.us != 0) {
-        done = done && clickhouse_text_add(text, " AND at < fromUnixTimestamp64Milli(%lld)", (long long)(filter->until.us / 1000));
+        done = done &&
+            clickhouse_text_add(text, " AND at < fromUnixTimestamp64Milli(%lld)", (long long)(filter->until.us / 1000));
     }
     if (filter->type) {
         done = done && clickhouse_text_add(text, " AND " TYPE_HEADER " = ") && add_literal(text, filter->type);
@@ -108,9 +113,9 @@ static json_t *letter_of(const struct clickhouse_result *rows, size_t row, bool 
         cells[i] = clickhouse_result_text(rows, row, i, &lengths[i]);
     }
     snprintf(id, sizeof(id), "insert:%s:%s:%s:%s", cells[TARGET], cells[TOPIC], cells[PARTITION], cells[OFFSET]);
-    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i}", "id", id, "stage", "insert", "at", cells[AT], "place",
-        cells[TARGET], "event_type", cells[TYPE], "event_id", cells[EVENT_ID], "reason", cells[REASON], "text",
-        bytes_json(cells[TEXT], lengths[TEXT]), "attempts", 1);
+    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i}", "id", id, "stage", "insert", "at",
+        cells[AT], "place", cells[TARGET], "event_type", cells[TYPE], "event_id", cells[EVENT_ID], "reason",
+        cells[REASON], "text", bytes_json(cells[TEXT], lengths[TEXT]), "attempts", 1);
     if (letter && whole) {
         json_object_set_new(letter, "code", json_string(cells[CODE]));
         json_object_set_new(letter, "topic", json_string(cells[TOPIC]));
@@ -125,14 +130,16 @@ static json_t *letter_of(const struct clickhouse_result *rows, size_t row, bool 
 
 static void note_key(const struct clickhouse_result *rows, size_t row, struct letter_id *id)
 {
-    *id = (struct letter_id){.stage = LETTER_INSERT, .partition = (int32_t)clickhouse_result_int(rows, row, PARTITION),
+    *id = (struct letter_id){.stage = LETTER_INSERT,
+        .partition = (int32_t)clickhouse_result_int(rows, row, PARTITION),
         .number = clickhouse_result_int(rows, row, OFFSET)};
     snprintf(id->table, sizeof(id->table), "%s", clickhouse_result_text(rows, row, TARGET, NULL));
     snprintf(id->topic, sizeof(id->topic), "%s", clickhouse_result_text(rows, row, TOPIC, NULL));
 }
 
-bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client, const struct letter_filter *filter,
-    size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error)
+bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
+    struct relay_error *error)
 {
     const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = ANSWER_LIMIT};
     struct clickhouse_text text = {0};
@@ -142,14 +149,18 @@ bool insert_letters_page(const struct relay_context *context, struct clickhouse_
                     "formatDateTime(at, '%%Y-%%m-%%dT%%H:%%i:%%SZ', 'UTC'), " TYPE_HEADER ", "
                     "ifNull(arrayFirst(h -> h.1 = 'event_id', headers).2, ''), reason, text, code, %s FROM ",
                     whole ? "key, value, toString(headers)" : "NULL, NULL, ''") &&
-                add_table(&text, context->config->insert.dead_letter_table) && add_conditions(&text, filter, cursor) &&
-                clickhouse_text_add(&text, " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
-                    "kafka_partition, kafka_offset LIMIT %zu", limit);
-    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error) : error_no_memory(error, "reading dead letters");
+        add_table(&text, context->config->insert.dead_letter_table) && add_conditions(&text, filter, cursor) &&
+        clickhouse_text_add(&text,
+            " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
+            "kafka_partition, kafka_offset LIMIT %zu",
+            limit);
+    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error)
+                : error_no_memory(error, "reading dead letters");
     for (size_t i = 0; done && i < clickhouse_result_rows(rows); i++) {
         cursor->begun = true;
         note_key(rows, i, &cursor->last);
-        done = json_array_append_new(page, letter_of(rows, i, whole)) == 0 || error_no_memory(error, "reading dead letters");
+        done = json_array_append_new(page, letter_of(rows, i, whole)) == 0 ||
+            error_no_memory(error, "reading dead letters");
     }
     clickhouse_result_free(rows);
     clickhouse_text_finish(&text);
@@ -228,7 +239,9 @@ static bool take_letter(const struct clickhouse_result *rows, size_t row, struct
 {
     struct source_message *message = &letter->message;
     note_key(rows, row, &letter->id);
-    *message = (struct source_message){.topic = letter->id.topic, .partition = letter->id.partition, .offset = letter->id.number};
+    *message = (struct source_message){.topic = letter->id.topic,
+        .partition = letter->id.partition,
+        .offset = letter->id.number};
     message->key = clickhouse_result_text(rows, row, 4, &message->key_length);
     message->value = clickhouse_result_text(rows, row, 5, &message->value_length);
     message->value_room = message->value_length;
@@ -245,24 +258,29 @@ static bool add_page_keys(struct clickhouse_text *text, const json_t *page)
     json_t *one;
     struct letter_id id;
     bool done = clickhouse_text_add(text, KEY_COLUMNS " IN (");
-    json_array_foreach(page, i, one) {
-        done = done && letter_id_parse(json_string_value(json_object_get(one, "id")), &id, NULL) && clickhouse_text_add(text, i > 0 ? ", " : "") &&
-               add_key(text, &id);
+    json_array_foreach(page, i, one)
+    {
+        done = done && letter_id_parse(json_string_value(json_object_get(one, "id")), &id, NULL) &&
+            clickhouse_text_add(text, i > 0 ? ", " : "") && add_key(text, &id);
     }
     return done && clickhouse_text_add(text, ")");
 }
 
-static struct clickhouse_result *read_bytes(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
-    struct relay_error *error)
+static struct clickhouse_result *read_bytes(const struct relay_context *context, struct clickhouse_client *client,
+    const json_t *page, struct relay_error *error)
 {
     const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = ANSWER_LIMIT};
     struct clickhouse_text text = {0};
     struct clickhouse_result *rows = NULL;
-    bool done = clickhouse_text_add(&text, "SELECT target, kafka_topic, kafka_partition, kafka_offset, key, value, "
-                    "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ',') FROM ") &&
-                add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " WHERE ") &&
-                add_page_keys(&text, page) && clickhouse_text_add(&text, " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, "
-                    "kafka_topic, kafka_partition, kafka_offset");
+    bool done =
+        clickhouse_text_add(&text,
+            "SELECT target, kafka_topic, kafka_partition, kafka_offset, key, value, "
+            "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ',') FROM ") &&
+        add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " WHERE ") &&
+        add_page_keys(&text, page) &&
+        clickhouse_text_add(&text,
+            " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, "
+            "kafka_topic, kafka_partition, kafka_offset");
     if (!done) {
         error_no_memory(error, "reading dead letters");
     } else {
@@ -272,17 +290,21 @@ static struct clickhouse_result *read_bytes(const struct relay_context *context,
     return rows;
 }
 
-static bool delete_where(const struct relay_context *context, struct clickhouse_client *client, struct clickhouse_text *keys,
-    struct relay_error *error)
+static bool delete_where(const struct relay_context *context, struct clickhouse_client *client,
+    struct clickhouse_text *keys, struct relay_error *error)
 {
     // Waits for the mutation on every replica: a letter that was put back must not come back itself.
     const struct clickhouse_setting settings[] = {{"mutations_sync", "2"}};
-    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DELETE_TIMEOUT, .settings = settings,
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+        .timeout = DELETE_TIMEOUT,
+        .settings = settings,
         .setting_count = 1};
     struct clickhouse_text text = {0};
-    bool done = clickhouse_text_add(&text, "ALTER TABLE ") && add_table(&text, context->config->insert.dead_letter_table) &&
-                clickhouse_text_add(&text, " DELETE WHERE ") && clickhouse_text_bytes(&text, keys->at, keys->length);
-    done = done ? clickhouse_query(client, &request, text.at, NULL, NULL, error) : error_no_memory(error, "deleting dead letters");
+    bool done = clickhouse_text_add(&text, "ALTER TABLE ") &&
+        add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " DELETE WHERE ") &&
+        clickhouse_text_bytes(&text, keys->at, keys->length);
+    done = done ? clickhouse_query(client, &request, text.at, NULL, NULL, error)
+                : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&text);
     return done || error_prefix(error, "deleting dead letters");
 }
@@ -309,12 +331,13 @@ struct retry {
 
 static bool note_done(struct retry *retry, const struct letter_id *id)
 {
-    return clickhouse_text_add(&retry->done_keys, retry->done_keys.length == 0 ? KEY_COLUMNS " IN (" : ", ") && add_key(&retry->done_keys, id);
+    return clickhouse_text_add(&retry->done_keys, retry->done_keys.length == 0 ? KEY_COLUMNS " IN (" : ", ") &&
+        add_key(&retry->done_keys, id);
 }
 
 // Letters of one target and one route.
-static bool retry_group(struct retry *retry, const struct config_route *route, const struct letter *letters, size_t count,
-    struct relay_error *error)
+static bool retry_group(struct retry *retry, const struct config_route *route, const struct letter *letters,
+    size_t count, struct relay_error *error)
 {
     bool done = false;
     struct refill *refill = refill_open(retry->context, retry->client, route, NULL, error);
@@ -334,7 +357,8 @@ static bool retry_group(struct retry *retry, const struct config_route *route, c
     for (size_t i = 0; done && i < count; i++) {
         if (results[i].state == REFILL_REFUSED) {
             const struct letter_id *id = &letters[i].id;
-            fprintf(stderr, "insert:%s:%s:%d:%lld stays: %s\n", id->table, id->topic, (int)id->partition, (long long)id->number, results[i].text);
+            fprintf(stderr, "insert:%s:%s:%d:%lld stays: %s\n", id->table, id->topic, (int)id->partition,
+                (long long)id->number, results[i].text);
             retry->counts->left++;
         } else {
             retry->counts->done += results[i].state == REFILL_WRITTEN;
@@ -353,13 +377,14 @@ static bool retry_letters(struct retry *retry, const struct letter *letters, siz
 {
     for (size_t first = 0, next; first < count; first = next) {
         const struct config_route *route = route_of(retry->routes, &letters[first].id);
-        for (next = first + 1; next < count && next - first < REFILL_MAX && strcmp(letters[next].id.table, letters[first].id.table) == 0 &&
-                               route_of(retry->routes, &letters[next].id) == route;) {
+        for (next = first + 1; next < count && next - first < REFILL_MAX &&
+             strcmp(letters[next].id.table, letters[first].id.table) == 0 &&
+             route_of(retry->routes, &letters[next].id) == route;) {
             next++;
         }
         if (!route) {
-            fprintf(stderr, "%zu dead letters of %s from topic %s stay: no enabled route fills it from there\n", next - first,
-                letters[first].id.table, letters[first].id.topic);
+            fprintf(stderr, "%zu dead letters of %s from topic %s stay: no enabled route fills it from there\n",
+                next - first, letters[first].id.table, letters[first].id.topic);
             retry->counts->left += next - first;
         } else if (!retry_group(retry, route, letters + first, next - first, error)) {
             return false;
@@ -394,7 +419,8 @@ bool insert_letters_retry(const struct relay_context *context, struct clickhouse
     // What is in its table is no dead letter any more, even when a later one failed.
     if (retry.done_keys.length > 0) {
         struct relay_error second;
-        bool deleted = clickhouse_text_add(&retry.done_keys, ")") && delete_where(context, client, &retry.done_keys, &second);
+        bool deleted = clickhouse_text_add(&retry.done_keys, ")") &&
+            delete_where(context, client, &retry.done_keys, &second);
         if (!deleted && done) {
             *error = second;
             done = false;
@@ -417,7 +443,8 @@ bool insert_letters_drop(const struct relay_context *context, struct clickhouse_
     struct relay_error *error)
 {
     struct clickhouse_text keys = {0};
-    bool done = add_page_keys(&keys, page) ? delete_where(context, client, &keys, error) : error_no_memory(error, "deleting dead letters");
+    bool done = add_page_keys(&keys, page) ? delete_where(context, client, &keys, error)
+                                           : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&keys);
     return done;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Dead letters of the publish stage: rows of PostgreSQL. Reading is one statement a page; retry is the schema's own function, which
-// puts the row back under a new seq and wakes the relay, in a transaction of its own for each letter; so what was done
-// stays done when a later one fails.
+// Dead letters of the publish stage: rows of PostgreSQL. Reading is one statement a page; retry is the schema's own
+// function, which puts the row back under a new seq and wakes the relay, in a transaction of its own for each letter;
+// so what was done stays done when a later one fails.
 #include "relay/cli/dead_letters.h"
 
 #include <stdio.h>
@@ -25,15 +25,17 @@ bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error 
         id->number = number;
         return true;
     }
-    if (sscanf(text, "insert:%255[^:]:%255[^:]:%lld:%lld%n", id->table, id->topic, &partition, &number, &end) == 4 && text[end] == '\0' &&
-        partition >= 0 && partition <= INT32_MAX) {
+    if (sscanf(text, "insert:%255[^:]:%255[^:]:%lld:%lld%n", id->table, id->topic, &partition, &number, &end) == 4 &&
+        text[end] == '\0' && partition >= 0 && partition <= INT32_MAX) {
         id->stage = LETTER_INSERT;
         id->partition = (int32_t)partition;
         id->number = number;
         return true;
     }
     return error_set(error, RELAY_ERROR_USAGE,
-        "\"%.100s\" is no dead letter's id: publish:NUMBER or insert:TARGET:TOPIC:PARTITION:OFFSET, as list prints them", text);
+        "\"%.100s\" is no dead letter's id: publish:NUMBER or insert:TARGET:TOPIC:PARTITION:OFFSET, as list prints "
+        "them",
+        text);
 }
 
 // "{1,2,3}" of the ids of this table; NULL in *text: the filter names none. false: no memory.
@@ -92,19 +94,22 @@ static json_t *letter_of(const PGresult *result, int row, const char *table, boo
 static char *quoted_table(struct pg_connection *connection, const struct relay_context *context, const char *table,
     struct relay_error *error)
 {
-    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false, pg_deadline(context), error);
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false,
+        pg_deadline(context), error);
     char *name = NULL;
     if (result && pg_cell(result, 0, 0)) {
         name = strdup(pg_cell(result, 0, 0));
     } else if (result) {
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "there is no table %s: run outbox-relay migrate postgres up", table);
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "there is no table %s: run outbox-relay migrate postgres up",
+            table);
     }
     PQclear(result);
     return name;
 }
 
 bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
-    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error)
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
+    struct relay_error *error)
 {
     char times[2][WALL_TIME_TEXT], last[24], most[24], *ids = NULL, *sql = NULL;
     char *name = quoted_table(connection, context, table, error);
@@ -117,23 +122,27 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
             "SELECT dead_letter_id, outbox, event_id, event_type, reason_code, reason_text, "
             "pg_catalog.to_char(last_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, %s, "
             "pg_catalog.to_char(first_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), seq FROM %s "
-            "WHERE dead_letter_id > $1 AND ($2::timestamptz IS NULL OR last_failed_at >= $2) AND ($3::timestamptz IS NULL OR "
+            "WHERE dead_letter_id > $1 AND ($2::timestamptz IS NULL OR last_failed_at >= $2) AND ($3::timestamptz IS "
+            "NULL OR "
             "last_failed_at < $3) AND ($4::text IS NULL OR event_type = $4) AND ($5::text IS NULL OR reason_code = $5) "
-            "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) ORDER BY dead_letter_id LIMIT $7", whole ? "event::text" : "NULL", name) < 0) {
+            "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) ORDER BY dead_letter_id LIMIT $7",
+            whole ? "event::text" : "NULL", name) < 0) {
         sql = NULL;
         error_no_memory(error, "reading dead letters");
         goto texts_held;
     }
     snprintf(last, sizeof(last), "%lld", (long long)(cursor->begun ? cursor->last.number : -1));
     snprintf(most, sizeof(most), "%zu", limit);
-    const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since, times[0])), PG_TEXT(time_text(filter->until, times[1])),
-        PG_TEXT(filter->type), PG_TEXT(filter->reason), PG_TEXT(ids), PG_TEXT(most)};
+    const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since, times[0])),
+        PG_TEXT(time_text(filter->until, times[1])), PG_TEXT(filter->type), PG_TEXT(filter->reason), PG_TEXT(ids),
+        PG_TEXT(most)};
     PGresult *result = pg_query(connection, sql, values, 7, false, pg_deadline(context), error);
     done = result != NULL;
     for (int i = 0; done && i < PQntuples(result); i++) {
         cursor->begun = true;
         cursor->last.number = pg_cell_int64(result, i, 0);
-        done = json_array_append_new(page, letter_of(result, i, table, whole)) == 0 || error_no_memory(error, "reading dead letters");
+        done = json_array_append_new(page, letter_of(result, i, table, whole)) == 0 ||
+            error_no_memory(error, "reading dead letters");
     }
     PQclear(result);
 texts_held:
@@ -143,21 +152,22 @@ texts_held:
     return done;
 }
 
-bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
-    bool *gone, struct relay_error *error)
+bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    int64_t number, bool *gone, struct relay_error *error)
 {
     char text[24];
     snprintf(text, sizeof(text), "%lld", (long long)number);
     const struct pg_value values[] = {PG_TEXT(text), PG_TEXT(table)};
-    PGresult *result = pg_query(connection, "SELECT outbox_relay.retry_dead_letter($1::bigint, pg_catalog.to_regclass($2))", values, 2, false,
+    PGresult *result = pg_query(connection,
+        "SELECT outbox_relay.retry_dead_letter($1::bigint, pg_catalog.to_regclass($2))", values, 2, false,
         pg_deadline(context), error);
     *gone = result && !pg_cell(result, 0, 0);
     PQclear(result);
     return result != NULL;
 }
 
-bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
-    bool *gone, struct relay_error *error)
+bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    int64_t number, bool *gone, struct relay_error *error)
 {
     char text[24], *sql = NULL;
     char *name = quoted_table(connection, context, table, error);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: a producer handle (the kind that joins nothing) reads metadata; further questions are admin requests whose
-// answers come on a queue of their own.
-//   Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is put into
+// Happy path: a producer handle (the kind that joins nothing) reads metadata; further questions are admin requests
+// whose answers come on a queue of their own.
+//   Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is
+//   put into
 //     the error, since that is what an operator can mend.
 //   A question is refused (rights): the broker's own code, per topic where the answer has one.
 #include "relay/cli/kafka_probe.h"
@@ -102,7 +103,8 @@ const rd_kafka_metadata_topic_t *kafka_probe_topic(const struct kafka_probe *pro
 }
 
 // The answer of an admin request, or NULL with the error set.
-static rd_kafka_event_t *answer(rd_kafka_queue_t *queue, struct duration timeout, const char *what, struct relay_error *error)
+static rd_kafka_event_t *answer(rd_kafka_queue_t *queue, struct duration timeout, const char *what,
+    struct relay_error *error)
 {
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, in_ms(timeout) + 200);
     if (!event) {
@@ -117,7 +119,8 @@ static rd_kafka_event_t *answer(rd_kafka_queue_t *queue, struct duration timeout
     return event;
 }
 
-static rd_kafka_AdminOptions_t *options_new(struct kafka_probe *probe, rd_kafka_admin_op_t kind, struct duration timeout)
+static rd_kafka_AdminOptions_t *options_new(struct kafka_probe *probe, rd_kafka_admin_op_t kind,
+    struct duration timeout)
 {
     char why[128];
     rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(probe->client, kind);
@@ -149,8 +152,8 @@ static void take_settings(const rd_kafka_ConfigResource_t *resource, struct kafk
     }
 }
 
-bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, size_t count, struct kafka_topic_settings *settings,
-    struct duration timeout, struct relay_error *error)
+bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, size_t count,
+    struct kafka_topic_settings *settings, struct duration timeout, struct relay_error *error)
 {
     bool done = false;
     rd_kafka_event_t *event = NULL;
@@ -175,8 +178,8 @@ bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, 
         goto asked_held;
     }
     size_t found = 0;
-    const rd_kafka_ConfigResource_t **resources =
-        rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &found);
+    const rd_kafka_ConfigResource_t **resources = rd_kafka_DescribeConfigs_result_resources(
+        rd_kafka_event_DescribeConfigs_result(event), &found);
     for (size_t i = 0; i < found; i++) {
         for (size_t j = 0; j < count; j++) {
             if (strcmp(rd_kafka_ConfigResource_name(resources[i]), topics[j]) == 0) {
@@ -202,8 +205,8 @@ asked_held:
     return done;
 }
 
-static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe, const char *group, struct duration timeout,
-    struct relay_error *error)
+static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe, const char *group,
+    struct duration timeout, struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *copy = NULL;
     rd_kafka_ListConsumerGroupOffsets_t *asked = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
@@ -212,10 +215,12 @@ static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe,
     rd_kafka_ListConsumerGroupOffsets(probe->client, &asked, 1, options, queue);
     rd_kafka_event_t *event = answer(queue, timeout, "reading the group's offsets", error);
     size_t count = 0;
-    const rd_kafka_group_result_t **groups =
-        event ? rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event), &count) : NULL;
+    const rd_kafka_group_result_t **groups = event
+        ? rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event), &count)
+        : NULL;
     if (count == 1 && rd_kafka_group_result_error(groups[0])) {
-        kafka_error_set(error, rd_kafka_error_code(rd_kafka_group_result_error(groups[0])), "reading the offsets of group %s", group);
+        kafka_error_set(error, rd_kafka_error_code(rd_kafka_group_result_error(groups[0])),
+            "reading the offsets of group %s", group);
     } else if (count == 1) {
         copy = rd_kafka_topic_partition_list_copy(rd_kafka_group_result_partitions(groups[0]));
     } else if (event) {
@@ -232,10 +237,10 @@ static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe,
     return copy;
 }
 
-// The first question of a cluster's life makes the topic of the groups, and librdkafka then waits until its time is up: a second
-// one finds the coordinator.
-rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group, struct duration timeout,
-    struct relay_error *error)
+// The first question of a cluster's life makes the topic of the groups, and librdkafka then waits until its time is up:
+// a second one finds the coordinator.
+rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group,
+    struct duration timeout, struct relay_error *error)
 {
     struct duration part = {timeout.ns / 4};
     for (int tries = 1;; tries++) {
@@ -246,9 +251,10 @@ rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe
     }
 }
 
-bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low, int64_t *high,
-    struct duration timeout, struct relay_error *error)
+bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high, struct duration timeout, struct relay_error *error)
 {
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(probe->client, topic, partition, low, high, in_ms(timeout));
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(probe->client, topic, partition, low, high,
+        in_ms(timeout));
     return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "end of %s [%d]", topic, (int)partition);
 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: create the database if it is not there, then the table of records, and run each file of the plan statement by
-// statement, the record behind it. ClickHouse has no transactions: a file that failed is run again from its start, which
-// its statements (IF NOT EXISTS, IF EXISTS) allow. Two migrates at the same time do the same work twice, to no harm.
+// Happy path: create the database if it is not there, then the table of records, and run each file of the plan
+// statement by statement, the record behind it. ClickHouse has no transactions: a file that failed is run again from
+// its start, which its statements (IF NOT EXISTS, IF EXISTS) allow. Two migrates at the same time do the same work
+// twice, to no harm.
 //
-//   Several URLs: they are replicas of one shard, and the files of this project make tables that are not replicated; such a file
-//     is refused, since each replica would have rows of its own. Files of the operator's own, with ReplicatedMergeTree, are
-//     run on each replica (a table's replicas are created one by one).
-//   A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with this file.
+//   Several URLs: they are replicas of one shard, and the files of this project make tables that are not replicated;
+//   such a file
+//     is refused, since each replica would have rows of its own. Files of the operator's own, with ReplicatedMergeTree,
+//     are run on each replica (a table's replicas are created one by one).
+//   A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with
+//   this file.
 #include "relay/cli/migrate.h"
 
 #include "relay/cli/sql_split.h"
@@ -16,7 +19,7 @@
 #include <string.h>
 
 #define STATEMENT_TIMEOUT DURATION_S(600)
-#define UNKNOWN_DATABASE 81
+#define UNKNOWN_DATABASE  81
 
 struct runner {
     const struct relay_context *context;
@@ -26,11 +29,14 @@ struct runner {
     int endpoint;
 };
 
-static bool run(struct runner *runner, const char *statement, struct clickhouse_result **result, struct relay_error *error)
+static bool run(struct runner *runner, const char *statement, struct clickhouse_result **result,
+    struct relay_error *error)
 {
     // ALTER ... UPDATE and DELETE of a file are finished when it is recorded.
     const struct clickhouse_setting settings[] = {{"mutations_sync", "1"}, {"async_insert", "0"}};
-    struct clickhouse_request request = {.endpoint = runner->endpoint, .timeout = STATEMENT_TIMEOUT, .settings = settings,
+    struct clickhouse_request request = {.endpoint = runner->endpoint,
+        .timeout = STATEMENT_TIMEOUT,
+        .settings = settings,
         .setting_count = 2};
     return clickhouse_query(runner->client, &request, statement, result, NULL, error);
 }
@@ -41,7 +47,8 @@ static bool make_records(struct runner *runner, struct relay_error *error)
         "CREATE TABLE IF NOT EXISTS outbox_relay_migrations (name String, checksum String, applied UInt8, "
         "at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'), by String DEFAULT currentUser(), relay_version String) "
         "ENGINE = MergeTree ORDER BY (name, at) "
-        "COMMENT 'the files that outbox-relay migrate has applied, or taken back (applied = 0), with the SHA-256 of each'",
+        "COMMENT 'the files that outbox-relay migrate has applied, or taken back (applied = 0), with the SHA-256 of "
+        "each'",
         NULL, error);
 }
 
@@ -53,8 +60,8 @@ bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, 
     struct clickhouse_result *result = NULL;
     *recorded = false;
     if (!clickhouse_query(client, &request,
-            "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'outbox_relay_migrations'", &result,
-            &outcome, error)) {
+            "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'outbox_relay_migrations'",
+            &result, &outcome, error)) {
         return outcome.exception_code == UNKNOWN_DATABASE;
     }
     *recorded = clickhouse_result_int(result, 0, 0) > 0;
@@ -63,14 +70,17 @@ bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, 
         return true;
     }
     if (!clickhouse_query(client, &request,
-            "SELECT name, argMax(checksum, at), formatDateTime(max(at), '%Y-%m-%d %H:%i:%S UTC', 'UTC'), argMax(by, at) "
-            "FROM outbox_relay_migrations GROUP BY name HAVING argMax(applied, at) = 1 ORDER BY name", &result, NULL, error)) {
+            "SELECT name, argMax(checksum, at), formatDateTime(max(at), '%Y-%m-%d %H:%i:%S UTC', 'UTC'), argMax(by, "
+            "at) "
+            "FROM outbox_relay_migrations GROUP BY name HAVING argMax(applied, at) = 1 ORDER BY name",
+            &result, NULL, error)) {
         return false;
     }
     bool done = true;
     for (size_t i = 0; done && i < clickhouse_result_rows(result); i++) {
-        done = migration_records_add(records, clickhouse_result_text(result, i, 0, NULL), clickhouse_result_text(result, i, 1, NULL),
-            clickhouse_result_text(result, i, 2, NULL), clickhouse_result_text(result, i, 3, NULL));
+        done = migration_records_add(records, clickhouse_result_text(result, i, 0, NULL),
+            clickhouse_result_text(result, i, 1, NULL), clickhouse_result_text(result, i, 2, NULL),
+            clickhouse_result_text(result, i, 3, NULL));
     }
     clickhouse_result_free(result);
     return done || error_no_memory(error, "reading what was migrated");
@@ -79,9 +89,10 @@ bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, 
 static bool record(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
 {
     struct clickhouse_text statement = {0};
-    bool done = clickhouse_text_add(&statement, "INSERT INTO outbox_relay_migrations (name, checksum, applied, relay_version) VALUES (") &&
-                clickhouse_text_literal(&statement, file->name, strlen(file->name)) &&
-                clickhouse_text_add(&statement, ", '%s', %d, '%s')", file->checksum, up ? 1 : 0, RELAY_VERSION);
+    bool done = clickhouse_text_add(&statement,
+                    "INSERT INTO outbox_relay_migrations (name, checksum, applied, relay_version) VALUES (") &&
+        clickhouse_text_literal(&statement, file->name, strlen(file->name)) &&
+        clickhouse_text_add(&statement, ", '%s', %d, '%s')", file->checksum, up ? 1 : 0, RELAY_VERSION);
     done = done ? run(runner, statement.at, NULL, error) : error_no_memory(error, "recording a migration");
     clickhouse_text_finish(&statement);
     return done;
@@ -96,8 +107,10 @@ static bool fits_replicas(struct runner *runner, const struct sql_statement *sta
         return true;
     }
     return error_set(error, RELAY_ERROR_CONFIG,
-        "[clickhouse] url names %zu servers, which must be replicas of one shard, but this makes a table that is not replicated: "
-        "copy the files, write ENGINE = ReplicatedMergeTree into them (docs/schema.md) and name their folder with --schemas",
+        "[clickhouse] url names %zu servers, which must be replicas of one shard, but this makes a table that is not "
+        "replicated: "
+        "copy the files, write ENGINE = ReplicatedMergeTree into them (docs/schema.md) and name their folder with "
+        "--schemas",
         clickhouse_client_endpoints(runner->client));
 }
 
@@ -113,7 +126,8 @@ static bool run_file(struct runner *runner, const struct migration_file *file, b
                          : error_no_memory(error, "running a schema file");
         free(text);
         if (!done) {
-            return error_prefix(error, "%s.%s.sql, statement at line %d", file->name, up ? "up" : "down", statement.line);
+            return error_prefix(error, "%s.%s.sql, statement at line %d", file->name, up ? "up" : "down",
+                statement.line);
         }
     }
     return error->code == RELAY_ERROR_NONE ? record(runner, file, up, error)
@@ -163,7 +177,8 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
         return false;
     }
     printf("ClickHouse %s at %s, database %s; files of %s\n", server.version,
-        clickhouse_client_url(runner->client, runner->endpoint), database[0] != '\0' ? database : "default", runner->files->folder);
+        clickhouse_client_url(runner->client, runner->endpoint), database[0] != '\0' ? database : "default",
+        runner->files->folder);
     if (!migrate_clickhouse_records(runner->client, runner->endpoint, &records, &recorded, error)) {
         goto records_held;
     }
@@ -219,7 +234,8 @@ static bool make_database(const struct relay_context *context, struct relay_erro
             continue;
         }
         clickhouse_text_reset(&statement);
-        if (!clickhouse_text_add(&statement, "CREATE DATABASE IF NOT EXISTS ") || !clickhouse_text_name(&statement, name)) {
+        if (!clickhouse_text_add(&statement, "CREATE DATABASE IF NOT EXISTS ") ||
+            !clickhouse_text_name(&statement, name)) {
             error_no_memory(error, "creating the database");
             goto client_held;
         }

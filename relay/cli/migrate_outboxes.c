@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The outbox tables of the configuration beyond public.outbox_events, which the schema files make themselves.
-// A table that is not there is created when it is of the native layout with the usual columns; one that is there is attached
-// if it fits. What does not fit is said with PostgreSQL's own hint, and the others are still looked at.
+// A table that is not there is created when it is of the native layout with the usual columns; one that is there is
+// attached if it fits. What does not fit is said with PostgreSQL's own hint, and the others are still looked at.
 #include "relay/cli/migrate.h"
 
 #include <stdio.h>
@@ -12,12 +12,12 @@ struct outbox_state {
     bool exists, known, is_default;
 };
 
-static bool look(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
-    struct outbox_state *state, struct relay_error *error)
+static bool look(struct pg_connection *connection, const struct relay_context *context,
+    const struct config_outbox *outbox, struct outbox_state *state, struct relay_error *error)
 {
     // In a dry run on an empty database the relay's own tables are not there yet.
-    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", NULL, 0, false,
-        pg_deadline(context), error);
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", NULL,
+        0, false, pg_deadline(context), error);
     bool migrated = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
     PQclear(result);
     if (!result) {
@@ -34,7 +34,8 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
         return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
     }
     *state = (struct outbox_state){.exists = strcmp(pg_cell(result, 0, 0), "t") == 0,
-        .known = strcmp(pg_cell(result, 0, 1), "t") == 0, .is_default = strcmp(pg_cell(result, 0, 2), "t") == 0};
+        .known = strcmp(pg_cell(result, 0, 1), "t") == 0,
+        .is_default = strcmp(pg_cell(result, 0, 2), "t") == 0};
     PQclear(result);
     return true;
 }
@@ -58,8 +59,8 @@ static bool has_usual_columns(const struct config_outbox *outbox)
     return same;
 }
 
-static bool create(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
-    struct relay_error *error)
+static bool create(struct pg_connection *connection, const struct relay_context *context,
+    const struct config_outbox *outbox, struct relay_error *error)
 {
     PGresult *result = pg_query(connection, "SELECT outbox_relay.create_outbox($1)", &PG_TEXT(outbox->table), 1, false,
         pg_deadline(context), error);
@@ -70,8 +71,8 @@ static bool create(struct pg_connection *connection, const struct relay_context 
     return result != NULL;
 }
 
-static bool attach(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
-    struct relay_error *error)
+static bool attach(struct pg_connection *connection, const struct relay_context *context,
+    const struct config_outbox *outbox, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ]),
         PG_TEXT(outbox->columns[CONFIG_COLUMN_CREATED_AT])};
@@ -86,8 +87,8 @@ static bool attach(struct pg_connection *connection, const struct relay_context 
 }
 
 // *changed: a table was created or attached. false: this outbox cannot be used; error says why.
-static bool settle(struct pg_connection *connection, const struct relay_context *context, const struct config_outbox *outbox,
-    bool dry_run, bool *changed, struct relay_error *error)
+static bool settle(struct pg_connection *connection, const struct relay_context *context,
+    const struct config_outbox *outbox, bool dry_run, bool *changed, struct relay_error *error)
 {
     struct outbox_state state = {0};
     if (!look(connection, context, outbox, &state, error)) {
@@ -98,9 +99,10 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
     }
     if (!state.exists && !has_usual_columns(outbox)) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s does not exist, and its form is the application's to choose: create it with a column %s bigint GENERATED "
-            "ALWAYS AS IDENTITY (CACHE 1) and a unique index on it, then run this again", outbox->table,
-            outbox->columns[CONFIG_COLUMN_SEQ][0] != '\0' ? outbox->columns[CONFIG_COLUMN_SEQ] : "seq");
+            "table %s does not exist, and its form is the application's to choose: create it with a column %s bigint "
+            "GENERATED "
+            "ALWAYS AS IDENTITY (CACHE 1) and a unique index on it, then run this again",
+            outbox->table, outbox->columns[CONFIG_COLUMN_SEQ][0] != '\0' ? outbox->columns[CONFIG_COLUMN_SEQ] : "seq");
     }
     if (dry_run) {
         printf("would %s table %s of outbox %s\n", state.exists ? "attach" : "create", outbox->table, outbox->name);
@@ -128,6 +130,7 @@ bool migrate_outboxes(const struct relay_context *context, struct pg_connection 
     if (changed) {
         printf("run schemas/postgres/roles.sql (again), so that the relay's role may read the new tables\n");
     }
-    return failed == 0 || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "%zu of %zu outbox tables cannot be used yet", failed,
-        config->outbox_count);
+    return failed == 0 ||
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "%zu of %zu outbox tables cannot be used yet", failed,
+            config->outbox_count);
 }

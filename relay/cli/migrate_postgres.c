@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: take the migrations' advisory lock, make the table of records if there is none, read it, run each file of the
-// plan and record it: in one transaction with its record, or, marked `-- relay:no-transaction`, statement by statement with
-// the record at the end.
+// Happy path: take the migrations' advisory lock, make the table of records if there is none, read it, run each file of
+// the plan and record it: in one transaction with its record, or, marked `-- relay:no-transaction`, statement by
+// statement with the record at the end.
 //
-//   Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting statement
+//   Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
+//   statement
 //     holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
-//   A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried again.
-//   A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are shown; what was
+//   A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried
+//   again. A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are
+//   shown; what was
 //     applied before stays recorded, so the next run goes on with this file.
-//   A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow; an
+//   A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow;
+//   an
 //     index that a broken build left invalid is dropped before.
 //   Ctrl-C: the statement is cancelled in the server, where it would otherwise go on alone.
 #include "relay/cli/migrate.h"
@@ -19,13 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FOREVER ((struct mono_time){INT64_MAX})
-#define LOCK_TRIES 60
-#define LOCK_TIMEOUT "1s"
-#define LOCK_PAUSE DURATION_MS(500)
+#define FOREVER                ((struct mono_time){INT64_MAX})
+#define LOCK_TRIES             60
+#define LOCK_TIMEOUT           "1s"
+#define LOCK_PAUSE             DURATION_MS(500)
 #define OTHER_MIGRATE_PATIENCE DURATION_S(600)
 
-// "outbox" as a number: the one key of all migrations of a database, in the one-integer form that the relay uses for nothing else.
+// "outbox" as a number: the one key of all migrations of a database, in the one-integer form that the relay uses for
+// nothing else.
 #define MIGRATE_LOCK "122550254464888"
 
 struct runner {
@@ -58,7 +62,8 @@ static bool prepare_session(struct runner *runner, struct relay_error *error)
 {
     return execute(runner,
         "SET client_min_messages = notice; SET default_transaction_isolation = 'read committed'; SET lock_timeout = 0; "
-        "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET default_transaction_deferrable = off",
+        "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET default_transaction_deferrable = "
+        "off",
         error);
 }
 
@@ -67,7 +72,8 @@ static void name_holder(struct runner *runner, char *text, size_t room)
 {
     text[0] = '\0';
     PGresult *result = pg_query(runner->connection,
-        "SELECT pg_catalog.format('process %s of %s since %s', a.pid, a.usename, pg_catalog.date_trunc('second', a.backend_start)) "
+        "SELECT pg_catalog.format('process %s of %s since %s', a.pid, a.usename, pg_catalog.date_trunc('second', "
+        "a.backend_start)) "
         "FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 "
         "AND l.classid::bigint << 32 | l.objid::bigint = " MIGRATE_LOCK " "
@@ -81,8 +87,8 @@ static void name_holder(struct runner *runner, char *text, size_t room)
 
 static bool try_lock(struct runner *runner, bool *taken, struct relay_error *error)
 {
-    PGresult *result = pg_query(runner->connection, "SELECT pg_catalog.pg_try_advisory_lock(" MIGRATE_LOCK ")", NULL, 0, false,
-        pg_deadline(runner->context), error);
+    PGresult *result = pg_query(runner->connection, "SELECT pg_catalog.pg_try_advisory_lock(" MIGRATE_LOCK ")", NULL, 0,
+        false, pg_deadline(runner->context), error);
     *taken = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
     PQclear(result);
     return result != NULL;
@@ -124,7 +130,8 @@ static bool make_records(struct runner *runner, struct relay_error *error)
         "IF pg_catalog.to_regnamespace('outbox_relay') IS NULL THEN CREATE SCHEMA outbox_relay; END IF; "
         "IF pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NULL THEN "
         "CREATE TABLE outbox_relay.schema_migrations (name text PRIMARY KEY, checksum text NOT NULL, "
-        "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), applied_by text NOT NULL DEFAULT session_user, "
+        "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), applied_by text NOT NULL DEFAULT "
+        "session_user, "
         "relay_version text NOT NULL); "
         "COMMENT ON TABLE outbox_relay.schema_migrations IS "
         "'the files that outbox-relay migrate has applied, with the SHA-256 of each'; "
@@ -132,19 +139,21 @@ static bool make_records(struct runner *runner, struct relay_error *error)
         error);
 }
 
-bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline, struct migration_records *records,
-    bool *recorded, struct relay_error *error)
+bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
+    struct migration_records *records, bool *recorded, struct relay_error *error)
 {
-    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NOT NULL", NULL, 0,
-        false, deadline, error);
+    PGresult *result = pg_query(connection,
+        "SELECT pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NOT NULL", NULL, 0, false, deadline, error);
     *recorded = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
     PQclear(result);
     if (!result || !*recorded) {
         return result != NULL;
     }
     result = pg_query(connection,
-        "SELECT name, checksum, pg_catalog.date_trunc('second', applied_at)::text, applied_by FROM outbox_relay.schema_migrations "
-        "ORDER BY name", NULL, 0, false, deadline, error);
+        "SELECT name, checksum, pg_catalog.date_trunc('second', applied_at)::text, applied_by FROM "
+        "outbox_relay.schema_migrations "
+        "ORDER BY name",
+        NULL, 0, false, deadline, error);
     if (!result) {
         return false;
     }
@@ -160,11 +169,12 @@ bool migrate_postgres_records(struct pg_connection *connection, struct mono_time
 static bool record(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(file->name), PG_TEXT(file->checksum), PG_TEXT(RELAY_VERSION)};
-    PGresult *result = up ? pg_query(runner->connection,
-                                "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)",
-                                values, 3, false, FOREVER, error)
-                          : pg_query(runner->connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1,
-                                false, FOREVER, error);
+    PGresult *result = up
+        ? pg_query(runner->connection,
+              "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)", values,
+              3, false, FOREVER, error)
+        : pg_query(runner->connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1, false,
+              FOREVER, error);
     PQclear(result);
     return result != NULL;
 }
@@ -237,8 +247,8 @@ static bool drop_invalid_indexes(struct runner *runner, struct relay_error *erro
 static bool run_piecemeal(struct runner *runner, const struct migration_file *file, bool up, const char *file_name,
     struct relay_error *error)
 {
-    return drop_invalid_indexes(runner, error) && run_statements(runner, up ? file->up : file->down, file_name, error) &&
-           record(runner, file, up, error);
+    return drop_invalid_indexes(runner, error) &&
+        run_statements(runner, up ? file->up : file->down, file_name, error) && record(runner, file, up, error);
 }
 
 static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
@@ -272,8 +282,10 @@ static bool drop_records(struct runner *runner, struct relay_error *error)
         "DO $$ BEGIN "
         "IF EXISTS (SELECT 1 FROM outbox_relay.schema_migrations) THEN RETURN; END IF; "
         "DROP TABLE outbox_relay.schema_migrations; "
-        "IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = 'outbox_relay'::pg_catalog.regnamespace) "
-        "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'outbox_relay'::pg_catalog.regnamespace) THEN "
+        "IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = "
+        "'outbox_relay'::pg_catalog.regnamespace) "
+        "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = "
+        "'outbox_relay'::pg_catalog.regnamespace) THEN "
         "DROP SCHEMA outbox_relay; END IF; END $$",
         error);
 }
@@ -341,8 +353,10 @@ static void cancel_in_server(const struct relay_context *context, int pid)
 bool migrate_postgres(const struct relay_context *context, const struct migrate_options *options,
     const struct migration_files *files, struct relay_error *error)
 {
-    struct pg_options how = {.role = "migrate", .read_write = options->action != MIGRATE_STATUS && !options->dry_run,
-        .statement_timeout = {-1}, .raw = true};
+    struct pg_options how = {.role = "migrate",
+        .read_write = options->action != MIGRATE_STATUS && !options->dry_run,
+        .statement_timeout = {-1},
+        .raw = true};
     struct runner runner = {.context = context, .files = files, .options = options};
     runner.connection = pg_connect(context, &how, error);
     if (!runner.connection) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Happy path: find the folder, take every name of the form NNN_name.up.sql or .down.sql, read it, sort by number.
-// Failures: no folder at any of the places: all of them are named. A file that cannot be read, two of one number, a down
-// without an up: the file is named; nothing is guessed. Other files (roles.sql, README) are left alone.
+// Failures: no folder at any of the places: all of them are named. A file that cannot be read, two of one number, a
+// down without an up: the file is named; nothing is guessed. Other files (roles.sql, README) are left alone.
 #include "relay/cli/migration_files.h"
 
 #include <ctype.h>
@@ -40,10 +40,12 @@ static bool find_folder(const char *given, const char *server, char **found, str
     const char *environment = getenv("OUTBOX_RELAY_SCHEMAS");
     binary_folder(beside, sizeof(beside));
     given = given ? given : environment && environment[0] != '\0' ? environment : NULL;
-    const char *const places[][2] = {{beside, "/../share/outbox-relay/schemas"}, {beside, "/../schemas"}, {RELAY_SCHEMA_DIR, ""}};
+    const char *const places[][2] = {{beside, "/../share/outbox-relay/schemas"}, {beside, "/../schemas"},
+        {RELAY_SCHEMA_DIR, ""}};
     size_t count = given ? 1 : sizeof(places) / sizeof(places[0]);
     for (size_t i = 0; i < count; i++) {
-        snprintf(candidate, sizeof(candidate), "%s%s/%s", given ? given : places[i][0], given ? "" : places[i][1], server);
+        snprintf(candidate, sizeof(candidate), "%s%s/%s", given ? given : places[i][0], given ? "" : places[i][1],
+            server);
         if (is_folder(candidate)) {
             *found = realpath(candidate, NULL);
             return *found || error_no_memory(error, "finding the schema files");
@@ -51,8 +53,8 @@ static bool find_folder(const char *given, const char *server, char **found, str
         size_t used = strlen(tried);
         snprintf(tried + used, sizeof(tried) - used, "%s%s", i > 0 ? ", " : "", candidate);
     }
-    return error_set(error, RELAY_ERROR_USAGE, "no schema files: there is no folder %s; name the one that holds it with --schemas",
-        tried);
+    return error_set(error, RELAY_ERROR_USAGE,
+        "no schema files: there is no folder %s; name the one that holds it with --schemas", tried);
 }
 
 static char *read_file(const char *folder, const char *name, struct relay_error *error)
@@ -93,8 +95,8 @@ static bool in_transaction(const char *text)
 // "004_name.up.sql" -> 4, the length of "004_name", up. false: not a name of ours.
 static bool parse_name(const char *file_name, int *number, size_t *stem, bool *up)
 {
-    if (!isdigit((unsigned char)file_name[0]) || !isdigit((unsigned char)file_name[1]) || !isdigit((unsigned char)file_name[2]) ||
-        file_name[3] != '_') {
+    if (!isdigit((unsigned char)file_name[0]) || !isdigit((unsigned char)file_name[1]) ||
+        !isdigit((unsigned char)file_name[2]) || file_name[3] != '_') {
         return false;
     }
     *number = (int)strtol(file_name, NULL, 10);
@@ -173,7 +175,8 @@ static bool check_list(struct migration_files *files, struct relay_error *error)
     qsort(files->items, files->count, sizeof(files->items[0]), by_number);
     for (size_t i = 0; i < files->count; i++) {
         if (!files->items[i].up) {
-            return error_set(error, RELAY_ERROR_CONFIG, "%s/%s.down.sql has no up file", files->folder, files->items[i].name);
+            return error_set(error, RELAY_ERROR_CONFIG, "%s/%s.down.sql has no up file", files->folder,
+                files->items[i].name);
         }
         if (i > 0 && files->items[i].number == files->items[i - 1].number) {
             return error_set(error, RELAY_ERROR_CONFIG, "%s: %s and %s have the same number", files->folder,
@@ -183,7 +186,8 @@ static bool check_list(struct migration_files *files, struct relay_error *error)
     return true;
 }
 
-bool migration_files_read(struct migration_files *files, const char *given, const char *server, struct relay_error *error)
+bool migration_files_read(struct migration_files *files, const char *given, const char *server,
+    struct relay_error *error)
 {
     *files = (struct migration_files){0};
     if (!find_folder(given, server, &files->folder, error)) {

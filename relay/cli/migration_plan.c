@@ -45,8 +45,8 @@ const struct migration_record *migration_records_find(const struct migration_rec
     return NULL;
 }
 
-static bool plan_up(struct migration_plan *plan, const struct migration_files *files, const struct migration_records *records,
-    int to)
+static bool plan_up(struct migration_plan *plan, const struct migration_files *files,
+    const struct migration_records *records, int to)
 {
     for (size_t i = 0; i < files->count; i++) {
         const struct migration_file *file = &files->items[i];
@@ -57,16 +57,17 @@ static bool plan_up(struct migration_plan *plan, const struct migration_files *f
     return true;
 }
 
-static bool plan_down(struct migration_plan *plan, const struct migration_files *files, const struct migration_records *records,
-    int to, struct relay_error *error)
+static bool plan_down(struct migration_plan *plan, const struct migration_files *files,
+    const struct migration_records *records, int to, struct relay_error *error)
 {
     // Records need not be in the order of their numbers.
     for (size_t i = 0; i < records->count; i++) {
         const char *name = records->items[i].name;
         if ((to == MIGRATION_ALL || strtol(name, NULL, 10) > to) && !migration_files_find(files, name)) {
             return error_set(error, RELAY_ERROR_CONFIG,
-                "%s was applied, but %s has no such file: take it back with the version of outbox-relay that applied it", name,
-                files->folder);
+                "%s was applied, but %s has no such file: take it back with the version of outbox-relay that applied "
+                "it",
+                name, files->folder);
         }
     }
     for (size_t i = files->count; i > 0; i--) {
@@ -75,8 +76,8 @@ static bool plan_down(struct migration_plan *plan, const struct migration_files 
             continue;
         }
         if (!file->down) {
-            return error_set(error, RELAY_ERROR_CONFIG, "%s cannot be taken back: there is no %s/%s.down.sql", file->name,
-                files->folder, file->name);
+            return error_set(error, RELAY_ERROR_CONFIG, "%s cannot be taken back: there is no %s/%s.down.sql",
+                file->name, files->folder, file->name);
         }
         plan->files[plan->count++] = file;
         if (to == MIGRATION_ALL) {
@@ -110,7 +111,9 @@ void migration_plan_finish(struct migration_plan *plan)
 enum migration_state migration_state_of(const struct migration_file *file, const struct migration_records *records)
 {
     const struct migration_record *record = migration_records_find(records, file->name);
-    return !record ? MIGRATION_PENDING : strcmp(record->checksum, file->checksum) == 0 ? MIGRATION_APPLIED : MIGRATION_CHANGED;
+    return !record                                      ? MIGRATION_PENDING
+        : strcmp(record->checksum, file->checksum) == 0 ? MIGRATION_APPLIED
+                                                        : MIGRATION_CHANGED;
 }
 
 void migration_count(const struct migration_files *files, const struct migration_records *records, size_t *pending,
@@ -155,8 +158,10 @@ void migration_print_drift(FILE *to, const struct migration_files *files, const 
             fprintf(to, "warning: %s was applied on %s and is not in %s: a newer outbox-relay was here\n", record->name,
                 record->at, files->folder);
         } else if (strcmp(file->checksum, record->checksum) != 0) {
-            fprintf(to, "warning: %s has changed since it was applied on %s (SHA-256 then %.12s..., now %.12s...); "
-                "it is not run again\n", record->name, record->at, record->checksum, file->checksum);
+            fprintf(to,
+                "warning: %s has changed since it was applied on %s (SHA-256 then %.12s..., now %.12s...); "
+                "it is not run again\n",
+                record->name, record->at, record->checksum, file->checksum);
         }
     }
 }
@@ -167,7 +172,9 @@ bool migration_print_plan(FILE *to, const struct migration_plan *plan, bool clic
         const struct migration_file *file = plan->files[i];
         bool whole = plan->up ? file->up_in_transaction : file->down_in_transaction;
         fprintf(to, "would run %s.%s.sql%s\n", file->name, plan->up ? "up" : "down",
-            clickhouse ? "" : whole ? ", in one transaction" : ", outside a transaction");
+            clickhouse  ? ""
+                : whole ? ", in one transaction"
+                        : ", outside a transaction");
         struct sql_splitter splitter;
         struct sql_statement statement;
         sql_split_start(&splitter, clickhouse ? SQL_CLICKHOUSE : SQL_POSTGRES, plan->up ? file->up : file->down);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: for each partition among the messages one question for the offsets that are there; the others are encoded into
-// one block; one INSERT.
-//   The outcome is unknown (cut, timeout): what still runs under our query id is ended on every endpoint, then the table is
+// Happy path: for each partition among the messages one question for the offsets that are there; the others are encoded
+// into one block; one INSERT.
+//   The outcome is unknown (cut, timeout): what still runs under our query id is ended on every endpoint, then the
+//   table is
 //     asked again and only what is missing is sent. A few rounds, with pauses.
-//   The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of several
+//   The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
+//   several
 //     table partitions are not one; a later run finds them by their offsets.)
 //   A message does not fit the table: REFUSED with the encoder's reason, the others go on.
 #include "relay/cli/refill.h"
@@ -43,7 +45,9 @@ static bool compile(struct refill *refill, struct relay_error *error)
     snprintf(refill->name, sizeof(refill->name), "%s.%s", refill->schema->database, refill->schema->table);
     if (!refill->schema->has_offset_columns) {
         return error_set(error, RELAY_ERROR_CONFIG,
-            "table %s has no columns kafka_topic, kafka_partition and kafka_offset, so what it has already cannot be known", refill->name);
+            "table %s has no columns kafka_topic, kafka_partition and kafka_offset, so what it has already cannot be "
+            "known",
+            refill->name);
     }
     refill->encoder = row_encoder_new(&refill->route, refill->schema, &findings, error);
     if (!refill->encoder) {
@@ -59,8 +63,8 @@ static bool compile(struct refill *refill, struct relay_error *error)
     return refill->statement != NULL;
 }
 
-struct refill *refill_open(const struct relay_context *context, struct clickhouse_client *client, const struct config_route *route,
-    const char *table, struct relay_error *error)
+struct refill *refill_open(const struct relay_context *context, struct clickhouse_client *client,
+    const struct config_route *route, const char *table, struct relay_error *error)
 {
     struct refill *refill = calloc(1, sizeof(*refill));
     if (!refill || !(refill->table = strdup(table ? table : route->table))) {
@@ -104,8 +108,8 @@ static bool same_partition(const struct source_message *a, const struct source_m
     return a->partition == b->partition && strcmp(a->topic, b->topic) == 0;
 }
 
-static bool build_question(const struct refill *refill, const struct source_message *messages, size_t count, size_t first,
-    struct clickhouse_text *text)
+static bool build_question(const struct refill *refill, const struct source_message *messages, size_t count,
+    size_t first, struct clickhouse_text *text)
 {
     const struct source_message *one = &messages[first];
     int64_t low = one->offset, high = one->offset;
@@ -115,11 +119,13 @@ static bool build_question(const struct refill *refill, const struct source_mess
             high = messages[i].offset > high ? messages[i].offset : high;
         }
     }
-    bool done = clickhouse_text_add(text, "SELECT DISTINCT kafka_offset FROM ") && clickhouse_text_name(text, refill->schema->database) &&
-                clickhouse_text_add(text, ".") && clickhouse_text_name(text, refill->schema->table) &&
-                clickhouse_text_add(text, " WHERE kafka_topic = ") && clickhouse_text_literal(text, one->topic, strlen(one->topic)) &&
-                clickhouse_text_add(text, " AND kafka_partition = %d AND kafka_offset >= %lld AND kafka_offset <= %lld AND kafka_offset IN (",
-                    (int)one->partition, (long long)low, (long long)high);
+    bool done = clickhouse_text_add(text, "SELECT DISTINCT kafka_offset FROM ") &&
+        clickhouse_text_name(text, refill->schema->database) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, refill->schema->table) && clickhouse_text_add(text, " WHERE kafka_topic = ") &&
+        clickhouse_text_literal(text, one->topic, strlen(one->topic)) &&
+        clickhouse_text_add(text,
+            " AND kafka_partition = %d AND kafka_offset >= %lld AND kafka_offset <= %lld AND kafka_offset IN (",
+            (int)one->partition, (long long)low, (long long)high);
     for (size_t i = first; done && i < count; i++) {
         if (same_partition(&messages[i], one)) {
             done = clickhouse_text_add(text, i == first ? "%lld" : ",%lld", (long long)messages[i].offset);
@@ -161,7 +167,8 @@ static bool ask_partition(struct refill *refill, const struct source_message *me
     clickhouse_result_free(found);
     qsort(offsets, rows, sizeof(*offsets), by_number);
     for (size_t i = first; i < count; i++) {
-        if (same_partition(&messages[i], &messages[first]) && bsearch(&messages[i].offset, offsets, rows, sizeof(*offsets), by_number)) {
+        if (same_partition(&messages[i], &messages[first]) &&
+            bsearch(&messages[i].offset, offsets, rows, sizeof(*offsets), by_number)) {
             results[i].state = REFILL_PRESENT;
         }
     }
@@ -169,8 +176,8 @@ static bool ask_partition(struct refill *refill, const struct source_message *me
     return true;
 }
 
-static bool ask_all(struct refill *refill, const struct source_message *messages, size_t count, struct refill_result *results,
-    struct relay_error *error)
+static bool ask_all(struct refill *refill, const struct source_message *messages, size_t count,
+    struct refill_result *results, struct relay_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         bool asked = false;
@@ -186,8 +193,8 @@ static bool ask_all(struct refill *refill, const struct source_message *messages
 
 // Sending
 
-static bool encode(struct refill *refill, const struct source_message *messages, size_t count, struct refill_result *results,
-    struct relay_error *error)
+static bool encode(struct refill *refill, const struct source_message *messages, size_t count,
+    struct refill_result *results, struct relay_error *error)
 {
     native_block_reset(refill->block);
     for (size_t i = 0; i < count; i++) {
@@ -219,15 +226,19 @@ static bool end_attempt(struct refill *refill, const char *query_id, struct rela
 
 enum sending { SENT, UNCLEAR, NOT_SENT };
 
-static enum sending send_block(struct refill *refill, char query_id[CLICKHOUSE_QUERY_ID_ROOM], struct relay_error *error)
+static enum sending send_block(struct refill *refill, char query_id[CLICKHOUSE_QUERY_ID_ROOM],
+    struct relay_error *error)
 {
     struct clickhouse_outcome outcome;
     size_t pieces;
     snprintf(query_id, CLICKHOUSE_QUERY_ID_ROOM, "outbox-relay-refill-%s-%llu", refill->context->instance,
         (unsigned long long)refill->attempts++);
-    // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by now.
+    // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by
+    // now.
     const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}};
-    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .query_id = query_id, .settings = settings,
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+        .query_id = query_id,
+        .settings = settings,
         .setting_count = 1};
     const struct iovec *body = native_block_body(refill->block, &pieces, error);
     if (!body) {
@@ -248,7 +259,8 @@ bool refill_write(struct refill *refill, const struct source_message *messages, 
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
     memset(results, 0, count * sizeof(*results));
     for (int round = 1;; round++) {
-        bool known = (!unclear || end_attempt(refill, query_id, error)) && ask_all(refill, messages, count, results, error);
+        bool known = (!unclear || end_attempt(refill, query_id, error)) &&
+            ask_all(refill, messages, count, results, error);
         if (known) {
             if (!encode(refill, messages, count, results, error)) {
                 return false;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: count what is asked for; have the server put the ids aside in the order of their numbers (a held cursor: one scan,
-// no snapshot kept); then batch by batch, each in one transaction: published_at becomes NULL and seq a new number, row by row
-// in that order, and a NOTIFY wakes the relay. A new number, since an old one lies below what the relay has settled, and
-// since an old receipt in Kafka may speak of it.
-//   A batch fails: it is rolled back as a whole; what was done before is published. Run again, it publishes those again too.
-//   A row was deleted or un-marked meanwhile: it is passed over.
+// Happy path: count what is asked for; have the server put the ids aside in the order of their numbers (a held cursor:
+// one scan, no snapshot kept); then batch by batch, each in one transaction: published_at becomes NULL and seq a new
+// number, row by row in that order, and a NOTIFY wakes the relay. A new number, since an old one lies below what the
+// relay has settled, and since an old receipt in Kafka may speak of it.
+//   A batch fails: it is rolled back as a whole; what was done before is published. Run again, it publishes those again
+//   too. A row was deleted or un-marked meanwhile: it is passed over.
 #include "relay/cli/replay.h"
 
 #include "relay/postgres/pg_connection.h"
@@ -40,7 +40,8 @@ static const struct config_outbox *find_outbox(const struct config *config, cons
     if (!name && config->outbox_count == 1) {
         return &config->outboxes[0];
     }
-    error_set(error, RELAY_ERROR_USAGE, name ? "there is no outbox %s" : "there are several outboxes: name one with --outbox%s", name ? name : "");
+    error_set(error, RELAY_ERROR_USAGE,
+        name ? "there is no outbox %s" : "there are several outboxes: name one with --outbox%s", name ? name : "");
     return NULL;
 }
 
@@ -56,20 +57,23 @@ static char *column(struct outbox_replay *at, enum config_column_role role)
     if (name[0] == '\0') {
         return strdup("NULL::text");
     }
-    char *quoted = PQescapeIdentifier(pg_libpq(at->connection), name, strlen(name)), *copy = quoted ? strdup(quoted) : NULL;
+    char *quoted = PQescapeIdentifier(pg_libpq(at->connection), name, strlen(name)),
+         *copy = quoted ? strdup(quoted) : NULL;
     PQfreemem(quoted);
     return copy;
 }
 
 static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct relay_error *error)
 {
-    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT])};
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table),
+        PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT])};
     PGresult *result = pg_query(at->connection,
         "SELECT pg_catalog.to_regclass($1)::text, pg_catalog.to_regclass($1)::oid, "
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = 'published_at' "
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = "
+        "'published_at' "
         "AND NOT a.attisdropped), (SELECT a.atttypid = 'bigint'::regtype FROM pg_catalog.pg_attribute a "
-        "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped)", values, 2, false,
-        pg_deadline(at->context), error);
+        "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped)",
+        values, 2, false, pg_deadline(at->context), error);
     if (!result) {
         return false;
     }
@@ -77,10 +81,13 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
     if (!pg_cell(result, 0, 0)) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s does not exist", at->outbox->table);
     } else if (strcmp(pg_cell(result, 0, 2), "t") != 0) {
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s has no column published_at: it keeps no published events; "
-            "Kafka may still have them: replay --into refills ClickHouse from there", at->outbox->table);
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column published_at: it keeps no published events; "
+            "Kafka may still have them: replay --into refills ClickHouse from there",
+            at->outbox->table);
     } else if (!pg_cell(result, 0, 3)) {
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s has no column of the creation time, by which events are chosen", at->outbox->table);
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column of the creation time, by which events are chosen", at->outbox->table);
     } else {
         *milliseconds = strcmp(pg_cell(result, 0, 3), "t") == 0;
         snprintf(at->channel, sizeof(at->channel), "outbox_relay_%s", pg_cell(result, 0, 1));
@@ -102,10 +109,11 @@ static bool build(struct outbox_replay *at, struct relay_error *error)
     at->seq = column(at, CONFIG_COLUMN_SEQ);
     at->type = column(at, CONFIG_COLUMN_TYPE);
     bool done = time && key && at->id && at->seq && at->type &&
-                asprintf(&at->created, milliseconds ? "pg_catalog.to_timestamp(%s / 1000.0)" : "%s::timestamptz", time) >= 0 &&
-                asprintf(&at->where,
-                    "published_at IS NOT NULL AND %s >= $1::timestamptz AND ($2::timestamptz IS NULL OR %s < $2::timestamptz) "
-                    "AND ($3::text IS NULL OR %s::text = $3) AND ($4::text IS NULL OR %s::text = $4)", at->created, at->created, at->type, key) >= 0;
+        asprintf(&at->created, milliseconds ? "pg_catalog.to_timestamp(%s / 1000.0)" : "%s::timestamptz", time) >= 0 &&
+        asprintf(&at->where,
+            "published_at IS NOT NULL AND %s >= $1::timestamptz AND ($2::timestamptz IS NULL OR %s < $2::timestamptz) "
+            "AND ($3::text IS NULL OR %s::text = $3) AND ($4::text IS NULL OR %s::text = $4)",
+            at->created, at->created, at->type, key) >= 0;
     free(time);
     free(key);
     return done || out_of_memory(error);
@@ -126,23 +134,27 @@ static PGresult *ask(struct outbox_replay *at, const char *sql, struct relay_err
     char times[2][WALL_TIME_TEXT];
     struct pg_value values[4];
     conditions(at, times, values);
-    return pg_query(at->connection, sql, values, 4, false, mono_add(clock_mono(at->context->clock), SCAN_TIMEOUT), error);
+    return pg_query(at->connection, sql, values, 4, false, mono_add(clock_mono(at->context->clock), SCAN_TIMEOUT),
+        error);
 }
 
 // What would be published, by type.
 static bool count(struct outbox_replay *at, struct relay_error *error)
 {
     char *sql = NULL;
-    if (asprintf(&sql, "SELECT %s::text, count(*), pg_catalog.to_char(min(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM %s WHERE %s GROUP BY 1 ORDER BY 1", at->type, at->created,
-            at->created, at->table, at->where) < 0) {
+    if (asprintf(&sql,
+            "SELECT %s::text, count(*), pg_catalog.to_char(min(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM %s WHERE %s GROUP BY 1 ORDER BY 1",
+            at->type, at->created, at->created, at->table, at->where) < 0) {
         return out_of_memory(error);
     }
     PGresult *result = ask(at, sql, error);
     free(sql);
     for (int i = 0; result && i < PQntuples(result); i++) {
-        printf("%12s events of type %s, from %s to %s\n", pg_cell(result, i, 1), pg_cell(result, i, 0) ? pg_cell(result, i, 0) : "(none)",
-            pg_cell(result, i, 2) ? pg_cell(result, i, 2) : "-infinity", pg_cell(result, i, 3) ? pg_cell(result, i, 3) : "infinity");
+        printf("%12s events of type %s, from %s to %s\n", pg_cell(result, i, 1),
+            pg_cell(result, i, 0) ? pg_cell(result, i, 0) : "(none)",
+            pg_cell(result, i, 2) ? pg_cell(result, i, 2) : "-infinity",
+            pg_cell(result, i, 3) ? pg_cell(result, i, 3) : "infinity");
         at->found += pg_cell_int64(result, i, 1);
     }
     PQclear(result);
@@ -152,8 +164,9 @@ static bool count(struct outbox_replay *at, struct relay_error *error)
 static bool put_aside(struct outbox_replay *at, struct relay_error *error)
 {
     char *sql = NULL;
-    if (asprintf(&sql, "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s WHERE %s ORDER BY %s", at->id,
-            at->table, at->where, at->seq) < 0) {
+    if (asprintf(&sql,
+            "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s WHERE %s ORDER BY %s",
+            at->id, at->table, at->where, at->seq) < 0) {
         return out_of_memory(error);
     }
     PGresult *result = ask(at, sql, error);
@@ -174,12 +187,13 @@ static bool republish(struct outbox_replay *at, const PGresult *ids, struct rela
     fprintf(memory, "BEGIN;");
     for (int i = 0; i < PQntuples(ids); i++) {
         char *id = PQescapeLiteral(pg_libpq(at->connection), pg_cell(ids, i, 0), strlen(pg_cell(ids, i, 0)));
-        fprintf(memory, "UPDATE %s SET published_at = NULL, %s = DEFAULT WHERE %s = %s AND published_at IS NOT NULL;", at->table, at->seq, at->id,
-            id ? id : "NULL");
+        fprintf(memory, "UPDATE %s SET published_at = NULL, %s = DEFAULT WHERE %s = %s AND published_at IS NOT NULL;",
+            at->table, at->seq, at->id, id ? id : "NULL");
         PQfreemem(id);
     }
     fprintf(memory, "SELECT pg_catalog.pg_notify('%s', ''); COMMIT", at->channel);
-    bool done = fclose(memory) == 0 ? pg_execute(at->connection, text, pg_deadline(at->context), error) : out_of_memory(error);
+    bool done = fclose(memory) == 0 ? pg_execute(at->connection, text, pg_deadline(at->context), error)
+                                    : out_of_memory(error);
     free(text);
     if (!done && !pg_broken(at->connection)) {
         pg_execute(at->connection, "ROLLBACK", pg_deadline(at->context), NULL);
@@ -207,11 +221,12 @@ static bool run(struct outbox_replay *at, struct relay_error *error)
             break;
         }
         if (!replay_pace(at->context, start, done, at->options->rate)) {
-            return error_set(error, RELAY_ERROR_STOPPED, "stopped after %lld of %lld events; those will be published", (long long)done,
-                (long long)at->found);
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped after %lld of %lld events; those will be published",
+                (long long)done, (long long)at->found);
         }
     }
-    printf("%lld events are in outbox %s again, with new numbers; the relay publishes them\n", (long long)done, at->outbox->name);
+    printf("%lld events are in outbox %s again, with new numbers; the relay publishes them\n", (long long)done,
+        at->outbox->name);
     return true;
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: find the route, its topics and their partitions; ask Kafka for the offsets of the two times; read each partition
-// from the first to the second with a consumer that is assigned by hand (no group, nothing is committed), committed messages
-// only; write batch by batch what the table does not have (refill.c).
+// Happy path: find the route, its topics and their partitions; ask Kafka for the offsets of the two times; read each
+// partition from the first to the second with a consumer that is assigned by hand (no group, nothing is committed),
+// committed messages only; write batch by batch what the table does not have (refill.c).
 //
-//   The table is one that the daemon fills: only offsets below what its group has committed are read, since above them it may
+//   The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
+//   it may
 //     insert the same ones at the same moment.
 //   A message does not fit the table: told (the first few) and counted; the others go on.
-//   Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and finds
+//   Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
+//   finds
 //     what is there.
 #include "relay/cli/replay.h"
 
@@ -61,7 +63,8 @@ struct topics_replay {
 bool replay_pace(const struct relay_context *context, struct mono_time start, int64_t done, int64_t rate)
 {
     struct mono_time due = mono_add(start, DURATION_NS((double)done / (double)rate * 1e9));
-    return mono_reached(clock_mono(context->clock), due) ? !stop_raised(context->stop) : !stop_wait(context->stop, context->clock, due);
+    return mono_reached(clock_mono(context->clock), due) ? !stop_raised(context->stop)
+                                                         : !stop_wait(context->stop, context->clock, due);
 }
 
 // Which route
@@ -74,7 +77,8 @@ static bool names_table(const struct config *config, const char *configured, con
         return strcmp(configured, whole) == 0;
     }
     const char *database = config->clickhouse.database[0] != '\0' ? config->clickhouse.database : "default";
-    return strcmp(configured, dot + 1) == 0 && strlen(database) == (size_t)(dot - whole) && strncmp(database, whole, strlen(database)) == 0;
+    return strcmp(configured, dot + 1) == 0 && strlen(database) == (size_t)(dot - whole) &&
+        strncmp(database, whole, strlen(database)) == 0;
 }
 
 static bool find_route(struct topics_replay *at, struct relay_error *error)
@@ -89,9 +93,11 @@ static bool find_route(struct topics_replay *at, struct relay_error *error)
             at->route_index = i;
         }
     }
-    return at->route || error_set(error, RELAY_ERROR_USAGE,
-        at->options->route ? "there is no enabled route %s" : "no enabled route fills %s: say with --route NAME whose columns to use",
-        at->options->route ? at->options->route : at->options->into);
+    return at->route ||
+        error_set(error, RELAY_ERROR_USAGE,
+            at->options->route ? "there is no enabled route %s"
+                               : "no enabled route fills %s: say with --route NAME whose columns to use",
+            at->options->route ? at->options->route : at->options->into);
 }
 
 static bool is_live(const struct topics_replay *at)
@@ -122,7 +128,8 @@ static rd_kafka_t *consumer_new(const struct relay_context *context, struct rela
 }
 
 // The first offset at or after the time in each part; -1 (none later) becomes the end of the log.
-static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka_topic_partition_list_t **found, struct relay_error *error)
+static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka_topic_partition_list_t **found,
+    struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
     for (size_t i = 0; i < at->part_count; i++) {
@@ -139,30 +146,34 @@ static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka
 
 static int64_t offset_in(const rd_kafka_topic_partition_list_t *list, const struct part *part)
 {
-    const rd_kafka_topic_partition_t *found =
-        list ? rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)list, part->topic, part->partition) : NULL;
+    const rd_kafka_topic_partition_t *found = list
+        ? rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)list, part->topic,
+              part->partition)
+        : NULL;
     return found ? found->offset : -1;
 }
 
 static bool set_range(struct topics_replay *at, struct part *part, const rd_kafka_topic_partition_list_t *from,
     const rd_kafka_topic_partition_list_t *to, struct relay_error *error)
 {
-    int64_t low, high, first = offset_in(from, part), last = offset_in(to, part), committed = offset_in(at->committed, part);
+    int64_t low, high, first = offset_in(from, part), last = offset_in(to, part),
+                       committed = offset_in(at->committed, part);
     if (!kafka_probe_watermarks(at->probe, part->topic, part->partition, &low, &high, PATIENCE, error)) {
         return false;
     }
     part->begin = first < 0 ? high : first < low ? low : first;
     part->end = last < 0 || last > high ? high : last;
     if (at->committed && committed < 0) {
-        printf("note: the group has committed nothing of %s [%d]: stop the relay while this runs, or it may insert the same\n", part->topic,
-            (int)part->partition);
+        printf("note: the group has committed nothing of %s [%d]: stop the relay while this runs, or it may insert the "
+               "same\n",
+            part->topic, (int)part->partition);
     } else if (at->committed && committed < part->end) {
         part->end = committed;
     }
     part->done = part->begin >= part->end;
     at->open_parts += !part->done;
-    printf("%s [%d]: offsets %lld to %lld%s\n", part->topic, (int)part->partition, (long long)part->begin, (long long)part->end - 1,
-        part->done ? ", nothing to read" : "");
+    printf("%s [%d]: offsets %lld to %lld%s\n", part->topic, (int)part->partition, (long long)part->begin,
+        (long long)part->end - 1, part->done ? ", nothing to read" : "");
     return true;
 }
 
@@ -183,14 +194,16 @@ static bool add_parts(struct topics_replay *at, struct relay_error *error)
             grown[at->part_count++] = (struct part){.topic = topic->topic, .partition = topic->partitions[j].id};
         }
     }
-    return at->part_count > 0 || error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "no topic of route %s is there, or visible to us", at->route->name);
+    return at->part_count > 0 ||
+        error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "no topic of route %s is there, or visible to us",
+            at->route->name);
 }
 
 static bool set_ranges(struct topics_replay *at, struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *from = NULL, *to = NULL;
     bool done = add_parts(at, error) && offsets_at(at, at->options->from, &from, error) &&
-                (at->options->to.us == 0 || offsets_at(at, at->options->to, &to, error));
+        (at->options->to.us == 0 || offsets_at(at, at->options->to, &to, error));
     for (size_t i = 0; done && i < at->part_count; i++) {
         done = set_range(at, &at->parts[i], from, to, error);
     }
@@ -210,7 +223,8 @@ static bool assign(struct topics_replay *at, struct relay_error *error)
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
     for (size_t i = 0; i < at->part_count; i++) {
         if (!at->parts[i].done) {
-            rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = at->parts[i].begin;
+            rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset =
+                at->parts[i].begin;
         }
     }
     rd_kafka_resp_err_t code = rd_kafka_assign(at->consumer, list);
@@ -271,21 +285,30 @@ static bool header_is(const struct source_message *message, const char *name, co
         return true;
     }
     const struct source_header *header = source_message_header(message, name);
-    return header && header->value && header->length == strlen(wanted) && memcmp(header->value, wanted, header->length) == 0;
+    return header && header->value && header->length == strlen(wanted) &&
+        memcmp(header->value, wanted, header->length) == 0;
 }
 
 // Takes the message over if it is wanted; *wanted says so.
-static bool take_message(struct topics_replay *at, const struct part *part, rd_kafka_message_t *message, bool *wanted, struct relay_error *error)
+static bool take_message(struct topics_replay *at, const struct part *part, rd_kafka_message_t *message, bool *wanted,
+    struct relay_error *error)
 {
     rd_kafka_timestamp_type_t kind;
     struct source_message *source = &at->messages[at->count];
-    *source = (struct source_message){.topic = part->topic, .partition = part->partition, .offset = message->offset, .key = message->key,
-        .key_length = message->key_len, .value = message->payload, .value_length = message->len, .value_room = message->len};
+    *source = (struct source_message){.topic = part->topic,
+        .partition = part->partition,
+        .offset = message->offset,
+        .key = message->key,
+        .key_length = message->key_len,
+        .value = message->payload,
+        .value_length = message->len,
+        .value_room = message->len};
     source->timestamp_ms = rd_kafka_message_timestamp(message, &kind);
     if (!read_headers(at, message, source)) {
         return error_no_memory(error, "replaying topics");
     }
-    *wanted = header_is(source, "event_type", at->options->event_type) && header_is(source, "aggregate_id", at->options->aggregate_id);
+    *wanted = header_is(source, "event_type", at->options->event_type) &&
+        header_is(source, "aggregate_id", at->options->aggregate_id);
     if (*wanted) {
         at->kept[at->count++] = message;
         at->bytes += message->len + message->key_len;
@@ -319,7 +342,8 @@ static bool write_batch(struct topics_replay *at, struct relay_error *error)
         }
     }
     drop_batch(at);
-    return replay_pace(at->context, at->start, at->read, at->options->rate) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
+    return replay_pace(at->context, at->start, at->read, at->options->rate) ||
+        error_set(error, RELAY_ERROR_STOPPED, "stopped");
 }
 
 // One event of the consumer. *moved: it brought us further.
@@ -334,7 +358,8 @@ static bool take_event(struct topics_replay *at, rd_kafka_message_t *message, bo
         }
     } else if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         // What librdkafka repeats by itself comes as a retriable class; the stall's deadline judges it.
-        kafka_error_set(error, message->err, "reading %s: %s", part ? part->topic : "Kafka", rd_kafka_message_errstr(message));
+        kafka_error_set(error, message->err, "reading %s: %s", part ? part->topic : "Kafka",
+            rd_kafka_message_errstr(message));
         done = error->class == RELAY_CLASS_RETRIABLE;
     } else if (part && !part->done && message->offset < part->end) {
         *moved = true;
@@ -373,7 +398,8 @@ static bool read_all(struct topics_replay *at, struct relay_error *error)
         if (moved) {
             stalled = mono_add(clock_mono(clock), STALLED);
         } else if (mono_reached(clock_mono(clock), stalled)) {
-            return error_set(error, RELAY_ERROR_TIMEOUT, "Kafka delivers nothing of %zu partitions any more", at->open_parts);
+            return error_set(error, RELAY_ERROR_TIMEOUT, "Kafka delivers nothing of %zu partitions any more",
+                at->open_parts);
         }
     }
     return write_batch(at, error);
@@ -440,11 +466,12 @@ bool replay_topics(const struct relay_context *context, const struct replay_opti
         for (size_t i = 0; i < at->part_count; i++) {
             most += at->parts[i].done ? 0 : at->parts[i].end - at->parts[i].begin;
         }
-        printf("would read up to %lld messages into %s by route %s\n", (long long)most, refill_table(at->refill), at->route->name);
+        printf("would read up to %lld messages into %s by route %s\n", (long long)most, refill_table(at->refill),
+            at->route->name);
     } else if (done) {
         done = (at->open_parts == 0 || assign(at, error)) && read_all(at, error);
-        printf("%lld messages read, %lld rows written into %s, %lld were there already, %zu do not fit\n", (long long)at->read,
-            (long long)at->written, refill_table(at->refill), (long long)at->present, at->refused);
+        printf("%lld messages read, %lld rows written into %s, %lld were there already, %zu do not fit\n",
+            (long long)at->read, (long long)at->written, refill_table(at->refill), (long long)at->present, at->refused);
     }
     *refused = at->refused;
     close_all(at);

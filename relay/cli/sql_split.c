@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See sql_split.h. One walk over the text; each kind of quote or comment is skipped as a whole by a function of its own.
+// See sql_split.h. One walk over the text; each kind of quote or comment is skipped as a whole by a function of its
+// own.
 #include "relay/cli/sql_split.h"
 
 #include <ctype.h>
@@ -105,7 +106,7 @@ static bool skip_block_comment(struct sql_splitter *splitter, struct relay_error
 static bool at_comment(const struct sql_splitter *splitter)
 {
     return starts(splitter, "--") || starts(splitter, "/*") ||
-           (splitter->dialect == SQL_CLICKHOUSE && (starts(splitter, "# ") || starts(splitter, "#!")));
+        (splitter->dialect == SQL_CLICKHOUSE && (starts(splitter, "# ") || starts(splitter, "#!")));
 }
 
 static bool skip_comment(struct sql_splitter *splitter, struct relay_error *error)

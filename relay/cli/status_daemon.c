@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: one GET of /health. 503 is an answer, too: it says what is down. No answer, another service, or no JSON: the
-// reason in words, and the caller asks the servers.
+// Happy path: one GET of /health. 503 is an answer, too: it says what is down. No answer, another service, or no JSON:
+// the reason in words, and the caller asks the servers.
 #include "relay/cli/status.h"
 
 #include <curl/curl.h>
@@ -68,7 +68,7 @@ json_t *status_from_daemon(const char *url, struct duration timeout, char *why, 
     if (done != CURLE_OK) {
         snprintf(why, room, "%s: %s", url, reason[0] != '\0' ? reason : curl_easy_strerror(done));
     } else if ((code != 200 && code != 503) || !(status = json_loadb(answer.bytes, answer.length, 0, &where)) ||
-               !json_is_object(json_object_get(status, "checks"))) {
+        !json_is_object(json_object_get(status, "checks"))) {
         snprintf(why, room, "%s answers /health with %ld and no status of an outbox-relay", url, code);
         json_decref(status);
         status = NULL;

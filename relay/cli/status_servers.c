@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The state of affairs without a daemon: PostgreSQL tells backlog, owners and dead letters of each outbox; Kafka how far the
-// group is behind; ClickHouse what the tables hold. The servers are asked one after the other, each with a deadline; one that
-// is down is "down" in the document, and the others are asked all the same.
+// The state of affairs without a daemon: PostgreSQL tells backlog, owners and dead letters of each outbox; Kafka how
+// far the group is behind; ClickHouse what the tables hold. The servers are asked one after the other, each with a
+// deadline; one that is down is "down" in the document, and the others are asked all the same.
 #include "relay/cli/status.h"
 
 #include "relay/cli/kafka_probe.h"
@@ -60,13 +60,15 @@ static PGresult *ask_health(struct gathering *at, struct pg_connection *connecti
         "(SELECT a.application_name || coalesce(' at ' || pg_catalog.host(a.client_addr), '') "
         " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
         " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 1 "
-        " AND l.classid = $1::regclass::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()) "
+        " AND l.classid = $1::regclass::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE "
+        "d.datname = current_database()) "
         " LIMIT 1) "
         "FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval) h",
         values, 5, false, soon(at), error);
 }
 
-static void add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox, json_t *instances)
+static void add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
+    json_t *instances)
 {
     struct relay_error error;
     PGresult *result = ask_health(at, connection, outbox, &error);
@@ -77,26 +79,33 @@ static void add_outbox(struct gathering *at, struct pg_connection *connection, c
     }
     const char *health = pg_cell(result, 0, 0), *owner = pg_cell(result, 0, 4);
     int level = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 || !owner ? 1 : 0;
-    json_t *figures = json_pack("{s:s, s:s, s:I, s:I, s:s}", "health", health, "message", pg_cell(result, 0, 1), "unpublished_rows",
-        (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds", (json_int_t)pg_cell_int64(result, 0, 3), "owner",
-        owner ? owner : "nobody");
+    json_t *figures = json_pack("{s:s, s:s, s:I, s:I, s:s}", "health", health, "message", pg_cell(result, 0, 1),
+        "unpublished_rows", (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds",
+        (json_int_t)pg_cell_int64(result, 0, 3), "owner", owner ? owner : "nobody");
     json_object_set_new(instances, outbox->name,
-        state(at, level, strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1) : !owner ? "no relay owns it" : "", figures));
+        state(at, level,
+            strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1)
+                : !owner              ? "no relay owns it"
+                                      : "",
+            figures));
     PQclear(result);
 }
 
 static void add_letters(struct gathering *at, struct pg_connection *connection, const char *table)
 {
     struct relay_error error;
-    PGresult *name = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false, soon(at), &error);
+    PGresult *name = pg_query(connection, "SELECT pg_catalog.to_regclass($1)::text", &PG_TEXT(table), 1, false,
+        soon(at), &error);
     char *sql = NULL;
     if (name && pg_cell(name, 0, 0) &&
-        asprintf(&sql, "SELECT reason_code, count(*) FROM (SELECT reason_code FROM %s LIMIT 100000) d GROUP BY 1 ORDER BY 2 DESC",
+        asprintf(&sql,
+            "SELECT reason_code, count(*) FROM (SELECT reason_code FROM %s LIMIT 100000) d GROUP BY 1 ORDER BY 2 DESC",
             pg_cell(name, 0, 0)) >= 0) {
         PGresult *result = pg_query(connection, sql, NULL, 0, false, soon(at), &error);
         for (int i = 0; result && i < PQntuples(result); i++) {
-            json_array_append_new(at->dead_letters, json_pack("{s:s, s:s, s:I}", "stage", "publish", "reason", pg_cell(result, i, 0),
-                "events", (json_int_t)pg_cell_int64(result, i, 1)));
+            json_array_append_new(at->dead_letters,
+                json_pack("{s:s, s:s, s:I}", "stage", "publish", "reason", pg_cell(result, i, 0), "events",
+                    (json_int_t)pg_cell_int64(result, i, 1)));
         }
         PQclear(result);
         free(sql);
@@ -115,8 +124,9 @@ static void gather_postgres(struct gathering *at)
         return;
     }
     json_object_set_new(at->checks, "postgres",
-        state(at, 0, "", json_pack("{s:s, s:s}", "address", pg_server_address(connection), "version",
-            PQparameterStatus(pg_libpq(connection), "server_version"))));
+        state(at, 0, "",
+            json_pack("{s:s, s:s}", "address", pg_server_address(connection), "version",
+                PQparameterStatus(pg_libpq(connection), "server_version"))));
     json_t *instances = json_object();
     for (size_t i = 0; i < config->outbox_count && !pg_broken(connection); i++) {
         if (!config->outboxes[i].publish.enabled) {
@@ -131,7 +141,8 @@ static void gather_postgres(struct gathering *at)
             add_letters(at, connection, config->outboxes[i].dead_letter_table);
         }
     }
-    json_object_set_new(at->checks, "outbox", json_pack("{s:s, s:s, s:o}", "status", "ok", "reason", "", "instances", instances));
+    json_object_set_new(at->checks, "outbox",
+        json_pack("{s:s, s:s, s:o}", "status", "ok", "reason", "", "instances", instances));
     pg_close(connection);
 }
 
@@ -160,13 +171,14 @@ static bool is_read(const struct config *config, const char *topic)
 
 static int64_t committed_of(const rd_kafka_topic_partition_list_t *committed, const char *topic, int32_t partition)
 {
-    const rd_kafka_topic_partition_t *found =
-        rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *)(uintptr_t)committed, topic, partition);
+    const rd_kafka_topic_partition_t *found = rd_kafka_topic_partition_list_find(
+        (rd_kafka_topic_partition_list_t *)(uintptr_t)committed, topic, partition);
     return found ? found->offset : -1;
 }
 
 // The lag of every partition that a route reads. Returns the sum, -1 if some partition did not answer in time.
-static int64_t add_lag(struct gathering *at, struct kafka_probe *probe, const rd_kafka_topic_partition_list_t *committed)
+static int64_t add_lag(struct gathering *at, struct kafka_probe *probe,
+    const rd_kafka_topic_partition_list_t *committed)
 {
     const rd_kafka_metadata_t *metadata = kafka_probe_metadata(probe);
     struct mono_time deadline = mono_add(clock_mono(at->context->clock), DURATION_S(10));
@@ -184,8 +196,9 @@ static int64_t add_lag(struct gathering *at, struct kafka_probe *probe, const rd
             int64_t from = committed_of(committed, topic->topic, topic->partitions[j].id);
             int64_t lag = high - (from < low ? low : from);
             sum += lag;
-            json_array_append_new(at->lag, json_pack("{s:s, s:i, s:I}", "topic", topic->topic, "partition",
-                (int)topic->partitions[j].id, "messages", (json_int_t)lag));
+            json_array_append_new(at->lag,
+                json_pack("{s:s, s:i, s:I}", "topic", topic->topic, "partition", (int)topic->partitions[j].id,
+                    "messages", (json_int_t)lag));
         }
     }
     return sum;
@@ -203,15 +216,16 @@ static void gather_kafka(struct gathering *at)
     json_object_set_new(at->checks, "kafka",
         state(at, 0, "", json_pack("{s:i}", "brokers", kafka_probe_metadata(probe)->broker_cnt)));
     if (config->insert.enabled) {
-        rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, config->insert.group_id, PATIENCE, &error);
+        rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, config->insert.group_id, PATIENCE,
+            &error);
         int64_t lag = committed ? add_lag(at, probe, committed) : -1;
         const struct config_health *health = &config->health;
         int level = lag < 0 || (health->warning_lag > 0 && lag > health->warning_lag) ? 1 : 0;
         level = health->critical_lag > 0 && lag > health->critical_lag ? 2 : level;
         char reason[560] = "";
         if (level > 0) {
-            snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s", lag < 0 && !committed ? ": " : "",
-                lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
+            snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s",
+                lag < 0 && !committed ? ": " : "", lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
         }
         json_object_set_new(at->checks, "insert", state(at, level, reason, json_pack("{s:I}", "lag", (json_int_t)lag)));
         if (committed) {
@@ -223,7 +237,8 @@ static void gather_kafka(struct gathering *at)
 
 // ClickHouse
 
-static bool add_table(struct gathering *at, struct clickhouse_client *client, const char *table, struct relay_error *error)
+static bool add_table(struct gathering *at, struct clickhouse_client *client, const char *table,
+    struct relay_error *error)
 {
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = PATIENCE};
     struct clickhouse_text statement = {0};
@@ -238,7 +253,8 @@ static bool add_table(struct gathering *at, struct clickhouse_client *client, co
         !clickhouse_text_name(&statement, dot ? dot + 1 : table)) {
         error_no_memory(error, "asking ClickHouse");
     } else if (clickhouse_query(client, &request, statement.at, &result, NULL, error)) {
-        json_array_append_new(at->tables, json_pack("{s:s, s:I}", "table", table, "rows", (json_int_t)clickhouse_result_int(result, 0, 0)));
+        json_array_append_new(at->tables,
+            json_pack("{s:s, s:I}", "table", table, "rows", (json_int_t)clickhouse_result_int(result, 0, 0)));
         done = true;
     }
     clickhouse_result_free(result);
@@ -255,8 +271,9 @@ static void add_clickhouse_letters(struct gathering *at, struct clickhouse_clien
     if (asprintf(&statement, "SELECT reason, count() FROM %s GROUP BY reason ORDER BY count() DESC", table) >= 0 &&
         clickhouse_query(client, &request, statement, &result, NULL, NULL)) {
         for (size_t i = 0; i < clickhouse_result_rows(result); i++) {
-            json_array_append_new(at->dead_letters, json_pack("{s:s, s:s, s:I}", "stage", "insert", "reason",
-                clickhouse_result_text(result, i, 0, NULL), "events", (json_int_t)clickhouse_result_int(result, i, 1)));
+            json_array_append_new(at->dead_letters,
+                json_pack("{s:s, s:s, s:I}", "stage", "insert", "reason", clickhouse_result_text(result, i, 0, NULL),
+                    "events", (json_int_t)clickhouse_result_int(result, i, 1)));
         }
     }
     clickhouse_result_free(result);
@@ -273,7 +290,8 @@ static void gather_clickhouse(struct gathering *at)
     for (size_t i = 0; client && i < clickhouse_client_endpoints(client); i++) {
         bool answers = clickhouse_ping(client, (int)i, PATIENCE, &error);
         worst = answers ? worst : 2;
-        json_object_set_new(instances, clickhouse_client_url(client, (int)i), state(at, answers ? 0 : 2, answers ? "" : error.text, json_object()));
+        json_object_set_new(instances, clickhouse_client_url(client, (int)i),
+            state(at, answers ? 0 : 2, answers ? "" : error.text, json_object()));
     }
     for (size_t i = 0; client && worst == 0 && i < config->route_count; i++) {
         if (config->routes[i].enabled && !add_table(at, client, config->routes[i].table, &error)) {
@@ -284,15 +302,19 @@ static void gather_clickhouse(struct gathering *at)
     if (client && worst < 2) {
         add_clickhouse_letters(at, client, config->insert.dead_letter_table);
     }
-    json_object_set_new(at->checks, "clickhouse", json_pack("{s:s, s:s, s:o}", "status", levels[client ? worst : 2], "reason",
-        client ? "" : error.text, "instances", instances));
+    json_object_set_new(at->checks, "clickhouse",
+        json_pack("{s:s, s:s, s:o}", "status", levels[client ? worst : 2], "reason", client ? "" : error.text,
+            "instances", instances));
     at->level = client ? at->level : 2;
     clickhouse_client_free(client);
 }
 
 json_t *status_from_servers(const struct relay_context *context)
 {
-    struct gathering at = {.context = context, .checks = json_object(), .lag = json_array(), .tables = json_array(),
+    struct gathering at = {.context = context,
+        .checks = json_object(),
+        .lag = json_array(),
+        .tables = json_array(),
         .dead_letters = json_array()};
     if (context->config->publish.enabled) {
         gather_postgres(&at);
@@ -301,6 +323,7 @@ json_t *status_from_servers(const struct relay_context *context)
     if (context->config->insert.enabled) {
         gather_clickhouse(&at);
     }
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:[]}", "source", "servers", "status", levels[at.level], "version",
-        RELAY_VERSION, "checks", at.checks, "lag", at.lag, "tables", at.tables, "dead_letters", at.dead_letters, "alerts");
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:[]}", "source", "servers", "status", levels[at.level],
+        "version", RELAY_VERSION, "checks", at.checks, "lag", at.lag, "tables", at.tables, "dead_letters",
+        at.dead_letters, "alerts");
 }

@@ -19,7 +19,8 @@ int status_level_of(const json_t *status)
     const json_t *outboxes = json_object_get(json_object_get(json_object_get(status, "checks"), "outbox"), "instances");
     const char *name;
     json_t *outbox;
-    json_object_foreach((json_t *)(uintptr_t)outboxes, name, outbox) {
+    json_object_foreach((json_t *)(uintptr_t)outboxes, name, outbox)
+    {
         const char *health = text_of(json_object_get(outbox, "figures"), "health");
         int of_this = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 ? 1 : 0;
         level = of_this > level ? of_this : level;
@@ -53,7 +54,8 @@ static void print_state(FILE *to, const char *check, const char *instance, const
         fprintf(to, "  %s", reason);
     }
     json_t *figures = json_object_get(state, "figures"), *value;
-    json_object_foreach(figures, name, value) {
+    json_object_foreach(figures, name, value)
+    {
         if (strcmp(name, "message") != 0 || strcmp(reason, text_of(figures, "message")) != 0) {
             print_figure(to, name, value);
         }
@@ -65,12 +67,14 @@ static void print_checks(FILE *to, const json_t *status, bool colour)
 {
     const char *check, *instance;
     json_t *state, *one;
-    json_object_foreach(json_object_get(status, "checks"), check, state) {
+    json_object_foreach(json_object_get(status, "checks"), check, state)
+    {
         json_t *instances = json_object_get(state, "instances");
         if (json_object_size(json_object_get(state, "figures")) > 0 || json_object_size(instances) == 0) {
             print_state(to, check, "", state, colour);
         }
-        json_object_foreach(instances, instance, one) {
+        json_object_foreach(instances, instance, one)
+        {
             print_state(to, check, instance, one, colour);
         }
     }
@@ -86,7 +90,8 @@ static void print_lag(FILE *to, const json_t *lag)
         const json_t *one = json_array_get(lag, i);
         const char *name = one ? text_of(one, "topic") : NULL;
         if (topic && (!name || strcmp(name, topic) != 0)) {
-            fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " messages behind in %s (%d partitions)\n", "lag", sum, topic, partitions);
+            fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " messages behind in %s (%d partitions)\n", "lag", sum, topic,
+                partitions);
             sum = 0;
             partitions = 0;
         }
@@ -96,11 +101,13 @@ static void print_lag(FILE *to, const json_t *lag)
     }
 }
 
-static void print_list(FILE *to, const json_t *list, const char *title, const char *first, const char *second, const char *number)
+static void print_list(FILE *to, const json_t *list, const char *title, const char *first, const char *second,
+    const char *number)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " %s %s%s%s\n", i == 0 ? title : "",
             json_integer_value(json_object_get(one, number)), number, text_of(one, first), second[0] != '\0' ? " " : "",
             second[0] != '\0' ? text_of(one, second) : "");
@@ -112,7 +119,8 @@ static void print_breakers(FILE *to, const json_t *breakers)
     size_t i;
     json_t *one;
     bool any = false;
-    json_array_foreach(breakers, i, one) {
+    json_array_foreach(breakers, i, one)
+    {
         fprintf(to, "%s%s %s", any ? ", " : "breakers    ", text_of(one, "dependency"), text_of(one, "state"));
         any = true;
     }
@@ -125,12 +133,13 @@ static void print_alerts(FILE *to, const json_t *alerts)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(alerts, i, one) {
+    json_array_foreach(alerts, i, one)
+    {
         if (i == 5) {
             break;
         }
-        fprintf(to, "%-11s %s %s %s %s: %s\n", i == 0 ? "alerts" : "", text_of(one, "at"), text_of(one, "level"), text_of(one, "name"),
-            text_of(one, "instance"), text_of(one, "summary"));
+        fprintf(to, "%-11s %s %s %s %s: %s\n", i == 0 ? "alerts" : "", text_of(one, "at"), text_of(one, "level"),
+            text_of(one, "name"), text_of(one, "instance"), text_of(one, "summary"));
     }
 }
 
@@ -141,8 +150,9 @@ void status_print(FILE *to, const json_t *status, bool colour)
     if (strcmp(source, "servers") == 0) {
         fprintf(to, "  as the servers say (%s)\n", text_of(status, "note"));
     } else {
-        fprintf(to, "  %s, version %s, instance %.8s, up %" JSON_INTEGER_FORMAT " s%s\n", source, text_of(status, "version"),
-            text_of(status, "instance"), json_integer_value(json_object_get(status, "uptime_seconds")),
+        fprintf(to, "  %s, version %s, instance %.8s, up %" JSON_INTEGER_FORMAT " s%s\n", source,
+            text_of(status, "version"), text_of(status, "instance"),
+            json_integer_value(json_object_get(status, "uptime_seconds")),
             json_is_true(json_object_get(status, "stopping")) ? ", stopping" : "");
     }
     print_checks(to, status, colour);

@@ -108,7 +108,9 @@ static bool parse_date(const char *at, struct wall_time *time)
         return false;
     }
     int64_t clock_us = 0, offset_us = 0;
-    if (*at != '\0' && (!(take(&at, 'T') || take(&at, 't') || take(&at, ' ')) || !parse_clock(&at, &clock_us) || !parse_offset(&at, &offset_us))) {
+    if (*at != '\0' &&
+        (!(take(&at, 'T') || take(&at, 't') || take(&at, ' ')) || !parse_clock(&at, &clock_us) ||
+            !parse_offset(&at, &offset_us))) {
         return false;
     }
     time->us = day_number(year, month, day) * 86400000000 + clock_us - offset_us;
@@ -121,9 +123,9 @@ static int64_t take_unit(const char **at)
     static const struct {
         const char *name;
         int64_t seconds;
-    } units[] = {{"seconds", 1}, {"second", 1}, {"sec", 1}, {"s", 1}, {"minutes", 60}, {"minute", 60}, {"min", 60}, {"m", 60},
-        {"hours", 3600}, {"hour", 3600}, {"h", 3600}, {"days", 86400}, {"day", 86400}, {"d", 86400}, {"weeks", 604800},
-        {"week", 604800}, {"w", 604800}};
+    } units[] = {{"seconds", 1}, {"second", 1}, {"sec", 1}, {"s", 1}, {"minutes", 60}, {"minute", 60}, {"min", 60},
+        {"m", 60}, {"hours", 3600}, {"hour", 3600}, {"h", 3600}, {"days", 86400}, {"day", 86400}, {"d", 86400},
+        {"weeks", 604800}, {"week", 604800}, {"w", 604800}};
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         size_t length = strlen(units[i].name);
         if (strncmp(*at, units[i].name, length) == 0 && !isalpha((unsigned char)(*at)[length])) {

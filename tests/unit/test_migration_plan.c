@@ -168,5 +168,6 @@ Test(migration_plan, the_plan_shows_each_statement)
     cr_assert(migration_print_plan(to, &made, false, &error));
     fclose(to);
     migration_plan_finish(&made);
-    cr_assert_not_null(strstr(text, "would run 002_two.up.sql, outside a transaction\n    line 2    SELECT 2\n"), "%s", text);
+    cr_assert_not_null(strstr(text, "would run 002_two.up.sql, outside a transaction\n    line 2    SELECT 2\n"), "%s",
+        text);
 }

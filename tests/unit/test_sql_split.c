@@ -37,7 +37,8 @@ Test(sql_split, quotes_keep_their_semicolons)
 {
     cr_assert_str_eq(split(SQL_POSTGRES, "SELECT 'a;''b', \"c;d\", E'\\';', 'x\\';SELECT 2"),
         "SELECT 'a;''b', \"c;d\", E'\\';', 'x\\'|SELECT 2");
-    cr_assert_str_eq(split(SQL_CLICKHOUSE, "SELECT 'a\\';b', `c;\\`d`; SELECT 2"), "SELECT 'a\\';b', `c;\\`d`|SELECT 2");
+    cr_assert_str_eq(split(SQL_CLICKHOUSE, "SELECT 'a\\';b', `c;\\`d`; SELECT 2"),
+        "SELECT 'a\\';b', `c;\\`d`|SELECT 2");
 }
 
 Test(sql_split, a_name_that_ends_in_e_is_no_escape_string)
@@ -47,7 +48,8 @@ Test(sql_split, a_name_that_ends_in_e_is_no_escape_string)
 
 Test(sql_split, dollar_quotes)
 {
-    cr_assert_str_eq(split(SQL_POSTGRES, "DO $$ BEGIN; $x$; END $$; DO $b1$;$$;$b1$;"), "DO $$ BEGIN; $x$; END $$|DO $b1$;$$;$b1$");
+    cr_assert_str_eq(split(SQL_POSTGRES, "DO $$ BEGIN; $x$; END $$; DO $b1$;$$;$b1$;"),
+        "DO $$ BEGIN; $x$; END $$|DO $b1$;$$;$b1$");
     cr_assert_str_eq(split(SQL_POSTGRES, "SELECT $1; SELECT a$b; SELECT c$d"), "SELECT $1|SELECT a$b|SELECT c$d");
 }
 
@@ -55,7 +57,8 @@ Test(sql_split, comments)
 {
     cr_assert_str_eq(split(SQL_POSTGRES, "SELECT /* a /* b; */ c; */ 1; SELECT 2 -- x;\n + 1"),
         "SELECT /* a /* b; */ c; */ 1|SELECT 2 -- x;\n + 1");
-    cr_assert_str_eq(split(SQL_CLICKHOUSE, "SELECT /* a /* b; */ 1; # x;\nSELECT 2"), "SELECT /* a /* b; */ 1|SELECT 2");
+    cr_assert_str_eq(split(SQL_CLICKHOUSE, "SELECT /* a /* b; */ 1; # x;\nSELECT 2"),
+        "SELECT /* a /* b; */ 1|SELECT 2");
     cr_assert_str_eq(split(SQL_POSTGRES, "SELECT 1 # 2; SELECT 3"), "SELECT 1 # 2|SELECT 3");
 }
 

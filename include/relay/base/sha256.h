@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SHA-256 (FIPS 180-4) of bytes in memory, as `sha256sum` prints it: tells an operator with his own tools whether a schema
-// file is the one that was applied. Not for passwords and keys. Pure.
+// SHA-256 (FIPS 180-4) of bytes in memory, as `sha256sum` prints it: tells an operator with his own tools whether a
+// schema file is the one that was applied. Not for passwords and keys. Pure.
 #ifndef RELAY_BASE_SHA256_H
 #define RELAY_BASE_SHA256_H
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of `check`, one for each kind of server. None of them changes anything anywhere; each has deadlines of its own
-// and says in the report what it could not find out, so that one server that is down hides nothing about the others.
+// The parts of `check`, one for each kind of server. None of them changes anything anywhere; each has deadlines of its
+// own and says in the report what it could not find out, so that one server that is down hides nothing about the
+// others.
 #ifndef RELAY_CLI_CHECK_H
 #define RELAY_CLI_CHECK_H
 

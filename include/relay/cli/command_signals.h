@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ctrl-C and SIGTERM for the commands: the first one raises the stop, so that what waits on a server ends, cancels its query
-// there and says where it stands; a second one ends the process at once. A thread of its own takes the signals. Start it
-// before any other thread, so that those inherit the blocked signals.
+// Ctrl-C and SIGTERM for the commands: the first one raises the stop, so that what waits on a server ends, cancels its
+// query there and says where it stands; a second one ends the process at once. A thread of its own takes the signals.
+// Start it before any other thread, so that those inherit the blocked signals.
 #ifndef RELAY_CLI_COMMAND_SIGNALS_H
 #define RELAY_CLI_COMMAND_SIGNALS_H
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Dead letters of both stages behind one form: a page of them is a JSON array of objects {id, stage, at, place, event_type,
-// event_id, reason, text, attempts} and, where wanted, what they hold. The id is what an operator types:
+// Dead letters of both stages behind one form: a page of them is a JSON array of objects {id, stage, at, place,
+// event_type, event_id, reason, text, attempts} and, where wanted, what they hold. The id is what an operator types:
 // "publish:17", "publish:schema.table:17" (another table than the default), "insert:target:topic:partition:offset".
-// Pages are read in the order of the tables' keys, each behind the last one; so a letter that stays is met once. One thread.
+// Pages are read in the order of the tables' keys, each behind the last one; so a letter that stays is met once. One
+// thread.
 #ifndef RELAY_CLI_DEAD_LETTERS_H
 #define RELAY_CLI_DEAD_LETTERS_H
 
@@ -17,10 +18,10 @@ enum letter_stage { LETTER_PUBLISH, LETTER_INSERT };
 
 struct letter_id {
     enum letter_stage stage;
-    char table[256];  // PUBLISH: the dead-letter table; INSERT: the target
-    char topic[256];  // INSERT
+    char table[256]; // PUBLISH: the dead-letter table; INSERT: the target
+    char topic[256]; // INSERT
     int32_t partition;
-    int64_t number;   // PUBLISH: dead_letter_id; INSERT: the offset
+    int64_t number; // PUBLISH: dead_letter_id; INSERT: the offset
 };
 // Errors: USAGE.
 bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error *error);
@@ -38,20 +39,24 @@ struct letter_cursor {
     struct letter_id last;
 };
 
-// Appends at most `limit` letters behind the cursor to `page`, whole: with what they hold. Errors: POSTGRES_*, NO_MEMORY.
+// Appends at most `limit` letters behind the cursor to `page`, whole: with what they hold. Errors: POSTGRES_*,
+// NO_MEMORY.
 bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
-    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error);
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
+    struct relay_error *error);
 // One letter back into its outbox / away. *gone: there was none of that id any more.
-bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
-    bool *gone, struct relay_error *error);
-bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table, int64_t number,
-    bool *gone, struct relay_error *error);
+bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    int64_t number, bool *gone, struct relay_error *error);
+bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    int64_t number, bool *gone, struct relay_error *error);
 
 // The same of ClickHouse. Errors: CLICKHOUSE_*, NO_MEMORY.
-bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client, const struct letter_filter *filter,
-    size_t limit, bool whole, struct letter_cursor *cursor, json_t *page, struct relay_error *error);
-// Encodes the letters of a page (read whole is not needed: it reads them again) into their targets, then deletes those that are
-// there. Counts what was written, was there already, and stays; why it stays goes to stderr. Errors: CLICKHOUSE_*, NO_MEMORY.
+bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
+    struct relay_error *error);
+// Encodes the letters of a page (read whole is not needed: it reads them again) into their targets, then deletes those
+// that are there. Counts what was written, was there already, and stays; why it stays goes to stderr. Errors:
+// CLICKHOUSE_*, NO_MEMORY.
 struct letter_counts {
     size_t done, present, left;
 };

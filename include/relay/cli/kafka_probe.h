@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the commands ask a Kafka cluster, over one librdkafka handle that is no member of any group and produces nothing:
-// metadata, the settings of topics, committed and end offsets. Each question has a deadline. One thread.
+// What the commands ask a Kafka cluster, over one librdkafka handle that is no member of any group and produces
+// nothing: metadata, the settings of topics, committed and end offsets. Each question has a deadline. One thread.
 #ifndef RELAY_CLI_KAFKA_PROBE_H
 #define RELAY_CLI_KAFKA_PROBE_H
 
@@ -12,14 +12,15 @@
 
 struct kafka_probe;
 
-// Connects and reads the metadata of all topics. role: as for kafka_conf_new. Errors: CONFIG, KAFKA_* (with the reason that
-// librdkafka logs: refused, authentication ...), NO_MEMORY.
+// Connects and reads the metadata of all topics. role: as for kafka_conf_new. Errors: CONFIG, KAFKA_* (with the reason
+// that librdkafka logs: refused, authentication ...), NO_MEMORY.
 struct kafka_probe *kafka_probe_open(const struct relay_context *context, const char *role, struct duration timeout,
     struct relay_error *error);
 void kafka_probe_close(struct kafka_probe *probe); // accepts NULL
 
 const rd_kafka_metadata_t *kafka_probe_metadata(const struct kafka_probe *probe);
-const rd_kafka_metadata_topic_t *kafka_probe_topic(const struct kafka_probe *probe, const char *topic); // NULL: none, or no right
+const rd_kafka_metadata_topic_t *kafka_probe_topic(const struct kafka_probe *probe,
+    const char *topic); // NULL: none, or no right
 
 // Settings of topics; a list belongs to its maker, start with {0}.
 struct kafka_topic_settings {
@@ -30,14 +31,14 @@ struct kafka_topic_settings {
     bool unclean_leader_election;
 };
 // Fills settings[i] for topics[i]. Errors: KAFKA_*, NO_MEMORY.
-bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, size_t count, struct kafka_topic_settings *settings,
-    struct duration timeout, struct relay_error *error);
+bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, size_t count,
+    struct kafka_topic_settings *settings, struct duration timeout, struct relay_error *error);
 
 // The group's committed offsets: a new list, the caller destroys it. Errors: KAFKA_*, NO_MEMORY.
-rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group, struct duration timeout,
-    struct relay_error *error);
-// Low and high watermark of a partition. Errors: KAFKA_*.
-bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low, int64_t *high,
+rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group,
     struct duration timeout, struct relay_error *error);
+// Low and high watermark of a partition. Errors: KAFKA_*.
+bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high, struct duration timeout, struct relay_error *error);
 
 #endif

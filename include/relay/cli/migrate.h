@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two engines of the migrate command, one for each server, and the reading of what they recorded, which `check` uses
-// too. They print what they do to stdout, the server's own words of a failure to stderr, and return an error that names the
-// file. One thread; waits end with the context's stop.
+// The two engines of the migrate command, one for each server, and the reading of what they recorded, which `check`
+// uses too. They print what they do to stdout, the server's own words of a failure to stderr, and return an error that
+// names the file. One thread; waits end with the context's stop.
 #ifndef RELAY_CLI_MIGRATE_H
 #define RELAY_CLI_MIGRATE_H
 
@@ -27,14 +27,14 @@ bool migrate_clickhouse(const struct relay_context *context, const struct migrat
     const struct migration_files *files, struct relay_error *error);
 
 // What was applied, in the order of names. *recorded false: nothing was ever recorded there (no table of records).
-bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline, struct migration_records *records,
-    bool *recorded, struct relay_error *error);
+bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
+    struct migration_records *records, bool *recorded, struct relay_error *error);
 // endpoint: as in clickhouse_request. A missing database has no records.
 bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, struct migration_records *records,
     bool *recorded, struct relay_error *error);
 
-// Creates or attaches every configured outbox table that the database does not know yet. Prints each; dry_run: says what it
-// would do. false: a table cannot be used as it is; stderr says why and what to do.
+// Creates or attaches every configured outbox table that the database does not know yet. Prints each; dry_run: says
+// what it would do. false: a table cannot be used as it is; stderr says why and what to do.
 bool migrate_outboxes(const struct relay_context *context, struct pg_connection *connection, bool dry_run,
     struct relay_error *error);
 

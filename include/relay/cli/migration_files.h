@@ -13,12 +13,12 @@
 #include <stddef.h>
 
 struct migration_file {
-    int number;  // NNN
-    char *name;  // "001_relay_schema"
-    char *up;    // the file's text
-    char *down;  // NULL: there is none
+    int number;                                  // NNN
+    char *name;                                  // "001_relay_schema"
+    char *up;                                    // the file's text
+    char *down;                                  // NULL: there is none
     bool up_in_transaction, down_in_transaction; // false: the first line is `-- relay:no-transaction`
-    char checksum[SHA256_TEXT]; // of up
+    char checksum[SHA256_TEXT];                  // of up
 };
 
 struct migration_files {
@@ -27,12 +27,14 @@ struct migration_files {
     size_t count;
 };
 
-// server: "postgres" or "clickhouse". given: the folder that holds both (--schemas), or NULL: $OUTBOX_RELAY_SCHEMAS, else
+// server: "postgres" or "clickhouse". given: the folder that holds both (--schemas), or NULL: $OUTBOX_RELAY_SCHEMAS,
+// else
 // ../share/outbox-relay/schemas and ../schemas beside the binary, else the folder that the build was configured for.
-// Errors: USAGE (no such folder, and which were tried), CONFIG (its content), SYSTEM, NO_MEMORY. *files needs no finishing
-// on failure.
-bool migration_files_read(struct migration_files *files, const char *given, const char *server, struct relay_error *error);
-void migration_files_finish(struct migration_files *files); // accepts {0}
+// Errors: USAGE (no such folder, and which were tried), CONFIG (its content), SYSTEM, NO_MEMORY. *files needs no
+// finishing on failure.
+bool migration_files_read(struct migration_files *files, const char *given, const char *server,
+    struct relay_error *error);
+void migration_files_finish(struct migration_files *files);                                               // accepts {0}
 const struct migration_file *migration_files_find(const struct migration_files *files, const char *name); // NULL: none
 
 #endif

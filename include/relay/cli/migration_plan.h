@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What was applied, what there is on disk, and hence what to do: the part of `migrate` that needs no server, the same for
-// PostgreSQL and ClickHouse. Records and plans belong to their maker; start them with {0}. One thread.
+// What was applied, what there is on disk, and hence what to do: the part of `migrate` that needs no server, the same
+// for PostgreSQL and ClickHouse. Records and plans belong to their maker; start them with {0}. One thread.
 #ifndef RELAY_CLI_MIGRATION_PLAN_H
 #define RELAY_CLI_MIGRATION_PLAN_H
 
@@ -26,7 +26,8 @@ struct migration_records {
 bool migration_records_add(struct migration_records *records, const char *name, const char *checksum, const char *at,
     const char *by);
 void migration_records_finish(struct migration_records *records);
-const struct migration_record *migration_records_find(const struct migration_records *records, const char *name); // NULL: none
+const struct migration_record *migration_records_find(const struct migration_records *records,
+    const char *name); // NULL: none
 
 // The files to run, in this order. Borrows the list of files.
 struct migration_plan {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts single messages into a table of ClickHouse as their route says, each at most once: before anything is sent the table is
-// asked which of their offsets it has, and again whenever the outcome of an INSERT is unknown. For `dead-letters retry` and
-// `replay --into`. The daemon may run meanwhile, as long as it does not insert the same offsets at the same time: those are
-// dead letters, or below what its group has committed. One thread.
+// Puts single messages into a table of ClickHouse as their route says, each at most once: before anything is sent the
+// table is asked which of their offsets it has, and again whenever the outcome of an INSERT is unknown. For
+// `dead-letters retry` and `replay --into`. The daemon may run meanwhile, as long as it does not insert the same
+// offsets at the same time: those are dead letters, or below what its group has committed. One thread.
 #ifndef RELAY_CLI_REFILL_H
 #define RELAY_CLI_REFILL_H
 
@@ -23,15 +23,17 @@ struct refill_result {
 
 struct refill;
 
-// table NULL: the route's own. Reads the table and compiles the route. Errors: CLICKHOUSE_* (no such table, a route that does
-// not fit it), CONFIG (the table has no columns of the offset, so that what it has cannot be known), NO_MEMORY.
-struct refill *refill_open(const struct relay_context *context, struct clickhouse_client *client, const struct config_route *route,
-    const char *table, struct relay_error *error);
-void refill_close(struct refill *refill); // accepts NULL
+// table NULL: the route's own. Reads the table and compiles the route. Errors: CLICKHOUSE_* (no such table, a route
+// that does not fit it), CONFIG (the table has no columns of the offset, so that what it has cannot be known),
+// NO_MEMORY.
+struct refill *refill_open(const struct relay_context *context, struct clickhouse_client *client,
+    const struct config_route *route, const char *table, struct relay_error *error);
+void refill_close(struct refill *refill);              // accepts NULL
 const char *refill_table(const struct refill *refill); // "database.table"
 
-// results[i] says what became of messages[i]; all of them are in the table or REFUSED when it returns true. dry: only looks and
-// encodes, WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written until then stays.
+// results[i] says what became of messages[i]; all of them are in the table or REFUSED when it returns true. dry: only
+// looks and encodes, WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written until then
+// stays.
 bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error);
 

@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two ways of `replay`: events that an outbox keeps (disposition = mark) are published once more, or a table of ClickHouse is
-// refilled from what Kafka keeps. Both work in batches, wait between them to keep the rate, end with the context's stop after
-// the batch at hand, and may be run again: the first publishes again, the second finds what it has written. One thread.
+// The two ways of `replay`: events that an outbox keeps (disposition = mark) are published once more, or a table of
+// ClickHouse is refilled from what Kafka keeps. Both work in batches, wait between them to keep the rate, end with the
+// context's stop after the batch at hand, and may be run again: the first publishes again, the second finds what it has
+// written. One thread.
 #ifndef RELAY_CLI_REPLAY_H
 #define RELAY_CLI_REPLAY_H
 
 #include "relay/config/context.h"
 
 struct replay_options {
-    struct wall_time from, to; // to 0: until now
+    struct wall_time from, to;             // to 0: until now
     const char *event_type, *aggregate_id; // NULL: any
-    const char *outbox;        // its name, NULL: the only one
-    const char *into, *route;  // NULL: none
-    int64_t rate;              // events a second
+    const char *outbox;                    // its name, NULL: the only one
+    const char *into, *route;              // NULL: none
+    int64_t rate;                          // events a second
     bool dry_run;
 };
 
 // Errors: USAGE (which outbox?), POSTGRES_*, STOPPED, NO_MEMORY.
-bool replay_outbox(const struct relay_context *context, const struct replay_options *options, struct relay_error *error);
-// Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *refused: messages that do not fit the table.
+bool replay_outbox(const struct relay_context *context, const struct replay_options *options,
+    struct relay_error *error);
+// Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *refused: messages that do not fit the
+// table.
 bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
     struct relay_error *error);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cuts the text of a schema file into its statements: at each `;` that stands outside of quotes, dollar quotes and comments.
-// Two dialects differ in what a quote is. Comments and white space before a statement are left out, so that a statement
-// begins where its first word stands. Does not know SQL: a body of BEGIN ATOMIC, the one place where PostgreSQL takes `;`
-// in the open, is not recognised; write such a function with a quoted body. Pure; borrows the text.
+// Cuts the text of a schema file into its statements: at each `;` that stands outside of quotes, dollar quotes and
+// comments. Two dialects differ in what a quote is. Comments and white space before a statement are left out, so that a
+// statement begins where its first word stands. Does not know SQL: a body of BEGIN ATOMIC, the one place where
+// PostgreSQL takes `;` in the open, is not recognised; write such a function with a quoted body. Pure; borrows the
+// text.
 #ifndef RELAY_CLI_SQL_SPLIT_H
 #define RELAY_CLI_SQL_SPLIT_H
 
@@ -30,8 +31,8 @@ struct sql_splitter {
 };
 
 void sql_split_start(struct sql_splitter *splitter, enum sql_dialect dialect, const char *text);
-// true: *statement is the next one. false: the end (error NONE), or a quote or comment that never ends (error CONFIG, with
-// the line where it begins).
+// true: *statement is the next one. false: the end (error NONE), or a quote or comment that never ends (error CONFIG,
+// with the line where it begins).
 bool sql_split_next(struct sql_splitter *splitter, struct sql_statement *statement, struct relay_error *error);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A point in time as an operator writes it: RFC 3339 ("2026-03-01T12:34:56.5+01:00"; without an offset it is UTC; a blank for
-// the T; the date alone is its midnight), or how long ago ("2h", "1h30m", "3d", "90 s", "2 hours ago"). Refuses what is
-// not a date of the calendar and what is left over. Pure.
+// A point in time as an operator writes it: RFC 3339 ("2026-03-01T12:34:56.5+01:00"; without an offset it is UTC; a
+// blank for the T; the date alone is its midnight), or how long ago ("2h", "1h30m", "3d", "90 s", "2 hours ago").
+// Refuses what is not a date of the calendar and what is left over. Pure.
 #ifndef RELAY_CLI_TIME_ARGUMENT_H
 #define RELAY_CLI_TIME_ARGUMENT_H
 
