@@ -38,6 +38,7 @@ struct insert_stage {
     pthread_mutex_t lock;
     pthread_cond_t ended_changed;
     bool ended; // under the lock
+    bool joined; // the joiner's
 };
 
 static void wake(void *context)
@@ -208,7 +209,10 @@ bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
     if (!ended) {
         return false;
     }
-    pthread_join(stage->thread, NULL);
+    if (!stage->joined) { // the lifecycle may ask again
+        pthread_join(stage->thread, NULL);
+        stage->joined = true;
+    }
     for (size_t i = 0; i < stage->group.table_count; i++) {
         table_worker_quit(stage->group.tables[i]->worker);
     }

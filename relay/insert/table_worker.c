@@ -58,6 +58,7 @@ struct table_worker {
     char running_id[CLICKHOUSE_QUERY_ID_ROOM]; // of the INSERT under way, "" if none
     int running_endpoint;
     bool quit, ended, troubled;
+    bool joined; // the joiner's
     struct relay_error trouble;
 };
 
@@ -569,8 +570,9 @@ bool table_worker_join(struct table_worker *worker, struct mono_time deadline)
     }
     bool ended = worker->ended;
     pthread_mutex_unlock(&worker->lock);
-    if (ended) {
+    if (ended && !worker->joined) {
         pthread_join(worker->thread, NULL);
+        worker->joined = true;
     }
     return ended;
 }
