@@ -11,7 +11,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from benchmark import instructions, machine, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
+from benchmark import instructions, machine, peers, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
 from benchmark.lab import DEFAULT, FULL, QUICK, Lab  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 
@@ -28,6 +28,7 @@ ROWS = {
     "dead_rows": ("a drain behind dead rows held by an old snapshot", rows_publish.dead_rows, True),
     "backlog": ("whether the rate falls with the backlog's size (10 M rows with --full)", rows_publish.backlog, True),
     "two_outboxes": ("what a second outbox adds", rows_publish.two_outboxes, True),
+    "peers": ("the relay beside Debezium, as it comes and tuned, and beside a plain polling relay", peers.peers, False),
 }
 
 
@@ -59,6 +60,7 @@ def parse():
     size.add_argument("--quick", action="store_true", help="small sizes, some minutes: shows that everything works, figures are rough")
     size.add_argument("--full", action="store_true", help="default sizes, and a backlog of 10 M rows")
     parser.add_argument("--only", type=row_names, metavar="ROW,...", help="some of the rows, by name")
+    parser.add_argument("--peers", action="store_true", help="measure Debezium (fetched from Maven Central) and a plain relay as well")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--instructions", action="store_true", help="instead: count the instructions of both pipes for an event under callgrind and compare "
         "them with tests/bench/instructions.json (exit 1: more than 10 %% above)")
@@ -73,9 +75,8 @@ def parse():
 
 
 def wanted(options):
-    if options.only:
-        return options.only
-    return [name for name, (_, _, default) in ROWS.items() if default]
+    names = options.only or [name for name, (_, _, default) in ROWS.items() if default]
+    return names + ["peers"] if options.peers and "peers" not in names else names
 
 
 def measure(lab, names):

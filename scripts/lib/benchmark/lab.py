@@ -72,6 +72,14 @@ class Lab:
         self.servers.restart("postgres")
         self._warm_up()
 
+    def use_logical_wal(self):
+        """Peers that read the WAL need it; it costs the writers a little, so it is not the rule."""
+        admin = self._admin()
+        with admin.cursor() as cursor:
+            cursor.execute("ALTER SYSTEM SET wal_level = 'logical'")
+        admin.close()
+        self.servers.restart("postgres")
+
     def _admin(self):
         connection = psycopg2.connect(self.servers.admin_dsn)
         connection.autocommit = True
@@ -174,8 +182,7 @@ class Lab:
 
     def relay(self, place, guarantee="exactly_once", stages=("publish",), start=True, ready=True, **changes):
         sections = {"publish": {"guarantee": guarantee, "enabled": str("publish" in stages).lower()},
-                    "insert": {"guarantee": guarantee, "enabled": str("insert" in stages).lower()},
-                    "log": {"level": "warning" if not ready else "info"}}
+                    "insert": {"guarantee": guarantee, "enabled": str("insert" in stages).lower()}}
         for name, keys in changes.items():
             sections.setdefault(name, {}).update(keys)
         place.started += 1
@@ -285,9 +292,12 @@ class BenchPlace(Place):
         return found
 
     def first_append(self, offsets, seconds=30):
-        """The broker's time (seconds) of the earliest event that came in after these offsets."""
+        return self.append_span(offsets, seconds, last=False)[0]
+
+    def append_span(self, offsets, seconds=30, last=True):
+        """The broker's time (seconds) of the first event that came in after these offsets, and of the last one."""
         consumer = self._consumer()
-        first = None
+        first = latest = None
         ends = {(one.topic, one.partition): one.offset for one in self.ends()}
         for one in offsets:
             if ends[(one.topic, one.partition)] <= one.offset:
@@ -296,10 +306,23 @@ class BenchPlace(Place):
             message = wait_until(lambda: consumer.poll(0.2), "an event", seconds, every=0)
             stamp = message.timestamp()[1] / 1000
             first = stamp if first is None else min(first, stamp)
+            if last:
+                stamp = self._last_stamp(consumer, one, ends[(one.topic, one.partition)], seconds)
+                latest = stamp if latest is None else max(latest, stamp)
         consumer.close()
         if first is None:
             raise RuntimeError("no event came into the topics")
-        return first
+        return first, latest
+
+    @staticmethod
+    def _last_stamp(consumer, one, end, seconds):
+        """The end of a log may be a transaction's marker, which no consumer gets: begin a little before it."""
+        consumer.assign([confluent_kafka.TopicPartition(one.topic, one.partition, max(one.offset, end - 50))])
+        message = wait_until(lambda: consumer.poll(0.2), "an event", seconds, every=0)
+        while message is not None:
+            stamp = message.timestamp()[1] / 1000
+            message = consumer.poll(0.2)
+        return stamp
 
 
 def median(values):

@@ -33,11 +33,13 @@ def pgbench(lab, place, table, clients, seconds):
     return run_pgbench(lab, place, script, clients, seconds)
 
 
-def run_pgbench(lab, place, script, clients, seconds):
+def run_pgbench(lab, place, script, clients, seconds, transactions=None):
+    """For so many seconds, or so many transactions of each client."""
     words = parse_dsn(place.dsn)
+    length = ["-t", str(transactions)] if transactions else ["-T", str(int(seconds))]
     done = subprocess.run([os.path.join(lab.servers.env["POSTGRES_BIN"], "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2",
-                           "-T", str(int(seconds)), "-f", script, "-h", words["host"], "-p", words["port"], "-U", words["user"], words["dbname"]],
-                          env=dict(os.environ, PGPASSWORD=words["password"]), capture_output=True, text=True, timeout=seconds + 120, check=False)
+                           *length, "-f", script, "-h", words["host"], "-p", words["port"], "-U", words["user"], words["dbname"]],
+                          env=dict(os.environ, PGPASSWORD=words["password"]), capture_output=True, text=True, timeout=(seconds or 600) + 120, check=False)
     match = re.search(r"tps = ([\d.]+)", done.stdout)
     if done.returncode != 0 or not match:
         raise RuntimeError(f"pgbench failed: {done.stderr.strip()[-500:]}")
