@@ -11,7 +11,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from benchmark import instructions, machine, peers, report, rows_insert, rows_latency, rows_publish, rows_writers  # noqa: E402
+from benchmark import instructions, machine, peers, report, rows_insert, rows_latency, rows_publish, rows_writers, sweeps  # noqa: E402
 from benchmark.lab import DEFAULT, FULL, QUICK, Lab  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 
@@ -29,6 +29,7 @@ ROWS = {
     "backlog": ("whether the rate falls with the backlog's size (10 M rows with --full)", rows_publish.backlog, True),
     "two_outboxes": ("what a second outbox adds", rows_publish.two_outboxes, True),
     "peers": ("the relay beside Debezium, as it comes and tuned, and beside a plain polling relay", peers.peers, False),
+    "sweeps": ("rates over the size of events, aggregates, topics, partitions, outboxes, routes: plots", sweeps.sweeps, False),
 }
 
 
@@ -61,6 +62,7 @@ def parse():
     size.add_argument("--full", action="store_true", help="default sizes, and a backlog of 10 M rows")
     parser.add_argument("--only", type=row_names, metavar="ROW,...", help="some of the rows, by name")
     parser.add_argument("--peers", action="store_true", help="measure Debezium (fetched from Maven Central) and a plain relay as well")
+    parser.add_argument("--sweeps", action="store_true", help="measure how rates change with sizes and numbers as well (half an hour)")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--instructions", action="store_true", help="instead: count the instructions of both pipes for an event under callgrind and compare "
         "them with tests/bench/instructions.json (exit 1: more than 10 %% above)")
@@ -76,7 +78,8 @@ def parse():
 
 def wanted(options):
     names = options.only or [name for name, (_, _, default) in ROWS.items() if default]
-    return names + ["peers"] if options.peers and "peers" not in names else names
+    extra = [name for name, asked in (("peers", options.peers), ("sweeps", options.sweeps)) if asked]
+    return list(dict.fromkeys(names + extra))
 
 
 def measure(lab, names):

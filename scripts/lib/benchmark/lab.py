@@ -143,12 +143,13 @@ class Lab:
     def discard(self, place, table="public.outbox_events", batch=2000):
         return self.program("discard_outbox", place, "--table", table, "--batch", batch)
 
-    def latency(self, place, mode, rate, events, skip=0, writers=4, transactional_id=None, watch=None, payload=PAYLOAD, patience=10):
+    def latency(self, place, mode, rate, events, skip=0, writers=4, transactional_id=None, watch=None, payload=PAYLOAD, patience=10,
+                table="public.outbox_events"):
         first, self.next_number = self.next_number, self.next_number + events
         words = ["--transactional-id", transactional_id] if transactional_id else []
         words += ["--watch", watch] if watch else []
         return self.program("measure_latency", place, "--mode", mode, "--prefix", place.prefix, "--rate", rate, "--events", events,
-                            "--skip", skip, "--first", first, "--writers", writers, "--patience", patience, *words, *self.shape(payload))
+                            "--skip", skip, "--first", first, "--writers", writers, "--patience", patience, "--table", table, *words, *self.shape(payload))
 
     # Tables
 
@@ -170,7 +171,7 @@ class Lab:
 
     def _template(self, place, rows, payload, **shape):
         """The events as a plain table, made once: copying it is faster than making it again."""
-        name = "bench_template_" + "_".join(str(part) for part in (payload, *shape.values()))
+        name = "bench_template_" + "_".join([str(payload)] + [f"{key}{value}" for key, value in sorted(shape.items())])
         if place.templates.get(name, 0) < rows:
             place.execute(f"DROP TABLE IF EXISTS {name}")
             place.execute(f"CREATE UNLOGGED TABLE {name} AS SELECT {COLUMNS} FROM public.outbox_events WHERE false")

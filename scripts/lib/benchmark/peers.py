@@ -104,7 +104,9 @@ def _measure(lab, place, peer, name, table, rows, rate):
     peer.stop()
     found = _drain(lab, place, peer, script, table, rows)
     events = int(rate * (lab.sizes.latency_seconds + 3))
-    latency = lab.latency(place, "outbox", rate, events, rate * 3, patience=20)
+    latency = lab.latency(place, "outbox", rate, events, rate * 3, patience=20, table=table)
+    if latency["missing"] > events // 100:
+        raise RuntimeError(f"{latency['missing']} of {events} events never came through {name}")
     place.execute(f"TRUNCATE {table}")
     before = _count(place)
     use = machine.Use({"peer": (peer.pid, False)} | lab.pids())
@@ -112,6 +114,7 @@ def _measure(lab, place, peer, name, table, rows, rate):
     moved, used = _count(place) - before, use.seconds()
     found["peak_mib"] = machine.memory_mib(peer.pid)
     peer.stop()
+    off = (off + run_pgbench(lab, place, script, 8, lab.sizes.writer_seconds)["tps"]) / 2
     return found | {"name": name, "latency": latency["visible"], "missing": latency["missing"], "writers": on["tps"] / off, "off": off, "on": on["tps"],
                     "kept": min(1.0, moved / on["rows"]), "writers_cpu": used}
 
