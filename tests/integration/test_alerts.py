@@ -60,6 +60,7 @@ def test_an_alertmanager_that_was_away_hears_what_is_still_true(watch_place, wat
     wait_until(lambda: not active(watch_servers), "resolved at the Alertmanager", seconds=120)
 
 
+@pytest.mark.tsan
 def test_a_hook_that_hangs_delays_nobody(watch_place, receiver):
     receiver.hang = threading.Event()
     slack = Receiver()

@@ -8,6 +8,7 @@ from relaytools.relay import wait_until, write_config
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
 
 
+@pytest.mark.tsan
 def test_a_backlog_is_seen_judged_and_over(watch_place):
     relay = watch_place.relay()
     wait_figure(relay, "health", "OK")
@@ -58,6 +59,7 @@ def test_a_table_that_is_not_migrated_is_said(watch_servers):
         place.close()
 
 
+@pytest.mark.tsan
 def test_thresholds_change_by_a_reload(watch_place):
     relay = watch_place.relay()
     watch_place.write_events(3)

@@ -67,6 +67,7 @@ def test_garbage_is_refused_and_forgotten(relay, raw):
     assert relay.get("/live")[0] == 200
 
 
+@pytest.mark.tsan
 def test_methods_and_paths(relay):
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"):
         status, answer = ask(relay, f"{method} /health HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi".encode())
