@@ -117,7 +117,7 @@ static void note_stamp(struct insert_batch *batch, const struct source_message *
     batch->stamps[batch->stamp_count++] = message->timestamp_ms;
 }
 
-static bool add_dead_letter(struct insert_batch *batch, const char *target, const struct source_message *message,
+static bool add_dead_letter(struct insert_batch *batch, const char *target, struct dead_letter_topic *copies, const struct source_message *message,
     enum encode_reason reason, const char *code, const char *text, struct relay_error *error)
 {
     if (!batch->job->dead) {
@@ -127,6 +127,9 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, cons
         !dead_letter_block_add(batch->job->dead, target, message, encode_reason_name(reason), code, text, error)) {
         return false;
     }
+    if (copies && !dead_letter_topic_add(copies, target, message, encode_reason_name(reason), code, text, error)) {
+        return false;
+    }
     batch->dead++;
     batch->reasons[reason]++;
     log_event(LOG_LEVEL_DEBUG, "insert.dead_letter", text, LOG_TEXT("table", target), LOG_TEXT("topic", message->topic),
@@ -134,7 +137,7 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, cons
     return true;
 }
 
-bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target, struct dead_letter_topic *copies,
     const struct source_message *message, struct relay_error *error)
 {
     enum encode_reason reason;
@@ -146,7 +149,7 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
     if (feed->refusal.offset == message->offset) {
         char code[16];
         snprintf(code, sizeof(code), "%d", feed->refusal.code);
-        if (!add_dead_letter(batch, target, message, ENCODE_REJECTED, code, feed->refusal.text, error)) {
+        if (!add_dead_letter(batch, target, copies, message, ENCODE_REJECTED, code, feed->refusal.text, error)) {
             return false;
         }
     } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {
@@ -155,7 +158,7 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
         note_stamp(batch, message);
         note_period(batch, message);
         batch->rows++;
-    } else if (reason == ENCODE_NONE || !add_dead_letter(batch, target, message, reason, "", why.text, error)) {
+    } else if (reason == ENCODE_NONE || !add_dead_letter(batch, target, copies, message, reason, "", why.text, error)) {
         return error_no_memory(error, "filling a batch");
     }
     entry->after = message->offset + 1;

@@ -148,13 +148,11 @@ static void on_assigned(void *context, const rd_kafka_topic_partition_list_t *li
             !add_partition(group, list->elems[i].topic, list->elems[i].partition, &error)) {
             insert_group_break(group, &error);
         }
+        TEST_POINT(INSERT_AFTER_ASSIGN);
     }
     log_event(LOG_LEVEL_INFO, "insert.assigned", NULL, LOG_INT("partitions", list->cnt));
     insert_group_health(group, STATUS_OK, "");
     group->ask_at = insert_group_now(group);
-    if (list->cnt > 0) {
-        TEST_POINT(INSERT_AFTER_ASSIGN);
-    }
 }
 
 static void let_partition_go(struct insert_group *group, struct insert_partition *partition)

@@ -28,6 +28,7 @@
 struct insert_stage {
     const struct relay_context *context;
     struct clickhouse_client *client;
+    struct dead_letter_topic *copies; // NULL: no topic is configured
     struct insert_routes *routes;
     struct insert_group group;
     struct insert_lease lease;
@@ -130,7 +131,7 @@ static bool start_tables(struct insert_stage *stage, struct relay_error *error)
     }
     for (size_t i = 0; i < count; i++) {
         struct table_worker_options options = {.context = stage->context, .client = stage->client,
-            .route = insert_routes_at(stage->routes, i), .group_tag = stage->group_tag, .lease = &stage->lease, .wake = wake,
+            .route = insert_routes_at(stage->routes, i), .group_tag = stage->group_tag, .lease = &stage->lease, .copies = stage->copies, .wake = wake,
             .wake_context = stage};
         char *name = board_name(stage->routes, i);
         if (!name) {
@@ -171,6 +172,10 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     insert_group_init(&stage->group);
     stage->routes = insert_routes_new(context->config, error);
     stage->client = stage->routes ? clickhouse_client_new(context, error) : NULL;
+    bool copies = stage->client && context->config->insert.dead_letter_topic[0] != '\0';
+    if (copies && !(stage->copies = dead_letter_topic_new(context, error))) {
+        goto failed;
+    }
     stage->heartbeat = stage->client ? status_board_heartbeat(context->board, "insert", DURATION_S(60), error) : NULL;
     if (!stage->heartbeat || !start_tables(stage, error)) {
         goto failed;
@@ -236,6 +241,7 @@ void insert_stage_free(struct insert_stage *stage)
     insert_group_finish(&stage->group);
     insert_routes_free(stage->routes);
     clickhouse_client_free(stage->client);
+    dead_letter_topic_free(stage->copies);
     insert_lease_finish(&stage->lease);
     if (stage->wake_fd >= 0) {
         close(stage->wake_fd);

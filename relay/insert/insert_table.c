@@ -90,6 +90,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
     table->route = options->route;
     table->name = name;
     table->partitions = partitions;
+    table->copies = options->copies;
     table->row_limit = SIZE_MAX;
     backoff_init(&table->backoff, DURATION_S(1), DURATION_S(60));
     table->inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name);
@@ -315,7 +316,7 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
             return false;
         }
     }
-    if (!insert_batch_add(table->open, feed, table->route->table, message, &error)) {
+    if (!insert_batch_add(table->open, feed, table->route->table, table->copies, message, &error)) {
         // Out of memory: what is whole is given up and read again in smaller pieces.
         table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
         drop_open(table);

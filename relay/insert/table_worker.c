@@ -29,6 +29,7 @@
 
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
+#define COPIES_LIMIT     DURATION_S(30)
 #define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
@@ -314,6 +315,21 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
     }
 }
 
+// Before the dead letters themselves, so that none is without its copy.
+static bool copies_acknowledged(struct table_worker *worker, struct table_job *job)
+{
+    const struct relay_context *context = worker->options.context;
+    struct mono_time until = mono_add(clock_mono(context->clock), COPIES_LIMIT);
+    until = mono_before(stop_limit(worker), until) ? stop_limit(worker) : until;
+    if (!worker->options.copies || dead_letter_topic_flush(worker->options.copies, until, &job->error)) {
+        return true;
+    }
+    log_retry(worker, "copies of dead letters are not acknowledged", &job->error);
+    note_trouble(worker, &job->error, true);
+    pause_for(worker, job, backoff_next(&worker->backoff));
+    return false;
+}
+
 static void insert_batch(struct table_worker *worker, struct table_job *job)
 {
     char token[sizeof(job->token) + 8];
@@ -322,7 +338,10 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
         job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token);
     }
     struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
-    if (job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0) {
+    bool has_dead = job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0;
+    if (has_dead && !copies_acknowledged(worker, job)) {
+        job->verdict = TABLE_UNCLEAR;
+    } else if (has_dead) {
         snprintf(token, sizeof(token), "%s-dead", job->token);
         job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token);
         if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {

@@ -83,6 +83,27 @@ def test_messages_of_strangers_become_dead_letters_once_with_reason_and_bytes(pl
     assert again.stop() == 0
 
 
+def test_dead_letters_are_copied_to_a_topic_with_their_identity(place):
+    import confluent_kafka
+    copies = f"{place.name}-dead"
+    place.servers.create_topics([copies], 1)
+    sender = Sender(place)
+    sender.event(post(place), headers=event_headers(1, event_id="no uuid"), key="k", partition=2)
+    sender.events(post(place), 10).flush()
+    relay = inserting(place, insert={"dead_letter_topic": copies})
+    wait_counts(place, 10)
+    wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter", 20)
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "copies"})
+    consumer.assign([confluent_kafka.TopicPartition(copies, 0, 0)])
+    message = consumer.poll(20)
+    consumer.close()
+    assert (message.key(), message.value()) == (b"k", b'{"n": 1}')
+    headers = dict(message.headers())
+    assert headers["dlq.reason"] == b"bad_uuid" and headers["dlq.table"] == b"outbox_events" and headers["event_id"] == b"no uuid"
+    assert (headers["dlq.topic"], headers["dlq.partition"], headers["dlq.offset"]) == (post(place).encode(), b"2", b"0")
+    assert relay.stop() == 0
+
+
 TYPED = """CREATE TABLE {db}.posts (post_id UInt32, title String, price Decimal(9, 2), tags Array(String), op Int8, at DateTime64(3, 'UTC'),
     kafka_topic LowCardinality(String), kafka_partition Int32, kafka_offset Int64, INDEX o kafka_offset TYPE minmax GRANULARITY 1)
     ENGINE = MergeTree PARTITION BY toYYYYMM(at) ORDER BY post_id SETTINGS non_replicated_deduplication_window = 1000"""

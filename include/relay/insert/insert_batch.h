@@ -41,8 +41,9 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
     struct relay_error *error);
 void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
 
-// Encodes the message as a row, or keeps it as a dead letter with the reason. false: NO_MEMORY.
-bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+// Encodes the message as a row, or keeps it as a dead letter with the reason, with a copy to `copies` unless that is NULL. false:
+// NO_MEMORY, or the copy cannot be queued now.
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target, struct dead_letter_topic *copies,
     const struct source_message *message, struct relay_error *error);
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);

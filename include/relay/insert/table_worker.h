@@ -10,6 +10,7 @@
 #include "relay/config/context.h"
 #include "relay/insert/clickhouse_client.h"
 #include "relay/insert/dead_letter_block.h"
+#include "relay/insert/dead_letter_topic.h"
 #include "relay/insert/insert_lease.h"
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
@@ -55,6 +56,7 @@ struct table_worker_options {
     const struct config_route *route;
     const char *group_tag; // 8 hex digits: the consumer group in query ids
     struct insert_lease *lease;
+    struct dead_letter_topic *copies; // NULL: none
     void (*wake)(void *wake_context); // after each job
     void *wake_context;
 };

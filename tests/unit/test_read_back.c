@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The read-back against a scripted peer: what it takes from an answer, and that nothing but a whole answer means "none".
+#include "http_script.h"
+#include "relay/insert/read_back.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SENTINEL "9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define LOWEST_NONE "0\t0\toutbox-relay: end\n"
+
+struct peer {
+    struct http_script *http;
+    const char *const *answers; // to the questions, in order; the last one is repeated
+    size_t asked;
+    char *url;
+    struct config config;
+    struct stop stop;
+    struct relay_context context;
+    struct clickhouse_client *client;
+    struct table_schema schema;
+    struct table_plan plan;
+};
+
+static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
+{
+    static char answer[4096];
+    struct peer *peer = context;
+    const char *body;
+    if (strstr(seen->target, "-learn")) {
+        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n" : strstr(seen->target, "uuid") ? "u\n" : "max_execution_time\n";
+    } else {
+        body = peer->answers[peer->asked];
+        peer->asked += peer->answers[peer->asked + 1] != NULL;
+    }
+    snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    reply->read_body = (size_t)-1;
+    reply->answer = answer;
+}
+
+static void start(struct peer *peer, const char *const *answers)
+{
+    static char database[] = "db", table[] = "t", letters[] = "dead", user[] = "u", empty[] = "";
+    struct relay_error error;
+    memset(peer, 0, sizeof(*peer));
+    peer->answers = answers;
+    peer->http = http_script_start(handle, peer);
+    peer->url = strdup(http_script_url(peer->http));
+    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1}, .database = database, .user = user,
+        .password = empty, .connect_timeout = DURATION_S(5), .request_timeout = DURATION_S(10)};
+    peer->config.insert.dead_letter_table = letters;
+    cr_assert(stop_init(&peer->stop, &error));
+    peer->context = (struct relay_context){.config = &peer->config, .clock = clock_system(), .stop = &peer->stop, .instance = "abc"};
+    peer->client = clickhouse_client_new(&peer->context, &error);
+    cr_assert_not_null(peer->client, "%s", error.text);
+    peer->schema.database = database;
+    peer->schema.table = table;
+    peer->plan.schema = &peer->schema;
+}
+
+static void finish(struct peer *peer)
+{
+    clickhouse_client_free(peer->client);
+    http_script_stop(peer->http);
+    stop_finish(&peer->stop);
+    free(peer->url);
+}
+
+static bool ask(const char *const *answers, struct read_back *of, struct relay_error *error)
+{
+    struct peer peer;
+    start(&peer, answers);
+    bool done = read_back_offsets(&peer.context, peer.client, &peer.plan, of, error);
+    finish(&peer);
+    return done;
+}
+
+Test(read_back, rows_and_dead_letters_are_one_set)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 100};
+    struct relay_error error;
+    const char *answers[] = {"100\t110\t10\t\n120\t121\t1\t\n" SENTINEL, "110\t112\t2\t\n" SENTINEL, NULL};
+    cr_assert(ask(answers, &of, &error), "%s", error.text);
+    cr_assert_eq(of.found.count, 2);
+    cr_assert_eq(of.found.items[0].after, 112);
+    cr_assert(offset_ranges_contain(&of.found, 120));
+    cr_assert_eq(of.through, INT64_MAX);
+    cr_assert_eq(of.from, 100);
+    offset_ranges_finish(&of.found);
+}
+
+Test(read_back, without_a_committed_offset_it_begins_at_the_lowest_that_is_there)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = READ_BACK_NONE};
+    struct relay_error error;
+    const char *answers[] = {"3\t700\toutbox-relay: end\n", "1\t650\toutbox-relay: end\n", "700\t703\t3\t\n" SENTINEL,
+        "650\t651\t1\t\n" SENTINEL, NULL};
+    cr_assert(ask(answers, &of, &error), "%s", error.text);
+    cr_assert_eq(of.from, 650);
+    cr_assert_eq(of.found.count, 2);
+    offset_ranges_finish(&of.found);
+    const char *nothing[] = {LOWEST_NONE, LOWEST_NONE, NULL};
+    of.from = READ_BACK_NONE;
+    cr_assert(ask(nothing, &of, &error), "%s", error.text);
+    cr_assert_eq(of.from, READ_BACK_NONE);
+    cr_assert_eq(of.found.count, 0);
+}
+
+Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
+    struct relay_error error;
+    const char *answers[] = {"0\t500000\t500000\t\n" SENTINEL, SENTINEL, NULL};
+    cr_assert(ask(answers, &of, &error), "%s", error.text);
+    cr_assert_eq(of.through, 500000);
+    offset_ranges_finish(&of.found);
+}
+
+Test(read_back, what_is_not_a_whole_answer_never_means_none)
+{
+    static const char *const bad[] = {
+        "",                                                                // nothing at all
+        "100\t110\t10\t\n",                                                // the last word is missing
+        "<html>Bad Gateway</html>\n",                                      // something else
+        "Code: 241. DB::Exception: memory. (MEMORY_LIMIT_EXCEEDED)\n",     // an exception under status 200
+        "100\t110\t9\t\n" SENTINEL,                                        // a range with a hole
+        "100\t110\t10\t\n105\t107\t2\t\n" SENTINEL,                        // ranges that overlap
+        "0\t0\toutbox-relay: end\n",                                       // the answer to another question
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        for (int second = 0; second < 2; second++) {
+            struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 100};
+            struct relay_error error;
+            const char *answers[] = {second ? SENTINEL : bad[i], bad[i], NULL};
+            cr_assert_not(ask(answers, &of, &error), "answer %zu", i);
+            cr_assert_neq(error.class, RELAY_CLASS_NONE);
+            offset_ranges_finish(&of.found);
+        }
+    }
+}
+
+Test(read_back, settling_kills_what_runs_and_waits_until_it_is_gone)
+{
+    struct peer peer;
+    struct relay_error error;
+    const char *answers[] = {"outbox-relay-1\noutbox-relay: end\n", "" /* KILL */, "1\toutbox-relay: end\n",
+        "0\toutbox-relay: end\n", NULL};
+    start(&peer, answers);
+    cr_assert(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(0), &error), "%s", error.text);
+    finish(&peer);
+    const char *falsified[] = {"", NULL};
+    start(&peer, falsified);
+    cr_assert_not(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(1), &error));
+    finish(&peer);
+}
