@@ -163,7 +163,8 @@ static bool overloaded(int code)
 static bool begins_as_exception(const struct transport_answer *answer)
 {
     size_t length = answer->body_length < 200 ? answer->body_length : 200;
-    return length > 6 && memcmp(answer->body, "Code: ", 6) == 0 && memmem(answer->body, length, "DB::Exception", 13) != NULL;
+    return answer->body && length > 6 && memcmp(answer->body, "Code: ", 6) == 0 &&
+           memmem(answer->body, length, "DB::Exception", 13) != NULL;
 }
 
 static bool judge(struct clickhouse_exchange *exchange, struct transport_answer *answer, struct relay_error *error)

@@ -36,6 +36,8 @@ def main(binary, page_path, operations_path):
         faults.append(f"--help names only {commands}")
     for command in commands:
         told = options_of(output(binary, command, "--help")) - {"help", "version"}
+        if not output(binary, command, "--version").startswith("outbox-relay "):
+            faults.append(f"{command}: no --version")
         section = section_of(page, command)
         if section is None:
             faults.append(f"{command}: no synopsis or no section in the page")

@@ -12,8 +12,8 @@ struct command_environment {
     struct relay_context context; // clock, config, stop, instance; metrics, board and breakers are NULL
 };
 
-// Loads the configuration or prints all of its mistakes to stderr. path may be NULL (the default places). NULL: end with
-// RELAY_EXIT_CONFIG. The caller frees it.
+// Loads the configuration or prints all of its mistakes to stderr. path may be NULL (the default places). NULL: end
+// with RELAY_EXIT_CONFIG. The caller frees it.
 struct config *command_load_config(const char *path);
 // config_path may be NULL (the default places). Prints every mistake to stderr. 0, or the exit code to end with.
 int command_environment_open(struct command_environment *environment, const char *config_path);
