@@ -130,6 +130,25 @@ static void show(struct publish_pipe *pipe, enum status_level level, const char 
     metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
 }
 
+// Which server an error speaks of, for the board and the metrics.
+static bool is_kafka(const struct relay_error *error)
+{
+    return strncmp(error_code_name(error->code), "kafka", 5) == 0;
+}
+
+// The servers as this stage sees them: error NULL, both answer.
+static void show_servers(struct publish_pipe *pipe, const struct relay_error *error)
+{
+    struct status_board *board = pipe->context->board;
+    if (error == NULL) {
+        status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
+        status_board_set(board, STATUS_POSTGRES, "publish", STATUS_OK, "");
+    } else if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNREACHABLE) {
+        status_board_set(board, is_kafka(error) ? STATUS_KAFKA : STATUS_POSTGRES, "publish",
+            pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED, error->text);
+    }
+}
+
 // Waits before the next attempt, beating.
 static void pause_for(struct publish_pipe *pipe, struct duration length)
 {
@@ -264,9 +283,9 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
         return;
     }
     pipe->failures++;
-    metric_add(metrics_series2(pipe->context->metrics, METRIC_RETRIES, strncmp(error_code_name(error->code), "kafka", 5) == 0
-                                                                           ? "kafka" : "postgres",
+    metric_add(metrics_series2(pipe->context->metrics, METRIC_RETRIES, is_kafka(error) ? "kafka" : "postgres",
                    error_class_name(error->class)), 1);
+    show_servers(pipe, error);
     log_event(pipe->failures == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "publish.term_failed", "trying again",
         LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_INT("failures", pipe->failures));
     bool down = pipe->failures >= 3 || error->class == RELAY_CLASS_OPERATOR;
@@ -291,6 +310,7 @@ static void one_term(struct publish_pipe *pipe)
         log_event(LOG_LEVEL_INFO, "publish.term_started", "owns the outbox", LOG_TEXT("outbox", pipe->config->name),
             LOG_INT("number", pipe->number.number), LOG_TEXT("server", pg_server_address(pipe->owner.connections[0])));
         publish_show_waiting(pipe);
+        show_servers(pipe, NULL);
         served = serve(pipe, &error);
     }
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;
@@ -320,6 +340,7 @@ static void try_to_own(struct publish_pipe *pipe)
     }
     if (!pipe->owner.owned) {
         show(pipe, STATUS_OK, "standby", "");
+        status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;
         pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));

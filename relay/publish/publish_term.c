@@ -211,6 +211,7 @@ static bool finish_batch(struct publish_pipe *pipe, const struct findings *findi
 static bool recover(struct publish_pipe *pipe, struct relay_error *error)
 {
     struct findings findings = {.pipe = pipe};
+    metrics_retire(pipe->context->metrics, pipe->store.handle->published); // receipts are no events
     if (!outbox_sql_last_number(pipe->sql, pipe->owner.connections[0], &findings.last, &findings.has_number,
             pg_deadline(pipe->context), error)) {
         return false;

@@ -73,6 +73,15 @@ def one(bench, options, point, number):
     return how, bench.place.audit(), bench.complaints + [missing] * bool(missing)
 
 
+def _leave_in_doubt(bench, replica, seed):
+    """A batch that Kafka has committed and PostgreSQL has not: what recovery is there for."""
+    replica.start(environment={"OUTBOX_RELAY_CRASH_AT": "publish.after_kafka_commit"})
+    bench.write(events=100, rate=1000, seed=seed + 500000)
+    if not _ends(replica, REACH_SECONDS):
+        replica.kill()
+    bench.workload.join(60)
+
+
 def _reach(bench, replica, hooked, rng):
     if _ends(replica, REACH_SECONDS):
         return "reached at once"
