@@ -126,7 +126,8 @@ static void show(struct publish_pipe *pipe, enum status_level level, const char 
     const char *name = pipe->config->name;
     status_board_set(pipe->context->board, STATUS_PUBLISH, name, level, reason);
     status_board_text(pipe->context->board, STATUS_PUBLISH, name, "role", role);
-    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, level != STATUS_DOWN);
+    // Ready: it owns the outbox or waits to own it. A relay that has not reached PostgreSQL yet does neither.
+    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, level != STATUS_DOWN && strcmp(role, "none") != 0);
     metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
 }
 
