@@ -362,6 +362,12 @@ void kafka_producer_poll(struct kafka_producer *producer, struct duration wait)
     rd_kafka_poll(producer->client, duration_to_poll_ms(wait));
 }
 
+void kafka_producer_flush(struct kafka_producer *producer, struct duration wait)
+{
+    // While it flushes, librdkafka does not wait out linger.ms; it serves the reports, and returns when none is missing.
+    rd_kafka_flush(producer->client, duration_to_poll_ms(wait));
+}
+
 bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
     struct relay_error *error)
 {
@@ -370,8 +376,7 @@ bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *f
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
                 flight->pending);
         }
-        // rd_kafka_poll() returns after the first reports; the tick itself knows when it has something to do.
-        rd_kafka_poll(producer->client, slice_ms(producer, deadline));
+        kafka_producer_flush(producer, DURATION_MS(slice_ms(producer, deadline)));
         producer->tick.function(producer->tick.context);
     }
     if (flight->failed > 0) {

@@ -174,7 +174,12 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
                 lane->batch->flight.pending, lane->batch->count);
         }
-        kafka_producer_poll(pipe->producer, other->state == LANE_READING ? DURATION_MS(1) : DURATION_MS(200));
+        // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
+        if (other->state == LANE_READING) {
+            kafka_producer_poll(pipe->producer, DURATION_MS(1));
+        } else {
+            kafka_producer_flush(pipe->producer, other->state == LANE_SENT ? DURATION_MS(5) : DURATION_MS(200));
+        }
         publish_tick(pipe);
         if (!advance_other(pipe, other, error)) {
             return false;

@@ -97,6 +97,9 @@ bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_mes
     struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error);
 // Serves reports; waits for the first one at most `wait`.
 void kafka_producer_poll(struct kafka_producer *producer, struct duration wait);
+// The same for a batch that is complete: nothing more will come, so nothing lingers. Waits for all reports, of all flights, at
+// most `wait`.
+void kafka_producer_flush(struct kafka_producer *producer, struct duration wait);
 // Waits until the flight is empty. true: everything was delivered. false: the error of the first message that failed
 // (the slots say which did), or TIMEOUT with messages still pending.
 bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
