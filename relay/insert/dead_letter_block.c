@@ -75,7 +75,8 @@ static bool put_text(struct native_block *rows, size_t column, const char *text)
 
 static bool put_bytes_or_null(struct native_column *column, const char *bytes, size_t length)
 {
-    return bytes ? native_put_not_null(column) && native_put_string(native_inner(column, 0), bytes, length) : native_put_null(column);
+    return bytes ? native_put_not_null(column) && native_put_string(native_inner(column, 0), bytes, length)
+                 : native_put_null(column);
 }
 
 static bool put_headers(struct native_column *column, const struct source_message *message)
@@ -128,7 +129,7 @@ static bool write_table(struct clickhouse_text *text, const char *table)
     }
     char *database = strndup(table, (size_t)(dot - table));
     bool done = database && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".") &&
-                clickhouse_text_name(text, dot + 1);
+        clickhouse_text_name(text, dot + 1);
     free(database);
     return done;
 }
@@ -139,11 +140,12 @@ char *dead_letter_statement(struct dead_letter_block *block, const char *table, 
     struct clickhouse_text text = {0};
     char *structure = native_block_structure(block->rows, error);
     bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && write_table(&text, table) &&
-                clickhouse_text_add(&text, " (") && write_columns(&text) && clickhouse_text_add(&text, ")");
+        clickhouse_text_add(&text, " (") && write_columns(&text) && clickhouse_text_add(&text, ")");
     if (done && use_input) {
-        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text) && clickhouse_text_add(&text, " FROM input(") &&
-               clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
-               (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
+        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text) &&
+            clickhouse_text_add(&text, " FROM input(") &&
+            clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
+            (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
     }
     done = done && clickhouse_text_add(&text, " FORMAT Native");
     free(structure);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: a copy is queued in librdkafka when its message is found unfit; the table's worker waits for the acknowledgements before it
-// writes the dead letters. Failures: a copy that Kafka refuses or does not acknowledge in time makes the next flush fail; the
-// batch is then read again from its marks, and all of its copies are queued again.
+// Happy path: a copy is queued in librdkafka when its message is found unfit; the table's worker waits for the
+// acknowledgements before it writes the dead letters. Failures: a copy that Kafka refuses or does not acknowledge in
+// time makes the next flush fail; the batch is then read again from its marks, and all of its copies are queued again.
 #include "relay/insert/dead_letter_topic.h"
 
 #include "relay/kafka/kafka_conf.h"
@@ -76,20 +76,22 @@ static bool add_header(rd_kafka_headers_t *headers, const char *name, const char
     return rd_kafka_header_add(headers, name, -1, text, (ssize_t)strlen(text)) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-static rd_kafka_headers_t *headers_of(const struct dead_letter_topic *topic, const char *target, const struct source_message *message,
-    const char *reason, const char *code, const char *text)
+static rd_kafka_headers_t *headers_of(const struct dead_letter_topic *topic, const char *target,
+    const struct source_message *message, const char *reason, const char *code, const char *text)
 {
     char partition[16], offset[24], at[WALL_TIME_TEXT];
     snprintf(partition, sizeof(partition), "%d", message->partition);
     snprintf(offset, sizeof(offset), "%lld", (long long)message->offset);
     wall_time_format(clock_wall(topic->context->clock), at);
-    const char *const ours[][2] = {{"dlq.reason", reason}, {"dlq.code", code}, {"dlq.text", text}, {"dlq.topic", message->topic},
-        {"dlq.partition", partition}, {"dlq.offset", offset}, {"dlq.table", target}, {"dlq.at", at}};
+    const char *const ours[][2] = {{"dlq.reason", reason}, {"dlq.code", code}, {"dlq.text", text},
+        {"dlq.topic", message->topic}, {"dlq.partition", partition}, {"dlq.offset", offset}, {"dlq.table", target},
+        {"dlq.at", at}};
     rd_kafka_headers_t *headers = rd_kafka_headers_new(message->header_count + 8);
     bool done = headers != NULL;
     for (size_t i = 0; done && i < message->header_count; i++) {
         const struct source_header *header = &message->headers[i];
-        done = rd_kafka_header_add(headers, header->name, -1, header->value, (ssize_t)header->length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        done = rd_kafka_header_add(headers, header->name, -1, header->value, (ssize_t)header->length) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR;
     }
     for (size_t i = 0; done && i < sizeof(ours) / sizeof(ours[0]); i++) {
         done = add_header(headers, ours[i][0], ours[i][1]);
@@ -126,10 +128,12 @@ bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time u
     rd_kafka_resp_err_t code;
     do {
         code = rd_kafka_flush(topic->producer, 100);
-    } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) && !mono_reached(clock_mono(clock), until));
+    } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) &&
+        !mono_reached(clock_mono(clock), until));
     int failed = atomic_exchange(&topic->failed, 0);
     if (failed || code) {
-        return kafka_error_set(error, failed ? (rd_kafka_resp_err_t)failed : code, "copying dead letters to %s", topic->name);
+        return kafka_error_set(error, failed ? (rd_kafka_resp_err_t)failed : code, "copying dead letters to %s",
+            topic->name);
     }
     return true;
 }

@@ -117,8 +117,9 @@ static void note_stamp(struct insert_batch *batch, const struct source_message *
     batch->stamps[batch->stamp_count++] = message->timestamp_ms;
 }
 
-static bool add_dead_letter(struct insert_batch *batch, const char *target, struct dead_letter_topic *copies, const struct source_message *message,
-    enum encode_reason reason, const char *code, const char *text, struct relay_error *error)
+static bool add_dead_letter(struct insert_batch *batch, const char *target, struct dead_letter_topic *copies,
+    const struct source_message *message, enum encode_reason reason, const char *code, const char *text,
+    struct relay_error *error)
 {
     if (!batch->job->dead) {
         batch->job->dead = dead_letter_block_new(error);
@@ -133,12 +134,13 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, stru
     batch->dead++;
     batch->reasons[reason]++;
     log_event(LOG_LEVEL_DEBUG, "insert.dead_letter", text, LOG_TEXT("table", target), LOG_TEXT("topic", message->topic),
-        LOG_INT("partition", message->partition), LOG_INT("offset", message->offset), LOG_TEXT("reason", encode_reason_name(reason)));
+        LOG_INT("partition", message->partition), LOG_INT("offset", message->offset),
+        LOG_TEXT("reason", encode_reason_name(reason)));
     return true;
 }
 
-bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target, struct dead_letter_topic *copies,
-    const struct source_message *message, struct relay_error *error)
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+    struct dead_letter_topic *copies, const struct source_message *message, struct relay_error *error)
 {
     enum encode_reason reason;
     struct relay_error why;
@@ -168,13 +170,13 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
 size_t insert_batch_bytes(const struct insert_batch *batch)
 {
     return native_block_bytes(batch->job->rows) +
-           (batch->job->dead ? native_block_bytes(dead_letter_block_rows(batch->job->dead)) : 0);
+        (batch->job->dead ? native_block_bytes(dead_letter_block_rows(batch->job->dead)) : 0);
 }
 
 size_t insert_batch_memory(const struct insert_batch *batch)
 {
     return native_block_memory(batch->job->rows) +
-           (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
+        (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
 }
 
 bool insert_batch_is_empty(const struct insert_batch *batch)

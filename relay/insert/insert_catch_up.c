@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: a feed is added, the reader is made, or pointed anew, at the lowest offset that its feeds lack in each partition; once a feed
-// has come within reach of the group's consumer it goes back to it; the last one closes the reader. Failures: the reader cannot be made
-// or breaks: it is made again at the next turn from where the feeds are. An offset that is not in the log stops the partition.
+// Happy path: a feed is added, the reader is made, or pointed anew, at the lowest offset that its feeds lack in each
+// partition; once a feed has come within reach of the group's consumer it goes back to it; the last one closes the
+// reader. Failures: the reader cannot be made or breaks: it is made again at the next turn from where the feeds are. An
+// offset that is not in the log stops the partition.
 #include "relay/insert/insert_catch_up.h"
 
 #include "relay/base/log.h"
@@ -21,7 +22,8 @@ void insert_catch_up_add(struct insert_group *group, struct insert_feed *feed)
     group->reader_stale = true;
     log_event(LOG_LEVEL_INFO, "insert.catch_up", "a table that is behind the others of a partition reads on by itself",
         LOG_TEXT("table", feed->table->name), LOG_TEXT("topic", feed->partition->topic),
-        LOG_INT("partition", feed->partition->number), LOG_INT("from", feed->next), LOG_INT("position", feed->partition->position));
+        LOG_INT("partition", feed->partition->number), LOG_INT("from", feed->next),
+        LOG_INT("position", feed->partition->position));
 }
 
 static void on_end(void *context, const char *topic, int32_t number, int64_t offset)
@@ -41,10 +43,14 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
 
 static bool open_reader(struct insert_group *group)
 {
-    struct kafka_consumer_listener listener = {.context = group, .message = insert_flow_reader_message, .partition_end = on_end,
-        .partition_failed = insert_flow_failed, .trouble = on_trouble};
+    struct kafka_consumer_listener listener = {.context = group,
+        .message = insert_flow_reader_message,
+        .partition_end = on_end,
+        .partition_failed = insert_flow_failed,
+        .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 32, .wake_fd = group->wake_fd};
+        .memory = group->context->config->insert.memory_limit / 32,
+        .wake_fd = group->wake_fd};
     struct relay_error error;
     group->reader = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->reader) {
@@ -68,7 +74,8 @@ static rd_kafka_topic_partition_list_t *wanted(struct insert_group *group)
     FOR_READER_FEEDS(group, partition, feed)
     {
         int64_t from = feed->next == OFFSET_NONE ? RD_KAFKA_OFFSET_BEGINNING : feed->next;
-        rd_kafka_topic_partition_t *known = rd_kafka_topic_partition_list_find(list, partition->topic, partition->number);
+        rd_kafka_topic_partition_t *known = rd_kafka_topic_partition_list_find(list, partition->topic,
+            partition->number);
         if (!known) {
             rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset = from;
         } else if (from < known->offset) {
@@ -83,11 +90,13 @@ void insert_catch_up_work(struct insert_group *group)
     bool any = false;
     FOR_READER_FEEDS(group, partition, feed)
     {
-        if (feed->state == FEED_ACTIVE && partition->fetching && feed->next >= partition->position && !insert_table_full(feed->table)) {
+        if (feed->state == FEED_ACTIVE && partition->fetching && feed->next >= partition->position &&
+            !insert_table_full(feed->table)) {
             feed->by_reader = false;
             group->reader_stale = true;
-            log_event(LOG_LEVEL_INFO, "insert.caught_up", NULL, LOG_TEXT("table", feed->table->name), LOG_TEXT("topic", partition->topic),
-                LOG_INT("partition", partition->number), LOG_INT("offset", feed->next));
+            log_event(LOG_LEVEL_INFO, "insert.caught_up", NULL, LOG_TEXT("table", feed->table->name),
+                LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
+                LOG_INT("offset", feed->next));
         } else {
             any = true;
         }

@@ -6,9 +6,11 @@
 
 #define COMMIT_EVERY DURATION_MS(500)
 
-static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct insert_partition *partition, int64_t offset)
+static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct insert_partition *partition,
+    int64_t offset)
 {
-    rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(offsets, partition->topic, partition->number);
+    rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(offsets, partition->topic,
+        partition->number);
     if (!element) {
         return false;
     }
@@ -59,12 +61,13 @@ bool insert_commit_send(struct insert_group *group, bool for_lease)
 
 static bool outcome_unknown(rd_kafka_resp_err_t code)
 {
-    return code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE ||
-           code == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT || code == RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION ||
-           code == RD_KAFKA_RESP_ERR__DESTROY;
+    return code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+        code == RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE || code == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT ||
+        code == RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION || code == RD_KAFKA_RESP_ERR__DESTROY;
 }
 
-void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code, struct mono_time sent)
+void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
+    struct mono_time sent)
 {
     struct insert_group *group = context;
     struct relay_error error;
@@ -79,12 +82,14 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
         return;
     }
     if (code) {
-        log_event(LOG_LEVEL_INFO, "insert.commit_refused", "nothing was committed; it is said again if we are still members",
+        log_event(LOG_LEVEL_INFO, "insert.commit_refused",
+            "nothing was committed; it is said again if we are still members",
             LOG_TEXT("error", rd_kafka_err2name(code)));
         return;
     }
     for (int i = 0; offsets && i < offsets->cnt; i++) {
-        struct insert_partition *partition = insert_group_find(group, offsets->elems[i].topic, offsets->elems[i].partition);
+        struct insert_partition *partition = insert_group_find(group, offsets->elems[i].topic,
+            offsets->elems[i].partition);
         if (partition) {
             partition->committed = offsets->elems[i].offset;
         }
@@ -111,13 +116,15 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
     if (kafka_consumer_committing(group->consumer, &since)) {
         struct mono_time limit = mono_add(since, kafka_consumer_commit_limit(group->consumer));
         if (mono_reached(now, mono_add(limit, DURATION_S(1)))) {
-            error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit has no answer after %.1f s", duration_seconds(mono_since(now, since)));
+            error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit has no answer after %.1f s",
+                duration_seconds(mono_since(now, since)));
             insert_group_break(group, &error);
         }
         return;
     }
     bool for_lease = any_busy(group) && insert_lease_renewal_due(group->lease);
-    if (for_lease ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20))) : mono_reached(now, group->commit_at)) {
+    if (for_lease ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
+                  : mono_reached(now, group->commit_at)) {
         group->commit_at = mono_add(now, COMMIT_EVERY);
         group->committed_at = now;
         insert_commit_send(group, for_lease);

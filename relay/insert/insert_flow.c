@@ -38,14 +38,20 @@ static bool read_headers(struct insert_group *group, const rd_kafka_message_t *m
     return true;
 }
 
-static bool view_message(struct insert_group *group, const struct insert_partition *partition, const rd_kafka_message_t *message,
-    struct source_message *source)
+static bool view_message(struct insert_group *group, const struct insert_partition *partition,
+    const rd_kafka_message_t *message, struct source_message *source)
 {
     rd_kafka_timestamp_type_t type;
     int64_t timestamp = rd_kafka_message_timestamp(message, &type);
-    *source = (struct source_message){.topic = partition->topic, .partition = partition->number, .offset = message->offset,
-        .timestamp_ms = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp, .key = message->key, .key_length = message->key_len,
-        .value = message->payload, .value_length = message->len, .value_room = message->len};
+    *source = (struct source_message){.topic = partition->topic,
+        .partition = partition->number,
+        .offset = message->offset,
+        .timestamp_ms = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp,
+        .key = message->key,
+        .key_length = message->key_len,
+        .value = message->payload,
+        .value_length = message->len,
+        .value_room = message->len};
     return read_headers(group, message, source);
 }
 
@@ -124,15 +130,19 @@ static bool go_on_without(struct insert_group *group, struct insert_partition *p
     struct relay_error error;
     int64_t low, high;
     if (group->context->config->insert.on_lost_messages != CONFIG_LOST_CONTINUE || from == OFFSET_NONE ||
-        !kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low, &high, &error) ||
+        !kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low, &high,
+            &error) ||
         from >= low) {
         return false;
     }
     insert_partition_skip_lost(partition, low);
-    metric_add(metrics_series1(group->context->metrics, METRIC_MESSAGES_LOST, partition->topic), (uint64_t)(low - from));
-    log_event(LOG_LEVEL_ERROR, "insert.messages_lost", "Kafka expired messages before they were inserted; going on behind them, as "
-        "[insert] on_lost_messages says", LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
-        LOG_INT("from", from), LOG_INT("to", low - 1));
+    metric_add(metrics_series1(group->context->metrics, METRIC_MESSAGES_LOST, partition->topic),
+        (uint64_t)(low - from));
+    log_event(LOG_LEVEL_ERROR, "insert.messages_lost",
+        "Kafka expired messages before they were inserted; going on behind them, as "
+        "[insert] on_lost_messages says",
+        LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number), LOG_INT("from", from),
+        LOG_INT("to", low - 1));
     return true;
 }
 
@@ -149,12 +159,15 @@ void insert_flow_failed(void *context, const char *topic, int32_t number, const 
     }
     partition->failed = true;
     char reason[250];
-    snprintf(reason, sizeof(reason), "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
-        "made anew)", topic, number, (long long)from);
+    snprintf(reason, sizeof(reason),
+        "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
+        "made anew)",
+        topic, number, (long long)from);
     insert_group_health(group, STATUS_DEGRADED, reason);
-    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log", "messages are lost, or the topic is another one; the partition stands still "
-        "(see [insert] on_lost_messages)", LOG_TEXT("topic", topic), LOG_INT("partition", number), LOG_INT("offset", from),
-        LOG_ERROR(error));
+    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log",
+        "messages are lost, or the topic is another one; the partition stands still "
+        "(see [insert] on_lost_messages)",
+        LOG_TEXT("topic", topic), LOG_INT("partition", number), LOG_INT("offset", from), LOG_ERROR(error));
 }
 
 // A feed that is far behind what others already take reads on by itself, so that they need not wait for it.
@@ -194,8 +207,9 @@ void insert_flow_begin(struct insert_group *group)
         }
         if (may_begin(partition, &from)) {
             list = list ? list : rd_kafka_topic_partition_list_new(16);
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset =
-                from == OFFSET_NONE ? RD_KAFKA_OFFSET_BEGINNING : from;
+            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset = from == OFFSET_NONE
+                ? RD_KAFKA_OFFSET_BEGINNING
+                : from;
         } else if (partition->fetching && insert_partition_has(partition, FEED_READY)) {
             int64_t position = partition->position, end = partition->end;
             insert_partition_positioned(partition, position); // it is there already
@@ -208,7 +222,8 @@ void insert_flow_begin(struct insert_group *group)
     struct relay_error error;
     if (kafka_consumer_begin(group->consumer, list, &error)) {
         for (int i = 0; i < list->cnt; i++) {
-            struct insert_partition *partition = insert_group_find(group, list->elems[i].topic, list->elems[i].partition);
+            struct insert_partition *partition = insert_group_find(group, list->elems[i].topic,
+                list->elems[i].partition);
             int64_t from = OFFSET_NONE;
             if (partition) {
                 insert_partition_wants_position(partition, &from);
@@ -267,7 +282,8 @@ static void hold_partitions(struct insert_group *group, bool hold, bool for_full
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
         bool full, still = stands(partition, &full);
-        if (!partition->gone && partition->fetching && partition->held != hold && still == hold && (!hold || for_full || !full)) {
+        if (!partition->gone && partition->fetching && partition->held != hold && still == hold &&
+            (!hold || for_full || !full)) {
             list = list ? list : rd_kafka_topic_partition_list_new(16);
             rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
             partition->held = hold;

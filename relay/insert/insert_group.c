@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: join; partitions are assigned and stand still; their committed offsets are asked for; the tables read back; each partition begins
-// at the lowest offset that one of its tables lacks; messages go to the tables; what all tables of a partition have stored is committed.
+// Happy path: join; partitions are assigned and stand still; their committed offsets are asked for; the tables read
+// back; each partition begins at the lowest offset that one of its tables lacks; messages go to the tables; what all
+// tables of a partition have stored is committed.
 //
 // Failures:
-// - a commit is answered too late, or not at all, or by a broken connection: whether and when it counts is unknown, and librdkafka may
+// - a commit is answered too late, or not at all, or by a broken connection: whether and when it counts is unknown, and
+// librdkafka may
 //   still repeat it. The handle is closed and a new member joins, whose id fences whatever is still under way;
-// - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are still members;
-// - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are committed. If
+// - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are
+// still members;
+// - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are
+// committed. If
 //   they are lost, somebody else may own them: dropped at once;
-// - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands still and the
+// - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands
+// still and the
 //   board says so;
 // - the committed offsets cannot be read: asked again; "cannot be read" never means "none".
 #include "relay/insert/insert_group.h"
@@ -26,9 +31,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FINISH_LIMIT    DURATION_S(5) // of what a revoked partition has under way
-#define COMMIT_WAIT     DURATION_S(3) // of the last commit of a revoked partition
-#define LEAVE_LIMIT     DURATION_S(5)
+#define FINISH_LIMIT DURATION_S(5) // of what a revoked partition has under way
+#define COMMIT_WAIT  DURATION_S(3) // of the last commit of a revoked partition
+#define LEAVE_LIMIT  DURATION_S(5)
 
 struct mono_time insert_group_now(const struct insert_group *group)
 {
@@ -265,7 +270,8 @@ static void on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
 {
     struct insert_group *group = context;
     bool orderly = !lost && !group->leaving && !group->broken;
-    log_event(lost ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "insert.revoked", NULL, LOG_INT("partitions", list->cnt), LOG_BOOL("lost", lost));
+    log_event(lost ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "insert.revoked", NULL, LOG_INT("partitions", list->cnt),
+        LOG_BOOL("lost", lost));
     if (lost) {
         insert_lease_revoke(group->lease);
     }
@@ -302,11 +308,18 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
 
 static void join(struct insert_group *group, struct mono_time now)
 {
-    struct kafka_consumer_listener listener = {.context = group, .assigned = on_assigned, .revoked = on_revoked,
-        .message = insert_flow_message, .partition_end = insert_flow_end, .partition_failed = insert_flow_failed,
-        .committed = insert_commit_answered, .trouble = on_trouble};
+    struct kafka_consumer_listener listener = {.context = group,
+        .assigned = on_assigned,
+        .revoked = on_revoked,
+        .message = insert_flow_message,
+        .partition_end = insert_flow_end,
+        .partition_failed = insert_flow_failed,
+        .committed = insert_commit_answered,
+        .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 16, .wake_fd = group->wake_fd, .member = true};
+        .memory = group->context->config->insert.memory_limit / 16,
+        .wake_fd = group->wake_fd,
+        .member = true};
     struct relay_error error;
     options.topics = insert_routes_topics(group->routes, &options.topic_count);
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);
@@ -370,14 +383,16 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
     struct relay_error error;
     if (kafka_consumer_committed(group->consumer, list, DURATION_S(5), &error)) {
         for (int i = 0; i < list->cnt; i++) {
-            struct insert_partition *partition = insert_group_find(group, list->elems[i].topic, list->elems[i].partition);
+            struct insert_partition *partition = insert_group_find(group, list->elems[i].topic,
+                list->elems[i].partition);
             if (partition && !partition->committed_known) {
                 note_committed(partition, list->elems[i].offset);
             }
         }
         backoff_reset(&group->backoff);
     } else {
-        log_event(LOG_LEVEL_WARNING, "insert.no_committed_offsets", "the committed offsets cannot be read; the partitions wait", LOG_ERROR(&error));
+        log_event(LOG_LEVEL_WARNING, "insert.no_committed_offsets",
+            "the committed offsets cannot be read; the partitions wait", LOG_ERROR(&error));
         group->ask_at = mono_add(now, backoff_next(&group->backoff));
     }
     rd_kafka_topic_partition_list_destroy(list);
@@ -409,7 +424,8 @@ static void tell(struct insert_group *group, struct mono_time now)
         if (partition->gone) {
             continue;
         }
-        if (end == OFFSET_NONE && !kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &end)) {
+        if (end == OFFSET_NONE &&
+            !kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &end)) {
             unknown = true;
             continue;
         }
@@ -418,7 +434,8 @@ static void tell(struct insert_group *group, struct mono_time now)
         total += lag > 0 ? lag : 0;
     }
     atomic_store(&group->lag, unknown ? -1 : total);
-    metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES), (double)memory_of(group, &largest));
+    metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES),
+        (double)memory_of(group, &largest));
     group->tell_at = mono_add(now, DURATION_S(1));
 }
 
@@ -439,8 +456,11 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
 {
     bury_gone(group);
     if (group->broken && group->consumer) {
-        log_event(LOG_LEVEL_WARNING, "insert.rejoin", "leaves the group and joins again", LOG_ERROR(&group->why_broken));
-        metric_add(metrics_series2(group->context->metrics, METRIC_RETRIES, "kafka", error_class_name(group->why_broken.class)), 1);
+        log_event(LOG_LEVEL_WARNING, "insert.rejoin", "leaves the group and joins again",
+            LOG_ERROR(&group->why_broken));
+        metric_add(metrics_series2(group->context->metrics, METRIC_RETRIES, "kafka",
+                       error_class_name(group->why_broken.class)),
+            1);
         leave(group, within_drain(group, LEAVE_LIMIT));
         group->join_at = mono_add(insert_group_now(group), backoff_next(&group->backoff));
     }

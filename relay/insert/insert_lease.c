@@ -57,8 +57,8 @@ struct mono_time insert_lease_until(struct insert_lease *lease)
     return until;
 }
 
-bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up, struct mono_time until,
-    struct mono_time *end)
+bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up,
+    struct mono_time until, struct mono_time *end)
 {
     bool held = false;
     pthread_mutex_lock(&lease->lock);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds, struct relay_error *error)
+struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds,
+    struct relay_error *error)
 {
     struct insert_partition *partition = calloc(1, sizeof(*partition));
     if (partition) {

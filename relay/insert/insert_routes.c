@@ -40,7 +40,8 @@ static bool compile(struct compiled_route *compiled, const struct config_route *
             if (failed) {
                 char why[128];
                 regerror(failed, &pattern->expression, why, sizeof(why));
-                return error_set(error, RELAY_ERROR_CONFIG, "[route %s] topics: %.200s: %s", route->name, pattern->text, why);
+                return error_set(error, RELAY_ERROR_CONFIG, "[route %s] topics: %.200s: %s", route->name, pattern->text,
+                    why);
             }
         }
         compiled->pattern_count++;
@@ -133,7 +134,8 @@ static bool takes(const struct compiled_route *compiled, const char *topic)
 {
     for (size_t i = 0; i < compiled->pattern_count; i++) {
         const struct pattern *pattern = &compiled->patterns[i];
-        if (pattern->is_expression ? regexec(&pattern->expression, topic, 0, NULL, 0) == 0 : strcmp(pattern->text, topic) == 0) {
+        if (pattern->is_expression ? regexec(&pattern->expression, topic, 0, NULL, 0) == 0
+                                   : strcmp(pattern->text, topic) == 0) {
             return true;
         }
     }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The insert pipe. Invariants: an offset is committed only after every message before it is in ClickHouse, as a row or as a dead letter; no crash,
-// cut, rebalance or frozen process makes a message missing or doubled in a table that carries the offsets.
+// The insert pipe. Invariants: an offset is committed only after every message before it is in ClickHouse, as a row or
+// as a dead letter; no crash, cut, rebalance or frozen process makes a message missing or doubled in a table that
+// carries the offsets.
 //
 //   kafka_consumer -> insert_group -> insert_table (row_encoder -> insert_batch) -> table_worker -> ClickHouse
 //                          ^------------------- marks, commits, lease ----------------------'
 //
-// One thread owns the consumer, all marks and all open batches; each route has a worker thread that talks to ClickHouse. An
-// eventfd wakes the former: messages, answers to commits, finished jobs. When the relay stops, open batches are sent, the
-// marks committed and the group left, all before the drain deadline; what was not stored until then is found again.
+// One thread owns the consumer, all marks and all open batches; each route has a worker thread that talks to
+// ClickHouse. An eventfd wakes the former: messages, answers to commits, finished jobs. When the relay stops, open
+// batches are sent, the marks committed and the group left, all before the drain deadline; what was not stored until
+// then is found again.
 #include "relay/insert/insert_stage.h"
 
 #include "relay/base/log.h"
@@ -38,7 +40,7 @@ struct insert_stage {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t ended_changed;
-    bool ended; // under the lock
+    bool ended;  // under the lock
     bool joined; // the joiner's
 };
 
@@ -63,7 +65,8 @@ static void wait_for_work(struct insert_stage *stage)
         due = mono_before(soon, due) ? soon : due;
     }
     int ms = duration_to_poll_ms(mono_left(now, due));
-    struct pollfd fds[] = {{.fd = stage->wake_fd, .events = POLLIN}, {.fd = stage->context->stop->fd, .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = stage->wake_fd, .events = POLLIN},
+        {.fd = stage->context->stop->fd, .events = POLLIN}};
     if (poll(fds, 2, ms < 1 ? 1 : ms) > 0 && fds[0].revents) {
         uint64_t count;
         ssize_t got = read(stage->wake_fd, &count, sizeof(count));
@@ -130,8 +133,13 @@ static bool start_tables(struct insert_stage *stage, struct relay_error *error)
         return error_no_memory(error, "starting the insert stage");
     }
     for (size_t i = 0; i < count; i++) {
-        struct table_worker_options options = {.context = stage->context, .client = stage->client,
-            .route = insert_routes_at(stage->routes, i), .group_tag = stage->group_tag, .lease = &stage->lease, .copies = stage->copies, .wake = wake,
+        struct table_worker_options options = {.context = stage->context,
+            .client = stage->client,
+            .route = insert_routes_at(stage->routes, i),
+            .group_tag = stage->group_tag,
+            .lease = &stage->lease,
+            .copies = stage->copies,
+            .wake = wake,
             .wake_context = stage};
         char *name = board_name(stage->routes, i);
         if (!name) {

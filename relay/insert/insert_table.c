@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: the worker reads the table; each feed is read back; messages fill the open batch; full, or old enough, it becomes the
-// flight as soon as there is none, and is stored; its feeds' marks move.
+// Happy path: the worker reads the table; each feed is read back; messages fill the open batch; full, or old enough, it
+// becomes the flight as soon as there is none, and is stored; its feeds' marks move.
 //
 // What a verdict other than DONE does:
-// - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows are sent;
-// - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead letter
+// - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows
+// are sent;
+// - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead
+// letter
 //   when it comes again;
-// - OPERATOR: the table is paused. With dependent views every refusal is the operator's, since it does not say which table
+// - OPERATOR: the table is paused. With dependent views every refusal is the operator's, since it does not say which
+// table
 //   refused; the same insert is kept and repeated first when the pause ends.
 // Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
 #include "relay/insert/insert_table.h"
@@ -19,11 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_ROWS     900000 // one INSERT has to stay one block
-#define MOST_BYTES    ((size_t)240 << 20)
-#define REREAD_EVERY  DURATION_S(180)
-#define RATIO_LEAST   20    // bad messages before max_bad_ratio is judged
-#define RATIO_WINDOW  10000 // messages
+#define MOST_ROWS    900000 // one INSERT has to stay one block
+#define MOST_BYTES   ((size_t)240 << 20)
+#define REREAD_EVERY DURATION_S(180)
+#define RATIO_LEAST  20    // bad messages before max_bad_ratio is judged
+#define RATIO_WINDOW 10000 // messages
 
 static void set_status(const struct insert_table *table, enum status_level level, const char *reason)
 {
@@ -46,8 +49,9 @@ static size_t bytes_allowed(const struct insert_table *table)
 static bool at_limit(const struct insert_table *table)
 {
     const struct insert_batch *open = table->open;
-    return open && (open->rows + open->dead >= rows_allowed(table) || insert_batch_bytes(open) >= bytes_allowed(table) ||
-                    insert_batch_is_scattered(open));
+    return open &&
+        (open->rows + open->dead >= rows_allowed(table) || insert_batch_bytes(open) >= bytes_allowed(table) ||
+            insert_batch_is_scattered(open));
 }
 
 bool insert_table_full(const struct insert_table *table)
@@ -57,8 +61,9 @@ bool insert_table_full(const struct insert_table *table)
 
 size_t insert_table_memory(const struct insert_table *table)
 {
-    return (table->open ? insert_batch_memory(table->open) : 0) + (table->flight ? insert_batch_memory(table->flight) : 0) +
-           (table->spare ? native_block_memory(table->spare) : 0);
+    return (table->open ? insert_batch_memory(table->open) : 0) +
+        (table->flight ? insert_batch_memory(table->flight) : 0) +
+        (table->spare ? native_block_memory(table->spare) : 0);
 }
 
 bool insert_table_busy(const struct insert_table *table)
@@ -151,8 +156,10 @@ static void drop_open(struct insert_table *table)
 
 static void drop_parked(struct insert_table *table)
 {
-    log_event(LOG_LEVEL_WARNING, "insert.views_behind", "an insert that views may have missed cannot be repeated: they may lack rows that the "
-        "table has", LOG_TEXT("table", table->name), LOG_INT("rows", table->flight->rows));
+    log_event(LOG_LEVEL_WARNING, "insert.views_behind",
+        "an insert that views may have missed cannot be repeated: they may lack rows that the "
+        "table has",
+        LOG_TEXT("table", table->name), LOG_INT("rows", table->flight->rows));
     insert_batch_drop(table->flight);
     insert_batch_free(table->flight);
     table->flight = NULL;
@@ -199,8 +206,9 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     table->open_at = mono_add(now, backoff_next(&table->backoff));
     metric_set(table->paused, 1);
     set_status(table, STATUS_DEGRADED, error->text);
-    log_event(LOG_LEVEL_ERROR, "insert.table_paused", "inserts into this table wait for somebody to mend it; the others go on",
-        LOG_TEXT("table", table->name), LOG_ERROR(error));
+    log_event(LOG_LEVEL_ERROR, "insert.table_paused",
+        "inserts into this table wait for somebody to mend it; the others go on", LOG_TEXT("table", table->name),
+        LOG_ERROR(error));
 }
 
 // The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
@@ -246,7 +254,7 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
         return;
     }
     bool changed = !table->plan || table->plan->schema->fingerprint != job->plan->schema->fingerprint ||
-                   table->plan->exactly_once != job->plan->exactly_once;
+        table->plan->exactly_once != job->plan->exactly_once;
     if (changed) {
         table_plan_release(table->next_plan);
         table->next_plan = table_plan_hold(job->plan);
@@ -273,8 +281,10 @@ static bool too_bad(struct insert_table *table, const struct insert_batch *batch
         return false;
     }
     error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
-        "%.0f of the last %.0f messages do not fit the table, more than max_bad_ratio = %g allows; mend the route, the table or the "
-        "publisher, or raise the ratio", bad, rows, limit);
+        "%.0f of the last %.0f messages do not fit the table, more than max_bad_ratio = %g allows; mend the route, the "
+        "table or the "
+        "publisher, or raise the ratio",
+        bad, rows, limit);
     return true;
 }
 
@@ -342,7 +352,8 @@ static void observe(struct insert_table *table, const struct insert_batch *batch
     }
     for (int reason = 0; batch->dead > 0 && reason < ENCODE_REASON_COUNT; reason++) {
         if (batch->reasons[reason] > 0) {
-            metric_add(metrics_series2(metrics, METRIC_DEAD_LETTERS, "insert", encode_reason_name((enum encode_reason)reason)),
+            metric_add(
+                metrics_series2(metrics, METRIC_DEAD_LETTERS, "insert", encode_reason_name((enum encode_reason)reason)),
                 batch->reasons[reason]);
         }
     }
@@ -409,7 +420,8 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     }
     // With views a refusal does not say whether the table has the rows; the views may lack them.
     bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
-    if (has_views && (job->verdict == TABLE_OPERATOR || job->verdict == TABLE_REJECTED || job->verdict == TABLE_TOO_LARGE)) {
+    if (has_views &&
+        (job->verdict == TABLE_OPERATOR || job->verdict == TABLE_REJECTED || job->verdict == TABLE_TOO_LARGE)) {
         table->parked = true;
         pause_table(table, now, &job->error);
         return;
@@ -418,8 +430,9 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     case TABLE_DONE: stored(table, batch); break;
     case TABLE_CANCELLED:
     case TABLE_UNCLEAR:
-        log_event(LOG_LEVEL_WARNING, "insert.unclear", "the outcome of an INSERT is unknown; the table is asked what it has",
-            LOG_TEXT("table", table->name), LOG_INT("rows", batch->rows), LOG_ERROR(&job->error));
+        log_event(LOG_LEVEL_WARNING, "insert.unclear",
+            "the outcome of an INSERT is unknown; the table is asked what it has", LOG_TEXT("table", table->name),
+            LOG_INT("rows", batch->rows), LOG_ERROR(&job->error));
         drop_batches(table);
         break;
     case TABLE_REJECTED:
@@ -456,10 +469,10 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
     feed->state = FEED_READY;
     if (feed->found.count > 0) {
         metric_add(metrics_series1(table->context->metrics, METRIC_REPLAYS, "insert"), 1);
-        log_event(LOG_LEVEL_INFO, "insert.read_back", "the table has messages behind the committed offset; they are passed over",
-            LOG_TEXT("table", table->name), LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
-            LOG_INT("from", feed->next), LOG_INT("highest", offset_ranges_after(&feed->found) - 1),
-            LOG_INT("ranges", feed->found.count));
+        log_event(LOG_LEVEL_INFO, "insert.read_back",
+            "the table has messages behind the committed offset; they are passed over", LOG_TEXT("table", table->name),
+            LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number), LOG_INT("from", feed->next),
+            LOG_INT("highest", offset_ranges_after(&feed->found) - 1), LOG_INT("ranges", feed->found.count));
     }
     TEST_POINT(INSERT_AFTER_READ_BACK);
 }
@@ -523,7 +536,8 @@ void insert_table_work(struct insert_table *table, struct mono_time now)
     }
     for_feeds(table, ask_feed);
     if (table->open && !table->flight &&
-        (at_limit(table) || table->next_plan || mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger)))) {
+        (at_limit(table) || table->next_plan ||
+            mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger)))) {
         submit(table, now);
     }
 }
@@ -541,7 +555,7 @@ struct mono_time insert_table_due(const struct insert_table *table)
 bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition)
 {
     return (table->open && insert_batch_holds(table->open, partition)) ||
-           (table->flight && !table->parked && insert_batch_holds(table->flight, partition));
+        (table->flight && !table->parked && insert_batch_holds(table->flight, partition));
 }
 
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Happy path: nothing of ours runs, one query for the rows and one for the dead letters give their offsets as ranges.
-// Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint that does not answer
-// is passed over where another one does: what it may still run began before the former owner's lease ended, and its own
-// max_execution_time ends it. A replica that lags is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is
-// no dead letters. An answer that is empty, cut or something else than what was asked for must not pass as "none": each
-// answer has a last word that is looked for. A page that is full tells how far it reaches, and the caller asks again when it gets there.
+// Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint
+// that does not answer is passed over where another one does: what it may still run began before the former owner's
+// lease ended, and its own max_execution_time ends it. A replica that lags is brought up to date first (SYSTEM SYNC
+// REPLICA). No dead-letter table is no dead letters. An answer that is empty, cut or something else than what was asked
+// for must not pass as "none": each answer has a last word that is looked for. A page that is full tells how far it
+// reaches, and the caller asks again when it gets there.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
@@ -37,18 +38,20 @@ static bool is_whole(const struct clickhouse_result *result, size_t columns, str
     for (size_t row = 0; clickhouse_result_columns(result) == columns && row < rows; row++) {
         found += is_last_word(clickhouse_result_text(result, row, columns - 1, NULL));
     }
-    return found == 1 || error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
+    return found == 1 ||
+        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
 }
 
 // The ids that run now, as a list of SQL literals; text stays empty when there are none.
-static bool running_ids(struct clickhouse_client *client, int endpoint, const char *prefix, struct clickhouse_text *list,
-    struct relay_error *error)
+static bool running_ids(struct clickhouse_client *client, int endpoint, const char *prefix,
+    struct clickhouse_text *list, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
     bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
-                clickhouse_text_literal(&text, prefix, strlen(prefix)) && clickhouse_text_add(&text, ") UNION ALL SELECT " LAST_WORD);
+        clickhouse_text_literal(&text, prefix, strlen(prefix)) &&
+        clickhouse_text_add(&text, ") UNION ALL SELECT " LAST_WORD);
     if (!done) {
         error_no_memory(error, "asking what runs");
     }
@@ -78,11 +81,13 @@ static bool count_running(struct clickhouse_client *client, int endpoint, const 
     bool done = true;
     if (kill) {
         done = clickhouse_text_add(&text, "KILL QUERY WHERE query_id IN (%s) ASYNC", list) &&
-               clickhouse_query(client, &request, text.at, NULL, NULL, error);
+            clickhouse_query(client, &request, text.at, NULL, NULL, error);
         clickhouse_text_reset(&text);
     }
-    done = done && clickhouse_text_add(&text, "SELECT count(), " LAST_WORD " FROM system.processes WHERE query_id IN (%s)", list) &&
-           clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 2, error);
+    done = done &&
+        clickhouse_text_add(&text, "SELECT count(), " LAST_WORD " FROM system.processes WHERE query_id IN (%s)",
+            list) &&
+        clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 2, error);
     *left = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
@@ -109,14 +114,16 @@ static bool settle_endpoint(const struct relay_context *context, struct clickhou
         done = count_running(client, endpoint, list.at, kill, &left, error);
         if (kill && done) {
             killed = true;
-            log_event(LOG_LEVEL_WARNING, "insert.killed", "killed inserts of a former owner, or of our own, that did not end",
+            log_event(LOG_LEVEL_WARNING, "insert.killed",
+                "killed inserts of a former owner, or of our own, that did not end",
                 LOG_TEXT("url", clickhouse_client_url(client, endpoint)), LOG_TEXT("query_ids", list.at));
         }
         if (!done || left == 0) {
             break;
         }
         if (mono_reached(now, until)) {
-            done = error_set(error, RELAY_ERROR_TIMEOUT, "%llu inserts still run after KILL QUERY", (unsigned long long)left);
+            done = error_set(error, RELAY_ERROR_TIMEOUT, "%llu inserts still run after KILL QUERY",
+                (unsigned long long)left);
             break;
         }
         if (context->stop && stop_wait(context->stop, context->clock, mono_add(now, pause))) {
@@ -155,14 +162,16 @@ static bool add_place(struct clickhouse_text *text, const struct table_plan *pla
             memcpy(database, dead_letter_table, (size_t)(dot - dead_letter_table));
             done = done && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".");
         }
-        done = done && clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table) && clickhouse_text_add(text, " WHERE target = ") &&
-               clickhouse_text_literal(text, of->target, strlen(of->target)) && clickhouse_text_add(text, " AND ");
+        done = done && clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table) &&
+            clickhouse_text_add(text, " WHERE target = ") &&
+            clickhouse_text_literal(text, of->target, strlen(of->target)) && clickhouse_text_add(text, " AND ");
     } else {
         done = done && clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
-               clickhouse_text_name(text, plan->schema->table) && clickhouse_text_add(text, " WHERE ");
+            clickhouse_text_name(text, plan->schema->table) && clickhouse_text_add(text, " WHERE ");
     }
-    return done && clickhouse_text_add(text, "kafka_topic = ") && clickhouse_text_literal(text, of->topic, strlen(of->topic)) &&
-           clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
+    return done && clickhouse_text_add(text, "kafka_topic = ") &&
+        clickhouse_text_literal(text, of->topic, strlen(of->topic)) &&
+        clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
 }
 
 static bool ask(struct clickhouse_client *client, const char *statement, struct clickhouse_result **result,
@@ -185,7 +194,7 @@ static bool read_lowest(struct clickhouse_client *client, const struct table_pla
     struct clickhouse_result *result = NULL;
     *found = false;
     bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " LAST_WORD) &&
-                 add_place(&text, plan, of, dead_letter_table);
+        add_place(&text, plan, of, dead_letter_table);
     bool done = built && ask(client, text.at, &result, error) && is_whole(result, 3, error);
     if (done) {
         *found = clickhouse_result_uint(result, 0, 0) > 0;
@@ -212,8 +221,8 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
             continue;
         }
         if (after - first != count || (ranges->count > 0 && first < offset_ranges_after(ranges))) {
-            return error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "the read-back of offsets %lld to %lld does not add up", (long long)first,
-                (long long)after);
+            return error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
+                "the read-back of offsets %lld to %lld does not add up", (long long)first, (long long)after);
         }
         if (!offset_ranges_add(ranges, first, after)) {
             return error_no_memory(error, "reading back");
@@ -231,12 +240,14 @@ static bool read_ranges(struct clickhouse_client *client, const struct table_pla
     struct clickhouse_result *result = NULL;
     *through = INT64_MAX;
     bool built = clickhouse_text_add(&text,
-                     "SELECT * FROM (SELECT min(o) AS first, max(o) + 1 AS after, count() AS offsets, '' AS word FROM (SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
+                     "SELECT * FROM (SELECT min(o) AS first, max(o) + 1 AS after, count() AS offsets, '' AS word FROM "
+                     "(SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
                      "(SELECT DISTINCT toInt64(kafka_offset) AS o") &&
-                 add_place(&text, plan, of, dead_letter_table) &&
-                 clickhouse_text_add(&text, " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
-                     "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
-                     (long long)of->from, PAGE_OFFSETS);
+        add_place(&text, plan, of, dead_letter_table) &&
+        clickhouse_text_add(&text,
+            " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
+            "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
+            (long long)of->from, PAGE_OFFSETS);
     bool done = built && ask(client, text.at, &result, error) && is_whole(result, 4, error);
     if (done) {
         done = take_ranges(result, ranges, through, error);
@@ -256,16 +267,17 @@ static bool sync_replica(struct clickhouse_client *client, const struct table_pl
     if (!plan->schema->is_replicated) {
         return true;
     }
-    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") && clickhouse_text_name(&text, plan->schema->database) &&
-                clickhouse_text_add(&text, ".") && clickhouse_text_name(&text, plan->schema->table);
+    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") &&
+        clickhouse_text_name(&text, plan->schema->database) && clickhouse_text_add(&text, ".") &&
+        clickhouse_text_name(&text, plan->schema->table);
     done = done ? ask(client, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
                 : error_no_memory(error, "reading back");
     clickhouse_text_finish(&text);
     return done;
 }
 
-bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client, const struct table_plan *plan,
-    struct read_back *of, struct relay_error *error)
+bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
+    const struct table_plan *plan, struct read_back *of, struct relay_error *error)
 {
     const char *dead_letters = context->config->insert.dead_letter_table;
     struct offset_ranges rows = {0}, dead = {0};
@@ -288,7 +300,7 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
     bool done = read_ranges(client, plan, of, NULL, &rows, &rows_through, error) &&
-                read_ranges(client, plan, of, dead_letters, &dead, &dead_through, error);
+        read_ranges(client, plan, of, dead_letters, &dead, &dead_through, error);
     if (done) {
         done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
     }

@@ -36,17 +36,19 @@ static void log_findings(const struct config_route *route, const struct table_fi
 }
 
 // What the server and the table allow, of what the operator wants.
-static bool judge_guarantee(const struct relay_context *context, struct clickhouse_client *client, struct table_plan *plan,
-    bool has_input, struct table_findings *findings, struct relay_error *error)
+static bool judge_guarantee(const struct relay_context *context, struct clickhouse_client *client,
+    struct table_plan *plan, bool has_input, struct table_findings *findings, struct relay_error *error)
 {
     size_t count;
     const char *const *columns = row_encoder_columns(plan->encoder, &count);
     bool possible = false;
-    if (!table_schema_exactly_once(plan->schema, clickhouse_client_endpoints(client), columns, count, &possible, findings, error)) {
+    if (!table_schema_exactly_once(plan->schema, clickhouse_client_endpoints(client), columns, count, &possible,
+            findings, error)) {
         return false;
     }
     if (possible && !has_input &&
-        !table_findings_add(findings, false, true, "the server has no input() table function, so an INSERT can carry no deadline",
+        !table_findings_add(findings, false, true,
+            "the server has no input() table function, so an INSERT can carry no deadline",
             "ClickHouse 19.10 or later")) {
         return error_no_memory(error, "judging a table");
     }
@@ -62,8 +64,8 @@ static bool write_statements(const struct relay_context *context, struct table_p
     plan->statement = row_encoder_statement(plan->encoder, has_input, condition, error);
     struct dead_letter_block *block = plan->statement ? dead_letter_block_new(error) : NULL;
     if (block) {
-        plan->dead_letter_statement =
-            dead_letter_statement(block, context->config->insert.dead_letter_table, has_input, condition, error);
+        plan->dead_letter_statement = dead_letter_statement(block, context->config->insert.dead_letter_table, has_input,
+            condition, error);
     }
     dead_letter_block_free(block);
     return plan->dead_letter_statement != NULL;
@@ -85,7 +87,7 @@ struct table_plan *table_plan_read(const struct relay_context *context, struct c
     bool done = plan->schema && clickhouse_server_info(client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error);
     plan->encoder = done ? row_encoder_new(route, plan->schema, &findings, error) : NULL;
     done = plan->encoder && judge_guarantee(context, client, plan, server.has_input_function, &findings, error) &&
-           write_statements(context, plan, server.has_input_function, error);
+        write_statements(context, plan, server.has_input_function, error);
     log_findings(route, &findings);
     table_findings_finish(&findings);
     if (!done) {

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path of an INSERT: wait for the lease, choose an endpoint, measure its clock (every half minute), send the rows with the deadline in
-// the statement, then the dead letters the same way. Done.
+// Happy path of an INSERT: wait for the lease, choose an endpoint, measure its clock (every half minute), send the rows
+// with the deadline in the statement, then the dead letters the same way. Done.
 //
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
-// - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT repeated;
-// - everything else may have been executed, whole or in part, whatever the answer says. The token would make the same bytes
-//   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends with a verdict,
-//   and the table is asked. A short pause first, growing, where nobody is to blame;
-// - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same endpoint (unless the
+// - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT
+// repeated;
+// - everything else may have been executed, whole or in part, whatever the answer says. The token would make the same
+// bytes
+//   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
+//   with a verdict, and the table is asked. A short pause first, growing, where nobody is to blame;
+// - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
+// endpoint (unless the
 //   table is replicated, so that all of them know the token), until it is clear.
-// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has checked every value,
-// so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is not in our table, thrice).
-// The job is cancelled or the relay's drain deadline is over: CANCELLED. Read-backs and openings are repeated with
-// backoff until they succeed, are cancelled, or the operator has to act (an opening only).
+// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
+// checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
+// not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED. Read-backs and
+// openings are repeated with backoff until they succeed, are cancelled, or the operator has to act (an opening only).
 #include "relay/insert/table_worker.h"
 
 #include "relay/base/backoff.h"
@@ -36,8 +39,8 @@
 
 struct server_clock {
     bool known;
-    struct mono_time at;   // when it was
-    int64_t server_us;     // this time there
+    struct mono_time at; // when it was
+    int64_t server_us;   // this time there
     struct duration doubt;
 };
 
@@ -144,7 +147,8 @@ static void note_trouble(struct table_worker *worker, const struct relay_error *
 
 static void log_retry(const struct table_worker *worker, const char *what, const struct relay_error *error)
 {
-    log_event(LOG_LEVEL_WARNING, "insert.retry", what, LOG_TEXT("table", worker->options.route->table), LOG_ERROR(error));
+    log_event(LOG_LEVEL_WARNING, "insert.retry", what, LOG_TEXT("table", worker->options.route->table),
+        LOG_ERROR(error));
 }
 
 // The server's clock as it is now at `at`, in seconds, and never later than it really is. false: it could not be asked.
@@ -158,8 +162,10 @@ static bool server_seconds(struct table_worker *worker, int endpoint, struct mon
         if (!clickhouse_server_clock(worker->options.client, endpoint, DURATION_S(10), &ahead, &doubt, error)) {
             return false;
         }
-        *known = (struct server_clock){.known = true, .at = clock_mono(context->clock),
-            .server_us = clock_wall(context->clock).us + ahead.ns / 1000, .doubt = doubt};
+        *known = (struct server_clock){.known = true,
+            .at = clock_mono(context->clock),
+            .server_us = clock_wall(context->clock).us + ahead.ns / 1000,
+            .doubt = doubt};
     }
     int64_t us = known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000;
     *seconds = us / 1000000;
@@ -199,8 +205,8 @@ struct part {
 };
 
 // One attempt. *outcome says what became of it.
-static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part, struct clickhouse_outcome *outcome,
-    struct relay_error *error)
+static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
+    struct clickhouse_outcome *outcome, struct relay_error *error)
 {
     const struct relay_context *context = worker->options.context;
     int64_t deadline = 0;
@@ -222,10 +228,15 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     snprintf(query_id, sizeof(query_id), "%s%.12s-%llu", worker->prefix, context->instance,
         (unsigned long long)worker->next_query++);
     struct clickhouse_setting token = {"insert_deduplication_token", part->token};
-    struct clickhouse_request request = {.endpoint = part->endpoint, .query_id = query_id, .while_stopping = true,
-        .fresh_connection = part->unclear, .settings = &token, .setting_count = 1};
+    struct clickhouse_request request = {.endpoint = part->endpoint,
+        .query_id = query_id,
+        .while_stopping = true,
+        .fresh_connection = part->unclear,
+        .settings = &token,
+        .setting_count = 1};
     set_running(worker, query_id, part->endpoint);
-    bool done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
+    bool done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome,
+        error);
     set_running(worker, "", 0);
     free(statement);
     return done;
@@ -256,8 +267,8 @@ static enum table_verdict verdict_of(struct table_worker *worker, enum clickhous
 }
 
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
-static bool judge(struct table_worker *worker, struct table_job *job, struct part *part, const struct clickhouse_outcome *outcome,
-    const struct relay_error *error, enum table_verdict *verdict)
+static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
+    const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
 {
     // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
     bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
@@ -345,7 +356,8 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
         snprintf(token, sizeof(token), "%s-dead", job->token);
         job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token);
         if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
-            error_prefix(&job->error, "dead-letter table %s", worker->options.context->config->insert.dead_letter_table);
+            error_prefix(&job->error, "dead-letter table %s",
+                worker->options.context->config->insert.dead_letter_table);
             job->verdict = TABLE_OPERATOR;
         }
     }
@@ -385,7 +397,7 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
         return true;
     }
     return settle(worker, job, &job->error) &&
-           read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
+        read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
 }
 
 static uint32_t hash_text(uint32_t hash, const char *text)
@@ -402,13 +414,15 @@ static bool open_table(struct table_worker *worker, struct table_job *job)
     if (!job->plan) {
         return false;
     }
-    uint32_t hash = hash_text(hash_text(hash_text(2166136261u, job->plan->schema->database), "."), job->plan->schema->table);
+    uint32_t hash = hash_text(hash_text(hash_text(2166136261u, job->plan->schema->database), "."),
+        job->plan->schema->table);
     snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
     return true;
 }
 
 // Repeats until it succeeds, is given up, or (openings, or a read-back that the operator must allow) needs somebody.
-static void repeat(struct table_worker *worker, struct table_job *job, bool (*work)(struct table_worker *, struct table_job *))
+static void repeat(struct table_worker *worker, struct table_job *job,
+    bool (*work)(struct table_worker *, struct table_job *))
 {
     for (;;) {
         error_clear(&job->error);
@@ -424,7 +438,8 @@ static void repeat(struct table_worker *worker, struct table_job *job, bool (*wo
         if (job->verdict == TABLE_OPERATOR || stopping(worker) || given_up(worker, job)) {
             return;
         }
-        log_retry(worker, job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets", &job->error);
+        log_retry(worker, job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets",
+            &job->error);
         note_trouble(worker, &job->error, false);
         pause_for(worker, job, backoff_next(&worker->backoff));
     }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: subscribe; a rebalance assigns partitions, which are paused before and after the assignment, so that nothing is
-// fetched from the place-holder offset 0; the owner says where to begin; messages come one by one (librdkafka drops what a seek or a
-// revocation has overtaken only when messages are popped one by one); commits go out through a queue of their own.
+// Happy path: subscribe; a rebalance assigns partitions, which are paused before and after the assignment, so that
+// nothing is fetched from the place-holder offset 0; the owner says where to begin; messages come one by one
+// (librdkafka drops what a seek or a revocation has overtaken only when messages are popped one by one); commits go out
+// through a queue of their own.
 //
 // Failures:
 // - a broker is away: librdkafka reconnects by itself; told as trouble, so that the board shows it;
 // - the offset is not in the log: auto.offset.reset=error makes it an event of that partition;
-// - a seek that librdkafka refuses (the partition stopped after such an error): the partition is taken out of the assignment
+// - a seek that librdkafka refuses (the partition stopped after such an error): the partition is taken out of the
+// assignment
 //   and put back at the offset;
 // - a fatal error, or this member was fenced: told as finished;
-// - closing hangs (a coordinator that accepts and never answers): after the deadline the handle is left to a detached thread.
+// - closing hangs (a coordinator that accepts and never answers): after the deadline the handle is left to a detached
+// thread.
 #include "relay/kafka/kafka_consumer.h"
 
 #include "relay/base/log.h"
@@ -44,7 +47,8 @@ static int64_t conf_number(rd_kafka_conf_t *conf, const char *name, int64_t stan
     return rd_kafka_conf_get(conf, name, value, &room) == RD_KAFKA_CONF_OK ? strtoll(value, NULL, 10) : standard;
 }
 
-static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions, void *opaque)
+static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions,
+    void *opaque)
 {
     struct kafka_consumer *consumer = opaque;
     bool cooperative = strcmp(rd_kafka_rebalance_protocol(client), "COOPERATIVE") == 0;
@@ -107,14 +111,17 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options, rd_kafka_conf_t *conf,
-    struct relay_error *error)
+static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
+    rd_kafka_conf_t *conf, struct relay_error *error)
 {
     static const struct {
         const char *name, *value;
     } ours[] = {
-        {"enable.auto.commit", "false"},      {"enable.auto.offset.store", "false"}, {"auto.offset.reset", "error"},
-        {"enable.partition.eof", "true"},     {"isolation.level", "read_committed"},
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"},
+        {"enable.partition.eof", "true"},
+        {"isolation.level", "read_committed"},
         {"partition.assignment.strategy", "cooperative-sticky"},
     };
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
@@ -123,18 +130,19 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
         }
     }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
-           set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
-           // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.
-           (kafka_conf_given(context->config, "max.partition.fetch.bytes") ||
-               set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error)) &&
-           set_size(context, conf, "fetch.max.bytes", clamp(options->memory / 2, 1 << 20, 52428800), error) &&
-           set_size(context, conf, "socket.timeout.ms", 10000, error) &&
-           set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
-           // A partition whose queue is full is looked at again after this long.
-           set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
+        set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
+        // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.
+        (kafka_conf_given(context->config, "max.partition.fetch.bytes") ||
+            set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error)) &&
+        set_size(context, conf, "fetch.max.bytes", clamp(options->memory / 2, 1 << 20, 52428800), error) &&
+        set_size(context, conf, "socket.timeout.ms", 10000, error) &&
+        set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
+        // A partition whose queue is full is looked at again after this long.
+        set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
 }
 
-static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consumer_options *options, struct relay_error *error)
+static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consumer_options *options,
+    struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new((int)options->topic_count);
     for (size_t i = 0; i < options->topic_count; i++) {
@@ -145,8 +153,9 @@ static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consum
     return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "subscribing to the routes' topics");
 }
 
-struct kafka_consumer *kafka_consumer_new(const struct relay_context *context, const struct kafka_consumer_options *options,
-    const struct kafka_consumer_listener *listener, struct relay_error *error)
+struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
+    const struct kafka_consumer_options *options, const struct kafka_consumer_listener *listener,
+    struct relay_error *error)
 {
     static const uint64_t one = 1;
     struct kafka_consumer *consumer = calloc(1, sizeof(*consumer));
@@ -157,7 +166,8 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context, c
     consumer->context = context;
     consumer->listener = *listener;
     consumer->member = options->member;
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER, options->member ? "insert" : "insert-catch-up", error);
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
+        options->member ? "insert" : "insert-catch-up", error);
     if (!conf) {
         goto consumer_held;
     }
@@ -195,13 +205,15 @@ static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_
     const struct kafka_consumer_listener *listener = &consumer->listener;
     struct relay_error error;
     if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        listener->partition_end(listener->context, rd_kafka_topic_name(message->rkt), message->partition, message->offset);
+        listener->partition_end(listener->context, rd_kafka_topic_name(message->rkt), message->partition,
+            message->offset);
         return;
     }
     const char *text = message->payload ? (const char *)message->payload : rd_kafka_err2str(message->err);
     kafka_error_set(&error, message->err, "%s", text);
     if (message->rkt && message->partition >= 0 &&
-        (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
+        (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
+            message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
         listener->partition_failed(listener->context, rd_kafka_topic_name(message->rkt), message->partition, &error);
         return;
     }
@@ -253,20 +265,24 @@ bool kafka_consumer_committed(struct kafka_consumer *consumer, rd_kafka_topic_pa
 }
 
 // Takes partitions out of the assignment and puts them back at their offsets.
-static bool put_back(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+static bool put_back(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct relay_error *error)
 {
-    return kafka_error_take(error, rd_kafka_incremental_unassign(consumer->client, partitions), "moving to an offset") &&
-           kafka_error_take(error, rd_kafka_incremental_assign(consumer->client, partitions), "moving to an offset");
+    return kafka_error_take(error, rd_kafka_incremental_unassign(consumer->client, partitions),
+               "moving to an offset") &&
+        kafka_error_take(error, rd_kafka_incremental_assign(consumer->client, partitions), "moving to an offset");
 }
 
-bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *stuck = rd_kafka_topic_partition_list_new(4);
-    bool done = kafka_error_take(error, rd_kafka_seek_partitions(consumer->client, partitions, 5000), "moving to an offset");
+    bool done = kafka_error_take(error, rd_kafka_seek_partitions(consumer->client, partitions, 5000),
+        "moving to an offset");
     for (int i = 0; done && i < partitions->cnt; i++) {
         if (partitions->elems[i].err) {
-            rd_kafka_topic_partition_list_add(stuck, partitions->elems[i].topic, partitions->elems[i].partition)->offset =
-                partitions->elems[i].offset;
+            rd_kafka_topic_partition_list_add(stuck, partitions->elems[i].topic, partitions->elems[i].partition)
+                ->offset = partitions->elems[i].offset;
         }
     }
     done = done && (stuck->cnt == 0 || put_back(consumer, stuck, error));
@@ -287,7 +303,8 @@ void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_parti
     rd_kafka_resume_partitions(consumer->client, partitions);
 }
 
-bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error)
+bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct relay_error *error)
 {
     rd_kafka_resp_err_t code = rd_kafka_assign(consumer->client, partitions);
     return !code || kafka_error_set(error, code, "reading partitions");
@@ -299,7 +316,8 @@ bool kafka_consumer_commit(struct kafka_consumer *consumer, const rd_kafka_topic
         return false;
     }
     consumer->commit_sent = clock_mono(consumer->context->clock);
-    consumer->committing = rd_kafka_commit_queue(consumer->client, offsets, consumer->commits, NULL, NULL) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    consumer->committing = rd_kafka_commit_queue(consumer->client, offsets, consumer->commits, NULL, NULL) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR;
     return consumer->committing;
 }
 
@@ -319,17 +337,19 @@ struct duration kafka_consumer_session_timeout(const struct kafka_consumer *cons
     return consumer->session_timeout;
 }
 
-bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low, int64_t *high)
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high)
 {
-    return rd_kafka_get_watermark_offsets(consumer->client, topic, partition, low, high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           *high != RD_KAFKA_OFFSET_INVALID;
+    return rd_kafka_get_watermark_offsets(consumer->client, topic, partition, low, high) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR &&
+        *high != RD_KAFKA_OFFSET_INVALID;
 }
 
-bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, struct duration timeout,
-    int64_t *low, int64_t *high, struct relay_error *error)
+bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition,
+    struct duration timeout, int64_t *low, int64_t *high, struct relay_error *error)
 {
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(consumer->client, topic, partition, low, high, (int)duration_ms(timeout));
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(consumer->client, topic, partition, low, high,
+        (int)duration_ms(timeout));
     return !code || kafka_error_set(error, code, "asking for the log's first offset");
 }
 
@@ -407,7 +427,8 @@ bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time dead
     struct mono_time least = mono_add(clock_mono(clock), DURATION_MS(500));
     bool closed = destroy_client(consumer->client, mono_before(deadline, least) ? least : deadline);
     if (!closed) {
-        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs", "librdkafka does not let go of a consumer; it is left behind");
+        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
+            "librdkafka does not let go of a consumer; it is left behind");
         return false; // its callbacks may still look at the consumer
     }
     free(consumer);

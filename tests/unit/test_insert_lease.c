@@ -28,7 +28,8 @@ Test(insert_lease, a_commit_grants_from_the_moment_it_was_sent)
     clock_fake_advance(&fake, DURATION_S(8));
     cr_assert(insert_lease_renewal_due(&lease), "less than half is left");
     clock_fake_advance(&fake, DURATION_S(8));
-    cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), NULL, clock_mono(&fake.base), &end), "one second is too little");
+    cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), NULL, clock_mono(&fake.base), &end),
+        "one second is too little");
     insert_lease_finish(&lease);
 }
 
@@ -55,7 +56,8 @@ Test(insert_lease, whoever_gives_up_does_not_wait_and_the_committer_was_told)
     insert_lease_init(&lease, clock_system(), DURATION_S(20), wake, NULL);
     cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), &given_up, (struct mono_time){INT64_MAX}, &end));
     given_up = false;
-    cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), &given_up, mono_add(clock_mono(clock_system()), DURATION_MS(1)), &end));
+    cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), &given_up,
+        mono_add(clock_mono(clock_system()), DURATION_MS(1)), &end));
     cr_assert_eq(woken, 1);
     insert_lease_finish(&lease);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The read-back against a scripted peer: what it takes from an answer, and that nothing but a whole answer means "none".
+// The read-back against a scripted peer: what it takes from an answer, and that nothing but a whole answer means
+// "none".
 #include "http_script.h"
 #include "relay/insert/read_back.h"
 
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SENTINEL "9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define SENTINEL    "9223372036854775807\t0\t0\toutbox-relay: end\n"
 #define LOWEST_NONE "0\t0\toutbox-relay: end\n"
 
 struct peer {
@@ -31,7 +32,9 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     struct peer *peer = context;
     const char *body;
     if (strstr(seen->target, "-learn")) {
-        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n" : strstr(seen->target, "uuid") ? "u\n" : "max_execution_time\n";
+        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n"
+            : strstr(seen->target, "uuid")     ? "u\n"
+                                               : "max_execution_time\n";
     } else {
         body = peer->answers[peer->asked];
         peer->asked += peer->answers[peer->asked + 1] != NULL;
@@ -49,11 +52,18 @@ static void start(struct peer *peer, const char *const *answers)
     peer->answers = answers;
     peer->http = http_script_start(handle, peer);
     peer->url = strdup(http_script_url(peer->http));
-    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1}, .database = database, .user = user,
-        .password = empty, .connect_timeout = DURATION_S(5), .request_timeout = DURATION_S(10)};
+    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1},
+        .database = database,
+        .user = user,
+        .password = empty,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(10)};
     peer->config.insert.dead_letter_table = letters;
     cr_assert(stop_init(&peer->stop, &error));
-    peer->context = (struct relay_context){.config = &peer->config, .clock = clock_system(), .stop = &peer->stop, .instance = "abc"};
+    peer->context = (struct relay_context){.config = &peer->config,
+        .clock = clock_system(),
+        .stop = &peer->stop,
+        .instance = "abc"};
     peer->client = clickhouse_client_new(&peer->context, &error);
     cr_assert_not_null(peer->client, "%s", error.text);
     peer->schema.database = database;
@@ -122,13 +132,13 @@ Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
 Test(read_back, what_is_not_a_whole_answer_never_means_none)
 {
     static const char *const bad[] = {
-        "",                                                                // nothing at all
-        "100\t110\t10\t\n",                                                // the last word is missing
-        "<html>Bad Gateway</html>\n",                                      // something else
-        "Code: 241. DB::Exception: memory. (MEMORY_LIMIT_EXCEEDED)\n",     // an exception under status 200
-        "100\t110\t9\t\n" SENTINEL,                                        // a range with a hole
-        "100\t110\t10\t\n105\t107\t2\t\n" SENTINEL,                        // ranges that overlap
-        "0\t0\toutbox-relay: end\n",                                       // the answer to another question
+        "",                                                            // nothing at all
+        "100\t110\t10\t\n",                                            // the last word is missing
+        "<html>Bad Gateway</html>\n",                                  // something else
+        "Code: 241. DB::Exception: memory. (MEMORY_LIMIT_EXCEEDED)\n", // an exception under status 200
+        "100\t110\t9\t\n" SENTINEL,                                    // a range with a hole
+        "100\t110\t10\t\n105\t107\t2\t\n" SENTINEL,                    // ranges that overlap
+        "0\t0\toutbox-relay: end\n",                                   // the answer to another question
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         for (int second = 0; second < 2; second++) {

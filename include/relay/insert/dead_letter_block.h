@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Messages that cannot become rows, gathered as one block for the dead-letter table: the bytes they were, and why. The columns are
-// those of schemas/clickhouse/002. A block belongs to one thread at a time; everything is copied.
+// Messages that cannot become rows, gathered as one block for the dead-letter table: the bytes they were, and why. The
+// columns are those of schemas/clickhouse/002. A block belongs to one thread at a time; everything is copied.
 #ifndef RELAY_INSERT_DEAD_LETTER_BLOCK_H
 #define RELAY_INSERT_DEAD_LETTER_BLOCK_H
 
@@ -17,13 +17,14 @@ struct dead_letter_block;
 struct dead_letter_block *dead_letter_block_new(struct relay_error *error); // NULL: NO_MEMORY
 void dead_letter_block_free(struct dead_letter_block *block);               // accepts NULL
 
-// target: the table the message was meant for. reason: a word of encode_reason.h. code: ClickHouse's exception code as text, or "".
-// false: NO_MEMORY, the block is as it was.
+// target: the table the message was meant for. reason: a word of encode_reason.h. code: ClickHouse's exception code as
+// text, or "". false: NO_MEMORY, the block is as it was.
 bool dead_letter_block_add(struct dead_letter_block *block, const char *target, const struct source_message *message,
     const char *reason, const char *code, const char *text, struct relay_error *error);
 struct native_block *dead_letter_block_rows(struct dead_letter_block *block); // for its body, size, reset
 
-// The INSERT for such a block into `table` ("name" or "database.name"), as row_encoder_statement(). malloc'd. NULL: NO_MEMORY.
+// The INSERT for such a block into `table` ("name" or "database.name"), as row_encoder_statement(). malloc'd. NULL:
+// NO_MEMORY.
 char *dead_letter_statement(struct dead_letter_block *block, const char *table, bool use_input, const char *guard,
     struct relay_error *error);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A batch for one table: rows and dead letters of several partitions, in offset order for each, and how far it reaches in each. Filled on the
-// consumer's thread; its job carries the blocks to the worker and back. No I/O.
+// A batch for one table: rows and dead letters of several partitions, in offset order for each, and how far it reaches
+// in each. Filled on the consumer's thread; its job carries the blocks to the worker and back. No I/O.
 #ifndef RELAY_INSERT_INSERT_BATCH_H
 #define RELAY_INSERT_INSERT_BATCH_H
 
@@ -30,8 +30,8 @@ struct insert_batch {
     uint64_t reasons[ENCODE_REASON_COUNT]; // of the dead letters
     int64_t periods[128];                  // distinct periods of the table's partition key
     size_t period_count;
-    int64_t period_length;                 // in milliseconds; 0: the table has no partitions
-    int64_t stamps[BATCH_STAMPS];          // timestamps of a sample of the rows, in milliseconds
+    int64_t period_length;        // in milliseconds; 0: the table has no partitions
+    int64_t stamps[BATCH_STAMPS]; // timestamps of a sample of the rows, in milliseconds
     size_t stamp_count, stamp_step;
     bool dropped; // its outcome no longer counts; its feeds were told
 };
@@ -41,10 +41,10 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
     struct relay_error *error);
 void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
 
-// Encodes the message as a row, or keeps it as a dead letter with the reason, with a copy to `copies` unless that is NULL. false:
-// NO_MEMORY, or the copy cannot be queued now.
-bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target, struct dead_letter_topic *copies,
-    const struct source_message *message, struct relay_error *error);
+// Encodes the message as a row, or keeps it as a dead letter with the reason, with a copy to `copies` unless that is
+// NULL. false: NO_MEMORY, or the copy cannot be queued now.
+bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
+    struct dead_letter_topic *copies, const struct source_message *message, struct relay_error *error);
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);
 bool insert_batch_is_empty(const struct insert_batch *batch);

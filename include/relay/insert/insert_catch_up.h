@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A reader of its own for tables that are behind the others of a partition: healed after a pause, or slower than the rest. It is no member of
-// the group and commits nothing; what it feeds counts for the marks as usual. A feed returns to the group's consumer once it
-// has come as far. The consumer's thread.
+// A reader of its own for tables that are behind the others of a partition: healed after a pause, or slower than the
+// rest. It is no member of the group and commits nothing; what it feeds counts for the marks as usual. A feed returns
+// to the group's consumer once it has come as far. The consumer's thread.
 #ifndef RELAY_INSERT_INSERT_CATCH_UP_H
 #define RELAY_INSERT_INSERT_CATCH_UP_H
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one committer: for each partition the lowest mark of its tables, never past a hole and never back; at most one commit under way. Each
-// commit that the coordinator accepts is also the lease under which inserts are started. One that takes too long, or that a
-// broken connection answers, has an unknown outcome: then the group is left. The consumer's thread.
+// The one committer: for each partition the lowest mark of its tables, never past a hole and never back; at most one
+// commit under way. Each commit that the coordinator accepts is also the lease under which inserts are started. One
+// that takes too long, or that a broken connection answers, has an unknown outcome: then the group is left. The
+// consumer's thread.
 #ifndef RELAY_INSERT_INSERT_COMMIT_H
 #define RELAY_INSERT_INSERT_COMMIT_H
 

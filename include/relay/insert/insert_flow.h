@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The way of messages: where each partition begins once its tables were asked, which feed takes a message, and what stands still while
-// a table is full or paused. A table that is behind the others of a partition is sent away to catch up by itself. The consumer's thread.
+// The way of messages: where each partition begins once its tables were asked, which feed takes a message, and what
+// stands still while a table is full or paused. A table that is behind the others of a partition is sent away to catch
+// up by itself. The consumer's thread.
 #ifndef RELAY_INSERT_INSERT_FLOW_H
 #define RELAY_INSERT_INSERT_FLOW_H
 

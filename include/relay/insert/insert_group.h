@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The stage as a member of the consumer group: which partitions are ours, where each begins, what is committed, and the lease that
-// follows from it. It hands messages to the tables. Everything runs on the consumer's thread; waits for Kafka are bounded, and it never
-// waits for ClickHouse but in a revocation, for seconds.
+// The stage as a member of the consumer group: which partitions are ours, where each begins, what is committed, and the
+// lease that follows from it. It hands messages to the tables. Everything runs on the consumer's thread; waits for
+// Kafka are bounded, and it never waits for ClickHouse but in a revocation, for seconds.
 #ifndef RELAY_INSERT_INSERT_GROUP_H
 #define RELAY_INSERT_INSERT_GROUP_H
 
@@ -29,13 +29,13 @@ struct insert_group {
     struct relay_error why_broken;
     struct backoff backoff;
     struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
-    bool full;                       // a table is: no more messages now
+    bool full; // a table is: no more messages now
     struct mono_time full_since;
-    bool healthy;                    // as the board has it
-    bool hangs;                      // a handle was left behind
-    struct kafka_consumer *reader;   // of feeds that catch up by themselves, NULL: there are none
-    bool reader_stale;               // which partitions it has to read has changed
-    struct insert_partition *last;   // of the last message
+    bool healthy;                  // as the board has it
+    bool hangs;                    // a handle was left behind
+    struct kafka_consumer *reader; // of feeds that catch up by themselves, NULL: there are none
+    bool reader_stale;             // which partitions it has to read has changed
+    struct insert_partition *last; // of the last message
     struct source_header *headers;
     size_t header_room;
     _Atomic int64_t lag;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long nobody else can own our partitions. An offset commit that the group coordinator accepts and that was sent at T keeps this
-// member in the group until T + session.timeout.ms at least; until then no other member is given its partitions. Inserts are started under the
-// lease only, and carry its end, in the server's time, as a condition that the server checks (insert_guard_*). The committer
-// (one thread) grants and revokes; table workers wait for it. Thread-safe; a short lock.
+// How long nobody else can own our partitions. An offset commit that the group coordinator accepts and that was sent at
+// T keeps this member in the group until T + session.timeout.ms at least; until then no other member is given its
+// partitions. Inserts are started under the lease only, and carry its end, in the server's time, as a condition that
+// the server checks (insert_guard_*). The committer (one thread) grants and revokes; table workers wait for it.
+// Thread-safe; a short lock.
 #ifndef RELAY_INSERT_INSERT_LEASE_H
 #define RELAY_INSERT_INSERT_LEASE_H
 
@@ -16,7 +17,7 @@
 
 struct insert_lease {
     const struct clock *clock;
-    struct duration length; // what a commit gives: session.timeout less a margin for clocks
+    struct duration length;      // what a commit gives: session.timeout less a margin for clocks
     void (*wake)(void *context); // the committer, to renew
     void *context;
     pthread_mutex_t lock;
@@ -38,10 +39,10 @@ void insert_lease_revoke(struct insert_lease *lease);
 bool insert_lease_renewal_due(struct insert_lease *lease);
 struct mono_time insert_lease_until(struct insert_lease *lease);
 
-// Waits until the lease lasts for at least `least` from now; asks for its renewal. false: `given_up` became true, or `until`
-// came first. given_up may be NULL. *end: when it ends.
-bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up, struct mono_time until,
-    struct mono_time *end);
+// Waits until the lease lasts for at least `least` from now; asks for its renewal. false: `given_up` became true, or
+// `until` came first. given_up may be NULL. *end: when it ends.
+bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up,
+    struct mono_time until, struct mono_time *end);
 // Wakes those who wait, so that they look at given_up again.
 void insert_lease_nudge(struct insert_lease *lease);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How far each table has come in each partition. A feed is one table's way through one partition: `next` is the first offset that it has
-// not taken, `mark` the first that is not known to be stored. What may be committed for the partition is the lowest mark of its
-// feeds: never past a hole. All of it belongs to the consumer's thread; no I/O.
+// How far each table has come in each partition. A feed is one table's way through one partition: `next` is the first
+// offset that it has not taken, `mark` the first that is not known to be stored. What may be committed for the
+// partition is the lowest mark of its feeds: never past a hole. All of it belongs to the consumer's thread; no I/O.
 #ifndef RELAY_INSERT_INSERT_PARTITION_H
 #define RELAY_INSERT_INSERT_PARTITION_H
 
@@ -52,20 +52,21 @@ struct insert_partition {
     int32_t number;
     struct insert_feed *feeds;
     size_t feed_count;
-    int64_t position;   // the next message that Kafka will give us; OFFSET_NONE: not positioned
-    int64_t committed;  // OFFSET_NONE: none
+    int64_t position;  // the next message that Kafka will give us; OFFSET_NONE: not positioned
+    int64_t committed; // OFFSET_NONE: none
     bool committed_known;
-    bool fetching;      // positioned and not paused
-    bool held;          // paused because a table is full
-    bool failed;        // the log does not have our offset; an operator has to decide
-    bool gone;          // no longer ours; kept while jobs refer to it
-    int64_t end;        // the log's end when it was last reached; OFFSET_NONE
-    unsigned jobs;      // read-backs and batches that refer to its feeds
+    bool fetching; // positioned and not paused
+    bool held;     // paused because a table is full
+    bool failed;   // the log does not have our offset; an operator has to decide
+    bool gone;     // no longer ours; kept while jobs refer to it
+    int64_t end;   // the log's end when it was last reached; OFFSET_NONE
+    unsigned jobs; // read-backs and batches that refer to its feeds
     struct metric_series *lag;
 };
 
 // feeds: how many. NULL: NO_MEMORY.
-struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds, struct relay_error *error);
+struct insert_partition *insert_partition_new(const char *topic, int32_t number, size_t feeds,
+    struct relay_error *error);
 void insert_partition_free(struct insert_partition *partition); // accepts NULL
 
 // The first offset that is not known to be stored by this feed.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which routes take the messages of a topic: exact names, and expressions that begin with ^ (POSIX extended, as librdkafka
-// subscribes by them). Read-only after its making.
+// Which routes take the messages of a topic: exact names, and expressions that begin with ^ (POSIX extended, as
+// librdkafka subscribes by them). Read-only after its making.
 #ifndef RELAY_INSERT_INSERT_ROUTES_H
 #define RELAY_INSERT_INSERT_ROUTES_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The second pipe of the daemon: a consumer group member that takes events from Kafka into ClickHouse by the configured routes.
-// Started and stopped by the lifecycle; it reports through the context (board, metrics, log) and needs no care.
+// The second pipe of the daemon: a consumer group member that takes events from Kafka into ClickHouse by the configured
+// routes. Started and stopped by the lifecycle; it reports through the context (board, metrics, log) and needs no care.
 #ifndef RELAY_INSERT_INSERT_STAGE_H
 #define RELAY_INSERT_INSERT_STAGE_H
 
@@ -15,8 +15,8 @@ struct insert_stage;
 // Starts the threads; contacts nothing itself, so it returns at once and works while servers are down.
 // Errors: CONFIG (a route, a [kafka] property, a URL), NO_MEMORY, SYSTEM.
 struct insert_stage *insert_stage_start(const struct relay_context *context, struct relay_error *error);
-// After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs; the process must
-// end without freeing anything, nothing is lost by it.
+// After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs; the process
+// must end without freeing anything, nothing is lost by it.
 bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline);
 void insert_stage_free(struct insert_stage *stage); // after a join that returned true; accepts NULL
 

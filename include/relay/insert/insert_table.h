@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One route on the consumer's thread: its open batch, the batch that its worker sends, and what follows from each verdict. A
-// table is OPENING until the server has told what it looks like, OPEN, or PAUSED while an operator has to mend something; then its marks
-// stay, its messages are not kept, and it tries again from time to time, with growing pauses. Nothing here blocks.
+// One route on the consumer's thread: its open batch, the batch that its worker sends, and what follows from each
+// verdict. A table is OPENING until the server has told what it looks like, OPEN, or PAUSED while an operator has to
+// mend something; then its marks stay, its messages are not kept, and it tries again from time to time, with growing
+// pauses. Nothing here blocks.
 #ifndef RELAY_INSERT_INSERT_TABLE_H
 #define RELAY_INSERT_INSERT_TABLE_H
 
@@ -29,18 +30,18 @@ struct insert_table {
     const char *name; // on the board and in metrics
     struct insert_partitions *partitions;
     struct table_worker *worker;
-    struct dead_letter_topic *copies; // NULL: none
+    struct dead_letter_topic *copies;    // NULL: none
     struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
     enum insert_table_state state;
-    bool opening;                // an OPEN job is under way
-    struct mono_time open_at;    // when to read the table again
-    struct backoff backoff;      // between attempts while paused
+    bool opening;             // an OPEN job is under way
+    struct mono_time open_at; // when to read the table again
+    struct backoff backoff;   // between attempts while paused
     struct insert_batch *open, *flight;
-    bool parked;                 // the flight waits for the pause to end; then the same insert is repeated, for the views
-    struct native_block *spare;  // for the next batch, of the present plan
-    size_t row_limit;            // below batch_rows after a rejection
+    bool parked; // the flight waits for the pause to end; then the same insert is repeated, for the views
+    struct native_block *spare;     // for the next batch, of the present plan
+    size_t row_limit;               // below batch_rows after a rejection
     double window_rows, window_bad; // judged for max_bad_ratio
-    uint64_t batches;            // for tokens
+    uint64_t batches;               // for tokens
     struct metric_series *inserted, *seconds, *batch_rows, *paused;
     bool troubled;
 };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which offsets of one Kafka partition a table already holds, as sorted ranges: the answer of a read-back. Offsets are asked
-// for in ascending order, as Kafka delivers them, which makes a look-up a comparison. Start with {0}; owned by its user, one thread.
+// Which offsets of one Kafka partition a table already holds, as sorted ranges: the answer of a read-back. Offsets are
+// asked for in ascending order, as Kafka delivers them, which makes a look-up a comparison. Start with {0}; owned by
+// its user, one thread.
 #ifndef RELAY_INSERT_OFFSET_RANGES_H
 #define RELAY_INSERT_OFFSET_RANGES_H
 

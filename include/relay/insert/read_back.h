@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The table itself is asked what it has. First whatever still runs under our query ids for it is awaited, then killed, on every
-// replica (after that, nothing that a former owner of our partitions sent can still arrive: its lease is over, so the server
-// refuses it); then the offsets are read. A read that fails is an error, never "none". Functions block on the server, with
-// deadlines; any thread.
+// The table itself is asked what it has. First whatever still runs under our query ids for it is awaited, then killed,
+// on every replica (after that, nothing that a former owner of our partitions sent can still arrive: its lease is over,
+// so the server refuses it); then the offsets are read. A read that fails is an error, never "none". Functions block on
+// the server, with deadlines; any thread.
 #ifndef RELAY_INSERT_READ_BACK_H
 #define RELAY_INSERT_READ_BACK_H
 
@@ -14,8 +14,9 @@
 
 #include <stdbool.h>
 
-// Waits until no query whose id begins with prefix, and that runs now, is left on any endpoint that answers: for `patience`, then
-// by KILL QUERY. Errors: TIMEOUT (one outlived its kill), none of the endpoints answers, as clickhouse_query.
+// Waits until no query whose id begins with prefix, and that runs now, is left on any endpoint that answers: for
+// `patience`, then by KILL QUERY. Errors: TIMEOUT (one outlived its kill), none of the endpoints answers, as
+// clickhouse_query.
 bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
     struct duration patience, struct relay_error *error);
 
@@ -27,13 +28,13 @@ struct read_back {
     // The answer; `from` is then where to begin: READ_BACK_NONE = at the log's beginning.
     struct offset_ranges found;
     uint64_t generation; // the caller's
-    int64_t through; // `found` is complete for offsets below; INT64_MAX: for all
+    int64_t through;     // `found` is complete for offsets below; INT64_MAX: for all
 };
 #define READ_BACK_NONE INT64_MIN
 
-// Rows of the table and dead letters of it. With no committed offset, begins at the lowest offset that the table has, so that a hole
-// among its rows is found, too. Errors: as clickhouse_query.
-bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client, const struct table_plan *plan,
-    struct read_back *read_back, struct relay_error *error);
+// Rows of the table and dead letters of it. With no committed offset, begins at the lowest offset that the table has,
+// so that a hole among its rows is found, too. Errors: as clickhouse_query.
+bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
+    const struct table_plan *plan, struct read_back *read_back, struct relay_error *error);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How one route fills its table, as read from the server at one moment: schema, encoder, statements, and whether exactly once is possible.
-// Made by the table's worker, which waits for the server; used by the consumer's thread (the encoder) and by batches on
-// their way, each holding a reference. It never changes.
+// How one route fills its table, as read from the server at one moment: schema, encoder, statements, and whether
+// exactly once is possible. Made by the table's worker, which waits for the server; used by the consumer's thread (the
+// encoder) and by batches on their way, each holding a reference. It never changes.
 #ifndef RELAY_INSERT_TABLE_PLAN_H
 #define RELAY_INSERT_TABLE_PLAN_H
 
@@ -24,15 +24,16 @@ struct table_plan {
     atomic_int references;
 };
 
-// Reads the table, compiles the route, logs what stands against exactly once with what mends it. Blocks on the server. Errors:
-// CLICKHOUSE_OPERATOR (no such table, a route that does not fit), as clickhouse_query otherwise. The caller holds a reference.
+// Reads the table, compiles the route, logs what stands against exactly once with what mends it. Blocks on the server.
+// Errors: CLICKHOUSE_OPERATOR (no such table, a route that does not fit), as clickhouse_query otherwise. The caller
+// holds a reference.
 struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client,
     const struct config_route *route, struct relay_error *error);
 struct table_plan *table_plan_hold(struct table_plan *plan);
 void table_plan_release(struct table_plan *plan); // accepts NULL
 
-// The statement with its deadline set: seconds since 1970 on the server's clock, after which the server refuses to start it.
-// malloc'd; NULL: out of memory.
+// The statement with its deadline set: seconds since 1970 on the server's clock, after which the server refuses to
+// start it. malloc'd; NULL: out of memory.
 char *table_plan_with_deadline(const char *statement, int64_t deadline);
 // The words by which such a refusal is known.
 #define TABLE_PLAN_LATE "outbox-relay: the lease is over"

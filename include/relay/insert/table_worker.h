@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The thread that talks to ClickHouse for one route: reads its table, reads back offsets, sends batches, one job after another in the order in
-// which they were given. It repeats what may be repeated (the same bytes under the same token) and hands everything else back with a
-// verdict; what follows is the consumer thread's to decide. A job belongs to the worker from table_worker_submit() until
-// table_worker_take_done() gives it back.
+// The thread that talks to ClickHouse for one route: reads its table, reads back offsets, sends batches, one job after
+// another in the order in which they were given. It repeats what may be repeated (the same bytes under the same token)
+// and hands everything else back with a verdict; what follows is the consumer thread's to decide. A job belongs to the
+// worker from table_worker_submit() until table_worker_take_done() gives it back.
 #ifndef RELAY_INSERT_TABLE_WORKER_H
 #define RELAY_INSERT_TABLE_WORKER_H
 
@@ -36,8 +36,8 @@ struct table_job {
     // INSERT and READ_BACK: held by the job
     struct table_plan *plan;
     // INSERT
-    struct native_block *rows;       // may be empty
-    struct dead_letter_block *dead;  // may be NULL or empty
+    struct native_block *rows;      // may be empty
+    struct dead_letter_block *dead; // may be NULL or empty
     char token[96];
     // READ_BACK
     struct read_back read_back;
@@ -71,7 +71,7 @@ void table_worker_cancel(struct table_worker *worker, struct table_job *job);
 void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout);
 // Why the present job is being repeated: copies the last error; false: nothing is wrong.
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error);
-void table_worker_quit(struct table_worker *worker);  // ends after the present job; does not wait
+void table_worker_quit(struct table_worker *worker); // ends after the present job; does not wait
 bool table_worker_join(struct table_worker *worker, struct mono_time deadline); // false: still busy
 void table_worker_free(struct table_worker *worker); // after a join; frees the jobs left in it
 

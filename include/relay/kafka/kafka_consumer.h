@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A member of a consumer group whose owner decides where each partition begins and when its offsets are committed: new partitions are
-// assigned paused and stay so until kafka_consumer_begin(). Cooperative rebalancing, read_committed, ends of partitions are told,
-// nothing is stored, committed or reset by librdkafka itself. Everything is called on, and told to, the one thread that owns
-// the consumer; no function waits for the network longer than it says. librdkafka's own heartbeats go on meanwhile.
+// A member of a consumer group whose owner decides where each partition begins and when its offsets are committed: new
+// partitions are assigned paused and stay so until kafka_consumer_begin(). Cooperative rebalancing, read_committed,
+// ends of partitions are told, nothing is stored, committed or reset by librdkafka itself. Everything is called on, and
+// told to, the one thread that owns the consumer; no function waits for the network longer than it says. librdkafka's
+// own heartbeats go on meanwhile.
 #ifndef RELAY_KAFKA_KAFKA_CONSUMER_H
 #define RELAY_KAFKA_KAFKA_CONSUMER_H
 
@@ -30,7 +31,8 @@ struct kafka_consumer_listener {
     // The offset where we stand is not in the log, or the partition cannot be read: it stays still until begun again.
     void (*partition_failed)(void *context, const char *topic, int32_t partition, const struct relay_error *error);
     // sent: when. The offsets of each partition with its own error.
-    void (*committed)(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code, struct mono_time sent);
+    void (*committed)(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
+        struct mono_time sent);
     // finished: the handle is of no more use (fatal error, fenced): close it and make another.
     void (*trouble)(void *context, const struct relay_error *error, bool finished);
 };
@@ -39,29 +41,34 @@ struct kafka_consumer_options {
     const char *group_id;
     const char *const *topics; // names, or expressions that begin with ^
     size_t topic_count;
-    int64_t memory;  // bytes that messages fetched ahead may take
-    int wake_fd;     // an eventfd that becomes readable when there is something to serve
-    bool member;     // false: no group; partitions come by kafka_consumer_take()
+    int64_t memory; // bytes that messages fetched ahead may take
+    int wake_fd;    // an eventfd that becomes readable when there is something to serve
+    bool member;    // false: no group; partitions come by kafka_consumer_take()
 };
 
 // Makes the handle and subscribes. Copies the listener. Errors: CONFIG, NO_MEMORY.
-struct kafka_consumer *kafka_consumer_new(const struct relay_context *context, const struct kafka_consumer_options *options,
-    const struct kafka_consumer_listener *listener, struct relay_error *error);
+struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
+    const struct kafka_consumer_options *options, const struct kafka_consumer_listener *listener,
+    struct relay_error *error);
 
-// Takes what is there, at most `most` messages and events; false once nothing was left. *stop (may be NULL) ends it between messages.
+// Takes what is there, at most `most` messages and events; false once nothing was left. *stop (may be NULL) ends it
+// between messages.
 bool kafka_consumer_serve(struct kafka_consumer *consumer, size_t most, const bool *stop);
 // Only results of commits, for use within listener->revoked.
 void kafka_consumer_serve_commits(struct kafka_consumer *consumer);
 
-// The group's committed offsets of these partitions, into offset (RD_KAFKA_OFFSET_INVALID: none). Waits at most `timeout`.
+// The group's committed offsets of these partitions, into offset (RD_KAFKA_OFFSET_INVALID: none). Waits at most
+// `timeout`.
 bool kafka_consumer_committed(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
     struct duration timeout, struct relay_error *error);
 // Goes to each partition's offset and fetches from there.
-bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error);
+bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct relay_error *error);
 void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions);
 void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions);
 // Without a group: exactly these partitions, each from its offset.
-bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions, struct relay_error *error);
+bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
+    struct relay_error *error);
 
 // One at a time: false while a commit is under way. The result comes by listener->committed.
 bool kafka_consumer_commit(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *offsets);
@@ -71,14 +78,15 @@ bool kafka_consumer_committing(const struct kafka_consumer *consumer, struct mon
 struct duration kafka_consumer_commit_limit(const struct kafka_consumer *consumer);
 struct duration kafka_consumer_session_timeout(const struct kafka_consumer *consumer);
 // Offsets that librdkafka last saw as the log's first and end; false: none yet. Never waits.
-bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low, int64_t *high);
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high);
 
 // Asks the broker for the log's first offset and its end; waits at most `timeout`.
-bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, struct duration timeout,
-    int64_t *low, int64_t *high, struct relay_error *error);
+bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition,
+    struct duration timeout, int64_t *low, int64_t *high, struct relay_error *error);
 
-// Leaves the group and frees, listener->revoked included, at most until the deadline. false: librdkafka hangs; the handle is left
-// to a thread of its own and must be forgotten. Accepts NULL.
+// Leaves the group and frees, listener->revoked included, at most until the deadline. false: librdkafka hangs; the
+// handle is left to a thread of its own and must be forgotten. Accepts NULL.
 bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time deadline);
 
 #endif
