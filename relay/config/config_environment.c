@@ -154,6 +154,9 @@ static const char *candidate(const void *context, size_t i)
 
 static void read_variable(struct config_source *source, const char *variable, const char *value)
 {
+    if (*variable == '\0') {
+        return; // the copy found no memory, which ends the loading
+    }
     const char *text = variable + strlen(PREFIX);
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         if (strcmp(text, others[i]) == 0) {
