@@ -123,7 +123,7 @@ def check_tidy(tree):
         commands = {os.path.relpath(os.path.realpath(os.path.join(entry["directory"], entry["file"])), tree.root): entry["command"]
                     for entry in json.load(file)}
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
-    cache = os.path.join(build, "lint-cache")
+    cache = os.path.join(_cache(), "clang-tidy")
     os.makedirs(cache, exist_ok=True)
     settings = tree.text(".clang-tidy")
 
@@ -148,6 +148,12 @@ def check_tidy(tree):
     wanted = [path for path in tree.match("relay/*.c", "relay/*.cc", "tests/*.c") if path in commands]
     # The same header is read by many files: each finding once.
     return list(dict.fromkeys(finding for findings in _parallel(judge, wanted) for finding in findings))
+
+
+def _cache():
+    """As in scripts/lib/common.sh: so that a fresh clone need not judge again what was judged clean."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", "/root"), ".cache")
+    return os.environ.get("OUTBOX_RELAY_CACHE") or os.path.join(home, "outbox-relay")
 
 
 def _configured_build():
