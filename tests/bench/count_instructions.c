@@ -44,10 +44,9 @@ static void set_uuid(PGresult *result, int row, int column, const char *text)
 
 static void set_jsonb(PGresult *result, int row, int column, const char *text)
 {
-    char with_version[2048] = "\1";
-    size_t length = strlen(text);
-    memcpy(with_version + 1, text, length);
-    set_value(result, row, column, with_version, length + 1);
+    char with_version[2048];
+    int length = snprintf(with_version, sizeof(with_version), "\1%s", text);
+    set_value(result, row, column, with_version, (size_t)length);
 }
 
 static void set_int64(PGresult *result, int row, int column, int64_t value)

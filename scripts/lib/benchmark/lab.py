@@ -300,9 +300,9 @@ class BenchPlace(Place):
         consumer = self._consumer()
         first = latest = None
         ends = {(one.topic, one.partition): one.offset for one in self.ends()}
-        for one in offsets:
-            if ends[(one.topic, one.partition)] <= one.offset:
-                continue
+        # Of many partitions some are enough: the first batch has events for most of them.
+        grown = [one for one in offsets if ends[(one.topic, one.partition)] > one.offset]
+        for one in grown[::max(1, len(grown) // 16)]:
             consumer.assign([one])
             message = wait_until(lambda: consumer.poll(0.2), "an event", seconds, every=0)
             stamp = message.timestamp()[1] / 1000

@@ -58,10 +58,9 @@ static void fill_words(char *at, size_t length, uint64_t noise)
     while (used < length) {
         const char *word = words[noise % WORDS];
         noise = (noise >> 5) != 0 ? noise >> 5 : mix(used + length);
-        size_t take = strlen(word);
-        take = take < length - used ? take : length - used;
-        memcpy(at + used, word, take);
-        used += take;
+        for (const char *letter = word; *letter != '\0' && used < length; letter++) {
+            at[used++] = *letter;
+        }
         if (used < length) {
             at[used] = used + 1 == length ? 'x' : ' ';
             used++;
