@@ -26,15 +26,18 @@ static const struct {
 static void usage(FILE *out)
 {
     fputs("usage: outbox-relay COMMAND [--config FILE] [options]\n\n"
-          "Moves events from a PostgreSQL outbox table to Kafka and on into ClickHouse, once each and in order.\n\n", out);
+          "Moves events from a PostgreSQL outbox table to Kafka and on into ClickHouse, once each and in order.\n\n",
+        out);
     for (size_t i = 0; i < COMMANDS; i++) {
         fprintf(out, "  %-13s %s\n", commands[i].name, commands[i].sentence);
     }
     fputs("\n  --help        this text; after a command: its options\n"
           "  --version     versions of the relay and its libraries\n\n"
-          "Configuration: --config FILE, else $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini; every key can come\n"
+          "Configuration: --config FILE, else $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini; every key "
+          "can come\n"
           "from the environment. Exit codes: 0 done, 1 not done, 2 bad usage, 75 a server was not reachable in time,\n"
-          "78 bad configuration. Manual: man outbox-relay\n", out);
+          "78 bad configuration. Manual: man outbox-relay\n",
+        out);
 }
 
 int main(int argc, char **argv)

@@ -115,20 +115,13 @@ const char *error_code_name(enum relay_error_code code)
 const char *error_class_name(enum relay_error_class class)
 {
     switch (class) {
-    case RELAY_CLASS_NONE:
-        return "none";
-    case RELAY_CLASS_RETRIABLE:
-        return "retriable";
-    case RELAY_CLASS_OPERATOR:
-        return "operator";
-    case RELAY_CLASS_POISON:
-        return "poison";
-    case RELAY_CLASS_FATAL:
-        return "fatal";
-    case RELAY_CLASS_UNKNOWN:
-        return "unknown";
-    case RELAY_CLASS_BUG:
-        return "bug";
+    case RELAY_CLASS_NONE: return "none";
+    case RELAY_CLASS_RETRIABLE: return "retriable";
+    case RELAY_CLASS_OPERATOR: return "operator";
+    case RELAY_CLASS_POISON: return "poison";
+    case RELAY_CLASS_FATAL: return "fatal";
+    case RELAY_CLASS_UNKNOWN: return "unknown";
+    case RELAY_CLASS_BUG: return "bug";
     }
     return "bug";
 }

@@ -95,15 +95,9 @@ static void put_value(struct line *line, const struct log_field *field, bool jso
         }
         return;
     }
-    case LOG_FIELD_INTEGER:
-        snprintf(number, sizeof(number), "%lld", (long long)field->integer);
-        break;
-    case LOG_FIELD_REAL:
-        snprintf(number, sizeof(number), "%.6g", field->real);
-        break;
-    case LOG_FIELD_BOOLEAN:
-        snprintf(number, sizeof(number), "%s", field->integer ? "true" : "false");
-        break;
+    case LOG_FIELD_INTEGER: snprintf(number, sizeof(number), "%lld", (long long)field->integer); break;
+    case LOG_FIELD_REAL: snprintf(number, sizeof(number), "%.6g", field->real); break;
+    case LOG_FIELD_BOOLEAN: snprintf(number, sizeof(number), "%s", field->integer ? "true" : "false"); break;
     }
     put_text(line, number);
 }
@@ -259,8 +253,8 @@ static bool stderr_is_journal(void)
     unsigned long long device;
     unsigned long long inode;
     struct stat status;
-    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
-           fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device && status.st_ino == inode;
+    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &status) == 0 &&
+        status.st_dev == device && status.st_ino == inode;
 }
 
 void log_init(enum log_level level, enum log_format format)

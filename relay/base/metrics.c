@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Each metric of the table is a family: a hash of series under one lock, which only look-ups, retiring and rendering take.
-// The values are atomics with relaxed order: adding and observing never wait, and /metrics may see a histogram's sum one
-// observation ahead of its buckets, but never buckets that contradict each other, since the count is made from them.
-// A family without labels has only its fallback series, shown from the start; with labels the fallback is the "other"
-// series, shown once somebody uses it: when the family is full, or memory for a new series is out.
+// Each metric of the table is a family: a hash of series under one lock, which only look-ups, retiring and rendering
+// take. The values are atomics with relaxed order: adding and observing never wait, and /metrics may see a histogram's
+// sum one observation ahead of its buckets, but never buckets that contradict each other, since the count is made from
+// them. A family without labels has only its fallback series, shown from the start; with labels the fallback is the
+// "other" series, shown once somebody uses it: when the family is full, or memory for a new series is out.
 #include "relay/base/metrics.h"
 
 #include "relay/base/clock.h"
@@ -46,8 +46,8 @@ struct metric_series {
     enum kind kind;             // this and values: set before the series is seen by others
     char values[METRICS_LABELS_MAX][VALUE_MAX];
     atomic_bool shown;
-    _Atomic uint64_t count;        // of a counter
-    _Atomic uint64_t bits;         // a gauge's value or a histogram's sum, the bits of a double
+    _Atomic uint64_t count;                    // of a counter
+    _Atomic uint64_t bits;                     // a gauge's value or a histogram's sum, the bits of a double
     _Atomic uint64_t buckets[BUCKETS_MAX + 1]; // the last one: above all bounds
 };
 
@@ -250,13 +250,10 @@ static uint64_t observations(const struct metric_series *series)
 double metric_value(const struct metric_series *series)
 {
     switch (series->kind) {
-    case COUNTER:
-        return (double)atomic_load_explicit(&series->count, memory_order_relaxed);
-    case GAUGE:
-        return from_bits(atomic_load_explicit(&series->bits, memory_order_relaxed));
+    case COUNTER: return (double)atomic_load_explicit(&series->count, memory_order_relaxed);
+    case GAUGE: return from_bits(atomic_load_explicit(&series->bits, memory_order_relaxed));
     case HISTOGRAM:
-    case HISTOGRAM_ROWS:
-        break;
+    case HISTOGRAM_ROWS: break;
     }
     return (double)observations(series);
 }
@@ -397,8 +394,8 @@ static void print_series(FILE *out, enum metric_id id, const struct metric_serie
 // Under the lock.
 static void print_family(FILE *out, const struct family *family, enum metric_id id)
 {
-    static const char *const types[] = {
-        [COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram", [HISTOGRAM_ROWS] = "histogram"};
+    static const char *const types[] =
+        {[COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram", [HISTOGRAM_ROWS] = "histogram"};
     fprintf(out, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX "%s %s\n", table[id].name, table[id].help, table[id].name,
         types[table[id].kind]);
     print_series(out, id, &family->fallback);

@@ -80,11 +80,12 @@ static void print_start(FILE *out)
     }
     char line[2048];
     double boot;
-    const char *after = fgets(line, sizeof(line), file) == NULL ? NULL : strrchr(line, ')'); // the name may hold anything
+    const char *after = fgets(line, sizeof(line), file) == NULL ? NULL
+                                                                : strrchr(line, ')'); // the name may hold anything
     unsigned long long ticks;
     if (after != NULL && boot_time(&boot) &&
-        sscanf(after + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &ticks) ==
-            1) {
+        sscanf(after + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+            &ticks) == 1) {
         print(out, "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
             boot + (double)ticks / (double)sysconf(_SC_CLK_TCK));
     }

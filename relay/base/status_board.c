@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One list of instances under one lock. Levels of the checks and of the whole are kept up to date whenever an instance
-// changes its own, so that each has a `since` of its own and reading them costs nothing. Heartbeats are atomics in a list
-// that only grows; a slot whose loop has ended is given to the next loop.
+// changes its own, so that each has a `since` of its own and reading them costs nothing. Heartbeats are atomics in a
+// list that only grows; a slot whose loop has ended is given to the next loop.
 #include "relay/base/status_board.h"
 
 #include "relay/base/utf8.h"
@@ -198,9 +198,9 @@ static void judge(struct status_board *board)
     const struct level_since *is = board->checks;
     bool kafka = is[STATUS_KAFKA].level != STATUS_DOWN;
     bool publishes = present[STATUS_PUBLISH] && kafka && is[STATUS_PUBLISH].level != STATUS_DOWN &&
-                     is[STATUS_POSTGRES].level != STATUS_DOWN;
+        is[STATUS_POSTGRES].level != STATUS_DOWN;
     bool inserts = present[STATUS_INSERT] && kafka && is[STATUS_INSERT].level != STATUS_DOWN &&
-                   is[STATUS_CLICKHOUSE].level != STATUS_DOWN;
+        is[STATUS_CLICKHOUSE].level != STATUS_DOWN;
     bool any_stage = present[STATUS_PUBLISH] || present[STATUS_INSERT];
     enum status_level whole = STATUS_OK;
     if (any_stage && !publishes && !inserts) {

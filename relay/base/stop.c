@@ -30,8 +30,7 @@ void stop_finish(struct stop *stop)
 void stop_raise(struct stop *stop, struct mono_time drain_until)
 {
     int64_t before = atomic_load(&stop->drain_until_ns);
-    while (drain_until.ns < before &&
-           !atomic_compare_exchange_weak(&stop->drain_until_ns, &before, drain_until.ns)) {
+    while (drain_until.ns < before && !atomic_compare_exchange_weak(&stop->drain_until_ns, &before, drain_until.ns)) {
     }
     if (!atomic_exchange(&stop->raised, true)) {
         int saved = errno;

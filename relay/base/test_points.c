@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Empty unless -Dtest_hooks=true. The environment is read once, at the first pass; the process ends by SIGKILL, so that no
-// handler, buffer or destructor softens the crash.
+// Empty unless -Dtest_hooks=true. The environment is read once, at the first pass; the process ends by SIGKILL, so that
+// no handler, buffer or destructor softens the crash.
 #include "relay/base/test_points.h"
 
 #ifdef RELAY_TEST_HOOKS

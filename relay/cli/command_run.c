@@ -11,12 +11,15 @@
 static void usage(FILE *out)
 {
     fputs("usage: outbox-relay run [--config FILE] [--wait TIME]\n\n"
-          "The daemon: publishes the rows of its outboxes to Kafka and inserts what it consumes into ClickHouse, as configured;\n"
+          "The daemon: publishes the rows of its outboxes to Kafka and inserts what it consumes into ClickHouse, as "
+          "configured;\n"
           "judges its health, sends alerts, answers HTTP. Servers that are down are waited for.\n\n"
           "  --config FILE  default: $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini\n"
-          "  --wait TIME    end with code 75 unless every stage is ready within this time (10s, 2m); default: wait for ever\n\n"
+          "  --wait TIME    end with code 75 unless every stage is ready within this time (10s, 2m); default: wait for "
+          "ever\n\n"
           "Signals: SIGTERM and SIGINT stop it (a second one at once), SIGHUP reads the configuration again.\n"
-          "Exit codes: 0 after a clean stop, 1 a part could not start, 70 a part hung, 75 --wait ran out, 78 bad configuration.\n",
+          "Exit codes: 0 after a clean stop, 1 a part could not start, 70 a part hung, 75 --wait ran out, 78 bad "
+          "configuration.\n",
         out);
 }
 
@@ -28,9 +31,7 @@ int command_run(int argc, char **argv)
     struct relay_error error;
     for (int option; (option = getopt_long(argc, argv, "c:w:h", options, NULL)) != -1;) {
         switch (option) {
-        case 'c':
-            run.config_path = optarg;
-            break;
+        case 'c': run.config_path = optarg; break;
         case 'w':
             if (!config_parse_duration(optarg, &run.wait.ns, &error)) {
                 fprintf(stderr, "outbox-relay run: --wait: %s\n", error.text);
@@ -42,9 +43,7 @@ int command_run(int argc, char **argv)
             fputs("\nKeys of the configuration, with their defaults:\n", stdout);
             config_docs_help(stdout);
             return 0;
-        default:
-            usage(stderr);
-            return RELAY_EXIT_USAGE;
+        default: usage(stderr); return RELAY_EXIT_USAGE;
         }
     }
     if (optind < argc) {

@@ -13,7 +13,8 @@ void command_instance(char instance[33])
 {
     unsigned char bytes[16];
     if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
-        // Only before the kernel's pool is filled, and then for an interrupted call: it need not be secret, only our own.
+        // Only before the kernel's pool is filled, and then for an interrupted call: it need not be secret, only our
+        // own.
         struct mono_time now = clock_mono(clock_system());
         pid_t pid = getpid();
         memset(bytes, 0, sizeof(bytes));
@@ -52,8 +53,9 @@ int command_environment_open(struct command_environment *environment, const char
         config_free(environment->config);
         return 1;
     }
-    environment->context = (struct relay_context){
-        .config = environment->config, .clock = clock_system(), .stop = &environment->stop};
+    environment->context = (struct relay_context){.config = environment->config,
+        .clock = clock_system(),
+        .stop = &environment->stop};
     command_instance(environment->context.instance);
     log_init(environment->config->log.level, environment->config->log.format);
     return 0;

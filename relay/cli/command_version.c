@@ -10,7 +10,8 @@
 int command_version(void)
 {
     int libpq = PQlibVersion();
-    printf("outbox-relay %s (librdkafka %s, libpq %d.%d, libcurl %s, jansson %s)\n", RELAY_VERSION, rd_kafka_version_str(),
-        libpq / 10000, libpq % 10000, curl_version_info(CURLVERSION_NOW)->version, JANSSON_VERSION);
+    printf("outbox-relay %s (librdkafka %s, libpq %d.%d, libcurl %s, jansson %s)\n", RELAY_VERSION,
+        rd_kafka_version_str(), libpq / 10000, libpq % 10000, curl_version_info(CURLVERSION_NOW)->version,
+        JANSSON_VERSION);
     return 0;
 }

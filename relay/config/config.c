@@ -67,7 +67,8 @@ void config_build(const struct config_source *source, struct config *config)
 }
 
 // What was wrong, or nothing. Fills *mistakes.
-static bool finish(struct config_report *report, const struct config *config, char **mistakes, struct relay_error *error)
+static bool finish(struct config_report *report, const struct config *config, char **mistakes,
+    struct relay_error *error)
 {
     if (config_memory_exhausted(report->memory) || config_memory_exhausted(config->memory)) {
         return error_no_memory(error, "reading the configuration");
@@ -82,7 +83,8 @@ static bool finish(struct config_report *report, const struct config *config, ch
         }
     }
     return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s",
-        report->count + report->untold, report->count == 1 ? "" : "s", report->path[0] == '\0' ? "" : " ", report->path);
+        report->count + report->untold, report->count == 1 ? "" : "s", report->path[0] == '\0' ? "" : " ",
+        report->path);
 }
 
 static void read_and_build(struct config_source *source, struct config *config, const char *path)

@@ -32,13 +32,15 @@ static void judge_presence(const struct config_source *source, const struct conf
             "both stages are switched off; expected [publish] or [insert] enabled = true");
         return;
     }
-    if (config->publish.enabled && config->postgres.dsn[0] == '\0' && !written(source, CONFIG_SECTION_POSTGRES, "dsn")) {
+    if (config->publish.enabled && config->postgres.dsn[0] == '\0' &&
+        !written(source, CONFIG_SECTION_POSTGRES, "dsn")) {
         config_report_whole(report, "postgres", "dsn",
             "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
     }
     if (kafka_value(config, "bootstrap.servers") == NULL && kafka_value(config, "metadata.broker.list") == NULL &&
         !written(source, CONFIG_SECTION_KAFKA, "bootstrap.servers")) {
-        config_report_whole(report, "kafka", "bootstrap.servers", "is missing; expected host:port, several with commas");
+        config_report_whole(report, "kafka", "bootstrap.servers",
+            "is missing; expected host:port, several with commas");
     }
     if (config->insert.enabled && config->clickhouse.urls.count == 0 &&
         !written(source, CONFIG_SECTION_CLICKHOUSE, "url")) {

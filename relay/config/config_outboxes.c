@@ -53,7 +53,8 @@ static void build_columns(const struct config_source *source, struct config *con
 static void build_outbox(const struct config_source *source, struct config *config, const char *name,
     struct config_outbox *outbox)
 {
-    // The last place is the whole way for keys of [publish], and harmless for those of the outbox, which it does not have.
+    // The last place is the whole way for keys of [publish], and harmless for those of the outbox, which it does not
+    // have.
     const struct config_place places[] = {{CONFIG_SECTION_OUTBOX, name}, {CONFIG_SECTION_OUTBOX, ""},
         {CONFIG_SECTION_PUBLISH, ""}};
     outbox->name = config_memory_text(config->memory, name[0] == '\0' ? "default" : name);

@@ -100,7 +100,8 @@ static const struct config_heading *add_heading(struct config_source *source, st
     return &source->headings[source->heading_count++];
 }
 
-// Another setting of the same key: two of the same origin are a mistake, one of the environment replaces one of the file.
+// Another setting of the same key: two of the same origin are a mistake, one of the environment replaces one of the
+// file.
 static void meet(const struct config_source *source, struct config_setting *old, const struct config_setting *new)
 {
     if (new->variable != NULL && old->variable == NULL) {
@@ -369,7 +370,8 @@ char *config_read_whole(struct config_memory *memory, const char *path, size_t m
     // Without O_NONBLOCK a named pipe that nobody writes to would hang the start for ever.
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (descriptor < 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_OPERATOR, errno, "cannot be opened: %s", strerror(errno));
+        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_OPERATOR, errno, "cannot be opened: %s",
+            strerror(errno));
         return NULL;
     }
     char *text = read_descriptor(memory, descriptor, most, length, error);

@@ -32,7 +32,8 @@ const struct config_section config_sections[CONFIG_SECTIONS] = {
         "An outbox table. [outbox] is the outbox named \"default\" and what [outbox NAME] sections inherit from; each "
         "may override "
         "any key of [publish] as well."},
-    [CONFIG_SECTION_KAFKA] = {"kafka", false, 0, "Any property of librdkafka, passed through to producer and consumer."},
+    [CONFIG_SECTION_KAFKA] = {"kafka", false, 0,
+        "Any property of librdkafka, passed through to producer and consumer."},
     [CONFIG_SECTION_PUBLISH] = {"publish", false, offsetof(struct config, publish), "From the outboxes to Kafka."},
     [CONFIG_SECTION_INSERT] = {"insert", false, offsetof(struct config, insert), "From Kafka to ClickHouse."},
     [CONFIG_SECTION_CLICKHOUSE] = {"clickhouse", false, offsetof(struct config, clickhouse),
@@ -107,7 +108,8 @@ const struct config_key config_keys[] = {
     {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
     {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "2000",
-        .sentence = "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka; with exactly_once never"
+        .sentence =
+            "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka; with exactly_once never"
             " more than 27772, which a receipt can name."},
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
         .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
@@ -191,15 +193,17 @@ const struct config_key config_keys[] = {
     {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
         .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
     {INSERT(on_lost_messages), WORD(lost_messages), .name = "on_lost_messages", .fallback = "stop",
-        .sentence = "When Kafka expired messages before they were inserted: the partition stands still, or what is left is "
-                    "inserted and the loss counted."},
+        .sentence =
+            "When Kafka expired messages before they were inserted: the partition stands still, or what is left is "
+            "inserted and the loss counted."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
         .flags = CONFIG_DISCREET, .check = config_check_url,
         .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
     {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name,
         .sentence = "Database of tables that name none."},
-    {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name, .sentence = "The user."},
+    {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name,
+        .sentence = "The user."},
     {CLICKHOUSE(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
         .sentence = "The user's password; sent in a header, never in a URL."},
     {CLICKHOUSE(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",

@@ -46,7 +46,8 @@ static void finish_entry(struct reader *reader)
     }
 }
 
-// The bytes between the old end and the continuation are a line end and its indentation, so the move is always downwards.
+// The bytes between the old end and the continuation are a line end and its indentation, so the move is always
+// downwards.
 static void continue_value(struct reader *reader, char *start, char *end)
 {
     char *to = reader->value_end;

@@ -3,8 +3,8 @@
 // Happy path of a request: choose an endpoint (the pinned one, else the sticky one, else the next whose breaker lets us
 // through), learn what the server is if that is not known yet, run the exchange, report to breaker and status board.
 //
-// Failures: no endpoint lets us through: BREAKER_OPEN, nothing was sent. The questions that learn fail: the caller's own
-// request was not sent. A failure of the endpoint itself moves the sticky choice on, so that the next request tries
+// Failures: no endpoint lets us through: BREAKER_OPEN, nothing was sent. The questions that learn fail: the caller's
+// own request was not sent. A failure of the endpoint itself moves the sticky choice on, so that the next request tries
 // another replica; nothing is ever repeated here. clickhouse_exchange.c tells how answers are judged.
 #include "relay/insert/clickhouse_client.h"
 
@@ -41,7 +41,8 @@ static bool make_headers(struct clickhouse_client *client, struct relay_error *e
             continue;
         }
         if (!is_plain_header(values[i])) {
-            return error_set(error, RELAY_ERROR_CONFIG, "[clickhouse] user, password and database must not have line ends");
+            return error_set(error, RELAY_ERROR_CONFIG,
+                "[clickhouse] user, password and database must not have line ends");
         }
         if (asprintf(&client->headers[used], "%s: %s", names[i], values[i]) < 0) {
             client->headers[used] = NULL;
@@ -114,15 +115,21 @@ const char *clickhouse_client_url(const struct clickhouse_client *client, int en
 }
 
 // A small query of our own on the same endpoint, within the deadline of what needs it.
-static bool ask(const struct clickhouse_exchange *of, const char *about, const char *statement, struct clickhouse_result **result,
-    struct clickhouse_outcome *outcome, bool *blames_endpoint, struct relay_error *error)
+static bool ask(const struct clickhouse_exchange *of, const char *about, const char *statement,
+    struct clickhouse_result **result, struct clickhouse_outcome *outcome, bool *blames_endpoint,
+    struct relay_error *error)
 {
     struct clickhouse_request request = {.while_stopping = of->request->while_stopping};
     *outcome = (struct clickhouse_outcome){.endpoint = of->outcome->endpoint};
     // A question under the caller's own id, marked, can be told apart in system.query_log.
     snprintf(outcome->query_id, sizeof(outcome->query_id), "%.80s-learn-%s", of->outcome->query_id, about);
-    struct clickhouse_exchange exchange = {.context = of->context, .headers = of->headers, .request = &request,
-        .endpoint = of->endpoint, .statement = statement, .deadline = of->deadline, .outcome = outcome};
+    struct clickhouse_exchange exchange = {.context = of->context,
+        .headers = of->headers,
+        .request = &request,
+        .endpoint = of->endpoint,
+        .statement = statement,
+        .deadline = of->deadline,
+        .outcome = outcome};
     bool done = clickhouse_exchange_run(&exchange, error);
     *blames_endpoint = exchange.blames_endpoint;
     if (!done) {
@@ -146,9 +153,9 @@ static bool learn_failed(struct clickhouse_exchange *exchange, const struct clic
     exchange->blames_endpoint = blames;
     exchange->outcome->exception_code = asked->exception_code;
     exchange->outcome->http_status = asked->http_status;
-    exchange->outcome->failure =
-        asked->failure == CLICKHOUSE_OUTCOME_UNKNOWN || asked->failure == CLICKHOUSE_DONE ? CLICKHOUSE_NOT_SENT
-                                                                                         : asked->failure;
+    exchange->outcome->failure = asked->failure == CLICKHOUSE_OUTCOME_UNKNOWN || asked->failure == CLICKHOUSE_DONE
+        ? CLICKHOUSE_NOT_SENT
+        : asked->failure;
     if (error && error->class == RELAY_CLASS_UNKNOWN) {
         error->class = RELAY_CLASS_RETRIABLE; // the question was only read
         error->code = error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN ? RELAY_ERROR_CLICKHOUSE_UNREACHABLE : error->code;
@@ -181,7 +188,8 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
         copy_cell(result, 0, server.server_uuid, sizeof(server.server_uuid));
         clickhouse_result_free(result);
     }
-    if (!ask(exchange, "settings", "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames, error)) {
+    if (!ask(exchange, "settings", "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames,
+            error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     clickhouse_endpoint_learn(exchange->endpoint, &server, settings);
@@ -193,7 +201,8 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
 {
     if (pinned != CLICKHOUSE_ANY_ENDPOINT) {
         struct clickhouse_endpoint *endpoint = client->endpoints[pinned];
-        return breaker_check(clickhouse_endpoint_breaker(endpoint), clickhouse_endpoint_url(endpoint), error) ? pinned : -1;
+        return breaker_check(clickhouse_endpoint_breaker(endpoint), clickhouse_endpoint_url(endpoint), error) ? pinned
+                                                                                                              : -1;
     }
     size_t first = atomic_load(&client->sticky);
     for (size_t i = 0; i < client->endpoint_count; i++) {
@@ -204,7 +213,8 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
     }
     struct clickhouse_endpoint *endpoint = client->endpoints[first];
     error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s: %s", clickhouse_endpoint_url(endpoint),
-        client->endpoint_count > 1 ? "the breakers of all ClickHouse endpoints are open" : "the circuit breaker is open");
+        client->endpoint_count > 1 ? "the breakers of all ClickHouse endpoints are open"
+                                   : "the circuit breaker is open");
     return -1;
 }
 
@@ -227,7 +237,8 @@ static void settle(struct clickhouse_client *client, struct clickhouse_exchange 
     }
 }
 
-static bool run(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool learning, struct relay_error *error)
+static bool run(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool learning,
+    struct relay_error *error)
 {
     const struct relay_context *context = client->context;
     const struct clickhouse_request *request = exchange->request;
@@ -264,7 +275,9 @@ bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error)
 {
     struct clickhouse_outcome local;
-    struct clickhouse_exchange exchange = {.request = request, .statement = statement, .outcome = outcome ? outcome : &local};
+    struct clickhouse_exchange exchange = {.request = request,
+        .statement = statement,
+        .outcome = outcome ? outcome : &local};
     if (!run(client, &exchange, true, error)) {
         return false;
     }
@@ -276,12 +289,17 @@ bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_
     return *result != NULL;
 }
 
-bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
-    const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome, struct relay_error *error)
+bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request,
+    const char *statement, const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome,
+    struct relay_error *error)
 {
     struct clickhouse_outcome local;
-    struct clickhouse_exchange exchange = {.request = request, .statement = statement, .body = body, .body_count = body_count,
-        .insert = true, .outcome = outcome ? outcome : &local};
+    struct clickhouse_exchange exchange = {.request = request,
+        .statement = statement,
+        .body = body,
+        .body_count = body_count,
+        .insert = true,
+        .outcome = outcome ? outcome : &local};
     return run(client, &exchange, true, error);
 }
 
@@ -295,8 +313,9 @@ bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct dura
     }
     bool ok = exchange.answer && strncmp(exchange.answer, "Ok.", 3) == 0;
     free(exchange.answer);
-    return ok || error_set(error, RELAY_ERROR_PROTOCOL, "%s: something answers /ping that is not ClickHouse",
-        clickhouse_client_url(client, outcome.endpoint));
+    return ok ||
+        error_set(error, RELAY_ERROR_PROTOCOL, "%s: something answers /ping that is not ClickHouse",
+            clickhouse_client_url(client, outcome.endpoint));
 }
 
 // One round: kills, then counts what is still there. (KILL QUERY SYNC may wait without end, so it is asynchronous.)
@@ -331,7 +350,8 @@ bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const
     struct duration pause = DURATION_MS(10);
     for (;;) {
         struct duration remaining = mono_left(clock_mono(clock), until);
-        struct clickhouse_request request = {.endpoint = endpoint, .timeout = remaining.ns > 0 ? remaining : DURATION_MS(1),
+        struct clickhouse_request request = {.endpoint = endpoint,
+            .timeout = remaining.ns > 0 ? remaining : DURATION_MS(1),
             .while_stopping = true};
         if (!kill_round(client, &request, kill.at, count.at, &running, error)) {
             break;
@@ -380,8 +400,8 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
     struct mono_time before = clock_mono(clock);
     struct wall_time wall = clock_wall(clock);
     if (!clickhouse_query(client, &request,
-            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &result, NULL,
-            error)) {
+            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &result,
+            NULL, error)) {
         return false;
     }
     struct duration trip = mono_since(clock_mono(clock), before);
@@ -406,8 +426,7 @@ bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, stru
     }
     index = endpoint == CLICKHOUSE_ANY_ENDPOINT ? atomic_load(&client->sticky) : (size_t)endpoint;
     return clickhouse_endpoint_server(client->endpoints[index], server) ||
-           error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s went away",
-               clickhouse_client_url(client, (int)index));
+        error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s went away", clickhouse_client_url(client, (int)index));
 }
 
 bool clickhouse_knows_setting(struct clickhouse_client *client, int endpoint, const char *name)
@@ -419,5 +438,5 @@ bool clickhouse_endpoint_usable(struct clickhouse_client *client, int endpoint)
 {
     struct circuit_breaker *breaker = clickhouse_endpoint_breaker(client->endpoints[endpoint]);
     return breaker_state_of(breaker) == BREAKER_CLOSED ||
-           mono_reached(clock_mono(client->context->clock), breaker_next_probe(breaker));
+        mono_reached(clock_mono(client->context->clock), breaker_next_probe(breaker));
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_ROOM 16
+#define POOL_ROOM  16
 #define IDLE_GUESS DURATION_S(2) // 18.16 keeps connections for 3 s; newer servers say what they do
 
 struct clickhouse_endpoint {
@@ -52,7 +52,8 @@ static void on_breaker(void *context, enum breaker_state from, enum breaker_stat
         pthread_mutex_unlock(&endpoint->lock);
     }
     log_event(to == BREAKER_CLOSED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "clickhouse.breaker", NULL,
-        LOG_TEXT("url", endpoint->url), LOG_TEXT("from", breaker_state_name(from)), LOG_TEXT("to", breaker_state_name(to)));
+        LOG_TEXT("url", endpoint->url), LOG_TEXT("from", breaker_state_name(from)),
+        LOG_TEXT("to", breaker_state_name(to)));
 }
 
 struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,

@@ -153,7 +153,7 @@ enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exce
         line[i] = (unsigned char)message[i] < 0x20 ? ' ' : message[i];
     }
     line[length] = '\0';
-    error_set_class(error, code_of(failure), class_of(failure), exception_code, "ClickHouse code %d: %s", exception_code,
-        length > 0 ? line : clickhouse_exception_name(exception_code));
+    error_set_class(error, code_of(failure), class_of(failure), exception_code, "ClickHouse code %d: %s",
+        exception_code, length > 0 ? line : clickhouse_exception_name(exception_code));
     return failure;
 }

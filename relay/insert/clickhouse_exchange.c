@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: the URL is built (query_id, settings that the server knows, for an INSERT the statement), the request runs on a
-// transport of the endpoint's pool, status 200 without an exception and, for an INSERT, without a body is success.
+// Happy path: the URL is built (query_id, settings that the server knows, for an INSERT the statement), the request
+// runs on a transport of the endpoint's pool, status 200 without an exception and, for an INSERT, without a body is
+// success.
 //
 // Failures:
 // - no connection: NOT_SENT, definitely not executed;
 // - an exception of the server, by header or in the body, whatever the status: judged by its code alone, even when the
 //   connection broke afterwards;
 // - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN.
-// Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts, timeouts,
-// overload), not for its refusals.
+// Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts,
+// timeouts, overload), not for its refusals.
 #include "relay/insert/clickhouse_exchange.h"
 
 #include "relay/insert/clickhouse_transport.h"
@@ -23,7 +24,7 @@
 
 // Keeps one INSERT one block, synchronous and deduplicated, whatever the server's profile says.
 static const struct clickhouse_setting insert_settings[] = {
-    {"async_insert", "0"},                // the server's queue acknowledges and deduplicates by other rules
+    {"async_insert", "0"}, // the server's queue acknowledges and deduplicates by other rules
     {"insert_deduplicate", "1"},
     {"max_insert_block_size", "4194304"}, // rows; our blocks stay below 1 M
     {"min_insert_block_size_rows", "4194304"},
@@ -68,7 +69,8 @@ static bool add_settings(const struct clickhouse_exchange *exchange, struct clic
         }
     }
     // The server itself ends what we no longer wait for.
-    if (!request_has(request, "max_execution_time") && clickhouse_endpoint_knows(exchange->endpoint, "max_execution_time")) {
+    if (!request_has(request, "max_execution_time") &&
+        clickhouse_endpoint_knows(exchange->endpoint, "max_execution_time")) {
         struct duration left = mono_left(clock_mono(exchange->context->clock), exchange->deadline);
         return clickhouse_text_add(url, "&max_execution_time=%lld", (long long)(left.ns / 1000000000 + 1));
     }
@@ -86,8 +88,9 @@ static bool build_url(const struct clickhouse_exchange *exchange, struct clickho
         !add_settings(exchange, url)) {
         return false;
     }
-    return !exchange->insert || (clickhouse_text_add(url, "&query=") &&
-                                 clickhouse_text_url(url, exchange->statement, strlen(exchange->statement)));
+    return !exchange->insert ||
+        (clickhouse_text_add(url, "&query=") &&
+            clickhouse_text_url(url, exchange->statement, strlen(exchange->statement)));
 }
 
 // LZ4 frames as Content-Encoding came with 21.x; 18.16 answers with an error.
@@ -95,22 +98,24 @@ static bool takes_lz4(const struct clickhouse_exchange *exchange)
 {
     struct clickhouse_server server;
     return exchange->insert && exchange->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4 &&
-           clickhouse_endpoint_server(exchange->endpoint, &server) && server.major >= 22;
+        clickhouse_endpoint_server(exchange->endpoint, &server) && server.major >= 22;
 }
 
 static bool fail_unknown(struct clickhouse_exchange *exchange, struct relay_error *error, const char *what)
 {
     exchange->outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
-    return error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "%s: %s", clickhouse_endpoint_url(exchange->endpoint), what);
+    return error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "%s: %s", clickhouse_endpoint_url(exchange->endpoint),
+        what);
 }
 
 // A request that ended without a whole answer.
-static bool judge_broken(struct clickhouse_exchange *exchange, const struct transport_answer *answer, struct relay_error *error)
+static bool judge_broken(struct clickhouse_exchange *exchange, const struct transport_answer *answer,
+    struct relay_error *error)
 {
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *url = clickhouse_endpoint_url(exchange->endpoint);
     exchange->blames_endpoint = answer->end == TRANSPORT_NOT_SENT || answer->end == TRANSPORT_CUT ||
-                                answer->end == TRANSPORT_TIMED_OUT;
+        answer->end == TRANSPORT_TIMED_OUT;
     if (!answer->sent) {
         outcome->failure = CLICKHOUSE_NOT_SENT;
         if (answer->end == TRANSPORT_STOPPED) {
@@ -134,7 +139,8 @@ static bool judge_broken(struct clickhouse_exchange *exchange, const struct tran
 }
 
 // A whole answer that has no exception in it and is not the 200 of a success.
-static bool judge_status(struct clickhouse_exchange *exchange, const struct transport_answer *answer, struct relay_error *error)
+static bool judge_status(struct clickhouse_exchange *exchange, const struct transport_answer *answer,
+    struct relay_error *error)
 {
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *url = clickhouse_endpoint_url(exchange->endpoint);
@@ -164,7 +170,7 @@ static bool begins_as_exception(const struct transport_answer *answer)
 {
     size_t length = answer->body_length < 200 ? answer->body_length : 200;
     return answer->body && length > 6 && memcmp(answer->body, "Code: ", 6) == 0 &&
-           memmem(answer->body, length, "DB::Exception", 13) != NULL;
+        memmem(answer->body, length, "DB::Exception", 13) != NULL;
 }
 
 static bool judge(struct clickhouse_exchange *exchange, struct transport_answer *answer, struct relay_error *error)
@@ -172,11 +178,13 @@ static bool judge(struct clickhouse_exchange *exchange, struct transport_answer 
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *message = answer->body ? answer->body : "";
     size_t message_length = answer->body_length;
-    // A query's rows may look like anything: there only a status or a header makes us look for an exception, or its frame.
-    bool suspect = exchange->insert || answer->status != 200 || answer->exception_code != 0 || begins_as_exception(answer);
+    // A query's rows may look like anything: there only a status or a header makes us look for an exception, or its
+    // frame.
+    bool suspect = exchange->insert || answer->status != 200 || answer->exception_code != 0 ||
+        begins_as_exception(answer);
     bool framed = answer->body && memmem(answer->body, answer->body_length, "\n__exception__\r\n", 16) != NULL;
-    int code = suspect || framed
-        ? clickhouse_exception_parse(message, message_length, true, &message, &message_length) : 0;
+    int code = suspect || framed ? clickhouse_exception_parse(message, message_length, true, &message, &message_length)
+                                 : 0;
     if (answer->exception_code != 0) {
         code = answer->exception_code;
     }
@@ -218,13 +226,20 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
     size_t max_response = exchange->insert ? MAX_RESPONSE_INSERT : MAX_RESPONSE_DEFAULT;
     struct iovec statement = {.iov_base = (void *)(uintptr_t)exchange->statement,
         .iov_len = exchange->statement ? strlen(exchange->statement) : 0};
-    struct transport_request request = {.url = url.at, .headers = exchange->headers,
-        .body = exchange->insert ? exchange->body : exchange->statement ? &statement : NULL,
-        .body_count = exchange->insert ? exchange->body_count : 1, .lz4 = takes_lz4(exchange),
+    struct transport_request request = {.url = url.at,
+        .headers = exchange->headers,
+        .body = exchange->insert  ? exchange->body
+            : exchange->statement ? &statement
+                                  : NULL,
+        .body_count = exchange->insert ? exchange->body_count : 1,
+        .lz4 = takes_lz4(exchange),
         .fresh_connection = exchange->request->fresh_connection,
         .connect_timeout = config->connect_timeout.ns > 0 ? config->connect_timeout : DURATION_S(5),
-        .idle_limit = clickhouse_endpoint_idle_limit(exchange->endpoint), .deadline = exchange->deadline,
-        .stop = context->stop, .while_stopping = exchange->request->while_stopping, .clock = context->clock,
+        .idle_limit = clickhouse_endpoint_idle_limit(exchange->endpoint),
+        .deadline = exchange->deadline,
+        .stop = context->stop,
+        .while_stopping = exchange->request->while_stopping,
+        .clock = context->clock,
         .max_response = exchange->request->max_response ? exchange->request->max_response : max_response};
     struct transport_answer answer;
     clickhouse_transport_run(transport, &request, &answer);

@@ -49,7 +49,8 @@ static char unescape(char c)
 static char read_cell(char **at, char *end, char **cell_end, bool *null)
 {
     char *from = *at, *to = *at;
-    *null = end - from >= 2 && from[0] == '\\' && from[1] == 'N' && (from + 2 == end || from[2] == '\t' || from[2] == '\n');
+    *null = end - from >= 2 && from[0] == '\\' && from[1] == 'N' &&
+        (from + 2 == end || from[2] == '\t' || from[2] == '\n');
     while (from < end && *from != '\t' && *from != '\n') {
         if (*from == '\\' && from + 1 < end) {
             *to++ = unescape(from[1]);

@@ -97,8 +97,8 @@ bool clickhouse_text_url(struct clickhouse_text *text, const char *value, size_t
     char *to = text->at + text->length;
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)value[i];
-        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                     c == '-' || c == '.' || c == '_' || c == '~';
+        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+            c == '.' || c == '_' || c == '~';
         if (plain) {
             *to++ = (char)c;
         } else {

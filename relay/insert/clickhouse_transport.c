@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Happy path: the easy handle is set up anew for each request (its connection stays in the multi handle), added to the
-// multi handle and driven with curl_multi_poll, which also watches the stop's descriptor, until libcurl says it is done.
+// multi handle and driven with curl_multi_poll, which also watches the stop's descriptor, until libcurl says it is
+// done.
 //
 // Failures, and what may be said afterwards:
 // - no connection (refused, no such host, TLS, connect timeout): nothing was sent, TRANSPORT_NOT_SENT;
-// - the connection breaks, or the deadline passes, after something was sent: CUT or TIMED_OUT; the server may go on with
+// - the connection breaks, or the deadline passes, after something was sent: CUT or TIMED_OUT; the server may go on
+// with
 //   what it has got, so only the caller can find out what happened. A kept connection that the server closed just then
 //   looks the same. libcurl would like to send again on a new connection: it cannot, because the body has no rewind;
 // - the server answers before it has read the whole body (wrong password, too large): the answer counts, even if
@@ -172,7 +174,8 @@ static bool set_body(struct clickhouse_transport *transport, struct curl_slist *
         lz4_stream_start(transport->lz4, request->body, request->body_count);
     }
     // Chunked: a cut body is then an error for the server on every version that knows chunks, whatever the length said.
-    static const char *const plain[] = {"Transfer-Encoding: chunked", "Content-Type: application/octet-stream", "Expect:"};
+    static const char *const plain[] = {"Transfer-Encoding: chunked", "Content-Type: application/octet-stream",
+        "Expect:"};
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
         struct curl_slist *longer = curl_slist_append(*headers, plain[i]);
         if (!longer) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Recursive descent over the text of a type as system.columns writes it: Name, Name(arguments), arguments being types,
-// numbers, quoted texts, `name Type` (tuples) or 'name' = number (enums). The first thing that is not understood ends it with
-// an error that quotes the whole type. Depth is bounded, so that no text can exhaust the stack.
+// numbers, quoted texts, `name Type` (tuples) or 'name' = number (enums). The first thing that is not understood ends
+// it with an error that quotes the whole type. Depth is bounded, so that no text can exhaust the stack.
 #include "relay/insert/clickhouse_type.h"
 
 #include "relay/insert/clickhouse_text.h"
@@ -98,7 +98,13 @@ static char *take_quoted(struct parser *parser, char quote, size_t *length)
         char c = *at++;
         if (c == '\\' && at < parser->end) {
             c = *at++;
-            c = c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == 'b' ? '\b' : c == 'f' ? '\f' : c == '0' ? '\0' : c;
+            c = c == 'n'   ? '\n'
+                : c == 't' ? '\t'
+                : c == 'r' ? '\r'
+                : c == 'b' ? '\b'
+                : c == 'f' ? '\f'
+                : c == '0' ? '\0'
+                           : c;
         }
         text[used++] = c;
     }
@@ -122,7 +128,8 @@ static bool add_inner(struct parser *parser, struct clickhouse_type *type, char 
         free(name);
         return false;
     }
-    struct clickhouse_type **inners = reallocarray(type->inner, type->inner_count + 1, sizeof(struct clickhouse_type *));
+    struct clickhouse_type **inners = reallocarray(type->inner, type->inner_count + 1,
+        sizeof(struct clickhouse_type *));
     if (inners) {
         type->inner = inners;
     }
@@ -264,8 +271,21 @@ static void skip_argument(struct parser *parser)
 }
 
 // What may stand between the parentheses.
-enum arguments { NO_ARGUMENTS, ONE_TYPE, TWO_TYPES, ELEMENTS, NESTED, ENUMS, LENGTH, TIMEZONE, PRECISION_TIMEZONE, DECIMAL,
-    DISSOLVE, AGGREGATE, SKIP };
+enum arguments {
+    NO_ARGUMENTS,
+    ONE_TYPE,
+    TWO_TYPES,
+    ELEMENTS,
+    NESTED,
+    ENUMS,
+    LENGTH,
+    TIMEZONE,
+    PRECISION_TIMEZONE,
+    DECIMAL,
+    DISSOLVE,
+    AGGREGATE,
+    SKIP
+};
 
 static const struct {
     const char *name;
@@ -338,7 +358,7 @@ static bool parse_arguments(struct parser *parser, struct clickhouse_type *type,
     case ONE_TYPE: return add_inner(parser, type, NULL);
     case TWO_TYPES:
         return add_inner(parser, type, NULL) &&
-               (take(parser, ',') ? add_inner(parser, type, NULL) : fail(parser, "the value's type is missing"));
+            (take(parser, ',') ? add_inner(parser, type, NULL) : fail(parser, "the value's type is missing"));
     case ELEMENTS: return parse_tuple(parser, type);
     case NESTED: return parse_nested(parser, type);
     case ENUMS: return parse_enum(parser, type);
@@ -356,9 +376,7 @@ static bool parse_arguments(struct parser *parser, struct clickhouse_type *type,
         type->scale = (uint32_t)number;
         return !take(parser, ',') || parse_timezone(parser, type);
     case DECIMAL: return parse_decimal(parser, type);
-    case SKIP:
-        do {
-            skip_argument(parser);
+    case SKIP: do { skip_argument(parser);
         } while (take(parser, ','));
         return true;
     case NO_ARGUMENTS:
@@ -520,11 +538,12 @@ static bool write_enum(const struct clickhouse_type *type, struct clickhouse_tex
     return clickhouse_text_add(to, ")");
 }
 
-static bool write_timezone(const struct clickhouse_type *type, struct clickhouse_text *to, const char *before, const char *after)
+static bool write_timezone(const struct clickhouse_type *type, struct clickhouse_text *to, const char *before,
+    const char *after)
 {
-    return !type->timezone || (clickhouse_text_add(to, "%s", before) &&
-                               clickhouse_text_literal(to, type->timezone, strlen(type->timezone)) &&
-                               clickhouse_text_add(to, "%s", after));
+    return !type->timezone ||
+        (clickhouse_text_add(to, "%s", before) && clickhouse_text_literal(to, type->timezone, strlen(type->timezone)) &&
+            clickhouse_text_add(to, "%s", after));
 }
 
 static bool write_type(const struct clickhouse_type *type, struct clickhouse_text *to)
@@ -543,7 +562,7 @@ static bool write_type(const struct clickhouse_type *type, struct clickhouse_tex
     case CLICKHOUSE_DATETIME: return clickhouse_text_add(to, "DateTime") && write_timezone(type, to, "(", ")");
     case CLICKHOUSE_DATETIME64:
         return clickhouse_text_add(to, "DateTime64(%u", type->scale) && write_timezone(type, to, ", ", "") &&
-               clickhouse_text_add(to, ")");
+            clickhouse_text_add(to, ")");
     case CLICKHOUSE_DECIMAL: return clickhouse_text_add(to, "Decimal(%u, %u)", type->precision, type->scale);
     case CLICKHOUSE_ENUM: return write_enum(type, to);
     case CLICKHOUSE_IPV4: return clickhouse_text_add(to, "IPv4");

@@ -17,7 +17,8 @@ struct lz4_stream {
 };
 
 static const LZ4F_preferences_t preferences = {
-    .frameInfo = {.blockSizeID = LZ4F_max256KB, .blockMode = LZ4F_blockLinked,
+    .frameInfo = {.blockSizeID = LZ4F_max256KB,
+        .blockMode = LZ4F_blockLinked,
         .contentChecksumFlag = LZ4F_contentChecksumEnabled},
 };
 

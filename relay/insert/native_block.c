@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The wire: varint columns, varint rows, then for each column its name and type (varint length, bytes) and its data.
-// Data of a fixed type: the values one after another; String: varint length and bytes; Nullable: a byte for each row (1 = NULL),
-// then the inner data, which has a default in place of a NULL; Array: the running end offsets as UInt64, then the inner data;
-// Map: as Array(Tuple(key, value)); Tuple: the elements' data one after another. The layout is stable and the same on all
-// versions (ClickHouse: src/Formats/NativeWriter.cpp with revision 0). After each row the lengths of all buffers are noted; a
-// row that fails midway is taken back by cutting them there.
+// Data of a fixed type: the values one after another; String: varint length and bytes; Nullable: a byte for each row (1
+// = NULL), then the inner data, which has a default in place of a NULL; Array: the running end offsets as UInt64, then
+// the inner data; Map: as Array(Tuple(key, value)); Tuple: the elements' data one after another. The layout is stable
+// and the same on all versions (ClickHouse: src/Formats/NativeWriter.cpp with revision 0). After each row the lengths
+// of all buffers are noted; a row that fails midway is taken back by cutting them there.
 #include "relay/insert/native_block.h"
 
 #include "relay/insert/clickhouse_text.h"
@@ -22,9 +22,9 @@ struct buffer {
 
 struct native_column {
     const struct clickhouse_type *type;
-    char *header;    // top-level columns: name and type as on the wire
+    char *header; // top-level columns: name and type as on the wire
     size_t header_length;
-    char *structure; // "`name` Type"
+    char *structure;    // "`name` Type"
     struct buffer data; // values, lengths and bytes, null map, or array offsets
     uint64_t count, marked_count;
     struct native_column *inner;
@@ -132,7 +132,8 @@ static bool make_header(struct native_column *column, const char *name)
     }
     size_t name_length = strlen(name), wire_length = strlen(wire);
     column->header = malloc(name_length + wire_length + 20);
-    bool done = column->header && clickhouse_text_name(&structure, name) && clickhouse_text_add(&structure, " %s", wire);
+    bool done = column->header && clickhouse_text_name(&structure, name) &&
+        clickhouse_text_add(&structure, " %s", wire);
     if (done) {
         size_t at = write_varint(column->header, name_length);
         memcpy(column->header + at, name, name_length);
@@ -153,7 +154,8 @@ struct native_column *native_block_add_column(struct native_block *block, const 
 {
     assert(block->rows == 0);
     struct native_column *column = calloc(1, sizeof(*column));
-    struct native_column **columns = reallocarray(block->columns, block->column_count + 1, sizeof(struct native_column *));
+    struct native_column **columns = reallocarray(block->columns, block->column_count + 1,
+        sizeof(struct native_column *));
     if (columns) {
         block->columns = columns;
     }

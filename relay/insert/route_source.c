@@ -92,8 +92,8 @@ static bool take_field(struct parser *parser, struct route_source *source)
     static const struct {
         const char *name;
         enum route_place place;
-    } fields[] = {{"topic", ROUTE_TOPIC}, {"partition", ROUTE_PARTITION}, {"offset", ROUTE_OFFSET}, {"timestamp", ROUTE_TIMESTAMP},
-        {"key", ROUTE_KEY}, {"value", ROUTE_VALUE}};
+    } fields[] = {{"topic", ROUTE_TOPIC}, {"partition", ROUTE_PARTITION}, {"offset", ROUTE_OFFSET},
+        {"timestamp", ROUTE_TIMESTAMP}, {"key", ROUTE_KEY}, {"value", ROUTE_VALUE}};
     parser->at += strlen("kafka.");
     size_t length = strcspn(parser->at, "?: \t");
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The plan is a list of columns, each with its source. For a message the payload is read once (only where some column wants a
-// place in it), then each column takes its datum and puts it into the block. The first column that refuses takes the whole row
-// back and names itself in the error. In the steady state nothing is allocated.
+// The plan is a list of columns, each with its source. For a message the payload is read once (only where some column
+// wants a place in it), then each column takes its datum and puts it into the block. The first column that refuses
+// takes the whole row back and names itself in the error. In the steady state nothing is allocated.
 #include "relay/insert/row_encoder.h"
 
 #include "relay/insert/clickhouse_text.h"
@@ -36,12 +36,9 @@ static const struct {
     const char *column, *source;
     bool lenient;
 } default_columns[] = {
-    {"event_id", "header.event_id", false},
-    {"event_type", "header.event_type", false},
-    {"aggregate_type", "header.aggregate_type", false},
-    {"aggregate_id", "header.aggregate_id", false},
-    {"payload", "kafka.value?", false},
-    {"created_at", "header.created_at", false},
+    {"event_id", "header.event_id", false}, {"event_type", "header.event_type", false},
+    {"aggregate_type", "header.aggregate_type", false}, {"aggregate_id", "header.aggregate_id", false},
+    {"payload", "kafka.value?", false}, {"created_at", "header.created_at", false},
     {"seq", "header.seq?", true}, // publishers other than ours have none
 };
 // Every table that has them gets them: they are what exactly_once reads back.
@@ -73,13 +70,14 @@ static bool add_finding(struct compiler *compiler, bool fatal, const char *mend,
     va_end(arguments);
     if (fatal && compiler->fatal++ == 0) {
         const struct table_schema *schema = compiler->encoder->schema;
-        error_set(compiler->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, "table %s.%s: %s", schema->database, schema->table, what);
+        error_set(compiler->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, "table %s.%s: %s", schema->database, schema->table,
+            what);
     }
     if (!compiler->findings) {
         return true;
     }
     return table_findings_add(compiler->findings, fatal, false, what, mend) ||
-           error_no_memory(compiler->error, "compiling a route");
+        error_no_memory(compiler->error, "compiling a route");
 }
 
 static enum datum_kind datum_of(const struct route_source *source)
@@ -105,8 +103,9 @@ static enum datum_kind datum_of(const struct route_source *source)
 static bool try_constant(struct compiler *compiler, const struct plan_column *column, const struct route_text *text)
 {
     struct native_block *block = native_block_new(compiler->error);
-    struct native_column *target =
-        block ? native_block_add_column(block, column->table->name, column->table->type, compiler->error) : NULL;
+    struct native_column *target = block
+        ? native_block_add_column(block, column->table->name, column->table->type, compiler->error)
+        : NULL;
     if (!target) {
         native_block_free(block);
         return false;
@@ -152,8 +151,8 @@ static bool check_column(struct compiler *compiler, const char *name, const stru
         return add_finding(compiler, true, "take it out of the route", "column %s is computed by the server", name);
     }
     if (!table->type) {
-        return add_finding(compiler, true, "change the column's type or take it out of the route", "column %s: %s", name,
-            table->type_problem);
+        return add_finding(compiler, true, "change the column's type or take it out of the route", "column %s: %s",
+            name, table->type_problem);
     }
     if (!value_fits(datum_of(source), table->type)) {
         return add_finding(compiler, true, "change the route or the column's type",
@@ -175,8 +174,9 @@ static bool add_column(struct compiler *compiler, const char *name, const char *
     struct relay_error why;
     struct plan_column column = {.table = table_schema_column(encoder->schema, name)};
     if (!route_source_parse(text, &column.source, &why)) {
-        return why.code != RELAY_ERROR_NO_MEMORY ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
-                                                 : error_no_memory(compiler->error, "compiling a route");
+        return why.code != RELAY_ERROR_NO_MEMORY
+            ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
+            : error_no_memory(compiler->error, "compiling a route");
     }
     bool fit = false;
     bool done = check_column(compiler, name, column.table, &column.source, &fit);
@@ -186,8 +186,9 @@ static bool add_column(struct compiler *compiler, const char *name, const char *
     }
     if (column.source.place == ROUTE_PATH &&
         !json_paths_add(encoder->paths, column.source.name.at, column.source.name.length, &column.path, &why)) {
-        done = why.code != RELAY_ERROR_NO_MEMORY ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
-                                                 : error_no_memory(compiler->error, "compiling a route");
+        done = why.code != RELAY_ERROR_NO_MEMORY
+            ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
+            : error_no_memory(compiler->error, "compiling a route");
         route_source_finish(&column.source);
         return done;
     }
@@ -361,12 +362,8 @@ static enum presence take_datum(const struct row_encoder *encoder, const struct 
     case ROUTE_KEY: return text_datum(datum, message->key, message->key_length);
     case ROUTE_VALUE: return text_datum(datum, message->value, message->value_length);
     case ROUTE_CONSTANT: return text_datum(datum, source->name.at, source->name.length);
-    case ROUTE_PARTITION:
-        *datum = (struct datum){.kind = DATUM_INTEGER, .integer = message->partition};
-        return PRESENT;
-    case ROUTE_OFFSET:
-        *datum = (struct datum){.kind = DATUM_INTEGER, .integer = message->offset};
-        return PRESENT;
+    case ROUTE_PARTITION: *datum = (struct datum){.kind = DATUM_INTEGER, .integer = message->partition}; return PRESENT;
+    case ROUTE_OFFSET: *datum = (struct datum){.kind = DATUM_INTEGER, .integer = message->offset}; return PRESENT;
     case ROUTE_TIMESTAMP:
         *datum = (struct datum){.kind = DATUM_MILLIS, .integer = message->timestamp_ms};
         return message->timestamp_ms < 0 ? ABSENT : PRESENT;
@@ -444,8 +441,8 @@ static void quote(const struct value_encoder *value, char *to, size_t room)
     memcpy(to + used, value->refused_length > length ? "\"..." : "\"", value->refused_length > length ? 5 : 2);
 }
 
-static bool refuse_column(const struct row_encoder *encoder, const struct plan_column *column, enum encode_reason reason,
-    struct relay_error *error)
+static bool refuse_column(const struct row_encoder *encoder, const struct plan_column *column,
+    enum encode_reason reason, struct relay_error *error)
 {
     char excerpt[64];
     if (reason == ENCODE_NONE) {
@@ -468,7 +465,8 @@ static bool read_payload(struct row_encoder *encoder, const struct source_messag
         return true;
     }
     size_t room = message->value_room > message->value_length ? message->value_room : message->value_length;
-    switch (json_reader_read(encoder->reader, encoder->paths, message->value, message->value_length, room, encoder->values, &why)) {
+    switch (json_reader_read(encoder->reader, encoder->paths, message->value, message->value_length, room,
+        encoder->values, &why)) {
     case JSON_OK: return true;
     case JSON_NO_MEMORY: *reason = ENCODE_NONE; return error_no_memory(error, "reading a payload");
     case JSON_BAD: *reason = ENCODE_BAD_JSON; break;
@@ -500,26 +498,30 @@ bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, co
 static bool write_columns(const struct row_encoder *encoder, struct clickhouse_text *text)
 {
     for (size_t i = 0; i < encoder->column_count; i++) {
-        if ((i > 0 && !clickhouse_text_add(text, ", ")) || !clickhouse_text_name(text, encoder->columns[i].table->name)) {
+        if ((i > 0 && !clickhouse_text_add(text, ", ")) ||
+            !clickhouse_text_name(text, encoder->columns[i].table->name)) {
             return false;
         }
     }
     return true;
 }
 
-char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, const char *guard, struct relay_error *error)
+char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, const char *guard,
+    struct relay_error *error)
 {
     const struct table_schema *schema = encoder->schema;
     struct clickhouse_text text = {0};
     struct native_block *block = row_encoder_block(encoder, error);
     char *structure = block ? native_block_structure(block, error) : NULL;
-    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && clickhouse_text_name(&text, schema->database) &&
-                clickhouse_text_add(&text, ".") && clickhouse_text_name(&text, schema->table) &&
-                clickhouse_text_add(&text, " (") && write_columns(encoder, &text) && clickhouse_text_add(&text, ")");
+    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") &&
+        clickhouse_text_name(&text, schema->database) && clickhouse_text_add(&text, ".") &&
+        clickhouse_text_name(&text, schema->table) && clickhouse_text_add(&text, " (") &&
+        write_columns(encoder, &text) && clickhouse_text_add(&text, ")");
     if (done && use_input) {
         done = clickhouse_text_add(&text, " SELECT ") && write_columns(encoder, &text) &&
-               clickhouse_text_add(&text, " FROM input(") && clickhouse_text_literal(&text, structure, strlen(structure)) &&
-               clickhouse_text_add(&text, ")") && (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
+            clickhouse_text_add(&text, " FROM input(") &&
+            clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
+            (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
     }
     done = done && clickhouse_text_add(&text, " FORMAT Native");
     free(structure);

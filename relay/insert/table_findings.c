@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What stands between a table and exactly-once, and what mends it. The rules: the rows must be findable by their offsets
-// and stay findable, repeated blocks must be dropped by table and view targets, and a repeated block must fall into the same
-// table partitions.
+// What stands between a table and exactly-once, and what mends it. The rules: the rows must be findable by their
+// offsets and stay findable, repeated blocks must be dropped by table and view targets, and a repeated block must fall
+// into the same table partitions.
 #include "relay/insert/table_findings.h"
 
 #include "relay/insert/clickhouse_text.h"
@@ -20,7 +20,9 @@ bool table_findings_add(struct table_findings *findings, bool fatal, bool preven
         return false;
     }
     findings->items = items;
-    struct table_finding finding = {.fatal = fatal, .prevents_exactly_once = prevents_exactly_once, .what = strdup(what),
+    struct table_finding finding = {.fatal = fatal,
+        .prevents_exactly_once = prevents_exactly_once,
+        .what = strdup(what),
         .mend = strdup(mend)};
     if (!finding.what || !finding.mend) {
         free(finding.what);
@@ -66,14 +68,19 @@ static bool judge_columns(struct judgement *judgement)
 {
     const struct table_schema *schema = judgement->schema;
     if (!schema->has_offset_columns) {
-        return add(judgement, true, "the table has no columns kafka_topic, kafka_partition and kafka_offset of fit types",
-            "ALTER TABLE %s ADD COLUMN IF NOT EXISTS kafka_topic LowCardinality(String), ADD COLUMN IF NOT EXISTS kafka_partition "
-            "Int32, ADD COLUMN IF NOT EXISTS kafka_offset Int64, ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax "
-            "GRANULARITY 1", judgement->name.at);
+        return add(judgement, true,
+            "the table has no columns kafka_topic, kafka_partition and kafka_offset of fit types",
+            "ALTER TABLE %s ADD COLUMN IF NOT EXISTS kafka_topic LowCardinality(String), ADD COLUMN IF NOT EXISTS "
+            "kafka_partition "
+            "Int32, ADD COLUMN IF NOT EXISTS kafka_offset Int64, ADD INDEX IF NOT EXISTS kafka_offset_range "
+            "kafka_offset TYPE minmax "
+            "GRANULARITY 1",
+            judgement->name.at);
     }
     if (!schema->offset_has_index) {
         return add(judgement, false, "reading back offsets after a crash scans whole columns",
-            "ALTER TABLE %s ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1", judgement->name.at);
+            "ALTER TABLE %s ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1",
+            judgement->name.at);
     }
     return true;
 }
@@ -106,15 +113,18 @@ static bool judge_engine(struct judgement *judgement, size_t endpoints)
         return add(judgement, true, what, "fill a MergeTree table; of a Distributed table, the local one");
     }
     if (!keeps_every_row(schema)) {
-        snprintf(what, sizeof(what), "engine %.60s merges rows away, so that their offsets can no longer be found", schema->engine);
+        snprintf(what, sizeof(what), "engine %.60s merges rows away, so that their offsets can no longer be found",
+            schema->engine);
         if (!add(judgement, true, what, "fill a plain MergeTree table and feed %s from it by a materialized view",
                 judgement->name.at)) {
             return false;
         }
     }
     if (!schema->is_replicated && endpoints > 1) {
-        return add(judgement, true, "several ClickHouse URLs, but the table is not replicated: a retry could land where the first "
-                                    "attempt is not known", "give one URL, or make the table ReplicatedMergeTree");
+        return add(judgement, true,
+            "several ClickHouse URLs, but the table is not replicated: a retry could land where the first "
+            "attempt is not known",
+            "give one URL, or make the table ReplicatedMergeTree");
     }
     return true;
 }
@@ -122,9 +132,11 @@ static bool judge_engine(struct judgement *judgement, size_t endpoints)
 static bool judge_window(struct judgement *judgement)
 {
     const struct table_schema *schema = judgement->schema;
-    const char *setting = schema->is_replicated ? "replicated_deduplication_window" : "non_replicated_deduplication_window";
+    const char *setting = schema->is_replicated ? "replicated_deduplication_window"
+                                                : "non_replicated_deduplication_window";
     if (schema->is_mergetree && schema->dedup_window <= 0) {
-        return add(judgement, true, "the table does not remember inserted blocks (deduplication window 0), so a repeated INSERT doubles",
+        return add(judgement, true,
+            "the table does not remember inserted blocks (deduplication window 0), so a repeated INSERT doubles",
             "ALTER TABLE %s MODIFY SETTING %s = 100000", judgement->name.at, setting);
     }
     return true;
@@ -142,22 +154,26 @@ static bool is_sent(const char *name, const char *const *sent, size_t sent_count
 
 static bool judge_partition_key(struct judgement *judgement, const char *const *sent, size_t sent_count)
 {
-    static const char *const unsteady[] = {"now(", "now64(", "today(", "yesterday(", "rand", "generateUUID", "hostName("};
+    static const char *const unsteady[] = {"now(", "now64(", "today(", "yesterday(", "rand", "generateUUID",
+        "hostName("};
     const struct table_schema *schema = judgement->schema;
     char what[300];
     for (size_t i = 0; i < schema->column_count; i++) {
         const struct table_column *column = &schema->columns[i];
         if (column->in_partition_key && !is_sent(column->name, sent, sent_count)) {
-            snprintf(what, sizeof(what), "the partition key depends on column %.100s, which the server fills anew at each attempt",
+            snprintf(what, sizeof(what),
+                "the partition key depends on column %.100s, which the server fills anew at each attempt",
                 column->name);
-            if (!add(judgement, true, what, "fill %.100s in the route, or partition by a column that it fills", column->name)) {
+            if (!add(judgement, true, what, "fill %.100s in the route, or partition by a column that it fills",
+                    column->name)) {
                 return false;
             }
         }
     }
     for (size_t i = 0; i < sizeof(unsteady) / sizeof(unsteady[0]); i++) {
         if (strstr(schema->partition_key, unsteady[i])) {
-            snprintf(what, sizeof(what), "the partition key %.100s changes from attempt to attempt", schema->partition_key);
+            snprintf(what, sizeof(what), "the partition key %.100s changes from attempt to attempt",
+                schema->partition_key);
             return add(judgement, true, what, "partition by a column of the row");
         }
     }
@@ -173,8 +189,8 @@ static bool judge_views(struct judgement *judgement)
             continue;
         }
         char what[400];
-        snprintf(what, sizeof(what), "view %.120s fills %.120s (%.40s), which does not remember inserted blocks", view->view,
-            view->target, view->engine[0] ? view->engine : "unknown engine");
+        snprintf(what, sizeof(what), "view %.120s fills %.120s (%.40s), which does not remember inserted blocks",
+            view->view, view->target, view->engine[0] ? view->engine : "unknown engine");
         bool plain = strncmp(view->engine, "Replicated", 10) != 0;
         bool done = view->is_mergetree
             ? add(judgement, true, what, "ALTER TABLE %s MODIFY SETTING %s = 100000", view->target,
@@ -190,7 +206,8 @@ static bool judge_views(struct judgement *judgement)
 static bool judge_lifetime(struct judgement *judgement)
 {
     if (strstr(judgement->schema->engine_full, " TTL ")) {
-        return add(judgement, false, "the table has a TTL: rows that it removed cannot be found when Kafka delivers them again",
+        return add(judgement, false,
+            "the table has a TTL: rows that it removed cannot be found when Kafka delivers them again",
             "keep rows in ClickHouse longer than offsets and messages in Kafka");
     }
     return true;
@@ -201,9 +218,9 @@ bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoin
 {
     struct judgement judgement = {.schema = schema, .findings = findings, .possible = true};
     bool done = clickhouse_text_name(&judgement.name, schema->database) && clickhouse_text_add(&judgement.name, ".") &&
-                clickhouse_text_name(&judgement.name, schema->table) && judge_columns(&judgement) &&
-                judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
-                judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement) && judge_lifetime(&judgement);
+        clickhouse_text_name(&judgement.name, schema->table) && judge_columns(&judgement) &&
+        judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
+        judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement) && judge_lifetime(&judgement);
     clickhouse_text_finish(&judgement.name);
     *possible = done && judgement.possible;
     return done || error_no_memory(error, "judging a table");

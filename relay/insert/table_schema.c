@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: one query each for the table, its columns, the server's default windows and the offset's index, then one for
-// each view that hangs on it, breadth first through chained views. All names go into the statements as quoted literals.
-// Failures: no such table, or none that we may see, is the operator's; everything else is the query's own error, with the
-// table's name in front. A view that vanishes between two queries is passed over: the next reading sees what there is.
+// Happy path: one query each for the table, its columns, the server's default windows and the offset's index, then one
+// for each view that hangs on it, breadth first through chained views. All names go into the statements as quoted
+// literals. Failures: no such table, or none that we may see, is the operator's; everything else is the query's own
+// error, with the table's name in front. A view that vanishes between two queries is passed over: the next reading sees
+// what there is.
 #include "relay/insert/table_schema.h"
 
 #include "relay/insert/clickhouse_text.h"
@@ -32,7 +33,8 @@ static struct clickhouse_result *ask(const struct reading *reading, const char *
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     if (clickhouse_text_add(&text, "%s WHERE %s = ", select, database_column) &&
-        clickhouse_text_literal(&text, database, strlen(database)) && clickhouse_text_add(&text, " AND %s = ", table_column) &&
+        clickhouse_text_literal(&text, database, strlen(database)) &&
+        clickhouse_text_add(&text, " AND %s = ", table_column) &&
         clickhouse_text_literal(&text, table, strlen(table)) && clickhouse_text_add(&text, " %s", rest)) {
         clickhouse_query(reading->client, &reading->request, text.at, &result, NULL, reading->error);
     } else {
@@ -42,7 +44,8 @@ static struct clickhouse_result *ask(const struct reading *reading, const char *
     return result;
 }
 
-static bool copy(const struct reading *reading, const struct clickhouse_result *result, size_t row, size_t column, char **to)
+static bool copy(const struct reading *reading, const struct clickhouse_result *result, size_t row, size_t column,
+    char **to)
 {
     const char *text = clickhouse_result_text(result, row, column, NULL);
     *to = strdup(text ? text : "");
@@ -105,8 +108,9 @@ static int64_t window_of(const struct reading *reading, const char *engine, cons
     if (!ends_with(engine, "MergeTree")) {
         return 0;
     }
-    return is_replicated(engine) ? engine_setting(engine_full, "replicated_deduplication_window", reading->replicated_window)
-                                 : engine_setting(engine_full, "non_replicated_deduplication_window", reading->plain_window);
+    return is_replicated(engine)
+        ? engine_setting(engine_full, "replicated_deduplication_window", reading->replicated_window)
+        : engine_setting(engine_full, "non_replicated_deduplication_window", reading->plain_window);
 }
 
 static bool read_windows(struct reading *reading)
@@ -134,11 +138,11 @@ static bool read_windows(struct reading *reading)
 static bool read_table(const struct reading *reading, struct table_schema *schema)
 {
     struct clickhouse_result *result = ask(reading,
-        "SELECT toString(uuid), engine, engine_full, partition_key, sorting_key FROM system.tables", "database", schema->database,
-        "name", schema->table, "");
+        "SELECT toString(uuid), engine, engine_full, partition_key, sorting_key FROM system.tables", "database",
+        schema->database, "name", schema->table, "");
     if (!result && reading->error->detail == 47) { // 18.16 has no uuid
-        result = ask(reading, "SELECT '', engine, engine_full, partition_key, sorting_key FROM system.tables", "database",
-            schema->database, "name", schema->table, "");
+        result = ask(reading, "SELECT '', engine, engine_full, partition_key, sorting_key FROM system.tables",
+            "database", schema->database, "name", schema->table, "");
     }
     if (!result) {
         return false;
@@ -146,11 +150,12 @@ static bool read_table(const struct reading *reading, struct table_schema *schem
     bool done = false;
     if (clickhouse_result_rows(result) == 0) {
         error_set(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
-            "there is no such table, or the user may not see it; create it (outbox-relay migrate clickhouse), or grant SELECT and INSERT");
+            "there is no such table, or the user may not see it; create it (outbox-relay migrate clickhouse), or grant "
+            "SELECT and INSERT");
     } else {
         done = copy(reading, result, 0, 0, &schema->uuid) && copy(reading, result, 0, 1, &schema->engine) &&
-               copy(reading, result, 0, 2, &schema->engine_full) && copy(reading, result, 0, 3, &schema->partition_key) &&
-               copy(reading, result, 0, 4, &schema->sorting_key);
+            copy(reading, result, 0, 2, &schema->engine_full) && copy(reading, result, 0, 3, &schema->partition_key) &&
+            copy(reading, result, 0, 4, &schema->sorting_key);
     }
     clickhouse_result_free(result);
     if (!done) {
@@ -197,11 +202,13 @@ static bool read_columns(const struct reading *reading, struct table_schema *sch
 {
     struct clickhouse_result *result = ask(reading,
         "SELECT name, type, toString(default_kind), default_expression, is_in_partition_key, is_in_sorting_key "
-        "FROM system.columns", "database", schema->database, "table", schema->table, "ORDER BY position");
+        "FROM system.columns",
+        "database", schema->database, "table", schema->table, "ORDER BY position");
     if (!result && reading->error->detail == 47) { // 18.16 has no position
         result = ask(reading,
             "SELECT name, type, toString(default_kind), default_expression, is_in_partition_key, is_in_sorting_key "
-            "FROM system.columns", "database", schema->database, "table", schema->table, "");
+            "FROM system.columns",
+            "database", schema->database, "table", schema->table, "");
     }
     if (!result) {
         return false;
@@ -233,7 +240,7 @@ const struct table_column *table_schema_column(const struct table_schema *schema
 static bool is_integer(const struct table_column *column, uint32_t least_width)
 {
     return column && column->type && (column->type->kind == CLICKHOUSE_INT || column->type->kind == CLICKHOUSE_UINT) &&
-           column->type->width >= least_width;
+        column->type->width >= least_width;
 }
 
 static bool read_offset_columns(const struct reading *reading, struct table_schema *schema)
@@ -241,7 +248,7 @@ static bool read_offset_columns(const struct reading *reading, struct table_sche
     const struct table_column *topic = table_schema_column(schema, "kafka_topic");
     const struct table_column *offset = table_schema_column(schema, "kafka_offset");
     schema->has_offset_columns = topic && topic->type && topic->type->kind == CLICKHOUSE_STRING &&
-                                 is_integer(table_schema_column(schema, "kafka_partition"), 4) && is_integer(offset, 8);
+        is_integer(table_schema_column(schema, "kafka_partition"), 4) && is_integer(offset, 8);
     if (!schema->has_offset_columns) {
         return true;
     }
@@ -277,8 +284,8 @@ static bool read_keeper_path(const struct reading *reading, struct table_schema 
 static bool describe_target(const struct reading *reading, const char *database, const char *table,
     struct table_view_target *target)
 {
-    struct clickhouse_result *result =
-        ask(reading, "SELECT engine, engine_full FROM system.tables", "database", database, "name", table, "");
+    struct clickhouse_result *result = ask(reading, "SELECT engine, engine_full FROM system.tables", "database",
+        database, "name", table, "");
     if (!result) {
         return false;
     }
@@ -286,7 +293,8 @@ static bool describe_target(const struct reading *reading, const char *database,
     target->engine = strdup(engine ? engine : "");
     target->is_mergetree = engine && ends_with(engine, "MergeTree");
     // What stores nothing can double nothing.
-    target->has_window = (engine && strcmp(engine, "Null") == 0) || (engine && full && window_of(reading, engine, full) > 0);
+    target->has_window = (engine && strcmp(engine, "Null") == 0) ||
+        (engine && full && window_of(reading, engine, full) > 0);
     clickhouse_result_free(result);
     return target->engine || no_memory(reading);
 }
@@ -338,18 +346,21 @@ static bool add_view(const struct reading *reading, struct table_schema *schema,
         done = (done && target_database) || no_memory(reading);
     }
     done = done && (join_name(target_database, target_table, &added->target) || no_memory(reading)) &&
-           describe_target(reading, target_database, target_table, added);
+        describe_target(reading, target_database, target_table, added);
     free(target_database);
     free(target_table);
     return done;
 }
 
 // Reads the materialized views that hang on one table and adds those that are new.
-static bool read_views_of(const struct reading *reading, struct table_schema *schema, const char *database, const char *table)
+static bool read_views_of(const struct reading *reading, struct table_schema *schema, const char *database,
+    const char *table)
 {
     struct clickhouse_result *result = ask(reading,
-        "SELECT d.1, d.2 FROM (SELECT arrayJoin(arrayMap((a, b) -> tuple(a, b), dependencies_database, dependencies_table)) AS d "
-        "FROM system.tables", "database", database, "name", table, ")");
+        "SELECT d.1, d.2 FROM (SELECT arrayJoin(arrayMap((a, b) -> tuple(a, b), dependencies_database, "
+        "dependencies_table)) AS d "
+        "FROM system.tables",
+        "database", database, "name", table, ")");
     if (!result) {
         return reading->error->detail == 47; // 18.16 does not say which views there are
     }
@@ -368,8 +379,10 @@ static bool read_views_of(const struct reading *reading, struct table_schema *sc
             continue;
         }
         struct clickhouse_result *described = ask(reading,
-            "SELECT engine, extract(create_table_query, ' TO ((?:`[^`]+`|[^ `.(]+)[.](?:`[^`]+`|[^ `.(]+))'), toString(uuid) "
-            "FROM system.tables", "database", view_database, "name", view, "");
+            "SELECT engine, extract(create_table_query, ' TO ((?:`[^`]+`|[^ `.(]+)[.](?:`[^`]+`|[^ `.(]+))'), "
+            "toString(uuid) "
+            "FROM system.tables",
+            "database", view_database, "name", view, "");
         if (!described) {
             done = false;
             break;
@@ -419,14 +432,16 @@ static uint64_t mix(uint64_t hash, const char *text)
 static uint64_t fingerprint(const struct table_schema *schema)
 {
     uint64_t hash = 14695981039346656037u;
-    const char *const texts[] = {schema->uuid, schema->engine, schema->engine_full, schema->partition_key, schema->sorting_key};
+    const char *const texts[] = {schema->uuid, schema->engine, schema->engine_full, schema->partition_key,
+        schema->sorting_key};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         hash = mix(hash, texts[i]);
     }
     for (size_t i = 0; i < schema->column_count; i++) {
         const struct table_column *column = &schema->columns[i];
         static const char *const kinds[] = {"", "D", "M", "A", "E"};
-        hash = mix(mix(mix(mix(hash, column->name), column->type_text), kinds[column->default_kind]), column->default_expression);
+        hash = mix(mix(mix(mix(hash, column->name), column->type_text), kinds[column->default_kind]),
+            column->default_expression);
     }
     for (size_t i = 0; i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
@@ -453,10 +468,12 @@ struct table_schema *table_schema_read(struct clickhouse_client *client, const s
     }
     reading.request.endpoint = outcome.endpoint; // all of it from one server
     const char *standard = clickhouse_result_text(result, 0, 0, NULL);
-    bool named = split_name(&reading, database, standard ? standard : "default", table, &schema->database, &schema->table);
+    bool named = split_name(&reading, database, standard ? standard : "default", table, &schema->database,
+        &schema->table);
     clickhouse_result_free(result);
     if (!named || !read_windows(&reading) || !read_table(&reading, schema) || !read_columns(&reading, schema) ||
-        !read_offset_columns(&reading, schema) || !read_keeper_path(&reading, schema) || !read_views(&reading, schema)) {
+        !read_offset_columns(&reading, schema) || !read_keeper_path(&reading, schema) ||
+        !read_views(&reading, schema)) {
         goto failed;
     }
     schema->fingerprint = fingerprint(schema);

@@ -2,11 +2,9 @@
 //
 // What fits where:
 //   text and JSON strings   every scalar type, parsed by it; a number in a string is fine for number and time columns
-//   JSON numbers            numbers, decimals, String (their text), times (epoch in the type's own unit), Enum by value, Bool 0/1
-//   true, false             Bool, integers (1, 0), String
-//   arrays                  Array, Tuple (same length), String (their text)
-//   objects                 Map, Tuple with names, JSON, String (their text)
-//   null                    Nullable
+//   JSON numbers            numbers, decimals, String (their text), times (epoch in the type's own unit), Enum by
+//   value, Bool 0/1 true, false             Bool, integers (1, 0), String arrays                  Array, Tuple (same
+//   length), String (their text) objects                 Map, Tuple with names, JSON, String (their text) null Nullable
 #include "relay/insert/value_encoder.h"
 
 #include "relay/json/json_walk.h"
@@ -16,12 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DATE_LAST       65535              // 2149-06-06
-#define DATE32_FIRST    (-25567)           // 1900-01-01
-#define DATE32_LAST     120529             // 2299-12-31
-#define DATETIME_LAST   4294967295         // 2106-02-07 06:28:15
-#define DATETIME64_FIRST (-2208988800)     // 1900-01-01 00:00:00
-#define DATETIME64_LAST 10413791999        // 2299-12-31 23:59:59
+#define DATE_LAST        65535         // 2149-06-06
+#define DATE32_FIRST     (-25567)      // 1900-01-01
+#define DATE32_LAST      120529        // 2299-12-31
+#define DATETIME_LAST    4294967295    // 2106-02-07 06:28:15
+#define DATETIME64_FIRST (-2208988800) // 1900-01-01 00:00:00
+#define DATETIME64_LAST  10413791999   // 2299-12-31 23:59:59
 
 // A scalar's text and whether it stood there as a JSON number or literal rather than as text.
 struct scalar {
@@ -41,7 +39,8 @@ void value_encoder_finish(struct value_encoder *encoder)
     *encoder = (struct value_encoder){0};
 }
 
-static bool refuse(struct value_encoder *encoder, const struct scalar *scalar, enum encode_reason why, enum encode_reason *reason)
+static bool refuse(struct value_encoder *encoder, const struct scalar *scalar, enum encode_reason why,
+    enum encode_reason *reason)
 {
     encoder->refused = scalar->text;
     encoder->refused_length = scalar->length;
@@ -57,7 +56,9 @@ static bool memory(bool put, enum encode_reason *reason)
 
 static enum encode_reason reason_of(enum value_problem problem)
 {
-    return problem == VALUE_OUT_OF_RANGE ? ENCODE_OUT_OF_RANGE : problem == VALUE_NOT_EXACT ? ENCODE_NOT_EXACT : ENCODE_BAD_NUMBER;
+    return problem == VALUE_OUT_OF_RANGE ? ENCODE_OUT_OF_RANGE
+        : problem == VALUE_NOT_EXACT     ? ENCODE_NOT_EXACT
+                                         : ENCODE_BAD_NUMBER;
 }
 
 static bool is_bool(const struct scalar *scalar)
@@ -97,8 +98,10 @@ static bool put_number(struct value_encoder *encoder, struct native_column *colu
 static bool put_bool(struct value_encoder *encoder, struct native_column *column, const struct scalar *scalar,
     enum encode_reason *reason)
 {
-    bool yes = (scalar->length == 4 && memcmp(scalar->text, "true", 4) == 0) || (scalar->length == 1 && scalar->text[0] == '1');
-    bool no = (scalar->length == 5 && memcmp(scalar->text, "false", 5) == 0) || (scalar->length == 1 && scalar->text[0] == '0');
+    bool yes = (scalar->length == 4 && memcmp(scalar->text, "true", 4) == 0) ||
+        (scalar->length == 1 && scalar->text[0] == '1');
+    bool no = (scalar->length == 5 && memcmp(scalar->text, "false", 5) == 0) ||
+        (scalar->length == 1 && scalar->text[0] == '0');
     if (!yes && !no) {
         return refuse(encoder, scalar, ENCODE_WRONG_KIND, reason);
     }
@@ -151,7 +154,7 @@ static bool put_time_value(struct native_column *column, const struct value_time
     } else if (type->kind == CLICKHOUSE_DATETIME) {
         ticks = time->seconds;
     } else if (__builtin_mul_overflow(time->seconds, power_of_ten(type->scale), &ticks) ||
-               __builtin_add_overflow(ticks, (int64_t)time->nanos / power_of_ten(9 - type->scale), &ticks)) {
+        __builtin_add_overflow(ticks, (int64_t)time->nanos / power_of_ten(9 - type->scale), &ticks)) {
         *reason = ENCODE_DATE_RANGE;
         return false;
     }
@@ -223,8 +226,9 @@ static bool put_parsed(struct value_encoder *encoder, struct native_column *colu
         if (!text || !value_uuid(scalar->text, scalar->length, bytes)) {
             return refuse(encoder, scalar, text ? ENCODE_BAD_UUID : ENCODE_WRONG_KIND, reason);
         }
-    } else if (!text || !(type->kind == CLICKHOUSE_IPV4 ? value_ipv4(scalar->text, scalar->length, bytes)
-                                                        : value_ipv6(scalar->text, scalar->length, bytes))) {
+    } else if (!text ||
+        !(type->kind == CLICKHOUSE_IPV4 ? value_ipv4(scalar->text, scalar->length, bytes)
+                                        : value_ipv6(scalar->text, scalar->length, bytes))) {
         return refuse(encoder, scalar, text ? ENCODE_BAD_ADDRESS : ENCODE_WRONG_KIND, reason);
     }
     return memory(native_put_fixed(column, bytes, type->width), reason);
@@ -312,8 +316,8 @@ static bool put_map(struct value_encoder *encoder, struct native_column *column,
     return memory(native_put_array_end(column), reason);
 }
 
-static bool put_tuple_from_array(struct value_encoder *encoder, struct native_column *column, const struct json_value *value,
-    enum encode_reason *reason)
+static bool put_tuple_from_array(struct value_encoder *encoder, struct native_column *column,
+    const struct json_value *value, enum encode_reason *reason)
 {
     size_t count = native_column_type(column)->inner_count, i = 0;
     struct scalar whole = {value->raw, value->raw_length, value->kind};
@@ -332,7 +336,8 @@ static bool put_tuple_from_array(struct value_encoder *encoder, struct native_co
 }
 
 // The last member of that name. 1: found, 0: none, -1: out of memory.
-static int find_member(struct value_encoder *encoder, const struct json_value *object, const char *name, struct json_value *found)
+static int find_member(struct value_encoder *encoder, const struct json_value *object, const char *name,
+    struct json_value *found)
 {
     struct json_walk walk;
     struct json_value member_name, member;
@@ -351,8 +356,8 @@ static int find_member(struct value_encoder *encoder, const struct json_value *o
     return result;
 }
 
-static bool put_tuple_from_object(struct value_encoder *encoder, struct native_column *column, const struct json_value *value,
-    enum encode_reason *reason)
+static bool put_tuple_from_object(struct value_encoder *encoder, struct native_column *column,
+    const struct json_value *value, enum encode_reason *reason)
 {
     const struct clickhouse_type *type = native_column_type(column);
     struct scalar whole = {value->raw, value->raw_length, value->kind};
@@ -426,7 +431,7 @@ static bool put_json(struct value_encoder *encoder, struct native_column *column
 static bool is_time(const struct clickhouse_type *type)
 {
     return type->kind == CLICKHOUSE_DATE || type->kind == CLICKHOUSE_DATE32 || type->kind == CLICKHOUSE_DATETIME ||
-           type->kind == CLICKHOUSE_DATETIME64;
+        type->kind == CLICKHOUSE_DATETIME64;
 }
 
 static bool put_integer(struct value_encoder *encoder, struct native_column *column, const struct datum *datum,
@@ -440,14 +445,15 @@ static bool put_integer(struct value_encoder *encoder, struct native_column *col
     }
     const struct clickhouse_type *type = native_column_type(column);
     bool fits = type->kind == CLICKHOUSE_INT &&
-                (type->width == 8 || (type->width == 4 && datum->integer == (int32_t)datum->integer));
+        (type->width == 8 || (type->width == 4 && datum->integer == (int32_t)datum->integer));
     if (fits) { // offsets and partitions of every row
         int32_t narrow = (int32_t)datum->integer;
         encoder->refused_length = 0;
         return type->width == 8 ? native_put_fixed(column, &datum->integer, 8) : native_put_fixed(column, &narrow, 4);
     }
     char text[24];
-    struct scalar scalar = {text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)datum->integer), JSON_KIND_NUMBER};
+    struct scalar scalar = {text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)datum->integer),
+        JSON_KIND_NUMBER};
     bool put = put_scalar(encoder, column, &scalar, reason);
     encoder->refused_length = 0; // the text is gone
     return put;
@@ -480,9 +486,9 @@ bool value_fits(enum datum_kind kind, const struct clickhouse_type *type)
         type = type->inner[0];
     }
     bool container = type->kind == CLICKHOUSE_ARRAY || type->kind == CLICKHOUSE_MAP || type->kind == CLICKHOUSE_TUPLE ||
-                     type->kind == CLICKHOUSE_JSON;
+        type->kind == CLICKHOUSE_JSON;
     bool number = type->kind == CLICKHOUSE_INT || type->kind == CLICKHOUSE_UINT || type->kind == CLICKHOUSE_FLOAT ||
-                  type->kind == CLICKHOUSE_DECIMAL;
+        type->kind == CLICKHOUSE_DECIMAL;
     switch (kind) {
     case DATUM_TEXT: return !container;
     case DATUM_JSON: return true;

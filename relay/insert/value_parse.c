@@ -222,9 +222,28 @@ enum value_problem value_float(const char *text, size_t length, uint32_t width, 
 
 // The value of a hex digit plus one; 0: none.
 static const unsigned char hex_values[256] = {
-    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
-    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+    ['0'] = 1,
+    ['1'] = 2,
+    ['2'] = 3,
+    ['3'] = 4,
+    ['4'] = 5,
+    ['5'] = 6,
+    ['6'] = 7,
+    ['7'] = 8,
+    ['8'] = 9,
+    ['9'] = 10,
+    ['a'] = 11,
+    ['b'] = 12,
+    ['c'] = 13,
+    ['d'] = 14,
+    ['e'] = 15,
+    ['f'] = 16,
+    ['A'] = 11,
+    ['B'] = 12,
+    ['C'] = 13,
+    ['D'] = 14,
+    ['E'] = 15,
+    ['F'] = 16,
 };
 
 bool value_uuid(const char *text, size_t length, unsigned char bytes[16])
@@ -235,7 +254,8 @@ bool value_uuid(const char *text, size_t length, unsigned char bytes[16])
     // Where the two digits of each byte stand.
     static const unsigned char places[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
     for (int i = 0; i < 16; i++) {
-        unsigned high = hex_values[(unsigned char)text[places[i]]], low = hex_values[(unsigned char)text[places[i] + 1]];
+        unsigned high = hex_values[(unsigned char)text[places[i]]],
+                 low = hex_values[(unsigned char)text[places[i] + 1]];
         if (high == 0 || low == 0) {
             return false;
         }
@@ -308,7 +328,8 @@ static bool take_char(struct cursor *cursor, char c)
     return false;
 }
 
-// Days from 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
+// Days from 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date
+// algorithms").
 static int64_t days_of(int year, int month, int day)
 {
     int64_t y = month <= 2 ? year - 1 : year;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See kafka_producer.h. The happy path of a transaction: begin, send ..., wait (all reports are in), send the receipt, wait,
-// commit. The reports are awaited before commit_transaction() because its own flush polls in coarse steps on older
-// versions, and because a receipt must name nothing that was not delivered.
+// See kafka_producer.h. The happy path of a transaction: begin, send ..., wait (all reports are in), send the receipt,
+// wait, commit. The reports are awaited before commit_transaction() because its own flush polls in coarse steps on
+// older versions, and because a receipt must name nothing that was not delivered.
 //
 // A report with an error: counted in the flight and kept in its slot; the caller aborts and looks at the slots.
 // A call that returns "timed out": librdkafka lets the same call be made again to go on waiting, so a long wait is many
 //   short ones. At the deadline: TIMEOUT, for commit KAFKA_UNKNOWN; the producer is then of no more use.
-// A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live fails and
+// A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live
+// fails and
 //   the supervisor ends the process. Nothing is lost by that.
 // A failed broker connection: noted for kafka_producer_suspicious().
 #include "relay/kafka/kafka_producer.h"
@@ -61,10 +62,10 @@ static void report(rd_kafka_t *client, const rd_kafka_message_t *message, void *
     }
     slot->error = message->err;
     flight->failed++;
-    bool with_others = message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || message->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT ||
-                       message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
-    if (flight->first_error == 0 || (!with_others && kafka_error_code((rd_kafka_resp_err_t)flight->first_error) !=
-                                                         RELAY_ERROR_KAFKA_POISON)) {
+    bool with_others = message->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
+        message->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT || message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    if (flight->first_error == 0 ||
+        (!with_others && kafka_error_code((rd_kafka_resp_err_t)flight->first_error) != RELAY_ERROR_KAFKA_POISON)) {
         flight->first_error = message->err;
     }
 }
@@ -97,15 +98,16 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
     int64_t rows = 2 * options->batch_rows + 64;
     int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024;
     // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
-    bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) && set_number(conf, "socket.max.fails", 1, error) &&
-                set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
-                set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
-                set_default(conf, config, "message.timeout.ms", 10000, error);
+    bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) &&
+        set_number(conf, "socket.max.fails", 1, error) &&
+        set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
+        set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
+        set_default(conf, config, "message.timeout.ms", 10000, error);
     if (!done || options->transactional_id == NULL) {
         return done;
     }
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
-           set_default(conf, config, "transaction.timeout.ms", 15000, error);
+        set_default(conf, config, "transaction.timeout.ms", 15000, error);
 }
 
 static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
@@ -115,8 +117,8 @@ static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t 
     return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
 }
 
-struct kafka_producer *kafka_producer_new(const struct relay_context *context, const struct kafka_producer_options *options,
-    struct kafka_tick tick, struct relay_error *error)
+struct kafka_producer *kafka_producer_new(const struct relay_context *context,
+    const struct kafka_producer_options *options, struct kafka_tick tick, struct relay_error *error)
 {
     struct kafka_producer *producer = calloc(1, sizeof(*producer));
     if (producer == NULL) {
@@ -135,7 +137,8 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context, c
         goto fail_conf;
     }
     producer->message_max = (size_t)number_of(conf, "message.max.bytes", 1000000);
-    producer->transaction_timeout = DURATION_MS(number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
+    producer->transaction_timeout = DURATION_MS(
+        number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_dr_msg_cb(conf, report);
     rd_kafka_conf_set_error_cb(conf, trouble);
@@ -223,7 +226,7 @@ bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadl
 {
     bool timed_out;
     return !producer->transactional ||
-           call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", deadline, &timed_out, error);
+        call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", deadline, &timed_out, error);
 }
 
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error)
@@ -231,7 +234,7 @@ bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *e
     rd_kafka_poll(producer->client, 0);
     producer->suspicious = false;
     return !producer->transactional ||
-           kafka_error_take(error, rd_kafka_begin_transaction(producer->client), "begin_transaction");
+        kafka_error_take(error, rd_kafka_begin_transaction(producer->client), "begin_transaction");
 }
 
 static struct topic **find_topic(struct kafka_producer *producer, const char *name)
@@ -270,12 +273,13 @@ static struct topic *add_topic(struct kafka_producer *producer, struct topic **l
 }
 
 // Asks the brokers for the topic; a broker that creates topics by itself does so now.
-static bool look_up(struct kafka_producer *producer, struct topic *topic, struct mono_time deadline, struct relay_error *error)
+static bool look_up(struct kafka_producer *producer, struct topic *topic, struct mono_time deadline,
+    struct relay_error *error)
 {
     for (;;) {
         const struct rd_kafka_metadata *metadata = NULL;
-        rd_kafka_resp_err_t code =
-            rd_kafka_metadata(producer->client, 0, topic->public.handle, &metadata, slice_ms(producer, deadline));
+        rd_kafka_resp_err_t code = rd_kafka_metadata(producer->client, 0, topic->public.handle, &metadata,
+            slice_ms(producer, deadline));
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
             code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
             topic->public.partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
@@ -283,7 +287,7 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
         }
         // A topic that is just being made has no leader yet; that needs no operator.
         bool passing = code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
-                       code == RD_KAFKA_RESP_ERR__TRANSPORT;
+            code == RD_KAFKA_RESP_ERR__TRANSPORT;
         if (!passing) {
             topic->exists = code == RD_KAFKA_RESP_ERR_NO_ERROR && topic->public.partitions > 0;
             return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
@@ -296,8 +300,8 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
     }
 }
 
-const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name, struct mono_time deadline,
-    struct relay_error *error)
+const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name,
+    struct mono_time deadline, struct relay_error *error)
 {
     struct topic **link = find_topic(producer, name);
     struct topic *topic = *link != NULL ? *link : add_topic(producer, link, name, error);
@@ -336,8 +340,8 @@ static rd_kafka_error_t *produce(struct kafka_producer *producer, const struct k
     return rd_kafka_produceva(producer->client, parts, count);
 }
 
-bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct kafka_flight *flight,
-    struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error)
+bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message,
+    struct kafka_flight *flight, struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error)
 {
     slot->flight = flight;
     slot->error = 0;
@@ -348,7 +352,8 @@ bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_mes
             producer->pending++;
             return true;
         }
-        if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__QUEUE_FULL || mono_reached(clock_mono(producer->clock), deadline)) {
+        if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__QUEUE_FULL ||
+            mono_reached(clock_mono(producer->clock), deadline)) {
             return kafka_error_take(error, failed, "produce");
         }
         rd_kafka_error_destroy(failed);
@@ -364,7 +369,8 @@ void kafka_producer_poll(struct kafka_producer *producer, struct duration wait)
 
 void kafka_producer_flush(struct kafka_producer *producer, struct duration wait)
 {
-    // While it flushes, librdkafka does not wait out linger.ms; it serves the reports, and returns when none is missing.
+    // While it flushes, librdkafka does not wait out linger.ms; it serves the reports, and returns when none is
+    // missing.
     rd_kafka_flush(producer->client, duration_to_poll_ms(wait));
 }
 

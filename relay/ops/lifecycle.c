@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Start: signals are blocked before the first thread is made, so that only our descriptor sees them; then breakers, alerts,
-// HTTP (so that /health answers from the first moment), the two pipes, the health watch. No part contacts a server in its
-// start function, so the daemon is up at once and waits for servers that are not.
+// Start: signals are blocked before the first thread is made, so that only our descriptor sees them; then breakers,
+// alerts, HTTP (so that /health answers from the first moment), the two pipes, the health watch. No part contacts a
+// server in its start function, so the daemon is up at once and waits for servers that are not.
 //   A part refuses to start:        everything already started is stopped again, the error is the exit.
-//   Stop:                           the stop is raised with a deadline; pipes first, then the watch, alerts (they tell what the
+//   Stop:                           the stop is raised with a deadline; pipes first, then the watch, alerts (they tell
+//   what the
 //                                   stop has caused), HTTP last. Deadlines leave room for the ones behind.
-//   A thread does not end in time:  it hangs in a library. Nothing is freed, the process ends at once; what was in flight is
+//   A thread does not end in time:  it hangs in a library. Nothing is freed, the process ends at once; what was in
+//   flight is
 //                                   found again by the next start, as after a crash.
-//   A loop is silent for a minute:  the process ends itself with code 70 instead of looking alive (a call into librdkafka may
-//                                   outlive every timeout); nothing is lost by it. Counted in our own rounds, so that a process that was
-//                                   stopped and continued is not judged by the time it slept.
+//   A loop is silent for a minute:  the process ends itself with code 70 instead of looking alive (a call into
+//   librdkafka may
+//                                   outlive every timeout); nothing is lost by it. Counted in our own rounds, so that a
+//                                   process that was stopped and continued is not judged by the time it slept.
 //   A bad configuration at SIGHUP:  every mistake is logged, the old configuration stays.
 #include "relay/ops/lifecycle.h"
 
@@ -36,7 +39,7 @@
 #include <unistd.h>
 
 #define SILENT_ROUNDS 60 // of a second each
-#define CONFIGS_MAX 64   // reloads that changed something; old configs stay, since stages borrow them
+#define CONFIGS_MAX   64 // reloads that changed something; old configs stay, since stages borrow them
 
 struct lifecycle {
     const struct lifecycle_options *options;
@@ -59,7 +62,8 @@ struct lifecycle {
 static void tell_breaker(void *name, enum breaker_state from, enum breaker_state to)
 {
     log_event(to == BREAKER_OPEN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "breaker.changed", NULL,
-        LOG_TEXT("dependency", name), LOG_TEXT("from", breaker_state_name(from)), LOG_TEXT("to", breaker_state_name(to)));
+        LOG_TEXT("dependency", name), LOG_TEXT("from", breaker_state_name(from)),
+        LOG_TEXT("to", breaker_state_name(to)));
 }
 
 static struct breaker_options breaker_options_of(const struct config *config, enum config_dependency dependency)
@@ -162,7 +166,8 @@ static void tell_difference(void *context, const char *section, const char *key,
     differences->live += live;
     differences->at_restart += !live;
     log_event(live ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, live ? "config.changed" : "config.needs_restart",
-        live ? "takes effect now" : "takes effect at the next start", LOG_TEXT("section", section), LOG_TEXT("key", key));
+        live ? "takes effect now" : "takes effect at the next start", LOG_TEXT("section", section),
+        LOG_TEXT("key", key));
 }
 
 static void apply_config(struct lifecycle *self, struct config *config)
@@ -277,8 +282,8 @@ static int serve(struct lifecycle *self)
         }
         silent_rounds = status_board_live(self->context.board, silent, sizeof(silent)) ? 0 : silent_rounds + 1;
         if (silent_rounds >= SILENT_ROUNDS) {
-            log_event(LOG_LEVEL_ERROR, "lifecycle.hung", "a loop makes no progress; the process ends so that it can be started anew",
-                LOG_TEXT("loop", silent));
+            log_event(LOG_LEVEL_ERROR, "lifecycle.hung",
+                "a loop makes no progress; the process ends so that it can be started anew", LOG_TEXT("loop", silent));
             self->hung = true;
             return RELAY_EXIT_STUCK;
         }
@@ -292,14 +297,10 @@ enum part { PART_PUBLISH, PART_INSERT, PART_WATCH, PART_ALERTS };
 static bool join_part(struct lifecycle *self, enum part part, struct mono_time until)
 {
     switch (part) {
-    case PART_PUBLISH:
-        return self->publish == NULL || publish_stage_join(self->publish, until);
-    case PART_INSERT:
-        return self->insert == NULL || insert_stage_join(self->insert, until);
-    case PART_WATCH:
-        return self->watch == NULL || health_watch_join(self->watch, until);
-    case PART_ALERTS:
-        return self->alerts == NULL || alerts_join(self->alerts, until);
+    case PART_PUBLISH: return self->publish == NULL || publish_stage_join(self->publish, until);
+    case PART_INSERT: return self->insert == NULL || insert_stage_join(self->insert, until);
+    case PART_WATCH: return self->watch == NULL || health_watch_join(self->watch, until);
+    case PART_ALERTS: return self->alerts == NULL || alerts_join(self->alerts, until);
     }
     return true;
 }
@@ -332,7 +333,8 @@ static void stop_parts(struct lifecycle *self)
     struct duration share = {self->context.config->drain_timeout.ns / 20};
     for (enum part part = PART_PUBLISH; part <= PART_ALERTS; part++) {
         if (!join_until(self, part, (struct duration){share.ns * ((int64_t)part + 1)})) {
-            log_event(LOG_LEVEL_WARNING, "lifecycle.left_behind", "did not end in time; what it had under way is found again by the next start",
+            log_event(LOG_LEVEL_WARNING, "lifecycle.left_behind",
+                "did not end in time; what it had under way is found again by the next start",
                 LOG_TEXT("part", names[part]));
             self->hung = true;
         }
@@ -354,7 +356,10 @@ static void free_parts(struct lifecycle *self)
 
 int lifecycle_run(struct config *config, const struct lifecycle_options *options)
 {
-    struct lifecycle self = {.options = options, .configs = {config}, .config_count = 1, .signals = -1,
+    struct lifecycle self = {.options = options,
+        .configs = {config},
+        .config_count = 1,
+        .signals = -1,
         .stop = {.fd = -1}};
     struct relay_error error;
     error_clear(&error);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Making a connection: the dsn is taken apart, each of its hosts is tried alone and asynchronously under its own deadline,
-// the first that answers properly gets the session's settings.
+// Making a connection: the dsn is taken apart, each of its hosts is tried alone and asynchronously under its own
+// deadline, the first that answers properly gets the session's settings.
 //   A host does not answer, refuses, is starting up or is the wrong kind (target_session_attrs): the next one.
-//   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same, since
-//   a standby may be the one that is misconfigured; the operator's error is told if none works.
+//   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same,
+//   since a standby may be the one that is misconfigured; the operator's error is told if none works.
 // libpq's messages hold no password; a dsn that it cannot parse is not quoted, since it may.
 #include "relay/postgres/pg_connect.h"
 
@@ -160,8 +160,7 @@ static void log_notice(void *context, const PGresult *result)
 {
     const struct pg_connection *connection = context;
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    log_event(LOG_LEVEL_DEBUG, "postgres.notice", text == NULL ? "" : text,
-        LOG_TEXT("server", connection->address));
+    log_event(LOG_LEVEL_DEBUG, "postgres.notice", text == NULL ? "" : text, LOG_TEXT("server", connection->address));
 }
 
 // The session's settings. What a role or database has set for itself must not undo what the protocols rely on:
@@ -170,9 +169,9 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
     struct mono_time deadline, struct relay_error *error)
 {
     const struct config_postgres *config = &connection->context->config->postgres;
-    int64_t statement = options->statement_timeout.ns < 0    ? 0
-                        : options->statement_timeout.ns == 0 ? duration_ms(config->statement_timeout)
-                                                             : duration_ms(options->statement_timeout);
+    int64_t statement = options->statement_timeout.ns < 0 ? 0
+        : options->statement_timeout.ns == 0              ? duration_ms(config->statement_timeout)
+                                                          : duration_ms(options->statement_timeout);
     int64_t lease = duration_ms(options->lease);
     char sql[1400];
     int length = snprintf(sql, sizeof(sql),
@@ -211,9 +210,10 @@ static bool check_writable(struct pg_connection *connection, struct mono_time de
     bool read_only = strcmp(PQgetvalue(result, 0, 1), "on") == 0;
     PQclear(result);
     if (recovering || read_only) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "%s: the server is read-only (%s); name the primary in "
-            "[postgres] dsn, or all hosts with target_session_attrs=read-write", connection->address,
-            recovering ? "a standby" : "default_transaction_read_only is on");
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "%s: the server is read-only (%s); name the primary in "
+            "[postgres] dsn, or all hosts with target_session_attrs=read-write",
+            connection->address, recovering ? "a standby" : "default_transaction_read_only is on");
     }
     return true;
 }
@@ -272,7 +272,8 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
         char *host = hosts == NULL ? NULL : piece(hosts, n);
         char *address = addresses == NULL ? NULL : piece(addresses, n);
         char *port = ports == NULL ? NULL : piece(ports, n);
-        if ((hosts != NULL && host == NULL) || (addresses != NULL && address == NULL) || (ports != NULL && port == NULL)) {
+        if ((hosts != NULL && host == NULL) || (addresses != NULL && address == NULL) ||
+            (ports != NULL && port == NULL)) {
             error_no_memory(&last, "a host of [postgres] dsn");
         } else {
             set(&parameters, "host", host);
@@ -282,8 +283,8 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
                                                             : context->config->postgres.connect_timeout;
             struct relay_error problem;
             error_clear(&problem);
-            connection = connect_host(context, options, &parameters,
-                mono_add(clock_mono(context->clock), limit), &problem);
+            connection = connect_host(context, options, &parameters, mono_add(clock_mono(context->clock), limit),
+                &problem);
             if (connection == NULL && last.class != RELAY_CLASS_OPERATOR) {
                 last = problem;
             }
@@ -322,7 +323,8 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
     PQconninfoOption *given = PQconninfoParse(context->config->postgres.dsn, NULL);
     if (given == NULL) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... dbname=...)");
+            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... "
+            "dbname=...)");
         return NULL;
     }
     struct relay_error problem;
@@ -330,8 +332,7 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
     struct pg_connection *connection = NULL;
     if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
-    } else if (context->postgres_breaker == NULL ||
-               breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
+    } else if (context->postgres_breaker == NULL || breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
         connection = connect_any(context, options, given, &problem);
         report(context, connection != NULL, &problem);
     }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The way of a statement: send (queued by libpq, flushed as far as the socket takes it), poll until the answer is whole or
-// the deadline passes, take every result up to the end of the answer, keep the first failure or else the last result.
-//   The deadline passes:     the connection is broken, since an answer may still come and would be taken for the next one's.
-//                            The server ends the statement by its own statement_timeout or when it sees the closed socket.
+// The way of a statement: send (queued by libpq, flushed as far as the socket takes it), poll until the answer is whole
+// or the deadline passes, take every result up to the end of the answer, keep the first failure or else the last
+// result.
+//   The deadline passes:     the connection is broken, since an answer may still come and would be taken for the next
+//   one's.
+//                            The server ends the statement by its own statement_timeout or when it sees the closed
+//                            socket.
 //   The socket is cut:       broken; outside of COMMIT the transaction is gone, at COMMIT the outcome is unknown.
 //   The server refuses:      an error with a class by SQLSTATE; the connection stays, the transaction is aborted.
 //   The relay stops:         the wait goes on until the stop's drain deadline, then as for a deadline.
@@ -145,16 +148,14 @@ static bool is_failure(const PGresult *result)
     case PGRES_TUPLES_OK:
     case PGRES_SINGLE_TUPLE:
     case PGRES_EMPTY_QUERY:
-    case PGRES_PIPELINE_SYNC:
-        return false;
+    case PGRES_PIPELINE_SYNC: return false;
     case PGRES_COPY_OUT:
     case PGRES_COPY_IN:
     case PGRES_COPY_BOTH:
     case PGRES_BAD_RESPONSE:
     case PGRES_NONFATAL_ERROR:
     case PGRES_FATAL_ERROR:
-    case PGRES_PIPELINE_ABORTED:
-        break;
+    case PGRES_PIPELINE_ABORTED: break;
     }
     return true;
 }
@@ -264,10 +265,10 @@ bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_
         return refuse_broken(connection, error);
     }
     return lay_out(&arrays, values, count, error) &&
-           sent(connection,
-               PQsendQueryParams(connection->libpq, sql, count, arrays.types, arrays.texts, arrays.lengths,
-                   arrays.formats, binary_result ? 1 : 0),
-               error);
+        sent(connection,
+            PQsendQueryParams(connection->libpq, sql, count, arrays.types, arrays.texts, arrays.lengths, arrays.formats,
+                binary_result ? 1 : 0),
+            error);
 }
 
 bool pg_send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
@@ -278,10 +279,10 @@ bool pg_send_prepared(struct pg_connection *connection, const char *name, const 
         return refuse_broken(connection, error);
     }
     return lay_out(&arrays, values, count, error) &&
-           sent(connection,
-               PQsendQueryPrepared(connection->libpq, name, count, arrays.texts, arrays.lengths, arrays.formats,
-                   binary_result ? 1 : 0),
-               error);
+        sent(connection,
+            PQsendQueryPrepared(connection->libpq, name, count, arrays.texts, arrays.lengths, arrays.formats,
+                binary_result ? 1 : 0),
+            error);
 }
 
 // Receiving
@@ -373,8 +374,8 @@ PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, 
     int count, bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
     return pg_send_prepared(connection, name, values, count, binary_result, error)
-               ? pg_receive(connection, deadline, error)
-               : NULL;
+        ? pg_receive(connection, deadline, error)
+        : NULL;
 }
 
 bool pg_prepare(struct pg_connection *connection, const char *name, const char *sql, struct mono_time deadline,
@@ -451,7 +452,7 @@ bool pg_receive_commit(struct pg_connection *connection, struct mono_time deadli
     bool committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
     PQclear(result);
     return committed ||
-           error_set(error, RELAY_ERROR_POSTGRES_QUERY, "%s: COMMIT was answered by ROLLBACK", connection->address);
+        error_set(error, RELAY_ERROR_POSTGRES_QUERY, "%s: COMMIT was answered by ROLLBACK", connection->address);
 }
 
 bool pg_commit(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)

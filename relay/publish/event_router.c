@@ -538,8 +538,8 @@ static bool make_headers(struct routing *routing)
 enum route_result event_router_route(struct event_router *router, const struct outbox_row *row,
     struct event_arena *arena, struct routed_event *out, enum publish_reason *reason, struct relay_error *error)
 {
-    struct routing routing = {
-        .router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
+    struct routing routing =
+        {.router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
     *out = (struct routed_event){0};
     *reason = PUBLISH_REASON_NONE;
     if (!make_created_at(&routing)) {

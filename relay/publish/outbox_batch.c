@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See outbox_batch.h. The columns come in the order of outbox_table.c: seq, id, type, aggregate_type, key, payload, metadata,
-// created_at, then the additional ones.
+// See outbox_batch.h. The columns come in the order of outbox_table.c: seq, id, type, aggregate_type, key, payload,
+// metadata, created_at, then the additional ones.
 #include "relay/publish/outbox_batch.h"
 
 #include <assert.h>
@@ -9,8 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMN_SEQ, COLUMN_ID, COLUMN_TYPE, COLUMN_AGGREGATE_TYPE, COLUMN_KEY, COLUMN_PAYLOAD, COLUMN_METADATA, COLUMN_CREATED_AT,
-    COLUMN_ADDITIONAL };
+enum {
+    COLUMN_SEQ,
+    COLUMN_ID,
+    COLUMN_TYPE,
+    COLUMN_AGGREGATE_TYPE,
+    COLUMN_KEY,
+    COLUMN_PAYLOAD,
+    COLUMN_METADATA,
+    COLUMN_CREATED_AT,
+    COLUMN_ADDITIONAL
+};
 
 // PostgreSQL counts microseconds from 2000-01-01.
 #define POSTGRES_EPOCH_US INT64_C(946684800000000)
@@ -133,8 +142,8 @@ static void read_created_at(struct outbox_row *row, const PGresult *result, int 
     }
 }
 
-static bool read_additional(struct outbox_batch *batch, const struct outbox_table *table, size_t count, const PGresult *result,
-    int i, struct outbox_row *row, struct relay_error *error)
+static bool read_additional(struct outbox_batch *batch, const struct outbox_table *table, size_t count,
+    const PGresult *result, int i, struct outbox_row *row, struct relay_error *error)
 {
     row->additional = NULL;
     row->additional_types = table->additional_types;
@@ -161,16 +170,17 @@ static bool read_row(struct outbox_batch *batch, const struct outbox_table *tabl
     row->seq = read_int64(PQgetvalue(result, i, COLUMN_SEQ));
     read_created_at(row, result, i);
     return read_text(batch, result, i, COLUMN_ID, forms[CONFIG_COLUMN_ID], &row->id, error) &&
-           read_text(batch, result, i, COLUMN_TYPE, forms[CONFIG_COLUMN_TYPE], &row->type, error) &&
-           read_text(batch, result, i, COLUMN_AGGREGATE_TYPE, forms[CONFIG_COLUMN_AGGREGATE_TYPE], &row->aggregate_type, error) &&
-           read_text(batch, result, i, COLUMN_KEY, forms[CONFIG_COLUMN_KEY], &row->key, error) &&
-           read_text(batch, result, i, COLUMN_PAYLOAD, forms[CONFIG_COLUMN_PAYLOAD], &row->payload, error) &&
-           read_text(batch, result, i, COLUMN_METADATA, forms[CONFIG_COLUMN_METADATA], &row->metadata, error) &&
-           read_additional(batch, table, additional_count, result, i, row, error);
+        read_text(batch, result, i, COLUMN_TYPE, forms[CONFIG_COLUMN_TYPE], &row->type, error) &&
+        read_text(batch, result, i, COLUMN_AGGREGATE_TYPE, forms[CONFIG_COLUMN_AGGREGATE_TYPE], &row->aggregate_type,
+            error) &&
+        read_text(batch, result, i, COLUMN_KEY, forms[CONFIG_COLUMN_KEY], &row->key, error) &&
+        read_text(batch, result, i, COLUMN_PAYLOAD, forms[CONFIG_COLUMN_PAYLOAD], &row->payload, error) &&
+        read_text(batch, result, i, COLUMN_METADATA, forms[CONFIG_COLUMN_METADATA], &row->metadata, error) &&
+        read_additional(batch, table, additional_count, result, i, row, error);
 }
 
-bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count, PGresult *result,
-    struct relay_error *error)
+bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
+    PGresult *result, struct relay_error *error)
 {
     assert(batch->result_count < OUTBOX_BATCH_RESULTS);
     batch->results[batch->result_count++] = result;
@@ -208,19 +218,15 @@ void outbox_batch_sort(struct outbox_batch *batch)
     }
 }
 
-bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router, size_t *next, enum publish_reason *reason,
-    struct relay_error *error)
+bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router, size_t *next,
+    enum publish_reason *reason, struct relay_error *error)
 {
     for (; *next < batch->count; (*next)++) {
         size_t i = *next;
         switch (event_router_route(router, &batch->rows[i], batch->arena, &batch->events[i], reason, error)) {
-        case ROUTE_OK:
-            continue;
-        case ROUTE_POISON:
-            return false;
-        case ROUTE_FAILED:
-            *reason = PUBLISH_REASON_NONE;
-            return false;
+        case ROUTE_OK: continue;
+        case ROUTE_POISON: return false;
+        case ROUTE_FAILED: *reason = PUBLISH_REASON_NONE; return false;
         }
     }
     return true;

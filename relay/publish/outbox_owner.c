@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context, const struct config_outbox *config)
+void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
+    const struct config_outbox *config)
 {
     *owner = (struct outbox_owner){.context = context, .config = config};
 }
@@ -111,7 +112,8 @@ void outbox_owner_tick(struct outbox_owner *owner)
     struct duration beat = DURATION_NS(owner->context->config->lease.ns / 3);
     for (int slot = 0; slot < 2; slot++) {
         struct pg_connection *connection = owner->connections[slot];
-        if (connection != NULL && !owner->busy[slot] && !pg_broken(connection) && mono_reached(now, mono_add(owner->used[slot], beat))) {
+        if (connection != NULL && !owner->busy[slot] && !pg_broken(connection) &&
+            mono_reached(now, mono_add(owner->used[slot], beat))) {
             pg_execute(connection, "SELECT 1", mono_add(now, beat), NULL);
             outbox_owner_used(owner, slot, false);
         }

@@ -5,8 +5,8 @@
 
 #define SLICE_MS "400"
 
-bool outbox_sleep_start(struct outbox_sleep *sleep, const struct relay_context *context, const struct outbox_table *table,
-    struct relay_error *error)
+bool outbox_sleep_start(struct outbox_sleep *sleep, const struct relay_context *context,
+    const struct outbox_table *table, struct relay_error *error)
 {
     *sleep = (struct outbox_sleep){.context = context, .used = clock_mono(context->clock)};
     snprintf(sleep->table, sizeof(sleep->table), "%u", table->oid);
@@ -85,7 +85,7 @@ bool outbox_sleep_notified(struct outbox_sleep *sleep, bool *notified, struct re
         *notified = true;
     }
     return !pg_broken(sleep->connection) ||
-           error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "the session that waits for notifications is gone");
+        error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "the session that waits for notifications is gone");
 }
 
 void outbox_sleep_tick(struct outbox_sleep *sleep)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See outbox_sql.h. The texts are made once for a table (`@` words replaced, see make_text()) and prepared under fixed names.
+// See outbox_sql.h. The texts are made once for a table (`@` words replaced, see make_text()) and prepared under fixed
+// names.
 //
-// A row that somebody holds locked makes a statement wait for lock_timeout, then fail; the batch is rolled back and read again.
-// The planner is kept to index scans and one generic plan: a queue's statistics are wrong most of the time.
+// A row that somebody holds locked makes a statement wait for lock_timeout, then fail; the batch is rolled back and
+// read again. The planner is kept to index scans and one generic plan: a queue's statistics are wrong most of the time.
 #include "relay/publish/outbox_sql.h"
 
 #include <stdio.h>
@@ -11,95 +12,107 @@
 #include <string.h>
 
 // Words in the texts: @name table, @seq its column, @row the columns over t, @key @type @aggregate expressions over t,
-// @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the identity's
-// literal, @oid the table's, @size about the bytes of the row u.
-#define HELD "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')" \
-             " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
-#define PARKED "EXISTS (SELECT FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, '')" \
-               " AND p.lowest_seq <= t.@seq)"
+// @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the
+// identity's literal, @oid the table's, @size about the bytes of the row u.
+#define HELD                                                                                                           \
+    "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = "                \
+    "coalesce(@aggregate, '')"                                                                                         \
+    " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
+#define PARKED                                                                                                         \
+    "EXISTS (SELECT FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, " \
+    "'')"                                                                                                              \
+    " AND p.lowest_seq <= t.@seq)"
 
 // The bytes of the rows before this one in the same reading.
-#define BEFORE(order, size) "sum(" size ") OVER (ORDER BY " order " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
+#define BEFORE(order, size)                                                                                            \
+    "sum(" size ") OVER (ORDER BY " order " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
 
 #define STATEMENTS(X)                                                                                                  \
     X(TAKE, "take",                                                                                                    \
-        "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT max(b.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq", "@size") \
-        " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b"                                \
-        " WHERE b.before IS NULL OR b.before < $3::int8) @opent RETURNING @row")                                       \
+        "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT max(b.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq",     \
+            "@size") " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b"                  \
+                     " WHERE b.before IS NULL OR b.before < $3::int8) @opent RETURNING @row")                          \
     X(TAKE_RANGES, "take_ranges",                                                                                      \
-        "@take WHERE t.@seq IN (SELECT c.s FROM (SELECT b.s, " BEFORE("b.s", "b.size") " FROM unnest($1::int8[], $2::int8[])" \
-        " AS h(first, last) CROSS JOIN LATERAL (SELECT u.@seq AS s, @size AS size FROM @name u WHERE u.@seq >= h.first" \
-        " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) c"                 \
-        " WHERE c.before IS NULL OR c.before < $4::int8) @opent RETURNING @row")                                       \
-    X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                             \
-    X(LOCK_LIST, "lock_list", "SELECT @row FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")              \
+        "@take WHERE t.@seq IN (SELECT c.s FROM (SELECT b.s, " BEFORE("b.s",                                           \
+            "b.size") " FROM unnest($1::int8[], $2::int8[])"                                                           \
+                      " AS h(first, last) CROSS JOIN LATERAL (SELECT u.@seq AS s, @size AS size FROM @name u WHERE "   \
+                      "u.@seq >= h.first"                                                                              \
+                      " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) c"  \
+                      " WHERE c.before IS NULL OR c.before < $4::int8) @opent RETURNING @row")                         \
+    X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                            \
+    X(LOCK_LIST, "lock_list", "SELECT @row FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")             \
     X(LIST_NEW, "list_new",                                                                                            \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED ") FROM @name t WHERE t.@seq > $1::int8 @opent"    \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED                              \
+        ") FROM @name t WHERE t.@seq > $1::int8 @opent"                                                                \
         " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
     X(LIST_RANGES, "list_ranges",                                                                                      \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED ") FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"  \
-        " CROSS JOIN LATERAL (SELECT * FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu"                \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED                              \
+        ") FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"                                                      \
+        " CROSS JOIN LATERAL (SELECT * FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu"               \
         " ORDER BY u.@seq LIMIT $3::int8) t ORDER BY t.@seq LIMIT $3::int8")                                           \
     X(LIST_BELOW, "list_below",                                                                                        \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq <= $1::int8 @opent AND NOT (" HELD " OR " PARKED ")"    \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq <= $1::int8 @opent AND "  \
+        "NOT (" HELD " OR " PARKED ")"                                                                                 \
         " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
     X(PROBE, "probe",                                                                                                  \
-        "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"                     \
-        " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"                     \
+        "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"                    \
+        " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"                    \
         " WHERE u.@seq >= h.first AND u.@seq <= h.last @openu LIMIT 1) b)")                                            \
     X(HOLDERS, "holders",                                                                                              \
-        "SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"     \
-        " AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"        \
-        " AND (l.relation = @oid OR l.relation IN (SELECT p.relid FROM pg_partition_tree(@oid) p))"                     \
+        "SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"    \
+        " AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"       \
+        " AND (l.relation = @oid OR l.relation IN (SELECT p.relid FROM pg_partition_tree(@oid) p))"                    \
         " AND (l.pid IS NULL OR l.pid <> ALL ($1::int4[]))")                                                           \
     X(LAST_NUMBER, "last_number",                                                                                      \
         "SELECT generation, number, receipt_topic_id, receipt_partition, receipt_offset"                               \
         " FROM outbox_relay.last_batch_number(@id)")                                                                   \
     X(WRITE_NUMBER, "write_number",                                                                                    \
         "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8)")               \
-    X(BEGIN_GENERATION, "begin_generation", "SELECT outbox_relay.begin_generation(@id, $1::int8)")                      \
-    X(NOTE_PROGRESS, "note_progress", "SELECT outbox_relay.note_progress(@id, $1::int8)")                               \
+    X(BEGIN_GENERATION, "begin_generation", "SELECT outbox_relay.begin_generation(@id, $1::int8)")                     \
+    X(NOTE_PROGRESS, "note_progress", "SELECT outbox_relay.note_progress(@id, $1::int8)")                              \
     X(DEAD_LETTER, "dead_letter",                                                                                      \
-        "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"            \
+        "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"           \
         " $5::text::regclass)")                                                                                        \
     X(COUNT_WAITING, "count_waiting",                                                                                  \
-        "SELECT (SELECT count(*) FROM outbox_relay.held_aggregates h WHERE h.identity = @id),"                          \
+        "SELECT (SELECT count(*) FROM outbox_relay.held_aggregates h WHERE h.identity = @id),"                         \
         " (SELECT count(*) FROM outbox_relay.parked_event_types p WHERE p.identity = @id)")                            \
     X(PARK_TYPE, "park_type",                                                                                          \
-        "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"       \
-        " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"            \
+        "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
+        " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
         " WHERE t.@seq = $1::int8 ON CONFLICT (identity, event_type)"                                                  \
         " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
     X(HOLD_AGGREGATE, "hold_aggregate",                                                                                \
-        "INSERT INTO outbox_relay.held_aggregates AS p (identity, aggregate_type, aggregate_id, lowest_seq,"            \
-        " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"      \
-        " $3::text FROM @name t WHERE t.@seq = $1::int8 ON CONFLICT (identity, aggregate_type, aggregate_id)"           \
+        "INSERT INTO outbox_relay.held_aggregates AS p (identity, aggregate_type, aggregate_id, lowest_seq,"           \
+        " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"     \
+        " $3::text FROM @name t WHERE t.@seq = $1::int8 ON CONFLICT (identity, aggregate_type, aggregate_id)"          \
         " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
     X(LIST_PARKED, "list_parked",                                                                                      \
-        "SELECT event_type, topic, lowest_seq FROM outbox_relay.parked_event_types WHERE identity = @id"                \
+        "SELECT event_type, topic, lowest_seq FROM outbox_relay.parked_event_types WHERE identity = @id"               \
         " ORDER BY lowest_seq LIMIT 1000")                                                                             \
     X(LIST_HELD, "list_held",                                                                                          \
-        "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"             \
-        " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"               \
+        "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"            \
+        " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"              \
         " ORDER BY h.lowest_seq LIMIT 1000")                                                                           \
     X(LIST_OF_TYPE, "list_of_type",                                                                                    \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq <= $3::int8 @opent"                             \
-        " AND coalesce(@type, '') = $1::text AND NOT " HELD " ORDER BY t.@seq LIMIT $4::int8")        \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq "  \
+        "<= $3::int8 @opent"                                                                                           \
+        " AND coalesce(@type, '') = $1::text AND NOT " HELD " ORDER BY t.@seq LIMIT $4::int8")                         \
     X(LIST_OF_AGGREGATE, "list_of_aggregate",                                                                          \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq <= $4::int8 @opent"                             \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq "  \
+        "<= $4::int8 @opent"                                                                                           \
         " AND coalesce(@aggregate, '') = $1::text AND coalesce(@key, '') = $2::text"                                   \
-        " AND NOT " PARKED " ORDER BY t.@seq LIMIT $5::int8")                                         \
+        " AND NOT " PARKED " ORDER BY t.@seq LIMIT $5::int8")                                                          \
     X(UNPARK_TYPE, "unpark_type",                                                                                      \
         "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = $1::text")            \
     X(RELEASE_AGGREGATE, "release_aggregate",                                                                          \
-        "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = $1::text"             \
+        "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = $1::text"            \
         " AND h.aggregate_id = $2::text")
 
 enum statement {
 #define X(id, name, text) SQL_##id,
     STATEMENTS(X)
 #undef X
-    SQL_COUNT
+        SQL_COUNT
 };
 static const char *const names[] = {
 #define X(id, name, text) name,
@@ -166,8 +179,8 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
     snprintf(oid, sizeof(oid), "%u", table->oid);
     snprintf(identity, sizeof(identity), "'%s'::uuid", table->identity);
     bool marks = config->disposition == CONFIG_DISPOSITION_MARK;
-    int length = marks ? asprintf(&take, "UPDATE %s AS t SET published_at = greatest(clock_timestamp(), %s)", table->name,
-                             table->created_at)
+    int length = marks ? asprintf(&take, "UPDATE %s AS t SET published_at = greatest(clock_timestamp(), %s)",
+                             table->name, table->created_at)
                        : asprintf(&take, "DELETE FROM %s AS t", table->name);
     if (sql == NULL || length < 0) {
         free(sql);
@@ -273,7 +286,8 @@ struct ranges_text {
     char *first, *last;
 };
 
-static bool ranges_text(struct ranges_text *text, const struct seq_range *ranges, size_t count, struct relay_error *error)
+static bool ranges_text(struct ranges_text *text, const struct seq_range *ranges, size_t count,
+    struct relay_error *error)
 {
     static const struct seq_range none = {0, 0};
     const struct seq_range *from = count > 0 ? ranges : &none;
@@ -293,8 +307,8 @@ static void ranges_text_finish(struct ranges_text *text)
     free(text->last);
 }
 
-static PGresult *query(struct pg_connection *connection, enum statement statement, const struct pg_value *values, int count,
-    bool binary, struct mono_time deadline, struct relay_error *error)
+static PGresult *query(struct pg_connection *connection, enum statement statement, const struct pg_value *values,
+    int count, bool binary, struct mono_time deadline, struct relay_error *error)
 {
     PGresult *result = pg_query_prepared(connection, names[statement], values, count, binary, deadline, error);
     if (result == NULL) {
@@ -318,8 +332,9 @@ bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *co
 {
     struct number_text a, b, c;
     return pg_send_prepared(connection, names[SQL_TAKE],
-        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit)), PG_TEXT(number(&c, sql->batch_bytes))}, 3, true,
-        error);
+        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit)),
+            PG_TEXT(number(&c, sql->batch_bytes))},
+        3, true, error);
 }
 
 static PGresult *of_ranges(const struct outbox_sql *sql, struct pg_connection *connection, enum statement statement,
@@ -331,14 +346,15 @@ static PGresult *of_ranges(const struct outbox_sql *sql, struct pg_connection *c
     }
     struct number_text a, b;
     PGresult *result = query(connection, statement,
-        (struct pg_value[]){PG_TEXT(text.first), PG_TEXT(text.last), PG_TEXT(number(&a, limit)), PG_TEXT(number(&b, sql->batch_bytes))},
+        (struct pg_value[]){PG_TEXT(text.first), PG_TEXT(text.last), PG_TEXT(number(&a, limit)),
+            PG_TEXT(number(&b, sql->batch_bytes))},
         statement == SQL_TAKE_RANGES ? 4 : 3, true, deadline, error);
     ranges_text_finish(&text);
     return result;
 }
 
-PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
-    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     return of_ranges(sql, connection, SQL_TAKE_RANGES, ranges, count, limit, deadline, error);
 }
@@ -374,25 +390,25 @@ static PGresult *of_bound(struct pg_connection *connection, enum statement state
     struct mono_time deadline, struct relay_error *error)
 {
     struct number_text a, b;
-    return query(connection, statement, (struct pg_value[]){PG_TEXT(number(&a, bound)), PG_TEXT(number(&b, limit))}, 2, true,
-        deadline, error);
+    return query(connection, statement, (struct pg_value[]){PG_TEXT(number(&a, bound)), PG_TEXT(number(&b, limit))}, 2,
+        true, deadline, error);
 }
 
-PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     return of_bound(connection, SQL_LIST_NEW, after, limit, deadline, error);
 }
 
-PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
-    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     return of_ranges(sql, connection, SQL_LIST_RANGES, ranges, count, limit, deadline, error);
 }
 
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, int64_t limit,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
+    int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     return of_bound(connection, SQL_LIST_BELOW, upto, limit, deadline, error);
@@ -447,8 +463,8 @@ bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *
     return true;
 }
 
-bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection, const struct batch_number *batch,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct batch_number *batch, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     struct number_text generation, of_batch, partition, offset;
@@ -459,8 +475,8 @@ bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection 
         5, deadline, error);
 }
 
-static bool run_number(struct pg_connection *connection, enum statement statement, int64_t value, struct mono_time deadline,
-    struct relay_error *error)
+static bool run_number(struct pg_connection *connection, enum statement statement, int64_t value,
+    struct mono_time deadline, struct relay_error *error)
 {
     struct number_text room;
     return run(connection, statement, (struct pg_value[]){PG_TEXT(number(&room, value))}, 1, deadline, error);
@@ -482,8 +498,8 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
 
 // Dead letters and rows that wait
 
-bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
-    const char *reason, int attempts, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *code, const char *reason, int attempts, struct mono_time deadline, struct relay_error *error)
 {
     struct number_text a, b;
     return run(connection, SQL_DEAD_LETTER,
@@ -492,8 +508,8 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
         5, deadline, error);
 }
 
-bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held, int64_t *parked,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
+    int64_t *parked, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     PGresult *result = query(connection, SQL_COUNT_WAITING, NULL, 0, false, deadline, error);
@@ -506,17 +522,18 @@ bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection
     return true;
 }
 
-bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *topic,
-    const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *topic, const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     struct number_text room;
     return run(connection, SQL_PARK_TYPE,
-        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, deadline, error);
+        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, deadline,
+        error);
 }
 
-bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
-    const char *reason, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     struct number_text room;
@@ -524,15 +541,15 @@ bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connectio
         (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(code), PG_TEXT(reason)}, 3, deadline, error);
 }
 
-PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
-    struct relay_error *error)
+PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     return query(connection, SQL_LIST_PARKED, NULL, 0, false, deadline, error);
 }
 
-PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
-    struct relay_error *error)
+PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     return query(connection, SQL_LIST_HELD, NULL, 0, false, deadline, error);
@@ -544,19 +561,20 @@ PGresult *outbox_sql_list_of_type(const struct outbox_sql *sql, struct pg_connec
     (void)sql;
     struct number_text a, b, c;
     return query(connection, SQL_LIST_OF_TYPE,
-        (struct pg_value[]){PG_TEXT(type), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)), PG_TEXT(number(&c, limit))}, 4,
-        true, deadline, error);
+        (struct pg_value[]){PG_TEXT(type), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)),
+            PG_TEXT(number(&c, limit))},
+        4, true, deadline, error);
 }
 
 PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit, struct mono_time deadline,
-    struct relay_error *error)
+    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     struct number_text a, b, c;
     return query(connection, SQL_LIST_OF_AGGREGATE,
-        (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)),
-            PG_TEXT(number(&c, limit))},
+        (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id), PG_TEXT(number(&a, from)),
+            PG_TEXT(number(&b, upto)), PG_TEXT(number(&c, limit))},
         5, true, deadline, error);
 }
 
@@ -567,10 +585,10 @@ bool outbox_sql_unpark_type(const struct outbox_sql *sql, struct pg_connection *
     return run(connection, SQL_UNPARK_TYPE, (struct pg_value[]){PG_TEXT(type)}, 1, deadline, error);
 }
 
-bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, const char *aggregate_type,
-    const char *aggregate_id, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
+    const char *aggregate_type, const char *aggregate_id, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return run(connection, SQL_RELEASE_AGGREGATE, (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id)}, 2, deadline,
-        error);
+    return run(connection, SQL_RELEASE_AGGREGATE, (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id)},
+        2, deadline, error);
 }

@@ -9,8 +9,17 @@
 #include <string.h>
 
 // Types by their fixed oids (pg_type.dat).
-enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT = 25, OID_JSON = 114, OID_VARCHAR = 1043, OID_TIMESTAMP = 1114,
-    OID_TIMESTAMPTZ = 1184, OID_UUID = 2950, OID_JSONB = 3802 };
+enum {
+    OID_BYTEA = 17,
+    OID_INT8 = 20,
+    OID_TEXT = 25,
+    OID_JSON = 114,
+    OID_VARCHAR = 1043,
+    OID_TIMESTAMP = 1114,
+    OID_TIMESTAMPTZ = 1184,
+    OID_UUID = 2950,
+    OID_JSONB = 3802
+};
 
 static const char *const role_keys[CONFIG_COLUMN_ROLES] = {
     [CONFIG_COLUMN_ID] = "id",
@@ -84,23 +93,17 @@ static char *role_expression(enum config_column_role role, const struct found *f
     }
     if (role == CONFIG_COLUMN_CREATED_AT) {
         return found->type == OID_TIMESTAMPTZ ? text_new("t.%s", found->name)
-               : found->type == OID_TIMESTAMP ? text_new("(t.%s AT TIME ZONE 'UTC')", found->name)
+            : found->type == OID_TIMESTAMP    ? text_new("(t.%s AT TIME ZONE 'UTC')", found->name)
                                               : text_new("t.%s::timestamptz", found->name);
     }
     switch (found->type) {
-    case OID_UUID:
-        *form = COLUMN_UUID;
-        return text_new("t.%s", found->name);
-    case OID_JSONB:
-        *form = COLUMN_JSONB;
-        return text_new("t.%s", found->name);
+    case OID_UUID: *form = COLUMN_UUID; return text_new("t.%s", found->name);
+    case OID_JSONB: *form = COLUMN_JSONB; return text_new("t.%s", found->name);
     case OID_TEXT:
     case OID_VARCHAR:
     case OID_JSON:
-    case OID_BYTEA:
-        return text_new("t.%s", found->name);
-    default:
-        return text_new("t.%s::text", found->name);
+    case OID_BYTEA: return text_new("t.%s", found->name);
+    default: return text_new("t.%s::text", found->name);
     }
 }
 
@@ -115,8 +118,10 @@ static bool append(char **list, const char *expression, struct relay_error *erro
     return true;
 }
 
-// What the row's big columns take in memory. A compressed value may be a hundred times what is stored: it is measured whole.
-static bool add_size(struct outbox_table *table, const struct config_outbox *config, int server_version, struct relay_error *error)
+// What the row's big columns take in memory. A compressed value may be a hundred times what is stored: it is measured
+// whole.
+static bool add_size(struct outbox_table *table, const struct config_outbox *config, int server_version,
+    struct relay_error *error)
 {
     static const enum config_column_role big[] = {CONFIG_COLUMN_PAYLOAD, CONFIG_COLUMN_METADATA};
     table->size = strdup("200");
@@ -126,10 +131,11 @@ static bool add_size(struct outbox_table *table, const struct config_outbox *con
         }
         char *name = quoted(config->columns[big[i]]);
         char *longer = name == NULL ? NULL
-                       : server_version >= 140000
-                           ? text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s)"
-                                      " ELSE octet_length(u.%s::text) END, 0)", table->size, name, name, name)
-                           : text_new("%s + coalesce(pg_column_size(u.%s), 0)", table->size, name);
+            : server_version >= 140000
+            ? text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s)"
+                       " ELSE octet_length(u.%s::text) END, 0)",
+                  table->size, name, name, name)
+            : text_new("%s + coalesce(pg_column_size(u.%s), 0)", table->size, name);
         free(name);
         free(table->size);
         table->size = longer;
@@ -155,10 +161,10 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     bool done = expression != NULL || error_no_memory(error, "a column");
     done = done && append(&table->row, expression, error);
     // Exclusion lists compare texts.
-    char **kept = role == CONFIG_COLUMN_KEY              ? &table->key
-                  : role == CONFIG_COLUMN_TYPE           ? &table->type
-                  : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
-                                                         : NULL;
+    char **kept = role == CONFIG_COLUMN_KEY    ? &table->key
+        : role == CONFIG_COLUMN_TYPE           ? &table->type
+        : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
+                                               : NULL;
     if (done && kept != NULL) {
         *kept = text_new("%s::text", expression);
         done = *kept != NULL || error_no_memory(error, "a column");
@@ -193,9 +199,11 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
         }
         char *expression = text_new("t.%s::text", found.name);
         free(found.name);
-        bool done = found.type != 0 || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s has no column \"%s\", which [publish] additional names", config->table, name);
-        done = done && (expression != NULL || error_no_memory(error, "a column")) && append(&table->row, expression, error);
+        bool done = found.type != 0 ||
+            error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "table %s has no column \"%s\", which [publish] additional names", config->table, name);
+        done = done && (expression != NULL || error_no_memory(error, "a column")) &&
+            append(&table->row, expression, error);
         free(expression);
         if (!done) {
             return false;
@@ -207,11 +215,12 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
 
 static const char find_table[] =
     "SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind,"
-    " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'published_at' AND NOT a.attisdropped),"
+    " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'published_at' AND NOT "
+    "a.attisdropped),"
     " to_regclass('outbox_relay.outboxes') IS NOT NULL"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
-static const char find_columns[] =
-    "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
+static const char find_columns[] = "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND "
+                                   "a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
     " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
@@ -221,7 +230,8 @@ static const char find_identity[] =
 static bool load_table(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
     struct mono_time deadline, struct relay_error *error)
 {
-    PGresult *result = pg_query(connection, find_table, (struct pg_value[]){PG_TEXT(config->table)}, 1, false, deadline, error);
+    PGresult *result = pg_query(connection, find_table, (struct pg_value[]){PG_TEXT(config->table)}, 1, false, deadline,
+        error);
     if (result == NULL) {
         return error_prefix(error, "table %s", config->table);
     }
@@ -246,12 +256,13 @@ static bool load_table(struct outbox_table *table, struct pg_connection *connect
     return done;
 }
 
-static bool load_columns(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
-    struct mono_time deadline, struct relay_error *error)
+static bool load_columns(struct outbox_table *table, struct pg_connection *connection,
+    const struct config_outbox *config, struct mono_time deadline, struct relay_error *error)
 {
     char oid[16];
     snprintf(oid, sizeof(oid), "%u", table->oid);
-    PGresult *columns = pg_query(connection, find_columns, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline, error);
+    PGresult *columns = pg_query(connection, find_columns, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline,
+        error);
     if (columns == NULL) {
         return false;
     }
@@ -264,31 +275,34 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
         done = add_role(table, config, columns, order[i], error);
     }
     done = done && add_additional(table, config, columns, error) &&
-           add_size(table, config, pg_server_version(connection), error);
+        add_size(table, config, pg_server_version(connection), error);
     PQclear(columns);
     return done;
 }
 
 // identity, and whether the database is still on the server where it was registered.
-static bool load_identity(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,
-    struct mono_time deadline, struct relay_error *error)
+static bool load_identity(struct outbox_table *table, struct pg_connection *connection,
+    const struct config_outbox *config, struct mono_time deadline, struct relay_error *error)
 {
     char oid[16];
     snprintf(oid, sizeof(oid), "%u", table->oid);
-    PGresult *result = pg_query(connection, find_identity, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline, error);
+    PGresult *result = pg_query(connection, find_identity, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline,
+        error);
     if (result == NULL) {
         return error_prefix(error, "table %s", config->table);
     }
     bool done = false;
     if (PQntuples(result) != 1) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s is not registered as an outbox: SELECT outbox_relay.attach_outbox('%s', '%s')", config->table, table->name,
-            config->columns[CONFIG_COLUMN_SEQ]);
+            "table %s is not registered as an outbox: SELECT outbox_relay.attach_outbox('%s', '%s')", config->table,
+            table->name, config->columns[CONFIG_COLUMN_SEQ]);
     } else if (strcmp(PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2)) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s). If it was moved "
+            "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s). If it "
+            "was moved "
             "here for good: SELECT outbox_relay.accept_system('%s'); if it is a copy beside the original: SELECT "
-            "outbox_relay.renew_identity('%s')", PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2), table->name, table->name);
+            "outbox_relay.renew_identity('%s')",
+            PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2), table->name, table->name);
     } else if (strcmp(PQgetvalue(result, 0, 3), config->columns[CONFIG_COLUMN_SEQ]) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "[outbox] column.seq says \"%s\", table %s is registered with \"%s\"", config->columns[CONFIG_COLUMN_SEQ],
@@ -299,7 +313,7 @@ static bool load_identity(struct outbox_table *table, struct pg_connection *conn
         table->system_identifier = (uint64_t)strtoll(PQgetvalue(result, 0, 2), NULL, 10);
         table->timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 4), NULL, 16);
         done = receipt_identity_parse(identity, strlen(identity), table->identity_bytes) ||
-               error_set(error, RELAY_ERROR_PROTOCOL, "identity \"%s\" is not a uuid", identity);
+            error_set(error, RELAY_ERROR_PROTOCOL, "identity \"%s\" is not a uuid", identity);
     }
     PQclear(result);
     return done;

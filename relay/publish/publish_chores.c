@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-//   Rows that wait    Every two seconds: is the topic of a parked type there, has the row gone behind which an aggregate is held?
-//                     (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then its rows are published in their order, and with
-//                     the last of them, in the same transaction, the entry goes. What comes meanwhile waits behind.
-//   The sweep         Every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that an
+//   Rows that wait    Every two seconds: is the topic of a parked type there, has the row gone behind which an
+//   aggregate is held?
+//                     (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then
+//                     its rows are published in their order, and with the last of them, in the same transaction, the
+//                     entry goes. What comes meanwhile waits behind.
+//   The sweep         Every minute: rows below the watermark that nobody waits for (numbers drawn without a lock,
+//   entries that an
 //                     operator deleted, rows put back by hand).
-//   Sharing           Every two seconds, with several outboxes: how many replicas are alive, and do we own more than our share?
-//   Progress          Every second: settled_seq for the health function.
+//   Sharing           Every two seconds, with several outboxes: how many replicas are alive, and do we own more than
+//   our share? Progress          Every second: settled_seq for the health function.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -17,12 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAITING_INTERVAL DURATION_S(2)
-#define COUNT_INTERVAL   DURATION_S(5)
-#define HELD_RETRY       DURATION_S(10)
-#define SWEEP_INTERVAL   DURATION_S(60)
+#define WAITING_INTERVAL  DURATION_S(2)
+#define COUNT_INTERVAL    DURATION_S(5)
+#define HELD_RETRY        DURATION_S(10)
+#define SWEEP_INTERVAL    DURATION_S(60)
 #define REPLICAS_INTERVAL DURATION_S(2)
-#define NOTE_INTERVAL    DURATION_S(1)
+#define NOTE_INTERVAL     DURATION_S(1)
 
 static bool due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
 {
@@ -37,9 +40,9 @@ static struct duration waiting_interval(const struct publish_pipe *pipe)
 bool publish_chores_due(const struct publish_pipe *pipe)
 {
     return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || due(pipe, pipe->swept_at, SWEEP_INTERVAL) ||
-           (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
-           (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
-               due(pipe, pipe->noted_at, NOTE_INTERVAL));
+        (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
+        (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
+            due(pipe, pipe->noted_at, NOTE_INTERVAL));
 }
 
 bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
@@ -51,7 +54,8 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
     pipe->noted_at = clock_mono(pipe->context->clock);
     pipe->noted = settled;
     outbox_owner_used(&pipe->owner, lane->slot, false);
-    return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context), error);
+    return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context),
+        error);
 }
 
 static int64_t binary_int64(const PGresult *result, int row, int column)
@@ -61,8 +65,8 @@ static int64_t binary_int64(const PGresult *result, int row, int column)
     return (int64_t)be64toh(raw);
 }
 
-// The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory, or no
-// result.
+// The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory,
+// or no result.
 static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
     struct relay_error *error)
 {
@@ -99,19 +103,22 @@ static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, voi
     struct mono_time deadline = pg_deadline(pipe->context);
     lane->careful = true; // the counts are read again after its commit
     return release->event_type != NULL
-               ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
-               : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline, error);
+        ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
+        : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline,
+              error);
 }
 
-static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release, struct relay_error *error)
+static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release,
+    struct relay_error *error)
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
     PGresult *result = release->event_type != NULL
-                           ? outbox_sql_list_of_type(pipe->sql, connection, release->event_type, release->lowest, upto, limit, deadline, error)
-                           : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
-                                 release->lowest, upto, limit, deadline, error);
+        ? outbox_sql_list_of_type(pipe->sql, connection, release->event_type, release->lowest, upto, limit, deadline,
+              error)
+        : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
+              release->lowest, upto, limit, deadline, error);
     size_t count = 0;
     bool more;
     int64_t *seqs = seqs_of(pipe, result, limit, &count, &more, error);
@@ -134,7 +141,8 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
 // Releases the first type whose topic is there now.
 static bool release_types(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    PGresult *parked = outbox_sql_list_parked(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
+    PGresult *parked = outbox_sql_list_parked(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context),
+        error);
     if (parked == NULL) {
         return false;
     }
@@ -182,8 +190,8 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
 static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     pipe->waiting_checked_at = clock_mono(pipe->context->clock);
-    if (!outbox_sql_count_waiting(pipe->sql, publish_connection(pipe, lane), &pipe->held, &pipe->parked, pg_deadline(pipe->context),
-            error)) {
+    if (!outbox_sql_count_waiting(pipe->sql, publish_connection(pipe, lane), &pipe->held, &pipe->parked,
+            pg_deadline(pipe->context), error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
@@ -204,8 +212,8 @@ static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     size_t count = 0;
     int64_t limit = publish_read_limit(pipe);
     bool more;
-    PGresult *below =
-        outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit, pg_deadline(pipe->context), error);
+    PGresult *below = outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit,
+        pg_deadline(pipe->context), error);
     int64_t *seqs = seqs_of(pipe, below, limit, &count, &more, error);
     if (seqs == NULL) {
         return false;
@@ -229,8 +237,10 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
     }
     pipe->replicas_counted_at = clock_mono(pipe->context->clock);
     PGresult *result = pg_query(pipe->owner.connections[0],
-        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a WHERE a.datname = current_database()"
-        " AND a.application_name LIKE 'outbox-relay-publish-%'", NULL, 0, false, pg_deadline(pipe->context), error);
+        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a WHERE a.datname = "
+        "current_database()"
+        " AND a.application_name LIKE 'outbox-relay-publish-%'",
+        NULL, 0, false, pg_deadline(pipe->context), error);
     if (result == NULL) {
         return error_prefix(error, "counting replicas");
     }
@@ -238,8 +248,8 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
     PQclear(result);
     outbox_owner_used(&pipe->owner, 0, false);
     if (pipe->owner.owned && publish_share_give_up(pipe->share, &pipe->sharer, pipe->replicas_counted_at)) {
-        log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it", LOG_TEXT("outbox", pipe->config->name),
-            LOG_INT("replicas", pipe->sharer.replicas));
+        log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it",
+            LOG_TEXT("outbox", pipe->config->name), LOG_INT("replicas", pipe->sharer.replicas));
         pipe->giving_up = true;
     }
     return true;
@@ -253,5 +263,6 @@ bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct
     if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {
         return false;
     }
-    return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) && publish_count_replicas(pipe, error);
+    return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) &&
+        publish_count_replicas(pipe, error);
 }

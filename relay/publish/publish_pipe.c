@@ -2,21 +2,26 @@
 //
 // The pipe from one outbox table to Kafka. What holds at every moment, and each part of it relies on:
 //
-//  1. A row leaves the outbox only in the transaction of the batch that published it, and only rows that were published leave.
+//  1. A row leaves the outbox only in the transaction of the batch that published it, and only rows that were published
+//  leave.
 //  2. Events of an aggregate whose transactions do not overlap go out in the order of their commits; within one by seq.
 //     Batches go to Kafka strictly one after another; what a look-up found below the watermark goes before what is new.
-//  3. A batch is in Kafka or in the table, as a reader of committed data sees both; while it is in doubt, its receipt and its
+//  3. A batch is in Kafka or in the table, as a reader of committed data sees both; while it is in doubt, its receipt
+//  and its
 //     number tell the next owner which.
-//  4. Who publishes has proved the ownership after it fenced the producers before it (a term); what was read before that is
+//  4. Who publishes has proved the ownership after it fenced the producers before it (a term); what was read before
+//  that is
 //     forgotten. Kafka refuses the producers of earlier terms, PostgreSQL their batch numbers.
-//  5. Nothing is dropped: a row that Kafka will never take goes into the dead letters or waits, in a committed transaction, with
+//  5. Nothing is dropped: a row that Kafka will never take goes into the dead letters or waits, in a committed
+//  transaction, with
 //     its reason.
 //  6. Memory: at most two batches and what librdkafka holds of them.
-//  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is open, and the
+//  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is
+//  open, and the
 //     stop ends every wait.
 //
-// An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches), then
-// everything read is rolled back. A broken session ends the ownership as well.
+// An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches),
+// then everything read is rolled back. A broken session ends the ownership as well.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -64,7 +69,8 @@ void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *la
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
-    while (!pg_broken(connection) && !pg_ready(connection) && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
+    while (
+        !pg_broken(connection) && !pg_ready(connection) && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
         struct pollfd fd = {.fd = pg_socket(connection), .events = POLLIN};
         poll(&fd, 1, 200);
         publish_tick(pipe);
@@ -97,7 +103,8 @@ static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
     struct relay_error *error)
 {
     if (lane->state == LANE_IDLE && needs_care(pipe)) {
-        return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) && publish_read_carefully(pipe, lane, error);
+        return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) &&
+            publish_read_carefully(pipe, lane, error);
     }
     if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, error)) {
         return false;
@@ -165,8 +172,10 @@ void publish_show_waiting(struct publish_pipe *pipe)
 {
     metric_set(pipe->series.held, (double)pipe->held);
     metric_set(pipe->series.parked, (double)pipe->parked);
-    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "held_aggregates", (double)pipe->held);
-    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_event_types", (double)pipe->parked);
+    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "held_aggregates",
+        (double)pipe->held);
+    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_event_types",
+        (double)pipe->parked);
     char reason[128] = "";
     if (pipe->held + pipe->parked > 0) {
         snprintf(reason, sizeof(reason), "%lld aggregates held, %lld event types parked", (long long)pipe->held,
@@ -217,14 +226,16 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (lane->state != LANE_READ || lane->batch->count > 0) {
         return true;
     }
-    if (!commit_empty(pipe, lane, error) || (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
+    if (!commit_empty(pipe, lane, error) ||
+        (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;
     }
     is_well(pipe);
     return lane->full || publish_wait_for_rows(pipe, error);
 }
 
-// Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are read.
+// Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are
+// read.
 static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
@@ -236,7 +247,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
         return false;
     }
     bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
-                !publish_chores_due(pipe);
+        !publish_chores_due(pipe);
     if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
         return false;
     }
@@ -268,7 +279,7 @@ static bool serve(struct publish_pipe *pipe, struct relay_error *error)
         if (lane->state == LANE_COMMITTING) {
             if (kafka_producer_suspicious(pipe->producer)) {
                 return publish_committed(pipe, lane, error) && publish_read_undo(pipe, other, error) &&
-                       error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
+                    error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
             }
             struct publish_lane *committing = lane;
             lane = other;
@@ -285,7 +296,8 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
     }
     pipe->failures++;
     metric_add(metrics_series2(pipe->context->metrics, METRIC_RETRIES, is_kafka(error) ? "kafka" : "postgres",
-                   error_class_name(error->class)), 1);
+                   error_class_name(error->class)),
+        1);
     show_servers(pipe, error);
     log_event(pipe->failures == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "publish.term_failed", "trying again",
         LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_INT("failures", pipe->failures));
@@ -297,8 +309,8 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
 
 static bool sessions_broken(const struct publish_pipe *pipe)
 {
-    return pipe->owner.connections[0] == NULL || pipe->owner.connections[1] == NULL || pg_broken(pipe->owner.connections[0]) ||
-           pg_broken(pipe->owner.connections[1]);
+    return pipe->owner.connections[0] == NULL || pipe->owner.connections[1] == NULL ||
+        pg_broken(pipe->owner.connections[0]) || pg_broken(pipe->owner.connections[1]);
 }
 
 // One term, from its start to its end. The sessions are closed unless both are idle and whole.
@@ -332,9 +344,11 @@ static void one_term(struct publish_pipe *pipe)
 static void try_to_own(struct publish_pipe *pipe)
 {
     struct relay_error error = {0};
-    bool may = pipe->share == NULL || publish_share_may_try(pipe->share, &pipe->sharer, clock_mono(pipe->context->clock));
-    if (may && (!outbox_owner_try(&pipe->owner, &error) ||
-                   (!pipe->owner.owned && pipe->owner.connections[0] != NULL && !publish_count_replicas(pipe, &error)))) {
+    bool may = pipe->share == NULL ||
+        publish_share_may_try(pipe->share, &pipe->sharer, clock_mono(pipe->context->clock));
+    if (may &&
+        (!outbox_owner_try(&pipe->owner, &error) ||
+            (!pipe->owner.owned && pipe->owner.connections[0] != NULL && !publish_count_replicas(pipe, &error)))) {
         outbox_owner_finish(&pipe->owner);
         failed(pipe, &error);
         return;
@@ -394,7 +408,9 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),
     };
     pipe->router = event_router_new(config, error);
-    pipe->heartbeat = pipe->router == NULL ? NULL : status_board_heartbeat(context->board, config->name, DURATION_S(60), error);
+    pipe->heartbeat = pipe->router == NULL
+        ? NULL
+        : status_board_heartbeat(context->board, config->name, DURATION_S(60), error);
     if (pipe->heartbeat == NULL) {
         publish_pipe_free(pipe);
         return NULL;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How rows come out of the table. The happy path: BEGIN, take the new rows (above the watermark), look up the holes (numbers
-// below it that may have committed since), sort, route. The new rows first: what commits between the two statements is then in
-// the second, and belongs before anything that was inserted after it. Look-ups happen strictly in the order of the batches,
-// and never ask for what an open batch holds.
+// How rows come out of the table. The happy path: BEGIN, take the new rows (above the watermark), look up the holes
+// (numbers below it that may have committed since), sort, route. The new rows first: what commits between the two
+// statements is then in the second, and belongs before anything that was inserted after it. Look-ups happen strictly in
+// the order of the batches, and never ask for what an open batch holds.
 //
-//   A look-up cut by its limit   the rest of the holes belongs before the new rows: the batch is undone and holes are read
+//   A look-up cut by its limit   the rest of the holes belongs before the new rows: the batch is undone and holes are
+//   read
 //                                alone until they are through.
-//   A row that cannot be routed  is judged (dead letter, hold, stop), the batch is undone and read again the careful way.
-//   A locked row                 makes the statement fail after lock_timeout: undone, and tried again later.
-// The careful way, also taken while any rows wait: the verdicts are carried out first, then the rows are only listed, and exactly
-// those that may go are taken. It runs alone, without a sibling.
+//   A row that cannot be routed  is judged (dead letter, hold, stop), the batch is undone and read again the careful
+//   way. A locked row                 makes the statement fail after lock_timeout: undone, and tried again later.
+// The careful way, also taken while any rows wait: the verdicts are carried out first, then the rows are only listed,
+// and exactly those that may go are taken. It runs alone, without a sibling.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -67,7 +68,8 @@ bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, st
         return true;
     }
     outbox_owner_used(&pipe->owner, lane->slot, true);
-    return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes), publish_read_limit(pipe), error);
+    return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes),
+        publish_read_limit(pipe), error);
 }
 
 // Reads pg_locks when a hole wants it, but not more often than the interval: with many sessions it costs something.
@@ -78,8 +80,10 @@ static bool list_holders(struct publish_pipe *pipe, struct publish_lane *lane, s
         return true;
     }
     pipe->listed_at = now;
-    int pids[2] = {PQbackendPID(pg_libpq(pipe->owner.connections[0])), PQbackendPID(pg_libpq(pipe->owner.connections[1]))};
-    PGresult *result = outbox_sql_holders(pipe->sql, publish_connection(pipe, lane), pids, pg_deadline(pipe->context), error);
+    int pids[2] = {PQbackendPID(pg_libpq(pipe->owner.connections[0])),
+        PQbackendPID(pg_libpq(pipe->owner.connections[1]))};
+    PGresult *result = outbox_sql_holders(pipe->sql, publish_connection(pipe, lane), pids, pg_deadline(pipe->context),
+        error);
     if (result == NULL) {
         return false;
     }
@@ -116,7 +120,8 @@ static int ascending(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-static bool add_result(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result, struct relay_error *error)
+static bool add_result(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result,
+    struct relay_error *error)
 {
     return outbox_batch_add(lane->batch, pipe->owner.table, pipe->config->publish.additional_count, result, error);
 }
@@ -131,8 +136,8 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return true;
     }
     int64_t limit = publish_read_limit(pipe);
-    PGresult *result =
-        outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit, pg_deadline(pipe->context), error);
+    PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
+        pg_deadline(pipe->context), error);
     outbox_owner_used(&pipe->owner, lane->slot, false);
     size_t before = lane->batch->count, bytes_before = lane->batch->bytes;
     if (result == NULL || !add_result(pipe, lane, result, error)) {
@@ -144,8 +149,8 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return false;
     }
     qsort(seqs, found, sizeof(*seqs), ascending);
-    // A candidate that somebody deleted meanwhile is missing in the answer but counted for the limit: well before it the
-    // answer is taken for cut.
+    // A candidate that somebody deleted meanwhile is missing in the answer but counted for the limit: well before it
+    // the answer is taken for cut.
     *cut = (int64_t)found > limit / 2 || (int64_t)(lane->batch->bytes - bytes_before) > pipe->config->batch_bytes / 2;
     seq_holes_looked_up(pipe->holes, seqs, found, *cut ? seqs[found - 1] : INT64_MAX);
     return true;
@@ -156,7 +161,8 @@ static enum verdict_action poison_action(const struct publish_pipe *pipe)
     return pipe->config->publish.on_poison == CONFIG_POISON_HOLD_AGGREGATE ? VERDICT_HOLD : VERDICT_DEAD_LETTER;
 }
 
-bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text, struct relay_error *error)
+bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text,
+    struct relay_error *error)
 {
     if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
         return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
@@ -238,7 +244,8 @@ static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane,
         if (seqs == NULL) {
             return false;
         }
-        lane->full = (int64_t)lane->batch->count >= limit || (int64_t)lane->batch->bytes >= pipe->config->batch_bytes / 2;
+        lane->full = (int64_t)lane->batch->count >= limit ||
+            (int64_t)lane->batch->bytes >= pipe->config->batch_bytes / 2;
         seq_holes_saw(pipe->holes, seqs, lane->batch->count);
     }
     if (!list_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
@@ -260,14 +267,15 @@ static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane,
     return true;
 }
 
-// PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long. The batch
-// is undone and read again a little later; the session is whole.
+// PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long.
+// The batch is undone and read again a little later; the session is whole.
 static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
         return false;
     }
-    log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error));
+    log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name),
+        LOG_ERROR(error));
     publish_show_trouble(pipe, error);
     pipe->read_again_at = mono_add(clock_mono(pipe->context->clock), DURATION_MS(200));
     return publish_read_undo(pipe, lane, error);
@@ -328,7 +336,8 @@ static bool take_listing(struct outbox_batch *batch, PGresult *result, struct li
     listed->seqs = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*listed->seqs));
     listed->sizes = event_arena_alloc(batch->arena, (listed->count + 1) * sizeof(*listed->sizes));
     listed->waits = event_arena_alloc(batch->arena, listed->count + 1);
-    bool done = (listed->seqs != NULL && listed->sizes != NULL && listed->waits != NULL) || error_no_memory(error, "a listing");
+    bool done = (listed->seqs != NULL && listed->sizes != NULL && listed->waits != NULL) ||
+        error_no_memory(error, "a listing");
     for (size_t i = 0; done && i < listed->count; i++) {
         listed->seqs[i] = binary_int64(result, (int)i, 0);
         listed->sizes[i] = binary_int64(result, (int)i, 1);
@@ -348,14 +357,16 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
         bool done = false;
         switch (verdict->action) {
         case VERDICT_DEAD_LETTER:
-            done = outbox_sql_dead_letter(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, 1, deadline, error);
+            done = outbox_sql_dead_letter(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, 1,
+                deadline, error);
             break;
         case VERDICT_HOLD:
-            done = outbox_sql_hold_aggregate(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, deadline, error);
+            done = outbox_sql_hold_aggregate(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason,
+                deadline, error);
             break;
         case VERDICT_PARK:
-            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code, verdict->reason, deadline,
-                error);
+            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code,
+                verdict->reason, deadline, error);
             break;
         }
         if (!done) {
@@ -366,8 +377,8 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
     return true;
 }
 
-// Lists the new rows, and then what has committed in the holes. A listing of holes that was cut leaves no new rows: the rest of
-// the holes comes before them.
+// Lists the new rows, and then what has committed in the holes. A listing of holes that was cut leaves no new rows: the
+// rest of the holes comes before them.
 static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, struct listed *fresh, struct listed *late,
     struct relay_error *error)
 {
@@ -375,8 +386,11 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     int64_t limit = publish_read_limit(pipe);
     *fresh = (struct listed){0};
     *late = (struct listed){0};
-    if (!lane->holes_only && !take_listing(lane->batch, outbox_sql_list_new(pipe->sql, connection, seq_holes_watermark(pipe->holes),
-                                 limit, pg_deadline(pipe->context), error), fresh, error)) {
+    if (!lane->holes_only &&
+        !take_listing(lane->batch,
+            outbox_sql_list_new(pipe->sql, connection, seq_holes_watermark(pipe->holes), limit,
+                pg_deadline(pipe->context), error),
+            fresh, error)) {
         return false;
     }
     lane->full = (int64_t)fresh->count >= limit || lane->holes_only;
@@ -385,8 +399,10 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     }
     const struct seq_range *ranges;
     size_t count = safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, &ranges) : 0;
-    if (count > 0 && !take_listing(lane->batch, outbox_sql_list_ranges(pipe->sql, connection, ranges, count, limit,
-                                        pg_deadline(pipe->context), error), late, error)) {
+    if (count > 0 &&
+        !take_listing(lane->batch,
+            outbox_sql_list_ranges(pipe->sql, connection, ranges, count, limit, pg_deadline(pipe->context), error),
+            late, error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
@@ -399,8 +415,8 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
 }
 
 // Takes the listed rows that may go, those before the first suspect. *bound: what is behind it was not looked at.
-static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, const struct listed *fresh, const struct listed *late,
-    int64_t *bound, struct relay_error *error)
+static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, const struct listed *fresh,
+    const struct listed *late, int64_t *bound, struct relay_error *error)
 {
     int64_t *seqs = event_arena_alloc(lane->batch->arena, (fresh->count + late->count + 1) * sizeof(*seqs));
     if (seqs == NULL) {
@@ -423,7 +439,8 @@ static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, co
     if (count == 0) {
         return true;
     }
-    PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count, pg_deadline(pipe->context), error);
+    PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
+        pg_deadline(pipe->context), error);
     outbox_owner_used(&pipe->owner, lane->slot, false);
     if (result == NULL || !add_result(pipe, lane, result, error)) {
         return false;
@@ -432,8 +449,8 @@ static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, co
     return true;
 }
 
-// Which of the listed rows up to the bound are settled: taken, or waiting. One that was listed and then not there (somebody
-// moved it) is not, and so becomes, or stays, a hole.
+// Which of the listed rows up to the bound are settled: taken, or waiting. One that was listed and then not there
+// (somebody moved it) is not, and so becomes, or stays, a hole.
 static int64_t *settled(struct publish_lane *lane, const struct listed *listed, int64_t bound, size_t *count,
     struct relay_error *error)
 {
@@ -460,8 +477,7 @@ static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, st
 {
     struct listed fresh, late;
     int64_t bound = INT64_MAX;
-    if (!list_both(pipe, lane, &fresh, &late, error) ||
-        !take_chosen(pipe, lane, &fresh, &late, &bound, error)) {
+    if (!list_both(pipe, lane, &fresh, &late, error) || !take_chosen(pipe, lane, &fresh, &late, &bound, error)) {
         return false;
     }
     size_t late_count, fresh_count;
@@ -472,8 +488,8 @@ static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, st
     }
     int64_t complete = pipe->holes_first ? late.seqs[late.count - 1] : INT64_MAX;
     seq_holes_looked_up(pipe->holes, late_settled, late_count, complete < bound ? complete : bound);
-    // Only now: what is missing between the new rows had not committed when they were listed, so nothing among them comes
-    // after it.
+    // Only now: what is missing between the new rows had not committed when they were listed, so nothing among them
+    // comes after it.
     seq_holes_saw(pipe->holes, fresh_settled, fresh_count);
     return true;
 }
@@ -498,7 +514,8 @@ static bool read_with(struct publish_pipe *pipe, struct publish_lane *lane, take
     return true;
 }
 
-static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
+    struct relay_error *error)
 {
     (void)context;
     lane->careful = true;
@@ -523,8 +540,8 @@ static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, voi
     size_t count = publish_suspects_cut(&pipe->verdicts, these->seqs, these->count);
     lane->full = true; // look at once what there is besides
     if (count > 0) {
-        PGresult *result =
-            outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), these->seqs, count, pg_deadline(pipe->context), error);
+        PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), these->seqs, count,
+            pg_deadline(pipe->context), error);
         outbox_owner_used(&pipe->owner, lane->slot, false);
         if (result == NULL || !add_result(pipe, lane, result, error)) {
             return false;

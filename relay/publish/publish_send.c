@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a batch that was read comes to Kafka and out of the table. The happy path: a Kafka transaction, all records, all delivery
-// reports, the receipt and its report, the batch number in PostgreSQL, Kafka's commit, PostgreSQL's COMMIT. The receipt comes
-// last, so that a transaction that Kafka itself tears apart doubles events and never loses one; the number before Kafka's
-// commit, so that afterwards nothing is left that can be refused. (at_least_once: records, reports, COMMIT.)
+// How a batch that was read comes to Kafka and out of the table. The happy path: a Kafka transaction, all records, all
+// delivery reports, the receipt and its report, the batch number in PostgreSQL, Kafka's commit, PostgreSQL's COMMIT.
+// The receipt comes last, so that a transaction that Kafka itself tears apart doubles events and never loses one; the
+// number before Kafka's commit, so that afterwards nothing is left that can be refused. (at_least_once: records,
+// reports, COMMIT.)
 //
-//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the careful
+//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
+//   careful
 //                                way sends alone. One that is refused alone is judged as poison.
 //   A topic is not there         (or not for us): undone; the row's event type is parked.
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
@@ -29,7 +31,7 @@ void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *e
     if (error == NULL) {
         breaker_success(breaker);
     } else if (error->code == RELAY_ERROR_KAFKA_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNKNOWN ||
-               error->code == RELAY_ERROR_KAFKA_RETRIABLE) {
+        error->code == RELAY_ERROR_KAFKA_RETRIABLE) {
         breaker_failure(breaker);
     } else {
         breaker_cancel(breaker);
@@ -54,7 +56,8 @@ static bool park(struct publish_pipe *pipe, int64_t seq, const char *topic, cons
 }
 
 // One event before it is sent. *fits: it can go.
-static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, bool *fits, struct relay_error *error)
+static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, bool *fits,
+    struct relay_error *error)
 {
     const struct routed_event *event = &lane->batch->events[i];
     int64_t seq = lane->batch->rows[i].seq;
@@ -91,7 +94,8 @@ bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *c
     struct outbox_batch *batch = lane->batch;
     for (size_t i = 0; i < batch->count; i++) {
         // Most rows go to the topic of the row before.
-        bool same = i > 0 && batch->topics[i - 1] != NULL && strcmp(batch->events[i].topic, batch->events[i - 1].topic) == 0;
+        bool same = i > 0 && batch->topics[i - 1] != NULL &&
+            strcmp(batch->events[i].topic, batch->events[i - 1].topic) == 0;
         batch->topics[i] = same ? batch->topics[i - 1] : NULL;
         bool fits;
         if (!check_event(pipe, lane, i, &fits, error)) {
@@ -107,7 +111,8 @@ static rd_kafka_headers_t *make_headers(const struct routed_event *event)
     rd_kafka_headers_t *headers = rd_kafka_headers_new(event->header_count);
     for (size_t k = 0; headers != NULL && k < event->header_count; k++) {
         const struct event_header *header = &event->headers[k];
-        rd_kafka_header_add(headers, header->name, (ssize_t)header->name_length, header->value.at, (ssize_t)header->value.length);
+        rd_kafka_header_add(headers, header->name, (ssize_t)header->name_length, header->value.at,
+            (ssize_t)header->value.length);
     }
     return headers;
 }
@@ -129,7 +134,8 @@ static bool send_event(struct publish_pipe *pipe, struct publish_lane *lane, siz
     if (message.headers == NULL) {
         return error_no_memory(error, "headers");
     }
-    if (!kafka_producer_send(pipe->producer, &message, &batch->flight, &batch->slots[i], batch_deadline(pipe, lane), error)) {
+    if (!kafka_producer_send(pipe->producer, &message, &batch->flight, &batch->slots[i], batch_deadline(pipe, lane),
+            error)) {
         rd_kafka_headers_destroy(message.headers);
         return false;
     }
@@ -171,8 +177,9 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
     struct mono_time deadline = batch_deadline(pipe, lane);
     while (lane->batch->flight.pending > 0) {
         if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
-                lane->batch->flight.pending, lane->batch->count);
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
+                "%zu of %zu records not acknowledged until the deadline", lane->batch->flight.pending,
+                lane->batch->count);
         }
         // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
         if (other->state == LANE_READING) {
@@ -189,7 +196,8 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
 }
 
 // After the broker refused records of the batch: what is to be done about which row.
-static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything, struct relay_error *error)
+static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything,
+    struct relay_error *error)
 {
     struct outbox_batch *batch = lane->batch;
     *anything = false;
@@ -206,8 +214,8 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
             }
         } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
             *anything = true;
-            const char *reason = publish_reason_name(code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE
-                                                                                                  : PUBLISH_REASON_REFUSED);
+            const char *reason = publish_reason_name(
+                code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
             if (batch->count == 1 ? !publish_judge_poison(pipe, seq, reason, why.text, error)
                                   : !publish_suspects_add(&pipe->verdicts, seq, error)) {
                 return false;
@@ -217,7 +225,8 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
     return true;
 }
 
-static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error)
+static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
 {
     struct relay_error why;
     kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
@@ -236,8 +245,10 @@ static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct
     bool ended = pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
                                     : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
                                           other->batch->flight.pending == 0);
-    return ended && (other->state == LANE_COMMITTING ? publish_committed(pipe, other, error) : publish_read_undo(pipe, other, error)) &&
-           publish_read_undo(pipe, lane, error);
+    return ended &&
+        (other->state == LANE_COMMITTING ? publish_committed(pipe, other, error)
+                                         : publish_read_undo(pipe, other, error)) &&
+        publish_read_undo(pipe, lane, error);
 }
 
 static bool send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct batch_number *number,
@@ -305,7 +316,8 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     return true;
 }
 
-bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error)
+bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
 {
     assert(lane->state == LANE_SENT);
     if (!wait_delivered(pipe, lane, other, error)) {
@@ -341,13 +353,15 @@ static void count_events(struct publish_pipe *pipe, const struct publish_lane *l
     for (size_t i = 0, next; i < batch->count; i = next) {
         const struct outbox_row *row = &batch->rows[i];
         for (next = i + 1; next < batch->count && batch->rows[next].created_at_us == row->created_at_us &&
-                           batch->rows[next].created_at_kind == row->created_at_kind; next++) {
+             batch->rows[next].created_at_kind == row->created_at_kind;
+             next++) {
         }
         if (row->created_at_kind == CREATED_AT_FINITE) {
             metric_observe_many(pipe->series.latency_seconds, (double)(now - row->created_at_us) / 1e6, next - i);
         }
     }
-    metric_observe(pipe->series.batch_seconds, duration_seconds(mono_since(clock_mono(pipe->context->clock), lane->began)));
+    metric_observe(pipe->series.batch_seconds,
+        duration_seconds(mono_since(clock_mono(pipe->context->clock), lane->began)));
 }
 
 // The careful batch is in: its verdicts are facts now.
@@ -360,14 +374,15 @@ static bool verdicts_carried_out(struct publish_pipe *pipe, struct relay_error *
         }
         log_event(LOG_LEVEL_WARNING,
             verdict->action == VERDICT_DEAD_LETTER ? "publish.dead_letter"
-            : verdict->action == VERDICT_HOLD      ? "publish.aggregate_held"
+                : verdict->action == VERDICT_HOLD  ? "publish.aggregate_held"
                                                    : "publish.event_type_parked",
-            verdict->reason, LOG_TEXT("outbox", pipe->config->name), LOG_INT("seq", verdict->seq), LOG_TEXT("reason", verdict->code));
+            verdict->reason, LOG_TEXT("outbox", pipe->config->name), LOG_INT("seq", verdict->seq),
+            LOG_TEXT("reason", verdict->code));
         publish_suspects_clear(&pipe->verdicts, verdict->seq);
     }
     publish_verdicts_clear(&pipe->verdicts);
-    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pg_deadline(pipe->context),
-        error);
+    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
+        pg_deadline(pipe->context), error);
 }
 
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)

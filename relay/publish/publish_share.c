@@ -44,7 +44,7 @@ bool publish_share_give_up(struct publish_share *share, struct publish_sharer *s
     pthread_mutex_lock(&share->lock);
     bool too_many = share->owned > publish_share_even(share->outboxes, sharer->replicas);
     bool give = too_many && sharer->counted && mono_reached(now, mono_add(sharer->owned_at, SETTLE)) &&
-                mono_reached(now, sharer->stays_until);
+        mono_reached(now, sharer->stays_until);
     if (give) {
         share->owned--;
         sharer->counted = false;
@@ -59,7 +59,7 @@ bool publish_share_may_try(struct publish_share *share, struct publish_sharer *s
 {
     pthread_mutex_lock(&share->lock);
     bool may = share->owned < publish_share_even(share->outboxes, sharer->replicas) ||
-               mono_reached(now, mono_add(sharer->tried_at, COURTESY));
+        mono_reached(now, mono_add(sharer->tried_at, COURTESY));
     if (may) {
         sharer->tried_at = now;
     }

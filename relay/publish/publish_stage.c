@@ -52,12 +52,14 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
             return NULL;
         }
     }
-    // All or none: the threads start when every pipe is there. One that does not start ends with the others at the stop.
+    // All or none: the threads start when every pipe is there. One that does not start ends with the others at the
+    // stop.
     for (size_t i = 0; i < stage->count; i++) {
         struct worker *worker = &stage->workers[i];
         int failed = pthread_create(&worker->thread, NULL, run, worker);
         if (failed != 0) {
-            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", config->outboxes[i].name, strerror(failed));
+            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", config->outboxes[i].name,
+                strerror(failed));
             return i == 0 ? (publish_stage_free(stage), NULL) : stage;
         }
         worker->running = true;

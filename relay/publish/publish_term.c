@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The start of a term. The happy path: a new producer, init_transactions (which fences every older producer of this outbox and
-// ends what it left open), a round trip on both sessions (which proves that we own the outbox now, after the fence), the last
-// batch number, the receipts behind it, nothing to do. Nothing that was read before the fence survives it.
+// The start of a term. The happy path: a new producer, init_transactions (which fences every older producer of this
+// outbox and ends what it left open), a round trip on both sessions (which proves that we own the outbox now, after the
+// fence), the last batch number, the receipts behind it, nothing to do. Nothing that was read before the fence survives
+// it.
 //
 // The receipts, compared with the number n that PostgreSQL has:
 //   none behind n           in step.
-//   n+1 .. m, unbroken      Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server that lost
+//   n+1 .. m, unbroken      Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server
+//   that lost
 //                           commits it had given. Exactly the rows whose number and hash agree are taken out, and the
 //                           numbers written. A row of another hash is another event under a reused number: it stays.
-//   the one of n missing    the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator decides.
-//   a gap, a generation or a timeline above ours   PostgreSQL went back in time, or is an old primary: an operator decides.
+//   the one of n missing    the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator
+//   decides. a gap, a generation or a timeline above ours   PostgreSQL went back in time, or is an old primary: an
+//   operator decides.
 // In a generation that an operator began after such an end, only receipts of that generation count.
 #include "relay/publish/publish_pipe.h"
 
@@ -84,15 +87,17 @@ static void findings_finish(struct findings *findings)
     }
 }
 
-// Where the last receipt stands is known from the number; an outbox without any number is looked for in every partition.
+// Where the last receipt stands is known from the number; an outbox without any number is looked for in every
+// partition.
 static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, struct relay_error *error)
 {
     return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes, findings->last.partition,
-        findings->last.offset, found_receipt, findings, publish_kafka_tick(pipe), publish_deadline(pipe, RECEIPT_DEADLINE), error);
+        findings->last.offset, found_receipt, findings, publish_kafka_tick(pipe),
+        publish_deadline(pipe, RECEIPT_DEADLINE), error);
 }
 
-static const char what_to_do[] =
-    "To go on, accepting that events published just before may be published again: SELECT outbox_relay.begin_generation('%s', %lld)";
+static const char what_to_do[] = "To go on, accepting that events published just before may be published again: SELECT "
+                                 "outbox_relay.begin_generation('%s', %lld)";
 
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
 static bool judge(const struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
@@ -103,7 +108,8 @@ static bool judge(const struct publish_pipe *pipe, const struct findings *findin
     snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, (long long)above);
     if (findings->highest_timeline > pipe->owner.table->timeline) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "this PostgreSQL is on timeline %u, but events of this outbox were published from timeline %u: it is an old primary",
+            "this PostgreSQL is on timeline %u, but events of this outbox were published from timeline %u: it is an "
+            "old primary",
             pipe->owner.table->timeline, findings->highest_timeline);
     }
     if (findings->highest_generation > last->generation) {
@@ -116,18 +122,22 @@ static bool judge(const struct publish_pipe *pipe, const struct findings *findin
             "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time. %s",
             (long long)findings->highest_number, (long long)last->number, advice);
     }
-    bool moved = last->topic_id[0] != '\0' && pipe->store.topic_id[0] != '\0' && strcmp(last->topic_id, pipe->store.topic_id) != 0;
+    bool moved = last->topic_id[0] != '\0' && pipe->store.topic_id[0] != '\0' &&
+        strcmp(last->topic_id, pipe->store.topic_id) != 0;
     if (last->offset >= 0 && (moved || !findings->last_is_there)) {
         return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
-            "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the topic. %s",
+            "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the "
+            "topic. %s",
             (long long)last->number, pipe->store.topic, last->partition, (long long)last->offset,
             moved ? ", which was made anew" : "", advice);
     }
     for (size_t i = 0; i < findings->ahead_count; i++) {
         if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {
             return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-                "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the database "
-                "went back in time. %s", (long long)findings->ahead[i].header.number, (long long)last->number, advice);
+                "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the "
+                "database "
+                "went back in time. %s",
+                (long long)findings->ahead[i].header.number, (long long)last->number, advice);
         }
     }
     return true;
@@ -151,7 +161,8 @@ static size_t agree(const struct outbox_batch *found, const struct receipt *rece
 }
 
 // Takes the rows of one receipt out of the table, in the open transaction. *taken: how many.
-static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, size_t *taken, struct relay_error *error)
+static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, size_t *taken,
+    struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
     struct outbox_batch *batch = pipe->lanes[0].batch;
@@ -163,9 +174,10 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
     for (size_t i = 0; i < receipt->row_count; i++) {
         seqs[i] = receipt->rows[i].seq;
     }
-    PGresult *locked = outbox_sql_lock_list(pipe->sql, connection, seqs, receipt->row_count, pg_deadline(pipe->context), error);
+    PGresult *locked = outbox_sql_lock_list(pipe->sql, connection, seqs, receipt->row_count, pg_deadline(pipe->context),
+        error);
     bool done = locked != NULL &&
-                outbox_batch_add(batch, pipe->owner.table, pipe->config->publish.additional_count, locked, error);
+        outbox_batch_add(batch, pipe->owner.table, pipe->config->publish.additional_count, locked, error);
     if (done) {
         outbox_batch_sort(batch);
         *taken = agree(batch, receipt, seqs);
@@ -179,7 +191,8 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
 }
 
 // Finishes one batch that Kafka committed and PostgreSQL did not.
-static bool finish_batch(struct publish_pipe *pipe, const struct findings *findings, size_t i, struct relay_error *error)
+static bool finish_batch(struct publish_pipe *pipe, const struct findings *findings, size_t i,
+    struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
     const struct receipt *receipt = &findings->ahead[i];
@@ -220,8 +233,9 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
     TEST_POINT(PUBLISH_AFTER_RECOVERY_READ);
     done = done && (!safeguard_active(SAFEGUARD_RECEIPTS) || judge(pipe, &findings, error));
     pipe->number = findings.last;
-    pipe->receipt_partition = findings.last.partition >= 0 ? findings.last.partition
-                                                           : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
+    pipe->receipt_partition = findings.last.partition >= 0
+        ? findings.last.partition
+        : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
     for (size_t i = 0; done && i < findings.ahead_count; i++) {
         done = finish_batch(pipe, &findings, i, error);
         pipe->receipt_partition = findings.partitions[i];
@@ -260,7 +274,8 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
     size_t most = kafka_producer_message_max(pipe->producer);
     int64_t within = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
     pipe->most_rows = pipe->exactly_once && within < pipe->config->batch_rows ? within : pipe->config->batch_rows;
-    return pipe->most_rows > 0 || error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
+    return pipe->most_rows > 0 ||
+        error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
 }
 
 static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
@@ -276,13 +291,14 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
         *lane = (struct publish_lane){.slot = i, .state = LANE_IDLE};
         lane->batch = outbox_batch_new((size_t)pipe->config->batch_bytes, error);
         lane->before = lane->batch == NULL ? NULL : seq_holes_new(INT64_MIN, HOLE_RANGES, error);
-        if (lane->before == NULL || !outbox_sql_prepare(pipe->sql, pipe->owner.connections[i], pg_deadline(pipe->context), error)) {
+        if (lane->before == NULL ||
+            !outbox_sql_prepare(pipe->sql, pipe->owner.connections[i], pg_deadline(pipe->context), error)) {
             return false;
         }
         outbox_owner_used(&pipe->owner, i, false);
     }
-    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pg_deadline(pipe->context),
-        error);
+    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
+        pg_deadline(pipe->context), error);
 }
 
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
@@ -295,10 +311,11 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->noted = INT64_MIN;
     pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     bool fenced = prepare(pipe, error) && make_producer(pipe, error) && fence(pipe, error);
-    bool recovered = fenced && (!pipe->exactly_once ||
-                                   (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
-                                        publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
-                                       recover(pipe, error)));
+    bool recovered = fenced &&
+        (!pipe->exactly_once ||
+            (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
+                 publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
+                recover(pipe, error)));
     if (pipe->context->kafka_breaker != NULL) {
         publish_report_kafka(pipe, recovered ? NULL : error);
     }

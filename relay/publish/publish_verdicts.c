@@ -16,7 +16,8 @@ void publish_verdicts_clear(struct publish_verdicts *verdicts)
     verdicts->count = 0;
 }
 
-bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict, struct relay_error *error)
+bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
+    struct relay_error *error)
 {
     for (size_t i = 0; i < verdicts->count; i++) {
         if (verdicts->items[i].seq == verdict->seq) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Waiting for rows. Awake: probes, at first after a millisecond, then more and more slowly, up to every 20 ms; after a quiet
-// moment it asks for the wake-up lock, and goes on probing until the grant. Asleep: one more probe after the grant, then it
-// blocks until a notification, the next fallback poll (for rows whose INSERT fires no trigger), a heartbeat or the stop.
-// A session for notifications that is gone is made anew; until then the outbox is awake, that is it polls.
+// Waiting for rows. Awake: probes, at first after a millisecond, then more and more slowly, up to every 20 ms; after a
+// quiet moment it asks for the wake-up lock, and goes on probing until the grant. Asleep: one more probe after the
+// grant, then it blocks until a notification, the next fallback poll (for rows whose INSERT fires no trigger), a
+// heartbeat or the stop. A session for notifications that is gone is made anew; until then the outbox is awake, that is
+// it polls.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -38,8 +39,8 @@ static void keep_session(struct publish_pipe *pipe)
     outbox_sleep_finish(&pipe->sleep);
     struct relay_error error;
     if (!outbox_sleep_start(&pipe->sleep, pipe->context, pipe->owner.table, &error)) {
-        log_event(LOG_LEVEL_WARNING, "publish.no_notifications", "polling instead", LOG_TEXT("outbox", pipe->config->name),
-            LOG_ERROR(&error));
+        log_event(LOG_LEVEL_WARNING, "publish.no_notifications", "polling instead",
+            LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(&error));
         outbox_sleep_finish(&pipe->sleep);
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See receipt_store.h. A reading is a consumer of its own, assigned to one partition, read_committed, without a group. The
-// first answer to its fetch tells the high watermark, which was taken after our init_transactions: whatever an older producer of
-// ours had committed lies below it. The reading ends when the position has reached it, which it does only when every
-// transaction below is decided (the last stable offset has passed): at most other producers' transaction.timeout.ms.
-// An offset that the partition no longer has is reset to its beginning, and the caller finds that the record it expected is
-// missing.
+// See receipt_store.h. A reading is a consumer of its own, assigned to one partition, read_committed, without a group.
+// The first answer to its fetch tells the high watermark, which was taken after our init_transactions: whatever an
+// older producer of ours had committed lies below it. The reading ends when the position has reached it, which it does
+// only when every transaction below is decided (the last stable offset has passed): at most other producers'
+// transaction.timeout.ms. An offset that the partition no longer has is reset to its beginning, and the caller finds
+// that the record it expected is missing.
 #include "relay/publish/receipt_store.h"
 
 #include "relay/base/log.h"
@@ -37,8 +37,8 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time 
     rd_kafka_resp_err_t code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
     if (event != NULL && code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         size_t count = 0;
-        const rd_kafka_topic_result_t **topics =
-            rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+        const rd_kafka_topic_result_t **topics = rd_kafka_CreateTopics_result_topics(
+            rd_kafka_event_CreateTopics_result(event), &count);
         code = count == 1 ? rd_kafka_topic_result_error(topics[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
     }
     rd_kafka_event_destroy(event);
@@ -51,7 +51,8 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time 
         return kafka_error_set(error, code,
             "the receipt topic %s is missing and cannot be created (create it with cleanup.policy=compact)", name);
     }
-    log_event(LOG_LEVEL_INFO, "publish.receipt_topic_created", "the relay's own topic was missing", LOG_TEXT("topic", name));
+    log_event(LOG_LEVEL_INFO, "publish.receipt_topic_created", "the relay's own topic was missing",
+        LOG_TEXT("topic", name));
     return true;
 }
 
@@ -67,7 +68,8 @@ static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struc
     rd_kafka_event_t *event = admin_result(queue, deadline, clock_system());
     const rd_kafka_DescribeTopics_result_t *result = event == NULL ? NULL : rd_kafka_event_DescribeTopics_result(event);
     size_t count = 0;
-    const rd_kafka_TopicDescription_t **found = result == NULL ? NULL : rd_kafka_DescribeTopics_result_topics(result, &count);
+    const rd_kafka_TopicDescription_t **found = result == NULL ? NULL
+                                                               : rd_kafka_DescribeTopics_result_topics(result, &count);
     if (count == 1 && rd_kafka_error_code(rd_kafka_TopicDescription_error(found[0])) == RD_KAFKA_RESP_ERR_NO_ERROR) {
         const char *id = rd_kafka_Uuid_base64str(rd_kafka_TopicDescription_topic_id(found[0]));
         if (id != NULL && strspn(id, "A") != strlen(id)) { // all zero bits: a broker without topic ids
@@ -91,7 +93,8 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
     store->topic = topic;
     store->handle = kafka_producer_topic(producer, topic, deadline, error);
     if (store->handle == NULL) {
-        bool missing = error->detail == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error->detail == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+        bool missing = error->detail == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+            error->detail == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
         if (!missing || !create_topic(client, topic, deadline, error)) {
             return false;
         }
@@ -99,7 +102,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
             store->handle = kafka_producer_topic(producer, topic, deadline, error);
             kafka_producer_poll(producer, DURATION_MS(store->handle == NULL ? 20 : 0));
         } while (store->handle == NULL && error->code == RELAY_ERROR_KAFKA_OPERATOR &&
-                 !mono_reached(clock_mono(clock_system()), deadline));
+            !mono_reached(clock_mono(clock_system()), deadline));
         if (store->handle == NULL) {
             return false;
         }
@@ -124,7 +127,8 @@ static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_
     if (conf == NULL) {
         return NULL;
     }
-    if (!kafka_conf_set(conf, "group.id", "outbox-relay-receipts", error) || // required, never used: no subscription, no commit
+    if (!kafka_conf_set(conf, "group.id", "outbox-relay-receipts",
+            error) || // required, never used: no subscription, no commit
         !kafka_conf_set(conf, "enable.auto.commit", "false", error) ||
         !kafka_conf_set(conf, "enable.auto.offset.store", "false", error) ||
         !kafka_conf_set(conf, "auto.offset.reset", "earliest", error) ||
@@ -149,8 +153,8 @@ struct reading {
     const uint8_t *identity;
     receipt_reader *reader;
     void *context;
-    int32_t first;   // partition
-    size_t count;    // of partitions
+    int32_t first; // partition
+    size_t count;  // of partitions
     size_t unread;
     struct progress *progress;
 };
@@ -165,10 +169,11 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
     }
     struct receipt receipt;
     if (!receipt_decode(message->payload, message->len, &receipt, error)) {
-        return error_prefix(error, "receipt at offset %lld of partition %d", (long long)message->offset, message->partition);
+        return error_prefix(error, "receipt at offset %lld of partition %d", (long long)message->offset,
+            message->partition);
     }
     bool done = memcmp(receipt.header.identity, reading->identity, 16) != 0 ||
-                reading->reader(reading->context, &receipt, message->partition, message->offset, error);
+        reading->reader(reading->context, &receipt, message->partition, message->offset, error);
     receipt_finish(&receipt);
     return done;
 }
@@ -178,8 +183,10 @@ static void note_position(struct reading *reading, int32_t partition, int64_t po
     struct progress *progress = &reading->progress[partition - reading->first];
     int64_t low = -1, high = -1;
     bool was_read = progress->end >= 0 && progress->position >= progress->end;
-    if (progress->end < 0 && rd_kafka_get_watermark_offsets(reading->client, reading->store->topic, partition, &low, &high) ==
-                                 RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0) {
+    if (progress->end < 0 &&
+        rd_kafka_get_watermark_offsets(reading->client, reading->store->topic, partition, &low, &high) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR &&
+        high >= 0) {
         progress->end = high;
     }
     progress->position = position;
@@ -200,15 +207,17 @@ static bool take_message(struct reading *reading, const rd_kafka_message_t *mess
         return true;
     }
     return kafka_error_code(message->err) != RELAY_ERROR_KAFKA_OPERATOR ||
-           kafka_error_set(error, message->err, "receipt topic %s", reading->store->topic);
+        kafka_error_set(error, message->err, "receipt topic %s", reading->store->topic);
 }
 
-static bool read_all(struct reading *reading, struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
+static bool read_all(struct reading *reading, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
 {
     while (reading->unread > 0) {
         if (mono_reached(clock_mono(clock_system()), deadline)) {
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
-                "the receipts of %zu partitions of topic %s could not be read to their end", reading->unread, reading->store->topic);
+                "the receipts of %zu partitions of topic %s could not be read to their end", reading->unread,
+                reading->store->topic);
         }
         rd_kafka_message_t *message = rd_kafka_consumer_poll(reading->client, 100);
         tick.function(tick.context);
@@ -232,12 +241,13 @@ static bool assign(const struct reading *reading, int64_t offset, struct relay_e
     }
     rd_kafka_resp_err_t code = rd_kafka_assign(reading->client, assignment);
     rd_kafka_topic_partition_list_destroy(assignment);
-    return code == RD_KAFKA_RESP_ERR_NO_ERROR || kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ||
+        kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
 }
 
-bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
-    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
-    struct mono_time deadline, struct relay_error *error)
+bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
+    const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
+    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
 {
     struct reading reading = {
         .store = store,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which format to send: the same rows of the default table as Native, RowBinary and JSONEachRow, by our own client, with LZ4 and
-// without; and what parsing and encoding cost us. Prints a table; figures are of one machine and one run, ratios hold longer.
+// Which format to send: the same rows of the default table as Native, RowBinary and JSONEachRow, by our own client,
+// with LZ4 and without; and what parsing and encoding cost us. Prints a table; figures are of one machine and one run,
+// ratios hold longer.
 //   . DIR/env of scripts/services; build/tests/bench/clickhouse_formats [ROWS_PER_BATCH [BATCHES]]
 #include "encoder_fixture.h"
 #include "relay/insert/clickhouse_client.h"
@@ -82,29 +83,42 @@ struct event {
 static void make_event(struct event *event, uint64_t number)
 {
     uint64_t noise = number * 11400714819323198485u;
-    snprintf(event->id, sizeof(event->id), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)(noise >> 32), (unsigned)(noise >> 16 & 0xFFFF),
-        (unsigned)(noise & 0xFFF), (unsigned)(number & 0xFFF), (unsigned long long)number);
+    snprintf(event->id, sizeof(event->id), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)(noise >> 32),
+        (unsigned)(noise >> 16 & 0xFFFF), (unsigned)(noise & 0xFFF), (unsigned)(number & 0xFFF),
+        (unsigned long long)number);
     snprintf(event->aggregate, sizeof(event->aggregate), "agg-%llu", (unsigned long long)(noise % 10000));
-    snprintf(event->created, sizeof(event->created), "2026-03-%02uT%02u:%02u:%02u.%06uZ", (unsigned)(1 + number % 28), (unsigned)(number % 24),
-        (unsigned)(number % 60), (unsigned)(noise % 60), (unsigned)(noise % 1000000));
+    snprintf(event->created, sizeof(event->created), "2026-03-%02uT%02u:%02u:%02u.%06uZ", (unsigned)(1 + number % 28),
+        (unsigned)(number % 24), (unsigned)(number % 60), (unsigned)(noise % 60), (unsigned)(noise % 1000000));
     snprintf(event->seq, sizeof(event->seq), "%llu", (unsigned long long)number);
     snprintf(event->payload, sizeof(event->payload),
-        "{\"id\": \"%s\", \"user\": %llu, \"amount\": \"%llu.%02u\", \"currency\": \"EUR\", \"op\": \"insert\", \"at\": \"%s\", \"ok\": true, "
-        "\"tags\": [\"red\", \"green\", \"%u\"], \"address\": {\"street\": \"Long Street %u\", \"city\": \"Somewhere\", \"zip\": \"%05u\"}, "
-        "\"score\": %u.%u, \"note\": \"The quick brown fox jumps over the lazy dog and runs away from %llx; the quick brown fox jumps over the lazy "
-        "dog again, and again, until the text is about as long as an ordinary event of an ordinary service is, which is rather more than one "
-        "thinks, and then it stops, having said nothing at all in so many words\", \"meta\": {\"source\": \"web\", \"version\": 3, \"trace\": \"%016llx\"}}",
-        event->id, (unsigned long long)(noise % 1000000), (unsigned long long)(noise % 100000), (unsigned)(noise % 100), event->created,
-        (unsigned)(noise % 50), (unsigned)(noise % 200), (unsigned)(noise % 100000), (unsigned)(noise % 100), (unsigned)(noise % 10),
-        (unsigned long long)noise, (unsigned long long)noise);
+        "{\"id\": \"%s\", \"user\": %llu, \"amount\": \"%llu.%02u\", \"currency\": \"EUR\", \"op\": \"insert\", "
+        "\"at\": \"%s\", \"ok\": true, "
+        "\"tags\": [\"red\", \"green\", \"%u\"], \"address\": {\"street\": \"Long Street %u\", \"city\": "
+        "\"Somewhere\", \"zip\": \"%05u\"}, "
+        "\"score\": %u.%u, \"note\": \"The quick brown fox jumps over the lazy dog and runs away from %llx; the quick "
+        "brown fox jumps over the lazy "
+        "dog again, and again, until the text is about as long as an ordinary event of an ordinary service is, which "
+        "is rather more than one "
+        "thinks, and then it stops, having said nothing at all in so many words\", \"meta\": {\"source\": \"web\", "
+        "\"version\": 3, \"trace\": \"%016llx\"}}",
+        event->id, (unsigned long long)(noise % 1000000), (unsigned long long)(noise % 100000), (unsigned)(noise % 100),
+        event->created, (unsigned)(noise % 50), (unsigned)(noise % 200), (unsigned)(noise % 100000),
+        (unsigned)(noise % 100), (unsigned)(noise % 10), (unsigned long long)noise, (unsigned long long)noise);
     static const char type[] = "order.created", aggregate_type[] = "order";
-    const struct source_header headers[6] = {{"event_id", event->id, strlen(event->id)}, {"event_type", type, strlen(type)},
-        {"aggregate_type", aggregate_type, 5}, {"aggregate_id", event->aggregate, strlen(event->aggregate)},
+    const struct source_header headers[6] = {{"event_id", event->id, strlen(event->id)},
+        {"event_type", type, strlen(type)}, {"aggregate_type", aggregate_type, 5},
+        {"aggregate_id", event->aggregate, strlen(event->aggregate)},
         {"created_at", event->created, strlen(event->created)}, {"seq", event->seq, strlen(event->seq)}};
     memcpy(event->headers, headers, sizeof(headers));
-    event->message = (struct source_message){.topic = "nova.order.events", .partition = (int32_t)(number % 8), .offset = (int64_t)number,
-        .timestamp_ms = 1772368496123, .value = event->payload, .value_length = strlen(event->payload), .value_room = sizeof(event->payload),
-        .headers = event->headers, .header_count = 6};
+    event->message = (struct source_message){.topic = "nova.order.events",
+        .partition = (int32_t)(number % 8),
+        .offset = (int64_t)number,
+        .timestamp_ms = 1772368496123,
+        .value = event->payload,
+        .value_length = strlen(event->payload),
+        .value_room = sizeof(event->payload),
+        .headers = event->headers,
+        .header_count = 6};
 }
 
 static void put_varint_text(struct clickhouse_text *to, const char *text)
@@ -141,7 +155,9 @@ static void make_row_binary(struct clickhouse_text *to, const struct event *even
 
 static void make_json_row(struct clickhouse_text *to, const struct event *event)
 {
-    clickhouse_text_add(to, "{\"event_id\":\"%s\",\"event_type\":\"order.created\",\"aggregate_type\":\"order\",\"aggregate_id\":\"%s\",\"payload\":\"",
+    clickhouse_text_add(to,
+        "{\"event_id\":\"%s\",\"event_type\":\"order.created\",\"aggregate_type\":\"order\",\"aggregate_id\":\"%s\","
+        "\"payload\":\"",
         event->id, event->aggregate);
     for (const char *at = event->payload; *at; at++) {
         if (*at == '"') {
@@ -149,15 +165,23 @@ static void make_json_row(struct clickhouse_text *to, const struct event *event)
         }
         clickhouse_text_bytes(to, at, 1);
     }
-    clickhouse_text_add(to, "\",\"created_at\":\"%.19s\",\"seq\":%lld,\"kafka_topic\":\"%s\",\"kafka_partition\":%d,\"kafka_offset\":%lld}\n",
-        event->created, (long long)event->message.offset, event->message.topic, event->message.partition, (long long)event->message.offset);
+    clickhouse_text_add(to,
+        "\",\"created_at\":\"%.19s\",\"seq\":%lld,\"kafka_topic\":\"%s\",\"kafka_partition\":%d,\"kafka_offset\":%lld}"
+        "\n",
+        event->created, (long long)event->message.offset, event->message.topic, event->message.partition,
+        (long long)event->message.offset);
 }
 
-#define COLUMNS "event_id, event_type, aggregate_type, aggregate_id, payload, created_at, seq, kafka_topic, kafka_partition, kafka_offset"
-#define STRUCTURE "event_id UUID, event_type String, aggregate_type String, aggregate_id String, payload String, created_at DateTime64(6), seq UInt64, " \
+#define COLUMNS                                                                                                        \
+    "event_id, event_type, aggregate_type, aggregate_id, payload, created_at, seq, kafka_topic, kafka_partition, "     \
+    "kafka_offset"
+#define STRUCTURE                                                                                                      \
+    "event_id UUID, event_type String, aggregate_type String, aggregate_id String, payload String, created_at "        \
+    "DateTime64(6), seq UInt64, "                                                                                      \
     "kafka_topic String, kafka_partition Int32, kafka_offset Int64"
 
-static void time_inserts(const char *name, const char *table, const char *format, const struct iovec *body, size_t count)
+static void time_inserts(const char *name, const char *table, const char *format, const struct iovec *body,
+    size_t count)
 {
     struct relay_error error;
     struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
@@ -167,8 +191,10 @@ static void time_inserts(const char *name, const char *table, const char *format
         if (way == 0) {
             snprintf(statement, sizeof(statement), "INSERT INTO %s (" COLUMNS ") FORMAT %s", table, format);
         } else {
-            snprintf(statement, sizeof(statement), "INSERT INTO %s (" COLUMNS ") SELECT " COLUMNS " FROM input('" STRUCTURE "') "
-                "WHERE throwIf(now() > toDateTime(4000000000)) = 0 FORMAT %s", table, format);
+            snprintf(statement, sizeof(statement),
+                "INSERT INTO %s (" COLUMNS ") SELECT " COLUMNS " FROM input('" STRUCTURE "') "
+                "WHERE throwIf(now() > toDateTime(4000000000)) = 0 FORMAT %s",
+                table, format);
         }
         struct clickhouse_outcome outcome;
         double before_server = server_cpu(), before_own = own_cpu(), start = now();
@@ -181,7 +207,10 @@ static void time_inserts(const char *name, const char *table, const char *format
             sent += outcome.bytes_sent;
         }
         double elapsed = now() - start, rows = (double)(rows_per_batch * batches);
-        printf("| %s, %s, %s | %.0f | %.2f | %.2f | %.0f |\n", name, table, way == 0 ? "plain" : way == 1 ? "input()" : "input(), no LZ4",
+        printf("| %s, %s, %s | %.0f | %.2f | %.2f | %.0f |\n", name, table,
+            way == 0       ? "plain"
+                : way == 1 ? "input()"
+                           : "input(), no LZ4",
             rows / elapsed / 1000, (server_cpu() - before_server) / rows * 1e6, (own_cpu() - before_own) / rows * 1e6,
             (double)sent / rows);
     }
@@ -212,16 +241,18 @@ static void time_encoding(const char *name, const char *const *columns, const ch
         double elapsed = own_cpu() - start;
         best = elapsed < best ? elapsed : best;
     }
-    printf("| %s | %.3f us a row | %zu B a row in the block | %zu B of JSON |\n", name, best / (double)rows_per_batch * 1e6,
-        native_block_bytes(block) / rows_per_batch, events[0].message.value_length);
+    printf("| %s | %.3f us a row | %zu B a row in the block | %zu B of JSON |\n", name,
+        best / (double)rows_per_batch * 1e6, native_block_bytes(block) / rows_per_batch,
+        events[0].message.value_length);
     native_block_free(block);
     row_encoder_free(encoder);
     table_schema_free(schema);
 }
 
-static const char *const default_table[] = {"event_id", "UUID", "event_type", "LowCardinality(String)", "aggregate_type", "LowCardinality(String)",
-    "aggregate_id", "String", "payload", "String", "created_at", "DateTime64(6, 'UTC')", "seq", "UInt64", "kafka_topic",
-    "LowCardinality(String)", "kafka_partition", "Int32", "kafka_offset", "Int64", NULL};
+static const char *const default_table[] = {"event_id", "UUID", "event_type", "LowCardinality(String)",
+    "aggregate_type", "LowCardinality(String)", "aggregate_id", "String", "payload", "String", "created_at",
+    "DateTime64(6, 'UTC')", "seq", "UInt64", "kafka_topic", "LowCardinality(String)", "kafka_partition", "Int32",
+    "kafka_offset", "Int64", NULL};
 
 int main(int argc, char **argv)
 {
@@ -234,16 +265,22 @@ int main(int argc, char **argv)
     printf("| encode | cost | | |\n|---|---|---|---|\n");
     time_encoding("default route", default_table, (const char *const[]){NULL});
     time_encoding("12 typed columns",
-        (const char *const[]){"id", "UUID", "user", "UInt64", "amount", "Decimal(18, 2)", "currency", "LowCardinality(String)", "op", "Int8", "at",
-            "DateTime64(6)", "ok", "Bool", "tags", "Array(String)", "zip", "String", "score", "Float64", "note", "String", "trace", "String", NULL},
-        (const char *const[]){"id", "$.id", "user", "$.user", "amount", "$.amount", "currency", "$.currency", "op", "$.op: insert=1 delete=-1", "at",
-            "$.at", "ok", "$.ok", "tags", "$.tags", "zip", "$.address.zip", "score", "$.score", "note", "$.note", "trace", "$.meta.trace", NULL});
+        (const char *const[]){"id", "UUID", "user", "UInt64", "amount", "Decimal(18, 2)", "currency",
+            "LowCardinality(String)", "op", "Int8", "at", "DateTime64(6)", "ok", "Bool", "tags", "Array(String)", "zip",
+            "String", "score", "Float64", "note", "String", "trace", "String", NULL},
+        (const char *const[]){"id", "$.id", "user", "$.user", "amount", "$.amount", "currency", "$.currency", "op",
+            "$.op: insert=1 delete=-1", "at", "$.at", "ok", "$.ok", "tags", "$.tags", "zip", "$.address.zip", "score",
+            "$.score", "note", "$.note", "trace", "$.meta.trace", NULL});
     if (!url || !user || !password) {
         printf("CLICKHOUSE_URL is not set: no server, no formats\n");
         return 0;
     }
-    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1}, .database = none, .user = user, .password = password,
-        .connect_timeout = DURATION_S(5), .request_timeout = DURATION_S(60)};
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1},
+        .database = none,
+        .user = user,
+        .password = password,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(60)};
     context = (struct relay_context){.config = &config, .clock = clock_system(), .instance = "bench"};
     client = clickhouse_client_new(&context, &error);
     must(client != NULL, &error);
@@ -252,8 +289,10 @@ int main(int argc, char **argv)
     clickhouse_client_free(client);
     config.clickhouse.database = database;
     client = clickhouse_client_new(&context, &error);
-    run("CREATE TABLE target (event_id UUID, event_type LowCardinality(String), aggregate_type LowCardinality(String), aggregate_id String, payload "
-        "String, created_at DateTime64(6, 'UTC'), seq UInt64, kafka_topic LowCardinality(String), kafka_partition Int32, kafka_offset Int64) ENGINE = "
+    run("CREATE TABLE target (event_id UUID, event_type LowCardinality(String), aggregate_type LowCardinality(String), "
+        "aggregate_id String, payload "
+        "String, created_at DateTime64(6, 'UTC'), seq UInt64, kafka_topic LowCardinality(String), kafka_partition "
+        "Int32, kafka_offset Int64) ENGINE = "
         "MergeTree PARTITION BY toYYYYMM(created_at) ORDER BY (event_type, created_at, event_id)");
     run("CREATE TABLE nowhere AS target ENGINE = Null");
 
@@ -274,7 +313,8 @@ int main(int argc, char **argv)
     size_t count;
     const struct iovec *native = native_block_body(block, &count, &error);
     struct iovec binary_body = {binary.at, binary.length}, json_body = {json.at, json.length};
-    printf("\n| format, table, way (%zu rows x %zu) | krow/s | server CPU us/row | own CPU us/row | bytes/row on the wire |\n|---|---|---|---|---|\n",
+    printf("\n| format, table, way (%zu rows x %zu) | krow/s | server CPU us/row | own CPU us/row | bytes/row on the "
+           "wire |\n|---|---|---|---|---|\n",
         rows_per_batch, batches);
     const char *const tables[] = {"target", "nowhere"};
     for (size_t i = 0; i < 2; i++) {

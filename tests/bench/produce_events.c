@@ -43,7 +43,8 @@ int main(int argc, char **argv)
         bench_fail("--chunk and --batch must be at least 1");
     }
     struct broker broker;
-    broker_open(&broker, context, id[0] == '\0' ? NULL : id, bench_text(argc, argv, "--prefix", NULL), shape.topics, -1);
+    broker_open(&broker, context, id[0] == '\0' ? NULL : id, bench_text(argc, argv, "--prefix", NULL), shape.topics,
+        -1);
     double elapsed = 0, cpu = 0;
     for (size_t done = 0; done < rows; done += chunk) {
         struct message_store store = message_store_new(&shape, first + done, chunk < rows - done ? chunk : rows - done);
@@ -53,7 +54,8 @@ int main(int argc, char **argv)
         cpu += bench_cpu() - cpu_began;
         message_store_free(&store);
     }
-    printf("{\"rows\": %zu, \"seconds\": %.6f, \"cpu\": %.6f, \"peak_kb\": %ld}\n", rows, elapsed, cpu, bench_peak_kb());
+    printf("{\"rows\": %zu, \"seconds\": %.6f, \"cpu\": %.6f, \"peak_kb\": %ld}\n", rows, elapsed, cpu,
+        bench_peak_kb());
     broker_close(&broker);
     return 0;
 }

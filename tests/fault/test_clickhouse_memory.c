@@ -21,7 +21,8 @@ static void visit(bool (*work)(void), const char *what)
         fault_alloc_fail_at(n);
         bool done = work();
         hit = fault_alloc_off();
-        cr_assert_eq(fault_alloc_live(), before, "%s: %zu blocks left after failure %ld", what, fault_alloc_live() - before, n);
+        cr_assert_eq(fault_alloc_live(), before, "%s: %zu blocks left after failure %ld", what,
+            fault_alloc_live() - before, n);
         cr_assert(done || hit, "%s failed without a fault: %s", what, error.text);
         // Memory that ran out while an answer was read: the request had been sent, which is what the code tells.
         bool told = error.code == RELAY_ERROR_NO_MEMORY || strstr(error.text, "out of memory");
@@ -32,7 +33,8 @@ static void visit(bool (*work)(void), const char *what)
 
 static bool parse_type(void)
 {
-    static const char text[] = "Map(LowCardinality(String), Array(Tuple(`a b` Enum8('x' = 1, 'y' = 2), c DateTime64(3, 'UTC'), d Nullable(Decimal(9, 2)))))";
+    static const char text[] = "Map(LowCardinality(String), Array(Tuple(`a b` Enum8('x' = 1, 'y' = 2), c DateTime64(3, "
+                               "'UTC'), d Nullable(Decimal(9, 2)))))";
     struct clickhouse_type *type = clickhouse_type_parse(text, sizeof(text) - 1, &error);
     char *wire = type ? clickhouse_type_wire(type) : NULL;
     free(wire);
@@ -55,7 +57,8 @@ static bool encode(void)
     struct row_encoder *encoder = row_encoder_new(&route, schema, &findings, &error);
     struct native_block *block = encoder ? row_encoder_block(encoder, &error) : NULL;
     bool done = block != NULL;
-    static const char payload[] = "{\"a\":[{\"k\":\"\\u0041\",\"v\":[1,2]}],\"m\":{\"x\":1},\"op\":\"insert\",\"n\":null}";
+    static const char payload[] =
+        "{\"a\":[{\"k\":\"\\u0041\",\"v\":[1,2]}],\"m\":{\"x\":1},\"op\":\"insert\",\"n\":null}";
     struct source_message message = {.topic = "t", .value = payload, .value_length = sizeof(payload) - 1};
     for (size_t row = 0; done && row < 200; row++) {
         enum encode_reason reason;
@@ -80,9 +83,11 @@ static bool encode(void)
 
 Test(fault_clickhouse, routes_and_rows)
 {
-    schema = fixture_schema((const char *const[]){"a", "Array(Tuple(k String, v Array(Int8)))", "m", "Map(String, UInt8)", "s", "Int8", "n",
-        "Nullable(String)", "c", "UInt16", "unfilled", "String", NULL});
-    route = fixture_route((const char *const[]){"a", "$.a", "m", "$['m']", "s", "$.op: insert=1 delete=-1 *=0", "n", "$.n", "c", "'7'", NULL}, pairs);
+    schema = fixture_schema((const char *const[]){"a", "Array(Tuple(k String, v Array(Int8)))", "m",
+        "Map(String, UInt8)", "s", "Int8", "n", "Nullable(String)", "c", "UInt16", "unfilled", "String", NULL});
+    route = fixture_route((const char *const[]){"a", "$.a", "m", "$['m']", "s", "$.op: insert=1 delete=-1 *=0", "n",
+                              "$.n", "c", "'7'", NULL},
+        pairs);
     visit(encode, "encoding");
     table_schema_free(schema);
 }
@@ -91,10 +96,10 @@ static void answer(void *context, const struct http_seen *seen, struct http_repl
 {
     (void)context;
     reply->answer = strstr(seen->target, "learn-version") ? "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n24.8\thost\n"
-        : strstr(seen->target, "learn-uuid") ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nu\n"
+        : strstr(seen->target, "learn-uuid")              ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nu\n"
         : strstr(seen->target, "learn-settings") ? "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nasync_insert\n"
-        : strstr(seen->target, "query=INSERT") ? "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-                                               : "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\t2\n";
+        : strstr(seen->target, "query=INSERT")   ? "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+                                                 : "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1\t2\n";
 }
 
 static struct relay_context context;
@@ -107,7 +112,7 @@ static bool talk(void)
     static char bytes[] = "body";
     struct iovec body = {bytes, 4};
     bool done = client && clickhouse_query(client, &request, "SELECT 1", &result, NULL, &error) &&
-                clickhouse_insert(client, &request, "INSERT INTO t FORMAT Native", &body, 1, NULL, &error);
+        clickhouse_insert(client, &request, "INSERT INTO t FORMAT Native", &body, 1, NULL, &error);
     clickhouse_result_free(result);
     clickhouse_client_free(client);
     return done;
@@ -119,8 +124,12 @@ Test(fault_clickhouse, requests)
     static char user[] = "u", password[] = "p", database[] = "d";
     struct http_script *peer = http_script_start(answer, NULL);
     char *url = strdup(http_script_url(peer));
-    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1}, .database = database, .user = user, .password = password,
-        .connect_timeout = DURATION_S(5), .request_timeout = DURATION_S(20)};
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1},
+        .database = database,
+        .user = user,
+        .password = password,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(20)};
     context = (struct relay_context){.config = &config, .clock = clock_system(), .instance = "i"};
     visit(talk, "talking");
     http_script_stop(peer);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any payload, any headers: the encoder takes the row or refuses it with a reason, leaves whole rows only, and never crashes.
-// The first byte says how much of the input is a header's value; the rest is the payload.
+// Any payload, any headers: the encoder takes the row or refuses it with a reason, leaves whole rows only, and never
+// crashes. The first byte says how much of the input is a header's value; the rest is the payload.
 #include "encoder_fixture.h"
 
 #include <assert.h>
@@ -9,13 +9,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const columns[] = {"i8", "Int8", "u256", "UInt256", "f", "Float32", "b", "Bool", "s", "String", "fs", "FixedString(4)",
-    "u", "UUID", "d", "Date", "d32", "Date32", "t", "DateTime", "t64", "DateTime64(9)", "dec", "Decimal(20, 5)", "e", "Enum8('a' = 1, 'b' = 2)",
-    "v4", "IPv4", "v6", "IPv6", "n", "Nullable(Int64)", "arr", "Array(Array(Nullable(UInt16)))", "m", "Map(String, Array(String))", "tup",
+static const char *const columns[] = {"i8", "Int8", "u256", "UInt256", "f", "Float32", "b", "Bool", "s", "String", "fs",
+    "FixedString(4)", "u", "UUID", "d", "Date", "d32", "Date32", "t", "DateTime", "t64", "DateTime64(9)", "dec",
+    "Decimal(20, 5)", "e", "Enum8('a' = 1, 'b' = 2)", "v4", "IPv4", "v6", "IPv6", "n", "Nullable(Int64)", "arr",
+    "Array(Array(Nullable(UInt16)))", "m", "Map(String, Array(String))", "tup",
     "Tuple(x Int8, y String, z Nullable(Date))", "j", "JSON", "h", "UInt64", "ht", "DateTime64(3)", NULL};
-static const char *const every[] = {"i8", "$.a?", "u256", "$.a?", "f", "$.a?", "b", "$.b?", "s", "$", "fs", "$.c?", "u", "$.u?", "d", "$.d?",
-    "d32", "$.d?", "t", "$.d?", "t64", "$.d?", "dec", "$.a?", "e", "$.e?", "v4", "$.v4?", "v6", "$.v4?", "n", "$.a?", "arr", "$.arr?", "m",
-    "$.m?", "tup", "$.tup?", "j", "$.j?", "h", "header.h?", "ht", "header.t?", NULL};
+static const char *const every[] = {"i8", "$.a?", "u256", "$.a?", "f", "$.a?", "b", "$.b?", "s", "$", "fs", "$.c?", "u",
+    "$.u?", "d", "$.d?", "d32", "$.d?", "t", "$.d?", "t64", "$.d?", "dec", "$.a?", "e", "$.e?", "v4", "$.v4?", "v6",
+    "$.v4?", "n", "$.a?", "arr", "$.arr?", "m", "$.m?", "tup", "$.tup?", "j", "$.j?", "h", "header.h?", "ht",
+    "header.t?", NULL};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -36,8 +38,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t header_length = data[0] % 48 < size - 1 ? data[0] % 48 : size - 1;
     const char *text = (const char *)data + 1;
     struct source_header headers[] = {{"h", text, header_length}, {"t", text, header_length}};
-    struct source_message message = {.topic = "t", .value = text + header_length, .value_length = size - 1 - header_length,
-        .headers = headers, .header_count = 2};
+    struct source_message message = {.topic = "t",
+        .value = text + header_length,
+        .value_length = size - 1 - header_length,
+        .headers = headers,
+        .header_count = 2};
     enum encode_reason reason;
     struct relay_error error;
     size_t rows = native_block_rows(block), bytes = native_block_bytes(block);

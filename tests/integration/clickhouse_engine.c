@@ -36,8 +36,11 @@ static void setup(void)
     static char *url;
     static char empty[] = "";
     url = environment("CLICKHOUSE_URL");
-    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1}, .database = empty,
-        .user = environment("CLICKHOUSE_USER"), .password = environment("CLICKHOUSE_PASSWORD"), .connect_timeout = DURATION_S(5),
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1},
+        .database = empty,
+        .user = environment("CLICKHOUSE_USER"),
+        .password = environment("CLICKHOUSE_PASSWORD"),
+        .connect_timeout = DURATION_S(5),
         .request_timeout = DURATION_S(60)};
     context = (struct relay_context){.config = &config, .clock = clock_system()};
     snprintf(context.instance, sizeof(context.instance), "engine%d", (int)getpid());
@@ -91,7 +94,9 @@ static bool insert(const struct row_encoder *encoder, struct native_block *block
 {
     char *statement = row_encoder_statement(encoder, true, guard, &error);
     struct clickhouse_setting setting = {"insert_deduplication_token", token};
-    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .settings = &setting, .setting_count = token ? 1 : 0};
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+        .settings = &setting,
+        .setting_count = token ? 1 : 0};
     size_t count;
     const struct iovec *pieces = native_block_body(block, &count, &error);
     bool done = clickhouse_insert(client, &request, statement, pieces, count, outcome, &error);
@@ -118,44 +123,65 @@ Test(engine, says_what_it_is)
 static const struct {
     const char *type, *json, *expected;
 } values[] = {
-    {"Int8", "-128", "-128"}, {"Int16", "32767", "32767"}, {"Int32", "-2147483648", "-2147483648"},
-    {"Int64", "-9223372036854775808", "-9223372036854775808"}, {"UInt8", "255", "255"}, {"UInt16", "65535", "65535"},
-    {"UInt32", "4294967295", "4294967295"}, {"UInt64", "18446744073709551615", "18446744073709551615"},
+    {"Int8", "-128", "-128"},
+    {"Int16", "32767", "32767"},
+    {"Int32", "-2147483648", "-2147483648"},
+    {"Int64", "-9223372036854775808", "-9223372036854775808"},
+    {"UInt8", "255", "255"},
+    {"UInt16", "65535", "65535"},
+    {"UInt32", "4294967295", "4294967295"},
+    {"UInt64", "18446744073709551615", "18446744073709551615"},
     {"Int128", "-170141183460469231731687303715884105728", "-170141183460469231731687303715884105728"},
     {"UInt128", "340282366920938463463374607431768211455", "340282366920938463463374607431768211455"},
     {"Int256", "-57896044618658097711785492504343953926634992332820282019728792003956564819968",
         "-57896044618658097711785492504343953926634992332820282019728792003956564819968"},
     {"UInt256", "\"115792089237316195423570985008687907853269984665640564039457584007913129639935\"",
         "115792089237316195423570985008687907853269984665640564039457584007913129639935"},
-    {"Float32", "-0.5", "-0.5"}, {"Float64", "1.7976931348623157e308", "1.7976931348623157e308"}, {"Bool", "true", "true"},
-    {"String", "\"\\u0000\\ud83d\\ude00'\\\\\"", "\0"}, {"FixedString(3)", "\"ab\"", "ab"},
+    {"Float32", "-0.5", "-0.5"},
+    {"Float64", "1.7976931348623157e308", "1.7976931348623157e308"},
+    {"Bool", "true", "true"},
+    {"String", "\"\\u0000\\ud83d\\ude00'\\\\\"", "\0"},
+    {"FixedString(3)", "\"ab\"", "ab"},
     {"UUID", "\"01234567-89AB-cdef-0123-456789abcdef\"", "01234567-89ab-cdef-0123-456789abcdef"},
-    {"Date", "\"2149-06-06\"", "2149-06-06"}, {"Date32", "\"1900-01-01\"", "1900-01-01"}, {"Date32", "\"2299-12-31\"", "2299-12-31"},
-    {"DateTime('UTC')", "\"2106-02-07T06:28:15Z\"", "2106-02-07 06:28:15"}, {"DateTime('Asia/Tokyo')", "0", "1970-01-01 09:00:00"},
+    {"Date", "\"2149-06-06\"", "2149-06-06"},
+    {"Date32", "\"1900-01-01\"", "1900-01-01"},
+    {"Date32", "\"2299-12-31\"", "2299-12-31"},
+    {"DateTime('UTC')", "\"2106-02-07T06:28:15Z\"", "2106-02-07 06:28:15"},
+    {"DateTime('Asia/Tokyo')", "0", "1970-01-01 09:00:00"},
     {"DateTime64(6, 'UTC')", "\"1900-01-01T00:00:00Z\"", "1900-01-01 00:00:00.000000"},
     {"DateTime64(6, 'UTC')", "\"2299-12-31T23:59:59.999999Z\"", "2299-12-31 23:59:59.999999"},
     {"DateTime64(9, 'UTC')", "\"2262-04-11T23:47:16.854775807Z\"", "2262-04-11 23:47:16.854775807"},
     {"DateTime64(0, 'UTC')", "\"1969-12-31T23:59:59Z\"", "1969-12-31 23:59:59"},
-    {"Decimal(9, 9)", "-0.999999999", "-0.999999999"}, {"Decimal(18, 2)", "9999999999999999.99", "9999999999999999.99"},
+    {"Decimal(9, 9)", "-0.999999999", "-0.999999999"},
+    {"Decimal(18, 2)", "9999999999999999.99", "9999999999999999.99"},
     {"Decimal(38, 10)", "\"-9999999999999999999999999999.9999999999\"", "-9999999999999999999999999999.9999999999"},
     {"Decimal(76, 0)", "9999999999999999999999999999999999999999999999999999999999999999999999999999",
         "9999999999999999999999999999999999999999999999999999999999999999999999999999"},
-    {"Enum8('a' = -128, 'it\\'s' = 127)", "\"it's\"", "it's"}, {"Enum16('x' = 32767, '' = -32768)", "32767", "x"},
-    {"IPv4", "\"255.1.2.3\"", "255.1.2.3"}, {"IPv6", "\"2001:db8::ff00:42:8329\"", "2001:db8::ff00:42:8329"},
-    {"Nullable(Int32)", "null", "NULL"}, {"Nullable(String)", "\"\"", ""}, {"LowCardinality(String)", "\"low\"", "low"},
-    {"LowCardinality(Nullable(String))", "null", "NULL"}, {"LowCardinality(FixedString(2))", "\"xy\"", "xy"},
-    {"Array(Int64)", "[]", "[]"}, {"Array(Array(Nullable(UInt8)))", "[[1,null],[],[255]]", "[[1,NULL],[],[255]]"},
+    {"Enum8('a' = -128, 'it\\'s' = 127)", "\"it's\"", "it's"},
+    {"Enum16('x' = 32767, '' = -32768)", "32767", "x"},
+    {"IPv4", "\"255.1.2.3\"", "255.1.2.3"},
+    {"IPv6", "\"2001:db8::ff00:42:8329\"", "2001:db8::ff00:42:8329"},
+    {"Nullable(Int32)", "null", "NULL"},
+    {"Nullable(String)", "\"\"", ""},
+    {"LowCardinality(String)", "\"low\"", "low"},
+    {"LowCardinality(Nullable(String))", "null", "NULL"},
+    {"LowCardinality(FixedString(2))", "\"xy\"", "xy"},
+    {"Array(Int64)", "[]", "[]"},
+    {"Array(Array(Nullable(UInt8)))", "[[1,null],[],[255]]", "[[1,NULL],[],[255]]"},
     {"Array(LowCardinality(String))", "[\"a\",\"a\",\"b\"]", "['a','a','b']"},
     {"Map(String, UInt64)", "{\"a\":1,\"\\u00e4\":18446744073709551615}", "{'a':1,'ä':18446744073709551615}"},
     {"Map(LowCardinality(String), Array(Int8))", "{\"x\":[1,-1],\"y\":[]}", "{'x':[1,-1],'y':[]}"},
     {"Map(UInt8, String)", "{\"7\":\"seven\"}", "{7:'seven'}"},
     {"Tuple(Int8, String, Nullable(Date))", "[1,\"a\",null]", "(1,'a',NULL)"},
-    {"Tuple(a Int8, `b c` Array(Tuple(x UInt8, y String)))", "{\"b c\":[{\"y\":\"q\",\"x\":1}],\"a\":2}", "(2,[(1,'q')])"},
-    {"SimpleAggregateFunction(max, UInt64)", "9", "9"}, {"JSON", "{\"a\":{\"b\":[1,2]}}", "{\"a\":{\"b\":[1,2]}}"},
+    {"Tuple(a Int8, `b c` Array(Tuple(x UInt8, y String)))", "{\"b c\":[{\"y\":\"q\",\"x\":1}],\"a\":2}",
+        "(2,[(1,'q')])"},
+    {"SimpleAggregateFunction(max, UInt64)", "9", "9"},
+    {"JSON", "{\"a\":{\"b\":[1,2]}}", "{\"a\":{\"b\":[1,2]}}"},
 };
 #define VALUES (sizeof(values) / sizeof(values[0]))
 
-// All types at once, several rows, so that columns follow each other in one block; each value is read back by the server.
+// All types at once, several rows, so that columns follow each other in one block; each value is read back by the
+// server.
 Test(engine, every_type_comes_back_as_it_was)
 {
     struct clickhouse_text create = {0}, payload = {0};
@@ -189,8 +215,8 @@ Test(engine, every_type_comes_back_as_it_was)
     expect_one("SELECT count() FROM every", "3");
     for (size_t i = 0; i < VALUES; i++) {
         char statement[600];
-        snprintf(statement, sizeof(statement), "SELECT DISTINCT %s(%s) FROM every", strstr(values[i].type, "FixedString") ?
-            "toStringCutToZero" : "toString", names[i]);
+        snprintf(statement, sizeof(statement), "SELECT DISTINCT %s(%s) FROM every",
+            strstr(values[i].type, "FixedString") ? "toStringCutToZero" : "toString", names[i]);
         char *found = one(statement);
         if (values[i].expected[0] != '\0' || strcmp(values[i].json, "\"\"") == 0) {
             cr_assert_str_eq(found, values[i].expected, "%s from %s: %s", values[i].type, values[i].json, found);
@@ -235,7 +261,8 @@ Test(engine, defaults_are_the_servers)
     expect_one("SELECT count() FROM d", "2");
     for (size_t i = 0; i < VALUES; i++) {
         char statement[600];
-        snprintf(statement, sizeof(statement), "SELECT arrayStringConcat(groupUniqArray(ifNull(toString(%s), 'NULL')), ' | ') FROM d", names[i]);
+        snprintf(statement, sizeof(statement),
+            "SELECT arrayStringConcat(groupUniqArray(ifNull(toString(%s), 'NULL')), ' | ') FROM d", names[i]);
         char *found = one(statement);
         cr_assert_null(strstr(found, " | "), "%s: %s", values[i].type, found);
         free(found);
@@ -248,11 +275,17 @@ Test(engine, defaults_are_the_servers)
 
 static struct source_message offset_message(int64_t offset)
 {
-    return (struct source_message){.topic = "t", .partition = 1, .offset = offset, .value = "{\"a\":\"b\"}", .value_length = 9};
+    return (struct source_message){.topic = "t",
+        .partition = 1,
+        .offset = offset,
+        .value = "{\"a\":\"b\"}",
+        .value_length = 9};
 }
 
-static const char *const landing = "CREATE TABLE l (a String, kafka_topic LowCardinality(String), kafka_partition Int32, kafka_offset Int64, "
-    "INDEX o kafka_offset TYPE minmax) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 1000";
+static const char *const landing =
+    "CREATE TABLE l (a String, kafka_topic LowCardinality(String), kafka_partition Int32, kafka_offset Int64, "
+    "INDEX o kafka_offset TYPE minmax) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = "
+    "1000";
 static char column_a[] = "a", source_a[] = "$.a", route_l[] = "l";
 static struct config_pair pair_a = {column_a, source_a};
 static const struct config_route landing_route = {.name = route_l, .columns = &pair_a, .column_count = 1};
@@ -298,7 +331,8 @@ Test(engine, views_are_walked_and_the_alter_mends)
     bool possible;
     run("CREATE TABLE a (x UInt8, `odd.name` String, m UInt8 MATERIALIZED x + 1) ENGINE = MergeTree ORDER BY x");
     run("CREATE TABLE b (x UInt8) ENGINE = MergeTree ORDER BY x");
-    run("CREATE TABLE `c d` (x UInt8) ENGINE = SummingMergeTree ORDER BY x SETTINGS non_replicated_deduplication_window = 5");
+    run("CREATE TABLE `c d` (x UInt8) ENGINE = SummingMergeTree ORDER BY x SETTINGS "
+        "non_replicated_deduplication_window = 5");
     run("CREATE MATERIALIZED VIEW v1 TO b AS SELECT x FROM a");
     run("CREATE MATERIALIZED VIEW v2 TO `c d` AS SELECT x FROM b");
     run("CREATE MATERIALIZED VIEW v3 ENGINE = Memory AS SELECT x FROM a");
@@ -342,7 +376,8 @@ Test(engine, errors_are_classified)
     cr_assert_not(clickhouse_query(client, &any, "SELECT * FROM nothing", NULL, &outcome, &error));
     cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR, "%s", error.text);
     cr_assert_eq(outcome.exception_code, 60);
-    cr_assert_not(clickhouse_query(client, &any, "SELECT throwIf(number = 300000) FROM numbers(1000000)", NULL, &outcome, &error));
+    cr_assert_not(clickhouse_query(client, &any, "SELECT throwIf(number = 300000) FROM numbers(1000000)", NULL,
+        &outcome, &error));
     cr_assert_eq(outcome.exception_code, 395, "an exception after rows were made: %s", error.text);
     struct clickhouse_request brief = {.endpoint = 0, .timeout = DURATION_MS(300)};
     cr_assert_not(clickhouse_query(client, &brief, "SELECT sleep(3)", NULL, &outcome, &error));
@@ -363,8 +398,9 @@ static void *sleep_long(void *argument)
     struct clickhouse_outcome *outcome = argument;
     struct relay_error why;
     struct clickhouse_request request = {.endpoint = 0, .query_id = "engine-kill-1"};
-    clickhouse_query(client, &request, "SELECT count() FROM numbers(1000) WHERE sleepEachRow(0.05) = 0 SETTINGS max_block_size = 1", NULL,
-        outcome, &why);
+    clickhouse_query(client, &request,
+        "SELECT count() FROM numbers(1000) WHERE sleepEachRow(0.05) = 0 SETTINGS max_block_size = 1", NULL, outcome,
+        &why);
     return NULL;
 }
 

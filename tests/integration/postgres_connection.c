@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Connections against a real PostgreSQL. Run by test_postgres_connection.py, which gives POSTGRES_DSN (as admin) and its parts.
+// Connections against a real PostgreSQL. Run by test_postgres_connection.py, which gives POSTGRES_DSN (as admin) and
+// its parts.
 #include "relay/postgres/pg_connection.h"
 
 #include <arpa/inet.h>
@@ -27,8 +28,11 @@ static char *environment(const char *name)
 
 static void setup(void)
 {
-    config.postgres = (struct config_postgres){.dsn = environment("POSTGRES_DSN"), .password = empty,
-        .connect_timeout = DURATION_S(5), .statement_timeout = DURATION_S(5), .idle_timeout = DURATION_S(60),
+    config.postgres = (struct config_postgres){.dsn = environment("POSTGRES_DSN"),
+        .password = empty,
+        .connect_timeout = DURATION_S(5),
+        .statement_timeout = DURATION_S(5),
+        .idle_timeout = DURATION_S(60),
         .acquire_timeout = DURATION_S(1)};
     cr_assert(stop_init(&stop, &error));
     context = (struct relay_context){.config = &config, .clock = clock_system(), .stop = &stop};
@@ -54,7 +58,8 @@ static void expect_cell(struct pg_connection *connection, const char *sql, const
 Test(postgres_connection, a_session_is_set_up_whatever_the_role_says)
 {
     struct pg_options leased = {.role = "owner", .read_write = true, .lease = DURATION_S(3)};
-    setenv("PGOPTIONS", "-c synchronous_commit=off -c default_transaction_isolation=serializable -c row_security=on", 1);
+    setenv("PGOPTIONS", "-c synchronous_commit=off -c default_transaction_isolation=serializable -c row_security=on",
+        1);
     struct pg_connection *connection = connected(&leased);
     expect_cell(connection, "SHOW synchronous_commit", "on");
     expect_cell(connection, "SHOW transaction_isolation", "read committed");
@@ -72,14 +77,16 @@ Test(postgres_connection, parameters_binary_results_and_prepared_statements)
 {
     struct pg_connection *connection = connected(&options);
     struct pg_value values[] = {PG_TEXT("41"), PG_TEXT(NULL)};
-    PGresult *result = pg_query(connection, "SELECT $1::int8 + 1, $2::text", values, 2, true, pg_deadline(&context), &error);
+    PGresult *result = pg_query(connection, "SELECT $1::int8 + 1, $2::text", values, 2, true, pg_deadline(&context),
+        &error);
     cr_assert_not_null(result, "%s", error.text);
     cr_assert_eq(PQgetlength(result, 0, 0), 8);
     cr_assert_eq(PQgetvalue(result, 0, 0)[7], 42);
     cr_assert_null(pg_cell(result, 0, 1));
     PQclear(result);
     for (int i = 0; i < 2; i++) {
-        cr_assert(pg_prepare(connection, "twice", "SELECT $1::int8 * 2", pg_deadline(&context), &error), "%s", error.text);
+        cr_assert(pg_prepare(connection, "twice", "SELECT $1::int8 * 2", pg_deadline(&context), &error), "%s",
+            error.text);
         result = pg_query_prepared(connection, "twice", values, 1, false, pg_deadline(&context), &error);
         cr_assert_not_null(result, "%s", error.text);
         cr_assert_eq(pg_cell_int64(result, 0, 0), 82);
@@ -95,7 +102,8 @@ Test(postgres_connection, a_refusal_has_a_class_and_leaves_the_connection)
     cr_assert_eq(error.code, RELAY_ERROR_POSTGRES_OPERATOR, "%s", error.text);
     cr_assert_str_eq(pg_last_sqlstate(connection), "42P01");
     cr_assert_not(pg_broken(connection));
-    cr_assert_not(pg_execute(connection, "SET statement_timeout = 10; SELECT pg_sleep(5)", pg_deadline(&context), &error));
+    cr_assert_not(
+        pg_execute(connection, "SET statement_timeout = 10; SELECT pg_sleep(5)", pg_deadline(&context), &error));
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE, "%s", error.text);
     expect_cell(connection, "SELECT 1", "1");
     pg_close(connection);

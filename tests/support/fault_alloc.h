@@ -20,7 +20,8 @@
 
 void fault_alloc_fail_at(long n); // the n-th allocation from now on, counted from 0, returns NULL
 bool fault_alloc_off(void);       // disarms; whether the failure happened
-// While true nothing fails and nothing counts: for libraries that are linked statically and end the process without memory.
+// While true nothing fails and nothing counts: for libraries that are linked statically and end the process without
+// memory.
 void fault_alloc_pause(bool paused);
 size_t fault_alloc_live(void); // blocks that this thread allocated and did not free, by wrapped calls
 

@@ -183,8 +183,11 @@ static bool serve(struct connection *connection)
     must(method && target, "no request line");
     struct http_reply reply = {.read_body = (size_t)-1};
     pthread_mutex_lock(&script->lock);
-    struct http_seen seen = {.number = script->requests, .connection = connection->number, .method = method,
-        .target = target, .headers = headers};
+    struct http_seen seen = {.number = script->requests,
+        .connection = connection->number,
+        .method = method,
+        .target = target,
+        .headers = headers};
     must(script->requests < MAX_REQUESTS, "too many requests");
     script->requests++;
     script->handler(script->context, &seen, &reply);

@@ -2,8 +2,10 @@
 //
 // Calls that gcc 12's ThreadSanitizer does not know, made of those that it knows; for builds with it only.
 //
-// - C11's threads, which librdkafka uses: a thread of thrd_create() would have none of the sanitizer's state and crash in it,
-//   and no lock would order anything. glibc itself makes the same casts: mtx_t and cnd_t have the layout of the POSIX types.
+// - C11's threads, which librdkafka uses: a thread of thrd_create() would have none of the sanitizer's state and crash
+// in it,
+//   and no lock would order anything. glibc itself makes the same casts: mtx_t and cnd_t have the layout of the POSIX
+//   types.
 // - pthread_clockjoin_np(): a thread that was joined by it would count as leaked, and as ordered before nothing.
 #include <errno.h>
 #include <pthread.h>
@@ -71,7 +73,8 @@ int mtx_init(mtx_t *mutex, int type)
 {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_settype(&attributes, (type & mtx_recursive) != 0 ? PTHREAD_MUTEX_RECURSIVE : PTHREAD_MUTEX_NORMAL);
+    pthread_mutexattr_settype(&attributes,
+        (type & mtx_recursive) != 0 ? PTHREAD_MUTEX_RECURSIVE : PTHREAD_MUTEX_NORMAL);
     int error = pthread_mutex_init((pthread_mutex_t *)mutex, &attributes);
     pthread_mutexattr_destroy(&attributes);
     return result_of(error);
@@ -137,9 +140,11 @@ int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const
     struct timespec now, wall;
     clock_gettime(clock, &now);
     clock_gettime(CLOCK_REALTIME, &wall);
-    int64_t at = (int64_t)(wall.tv_sec + until->tv_sec - now.tv_sec) * 1000000000 + wall.tv_nsec + until->tv_nsec - now.tv_nsec;
+    int64_t at = (int64_t)(wall.tv_sec + until->tv_sec - now.tv_sec) * 1000000000 + wall.tv_nsec + until->tv_nsec -
+        now.tv_nsec;
     if (at < 0) {
         at = 0;
     }
-    return pthread_timedjoin_np(thread, result, &(struct timespec){.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000});
+    return pthread_timedjoin_np(thread, result,
+        &(struct timespec){.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000});
 }

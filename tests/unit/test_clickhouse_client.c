@@ -34,8 +34,8 @@ struct peer {
 
 static const char *write_ok(char *answer, size_t room, const char *body)
 {
-    snprintf(answer, room, "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {}\r\nContent-Length: %zu\r\n\r\n%s",
-        strlen(body), body);
+    snprintf(answer, room, "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {}\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
+        body);
     return answer;
 }
 
@@ -74,11 +74,20 @@ static void start_with(struct peer *peer, const char *second_url)
     peer->urls[1] = second_url ? strdup(second_url) : NULL;
     static char database[] = "db", user[] = "someone", password[] = "s3cret";
     peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = peer->urls, .count = second_url ? 2 : 1},
-        .database = database, .user = user, .password = password, .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(20), .compression = CONFIG_COMPRESSION_LZ4};
-    peer->config.breakers[CONFIG_DEPENDENCY_CLICKHOUSE] = (struct config_breaker){.failures = 3, .open = DURATION_S(30), .successes = 1};
+        .database = database,
+        .user = user,
+        .password = password,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(20),
+        .compression = CONFIG_COMPRESSION_LZ4};
+    peer->config.breakers[CONFIG_DEPENDENCY_CLICKHOUSE] = (struct config_breaker){.failures = 3,
+        .open = DURATION_S(30),
+        .successes = 1};
     cr_assert(stop_init(&peer->stop, &error));
-    peer->context = (struct relay_context){.config = &peer->config, .clock = clock_system(), .stop = &peer->stop, .instance = "abc"};
+    peer->context = (struct relay_context){.config = &peer->config,
+        .clock = clock_system(),
+        .stop = &peer->stop,
+        .instance = "abc"};
     peer->client = clickhouse_client_new(&peer->context, &error);
     cr_assert_not_null(peer->client, "%s", error.text);
 }
@@ -101,7 +110,8 @@ static const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOIN
 
 static bool insert(struct peer *peer, struct clickhouse_outcome *outcome, struct relay_error *error)
 {
-    struct iovec body[] = {{(void *)(uintptr_t) "hello ", 6}, {(void *)(uintptr_t) "", 0}, {(void *)(uintptr_t) "world", 5}};
+    struct iovec body[] = {{(void *)(uintptr_t) "hello ", 6}, {(void *)(uintptr_t) "", 0},
+        {(void *)(uintptr_t) "world", 5}};
     return clickhouse_insert(peer->client, &any, "INSERT INTO t FORMAT Native", body, 3, outcome, error);
 }
 
@@ -139,7 +149,8 @@ Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server
     cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
     cr_assert_eq(outcome.failure, CLICKHOUSE_DONE);
     cr_assert_not_null(strstr(peer.script.target, "async_insert=0"));
-    cr_assert_null(strstr(peer.script.target, "max_insert_threads"), "the server does not know it: %s", peer.script.target);
+    cr_assert_null(strstr(peer.script.target, "max_insert_threads"), "the server does not know it: %s",
+        peer.script.target);
     cr_assert_not_null(strstr(peer.script.target, "query=INSERT%20INTO%20t"));
     cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
     cr_assert_not_null(strstr(peer.script.headers, "Transfer-Encoding: chunked"));
@@ -186,8 +197,8 @@ Test(clickhouse_client, an_exception_is_judged_by_its_code_not_by_the_status)
     start(&peer);
     static const char text[] = "Code: 60. DB::Exception: Table db.t does not exist. (UNKNOWN_TABLE) (version 24.8)\n";
     char answer[512];
-    snprintf(answer, sizeof(answer), "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: %zu\r\n\r\n%s",
-        strlen(text), text);
+    snprintf(answer, sizeof(answer),
+        "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: %zu\r\n\r\n%s", strlen(text), text);
     peer.script.reply.answer = answer;
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR);
@@ -213,7 +224,8 @@ Test(clickhouse_client, a_cut_after_the_body_is_unknown_and_nothing_is_sent_agai
         cr_assert(outcome.body_sent);
         cr_assert_eq(peer.script.asked, before + 1, "libcurl must not repeat over a fresh connection");
     }
-    peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", .then = HTTP_CLOSE};
+    peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        .then = HTTP_CLOSE};
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN, "an answer cut within");
     finish(&peer);
@@ -332,8 +344,10 @@ Test(clickhouse_client, a_refusal_before_the_body_was_read_is_heard)
     struct clickhouse_outcome outcome;
     struct relay_error error;
     start(&peer);
-    peer.script.reply = (struct http_reply){.read_body = 1000, .then = HTTP_CLOSE,
-        .answer = "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nConnection: close\r\nContent-Length: 13\r\n\r\nCode: 516. No."};
+    peer.script.reply = (struct http_reply){.read_body = 1000,
+        .then = HTTP_CLOSE,
+        .answer = "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nConnection: close\r\nContent-Length: "
+                  "13\r\n\r\nCode: 516. No."};
     static char large[8 << 20];
     for (size_t i = 0; i < sizeof(large); i++) {
         large[i] = (char)((i * 2654435761u) >> 13);
@@ -355,7 +369,8 @@ Test(clickhouse_client, failed_questions_mean_that_the_request_was_not_sent)
     struct clickhouse_outcome outcome;
     struct relay_error error;
     start(&peer);
-    peer.script.learn_reply = "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 15\r\n\r\nCode: 516. Nope.";
+    peer.script.learn_reply =
+        "HTTP/1.1 403 Forbidden\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 15\r\n\r\nCode: 516. Nope.";
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR);
     cr_assert_eq(peer.script.asked, 0);

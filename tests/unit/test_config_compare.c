@@ -40,9 +40,9 @@ Test(config_compare, nothing_differs_from_itself)
 Test(config_compare, says_what_can_change_while_running)
 {
     cr_assert_str_eq(compare("", "[log]\nlevel = debug\nformat = json\n"), "[log] level live; [log] format; ");
-    cr_assert_str_eq(
-        compare(
-            "", "[health]\ninterval = 5s\nwarning_rows = 1\n[alert]\nhold = 3s\nslack_url = http://x\n[breaker]\nopen = 1s\n"),
+    cr_assert_str_eq(compare("",
+                         "[health]\ninterval = 5s\nwarning_rows = 1\n[alert]\nhold = 3s\nslack_url = "
+                         "http://x\n[breaker]\nopen = 1s\n"),
         "[breaker] open live; [breaker] postgres.open live; [breaker] kafka.open live; [breaker] clickhouse.open live; "
         "[breaker] alert.open live; "
         "[health] interval live; [health] warning_rows live; [alert] slack_url live; [alert] hold live; ");

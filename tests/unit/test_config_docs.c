@@ -48,7 +48,8 @@ Test(config_docs, the_sample_taken_in_changes_nothing)
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         bool skip = strncmp(line, "; ", 2) == 0;
         for (size_t i = 0; i < sizeof(mine) / sizeof(mine[0]); i++) {
-            skip |= line[0] != '\0' && strncmp(line + 1, mine[i], strlen(mine[i])) == 0 && line[1 + strlen(mine[i])] == ' ';
+            skip |= line[0] != '\0' && strncmp(line + 1, mine[i], strlen(mine[i])) == 0 &&
+                line[1 + strlen(mine[i])] == ' ';
         }
         if (!skip && strcmp(line, ";[route NAME]") == 0) {
             used += (size_t)snprintf(text + used, sizeof(text) - used, "[route default]\n");

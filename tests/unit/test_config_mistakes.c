@@ -100,7 +100,8 @@ Test(config_mistakes, sections)
 
 Test(config_mistakes, keys)
 {
-    assert_mistake(MINIMAL "[insert]\nbatch_row = 5\n", ":8: [insert] batch_row: unknown key; did you mean batch_rows?");
+    assert_mistake(MINIMAL "[insert]\nbatch_row = 5\n",
+        ":8: [insert] batch_row: unknown key; did you mean batch_rows?");
     assert_mistake(MINIMAL "[publish]\nlinger = 5s\n", "[publish] linger: unknown key here; it belongs to [insert]");
     assert_mistake(MINIMAL "[log]\nzzzzzz = 5s\n", "[log] zzzzzz: unknown key; see docs/configuration.md");
     assert_mistake(MINIMAL "[log]\nlevel = info\nlevel = debug\n",

@@ -55,10 +55,12 @@ static enum json_result read_text(const char *text)
 
 Test(json_reader, wanted_places_are_found)
 {
-    size_t a = want("$.a"), b = want("$.b.c[1]"), odd = want("$[\"x.y\\\"\"]"), all = want("$"), none = want("$.nope.deeper");
+    size_t a = want("$.a"), b = want("$.b.c[1]"), odd = want("$[\"x.y\\\"\"]"), all = want("$"),
+           none = want("$.nope.deeper");
     size_t whole_b = want("$.b"), unicode = want("$.\xC3\xA4");
     cr_assert_eq(want("$['a']"), a, "the same place");
-    const char *text = " {\"a\" : -1.50e3 , \"b\":{\"c\": [ 0, {\"k\":[]} , 2 ] } , \"x.y\\\"\" : \"t\\u00e4\\n\" , \"\\u00e4\":null} ";
+    const char *text = " {\"a\" : -1.50e3 , \"b\":{\"c\": [ 0, {\"k\":[]} , 2 ] } , \"x.y\\\"\" : \"t\\u00e4\\n\" , "
+                       "\"\\u00e4\":null} ";
     cr_assert_eq(read_text(text), JSON_OK);
     expect(a, JSON_KIND_NUMBER, "-1.50e3", "-1.50e3");
     expect(b, JSON_KIND_OBJECT, "{\"k\":[]}", "{\"k\":[]}");
@@ -102,11 +104,13 @@ Test(json_reader, the_last_of_two_members_wins_whole)
 Test(json_reader, broken_documents_are_refused_wherever_the_break_is)
 {
     want("$.a");
-    static const char *const bad[] = {"", " ", "{", "}", "[", "{\"a\":1", "{\"a\":1}}", "{\"a\":1} x", "{}{}", "{} {}", "{\"a\" 1}",
-        "{\"a\":}", "{\"b\":tru,\"a\":1}", "{\"b\":nul,\"a\":1}", "{\"b\":01,\"a\":1}", "{\"b\":1.,\"a\":1}", "{\"b\":+1}", "{\"b\":.5}",
-        "{\"b\":1e}", "{\"b\":-}", "{\"b\":\"\\q\",\"a\":1}", "{\"b\":\"\\u12\"}", "{\"b\":\"\\ud800\"}", "{\"b\":\"\x01\"}", "{'a':1}",
-        "{a:1}", "[1,]", "[1 2]", "[,]", "{\"a\":1,}", "{,}", "nan", "tru", "truex", "1 2", "\"a\" \"b\"", "\"a", "[1}", "{\"a\":[1}]",
-        "{\"a\":1\"b\":2}", "{\"a\":12abc}", "/*c*/{}", "{\"a\":{\"b\":{\"c\":x}}}", "1x", "--1", "{\"a\":1,\"b\"}", "[\"a\":1]"};
+    static const char *const bad[] = {"", " ", "{", "}", "[", "{\"a\":1", "{\"a\":1}}", "{\"a\":1} x", "{}{}", "{} {}",
+        "{\"a\" 1}", "{\"a\":}", "{\"b\":tru,\"a\":1}", "{\"b\":nul,\"a\":1}", "{\"b\":01,\"a\":1}",
+        "{\"b\":1.,\"a\":1}", "{\"b\":+1}", "{\"b\":.5}", "{\"b\":1e}", "{\"b\":-}", "{\"b\":\"\\q\",\"a\":1}",
+        "{\"b\":\"\\u12\"}", "{\"b\":\"\\ud800\"}", "{\"b\":\"\x01\"}", "{'a':1}", "{a:1}", "[1,]", "[1 2]", "[,]",
+        "{\"a\":1,}", "{,}", "nan", "tru", "truex", "1 2", "\"a\" \"b\"", "\"a", "[1}", "{\"a\":[1}]",
+        "{\"a\":1\"b\":2}", "{\"a\":12abc}", "/*c*/{}", "{\"a\":{\"b\":{\"c\":x}}}", "1x", "--1", "{\"a\":1,\"b\"}",
+        "[\"a\":1]"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         cr_assert_eq(read_text(bad[i]), JSON_BAD, "%s", bad[i]);
         cr_assert_eq(values[0].kind, JSON_KIND_MISSING);
@@ -139,8 +143,8 @@ Test(json_reader, padding_spares_the_copy)
 
 Test(json_reader, paths_that_are_none_are_refused)
 {
-    static const char *const bad[] = {"", "a", "$a", "$.", "$..a", "$.a.", "$[", "$[]", "$[1", "$[-1]", "$[\"a]", "$[\"a\"", "$.a b", "$.a[x]",
-        "$[99999999999]"};
+    static const char *const bad[] = {"", "a", "$a", "$.", "$..a", "$.a.", "$[", "$[]", "$[1", "$[-1]", "$[\"a]",
+        "$[\"a\"", "$.a b", "$.a[x]", "$[99999999999]"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct relay_error error;
         size_t index;
@@ -157,7 +161,8 @@ Test(json_reader, a_walk_steps_through_one_level)
     struct json_walk walk;
     struct json_value name, value;
     char scratch[64];
-    cr_assert_eq(read_text("{ \"a\\\"b\" : [1,\"]\"] , \"c\":\"\\ud83d\\ude00\\/\" ,\"d\":{} , \"e\" : -0.1 }"), JSON_OK);
+    cr_assert_eq(read_text("{ \"a\\\"b\" : [1,\"]\"] , \"c\":\"\\ud83d\\ude00\\/\" ,\"d\":{} , \"e\" : -0.1 }"),
+        JSON_OK);
     json_walk_start(&walk, &values[all]);
     cr_assert(json_walk_next(&walk, &name, &value));
     json_unescape(&name, scratch);
@@ -181,7 +186,8 @@ Test(json_reader, a_walk_steps_through_one_level)
 // Random bytes put into good documents: both parsers must say the same, and give the same text of a member.
 Test(json_reader, agrees_with_jansson)
 {
-    static const char *const seeds[] = {"{\"a\":{\"b\":[1,2.5,-3e5,true,null,\"x\\ny\"]},\"c\":\"\\u00e4\\ud83d\\ude00\",\"a2\":{}}",
+    static const char *const seeds[] = {
+        "{\"a\":{\"b\":[1,2.5,-3e5,true,null,\"x\\ny\"]},\"c\":\"\\u00e4\\ud83d\\ude00\",\"a2\":{}}",
         "[{\"a\":\"q\"},[],[[]],{},\"\",0,-0]", "{\"a\":\"v\",\"n\":{\"n\":{\"a\":[false]}}}"};
     static const char bytes[] = "{}[]:,\"\\ \n0123456789.-+eEtrufalsn/ua\x01\x80\xc3";
     size_t a = want("$.a"), good = 0, refused = 0;
@@ -204,7 +210,8 @@ Test(json_reader, agrees_with_jansson)
             json_decref(again);
             large = json_error_code(&why) == json_error_numeric_overflow;
         }
-        cr_assert(large || (judge != NULL) == (result == JSON_OK), "%s: jansson %d, ours %d", text, judge != NULL, result);
+        cr_assert(large || (judge != NULL) == (result == JSON_OK), "%s: jansson %d, ours %d", text, judge != NULL,
+            result);
         json_t *member = judge ? json_object_get(judge, "a") : NULL;
         if (json_is_string(member)) {
             cr_assert_eq(values[a].length, json_string_length(member), "%s", text);

@@ -100,8 +100,8 @@ Test(metrics, histogram_buckets_are_cumulative)
     metric_observe(series, 0.001);
     metric_observe_many(series, 0.3, 10);
     metric_observe(series, 61);
-    metric_observe(series, -5);           // a clock ahead of ours counts as 0
-    metric_observe(series, (double)NAN);  // is no observation
+    metric_observe(series, -5);          // a clock ahead of ours counts as 0
+    metric_observe(series, (double)NAN); // is no observation
     expect_line("outbox_relay_insert_seconds_bucket{table=\"t\",le=\"0.001\"} 2");
     expect_line("outbox_relay_insert_seconds_bucket{table=\"t\",le=\"0.25\"} 2");
     expect_line("outbox_relay_insert_seconds_bucket{table=\"t\",le=\"0.5\"} 12");

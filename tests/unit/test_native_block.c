@@ -59,7 +59,8 @@ Test(native_block, nested_types)
 {
     struct native_block *block = native_block_new(NULL);
     struct native_column *n = add(block, "n", "Nullable(UInt8)"), *a = add(block, "a", "Array(Array(UInt8))"),
-        *m = add(block, "m", "Map(String, UInt8)"), *t = add(block, "t", "Tuple(UInt8, FixedString(2))");
+                         *m = add(block, "m", "Map(String, UInt8)"),
+                         *t = add(block, "t", "Tuple(UInt8, FixedString(2))");
     uint8_t seven = 7;
     for (int row = 0; row < 2; row++) {
         if (row == 0) {
@@ -72,14 +73,27 @@ Test(native_block, nested_types)
             cr_assert(native_put_string(native_inner(m, 0), "k", 1) && native_put_fixed(native_inner(m, 1), &seven, 1));
         }
         cr_assert(native_put_array_end(a) && native_put_array_end(m));
-        cr_assert(native_put_fixed(native_inner(t, 0), &seven, 1) && native_put_fixed_string(native_inner(t, 1), "x", 1));
+        cr_assert(
+            native_put_fixed(native_inner(t, 0), &seven, 1) && native_put_fixed_string(native_inner(t, 1), "x", 1));
         native_block_end_row(block);
     }
     static const char golden[] = "\x04\x02"
-        "\x01n\x0fNullable(UInt8)" "\x01\x00" "\x00\x07"
-        "\x01" "a\x13" "Array(Array(UInt8))" "\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0" "\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0" "\x07"
-        "\x01m\x12Map(String, UInt8)" "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0" "\x01k" "\x07"
-        "\x01t\x1cTuple(UInt8, FixedString(2))" "\x07\x07" "x\0x\0";
+                                 "\x01n\x0fNullable(UInt8)"
+                                 "\x01\x00"
+                                 "\x00\x07"
+                                 "\x01"
+                                 "a\x13"
+                                 "Array(Array(UInt8))"
+                                 "\0\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0"
+                                 "\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
+                                 "\x07"
+                                 "\x01m\x12Map(String, UInt8)"
+                                 "\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
+                                 "\x01k"
+                                 "\x07"
+                                 "\x01t\x1cTuple(UInt8, FixedString(2))"
+                                 "\x07\x07"
+                                 "x\0x\0";
     expect(block, golden, sizeof(golden) - 1);
     finish(block);
 }
@@ -101,8 +115,11 @@ Test(native_block, a_cancelled_row_leaves_nothing)
     cr_assert(native_put_default(a) && native_put_default(s));
     native_block_end_row(block);
     static const char golden[] = "\x02\x02"
-        "\x01" "a%Array(Tuple(String, Nullable(UInt8)))" "\0\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0"
-        "\x01s\x06String\x03one\x00";
+                                 "\x01"
+                                 "a%Array(Tuple(String, Nullable(UInt8)))"
+                                 "\0\0\0\0\0\0\0\0"
+                                 "\0\0\0\0\0\0\0\0"
+                                 "\x01s\x06String\x03one\x00";
     expect(block, golden, sizeof(golden) - 1);
     finish(block);
 }
@@ -135,13 +152,17 @@ Test(native_block, memory_is_kept_and_given_back)
 Test(native_block, defaults_are_what_the_server_would_store)
 {
     struct native_block *block = native_block_new(NULL);
-    struct native_column *e = add(block, "e", "Enum16('a' = 5, 'b' = -2)"), *j = add(block, "j", "JSON"), *u = add(block, "u", "IPv4");
+    struct native_column *e = add(block, "e", "Enum16('a' = 5, 'b' = -2)"), *j = add(block, "j", "JSON"),
+                         *u = add(block, "u", "IPv4");
     cr_assert(native_put_default(e) && native_put_default(j) && native_put_default(u));
     native_block_end_row(block);
     static const char golden[] = "\x03\x01"
-        "\x01" "e\x19" "Enum16('a' = 5, 'b' = -2)" "\xfe\xff"
-        "\x01j\x06String\x02{}"
-        "\x01u\x04IPv4\0\0\0\0";
+                                 "\x01"
+                                 "e\x19"
+                                 "Enum16('a' = 5, 'b' = -2)"
+                                 "\xfe\xff"
+                                 "\x01j\x06String\x02{}"
+                                 "\x01u\x04IPv4\0\0\0\0";
     expect(block, golden, sizeof(golden) - 1);
     finish(block);
 }

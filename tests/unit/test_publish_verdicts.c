@@ -30,7 +30,8 @@ Test(publish_verdicts, suspects_go_alone_and_the_others_together_up_to_them)
         cr_assert(publish_suspects_add(&verdicts, suspects[i], NULL));
     }
     cr_assert_eq(verdicts.suspect_count, 2);
-    cr_assert(publish_suspects_has(&verdicts, 3) && publish_suspects_has(&verdicts, 5) && !publish_suspects_has(&verdicts, 4));
+    cr_assert(publish_suspects_has(&verdicts, 3) && publish_suspects_has(&verdicts, 5) &&
+        !publish_suspects_has(&verdicts, 4));
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs, 6), 2, "those before the first suspect");
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 2, 4), 1, "the suspect alone");
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 3, 3), 1, "what lies between two of them");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From messages to rows by routes: what fits, what is refused and with which words. The bytes of accepted rows are judged by the
-// engine in the integration tests; here a few golden ones.
+// From messages to rows by routes: what fits, what is refused and with which words. The bytes of accepted rows are
+// judged by the engine in the integration tests; here a few golden ones.
 #include "encoder_fixture.h"
 
 #include <criterion/criterion.h>
@@ -31,14 +31,21 @@ static void finish(void)
     table_schema_free(schema);
 }
 
-static const struct source_header headers[] = {{"event_id", "00112233-4455-6677-8899-aabbccddeeff", 36}, {"event_type", "order.created", 13},
-    {"aggregate_type", "order", 5}, {"aggregate_id", "a-1", 3}, {"created_at", "2026-03-01T12:34:56.123456Z", 27}, {"seq", "42", 2}, {"empty", NULL, 0},
-    {"seq", "43", 2}};
+static const struct source_header headers[] = {{"event_id", "00112233-4455-6677-8899-aabbccddeeff", 36},
+    {"event_type", "order.created", 13}, {"aggregate_type", "order", 5}, {"aggregate_id", "a-1", 3},
+    {"created_at", "2026-03-01T12:34:56.123456Z", 27}, {"seq", "42", 2}, {"empty", NULL, 0}, {"seq", "43", 2}};
 
 static struct source_message message_of(const char *value)
 {
-    return (struct source_message){.topic = "nova.order.events", .partition = 3, .offset = 77, .timestamp_ms = 1772368496123,
-        .key = "k", .key_length = 1, .value = value, .value_length = value ? strlen(value) : 0, .headers = headers,
+    return (struct source_message){.topic = "nova.order.events",
+        .partition = 3,
+        .offset = 77,
+        .timestamp_ms = 1772368496123,
+        .key = "k",
+        .key_length = 1,
+        .value = value,
+        .value_length = value ? strlen(value) : 0,
+        .headers = headers,
         .header_count = sizeof(headers) / sizeof(headers[0])};
 }
 
@@ -60,9 +67,10 @@ static void expect_data(const char *bytes, size_t length)
 
 Test(row_encoder, the_default_route)
 {
-    static const char *const columns[] = {"event_id", "UUID", "event_type", "LowCardinality(String)", "aggregate_type", "LowCardinality(String)",
-        "aggregate_id", "String", "payload", "String", "created_at", "DateTime64(6, 'UTC')", "seq", "UInt64", "kafka_topic",
-        "LowCardinality(String)", "kafka_partition", "Int32", "kafka_offset", "Int64", NULL};
+    static const char *const columns[] = {"event_id", "UUID", "event_type", "LowCardinality(String)", "aggregate_type",
+        "LowCardinality(String)", "aggregate_id", "String", "payload", "String", "created_at", "DateTime64(6, 'UTC')",
+        "seq", "UInt64", "kafka_topic", "LowCardinality(String)", "kafka_partition", "Int32", "kafka_offset", "Int64",
+        NULL};
     compile(columns, (const char *const[]){NULL});
     cr_assert(add("{\"a\":1}"), "%s", error.text);
     cr_assert(add(NULL), "a tombstone is an empty payload: %s", error.text);
@@ -78,7 +86,8 @@ Test(row_encoder, the_default_route)
     cr_assert_not(row_encoder_add(encoder, block, &message, &reason, &error));
     cr_assert_eq(reason, ENCODE_MISSING_HEADER);
     cr_assert_eq(error.class, RELAY_CLASS_POISON);
-    cr_assert_str_eq(error.text, "column event_id (UUID) from header.event_id: a header that the route needs is not there");
+    cr_assert_str_eq(error.text,
+        "column event_id (UUID) from header.event_id: a header that the route needs is not there");
     cr_assert_eq(native_block_rows(block), 2);
     finish();
 }
@@ -89,34 +98,57 @@ Test(row_encoder, each_refusal_has_its_reason)
         const char *type, *source, *value;
         enum encode_reason reason;
     } cases[] = {
-        {"UInt8", "$.a", "{\"a\":256}", ENCODE_OUT_OF_RANGE}, {"UInt8", "$.a", "{\"a\":\"-1\"}", ENCODE_OUT_OF_RANGE},
-        {"Int32", "$.a", "{\"a\":1.5}", ENCODE_NOT_EXACT}, {"Int32", "$.a", "{\"a\":\"x\"}", ENCODE_BAD_NUMBER},
-        {"Int32", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND}, {"Int32", "$.a", "{}", ENCODE_MISSING_PATH}, {"Int32", "$.a", "[]", ENCODE_MISSING_PATH},
-        {"Nullable(Int32)", "$.a", "{}", ENCODE_MISSING_PATH}, {"Int32", "$.a", "{\"a\":null}", ENCODE_NULL_VALUE},
-        {"Int32", "$.a", NULL, ENCODE_MISSING_VALUE}, {"Int32", "$.a", "", ENCODE_BAD_JSON}, {"Int32", "$.a", "{\"a\":1", ENCODE_BAD_JSON},
-        {"Int32", "$.a", "{\"a\":1,\"b\":\"\xff\"}", ENCODE_BAD_UTF8}, {"UUID", "$.a", "{\"a\":\"zz\"}", ENCODE_BAD_UUID},
-        {"UUID", "$.a", "{\"a\":5}", ENCODE_WRONG_KIND}, {"Date", "$.a", "{\"a\":\"2024-02-30\"}", ENCODE_BAD_DATE},
-        {"Date", "$.a", "{\"a\":\"1969-12-31\"}", ENCODE_DATE_RANGE}, {"DateTime", "$.a", "{\"a\":\"2106-02-07T06:28:16Z\"}", ENCODE_DATE_RANGE},
-        {"DateTime64(6)", "$.a", "{\"a\":\"0001-01-01\"}", ENCODE_DATE_RANGE}, {"DateTime64(6)", "$.a", "{\"a\":\"infinity\"}", ENCODE_BAD_DATE},
-        {"DateTime64(9)", "$.a", "{\"a\":\"2299-12-31\"}", ENCODE_DATE_RANGE}, {"DateTime", "$.a", "{\"a\":true}", ENCODE_WRONG_KIND},
-        {"DateTime", "$.a", "{\"a\":1.5}", ENCODE_NOT_EXACT}, {"Enum8('x' = 1)", "$.a", "{\"a\":\"y\"}", ENCODE_UNKNOWN_ENUM},
-        {"Enum8('x' = 1)", "$.a", "{\"a\":2}", ENCODE_UNKNOWN_ENUM}, {"FixedString(2)", "$.a", "{\"a\":\"abc\"}", ENCODE_TOO_LONG},
-        {"Decimal(4, 2)", "$.a", "{\"a\":100}", ENCODE_OUT_OF_RANGE}, {"Decimal(4, 2)", "$.a", "{\"a\":\"1.005\"}", ENCODE_NOT_EXACT},
-        {"IPv4", "$.a", "{\"a\":\"300.1.1.1\"}", ENCODE_BAD_ADDRESS}, {"Bool", "$.a", "{\"a\":2}", ENCODE_WRONG_KIND},
-        {"Float32", "$.a", "{\"a\":1e40}", ENCODE_OUT_OF_RANGE}, {"Array(Int8)", "$.a", "{\"a\":[1,1000]}", ENCODE_OUT_OF_RANGE},
-        {"Array(Int8)", "$.a", "{\"a\":[null]}", ENCODE_NULL_VALUE}, {"Array(Int8)", "$.a", "{\"a\":{}}", ENCODE_WRONG_KIND},
-        {"Map(String, Int8)", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND}, {"Tuple(Int8, Int8)", "$.a", "{\"a\":[1]}", ENCODE_TUPLE_SHAPE},
-        {"Tuple(Int8, Int8)", "$.a", "{\"a\":[1,2,3]}", ENCODE_TUPLE_SHAPE}, {"Tuple(x Int8)", "$.a", "{\"a\":{\"y\":1}}", ENCODE_TUPLE_SHAPE},
-        {"JSON", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND}, {"String", "header.nope", "{}", ENCODE_MISSING_HEADER},
-        {"String", "header.empty", "{}", ENCODE_NULL_VALUE}, {"Int8", "$.op: insert=1 delete=-1", "{\"op\":\"update\"}", ENCODE_NOT_MAPPED},
-        {"Int8", "kafka.offset?", "x", ENCODE_NONE}, {"Int8", "kafka.timestamp", "x", ENCODE_OUT_OF_RANGE},
+        {"UInt8", "$.a", "{\"a\":256}", ENCODE_OUT_OF_RANGE},
+        {"UInt8", "$.a", "{\"a\":\"-1\"}", ENCODE_OUT_OF_RANGE},
+        {"Int32", "$.a", "{\"a\":1.5}", ENCODE_NOT_EXACT},
+        {"Int32", "$.a", "{\"a\":\"x\"}", ENCODE_BAD_NUMBER},
+        {"Int32", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND},
+        {"Int32", "$.a", "{}", ENCODE_MISSING_PATH},
+        {"Int32", "$.a", "[]", ENCODE_MISSING_PATH},
+        {"Nullable(Int32)", "$.a", "{}", ENCODE_MISSING_PATH},
+        {"Int32", "$.a", "{\"a\":null}", ENCODE_NULL_VALUE},
+        {"Int32", "$.a", NULL, ENCODE_MISSING_VALUE},
+        {"Int32", "$.a", "", ENCODE_BAD_JSON},
+        {"Int32", "$.a", "{\"a\":1", ENCODE_BAD_JSON},
+        {"Int32", "$.a", "{\"a\":1,\"b\":\"\xff\"}", ENCODE_BAD_UTF8},
+        {"UUID", "$.a", "{\"a\":\"zz\"}", ENCODE_BAD_UUID},
+        {"UUID", "$.a", "{\"a\":5}", ENCODE_WRONG_KIND},
+        {"Date", "$.a", "{\"a\":\"2024-02-30\"}", ENCODE_BAD_DATE},
+        {"Date", "$.a", "{\"a\":\"1969-12-31\"}", ENCODE_DATE_RANGE},
+        {"DateTime", "$.a", "{\"a\":\"2106-02-07T06:28:16Z\"}", ENCODE_DATE_RANGE},
+        {"DateTime64(6)", "$.a", "{\"a\":\"0001-01-01\"}", ENCODE_DATE_RANGE},
+        {"DateTime64(6)", "$.a", "{\"a\":\"infinity\"}", ENCODE_BAD_DATE},
+        {"DateTime64(9)", "$.a", "{\"a\":\"2299-12-31\"}", ENCODE_DATE_RANGE},
+        {"DateTime", "$.a", "{\"a\":true}", ENCODE_WRONG_KIND},
+        {"DateTime", "$.a", "{\"a\":1.5}", ENCODE_NOT_EXACT},
+        {"Enum8('x' = 1)", "$.a", "{\"a\":\"y\"}", ENCODE_UNKNOWN_ENUM},
+        {"Enum8('x' = 1)", "$.a", "{\"a\":2}", ENCODE_UNKNOWN_ENUM},
+        {"FixedString(2)", "$.a", "{\"a\":\"abc\"}", ENCODE_TOO_LONG},
+        {"Decimal(4, 2)", "$.a", "{\"a\":100}", ENCODE_OUT_OF_RANGE},
+        {"Decimal(4, 2)", "$.a", "{\"a\":\"1.005\"}", ENCODE_NOT_EXACT},
+        {"IPv4", "$.a", "{\"a\":\"300.1.1.1\"}", ENCODE_BAD_ADDRESS},
+        {"Bool", "$.a", "{\"a\":2}", ENCODE_WRONG_KIND},
+        {"Float32", "$.a", "{\"a\":1e40}", ENCODE_OUT_OF_RANGE},
+        {"Array(Int8)", "$.a", "{\"a\":[1,1000]}", ENCODE_OUT_OF_RANGE},
+        {"Array(Int8)", "$.a", "{\"a\":[null]}", ENCODE_NULL_VALUE},
+        {"Array(Int8)", "$.a", "{\"a\":{}}", ENCODE_WRONG_KIND},
+        {"Map(String, Int8)", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND},
+        {"Tuple(Int8, Int8)", "$.a", "{\"a\":[1]}", ENCODE_TUPLE_SHAPE},
+        {"Tuple(Int8, Int8)", "$.a", "{\"a\":[1,2,3]}", ENCODE_TUPLE_SHAPE},
+        {"Tuple(x Int8)", "$.a", "{\"a\":{\"y\":1}}", ENCODE_TUPLE_SHAPE},
+        {"JSON", "$.a", "{\"a\":[]}", ENCODE_WRONG_KIND},
+        {"String", "header.nope", "{}", ENCODE_MISSING_HEADER},
+        {"String", "header.empty", "{}", ENCODE_NULL_VALUE},
+        {"Int8", "$.op: insert=1 delete=-1", "{\"op\":\"update\"}", ENCODE_NOT_MAPPED},
+        {"Int8", "kafka.offset?", "x", ENCODE_NONE},
+        {"Int8", "kafka.timestamp", "x", ENCODE_OUT_OF_RANGE},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         compile((const char *const[]){"c", cases[i].type, "s", "String", NULL},
             (const char *const[]){"s", "'before'", "c", cases[i].source, NULL});
         bool done = add(cases[i].value);
-        cr_assert_eq(reason, cases[i].reason, "%s into %s from %s: %s (%s)", cases[i].value, cases[i].type, cases[i].source,
-            encode_reason_name(reason), error.text);
+        cr_assert_eq(reason, cases[i].reason, "%s into %s from %s: %s (%s)", cases[i].value, cases[i].type,
+            cases[i].source, encode_reason_name(reason), error.text);
         cr_assert_eq(done, cases[i].reason == ENCODE_NONE);
         cr_assert_eq(native_block_rows(block), done ? 1 : 0);
         finish();
@@ -127,7 +159,8 @@ Test(row_encoder, what_is_quoted_is_short_and_printable)
 {
     compile((const char *const[]){"c", "UInt8", NULL}, (const char *const[]){"c", "$.a", NULL});
     cr_assert_not(add("{\"a\":\"secret\\u0001\\\"\xC3\xA4 and much more than forty characters of it\"}"));
-    cr_assert_str_eq(error.text, "column c (UInt8) from $.a: the text is not a number: \"secret???? and much more than forty char\"...");
+    cr_assert_str_eq(error.text,
+        "column c (UInt8) from $.a: the text is not a number: \"secret???? and much more than forty char\"...");
     finish();
 }
 
@@ -138,20 +171,43 @@ Test(row_encoder, values_that_fit)
         size_t length;
     } cases[] = {
 #define CASE(type, source, value, bytes) {type, source, value, bytes, sizeof(bytes) - 1}
-        CASE("UInt16", "$.a", "{\"a\":\"513\"}", "\x01\x02"), CASE("UInt8", "$.a", "{\"a\":true}", "\x01"), CASE("Bool", "$.a", "{\"a\":false}", "\0"),
-        CASE("String", "$.a", "{\"a\":{\"b\": [1]}}", "\x0a{\"b\": [1]}"), CASE("String", "$.a", "{\"a\":1.50}", "\x04" "1.50"),
-        CASE("String", "$.a", "{\"a\":\"\\u00e4\\n\"}", "\x03\xC3\xA4\n"), CASE("String", "$", " [1] ", "\x03[1]"), CASE("String", "kafka.value", "raw", "\x03raw"),
-        CASE("String", "kafka.key", "", "\x01k"), CASE("String", "kafka.topic", "", "\x11nova.order.events"), CASE("String", "kafka.offset", "", "\x02" "77"),
-        CASE("UInt64", "header.seq", "", "\x2b\0\0\0\0\0\0\0"), CASE("Int8", "header.nope?", "", "\0"), CASE("Int8", "$.a?", "{\"a\":null}", "\0"),
-        CASE("Int8", "$.op: insert=1, delete=-1 '*'=5 *=9", "{\"op\":\"delete\"}", "\xff"), CASE("Int8", "$.op: a=1 *=9", "{\"op\":\"?\"}", "\x09"),
-        CASE("Int8", "$.op: 1.5=1 true=2", "{\"op\":1.5}", "\x01"), CASE("Int8", "$.op: 1.5=1 true=2", "{\"op\":true}", "\x02"),
-        CASE("Enum8('x' = 1, 'y' = -1)", "$.a", "{\"a\":\"y\"}", "\xff"), CASE("Enum16('x' = 258)", "$.a", "{\"a\":258}", "\x02\x01"),
-        CASE("Date", "$.a", "{\"a\":\"1970-01-03\"}", "\x02\0"), CASE("Date", "$.a", "{\"a\":3}", "\x03\0"), CASE("Date32", "$.a", "{\"a\":\"1969-12-31\"}", "\xff\xff\xff\xff"),
-        CASE("DateTime", "kafka.timestamp", "", "\x70\x32\xa4\x69"), CASE("DateTime", "$.a", "{\"a\":\"1970-01-01 00:00:01.9\"}", "\x01\0\0\0"),
-        CASE("DateTime64(3)", "$.a", "{\"a\":\"1970-01-01T00:00:01.9999Z\"}", "\xcf\x07\0\0\0\0\0\0"), CASE("DateTime64(3)", "$.a", "{\"a\":5}", "\x05\0\0\0\0\0\0\0"),
+        CASE("UInt16", "$.a", "{\"a\":\"513\"}", "\x01\x02"),
+        CASE("UInt8", "$.a", "{\"a\":true}", "\x01"),
+        CASE("Bool", "$.a", "{\"a\":false}", "\0"),
+        CASE("String", "$.a", "{\"a\":{\"b\": [1]}}", "\x0a{\"b\": [1]}"),
+        CASE("String", "$.a", "{\"a\":1.50}",
+            "\x04"
+            "1.50"),
+        CASE("String", "$.a", "{\"a\":\"\\u00e4\\n\"}", "\x03\xC3\xA4\n"),
+        CASE("String", "$", " [1] ", "\x03[1]"),
+        CASE("String", "kafka.value", "raw", "\x03raw"),
+        CASE("String", "kafka.key", "", "\x01k"),
+        CASE("String", "kafka.topic", "", "\x11nova.order.events"),
+        CASE("String", "kafka.offset", "",
+            "\x02"
+            "77"),
+        CASE("UInt64", "header.seq", "", "\x2b\0\0\0\0\0\0\0"),
+        CASE("Int8", "header.nope?", "", "\0"),
+        CASE("Int8", "$.a?", "{\"a\":null}", "\0"),
+        CASE("Int8", "$.op: insert=1, delete=-1 '*'=5 *=9", "{\"op\":\"delete\"}", "\xff"),
+        CASE("Int8", "$.op: a=1 *=9", "{\"op\":\"?\"}", "\x09"),
+        CASE("Int8", "$.op: 1.5=1 true=2", "{\"op\":1.5}", "\x01"),
+        CASE("Int8", "$.op: 1.5=1 true=2", "{\"op\":true}", "\x02"),
+        CASE("Enum8('x' = 1, 'y' = -1)", "$.a", "{\"a\":\"y\"}", "\xff"),
+        CASE("Enum16('x' = 258)", "$.a", "{\"a\":258}", "\x02\x01"),
+        CASE("Date", "$.a", "{\"a\":\"1970-01-03\"}", "\x02\0"),
+        CASE("Date", "$.a", "{\"a\":3}", "\x03\0"),
+        CASE("Date32", "$.a", "{\"a\":\"1969-12-31\"}", "\xff\xff\xff\xff"),
+        CASE("DateTime", "kafka.timestamp", "", "\x70\x32\xa4\x69"),
+        CASE("DateTime", "$.a", "{\"a\":\"1970-01-01 00:00:01.9\"}", "\x01\0\0\0"),
+        CASE("DateTime64(3)", "$.a", "{\"a\":\"1970-01-01T00:00:01.9999Z\"}", "\xcf\x07\0\0\0\0\0\0"),
+        CASE("DateTime64(3)", "$.a", "{\"a\":5}", "\x05\0\0\0\0\0\0\0"),
         CASE("DateTime64(0)", "$.a", "{\"a\":\"1969-12-31T23:59:58.5Z\"}", "\xfe\xff\xff\xff\xff\xff\xff\xff"),
-        CASE("Decimal(9, 2)", "$.a", "{\"a\":\"-1.5\"}", "\x6a\xff\xff\xff"), CASE("FixedString(3)", "'ab'", "", "ab\0"), CASE("FixedString(3)", "'it''s'?: it''s=x *=y", "", "y\0\0"),
-        CASE("JSON", "$.a", "{\"a\":{}}", "\x02{}"), CASE("IPv4", "$.a", "{\"a\":\"1.2.3.4\"}", "\x04\x03\x02\x01"),
+        CASE("Decimal(9, 2)", "$.a", "{\"a\":\"-1.5\"}", "\x6a\xff\xff\xff"),
+        CASE("FixedString(3)", "'ab'", "", "ab\0"),
+        CASE("FixedString(3)", "'it''s'?: it''s=x *=y", "", "y\0\0"),
+        CASE("JSON", "$.a", "{\"a\":{}}", "\x02{}"),
+        CASE("IPv4", "$.a", "{\"a\":\"1.2.3.4\"}", "\x04\x03\x02\x01"),
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         compile((const char *const[]){"c", cases[i].type, NULL}, (const char *const[]){"c", cases[i].source, NULL});
@@ -163,9 +219,11 @@ Test(row_encoder, values_that_fit)
 
 Test(row_encoder, nested_values_and_rollback)
 {
-    compile((const char *const[]){"c", "Array(Tuple(k String, v Nullable(Int8)))", "m", "Map(String, Array(UInt8))", "n", "Nullable(String)", NULL},
+    compile((const char *const[]){"c", "Array(Tuple(k String, v Nullable(Int8)))", "m", "Map(String, Array(UInt8))",
+                "n", "Nullable(String)", NULL},
         (const char *const[]){"c", "$.c", "m", "$.m", "n", "$.n?", NULL});
-    cr_assert(add("{\"c\":[{\"v\":1,\"k\":\"a\"},{\"k\":\"\\u0062\"},[\"c\",null]],\"m\":{\"x\":[1,2],\"y\":[]}}"), "%s", error.text);
+    cr_assert(add("{\"c\":[{\"v\":1,\"k\":\"a\"},{\"k\":\"\\u0062\"},[\"c\",null]],\"m\":{\"x\":[1,2],\"y\":[]}}"),
+        "%s", error.text);
     size_t bytes = native_block_bytes(block);
     cr_assert_eq(bytes, 8 + 3 * 2 + 3 * 2 + 8 + 2 * 2 + 16 + 2 + 1 + 1);
     cr_assert_not(add("{\"c\":[{\"k\":\"a\",\"v\":1}],\"m\":{\"x\":[1,2],\"y\":[3,\"no\"]},\"n\":\"s\"}"));
@@ -177,16 +235,19 @@ Test(row_encoder, nested_values_and_rollback)
 
 Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
 {
-    static const char *const columns[] = {"a", "UInt8", "b", "Array(String)", "c", "Dynamic", "d", "UInt8", "e", "UInt8", "plain", "String", NULL};
-    static const char *const pairs[] = {"nope", "$.x", "b", "header.h", "c", "$.c", "d", "'300'", "e", "$.e: x=1 y=z", "a", "$..", "a", "$.a", "a", "$.b", NULL};
+    static const char *const columns[] = {"a", "UInt8", "b", "Array(String)", "c", "Dynamic", "d", "UInt8", "e",
+        "UInt8", "plain", "String", NULL};
+    static const char *const pairs[] = {"nope", "$.x", "b", "header.h", "c", "$.c", "d", "'300'", "e", "$.e: x=1 y=z",
+        "a", "$..", "a", "$.a", "a", "$.b", NULL};
     struct config_pair room[16];
     struct config_route route = fixture_route(pairs, room);
     struct table_findings findings = {0};
     schema = fixture_schema(columns);
     cr_assert_null(row_encoder_new(&route, schema, &findings, &error));
     cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
-    static const char *const expected[] = {"column nope, which the table does not have", "column b (Array(String)) cannot be filled from header.h",
-        "\"Dynamic\" cannot be filled", "constant '300'", "constant 'z'", "column a: source $..", "column a twice", "column c (Dynamic) is not filled",
+    static const char *const expected[] = {"column nope, which the table does not have",
+        "column b (Array(String)) cannot be filled from header.h", "\"Dynamic\" cannot be filled", "constant '300'",
+        "constant 'z'", "column a: source $..", "column a twice", "column c (Dynamic) is not filled",
         "column plain (String) is not filled"};
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         bool found = false;
@@ -201,7 +262,8 @@ Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
 
 Test(row_encoder, offset_columns_are_filled_by_themselves)
 {
-    compile((const char *const[]){"a", "UInt8", "kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset", "UInt64", NULL},
+    compile((const char *const[]){"a", "UInt8", "kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset",
+                "UInt64", NULL},
         (const char *const[]){"a", "'1'", NULL});
     size_t count;
     const char *const *names = row_encoder_columns(encoder, &count);
@@ -232,7 +294,8 @@ Test(row_encoder, exactly_once_is_judged_with_what_mends_it)
     cr_assert(window);
     table_findings_finish(&findings);
     table_schema_free(schema);
-    schema = fixture_schema((const char *const[]){"kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset", "Int64", NULL});
+    schema = fixture_schema(
+        (const char *const[]){"kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset", "Int64", NULL});
     schema->engine = strdup("MergeTree");
     schema->engine_full = strdup("MergeTree");
     schema->partition_key = strdup("");

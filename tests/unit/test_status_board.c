@@ -99,8 +99,8 @@ Test(status_board, figures_stand_behind_the_state)
     status_board_text(board, STATUS_PUBLISH, "orders", "gone", NULL);
     json_t *root = status_board_json(board);
     json_t *figures = NULL;
-    cr_assert_eq(json_unpack(root, "{s:{s:{s:{s:{s:o}}}}}", "checks", "publish", "instances", "orders", "figures",
-        &figures), 0);
+    cr_assert_eq(
+        json_unpack(root, "{s:{s:{s:{s:{s:o}}}}}", "checks", "publish", "instances", "orders", "figures", &figures), 0);
     cr_assert_eq(json_integer_value(json_object_get(figures, "unpublished")), 12);
     cr_assert_str_eq(json_string_value(json_object_get(figures, "role")), "owner? ");
     cr_assert_null(json_object_get(figures, "gone"));

@@ -13,15 +13,16 @@ static const char *clean(const char *text)
 
 Test(utf8, well_formed_text_stays)
 {
-    cr_assert_str_eq(clean("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf"), "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf");
+    cr_assert_str_eq(clean("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf"),
+        "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbf");
 }
 
 Test(utf8, malformed_bytes_and_control_characters_are_replaced)
 {
-    cr_assert_str_eq(clean("\xc0\xaf"), "??");         // overlong
-    cr_assert_str_eq(clean("\xed\xa0\x80"), "???");    // surrogate
+    cr_assert_str_eq(clean("\xc0\xaf"), "??");           // overlong
+    cr_assert_str_eq(clean("\xed\xa0\x80"), "???");      // surrogate
     cr_assert_str_eq(clean("\xf4\x90\x80\x80"), "????"); // above U+10FFFF
-    cr_assert_str_eq(clean("x\xe2\x82"), "x??");       // cut
+    cr_assert_str_eq(clean("x\xe2\x82"), "x??");         // cut
     cr_assert_str_eq(clean("a\n\tb\x7f"), "a  b ");
     cr_assert_str_eq(clean(NULL), "");
 }

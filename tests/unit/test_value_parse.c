@@ -18,24 +18,47 @@ Test(value_parse, integers_at_their_ends)
         enum value_problem problem;
         unsigned char low, high; // first and last byte
     } cases[] = {
-        {"127", true, 1, VALUE_FINE, 0x7F, 0x7F}, {"128", true, 1, VALUE_OUT_OF_RANGE, 0, 0}, {"-128", true, 1, VALUE_FINE, 0x80, 0x80},
-        {"-129", true, 1, VALUE_OUT_OF_RANGE, 0, 0}, {"255", false, 1, VALUE_FINE, 0xFF, 0xFF}, {"256", false, 1, VALUE_OUT_OF_RANGE, 0, 0},
-        {"-1", false, 8, VALUE_OUT_OF_RANGE, 0, 0}, {"-0", false, 8, VALUE_FINE, 0, 0}, {"-0", false, 32, VALUE_FINE, 0, 0},
-        {"18446744073709551615", false, 8, VALUE_FINE, 0xFF, 0xFF}, {"18446744073709551616", false, 8, VALUE_OUT_OF_RANGE, 0, 0},
-        {"9223372036854775807", true, 8, VALUE_FINE, 0xFF, 0x7F}, {"9223372036854775808", true, 8, VALUE_OUT_OF_RANGE, 0, 0},
-        {"-9223372036854775808", true, 8, VALUE_FINE, 0, 0x80}, {"-9223372036854775809", true, 8, VALUE_OUT_OF_RANGE, 0, 0},
+        {"127", true, 1, VALUE_FINE, 0x7F, 0x7F},
+        {"128", true, 1, VALUE_OUT_OF_RANGE, 0, 0},
+        {"-128", true, 1, VALUE_FINE, 0x80, 0x80},
+        {"-129", true, 1, VALUE_OUT_OF_RANGE, 0, 0},
+        {"255", false, 1, VALUE_FINE, 0xFF, 0xFF},
+        {"256", false, 1, VALUE_OUT_OF_RANGE, 0, 0},
+        {"-1", false, 8, VALUE_OUT_OF_RANGE, 0, 0},
+        {"-0", false, 8, VALUE_FINE, 0, 0},
+        {"-0", false, 32, VALUE_FINE, 0, 0},
+        {"18446744073709551615", false, 8, VALUE_FINE, 0xFF, 0xFF},
+        {"18446744073709551616", false, 8, VALUE_OUT_OF_RANGE, 0, 0},
+        {"9223372036854775807", true, 8, VALUE_FINE, 0xFF, 0x7F},
+        {"9223372036854775808", true, 8, VALUE_OUT_OF_RANGE, 0, 0},
+        {"-9223372036854775808", true, 8, VALUE_FINE, 0, 0x80},
+        {"-9223372036854775809", true, 8, VALUE_OUT_OF_RANGE, 0, 0},
         {"170141183460469231731687303715884105727", true, 16, VALUE_FINE, 0xFF, 0x7F},
         {"-170141183460469231731687303715884105728", true, 16, VALUE_FINE, 0, 0x80},
         {"170141183460469231731687303715884105728", true, 16, VALUE_OUT_OF_RANGE, 0, 0},
-        {"115792089237316195423570985008687907853269984665640564039457584007913129639935", false, 32, VALUE_FINE, 0xFF, 0xFF},
-        {"115792089237316195423570985008687907853269984665640564039457584007913129639936", false, 32, VALUE_OUT_OF_RANGE, 0, 0},
-        {"-57896044618658097711785492504343953926634992332820282019728792003956564819968", true, 32, VALUE_FINE, 0, 0x80},
-        {"-57896044618658097711785492504343953926634992332820282019728792003956564819969", true, 32, VALUE_OUT_OF_RANGE, 0, 0},
-        {"1e2", true, 1, VALUE_FINE, 100, 100}, {"1.50e1", true, 1, VALUE_FINE, 15, 15}, {"2.0", true, 1, VALUE_FINE, 2, 2},
-        {"0.0e-9", true, 4, VALUE_FINE, 0, 0}, {"1.5", true, 4, VALUE_NOT_EXACT, 0, 0}, {"1e-1", true, 4, VALUE_NOT_EXACT, 0, 0},
-        {"1e99999999", true, 32, VALUE_OUT_OF_RANGE, 0, 0}, {"1e-99999999", true, 32, VALUE_NOT_EXACT, 0, 0}, {"", true, 4, VALUE_MALFORMED, 0, 0},
-        {"007", true, 4, VALUE_MALFORMED, 0, 0}, {"+1", true, 4, VALUE_MALFORMED, 0, 0}, {" 1", true, 4, VALUE_MALFORMED, 0, 0},
-        {"0x10", true, 4, VALUE_MALFORMED, 0, 0}, {"1,000", true, 4, VALUE_MALFORMED, 0, 0}, {"-", true, 4, VALUE_MALFORMED, 0, 0},
+        {"115792089237316195423570985008687907853269984665640564039457584007913129639935", false, 32, VALUE_FINE, 0xFF,
+            0xFF},
+        {"115792089237316195423570985008687907853269984665640564039457584007913129639936", false, 32,
+            VALUE_OUT_OF_RANGE, 0, 0},
+        {"-57896044618658097711785492504343953926634992332820282019728792003956564819968", true, 32, VALUE_FINE, 0,
+            0x80},
+        {"-57896044618658097711785492504343953926634992332820282019728792003956564819969", true, 32, VALUE_OUT_OF_RANGE,
+            0, 0},
+        {"1e2", true, 1, VALUE_FINE, 100, 100},
+        {"1.50e1", true, 1, VALUE_FINE, 15, 15},
+        {"2.0", true, 1, VALUE_FINE, 2, 2},
+        {"0.0e-9", true, 4, VALUE_FINE, 0, 0},
+        {"1.5", true, 4, VALUE_NOT_EXACT, 0, 0},
+        {"1e-1", true, 4, VALUE_NOT_EXACT, 0, 0},
+        {"1e99999999", true, 32, VALUE_OUT_OF_RANGE, 0, 0},
+        {"1e-99999999", true, 32, VALUE_NOT_EXACT, 0, 0},
+        {"", true, 4, VALUE_MALFORMED, 0, 0},
+        {"007", true, 4, VALUE_MALFORMED, 0, 0},
+        {"+1", true, 4, VALUE_MALFORMED, 0, 0},
+        {" 1", true, 4, VALUE_MALFORMED, 0, 0},
+        {"0x10", true, 4, VALUE_MALFORMED, 0, 0},
+        {"1,000", true, 4, VALUE_MALFORMED, 0, 0},
+        {"-", true, 4, VALUE_MALFORMED, 0, 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         unsigned char bytes[32] = {0};
@@ -43,7 +66,8 @@ Test(value_parse, integers_at_their_ends)
         cr_assert_eq(problem, cases[i].problem, "%s in %u: %d", cases[i].text, cases[i].width, problem);
         if (problem == VALUE_FINE) {
             cr_assert_eq(bytes[0], cases[i].low, "%s: %02x", cases[i].text, bytes[0]);
-            cr_assert_eq(bytes[cases[i].width - 1], cases[i].high, "%s: %02x", cases[i].text, bytes[cases[i].width - 1]);
+            cr_assert_eq(bytes[cases[i].width - 1], cases[i].high, "%s: %02x", cases[i].text,
+                bytes[cases[i].width - 1]);
         }
     }
 }
@@ -55,13 +79,16 @@ Test(value_parse, decimals_keep_every_digit)
         uint32_t precision, scale;
         enum value_problem problem;
         int64_t value;
-    } cases[] = {{"1.23", 9, 2, VALUE_FINE, 123}, {"-1.2", 9, 2, VALUE_FINE, -120}, {"1.230", 9, 2, VALUE_FINE, 123}, {"1.234", 9, 2, VALUE_NOT_EXACT, 0},
-        {"9999999.99", 9, 2, VALUE_FINE, 999999999}, {"10000000", 9, 2, VALUE_OUT_OF_RANGE, 0}, {"1e6", 9, 2, VALUE_FINE, 100000000},
-        {"0.01e2", 9, 2, VALUE_FINE, 100}, {"1e-3", 9, 2, VALUE_NOT_EXACT, 0}, {"0", 9, 9, VALUE_FINE, 0}, {"0.999999999", 9, 9, VALUE_FINE, 999999999},
-        {"1", 9, 9, VALUE_OUT_OF_RANGE, 0}, {"x", 9, 2, VALUE_MALFORMED, 0}};
+    } cases[] = {{"1.23", 9, 2, VALUE_FINE, 123}, {"-1.2", 9, 2, VALUE_FINE, -120}, {"1.230", 9, 2, VALUE_FINE, 123},
+        {"1.234", 9, 2, VALUE_NOT_EXACT, 0}, {"9999999.99", 9, 2, VALUE_FINE, 999999999},
+        {"10000000", 9, 2, VALUE_OUT_OF_RANGE, 0}, {"1e6", 9, 2, VALUE_FINE, 100000000},
+        {"0.01e2", 9, 2, VALUE_FINE, 100}, {"1e-3", 9, 2, VALUE_NOT_EXACT, 0}, {"0", 9, 9, VALUE_FINE, 0},
+        {"0.999999999", 9, 9, VALUE_FINE, 999999999}, {"1", 9, 9, VALUE_OUT_OF_RANGE, 0},
+        {"x", 9, 2, VALUE_MALFORMED, 0}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int32_t value = 0;
-        enum value_problem problem = value_decimal(cases[i].text, strlen(cases[i].text), cases[i].precision, cases[i].scale, 4, &value);
+        enum value_problem problem = value_decimal(cases[i].text, strlen(cases[i].text), cases[i].precision,
+            cases[i].scale, 4, &value);
         cr_assert_eq(problem, cases[i].problem, "%s: %d", cases[i].text, problem);
         cr_assert_eq(value, cases[i].value, "%s: %d", cases[i].text, value);
     }
@@ -81,15 +108,37 @@ Test(value_parse, times)
         int64_t seconds;
         uint32_t nanos;
     } cases[] = {
-        {"1970-01-01", true, 0, 0}, {"2026-03-01T12:34:56.123456Z", true, 1772368496, 123456000}, {"2026-03-01 12:34:56+02:00", true, 1772361296, 0},
-        {"2026-03-01T12:34:56-0530", true, 1772388296, 0}, {"2026-03-01 12:34", true, 1772368440, 0}, {"2026-03-01 12:34:56+00", true, 1772368496, 0},
-        {"0001-01-01T00:00:00Z", true, -62135596800, 0}, {"9999-12-31T23:59:59.9999999999z", true, 253402300799, 999999999},
-        {"2024-02-29", true, 1709164800, 0}, {"2023-02-29", false, 0, 0}, {"1900-02-29", false, 0, 0}, {"2000-02-29", true, 951782400, 0},
-        {"1969-12-31T23:59:59.5", true, -1, 500000000}, {"2024-13-01", false, 0, 0}, {"2024-00-01", false, 0, 0}, {"2024-01-32", false, 0, 0},
-        {"2024-1-01", false, 0, 0}, {"infinity", false, 0, 0}, {"-infinity", false, 0, 0}, {"", false, 0, 0}, {"2024-01-01T", false, 0, 0},
-        {"2024-01-01T24:00:00", false, 0, 0}, {"2024-01-01T23:60:00", false, 0, 0}, {"2024-01-01T23:59:60", false, 0, 0},
-        {"2024-01-01T00:00:00.", false, 0, 0}, {"2024-01-01T00:00:00Zx", false, 0, 0}, {"2024-01-01T00:00:00+2", false, 0, 0},
-        {"2024-01-01T00:00:00+02:", false, 0, 0}, {"2024-01-01T00:00:00+99:00", false, 0, 0}, {"10000-01-01", false, 0, 0}, {"0000-01-01", false, 0, 0},
+        {"1970-01-01", true, 0, 0},
+        {"2026-03-01T12:34:56.123456Z", true, 1772368496, 123456000},
+        {"2026-03-01 12:34:56+02:00", true, 1772361296, 0},
+        {"2026-03-01T12:34:56-0530", true, 1772388296, 0},
+        {"2026-03-01 12:34", true, 1772368440, 0},
+        {"2026-03-01 12:34:56+00", true, 1772368496, 0},
+        {"0001-01-01T00:00:00Z", true, -62135596800, 0},
+        {"9999-12-31T23:59:59.9999999999z", true, 253402300799, 999999999},
+        {"2024-02-29", true, 1709164800, 0},
+        {"2023-02-29", false, 0, 0},
+        {"1900-02-29", false, 0, 0},
+        {"2000-02-29", true, 951782400, 0},
+        {"1969-12-31T23:59:59.5", true, -1, 500000000},
+        {"2024-13-01", false, 0, 0},
+        {"2024-00-01", false, 0, 0},
+        {"2024-01-32", false, 0, 0},
+        {"2024-1-01", false, 0, 0},
+        {"infinity", false, 0, 0},
+        {"-infinity", false, 0, 0},
+        {"", false, 0, 0},
+        {"2024-01-01T", false, 0, 0},
+        {"2024-01-01T24:00:00", false, 0, 0},
+        {"2024-01-01T23:60:00", false, 0, 0},
+        {"2024-01-01T23:59:60", false, 0, 0},
+        {"2024-01-01T00:00:00.", false, 0, 0},
+        {"2024-01-01T00:00:00Zx", false, 0, 0},
+        {"2024-01-01T00:00:00+2", false, 0, 0},
+        {"2024-01-01T00:00:00+02:", false, 0, 0},
+        {"2024-01-01T00:00:00+99:00", false, 0, 0},
+        {"10000-01-01", false, 0, 0},
+        {"0000-01-01", false, 0, 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct value_time time;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Keeps callers away from a dependency that does not answer. Closed: everything passes; `failures` in a row open it.
-// Open: nothing passes for `open`. Then half open: one probe at a time passes; `successes` probes in a row close it, one
-// failed probe opens it again. A probe that never reports is given up after `open`, so that a lost thread cannot keep the
-// breaker half open for ever. It decides only; it makes no calls and never waits. Every caller that was allowed
-// reports exactly one of breaker_success, breaker_failure, breaker_cancel. Only failures of the dependency count
-// (unreachable, timeout, overload), not its answers to a bad request.
-// Thread-safe: a short lock. The clock, the series and the observer must outlive the breaker.
+// Open: nothing passes for `open`. Then half open: one probe at a time passes; `successes` probes in a row close it,
+// one failed probe opens it again. A probe that never reports is given up after `open`, so that a lost thread cannot
+// keep the breaker half open for ever. It decides only; it makes no calls and never waits. Every caller that was
+// allowed reports exactly one of breaker_success, breaker_failure, breaker_cancel. Only failures of the dependency
+// count (unreachable, timeout, overload), not its answers to a bad request. Thread-safe: a short lock. The clock, the
+// series and the observer must outlive the breaker.
 #ifndef RELAY_BASE_CIRCUIT_BREAKER_H
 #define RELAY_BASE_CIRCUIT_BREAKER_H
 

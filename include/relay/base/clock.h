@@ -49,9 +49,9 @@ static inline struct wall_time clock_wall(const struct clock *clock)
 }
 
 #define DURATION_NS(n) ((struct duration){(int64_t)(n)})
-#define DURATION_US(n) ((struct duration){(int64_t)(n) * 1000})
-#define DURATION_MS(n) ((struct duration){(int64_t)(n) * 1000000})
-#define DURATION_S(n)  ((struct duration){(int64_t)(n) * 1000000000})
+#define DURATION_US(n) ((struct duration){(int64_t)(n)*1000})
+#define DURATION_MS(n) ((struct duration){(int64_t)(n)*1000000})
+#define DURATION_S(n)  ((struct duration){(int64_t)(n)*1000000000})
 
 // Sums are clamped at the ends of int64_t, so that "now + for ever" stays for ever.
 struct mono_time mono_add(struct mono_time at, struct duration by);

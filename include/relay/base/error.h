@@ -13,13 +13,13 @@
 
 // What the caller should do. The order is not a ranking.
 enum relay_error_class {
-    RELAY_CLASS_NONE,       // no error
-    RELAY_CLASS_RETRIABLE,  // the same call may work later: back off and try again
-    RELAY_CLASS_OPERATOR,   // somebody has to mend something outside (grants, a missing table, a password); retry slowly
-    RELAY_CLASS_POISON,     // this one event can never work as it is: dead letter
-    RELAY_CLASS_FATAL,      // this handle (connection, producer, consumer) is finished: make a new one
-    RELAY_CLASS_UNKNOWN,    // it may or may not have happened: find out before anything else
-    RELAY_CLASS_BUG,        // our own mistake
+    RELAY_CLASS_NONE,      // no error
+    RELAY_CLASS_RETRIABLE, // the same call may work later: back off and try again
+    RELAY_CLASS_OPERATOR,  // somebody has to mend something outside (grants, a missing table, a password); retry slowly
+    RELAY_CLASS_POISON,    // this one event can never work as it is: dead letter
+    RELAY_CLASS_FATAL,     // this handle (connection, producer, consumer) is finished: make a new one
+    RELAY_CLASS_UNKNOWN,   // it may or may not have happened: find out before anything else
+    RELAY_CLASS_BUG,       // our own mistake
 };
 
 // code, its usual class, name in logs and metrics, sentence
@@ -64,8 +64,8 @@ enum relay_error_code {
 struct relay_error {
     enum relay_error_code code;
     enum relay_error_class class;
-    int detail;      // the peer's own number (errno, Kafka error, ClickHouse exception code), 0 if none
-    char text[512];  // one line, no trailing newline; longer texts end in "..."
+    int detail;     // the peer's own number (errno, Kafka error, ClickHouse exception code), 0 if none
+    char text[512]; // one line, no trailing newline; longer texts end in "..."
 };
 
 // Sets code with its usual class and a printf text. Returns false, so that `return error_set(...)` reads well.

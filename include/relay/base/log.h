@@ -25,12 +25,13 @@ struct log_field {
     int64_t integer;
     double real;
 };
-#define LOG_TEXT(n, v)  ((struct log_field){.name = (n), .kind = LOG_FIELD_TEXT, .text = (v)})
-#define LOG_INT(n, v)   ((struct log_field){.name = (n), .kind = LOG_FIELD_INTEGER, .integer = (int64_t)(v)})
-#define LOG_REAL(n, v)  ((struct log_field){.name = (n), .kind = LOG_FIELD_REAL, .real = (v)})
-#define LOG_BOOL(n, v)  ((struct log_field){.name = (n), .kind = LOG_FIELD_BOOLEAN, .integer = (v)})
-#define LOG_ERROR(e)    LOG_TEXT("error", (e)->text), LOG_TEXT("error_code", error_code_name((e)->code)), \
-                        LOG_TEXT("error_class", error_class_name((e)->class))
+#define LOG_TEXT(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_TEXT, .text = (v)})
+#define LOG_INT(n, v)  ((struct log_field){.name = (n), .kind = LOG_FIELD_INTEGER, .integer = (int64_t)(v)})
+#define LOG_REAL(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_REAL, .real = (v)})
+#define LOG_BOOL(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_BOOLEAN, .integer = (v)})
+#define LOG_ERROR(e)                                                                                                   \
+    LOG_TEXT("error", (e)->text), LOG_TEXT("error_code", error_code_name((e)->code)),                                  \
+        LOG_TEXT("error_class", error_class_name((e)->class))
 
 // AUTO: journald when JOURNAL_STREAM names stderr, text on a terminal, else json.
 void log_init(enum log_level level, enum log_format format);
@@ -42,7 +43,8 @@ bool log_enabled(enum log_level level);
 #define log_event(level, event, sentence, ...)                                                                         \
     do {                                                                                                               \
         if (log_enabled(level)) {                                                                                      \
-            log_write((level), (event), (sentence), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(,) {.name = NULL}});  \
+            log_write((level), (event), (sentence),                                                                    \
+                (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.name = NULL}});                                 \
         }                                                                                                              \
     } while (0)
 void log_write(enum log_level level, const char *event, const char *sentence, const struct log_field *fields);

@@ -2,8 +2,8 @@
 //
 // All metrics of the project stand in one table (RELAY_METRICS): kind, name without the prefix `outbox_relay_`, labels,
 // unit and sentence; docs and /metrics are made from it and a test compares them. A series is one metric with values of
-// its labels: look it up once with metrics_series(), keep the pointer (it lives as long as the metrics), then add, set or
-// observe without a lock from any thread. A metric keeps at most METRICS_SERIES_MAX series; further ones share one
+// its labels: look it up once with metrics_series(), keep the pointer (it lives as long as the metrics), then add, set
+// or observe without a lock from any thread. A metric keeps at most METRICS_SERIES_MAX series; further ones share one
 // series whose label values are "other", so that hostile topic names cannot fill the memory.
 #ifndef RELAY_BASE_METRICS_H
 #define RELAY_BASE_METRICS_H
@@ -18,15 +18,20 @@
 
 // X(ID, kind, name, labels (comma separated), help)
 #define RELAY_METRICS(X)                                                                                               \
-    X(EVENTS_PUBLISHED, COUNTER, "events_published_total", "topic", "Events acknowledged by Kafka and taken out of their outbox.") \
+    X(EVENTS_PUBLISHED, COUNTER, "events_published_total", "topic",                                                    \
+        "Events acknowledged by Kafka and taken out of their outbox.")                                                 \
     X(EVENTS_INSERTED, COUNTER, "events_inserted_total", "table", "Rows that ClickHouse has acknowledged.")            \
     X(DEAD_LETTERS, COUNTER, "dead_letters_total", "stage,reason", "Events set aside in a dead-letter table.")         \
-    X(PUBLISH_BATCH_SECONDS, HISTOGRAM, "publish_batch_seconds", "", "From reading a batch of outbox rows to its PostgreSQL commit.") \
-    X(PUBLISH_LATENCY_SECONDS, HISTOGRAM, "publish_latency_seconds", "", "From created_at of an event to the broker's acknowledgement.") \
+    X(PUBLISH_BATCH_SECONDS, HISTOGRAM, "publish_batch_seconds", "",                                                   \
+        "From reading a batch of outbox rows to its PostgreSQL commit.")                                               \
+    X(PUBLISH_LATENCY_SECONDS, HISTOGRAM, "publish_latency_seconds", "",                                               \
+        "From created_at of an event to the broker's acknowledgement.")                                                \
     X(INSERT_SECONDS, HISTOGRAM, "insert_seconds", "table", "Duration of one INSERT into ClickHouse.")                 \
     X(INSERT_BATCH_ROWS, HISTOGRAM_ROWS, "insert_batch_rows", "table", "Rows in one INSERT into ClickHouse.")          \
-    X(END_TO_END_SECONDS, HISTOGRAM, "end_to_end_seconds", "", "From created_at of an event to its ClickHouse acknowledgement.") \
-    X(OUTBOX_UNPUBLISHED_ROWS, GAUGE, "outbox_unpublished_rows", "outbox", "Rows waiting in the outbox, exact up to the thresholds, an estimate past them.") \
+    X(END_TO_END_SECONDS, HISTOGRAM, "end_to_end_seconds", "",                                                         \
+        "From created_at of an event to its ClickHouse acknowledgement.")                                              \
+    X(OUTBOX_UNPUBLISHED_ROWS, GAUGE, "outbox_unpublished_rows", "outbox",                                             \
+        "Rows waiting in the outbox, exact up to the thresholds, an estimate past them.")                              \
     X(OUTBOX_OLDEST_AGE_SECONDS, GAUGE, "outbox_oldest_age_seconds", "outbox", "Age of the oldest row that waits.")    \
     X(OUTBOX_HEALTH, GAUGE, "outbox_health", "outbox", "0 OK, 1 WARNING, 2 CRITICAL, as check_outbox_health() says.")  \
     X(OUTBOX_OWNED, GAUGE, "outbox_owned", "outbox", "1 while this process owns the outbox, else 0.")                  \
@@ -40,7 +45,8 @@
     X(PARKED_EVENT_TYPES, GAUGE, "parked_event_types", "outbox", "Event types whose topic an operator has to mend.")   \
     X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox", "Sequence numbers below the watermark that may still commit.")    \
     X(PAUSED_TABLES, GAUGE, "insert_paused", "table", "1 while inserts into the table are paused for an operator.")    \
-    X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic", "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.") \
+    X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
+        "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \
     X(INSERT_BUFFER_BYTES, GAUGE, "insert_buffer_bytes", "", "Bytes of events held in memory by the insert stage.")    \
     X(BUILD_INFO, GAUGE, "build_info", "version,librdkafka,libpq", "Always 1; the labels say what was built.")
 
@@ -48,7 +54,7 @@ enum metric_id {
 #define X(id, kind, name, labels, help) METRIC_##id,
     RELAY_METRICS(X)
 #undef X
-    METRIC_COUNT
+        METRIC_COUNT
 };
 
 struct metrics;
@@ -67,16 +73,16 @@ struct metric_series *metrics_series(struct metrics *metrics, enum metric_id id,
 // Takes the series of these label values out of the output (a partition that was revoked). The pointer stays valid.
 void metrics_retire(struct metrics *metrics, struct metric_series *series);
 
-void metric_add(struct metric_series *series, uint64_t by);        // counters
-void metric_set(struct metric_series *series, double value);       // gauges
-void metric_observe(struct metric_series *series, double value);   // histograms
+void metric_add(struct metric_series *series, uint64_t by);      // counters
+void metric_set(struct metric_series *series, double value);     // gauges
+void metric_observe(struct metric_series *series, double value); // histograms
 void metric_observe_many(struct metric_series *series, double value, uint64_t times);
-double metric_value(const struct metric_series *series);           // counter or gauge; a histogram's count
+double metric_value(const struct metric_series *series); // counter or gauge; a histogram's count
 // The value at quantile q (0..1) estimated from a histogram's buckets; NAN when empty.
 double metric_quantile(const struct metric_series *series, double q);
 
-// Calls back for each series that is shown, with the values of its labels (as many as the metric has; valid during the call)
-// and metric_value(). Under the lock of the metrics: the callback looks up no series.
+// Calls back for each series that is shown, with the values of its labels (as many as the metric has; valid during the
+// call) and metric_value(). Under the lock of the metrics: the callback looks up no series.
 typedef void metrics_visitor(void *context, const char *const *values, double value);
 void metrics_each(struct metrics *metrics, enum metric_id id, metrics_visitor *visitor, void *context);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where every part of the relay pins what it knows about itself, and where /health, /live, /ready, `status` and the alerts
-// read it. The writers (pipe threads) never wait for the readers longer than a short lock; readers get copies. A check
-// (postgres, kafka, clickhouse, outbox, publish, insert) has any number of instances (an outbox, a table, an endpoint).
-// `since` changes only when the status of the instance changes. A heartbeat belongs to one loop: a loop that has not
-// beaten for longer than it promised makes /live fail and the systemd watchdog fire.
+// Where every part of the relay pins what it knows about itself, and where /health, /live, /ready, `status` and the
+// alerts read it. The writers (pipe threads) never wait for the readers longer than a short lock; readers get copies. A
+// check (postgres, kafka, clickhouse, outbox, publish, insert) has any number of instances (an outbox, a table, an
+// endpoint). `since` changes only when the status of the instance changes. A heartbeat belongs to one loop: a loop that
+// has not beaten for longer than it promised makes /live fail and the systemd watchdog fire.
 #ifndef RELAY_BASE_STATUS_BOARD_H
 #define RELAY_BASE_STATUS_BOARD_H
 
@@ -14,8 +14,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-enum status_check { STATUS_POSTGRES, STATUS_KAFKA, STATUS_CLICKHOUSE, STATUS_OUTBOX, STATUS_PUBLISH, STATUS_INSERT,
-    STATUS_CHECKS };
+enum status_check {
+    STATUS_POSTGRES,
+    STATUS_KAFKA,
+    STATUS_CLICKHOUSE,
+    STATUS_OUTBOX,
+    STATUS_PUBLISH,
+    STATUS_INSERT,
+    STATUS_CHECKS
+};
 enum status_level { STATUS_OK, STATUS_DEGRADED, STATUS_DOWN };
 
 struct status_board;

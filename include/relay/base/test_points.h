@@ -34,24 +34,24 @@
 
 // X(ID, name)
 #define RELAY_SAFEGUARDS(X)                                                                                            \
-    X(RECEIPTS, "receipts")           /* recovery reads and acts on the receipts */                                    \
-    X(FENCING, "fencing")             /* ownership is proved after init_transactions; a fenced producer stops */       \
-    X(HOLE_SWEEP, "hole_sweep")       /* rows that commit below the watermark are looked for */                        \
-    X(LEASE, "lease")                 /* an INSERT carries a deadline that the server enforces */                      \
-    X(READ_BACK, "read_back")         /* the table is asked which offsets it has */                                    \
+    X(RECEIPTS, "receipts")                 /* recovery reads and acts on the receipts */                              \
+    X(FENCING, "fencing")                   /* ownership is proved after init_transactions; a fenced producer stops */ \
+    X(HOLE_SWEEP, "hole_sweep")             /* rows that commit below the watermark are looked for */                  \
+    X(LEASE, "lease")                       /* an INSERT carries a deadline that the server enforces */                \
+    X(READ_BACK, "read_back")               /* the table is asked which offsets it has */                              \
     X(MONOTONIC_COMMIT, "monotonic_commit") /* committed offsets never go back or past a hole */
 
 enum test_point {
 #define X(id, name) TEST_POINT_##id,
     RELAY_TEST_POINTS(X)
 #undef X
-    TEST_POINT_COUNT
+        TEST_POINT_COUNT
 };
 enum safeguard {
 #define X(id, name) SAFEGUARD_##id,
     RELAY_SAFEGUARDS(X)
 #undef X
-    SAFEGUARD_COUNT
+        SAFEGUARD_COUNT
 };
 
 #ifdef RELAY_TEST_HOOKS

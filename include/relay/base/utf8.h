@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Text from outside (topic names, server messages) made fit for JSON, HTML and the Prometheus format, all of which refuse
-// bytes that are not UTF-8. Any thread.
+// Text from outside (topic names, server messages) made fit for JSON, HTML and the Prometheus format, all of which
+// refuse bytes that are not UTF-8. Any thread.
 #ifndef RELAY_BASE_UTF8_H
 #define RELAY_BASE_UTF8_H
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ClickHouse over its HTTP interface: queries that return a few rows, and INSERTs of one prepared body. A client is a list
-// of endpoints (replicas of one shard) with a circuit breaker and a pool of kept-alive connections each. It never repeats a
-// request by itself, neither here nor in libcurl: whoever calls knows what may be repeated. Every request has a deadline,
-// a query_id and ends early when the relay stops. Success is: status 200, no X-ClickHouse-Exception-Code, and for an
-// INSERT an empty body. User and password travel in headers only and appear in no URL, log or error.
-// All functions may be called from any thread at the same time; strings and bodies are borrowed during the call only.
+// ClickHouse over its HTTP interface: queries that return a few rows, and INSERTs of one prepared body. A client is a
+// list of endpoints (replicas of one shard) with a circuit breaker and a pool of kept-alive connections each. It never
+// repeats a request by itself, neither here nor in libcurl: whoever calls knows what may be repeated. Every request has
+// a deadline, a query_id and ends early when the relay stops. Success is: status 200, no X-ClickHouse-Exception-Code,
+// and for an INSERT an empty body. User and password travel in headers only and appear in no URL, log or error. All
+// functions may be called from any thread at the same time; strings and bodies are borrowed during the call only.
 #ifndef RELAY_INSERT_CLICKHOUSE_CLIENT_H
 #define RELAY_INSERT_CLICKHOUSE_CLIENT_H
 
@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define CLICKHOUSE_ANY_ENDPOINT (-1)
+#define CLICKHOUSE_ANY_ENDPOINT  (-1)
 #define CLICKHOUSE_QUERY_ID_ROOM 100
 
 struct clickhouse_client;
@@ -32,7 +32,8 @@ struct clickhouse_client *clickhouse_client_new(const struct relay_context *cont
 void clickhouse_client_free(struct clickhouse_client *client); // no call may be under way; accepts NULL
 
 size_t clickhouse_client_endpoints(const struct clickhouse_client *client);
-const char *clickhouse_client_url(const struct clickhouse_client *client, int endpoint); // for logs; owned by the client
+const char *clickhouse_client_url(const struct clickhouse_client *client,
+    int endpoint); // for logs; owned by the client
 
 struct clickhouse_setting {
     const char *name;
@@ -41,14 +42,15 @@ struct clickhouse_setting {
 
 // What a request may say beyond its statement. {0} with endpoint = CLICKHOUSE_ANY_ENDPOINT is a good start.
 struct clickhouse_request {
-    int endpoint;          // index to pin to, or CLICKHOUSE_ANY_ENDPOINT: the sticky one if healthy, else the next healthy
-    const char *query_id;  // unique for each attempt; NULL: one is made
-    struct duration timeout; // of the whole request; <= 0: [clickhouse] request_timeout. Stop's drain deadline cuts it too
-    bool while_stopping;   // do not end at the stop but at its drain deadline (the last inserts, kills)
-    bool fresh_connection; // a retry: never over a kept connection
+    int endpoint; // index to pin to, or CLICKHOUSE_ANY_ENDPOINT: the sticky one if healthy, else the next healthy
+    const char *query_id; // unique for each attempt; NULL: one is made
+    struct duration
+        timeout;         // of the whole request; <= 0: [clickhouse] request_timeout. Stop's drain deadline cuts it too
+    bool while_stopping; // do not end at the stop but at its drain deadline (the last inserts, kills)
+    bool fresh_connection;                     // a retry: never over a kept connection
     const struct clickhouse_setting *settings; // only those that the server knows are sent
     size_t setting_count;
-    size_t max_response;   // bytes; 0: 16 MiB. More is an error (PROTOCOL)
+    size_t max_response; // bytes; 0: 16 MiB. More is an error (PROTOCOL)
 };
 
 // What became of a request; filled on success and failure.
@@ -65,8 +67,9 @@ struct clickhouse_outcome {
 
 // Runs a statement and takes its rows as text cells (TabSeparated, unescaped). The statement must not name a FORMAT.
 // *result is the caller's (clickhouse_result_free); statements without rows give an empty one. result may be NULL.
-// Errors: BREAKER_OPEN, STOPPED, CLICKHOUSE_UNREACHABLE (not sent), CLICKHOUSE_* by the exception code; a cut or a timeout is
-// CLICKHOUSE_UNKNOWN. A caller whose statement only reads may treat UNKNOWN as retriable. outcome may be NULL.
+// Errors: BREAKER_OPEN, STOPPED, CLICKHOUSE_UNREACHABLE (not sent), CLICKHOUSE_* by the exception code; a cut or a
+// timeout is CLICKHOUSE_UNKNOWN. A caller whose statement only reads may treat UNKNOWN as retriable. outcome may be
+// NULL.
 bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error);
 
@@ -75,13 +78,15 @@ bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_
 // true: the server has acknowledged. false: outcome->failure says what may be done; error is as for clickhouse_query.
 // async_insert=0 and the settings that keep one INSERT one block are always sent (see clickhouse_client.c); more by
 // request->settings, insert_deduplication_token among them.
-bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
-    const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome, struct relay_error *error);
+bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request,
+    const char *statement, const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome,
+    struct relay_error *error);
 
 // GET /ping: is somebody there? Counts for the breaker.
-bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct duration timeout, struct relay_error *error);
-// KILL QUERY for every query whose id begins with prefix, on that endpoint, and waits until none is left or the timeout.
-// *left (may be NULL): how many still run. true: none is left.
+bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct duration timeout,
+    struct relay_error *error);
+// KILL QUERY for every query whose id begins with prefix, on that endpoint, and waits until none is left or the
+// timeout. *left (may be NULL): how many still run. true: none is left.
 bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,
     size_t *left, struct relay_error *error);
 
@@ -90,10 +95,10 @@ struct clickhouse_server {
     char version[32];
     int major, minor;
     char host_name[128];
-    char server_uuid[40];         // "" where the server has no serverUUID()
-    struct duration clock_ahead;  // the server's wall clock minus ours, when read
-    struct duration clock_doubt;  // the true value is within +- this (half of the round trip)
-    bool has_input_function;      // INSERT ... SELECT ... FROM input(...): 19.10 and later
+    char server_uuid[40];        // "" where the server has no serverUUID()
+    struct duration clock_ahead; // the server's wall clock minus ours, when read
+    struct duration clock_doubt; // the true value is within +- this (half of the round trip)
+    bool has_input_function;     // INSERT ... SELECT ... FROM input(...): 19.10 and later
     bool has_deduplication_token;
 };
 // Copies. Contacts the endpoint if that has not happened yet. Errors as clickhouse_query.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a client keeps for one URL: the circuit breaker, the pool of idle transports, and what the server said of itself
-// (version, settings, clock). Belongs to clickhouse_client, which is the only one to use it. Functions may be called from
-// any thread; everything that changes is under one short lock that is never held over a request.
+// (version, settings, clock). Belongs to clickhouse_client, which is the only one to use it. Functions may be called
+// from any thread; everything that changes is under one short lock that is never held over a request.
 #ifndef RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
 #define RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
 
@@ -16,7 +16,7 @@ struct clickhouse_endpoint;
 // url: checked (http or https, a host, no user, no query) and copied. Errors: CONFIG, NO_MEMORY, SYSTEM.
 struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,
     struct relay_error *error);
-void clickhouse_endpoint_free(struct clickhouse_endpoint *endpoint); // accepts NULL
+void clickhouse_endpoint_free(struct clickhouse_endpoint *endpoint);             // accepts NULL
 const char *clickhouse_endpoint_url(const struct clickhouse_endpoint *endpoint); // without a slash at its end
 struct circuit_breaker *clickhouse_endpoint_breaker(struct clickhouse_endpoint *endpoint);
 
@@ -36,7 +36,8 @@ bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct cli
 // Keeps version and the like, and the names of all settings (rows of one column, sorted). Takes `settings` over.
 void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *server,
     struct clickhouse_result *settings);
-void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead, struct duration doubt);
+void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead,
+    struct duration doubt);
 bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting);
 
 #endif

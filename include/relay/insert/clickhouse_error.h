@@ -101,7 +101,8 @@ const char *clickhouse_exception_name(int exception_code);            // "UNKNOW
 // Finds an exception in a response body: "Code: NN. DB::Exception: ..." or "Code: NN, e.displayText() = ..." at its
 // beginning (or, with `tail`, at the start of any later line, and the __exception__ frame of 25.11 and later).
 // Returns the code and the message within body, or 0 if there is none. *message may be NULL.
-int clickhouse_exception_parse(const char *body, size_t length, bool tail, const char **message, size_t *message_length);
+int clickhouse_exception_parse(const char *body, size_t length, bool tail, const char **message,
+    size_t *message_length);
 
 // Fills error from a server's exception: code and class by its failure, detail = the code, text = one line, cut.
 // Returns the failure. Code 252 that speaks of partitions in one INSERT is OPERATOR (waiting does not help).

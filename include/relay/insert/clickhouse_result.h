@@ -12,8 +12,8 @@
 
 struct clickhouse_result;
 
-// body: malloc'd, length bytes, with room for one byte more; taken over, also on failure. Errors: PROTOCOL (rows of different
-// lengths, a cut last row), NO_MEMORY.
+// body: malloc'd, length bytes, with room for one byte more; taken over, also on failure. Errors: PROTOCOL (rows of
+// different lengths, a cut last row), NO_MEMORY.
 struct clickhouse_result *clickhouse_result_new(char *body, size_t length, struct relay_error *error);
 void clickhouse_result_free(struct clickhouse_result *result); // accepts NULL
 

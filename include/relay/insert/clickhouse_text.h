@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A growing text for SQL statements and URLs: plain words, quoted literals and names, percent-encoding. Start it with {0}.
-// Owned by its user, one thread. Each function returns false when memory is out; the text is then still valid and as before.
+// A growing text for SQL statements and URLs: plain words, quoted literals and names, percent-encoding. Start it with
+// {0}. Owned by its user, one thread. Each function returns false when memory is out; the text is then still valid and
+// as before.
 #ifndef RELAY_INSERT_CLICKHOUSE_TEXT_H
 #define RELAY_INSERT_CLICKHOUSE_TEXT_H
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One HTTP request to one ClickHouse endpoint over libcurl: the sending, the waiting, the reading, nothing of what it
-// means. A transport is one easy handle in a multi handle of its own, which keeps its connection alive between requests;
-// one thread at a time. The body cannot be rewound, so libcurl can never send it twice by itself.
+// means. A transport is one easy handle in a multi handle of its own, which keeps its connection alive between
+// requests; one thread at a time. The body cannot be rewound, so libcurl can never send it twice by itself.
 #ifndef RELAY_INSERT_CLICKHOUSE_TRANSPORT_H
 #define RELAY_INSERT_CLICKHOUSE_TRANSPORT_H
 
@@ -18,28 +18,28 @@
 struct clickhouse_transport;
 
 struct transport_request {
-    const char *url;                 // whole, without user and password
-    const char *const *headers;      // "Name: value", NULL-terminated; user and key are among them
-    const struct iovec *body;        // NULL: a GET
+    const char *url;            // whole, without user and password
+    const char *const *headers; // "Name: value", NULL-terminated; user and key are among them
+    const struct iovec *body;   // NULL: a GET
     size_t body_count;
-    bool lz4;                        // send the body as one LZ4 frame, Content-Encoding: lz4
+    bool lz4; // send the body as one LZ4 frame, Content-Encoding: lz4
     bool fresh_connection;
     struct duration connect_timeout;
-    struct duration idle_limit;      // a kept connection older than this is not used again
+    struct duration idle_limit; // a kept connection older than this is not used again
     struct mono_time deadline;
-    const struct stop *stop;         // may be NULL
-    bool while_stopping;             // the stop does not end the request; its drain deadline does
+    const struct stop *stop; // may be NULL
+    bool while_stopping;     // the stop does not end the request; its drain deadline does
     const struct clock *clock;
     size_t max_response;
 };
 
 enum transport_end {
-    TRANSPORT_ANSWERED,    // a whole answer was read
-    TRANSPORT_NOT_SENT,    // no connection, so nothing left us
-    TRANSPORT_CUT,         // the connection broke after something had been sent
-    TRANSPORT_TIMED_OUT,   // the deadline passed
-    TRANSPORT_STOPPED,     // the relay stops
-    TRANSPORT_TOO_LARGE,   // the answer is longer than max_response
+    TRANSPORT_ANSWERED,  // a whole answer was read
+    TRANSPORT_NOT_SENT,  // no connection, so nothing left us
+    TRANSPORT_CUT,       // the connection broke after something had been sent
+    TRANSPORT_TIMED_OUT, // the deadline passed
+    TRANSPORT_STOPPED,   // the relay stops
+    TRANSPORT_TOO_LARGE, // the answer is longer than max_response
     TRANSPORT_NO_MEMORY,
 };
 
@@ -53,7 +53,7 @@ struct transport_answer {
     uint64_t bytes_sent;    // of the body, on the wire
     char *body;             // malloc'd, the caller frees; NUL-terminated; NULL when empty
     size_t body_length;
-    char problem[256];      // one line about an end other than ANSWERED; no secret
+    char problem[256]; // one line about an end other than ANSWERED; no secret
 };
 
 struct clickhouse_transport *clickhouse_transport_new(struct relay_error *error);

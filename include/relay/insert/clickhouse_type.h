@@ -2,8 +2,9 @@
 //
 // A ClickHouse type as a tree, parsed from the text that system.columns gives. It refuses what the encoder cannot fill
 // (AggregateFunction, Variant, Dynamic, geometry, ...) with an error that names the type. The tree owns its memory and
-// never changes: any thread may read it. LowCardinality and SimpleAggregateFunction are dissolved into their inner type,
-// because the server converts on INSERT ... SELECT FROM input(...); clickhouse_type_wire() writes the type as sent.
+// never changes: any thread may read it. LowCardinality and SimpleAggregateFunction are dissolved into their inner
+// type, because the server converts on INSERT ... SELECT FROM input(...); clickhouse_type_wire() writes the type as
+// sent.
 #ifndef RELAY_INSERT_CLICKHOUSE_TYPE_H
 #define RELAY_INSERT_CLICKHOUSE_TYPE_H
 
@@ -14,10 +15,10 @@
 #include <stdint.h>
 
 enum clickhouse_kind {
-    CLICKHOUSE_INT,          // width 1, 2, 4, 8, 16, 32
-    CLICKHOUSE_UINT,         // width 1, 2, 4, 8, 16, 32
-    CLICKHOUSE_FLOAT,        // width 4, 8
-    CLICKHOUSE_BOOL,         // width 1
+    CLICKHOUSE_INT,   // width 1, 2, 4, 8, 16, 32
+    CLICKHOUSE_UINT,  // width 1, 2, 4, 8, 16, 32
+    CLICKHOUSE_FLOAT, // width 4, 8
+    CLICKHOUSE_BOOL,  // width 1
     CLICKHOUSE_STRING,
     CLICKHOUSE_FIXED_STRING, // width = N
     CLICKHOUSE_UUID,         // width 16
@@ -44,10 +45,10 @@ struct clickhouse_enum_value {
 
 struct clickhouse_type {
     enum clickhouse_kind kind;
-    uint32_t width;     // bytes of one value on the wire; 0 where it varies
-    uint32_t precision; // DECIMAL: digits
-    uint32_t scale;     // DECIMAL and DATETIME64: digits after the point
-    char *timezone;     // DATETIME, DATETIME64: as written, or NULL
+    uint32_t width;                      // bytes of one value on the wire; 0 where it varies
+    uint32_t precision;                  // DECIMAL: digits
+    uint32_t scale;                      // DECIMAL and DATETIME64: digits after the point
+    char *timezone;                      // DATETIME, DATETIME64: as written, or NULL
     struct clickhouse_enum_value *enums; // ENUM, sorted by name
     size_t enum_count;
     struct clickhouse_type **inner;

@@ -32,7 +32,7 @@ enum encode_reason {
 #define X(id, name, text) ENCODE_##id,
     ENCODE_REASONS(X)
 #undef X
-    ENCODE_REASON_COUNT
+        ENCODE_REASON_COUNT
 };
 const char *encode_reason_name(enum encode_reason reason); // static
 const char *encode_reason_text(enum encode_reason reason); // static

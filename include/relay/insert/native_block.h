@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rows, gathered column by column, as one block of ClickHouse's Native format (FORMAT Native over HTTP, without block info).
-// Values are appended to columns in the row's order; native_block_end_row() makes the row part of the block,
-// native_block_cancel_row() takes back what was appended since. Memory is kept over native_block_reset(), so that a block in
-// steady use allocates nothing. A block belongs to one thread at a time. It borrows its types.
+// Rows, gathered column by column, as one block of ClickHouse's Native format (FORMAT Native over HTTP, without block
+// info). Values are appended to columns in the row's order; native_block_end_row() makes the row part of the block,
+// native_block_cancel_row() takes back what was appended since. Memory is kept over native_block_reset(), so that a
+// block in steady use allocates nothing. A block belongs to one thread at a time. It borrows its types.
 #ifndef RELAY_INSERT_NATIVE_BLOCK_H
 #define RELAY_INSERT_NATIVE_BLOCK_H
 
@@ -35,7 +35,8 @@ bool native_put_fixed_string(struct native_column *column, const char *value, si
 // NULLABLE: native_put_null, or native_put_not_null and then the value into native_inner(column, 0).
 bool native_put_null(struct native_column *column);
 bool native_put_not_null(struct native_column *column);
-// ARRAY: the elements into native_inner(column, 0), then native_put_array_end. MAP: keys into 0, values into 1, then the end.
+// ARRAY: the elements into native_inner(column, 0), then native_put_array_end. MAP: keys into 0, values into 1, then
+// the end.
 bool native_put_array_end(struct native_column *column);
 // TUPLE: one value into each native_inner(column, i).
 struct native_column *native_inner(struct native_column *column, size_t index);

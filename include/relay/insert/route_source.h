@@ -6,8 +6,8 @@
 //   path     = "$" ... as json_paths.h says
 //   field    = topic | partition | offset | timestamp | key | value
 //   entry    = from "=" to, separated by spaces or commas; from "*" stands for everything else; both may be quoted by '
-// "?": where the place is missing or null, NULL or the type's default is stored. The map replaces a text by another one.
-// Owns its memory; never changes after parsing.
+// "?": where the place is missing or null, NULL or the type's default is stored. The map replaces a text by another
+// one. Owns its memory; never changes after parsing.
 #ifndef RELAY_INSERT_ROUTE_SOURCE_H
 #define RELAY_INSERT_ROUTE_SOURCE_H
 
@@ -16,8 +16,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum route_place { ROUTE_PATH, ROUTE_HEADER, ROUTE_TOPIC, ROUTE_PARTITION, ROUTE_OFFSET, ROUTE_TIMESTAMP, ROUTE_KEY, ROUTE_VALUE,
-    ROUTE_CONSTANT };
+enum route_place {
+    ROUTE_PATH,
+    ROUTE_HEADER,
+    ROUTE_TOPIC,
+    ROUTE_PARTITION,
+    ROUTE_OFFSET,
+    ROUTE_TIMESTAMP,
+    ROUTE_KEY,
+    ROUTE_VALUE,
+    ROUTE_CONSTANT
+};
 
 struct route_text {
     char *at; // NUL-terminated

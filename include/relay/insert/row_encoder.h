@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a Kafka message to one row of a native_block, by a plan compiled from a route and the table's schema. The encoder
-// is the validator: what it accepts, the server stores; everything else is refused with a reason that names column,
-// source and kind, quoting at most a short, printable piece of the value. It never changes a value in silence: no
-// wrapping, no cutting, no rounding but a float's; only a time loses what is finer than its column. An encoder belongs to one thread; several blocks may be filled by turns.
-// The syntax of `column = source` is in docs/routes.md.
+// From a Kafka message to one row of a native_block, by a plan compiled from a route and the table's schema. The
+// encoder is the validator: what it accepts, the server stores; everything else is refused with a reason that names
+// column, source and kind, quoting at most a short, printable piece of the value. It never changes a value in silence:
+// no wrapping, no cutting, no rounding but a float's; only a time loses what is finer than its column. An encoder
+// belongs to one thread; several blocks may be filled by turns. The syntax of `column = source` is in docs/routes.md.
 #ifndef RELAY_INSERT_ROW_ENCODER_H
 #define RELAY_INSERT_ROW_ENCODER_H
 
@@ -20,9 +20,10 @@
 
 struct row_encoder;
 
-// Compiles the plan. Columns of the route that the table lacks, columns of the table that must be filled and are not, types
-// that do not fit and mistakes in the syntax are all appended to findings (may be NULL); then NULL and CLICKHOUSE_OPERATOR.
-// Copies what it keeps, except the schema, which must outlive the encoder. Errors: CLICKHOUSE_OPERATOR, NO_MEMORY.
+// Compiles the plan. Columns of the route that the table lacks, columns of the table that must be filled and are not,
+// types that do not fit and mistakes in the syntax are all appended to findings (may be NULL); then NULL and
+// CLICKHOUSE_OPERATOR. Copies what it keeps, except the schema, which must outlive the encoder. Errors:
+// CLICKHOUSE_OPERATOR, NO_MEMORY.
 struct row_encoder *row_encoder_new(const struct config_route *route, const struct table_schema *schema,
     struct table_findings *findings, struct relay_error *error);
 void row_encoder_free(struct row_encoder *encoder); // accepts NULL
@@ -32,14 +33,15 @@ struct native_block *row_encoder_block(const struct row_encoder *encoder, struct
 // The columns that are filled, in the block's order. Owned by the encoder.
 const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t *count);
 
-// Appends the message as one row, or leaves the block as it was. false: *reason is not NONE and error (POISON, ENCODE) tells
-// column and source; or *reason is NONE and error is NO_MEMORY (nothing is wrong with the message: send the block, retry).
+// Appends the message as one row, or leaves the block as it was. false: *reason is not NONE and error (POISON, ENCODE)
+// tells column and source; or *reason is NONE and error is NO_MEMORY (nothing is wrong with the message: send the
+// block, retry).
 bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, const struct source_message *message,
     enum encode_reason *reason, struct relay_error *error);
 
-// The INSERT statement for such a block: INSERT INTO db.table (columns) SELECT columns FROM input('structure') WHERE guard
-// FORMAT Native, malloc'd. guard: an SQL condition or NULL for none. use_input false: plain INSERT ... FORMAT Native
-// (servers before 19.10). Errors: NO_MEMORY.
+// The INSERT statement for such a block: INSERT INTO db.table (columns) SELECT columns FROM input('structure') WHERE
+// guard FORMAT Native, malloc'd. guard: an SQL condition or NULL for none. use_input false: plain INSERT ... FORMAT
+// Native (servers before 19.10). Errors: NO_MEMORY.
 char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, const char *guard,
     struct relay_error *error);
 

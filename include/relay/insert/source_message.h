@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One Kafka message as the insert stage sees it: a view, made by the consumer, read by the encoder and the dead letters.
-// It owns nothing: every pointer belongs to the consumer's message and lives as long as that. No librdkafka type in it,
-// so that encoders, tests and fuzzers need no broker. Read-only, hence usable from any thread that keeps it alive.
+// One Kafka message as the insert stage sees it: a view, made by the consumer, read by the encoder and the dead
+// letters. It owns nothing: every pointer belongs to the consumer's message and lives as long as that. No librdkafka
+// type in it, so that encoders, tests and fuzzers need no broker. Read-only, hence usable from any thread that keeps it
+// alive.
 #ifndef RELAY_INSERT_SOURCE_MESSAGE_H
 #define RELAY_INSERT_SOURCE_MESSAGE_H
 
@@ -25,7 +26,8 @@ struct source_message {
     size_t key_length;
     const char *value; // NULL: a tombstone
     size_t value_length;
-    size_t value_room; // bytes that may be read from `value` on, at least value_length; more spares the JSON reader a copy
+    size_t
+        value_room; // bytes that may be read from `value` on, at least value_length; more spares the JSON reader a copy
     const struct source_header *headers; // in the message's order; a name may come more than once
     size_t header_count;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is wrong with a table for us, and what mends it: collected all at once, for `check`, the log and errors. A list of
-// findings belongs to its maker; start it with {0}.
+// What is wrong with a table for us, and what mends it: collected all at once, for `check`, the log and errors. A list
+// of findings belongs to its maker; start it with {0}.
 #ifndef RELAY_INSERT_TABLE_FINDINGS_H
 #define RELAY_INSERT_TABLE_FINDINGS_H
 
@@ -12,7 +12,7 @@
 
 // One finding about a table: what is wrong and what mends it (an ALTER, a grant, a changed route). Both malloc'd.
 struct table_finding {
-    bool fatal;   // the route cannot be filled at all; else exactly_once is not possible, or a warning
+    bool fatal; // the route cannot be filled at all; else exactly_once is not possible, or a warning
     bool prevents_exactly_once;
     char *what, *mend;
 };

@@ -15,8 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum table_default { TABLE_DEFAULT_NONE, TABLE_DEFAULT, TABLE_DEFAULT_MATERIALIZED, TABLE_DEFAULT_ALIAS,
-    TABLE_DEFAULT_EPHEMERAL };
+enum table_default {
+    TABLE_DEFAULT_NONE,
+    TABLE_DEFAULT,
+    TABLE_DEFAULT_MATERIALIZED,
+    TABLE_DEFAULT_ALIAS,
+    TABLE_DEFAULT_EPHEMERAL
+};
 
 struct table_column {
     char *name;
@@ -33,7 +38,7 @@ struct table_view_target {
     char *view;   // database.name of the view
     char *target; // database.name of what it fills
     char *engine;
-    bool has_window;  // its deduplication window is above 0
+    bool has_window; // its deduplication window is above 0
     bool is_mergetree;
 };
 
@@ -47,17 +52,17 @@ struct table_schema {
     struct table_view_target *views;
     size_t view_count;
     bool is_mergetree, is_replicated;
-    int64_t dedup_window;          // of the table itself or the server's default; 0 = off
-    bool has_offset_columns;       // kafka_topic, kafka_partition, kafka_offset of fit types
-    bool offset_has_index;         // a data-skipping index on kafka_offset, or it leads the sorting key
-    uint64_t fingerprint;          // of everything above
+    int64_t dedup_window;    // of the table itself or the server's default; 0 = off
+    bool has_offset_columns; // kafka_topic, kafka_partition, kafka_offset of fit types
+    bool offset_has_index;   // a data-skipping index on kafka_offset, or it leads the sorting key
+    uint64_t fingerprint;    // of everything above
 };
 
-// database NULL or "": [clickhouse] database. table may be "database.table". Errors: CLICKHOUSE_OPERATOR (no such table,
-// no right to read system tables), as clickhouse_query otherwise.
+// database NULL or "": [clickhouse] database. table may be "database.table". Errors: CLICKHOUSE_OPERATOR (no such
+// table, no right to read system tables), as clickhouse_query otherwise.
 struct table_schema *table_schema_read(struct clickhouse_client *client, const struct clickhouse_request *request,
     const char *database, const char *table, struct relay_error *error);
-void table_schema_free(struct table_schema *schema); // accepts NULL
+void table_schema_free(struct table_schema *schema);                                                 // accepts NULL
 const struct table_column *table_schema_column(const struct table_schema *schema, const char *name); // NULL: none
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts one value, as a message gives it, into one column of a block, by the column's type: the table of what fits where.
-// Strict: what does not fit is refused with a reason; nothing is put then that native_block_cancel_row does not take back.
-// A value_encoder holds scratch memory and what the last refusal was about; one thread.
+// Puts one value, as a message gives it, into one column of a block, by the column's type: the table of what fits
+// where. Strict: what does not fit is refused with a reason; nothing is put then that native_block_cancel_row does not
+// take back. A value_encoder holds scratch memory and what the last refusal was about; one thread.
 #ifndef RELAY_INSERT_VALUE_ENCODER_H
 #define RELAY_INSERT_VALUE_ENCODER_H
 
@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// TEXT: bytes of a header, key, constant. MILLIS: a time in milliseconds since 1970. MISSING and NULL are the caller's to judge
-// at the top; within JSON they are judged here.
+// TEXT: bytes of a header, key, constant. MILLIS: a time in milliseconds since 1970. MISSING and NULL are the caller's
+// to judge at the top; within JSON they are judged here.
 enum datum_kind { DATUM_TEXT, DATUM_JSON, DATUM_INTEGER, DATUM_MILLIS };
 
 struct datum {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From text to the bytes that ClickHouse stores: numbers of any width, decimals, floats, UUIDs, times, addresses. Pure
-// functions without memory of their own; bytes are little endian as on the wire. Nothing is rounded, wrapped or cut, except
-// what the names say: a float takes the nearest value, a time keeps nine digits of a second.
+// functions without memory of their own; bytes are little endian as on the wire. Nothing is rounded, wrapped or cut,
+// except what the names say: a float takes the nearest value, a time keeps nine digits of a second.
 #ifndef RELAY_INSERT_VALUE_PARSE_H
 #define RELAY_INSERT_VALUE_PARSE_H
 
@@ -28,7 +28,8 @@ struct value_time {
     int64_t seconds; // since 1970-01-01T00:00:00Z
     uint32_t nanos;
 };
-// "YYYY-MM-DD", with "T" or " " and "hh:mm[:ss[.f...]]" and "Z", "+hh", "+hh:mm" or "+hhmm" (none: UTC). Years 1 to 9999.
+// "YYYY-MM-DD", with "T" or " " and "hh:mm[:ss[.f...]]" and "Z", "+hh", "+hh:mm" or "+hhmm" (none: UTC). Years 1 to
+// 9999.
 bool value_time_parse(const char *text, size_t length, struct value_time *time);
 
 #endif

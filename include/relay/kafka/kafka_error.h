@@ -9,8 +9,8 @@
 
 #include <librdkafka/rdkafka.h>
 
-// RETRIABLE (unreachable, not for now), OPERATOR (topic, rights, TLS, protocol), POISON (this record), FATAL (fenced, or the
-// handle is finished).
+// RETRIABLE (unreachable, not for now), OPERATOR (topic, rights, TLS, protocol), POISON (this record), FATAL (fenced,
+// or the handle is finished).
 enum relay_error_code kafka_error_code(rd_kafka_resp_err_t code);
 
 // Sets the error from a response code: "<what>: <librdkafka's text> (NAME)". Returns false.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A producer of one term: transactional (exactly_once) or only idempotent (at_least_once). It counts what the broker has
-// said about each message, so that a caller can wait for a whole batch; copies neither payloads nor keys, so the batch that
-// holds them must live until its flight is empty or the producer is freed; and bounds every call by a deadline. The
-// transactional calls of librdkafka are made in short slices, with `tick` in between (heartbeats of the leases).
+// A producer of one term: transactional (exactly_once) or only idempotent (at_least_once). It counts what the broker
+// has said about each message, so that a caller can wait for a whole batch; copies neither payloads nor keys, so the
+// batch that holds them must live until its flight is empty or the producer is freed; and bounds every call by a
+// deadline. The transactional calls of librdkafka are made in short slices, with `tick` in between (heartbeats of the
+// leases).
 //
-// librdkafka has no KIP-890: a request to the transaction coordinator that timed out or was cut is repeated inside it, and
-// the first one, delayed, can still hit the next transaction. So kafka_producer_suspicious() tells when any broker
+// librdkafka has no KIP-890: a request to the transaction coordinator that timed out or was cut is repeated inside it,
+// and the first one, delayed, can still hit the next transaction. So kafka_producer_suspicious() tells when any broker
 // connection failed since the transaction began: the caller then ends the term after this transaction, whatever its
 // outcome. A producer is never used again after an error other than KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
 //
@@ -57,12 +58,12 @@ struct kafka_topic {
 
 struct kafka_message {
     const struct kafka_topic *topic; // kafka_producer_topic()
-    int32_t partition;       // RD_KAFKA_PARTITION_UA: by the partitioner
-    const char *key;         // NULL: none
+    int32_t partition;               // RD_KAFKA_PARTITION_UA: by the partitioner
+    const char *key;                 // NULL: none
     size_t key_length;
-    const char *value;       // NULL: a tombstone
+    const char *value; // NULL: a tombstone
     size_t value_length;
-    int64_t timestamp_ms;    // 0: now
+    int64_t timestamp_ms;        // 0: now
     rd_kafka_headers_t *headers; // taken over when produce succeeds; may be NULL
 };
 
@@ -73,13 +74,14 @@ struct kafka_tick {
 };
 
 // Contacts nothing yet. Errors: CONFIG, NO_MEMORY.
-struct kafka_producer *kafka_producer_new(const struct relay_context *context, const struct kafka_producer_options *options,
-    struct kafka_tick tick, struct relay_error *error);
+struct kafka_producer *kafka_producer_new(const struct relay_context *context,
+    const struct kafka_producer_options *options, struct kafka_tick tick, struct relay_error *error);
 // Throws away what is still queued, waits up to two seconds for its reports, destroys the client. Accepts NULL.
 void kafka_producer_free(struct kafka_producer *producer);
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
 size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes
-struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer); // message.timeout.ms without transactions
+struct duration kafka_producer_transaction_timeout(
+    const struct kafka_producer *producer); // message.timeout.ms without transactions
 
 // init_transactions: fences every older producer of the transactional id and ends what it left open.
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
@@ -87,18 +89,18 @@ bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *e
 
 // A topic, cached. Asks the broker the first time, so that an absent topic is found before anything is
 // produced to it. NULL: KAFKA_OPERATOR (missing, not allowed), or KAFKA_UNREACHABLE.
-const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name, struct mono_time deadline,
-    struct relay_error *error);
+const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name,
+    struct mono_time deadline, struct relay_error *error);
 // Ask again next time (a topic that vanished).
 void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name);
 
 // Queues one message. A full queue is waited out until the deadline. Errors: KAFKA_POISON (too large), others.
-bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message, struct kafka_flight *flight,
-    struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error);
+bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_message *message,
+    struct kafka_flight *flight, struct kafka_slot *slot, struct mono_time deadline, struct relay_error *error);
 // Serves reports; waits for the first one at most `wait`.
 void kafka_producer_poll(struct kafka_producer *producer, struct duration wait);
-// The same for a batch that is complete: nothing more will come, so nothing lingers. Waits for all reports, of all flights, at
-// most `wait`.
+// The same for a batch that is complete: nothing more will come, so nothing lingers. Waits for all reports, of all
+// flights, at most `wait`.
 void kafka_producer_flush(struct kafka_producer *producer, struct duration wait);
 // Waits until the flight is empty. true: everything was delivered. false: the error of the first message that failed
 // (the slots say which did), or TIMEOUT with messages still pending.

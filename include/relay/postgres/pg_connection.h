@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A connection to PostgreSQL whose every wait has a deadline: libpq's asynchronous calls over poll(2). It tries the hosts of
-// the dsn one after another (each with its share of the time), so that a host that swallows packets cannot keep us from
-// the next; sets what the protocols rely on (isolation, synchronous_commit, search_path, row_security, timeouts) whatever
-// the role's own defaults are; and maps SQLSTATEs to our classes. After a deadline, a cut or a protocol error the
-// connection is broken: every further call fails at once and only pg_close() is left. It never reconnects by itself.
-// A stop raised while waiting moves the deadline to the stop's own. One thread at a time. SQL text belongs to
-// the named functions of the module that uses it (outbox_*.c, health_watch.c, migrate.c ...).
+// A connection to PostgreSQL whose every wait has a deadline: libpq's asynchronous calls over poll(2). It tries the
+// hosts of the dsn one after another (each with its share of the time), so that a host that swallows packets cannot
+// keep us from the next; sets what the protocols rely on (isolation, synchronous_commit, search_path, row_security,
+// timeouts) whatever the role's own defaults are; and maps SQLSTATEs to our classes. After a deadline, a cut or a
+// protocol error the connection is broken: every further call fails at once and only pg_close() is left. It never
+// reconnects by itself. A stop raised while waiting moves the deadline to the stop's own. One thread at a time. SQL
+// text belongs to the named functions of the module that uses it (outbox_*.c, health_watch.c, migrate.c ...).
 #ifndef RELAY_POSTGRES_PG_CONNECTION_H
 #define RELAY_POSTGRES_PG_CONNECTION_H
 
@@ -21,24 +21,26 @@
 struct pg_connection;
 
 struct pg_options {
-    const char *role;          // static word for application_name: outbox-relay-<role>-<instance>
-    bool read_write;           // refuse a server in recovery or with default_transaction_read_only
-    struct duration lease;     // above 0: idle and idle-in-transaction sessions of ours end after this (the server's timeouts)
+    const char *role; // static word for application_name: outbox-relay-<role>-<instance>
+    bool read_write;  // refuse a server in recovery or with default_transaction_read_only
+    struct duration
+        lease; // above 0: idle and idle-in-transaction sessions of ours end after this (the server's timeouts)
     struct duration statement_timeout; // 0: [postgres] statement_timeout; < 0: none (migrations)
-    struct duration timeout;   // for connecting, all hosts together; 0: [postgres] connect_timeout for each host
-    bool raw;                  // leave the session's settings as they are, but for application_name (migrations)
+    struct duration timeout; // for connecting, all hosts together; 0: [postgres] connect_timeout for each host
+    bool raw;                // leave the session's settings as they are, but for application_name (migrations)
 };
 
-// Reports to context->postgres_breaker (when there is one) and asks it first. Errors: BREAKER_OPEN, POSTGRES_UNREACHABLE,
-// POSTGRES_OPERATOR (password, database, pg_hba, read-only server), STOPPED, NO_MEMORY. The password is in no text.
+// Reports to context->postgres_breaker (when there is one) and asks it first. Errors: BREAKER_OPEN,
+// POSTGRES_UNREACHABLE, POSTGRES_OPERATOR (password, database, pg_hba, read-only server), STOPPED, NO_MEMORY. The
+// password is in no text.
 struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
     struct relay_error *error);
 void pg_close(struct pg_connection *connection); // accepts NULL; rolls back and frees locks by ending the session
 
 bool pg_broken(const struct pg_connection *connection);
-int pg_socket(const struct pg_connection *connection);         // to poll for notifications; -1 when broken
-int pg_server_version(const struct pg_connection *connection); // 150004
-PGconn *pg_libpq(struct pg_connection *connection);            // for escaping and pipelines; do not wait on it
+int pg_socket(const struct pg_connection *connection);                 // to poll for notifications; -1 when broken
+int pg_server_version(const struct pg_connection *connection);         // 150004
+PGconn *pg_libpq(struct pg_connection *connection);                    // for escaping and pipelines; do not wait on it
 const char *pg_server_address(const struct pg_connection *connection); // "host:port", owned by the connection
 
 // A parameter of a statement: text unless `binary`. Borrowed during the call.
@@ -46,10 +48,10 @@ struct pg_value {
     const char *text; // NULL: SQL NULL
     int length;       // of binary values
     bool binary;
-    Oid type;         // 0: PostgreSQL infers it
+    Oid type; // 0: PostgreSQL infers it
 };
-#define PG_TEXT(t)          ((struct pg_value){.text = (t)})
-#define PG_BINARY(b, n, o)  ((struct pg_value){.text = (b), .length = (n), .binary = true, .type = (o)})
+#define PG_TEXT(t)         ((struct pg_value){.text = (t)})
+#define PG_BINARY(b, n, o) ((struct pg_value){.text = (b), .length = (n), .binary = true, .type = (o)})
 
 // Runs one statement with parameters and takes its rows. NULL on any error. The caller clears the result (PQclear).
 // Errors: as pg_error_set() says; TIMEOUT (POSTGRES_UNREACHABLE) breaks the connection.
@@ -58,10 +60,11 @@ PGresult *pg_query(struct pg_connection *connection, const char *sql, const stru
 // The same for a prepared statement. pg_prepare is idempotent for the same name on a connection.
 bool pg_prepare(struct pg_connection *connection, const char *name, const char *sql, struct mono_time deadline,
     struct relay_error *error);
-PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
-    bool binary_result, struct mono_time deadline, struct relay_error *error);
+PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values,
+    int count, bool binary_result, struct mono_time deadline, struct relay_error *error);
 // Runs text that may hold several statements (simple protocol); rows are thrown away.
-bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_time deadline, struct relay_error *error);
+bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_time deadline,
+    struct relay_error *error);
 
 // The two halves of a query, so that other work can be done in between: send queues and flushes what it can, receive
 // waits for the (single) result. pg_ready(): the result can be taken without waiting. One query at a time.
@@ -72,8 +75,8 @@ bool pg_send_prepared(struct pg_connection *connection, const char *name, const 
 bool pg_ready(struct pg_connection *connection);
 PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
-// COMMIT. A broken connection or a deadline gives POSTGRES_UNKNOWN; a refusal (serialisation, deferred constraint) gives
-// POSTGRES_QUERY and the transaction is rolled back. A COMMIT answered by ROLLBACK is an error too.
+// COMMIT. A broken connection or a deadline gives POSTGRES_UNKNOWN; a refusal (serialisation, deferred constraint)
+// gives POSTGRES_QUERY and the transaction is rolled back. A COMMIT answered by ROLLBACK is an error too.
 bool pg_commit(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 bool pg_send_commit(struct pg_connection *connection, struct relay_error *error);
 bool pg_receive_commit(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
@@ -84,9 +87,11 @@ bool pg_take_notification(struct pg_connection *connection);
 // Deadline helper: now + [postgres] statement_timeout + 1 s, so that the server's own timeout comes first.
 struct mono_time pg_deadline(const struct relay_context *context);
 
-// Sets error from a failed result (or, result NULL, from the connection): "<what>: <message> (SQLSTATE)". Classes: 08, 57P, 53,
-// 58 = retriable; 40, 55P03, 57014 = retriable; 28, 3D, 3F, 42, 0A, 25006, 22, 23, 55000 = operator. Returns false.
-bool pg_error_set(struct relay_error *error, const struct pg_connection *connection, const PGresult *result, const char *what);
+// Sets error from a failed result (or, result NULL, from the connection): "<what>: <message> (SQLSTATE)". Classes: 08,
+// 57P, 53, 58 = retriable; 40, 55P03, 57014 = retriable; 28, 3D, 3F, 42, 0A, 25006, 22, 23, 55000 = operator. Returns
+// false.
+bool pg_error_set(struct relay_error *error, const struct pg_connection *connection, const PGresult *result,
+    const char *what);
 // The five characters of the last failed result on this connection, "" if none.
 const char *pg_last_sqlstate(const struct pg_connection *connection);
 

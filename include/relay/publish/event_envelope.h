@@ -4,7 +4,8 @@
 //   {"id":"...","type":"...","aggregate_type":"...","aggregate_id":"...","created_at":"...","seq":1,ADDITIONAL...,
 //    "payload":...}
 // Members of columns that are NULL are null. An additional column is a number, true or false, or JSON as it is where
-// its type says so (additional_types of the row), else a string. The payload stands in it byte for byte. No I/O, no state.
+// its type says so (additional_types of the row), else a string. The payload stands in it byte for byte. No I/O, no
+// state.
 #ifndef RELAY_PUBLISH_EVENT_ENVELOPE_H
 #define RELAY_PUBLISH_EVENT_ENVELOPE_H
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ownership of one outbox: two sessions of PostgreSQL, each with an advisory lock of the table, taken in order and given up only
-// by closing the sessions. A replica that does not own it tries again now and then on one session that holds no snapshot and
-// waits for nothing, so a standby costs the server nothing lasting. Sessions carry the lease: the server ends one that has
-// been silent for so long, so a frozen owner loses the outbox; outbox_owner_tick() beats at a third of it.
-// One thread at a time.
+// Ownership of one outbox: two sessions of PostgreSQL, each with an advisory lock of the table, taken in order and
+// given up only by closing the sessions. A replica that does not own it tries again now and then on one session that
+// holds no snapshot and waits for nothing, so a standby costs the server nothing lasting. Sessions carry the lease: the
+// server ends one that has been silent for so long, so a frozen owner loses the outbox; outbox_owner_tick() beats at a
+// third of it. One thread at a time.
 #ifndef RELAY_PUBLISH_OUTBOX_OWNER_H
 #define RELAY_PUBLISH_OUTBOX_OWNER_H
 
@@ -18,10 +18,11 @@ struct outbox_owner {
     struct mono_time used[2];             // last time that the server heard of the session
     bool busy[2];                         // a statement is running: no beat needed, none possible
     bool owned;
-    struct outbox_table *table;           // as it was read when the locks were taken
+    struct outbox_table *table; // as it was read when the locks were taken
 };
 
-void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context, const struct config_outbox *config);
+void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
+    const struct config_outbox *config);
 // Closes the sessions: the locks are free as soon as the server has noticed.
 void outbox_owner_finish(struct outbox_owner *owner);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One row of an outbox as the relay has read it: a view whose bytes belong to the batch that was read and live as long
-// as that. Texts are what PostgreSQL prints, in UTF-8, not NUL-terminated. Plain data: no function, no thread of its own.
+// as that. Texts are what PostgreSQL prints, in UTF-8, not NUL-terminated. Plain data: no function, no thread of its
+// own.
 #ifndef RELAY_PUBLISH_OUTBOX_ROW_H
 #define RELAY_PUBLISH_OUTBOX_ROW_H
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every SQL statement of the publish stage, made for one table and prepared on the connections of a term. Rows are taken out of
-// the outbox (deleted, or marked as published: the disposition) by seq alone: never by ctid, which skips a row that somebody
-// is just updating, and never SKIP LOCKED. Each function is one round trip unless it says otherwise. Results with rows have
-// the columns of outbox_table.row in binary and belong to the caller (PQclear). Errors: those of pg_connection.h.
-// One thread at a time for each connection; the texts themselves never change.
+// Every SQL statement of the publish stage, made for one table and prepared on the connections of a term. Rows are
+// taken out of the outbox (deleted, or marked as published: the disposition) by seq alone: never by ctid, which skips a
+// row that somebody is just updating, and never SKIP LOCKED. Each function is one round trip unless it says otherwise.
+// Results with rows have the columns of outbox_table.row in binary and belong to the caller (PQclear). Errors: those of
+// pg_connection.h. One thread at a time for each connection; the texts themselves never change.
 #ifndef RELAY_PUBLISH_OUTBOX_SQL_H
 #define RELAY_PUBLISH_OUTBOX_SQL_H
 
@@ -14,7 +14,7 @@
 struct outbox_sql;
 
 struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct config_outbox *config,
-    struct relay_error *error); // borrows both. Errors: NO_MEMORY
+    struct relay_error *error);               // borrows both. Errors: NO_MEMORY
 void outbox_sql_free(struct outbox_sql *sql); // accepts NULL
 
 // Settings of the session, then all statements. Several round trips, once for each connection of a term.
@@ -25,12 +25,13 @@ bool outbox_sql_begin(struct pg_connection *connection, struct mono_time deadlin
 bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
 // Readings are limited by rows and by batch_bytes: the row that exceeds those is the last one.
-// The batch's rows: those above `after`, at most `limit`, taken out and returned. Send only; pg_receive() gives the rows.
+// The batch's rows: those above `after`, at most `limit`, taken out and returned. Send only; pg_receive() gives the
+// rows.
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error);
 // Rows inside the ranges, at most `limit`, the lowest first; taken out and returned.
-PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
-    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // Exactly these rows, those that are still there.
 PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
@@ -38,15 +39,15 @@ PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connectio
 PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
 
-// Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8), whether it
-// waits for a held aggregate or a parked type (bool; not in the listings below that say which rows wait).
-PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
-    struct mono_time deadline, struct relay_error *error);
-PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection, const struct seq_range *ranges,
-    size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
+// Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8),
+// whether it waits for a held aggregate or a parked type (bool; not in the listings below that say which rows wait).
+PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    int64_t limit, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // Seqs of rows at or below `upto` that do not wait, for the sweep; lowest first.
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, int64_t limit,
-    struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
+    int64_t limit, struct mono_time deadline, struct relay_error *error);
 
 // Whether there is anything above `after` or in the ranges. Send only; pg_receive() gives one boolean (binary).
 bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
@@ -65,42 +66,43 @@ struct batch_number {
 };
 bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *connection, struct batch_number *last,
     bool *found, struct mono_time deadline, struct relay_error *error);
-// Writes it in the open transaction; fails unless the one before it is the last. Checks deferred constraints too, so that
-// afterwards only COMMIT is left.
-bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection, const struct batch_number *number,
-    struct mono_time deadline, struct relay_error *error);
+// Writes it in the open transaction; fails unless the one before it is the last. Checks deferred constraints too, so
+// that afterwards only COMMIT is left.
+bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
+    const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_begin_generation(const struct outbox_sql *sql, struct pg_connection *connection, int64_t base,
     struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
     struct mono_time deadline, struct relay_error *error);
 
 // A row moves into the dead letters, in the open transaction. No such row is no error.
-bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
-    const char *reason, int attempts, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *code, const char *reason, int attempts, struct mono_time deadline, struct relay_error *error);
 
 // Rows that wait. How many of each there are:
-bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held, int64_t *parked,
-    struct mono_time deadline, struct relay_error *error);
-// The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry that exists keeps the lower seq.
-bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *topic,
+bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
+    int64_t *parked, struct mono_time deadline, struct relay_error *error);
+// The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry
+// that exists keeps the lower seq.
+bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *topic, const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq, const char *code,
-    const char *reason, struct mono_time deadline, struct relay_error *error);
 // Parked types: event_type, topic, lowest_seq. Held aggregates: aggregate_type, aggregate_id, lowest_seq, reason_code,
 // whether the row at lowest_seq is still there. Text results.
-PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
-    struct relay_error *error);
-PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
-    struct relay_error *error);
+PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error);
 // Seqs (int8, binary) of the rows at or below `upto` that wait for this type (and for no held aggregate), lowest first.
 PGresult *outbox_sql_list_of_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
     int64_t from, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit, struct mono_time deadline,
-    struct relay_error *error);
+    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit,
+    struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_unpark_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
     struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, const char *aggregate_type,
-    const char *aggregate_id, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
+    const char *aggregate_type, const char *aggregate_id, struct mono_time deadline, struct relay_error *error);
 
 #endif

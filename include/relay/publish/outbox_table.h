@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What one outbox table looks like in this database: its oid and identity, the server it lives on, and the columns that play
-// the roles of the config, each with the form in which it is read. Read once a term, since an operator may have changed the
-// table, moved the database or renewed the identity meanwhile. Immutable afterwards.
+// What one outbox table looks like in this database: its oid and identity, the server it lives on, and the columns that
+// play the roles of the config, each with the form in which it is read. Read once a term, since an operator may have
+// changed the table, moved the database or renewed the identity meanwhile. Immutable afterwards.
 #ifndef RELAY_PUBLISH_OUTBOX_TABLE_H
 #define RELAY_PUBLISH_OUTBOX_TABLE_H
 
@@ -22,13 +22,14 @@ enum column_form {
 
 struct outbox_table {
     Oid oid;
-    char *name;        // schema and table, quoted
-    char *seq;         // the seq column, quoted
-    char *key, *type, *aggregate_type; // expressions of text over alias t, for exclusion lists; "NULL::text" when absent
-    char *created_at;  // an expression of timestamptz over alias t
-    char *size;        // an expression over alias u: about the bytes that the row takes when it is read
-    char *row;         // the list of columns over alias t: the order of outbox_batch.c
-    bool published_at; // the table can mark
+    char *name; // schema and table, quoted
+    char *seq;  // the seq column, quoted
+    char *key, *type,
+        *aggregate_type; // expressions of text over alias t, for exclusion lists; "NULL::text" when absent
+    char *created_at;    // an expression of timestamptz over alias t
+    char *size;          // an expression over alias u: about the bytes that the row takes when it is read
+    char *row;           // the list of columns over alias t: the order of outbox_batch.c
+    bool published_at;   // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
     Oid *additional_types; // of the columns named in `additional`
     char identity[37];
@@ -37,8 +38,8 @@ struct outbox_table {
     uint32_t timeline;
 };
 
-// NULL: POSTGRES_OPERATOR with what is missing and what to do (migrate, attach_outbox, accept_system, the config's keys),
-// or the connection's own errors.
+// NULL: POSTGRES_OPERATOR with what is missing and what to do (migrate, attach_outbox, accept_system, the config's
+// keys), or the connection's own errors.
 struct outbox_table *outbox_table_load(struct pg_connection *connection, const struct config_outbox *config,
     struct mono_time deadline, struct relay_error *error);
 void outbox_table_free(struct outbox_table *table); // accepts NULL

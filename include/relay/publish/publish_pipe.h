@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pipe of one outbox, and what its parts share: publish_term.c starts a term (fence, proof, receipts), publish_read.c takes
-// rows out of the table, publish_send.c brings them to Kafka and commits, publish_pipe.c is the loop. Everything in it belongs to
-// the outbox's own thread.
+// The pipe of one outbox, and what its parts share: publish_term.c starts a term (fence, proof, receipts),
+// publish_read.c takes rows out of the table, publish_send.c brings them to Kafka and commits, publish_pipe.c is the
+// loop. Everything in it belongs to the outbox's own thread.
 #ifndef RELAY_PUBLISH_PUBLISH_PIPE_H
 #define RELAY_PUBLISH_PUBLISH_PIPE_H
 
@@ -33,11 +33,11 @@ struct publish_lane {
     int slot; // of the owner's connections
     enum lane_state state;
     struct outbox_batch *batch;
-    int64_t settled;             // past no hole, once this batch is committed
-    struct seq_holes *before;    // the holes as they were before this batch
-    bool full;                   // there are probably more rows behind it
-    bool holes_only;             // no new rows were asked for
-    bool careful;                // read the careful way: it carries out the verdicts
+    int64_t settled;          // past no hole, once this batch is committed
+    struct seq_holes *before; // the holes as they were before this batch
+    bool full;                // there are probably more rows behind it
+    bool holes_only;          // no new rows were asked for
+    bool careful;             // read the careful way: it carries out the verdicts
     struct mono_time began;
 };
 
@@ -57,10 +57,10 @@ struct publish_pipe {
     struct publish_share *share; // of the process; NULL with one outbox
     struct publish_sharer sharer;
     struct mono_time replicas_counted_at;
-    bool giving_up;             // to another replica, as soon as both lanes are idle
+    bool giving_up; // to another replica, as soon as both lanes are idle
     struct backoff backoff;
-    int failures;               // in a row
-    bool troubled;              // the board says so
+    int failures;  // in a row
+    bool troubled; // the board says so
 
     // of the present term
     struct outbox_sql *sql;
@@ -75,13 +75,13 @@ struct publish_pipe {
     struct mono_time sleep_tried_at; // to connect its session
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
     size_t held_tries;
-    struct mono_time read_again_at;  // a reading was refused: not before this
-    int64_t noted;              // settled_seq as PostgreSQL has it
-    int64_t held, parked;       // rows of the two tables; above 0: batches are read the careful way
-    bool holes_first;           // the last look-up was cut: no new rows until the holes are through
+    struct mono_time read_again_at;   // a reading was refused: not before this
+    int64_t noted;                    // settled_seq as PostgreSQL has it
+    int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
+    bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
-    int64_t most_rows;          // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
-    int64_t row_bytes;          // average size of a row lately
+    int64_t most_rows; // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
+    int64_t row_bytes; // average size of a row lately
 };
 
 // Deadlines of one pipe.
@@ -106,23 +106,25 @@ void publish_term_end(struct publish_pipe *pipe); // frees the producer first, t
 int64_t publish_read_limit(const struct publish_pipe *pipe); // rows of the next batch
 // Sends the statement that takes the next rows.
 bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty. IDLE: undone, and the
-// next reading knows why (a verdict, a locked row: pipe->read_again_at).
+// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty. IDLE: undone, and
+// the next reading knows why (a verdict, a locked row: pipe->read_again_at).
 bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
 bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // Rolls back and forgets what the lane and every later one have read.
 bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before. then: one
-// more step in the batch's transaction, NULL for none.
-typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error);
+// Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before.
+// then: one more step in the batch's transaction, NULL for none.
+typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
+    struct relay_error *error);
 bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
     publish_step *then, void *context, struct relay_error *error);
 // Whether there is anything to read.
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
 
 // A row that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
-bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text, struct relay_error *error);
+bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text,
+    struct relay_error *error);
 
 // publish_send.c
 // Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
@@ -131,9 +133,10 @@ bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *c
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error);
 // Hands the batch to Kafka (in a new transaction). The lane is then SENT.
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING. Meanwhile the other lane
-// goes on. When the broker refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
-bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, struct relay_error *error);
+// From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING. Meanwhile the other
+// lane goes on. When the broker refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
+bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
 // Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 
@@ -144,9 +147,9 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error);
 
 // publish_chores.c
-// What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The lane may
-// be READ afterwards, with rows that are to be sent.
-// Counts the live replicas now and then, on the first session.
+// What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The
+// lane may be READ afterwards, with rows that are to be sent. Counts the live replicas now and then, on the first
+// session.
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
@@ -158,6 +161,6 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
 struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,
     struct publish_share *share, struct relay_error *error);
 void publish_pipe_free(struct publish_pipe *pipe); // accepts NULL
-void publish_pipe_run(struct publish_pipe *pipe); // until the stop
+void publish_pipe_run(struct publish_pipe *pipe);  // until the stop
 
 #endif

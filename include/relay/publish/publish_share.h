@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the replicas share several outboxes: each may own ceil(outboxes / live replicas). One that owns more gives one up, one
-// that owns its share leaves free ones to the others for a while, and takes them all the same when nobody comes (a replica
-// whose config does not have them, or that cannot reach something). Only counts; who is alive the caller knows from PostgreSQL.
-// Shared by the pipes of a process. Any thread.
+// How the replicas share several outboxes: each may own ceil(outboxes / live replicas). One that owns more gives one
+// up, one that owns its share leaves free ones to the others for a while, and takes them all the same when nobody comes
+// (a replica whose config does not have them, or that cannot reach something). Only counts; who is alive the caller
+// knows from PostgreSQL. Shared by the pipes of a process. Any thread.
 #ifndef RELAY_PUBLISH_PUBLISH_SHARE_H
 #define RELAY_PUBLISH_PUBLISH_SHARE_H
 

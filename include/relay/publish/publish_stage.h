@@ -14,8 +14,8 @@ struct publish_stage;
 // Starts the threads; contacts nothing itself, so it returns at once and works while servers are down.
 // Errors: CONFIG (a template, a [kafka] property), NO_MEMORY, SYSTEM.
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error);
-// After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs (in librdkafka);
-// the process must end without freeing anything, nothing is lost by it.
+// After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs (in
+// librdkafka); the process must end without freeing anything, nothing is lost by it.
 bool publish_stage_join(struct publish_stage *stage, struct mono_time deadline);
 void publish_stage_free(struct publish_stage *stage); // after a join that returned true; accepts NULL
 

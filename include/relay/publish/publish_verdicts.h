@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What has been decided about rows that cannot go to Kafka as they are, and which rows are only suspected: kept while the batch
-// that met them is rolled back, carried out by the next careful batch. Owns copies of the texts. One thread at a time.
+// What has been decided about rows that cannot go to Kafka as they are, and which rows are only suspected: kept while
+// the batch that met them is rolled back, carried out by the next careful batch. Owns copies of the texts. One thread
+// at a time.
 #ifndef RELAY_PUBLISH_PUBLISH_VERDICTS_H
 #define RELAY_PUBLISH_PUBLISH_VERDICTS_H
 
@@ -20,7 +21,7 @@ enum verdict_action {
 struct publish_verdict {
     int64_t seq;
     enum verdict_action action;
-    char code[48];   // for machines: a publish_reason, or the broker's error
+    char code[48]; // for machines: a publish_reason, or the broker's error
     char reason[512];
     char topic[250]; // of PARK
 };
@@ -35,7 +36,8 @@ struct publish_verdicts {
 void publish_verdicts_finish(struct publish_verdicts *verdicts);
 void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts; the suspects stay
 // A second verdict on the same row replaces the first. Errors: NO_MEMORY.
-bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict, struct relay_error *error);
+bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
+    struct relay_error *error);
 
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);
 bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq);

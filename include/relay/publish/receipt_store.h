@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the receipts of an outbox stand in Kafka: one partition of a compacted topic. Opening makes the topic when it is
-// missing; reading gives every committed receipt of the outbox from an offset up to what was in the partition when the reading
-// began, also behind other producers' open transactions (it waits for those). Writing is a message of the batch's own
-// transaction and is done by the pipe. One thread at a time.
+// Where the receipts of an outbox stand in Kafka: one partition of a compacted topic. Opening makes the topic when it
+// is missing; reading gives every committed receipt of the outbox from an offset up to what was in the partition when
+// the reading began, also behind other producers' open transactions (it waits for those). Writing is a message of the
+// batch's own transaction and is done by the pipe. One thread at a time.
 #ifndef RELAY_PUBLISH_RECEIPT_STORE_H
 #define RELAY_PUBLISH_RECEIPT_STORE_H
 
@@ -12,8 +12,8 @@
 #include "relay/publish/receipt.h"
 
 struct receipt_store {
-    const char *topic;        // borrowed
-    char topic_id[40];        // "" when the broker or librdkafka is too old to tell
+    const char *topic; // borrowed
+    char topic_id[40]; // "" when the broker or librdkafka is too old to tell
     int32_t partitions;
     const struct kafka_topic *handle; // the producer's
 };
@@ -28,11 +28,11 @@ int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t
 typedef bool receipt_reader(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
     struct relay_error *error);
 
-// From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped. Waits
-// until everything that was there at the start is decided and read. tick: called while waiting.
-// Errors: KAFKA_UNREACHABLE at the deadline, PROTOCOL (a broken receipt of ours).
-bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
-    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
-    struct mono_time deadline, struct relay_error *error);
+// From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped.
+// Waits until everything that was there at the start is decided and read. tick: called while waiting. Errors:
+// KAFKA_UNREACHABLE at the deadline, PROTOCOL (a broken receipt of ours).
+bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
+    const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
+    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A librdkafka producer as anybody would write it, for the references: messages from memory, no copy of key or value, the
-// relay's own settings ([kafka] of the configuration and the relay's defaults), idempotent or transactional. One thread.
+// A librdkafka producer as anybody would write it, for the references: messages from memory, no copy of key or value,
+// the relay's own settings ([kafka] of the configuration and the relay's defaults), idempotent or transactional. One
+// thread.
 #ifndef BENCH_BROKER_H
 #define BENCH_BROKER_H
 
@@ -39,7 +40,8 @@ struct broker {
 };
 
 // transactional_id NULL: idempotent only. Topics as event_topic_name makes them. Connects, fetches the topics' metadata
-// and, where transactional, initialises transactions: nothing of that is left to the first message. linger_ms -1: the relay's.
+// and, where transactional, initialises transactions: nothing of that is left to the first message. linger_ms -1: the
+// relay's.
 void broker_open(struct broker *broker, const struct relay_context *context, const char *transactional_id,
     const char *prefix, unsigned topics, int linger_ms);
 void broker_close(struct broker *broker);

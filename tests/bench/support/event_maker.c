@@ -68,7 +68,8 @@ static void fill_words(char *at, size_t length, uint64_t noise)
     }
 }
 
-// The payload but its `note`: what stands before it and after it. Members are in jsonb's order, by length, then by bytes.
+// The payload but its `note`: what stands before it and after it. Members are in jsonb's order, by length, then by
+// bytes.
 static void payload_frame(const struct made_event *event, size_t wanted, uint64_t noise, char head[512], char tail[512])
 {
     if (wanted < FULL_FORM) {
