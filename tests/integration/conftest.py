@@ -42,6 +42,7 @@ def fragile_servers():
 
 
 def _place(request, on):
+    on.revive()
     name = re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:]
     return Place(on, "t" + name)
 

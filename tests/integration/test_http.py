@@ -12,7 +12,7 @@ import time
 import pytest
 from relaytools.relay import wait_until
 
-MANY = 3000
+MANY = 10_000
 SLOW = 60
 
 

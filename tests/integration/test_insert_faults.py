@@ -222,7 +222,7 @@ def proxied(place):
     proxy.close()
 
 
-@pytest.mark.parametrize("fault", ["falsify exception", "falsify gateway", "cut_request", "cut_answer", "swallow"])
+@pytest.mark.parametrize("fault", ["falsify exception", "falsify gateway", "swallow disk", "cut_request", "cut_answer", "swallow"])
 def test_lost_and_falsified_answers(place, proxied, fault):
     words = fault.split()
     relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},
@@ -233,6 +233,7 @@ def test_lost_and_falsified_answers(place, proxied, fault):
     proxied.add(rule)
     wait_until(lambda: rule.hits >= 8, "the fault hit", 60)
     proxied.lift(rule)
+    place.servers.revive()
     sent = background.stop()
     wait_counts(place, sent, seconds=60)
     assert relay.stop() == 0

@@ -230,11 +230,7 @@ class Bench:
         replica.close()
 
     def revive(self):
-        """Starts ClickHouse again where it has ended by itself, as an init system would: the library that serves it here aborts
-        when a body that input() reads is cut, and takes every connection with it."""
-        if not self.servers.runs("clickhouse"):
-            self.aborts += 1
-            self.servers.start("clickhouse")
+        self.aborts += self.servers.revive()
 
     # Recovery
 

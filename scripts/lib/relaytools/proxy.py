@@ -21,9 +21,11 @@ BOTH = (TO_SERVER, TO_CLIENT)
 
 EXCEPTION = b"Code: 241. DB::Exception: (total) memory limit exceeded: would use 3.73 GiB. (MEMORY_LIMIT_EXCEEDED) (version 26.7.2.1)\n"
 # What a falsified answer may look like. The request may have been carried out or not: see Rule.http.
+FULL_DISK = b"Code: 243. DB::Exception: Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)\n"
 ANSWERS = {
     "exception": b"HTTP/1.1 200 OK\r\nContent-Type: text/tab-separated-values; charset=UTF-8\r\nContent-Length: %d\r\n\r\n%s" % (len(EXCEPTION), EXCEPTION),
     "gateway": b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 38\r\n\r\n<html><body>Bad Gateway</body></html>\n",
+    "disk": b"HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: %d\r\n\r\n%s" % (len(FULL_DISK), FULL_DISK),
     "busy": b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
 }
 HTTP_FAULTS = ("swallow", "falsify", "cut_request", "cut_answer", "slow")
