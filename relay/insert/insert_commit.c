@@ -125,7 +125,9 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
     bool for_lease = any_busy(group) && insert_lease_renewal_due(group->lease);
     if (for_lease ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
                   : mono_reached(now, group->commit_at)) {
-        group->commit_at = mono_add(now, COMMIT_EVERY);
+        // Without the safeguard as a careless consumer does it: what was read, at once.
+        bool careless = !safeguard_active(SAFEGUARD_MONOTONIC_COMMIT);
+        group->commit_at = mono_add(now, careless ? DURATION_MS(50) : COMMIT_EVERY);
         group->committed_at = now;
         insert_commit_send(group, for_lease);
     }
