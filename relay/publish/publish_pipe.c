@@ -209,15 +209,23 @@ static bool ask_breaker(struct publish_pipe *pipe, struct relay_error *error)
 static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
+    // Under steady load the other lane's COMMIT is always on its way. What wants both lanes idle waits for it: nothing
+    // else would ever end the chores' being due, nor the pause after a refused reading.
+    bool pause = !mono_reached(clock_mono(pipe->context->clock), pipe->read_again_at);
+    if (lane->state == LANE_IDLE && other->state == LANE_COMMITTING && (pause || publish_chores_due(pipe)) &&
+        !publish_committed(pipe, other, error)) {
+        return false;
+    }
     bool idle = lane->state == LANE_IDLE && other->state == LANE_IDLE;
     if (idle && !kafka_allows(pipe)) {
         return error_set(error, RELAY_ERROR_BREAKER_OPEN, "the circuit breaker of Kafka is open");
     }
-    if (idle && !mono_reached(clock_mono(pipe->context->clock), pipe->read_again_at)) {
+    if (idle && pause) {
         pause_for(pipe, mono_left(clock_mono(pipe->context->clock), pipe->read_again_at));
         return true;
     }
-    if (idle && publish_chores_due(pipe) && !publish_chores(pipe, lane, error)) {
+    // Verdicts first: a chore would come to the same rows again.
+    if (idle && pipe->verdicts.count == 0 && publish_chores_due(pipe) && !publish_chores(pipe, lane, error)) {
         return false;
     }
     if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {

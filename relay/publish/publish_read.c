@@ -10,8 +10,8 @@
 //                                alone until they are through.
 //   A row that cannot be routed  is judged (dead letter, hold, stop), the batch is undone and read again the careful
 //   way. A locked row                 makes the statement fail after lock_timeout: undone, and tried again later.
-// The careful way, also taken while any rows wait: the verdicts are carried out first, then the rows are only listed,
-// and exactly those that may go are taken. It runs alone, without a sibling.
+// The careful way, also taken while any rows wait: verdicts are carried out first and committed alone; then the rows
+// are only listed, and exactly those that may go are taken. It runs alone, without a sibling.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -373,6 +373,7 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
             return false;
         }
         outbox_owner_used(&pipe->owner, lane->slot, false);
+        publish_tick(pipe);
     }
     return true;
 }
@@ -519,7 +520,13 @@ static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane,
 {
     (void)context;
     lane->careful = true;
-    return carry_out(pipe, lane, error) && read_listed(pipe, lane, error);
+    if (pipe->verdicts.count > 0) {
+        // They are committed alone: were the next rows poison as well, undoing these would undo the verdicts too, and
+        // a long row of poison would never end.
+        lane->full = true;
+        return carry_out(pipe, lane, error);
+    }
+    return read_listed(pipe, lane, error);
 }
 
 bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
