@@ -101,11 +101,21 @@ static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, voi
     const struct release *release = context;
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
-    lane->careful = true; // the counts are read again after its commit
+    lane->released = true;
+    log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are being published",
+        LOG_TEXT("outbox", pipe->config->name),
+        LOG_TEXT(release->event_type != NULL ? "event_type" : "aggregate_id",
+            release->event_type != NULL ? release->event_type : release->aggregate_id));
     return release->event_type != NULL
         ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
         : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline,
               error);
+}
+
+// Some of these rows go alone: the others are left for the next time.
+static bool cut_by_suspects(const struct publish_pipe *pipe, const int64_t *seqs, size_t count)
+{
+    return publish_suspects_cut(&pipe->verdicts, seqs, count) < count;
 }
 
 static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release,
@@ -125,12 +135,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (seqs == NULL) {
         return false;
     }
-    if (!more) {
-        log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are being published",
-            LOG_TEXT("outbox", pipe->config->name),
-            LOG_TEXT(release->event_type != NULL ? "event_type" : "aggregate_id",
-                release->event_type != NULL ? release->event_type : release->aggregate_id));
-    } else {
+    if (more || cut_by_suspects(pipe, seqs, count)) {
         pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
     }
     bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entry, release, error);
@@ -218,8 +223,11 @@ static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     if (seqs == NULL) {
         return false;
     }
-    if (more) {
+    if (more || cut_by_suspects(pipe, seqs, count)) {
         pipe->swept_at = (struct mono_time){0};
+    }
+    if (count == 0 && pipe->held == 0 && pipe->parked == 0) { // somebody else took the suspects away
+        publish_suspects_clear_upto(&pipe->verdicts, watermark);
     }
     bool done = count == 0 || publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
     if (count > 0) {

@@ -49,6 +49,7 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, st
     lane->began = clock_mono(pipe->context->clock);
     lane->full = false;
     lane->careful = false;
+    lane->released = false;
     lane->holes_only = pipe->holes_first;
     seq_holes_copy(lane->before, pipe->holes);
     if (!outbox_sql_begin(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {

@@ -365,7 +365,7 @@ static void count_events(struct publish_pipe *pipe, const struct publish_lane *l
 }
 
 // The careful batch is in: its verdicts are facts now.
-static bool verdicts_carried_out(struct publish_pipe *pipe, struct relay_error *error)
+static void verdicts_carried_out(struct publish_pipe *pipe)
 {
     for (size_t i = 0; i < pipe->verdicts.count; i++) {
         const struct publish_verdict *verdict = &pipe->verdicts.items[i];
@@ -381,8 +381,6 @@ static bool verdicts_carried_out(struct publish_pipe *pipe, struct relay_error *
         publish_suspects_clear(&pipe->verdicts, verdict->seq);
     }
     publish_verdicts_clear(&pipe->verdicts);
-    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
-        pg_deadline(pipe->context), error);
 }
 
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
@@ -396,9 +394,16 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     TEST_POINT(PUBLISH_AFTER_COMMIT);
     if (lane->batch->count > 0) {
         count_events(pipe, lane);
-        publish_suspects_clear(&pipe->verdicts, lane->batch->rows[lane->batch->count - 1].seq);
+    }
+    for (size_t i = 0; i < lane->batch->count; i++) {
+        publish_suspects_clear(&pipe->verdicts, lane->batch->rows[i].seq);
     }
     outbox_batch_reset(lane->batch);
     publish_lane_move(pipe, lane, LANE_IDLE);
-    return !lane->careful || verdicts_carried_out(pipe, error);
+    if (lane->careful) {
+        verdicts_carried_out(pipe);
+    }
+    return (!lane->careful && !lane->released) ||
+        outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
+            pg_deadline(pipe->context), error);
 }

@@ -80,12 +80,26 @@ bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct
     return true;
 }
 
-void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t upto)
+static void remove_suspects(struct publish_verdicts *verdicts, size_t from, size_t to)
 {
-    size_t at = position(verdicts, upto);
-    at += at < verdicts->suspect_count && verdicts->suspects[at] == upto;
-    memmove(verdicts->suspects, verdicts->suspects + at, (verdicts->suspect_count - at) * sizeof(int64_t));
-    verdicts->suspect_count -= at;
+    memmove(verdicts->suspects + from, verdicts->suspects + to, (verdicts->suspect_count - to) * sizeof(int64_t));
+    verdicts->suspect_count -= to - from;
+}
+
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq)
+{
+    if (publish_suspects_has(verdicts, seq)) {
+        size_t at = position(verdicts, seq);
+        remove_suspects(verdicts, at, at + 1);
+    }
+}
+
+void publish_suspects_clear_upto(struct publish_verdicts *verdicts, int64_t upto)
+{
+    if (verdicts->suspect_count > 0) {
+        size_t at = position(verdicts, upto);
+        remove_suspects(verdicts, 0, at + (at < verdicts->suspect_count && verdicts->suspects[at] == upto));
+    }
 }
 
 size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows that Kafka will never take, and topics that an operator must mend: nothing is dropped, the others flow on."""
+import os
+
 import confluent_kafka.admin
 import pytest
 
@@ -37,7 +39,6 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     place.servers.create_topics([topic], 2, {"max.message.bytes": "2000"})
     relay = publishing(place, start=False)
     innocent = [place.insert_event("small.created") for _ in range(30)]
-    import os
     noise = os.urandom(3000).hex()
     large = place.insert_event("small.created", payload='{"x": "%s"}' % noise)
     innocent += [place.insert_event("small.created") for _ in range(30)]
@@ -153,3 +154,20 @@ def test_a_parked_type_is_released_while_traffic_flows(place):
     relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
     assert place.outbox_rows() > 1000, "it was not released before the traffic ended"
     assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
+
+
+def test_rows_that_waited_are_released_one_by_one_when_the_broker_refuses_one_of_them(place):
+    relay = publishing(place)
+    noise = os.urandom(3000).hex()
+    waiting = [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(20)]
+    large = place.insert_event("late.created", aggregate=AGGREGATE, payload='{"x": "%s"}' % noise)
+    waiting += [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(20)]
+    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
+    place.servers.create_topics([f"{place.prefix}.late.events"], 2, {"max.message.bytes": "2000"})
+
+    def released():
+        place.insert_event()    # other batches must not clear the suspects
+        return place.execute("SELECT count(*) FROM outbox_relay.parked_event_types")[0][0] == 0
+    wait_until(released, "nothing is parked", 60, every=0.02)
+    assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
+    assert dead_letters(place)[large][0] == "too_large"

@@ -36,9 +36,29 @@ Test(publish_verdicts, suspects_go_alone_and_the_others_together_up_to_them)
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 2, 4), 1, "the suspect alone");
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs + 3, 3), 1, "what lies between two of them");
     publish_suspects_clear(&verdicts, 4);
-    cr_assert_eq(verdicts.suspect_count, 1);
+    cr_assert_eq(verdicts.suspect_count, 2, "4 is none");
+    publish_suspects_clear(&verdicts, 3);
     cr_assert_eq(publish_suspects_cut(&verdicts, seqs, 6), 4);
     publish_suspects_clear(&verdicts, 5);
+    cr_assert_eq(verdicts.suspect_count, 0);
+    publish_verdicts_finish(&verdicts);
+}
+
+Test(publish_verdicts, a_row_that_was_published_clears_itself_and_not_those_before_it)
+{
+    struct publish_verdicts verdicts = {0};
+    publish_suspects_clear(&verdicts, 9);
+    publish_suspects_clear_upto(&verdicts, 9);
+    for (int64_t seq = 1; seq <= 5; seq++) {
+        cr_assert(publish_suspects_add(&verdicts, seq, NULL));
+    }
+    publish_suspects_clear(&verdicts, 5);
+    publish_suspects_clear(&verdicts, 100);
+    cr_assert_eq(verdicts.suspect_count, 4);
+    cr_assert(publish_suspects_has(&verdicts, 1) && publish_suspects_has(&verdicts, 4));
+    publish_suspects_clear_upto(&verdicts, 2);
+    cr_assert(!publish_suspects_has(&verdicts, 2) && publish_suspects_has(&verdicts, 3));
+    publish_suspects_clear_upto(&verdicts, 50);
     cr_assert_eq(verdicts.suspect_count, 0);
     publish_verdicts_finish(&verdicts);
 }

@@ -38,6 +38,7 @@ struct publish_lane {
     bool full;                // there are probably more rows behind it
     bool holes_only;          // no new rows were asked for
     bool careful;             // read the careful way: it carries out the verdicts
+    bool released;            // with its commit nothing waits any more behind some entry
     struct mono_time began;
 };
 

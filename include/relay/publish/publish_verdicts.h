@@ -41,8 +41,11 @@ bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publis
 
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);
 bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq);
-// Those up to seq are cleared of suspicion: they have been published alone, or judged.
-void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t upto);
+// This row is cleared of suspicion: it has been published, or judged. Not those before it: a row that waited, or lay
+// below the watermark, is published long after rows with higher numbers.
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq);
+// No row is left up to this one.
+void publish_suspects_clear_upto(struct publish_verdicts *verdicts, int64_t upto);
 // How many of these rows (ascending) may go together: all before the first suspect, or one suspect alone.
 size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count);
 
