@@ -311,7 +311,7 @@ static int open_listener(const struct listen_address *address, struct relay_erro
 
 static void tell_address(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t length = sizeof(address);
     char host[NI_MAXHOST] = "";
     char port[NI_MAXSERV] = "";

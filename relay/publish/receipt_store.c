@@ -258,7 +258,7 @@ bool receipt_store_read(const struct receipt_store *store, const struct relay_co
         .count = partition < 0 ? (size_t)store->partitions : 1,
     };
     reading.unread = reading.count;
-    reading.progress = malloc(reading.count * sizeof(*reading.progress));
+    reading.progress = calloc(reading.count, sizeof(*reading.progress));
     if (reading.progress == NULL) {
         return error_no_memory(error, "the reading of receipts");
     }
