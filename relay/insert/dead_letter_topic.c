@@ -122,14 +122,15 @@ bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, 
     return true;
 }
 
-bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, struct relay_error *error)
+bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
+    struct relay_error *error)
 {
     const struct clock *clock = topic->context->clock;
     rd_kafka_resp_err_t code;
     do {
         code = rd_kafka_flush(topic->producer, 100);
     } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) &&
-        !mono_reached(clock_mono(clock), until));
+        !(given_up && atomic_load(given_up)) && !mono_reached(clock_mono(clock), until));
     int failed = atomic_exchange(&topic->failed, 0);
     if (failed || code) {
         return kafka_error_set(error, failed ? (rd_kafka_resp_err_t)failed : code, "copying dead letters to %s",

@@ -34,6 +34,8 @@
 #define FINISH_LIMIT DURATION_S(5) // of what a revoked partition has under way
 #define COMMIT_WAIT  DURATION_S(3) // of the last commit of a revoked partition
 #define LEAVE_LIMIT  DURATION_S(5)
+#define START_WAIT   DURATION_S(12) // longer than the server may take to start an INSERT
+#define CLOSE_LEAST  DURATION_S(1)  // for closing, before the drain deadline
 
 struct mono_time insert_group_now(const struct insert_group *group)
 {
@@ -266,6 +268,32 @@ static struct mono_time within_drain(const struct insert_group *group, struct du
     return until;
 }
 
+// After tables have given up batches: until the server can start none of their INSERTs any more, so that the next
+// owner, who asks what runs, sees all that will. false: `until` came first.
+static bool wait_for_starts(struct insert_group *group, struct mono_time until)
+{
+    for (;;) {
+        bool may_start = false;
+        for (size_t i = 0; i < group->table_count; i++) {
+            const struct insert_table *table = group->tables[i];
+            bool given_up = table->flight && table->flight->dropped;
+            struct mono_time last;
+            may_start = table_worker_may_start(table->worker, given_up, &last) || may_start;
+        }
+        if (!may_start || mono_reached(insert_group_now(group), until)) {
+            return !may_start;
+        }
+        wait_shortly(group, 20);
+    }
+}
+
+static void forget_everywhere(struct insert_group *group, const struct insert_partition *partition)
+{
+    for (size_t i = 0; i < group->table_count; i++) {
+        insert_table_forget(group->tables[i], partition, true);
+    }
+}
+
 static void on_revoked(void *context, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
     struct insert_group *group = context;
@@ -284,10 +312,11 @@ static void on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
         if (partition->gone || !is_listed(list, partition)) {
             continue;
         }
-        for (size_t j = 0; j < group->table_count; j++) {
-            insert_table_forget(group->tables[j], partition, true);
-        }
+        forget_everywhere(group, partition);
         let_partition_go(group, partition);
+    }
+    if (orderly && !wait_for_starts(group, within_drain(group, START_WAIT))) {
+        kafka_consumer_stay(group->consumer);
     }
 }
 
@@ -333,11 +362,21 @@ static void join(struct insert_group *group, struct mono_time now)
     group->lease->length = DURATION_NS(session.ns > 6000000000 ? session.ns - 2000000000 : session.ns * 2 / 3);
 }
 
-static void leave(struct insert_group *group, struct mono_time deadline)
+static void leave(struct insert_group *group)
 {
     group->leaving = true;
     insert_lease_revoke(group->lease);
-    insert_catch_up_end(group, deadline);
+    insert_catch_up_end(group, within_drain(group, LEAVE_LIMIT));
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        if (!group->partitions.items[i]->gone) {
+            forget_everywhere(group, group->partitions.items[i]);
+        }
+    }
+    struct mono_time until = within_drain(group, START_WAIT);
+    if (!wait_for_starts(group, (struct mono_time){until.ns - CLOSE_LEAST.ns})) {
+        kafka_consumer_stay(group->consumer); // the session's end, later than the lease's, gives the partitions away
+    }
+    struct mono_time deadline = within_drain(group, LEAVE_LIMIT);
     if (!kafka_consumer_close(group->consumer, deadline)) {
         group->hangs = true;
     }
@@ -345,9 +384,6 @@ static void leave(struct insert_group *group, struct mono_time deadline)
     // What the closing did not revoke.
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
-        for (size_t j = 0; !partition->gone && j < group->table_count; j++) {
-            insert_table_forget(group->tables[j], partition, true);
-        }
         if (!partition->gone) {
             let_partition_go(group, partition);
         }
@@ -461,7 +497,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
         metric_add(metrics_series2(group->context->metrics, METRIC_RETRIES, "kafka",
                        error_class_name(group->why_broken.class)),
             1);
-        leave(group, within_drain(group, LEAVE_LIMIT));
+        leave(group);
         group->join_at = mono_add(insert_group_now(group), backoff_next(&group->backoff));
     }
     if (!group->consumer && mono_reached(now, group->join_at)) {
@@ -496,5 +532,5 @@ void insert_group_drain(struct insert_group *group, struct mono_time deadline)
     if (finish_held(group, NULL, until)) {
         commit_and_wait(group, until);
     }
-    leave(group, deadline);
+    leave(group);
 }

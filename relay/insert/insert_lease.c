@@ -64,8 +64,11 @@ bool insert_lease_hold(struct insert_lease *lease, struct duration least, const 
     pthread_mutex_lock(&lease->lock);
     for (;;) {
         struct mono_time now = clock_mono(lease->clock);
+        if (given_up && atomic_load(given_up)) {
+            break; // whatever the lease says: the partition may be somebody else's already
+        }
         held = !mono_before(lease->until, mono_add(now, least));
-        if (held || (given_up && atomic_load(given_up)) || mono_reached(now, until)) {
+        if (held || mono_reached(now, until)) {
             break;
         }
         if (!lease->wanted) {

@@ -33,7 +33,8 @@
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
 #define COPIES_LIMIT     DURATION_S(30)
-#define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
+#define LEASE_LEAST      DURATION_S(2)  // an INSERT is not begun with less
+#define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
 
@@ -61,6 +62,8 @@ struct table_worker {
     struct table_job *waiting, **waiting_end, *present, *done, **done_end;
     char running_id[CLICKHOUSE_QUERY_ID_ROOM]; // of the INSERT under way, "" if none
     int running_endpoint;
+    struct mono_time running_until; // the server may start that INSERT until then
+    struct mono_time unclear_until; // the same of one that has no answer; ns 0: there is none
     bool quit, ended, troubled;
     bool joined; // the joiner's
     struct relay_error trouble;
@@ -185,11 +188,24 @@ static int choose_endpoint(struct table_worker *worker)
     return worker->endpoint;
 }
 
-static void set_running(struct table_worker *worker, const char *query_id, int endpoint)
+static void set_running(struct table_worker *worker, const char *query_id, int endpoint, struct mono_time until)
 {
     pthread_mutex_lock(&worker->lock);
     snprintf(worker->running_id, sizeof(worker->running_id), "%s", query_id);
     worker->running_endpoint = endpoint;
+    worker->running_until = until;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
+static void end_running(struct table_worker *worker, bool answered)
+{
+    pthread_mutex_lock(&worker->lock);
+    worker->running_id[0] = '\0';
+    if (!answered && mono_before(worker->unclear_until, worker->running_until)) {
+        worker->unclear_until = worker->running_until;
+    }
+    worker->running_until = (struct mono_time){0};
     pthread_mutex_unlock(&worker->lock);
 }
 
@@ -210,12 +226,15 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
 {
     const struct relay_context *context = worker->options.context;
     int64_t deadline = 0;
+    struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
     if (job->plan->guarded) {
-        struct mono_time end;
         if (!insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, stop_limit(worker), &end)) {
             return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
         }
+        // Not later than shortly from now, so that whoever gives the partition away can wait for it.
+        struct mono_time most = mono_add(clock_mono(context->clock), START_MOST);
+        end = mono_before(most, end) ? most : end;
         if (!server_seconds(worker, part->endpoint, end, &deadline, error)) {
             return false;
         }
@@ -234,10 +253,15 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         .fresh_connection = part->unclear,
         .settings = &token,
         .setting_count = 1};
-    set_running(worker, query_id, part->endpoint);
-    bool done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome,
-        error);
-    set_running(worker, "", 0);
+    set_running(worker, query_id, part->endpoint, end);
+    // After set_running: who cancels either sees this INSERT in table_worker_may_start, or is seen here.
+    bool done = !given_up(worker, job);
+    if (done) {
+        done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
+    } else {
+        error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+    }
+    end_running(worker, done || outcome->exception_code != 0 || !outcome->body_sent);
     free(statement);
     return done;
 }
@@ -313,6 +337,10 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
     part.endpoint = choose_endpoint(worker);
     TEST_POINT(INSERT_BEFORE_INSERT);
     for (;;) {
+        if (given_up(worker, job)) {
+            error_set(&job->error, RELAY_ERROR_STOPPED, "the insert was given up");
+            return TABLE_CANCELLED;
+        }
         if (attempt(worker, job, &part, &outcome, &job->error)) {
             worker->endpoint = part.endpoint;
             worker->strange = 0;
@@ -332,8 +360,12 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
     const struct relay_context *context = worker->options.context;
     struct mono_time until = mono_add(clock_mono(context->clock), COPIES_LIMIT);
     until = mono_before(stop_limit(worker), until) ? stop_limit(worker) : until;
-    if (!worker->options.copies || dead_letter_topic_flush(worker->options.copies, until, &job->error)) {
+    if (!worker->options.copies ||
+        dead_letter_topic_flush(worker->options.copies, until, &job->cancelled, &job->error)) {
         return true;
+    }
+    if (given_up(worker, job)) {
+        return false;
     }
     log_retry(worker, "copies of dead letters are not acknowledged", &job->error);
     note_trouble(worker, &job->error, true);
@@ -571,6 +603,18 @@ void table_worker_kill(struct table_worker *worker, const struct table_job *job,
     if (query_id[0] && !clickhouse_kill_query(worker->options.client, endpoint, query_id, timeout, NULL, &error)) {
         log_retry(worker, "cannot kill an INSERT of a partition that is no longer ours", &error);
     }
+}
+
+bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until)
+{
+    struct mono_time now = clock_mono(worker->options.context->clock);
+    pthread_mutex_lock(&worker->lock);
+    *until = worker->unclear_until;
+    if (present && mono_before(*until, worker->running_until)) {
+        *until = worker->running_until;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return mono_before(now, *until);
 }
 
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error)

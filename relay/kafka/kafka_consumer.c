@@ -401,6 +401,11 @@ static bool destroy_client(rd_kafka_t *client, struct mono_time deadline)
     return waited == 0;
 }
 
+void kafka_consumer_stay(struct kafka_consumer *consumer)
+{
+    consumer->member = false;
+}
+
 bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time deadline)
 {
     if (!consumer) {

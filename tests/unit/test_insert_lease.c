@@ -59,5 +59,9 @@ Test(insert_lease, whoever_gives_up_does_not_wait_and_the_committer_was_told)
     cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), &given_up,
         mono_add(clock_mono(clock_system()), DURATION_MS(1)), &end));
     cr_assert_eq(woken, 1);
+    given_up = true;
+    insert_lease_grant(&lease, clock_mono(clock_system()));
+    cr_assert_not(insert_lease_hold(&lease, DURATION_S(2), &given_up, (struct mono_time){INT64_MAX}, &end),
+        "a lease that lasts does not revive what was given up");
     insert_lease_finish(&lease);
 }

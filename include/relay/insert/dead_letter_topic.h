@@ -10,6 +10,7 @@
 #include "relay/config/context.h"
 #include "relay/insert/source_message.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct dead_letter_topic;
@@ -23,6 +24,7 @@ bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, 
     const char *reason, const char *code, const char *text, struct relay_error *error);
 // Waits until all that was queued so far is acknowledged. false: not before `until`, or some copy failed since the last
 // call.
-bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, struct relay_error *error);
+bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
+    struct relay_error *error); // ends early when given_up (may be NULL) becomes true
 
 #endif

@@ -69,6 +69,9 @@ struct table_job *table_worker_take_done(struct table_worker *worker); // the ol
 void table_worker_cancel(struct table_worker *worker, struct table_job *job);
 // KILL QUERY for the INSERT that is under way, if it is that job's.
 void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout);
+// Whether the server may yet start an INSERT that has no answer (present: the one under way included), and until when.
+// One that has started is found in system.processes; one that starts later is refused. Only of exactly-once tables.
+bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until);
 // Why the present job is being repeated: copies the last error; false: nothing is wrong.
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error);
 void table_worker_quit(struct table_worker *worker); // ends after the present job; does not wait
