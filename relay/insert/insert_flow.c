@@ -86,7 +86,7 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
             continue;
         }
         if (!viewed && !(viewed = view_message(group, partition, message, &source))) {
-            insert_feed_rewind(feed);
+            insert_feed_give_back(feed, message->offset);
             continue;
         }
         insert_table_add(feed->table, feed, &source);

@@ -105,6 +105,14 @@ bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found)
     return !*found;
 }
 
+void insert_feed_give_back(struct insert_feed *feed, int64_t offset)
+{
+    if (feed->state == FEED_ACTIVE) {
+        feed->next = offset;
+        insert_feed_rewind(feed);
+    }
+}
+
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader)
 {
     if (!by_reader) {

@@ -322,14 +322,16 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
         table->open = insert_batch_new(table->plan, table->spare, now, &error);
         table->spare = NULL;
         if (!table->open) {
-            insert_feed_rewind(feed);
+            insert_feed_give_back(feed, message->offset);
             return false;
         }
     }
     if (!insert_batch_add(table->open, feed, table->route->table, table->copies, message, &error)) {
         // Out of memory: what is whole is given up and read again in smaller pieces.
         table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
+        feed->next = message->offset;
         drop_open(table);
+        insert_feed_give_back(feed, message->offset); // where the batch had no place for the feed
         return false;
     }
     if (at_limit(table) && !table->flight) {

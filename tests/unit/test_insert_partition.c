@@ -154,3 +154,25 @@ Test(insert_partition, an_end_of_the_reader_moves_only_its_feeds)
     cr_assert_eq(partition->position, 50);
     insert_partition_free(partition);
 }
+
+Test(insert_partition, a_message_that_found_no_memory_is_neither_passed_over_nor_committed)
+{
+    struct insert_partition *partition = two_feeds(100);
+    struct insert_feed *a = &partition->feeds[0];
+    begin(partition);
+    partition->feed_count = 1;
+    cr_assert(takes(a, 100));
+    insert_feed_give_back(a, 100); // nothing is pending
+    cr_assert_eq(insert_partition_low(partition), 100);
+    cr_assert_eq(a->state, FEED_WAITING);
+    cr_assert_eq(a->next, 100);
+    a->state = FEED_ACTIVE;
+    cr_assert(takes(a, 100));
+    insert_feed_pending(a, 100);
+    cr_assert(takes(a, 101));
+    insert_feed_give_back(a, 101); // one batch is
+    cr_assert_eq(insert_partition_low(partition), 100);
+    insert_feed_stored(a, 101);
+    cr_assert_eq(insert_partition_low(partition), 101);
+    insert_partition_free(partition);
+}

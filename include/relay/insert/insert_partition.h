@@ -84,6 +84,9 @@ void insert_feed_dropped(struct insert_feed *feed);
 // Whether an active feed takes the message at this offset. If not, it has moved past it all the same: it was taken
 // before, or the table has it (*found).
 bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found);
+// The feed has taken the message at this offset and cannot keep it (no memory): back to its mark, that message
+// included.
+void insert_feed_give_back(struct insert_feed *feed, int64_t offset);
 // Nothing more comes before `end`: markers of transactions and compacted messages are passed over.
 // by_reader: for the feeds that have a reader of their own.
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader);
