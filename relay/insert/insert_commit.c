@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/kafka/kafka_error.h"
 
 #define COMMIT_EVERY DURATION_MS(500)
 
@@ -31,7 +32,31 @@ static int64_t committable(const struct insert_partition *partition)
     return low < partition->committed ? partition->committed : low;
 }
 
-// Sends what has changed, or, for the lease, what has not. false: nothing was sent.
+// Where nothing was ever committed and a paused table holds everything back, nothing is committable, but the lease of
+// the other tables needs a commit: the log's beginning says the same as none, and shows what expires meanwhile.
+static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        struct relay_error error;
+        int64_t low, high;
+        if (partition->gone || partition->failed || !partition->committed_known) {
+            continue;
+        }
+        if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low,
+                &high, &error)) {
+            log_event(LOG_LEVEL_WARNING, "insert.no_beginning", "the inserts wait for a first commit",
+                LOG_ERROR(&error));
+            return;
+        }
+        insert_partition_pin_beginning(partition, low);
+        add_offset(offsets, partition, low);
+        return;
+    }
+}
+
+// Sends what has changed, or, for the lease, what has not (all of it after a refusal: a topic without rights must not
+// stand in for those that are accepted). false: nothing was sent.
 bool insert_commit_send(struct insert_group *group, bool for_lease)
 {
     rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
@@ -43,12 +68,15 @@ bool insert_commit_send(struct insert_group *group, bool for_lease)
             continue;
         }
         any = partition;
-        if (offset != partition->committed) {
+        if (offset != partition->committed || (for_lease && group->some_refused)) {
             add_offset(offsets, partition, offset);
         }
     }
     if (offsets->cnt == 0 && for_lease && any) {
         add_offset(offsets, any, committable(any));
+    }
+    if (!any && for_lease) {
+        add_beginning(group, offsets);
     }
     bool sent = offsets->cnt > 0;
     if (sent) {
@@ -72,30 +100,44 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     struct insert_group *group = context;
     struct relay_error error;
     struct duration taken = mono_since(insert_group_now(group), sent);
+    int accepted = 0;
+    rd_kafka_resp_err_t refused = code;
     for (int i = 0; !code && offsets && i < offsets->cnt; i++) {
-        code = offsets->elems[i].err;
+        rd_kafka_resp_err_t err = offsets->elems[i].err;
+        accepted += err == RD_KAFKA_RESP_ERR_NO_ERROR;
+        refused = err && !outcome_unknown(refused) ? err : refused;
     }
+    code = accepted == 0 || outcome_unknown(refused) ? refused : RD_KAFKA_RESP_ERR_NO_ERROR;
+    group->some_refused = refused != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (outcome_unknown(code) || taken.ns > kafka_consumer_commit_limit(group->consumer).ns) {
         error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit took %.1f s (%s): whether it counts is unknown",
             duration_seconds(taken), rd_kafka_err2name(code));
         insert_group_break(group, &error);
         return;
     }
-    if (code) {
+    if (refused) {
         log_event(LOG_LEVEL_INFO, "insert.commit_refused",
-            "nothing was committed; it is said again if we are still members",
-            LOG_TEXT("error", rd_kafka_err2name(code)));
+            "not everything was committed; it is said again if we are still members",
+            LOG_TEXT("error", rd_kafka_err2name(refused)), LOG_INT("accepted", accepted));
+        kafka_error_set(&error, refused, "committing offsets");
+        if (error.class == RELAY_CLASS_OPERATOR) {
+            insert_group_health(group, STATUS_DEGRADED, error.text);
+        }
+    }
+    if (code) {
         return;
     }
     for (int i = 0; offsets && i < offsets->cnt; i++) {
         struct insert_partition *partition = insert_group_find(group, offsets->elems[i].topic,
             offsets->elems[i].partition);
-        if (partition) {
+        if (partition && !offsets->elems[i].err) {
             partition->committed = offsets->elems[i].offset;
         }
     }
     insert_lease_grant(group->lease, sent);
-    insert_group_health(group, STATUS_OK, "");
+    if (!refused) {
+        insert_group_health(group, STATUS_OK, "");
+    }
     TEST_POINT(INSERT_AFTER_COMMIT);
 }
 

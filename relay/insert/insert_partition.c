@@ -178,6 +178,16 @@ void insert_partition_skip_lost(struct insert_partition *partition, int64_t firs
     partition->fetching = false;
 }
 
+void insert_partition_pin_beginning(struct insert_partition *partition, int64_t low)
+{
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        struct insert_feed *feed = &partition->feeds[i];
+        if (feed->state == FEED_PAUSED && feed->mark == OFFSET_NONE) {
+            feed->next = feed->mark = low;
+        }
+    }
+}
+
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state)
 {
     for (size_t i = 0; i < partition->feed_count; i++) {

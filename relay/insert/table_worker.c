@@ -33,7 +33,8 @@
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
 #define COPIES_LIMIT     DURATION_S(30)
-#define LEASE_LEAST      DURATION_S(2)  // an INSERT is not begun with less
+#define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
+#define LEASE_PATIENCE   DURATION_S(5)
 #define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
@@ -220,6 +221,25 @@ struct part {
     int after_stop;
 };
 
+static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time *end,
+    struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    for (;;) {
+        struct mono_time until = mono_add(clock_mono(context->clock), LEASE_PATIENCE);
+        until = mono_before(stop_limit(worker), until) ? stop_limit(worker) : until;
+        if (insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, until, end)) {
+            return true;
+        }
+        if (given_up(worker, job)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+        }
+        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+            "an INSERT waits for the consumer group to accept an offset commit");
+        note_trouble(worker, error, true);
+    }
+}
+
 // One attempt. *outcome says what became of it.
 static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
@@ -229,8 +249,8 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
     if (job->plan->guarded) {
-        if (!insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, stop_limit(worker), &end)) {
-            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+        if (!hold_lease(worker, job, &end, error)) {
+            return false;
         }
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
         struct mono_time most = mono_add(clock_mono(context->clock), START_MOST);

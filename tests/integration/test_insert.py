@@ -287,3 +287,16 @@ def test_a_wrong_password_is_the_operators_and_heals(place):
     wait_counts(place, 100)
     assert relay.stop() == 0
     assert sender.sent == 100
+
+
+def test_a_new_group_fills_its_table_while_the_other_table_of_its_only_topic_is_missing(place):
+    sender = Sender(place).events(post(place), 500, value=b'{"id": 1, "title": "t"}').flush()
+    relay = inserting(place, **{"route default": {"topics": post(place)}}, **typed_route(place))
+    relay.wait(lambda: paused(relay, "posts"), "the table paused", 30)
+    wait_counts(place, 500)  # nothing was ever committed, and a commit is the lease
+    sender.events(post(place), 500, value=b'{"id": 1, "title": "t"}').flush()
+    wait_counts(place, 1000)
+    place.clickhouse(TYPED)
+    wait_counts(place, 1000, table="posts", seconds=90)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 1000, "all committed", 20)
+    assert relay.stop() == 0

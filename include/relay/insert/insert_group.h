@@ -27,6 +27,7 @@ struct insert_group {
     bool leaving;                    // closing: nothing is committed any more
     bool broken;                     // the consumer must be closed and made anew
     struct relay_error why_broken;
+    bool some_refused; // by the last commit
     struct backoff backoff;
     struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
     bool full; // a table is: no more messages now

@@ -97,6 +97,8 @@ bool insert_partition_wants_position(const struct insert_partition *partition, i
 void insert_partition_positioned(struct insert_partition *partition, int64_t from);
 // The log begins at `first` now: what lies before can no longer be taken. The partition has to be positioned again.
 void insert_partition_skip_lost(struct insert_partition *partition, int64_t first);
+// The log begins at `low`: paused feeds that would begin at its beginning, wherever that is, begin there.
+void insert_partition_pin_beginning(struct insert_partition *partition, int64_t low);
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state);
 
 #endif
