@@ -55,3 +55,20 @@ SELECT test.ok(:new_seq > :seq, 'retry draws a new seq');
 SELECT test.ok(id = :'id' AND payload->>'n' = '12345678901234567890.123456789' AND metadata = '{"k": 1}' AND published_at IS NULL, 'retry keeps id and payload')
   FROM public.outbox_events WHERE seq = :new_seq;
 SELECT test.same(outbox_relay.retry_dead_letter(:letter), NULL, 'a dead letter is retried once');
+-- Whatever is in a row, it can become a dead letter: otherwise the relay could not go past it.
+CREATE TABLE public.odd_outbox (event_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text, type text, at bigint, payload json, note text);
+INSERT INTO outbox_relay.outboxes (outbox, system_identifier, seq_column, created_at_column) VALUES ('public.odd_outbox', 1, 'event_no', 'at');
+INSERT INTO public.odd_outbox (type, at, payload, note) VALUES (NULL, 1700000000000, '{"a": "\u0000", "n": 1e400000, "n": 2}', 'n') RETURNING event_no AS odd \gset
+SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
+SELECT test.ok(event_id = :'odd' AND event_created_at IS NULL AND event->>'payload' = '{"a": "\u0000", "n": 1e400000, "n": 2}' AND event->>'note' = 'n'
+               AND event->>'at' = '1700000000000', 'a row without an id, with a time of another type and with json that jsonb cannot hold')
+  FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+SELECT outbox_relay.retry_dead_letter(:letter) IS NULL AS none \gset
+SELECT test.ok(payload::text = '{"a": "\u0000", "n": 1e400000, "n": 2}' AND note = 'n' AND at = 1700000000000, 'retry gives such json back as it was') FROM public.odd_outbox;
+INSERT INTO public.odd_outbox (id, type, payload) SELECT t, t, '{"a": 1}' FROM (SELECT string_agg(md5(n::text), '') AS t FROM generate_series(1, 400) n) x RETURNING event_no AS odd \gset
+SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
+SELECT test.ok(length(event_id) = 500 AND length(event_type) = 500 AND length(event->>'id') = 12800 AND event->'payload' = '{"a": 1}', 'texts too long for an index are cut, and whole in the event')
+  FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+DELETE FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+DELETE FROM outbox_relay.outboxes WHERE outbox = 'public.odd_outbox'::regclass;
+DROP TABLE public.odd_outbox;
