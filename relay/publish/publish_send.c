@@ -68,6 +68,12 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
         topic = kafka_producer_topic(pipe->producer, event->topic, batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
     }
+    if (topic != NULL && event->partition >= topic->partitions) {
+        // Partitions may have been added since it was looked up.
+        kafka_producer_forget_topic(pipe->producer, event->topic);
+        topic = kafka_producer_topic(pipe->producer, event->topic, batch_deadline(pipe, lane), &why);
+        lane->batch->topics[i] = topic;
+    }
     if (topic == NULL) {
         if (why.code != RELAY_ERROR_KAFKA_OPERATOR) {
             *error = why;

@@ -171,3 +171,21 @@ def test_rows_that_waited_are_released_one_by_one_when_the_broker_refuses_one_of
     wait_until(released, "nothing is parked", 60, every=0.02)
     assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
     assert dead_letters(place)[large][0] == "too_large"
+
+
+def test_partitions_that_were_added_while_running_are_found(place):
+    place.execute("ALTER TABLE public.outbox_events ADD COLUMN shard integer")
+    publishing(place, publish={"additional": "shard:partition"})
+
+    def insert(shard):
+        return place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, shard) VALUES "
+                             "('post', gen_random_uuid(), 'post.created', '{}', %s) RETURNING id::text", shard)[0][0]
+    wait_ids(place, [insert(3)])
+    topic = f"{place.prefix}.post.events"
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place.servers.bootstrap})
+    admin.create_partitions([confluent_kafka.admin.NewPartitions(topic, 6)])[topic].result(30)
+    wait_until(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 6, "there are six partitions")
+    beyond, within = insert(6), insert(5)
+    wait_ids(place, [within])
+    wait_until(lambda: dead_letters(place), "the row for a partition that is not there is a dead letter")
+    assert {key: value[0] for key, value in dead_letters(place).items()} == {beyond: "bad_partition"}
