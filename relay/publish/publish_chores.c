@@ -263,7 +263,7 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
     return true;
 }
 
-bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) && !check_waiting(pipe, lane, error)) {
         return false;
@@ -273,4 +273,21 @@ bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct
     }
     return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) &&
         publish_count_replicas(pipe, error);
+}
+
+bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (do_chores(pipe, lane, error)) {
+        return true;
+    }
+    if (error->code != RELAY_ERROR_POSTGRES_QUERY || lane->state != LANE_IDLE ||
+        pg_broken(publish_connection(pipe, lane))) {
+        return false;
+    }
+    // PostgreSQL refused a statement outside of any transaction, and the session is whole: batches go on, and the chore
+    // comes again when it is due again.
+    log_event(LOG_LEVEL_WARNING, "publish.chore_refused", "trying again later", LOG_TEXT("outbox", pipe->config->name),
+        LOG_ERROR(error));
+    publish_show_trouble(pipe, error);
+    return true;
 }
