@@ -148,10 +148,11 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
     if (!entry) {
         return error_no_memory(error, "filling a batch");
     }
-    if (feed->refusal.offset == message->offset) {
+    const struct feed_refusal *refusal = insert_feed_refusal(feed, message->offset);
+    if (refusal) {
         char code[16];
-        snprintf(code, sizeof(code), "%d", feed->refusal.code);
-        if (!add_dead_letter(batch, target, copies, message, ENCODE_REJECTED, code, feed->refusal.text, error)) {
+        snprintf(code, sizeof(code), "%d", refusal->code);
+        if (!add_dead_letter(batch, target, copies, message, ENCODE_REJECTED, code, refusal->text, error)) {
             return false;
         }
     } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {

@@ -2,6 +2,7 @@
 #include "relay/insert/insert_partition.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,10 @@ struct insert_partition *insert_partition_new(const char *topic, int32_t number,
     for (size_t i = 0; i < feeds; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         feed->partition = partition;
-        feed->next = feed->mark = feed->refusal.offset = OFFSET_NONE;
+        feed->next = feed->mark = OFFSET_NONE;
+        for (size_t j = 0; j < FEED_REFUSALS; j++) {
+            feed->refusals[j].offset = OFFSET_NONE;
+        }
         feed->found_through = INT64_MAX;
     }
     return partition;
@@ -111,6 +115,27 @@ void insert_feed_give_back(struct insert_feed *feed, int64_t offset)
         feed->next = offset;
         insert_feed_rewind(feed);
     }
+}
+
+const struct feed_refusal *insert_feed_refusal(const struct insert_feed *feed, int64_t offset)
+{
+    for (size_t i = 0; i < FEED_REFUSALS; i++) {
+        if (feed->refusals[i].offset == offset) {
+            return &feed->refusals[i];
+        }
+    }
+    return NULL;
+}
+
+void insert_feed_refuse(struct insert_feed *feed, int64_t offset, int code, const char *text)
+{
+    if (offset == OFFSET_NONE || insert_feed_refusal(feed, offset)) {
+        return;
+    }
+    struct feed_refusal *refusal = &feed->refusals[feed->next_refusal++ % FEED_REFUSALS];
+    refusal->offset = offset;
+    refusal->code = code;
+    snprintf(refusal->text, sizeof(refusal->text), "%.299s", text);
 }
 
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader)

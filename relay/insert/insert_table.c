@@ -389,9 +389,7 @@ static void note_refusal(struct insert_batch *batch, const struct relay_error *e
     for (size_t i = 0; i < batch->entry_count; i++) {
         struct batch_entry *entry = &batch->entries[i];
         if (entry->rows > 0) {
-            entry->feed->refusal.offset = entry->last_row;
-            entry->feed->refusal.code = error->detail;
-            snprintf(entry->feed->refusal.text, sizeof(entry->feed->refusal.text), "%.299s", error->text);
+            insert_feed_refuse(entry->feed, entry->last_row, error->detail, error->text);
         }
     }
 }
@@ -408,6 +406,7 @@ static void rejected(struct insert_table *table, struct insert_batch *batch, str
         table->row_limit = batch->rows / 2;
     } else {
         note_refusal(batch, &job->error);
+        table->row_limit = 1; // so that it is put away before another refusal can take its place
     }
     drop_batches(table);
 }

@@ -300,3 +300,21 @@ def test_a_new_group_fills_its_table_while_the_other_table_of_its_only_topic_is_
     wait_counts(place, 1000, table="posts", seconds=90)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 1000, "all committed", 20)
     assert relay.stop() == 0
+
+
+def test_two_rows_that_the_server_refuses_one_after_the_other_both_become_dead_letters(place):
+    place.clickhouse(TYPED)
+    place.clickhouse("ALTER TABLE {db}.posts ADD CONSTRAINT small CHECK post_id < 1000000")
+    relay = inserting(place, insert={"linger": "2s"}, **typed_route(place))
+    sender = Sender(place)
+    sender.event(post(place), partition=0, value=b'{"id": 1, "title": "t"}')
+    sender.flush()
+    wait_counts(place, 1, table="posts")
+    for number in (2, 3):
+        sender.event(post(place), partition=0, value=b'{"id": 5000000, "title": "t"}')
+        sender.flush()
+        if number == 2:
+            relay.wait(lambda: relay.events("insert.retry"), "the first one refused", 30)
+    wait_until(lambda: len(dead_letters(place)) == 2, "the dead letters", 60)
+    wait_counts(place, 1, table="posts")
+    assert relay.stop() == 0

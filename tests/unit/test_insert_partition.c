@@ -176,3 +176,15 @@ Test(insert_partition, a_message_that_found_no_memory_is_neither_passed_over_nor
     cr_assert_eq(insert_partition_low(partition), 101);
     insert_partition_free(partition);
 }
+
+Test(insert_partition, a_refusal_does_not_push_out_the_one_before_it)
+{
+    struct insert_partition *partition = two_feeds(100);
+    struct insert_feed *a = &partition->feeds[0];
+    cr_assert_null(insert_feed_refusal(a, 100));
+    insert_feed_refuse(a, 100, 469, "first");
+    insert_feed_refuse(a, 101, 470, "second");
+    cr_assert_eq(insert_feed_refusal(a, 100)->code, 469);
+    cr_assert_str_eq(insert_feed_refusal(a, 101)->text, "second");
+    insert_partition_free(partition);
+}

@@ -34,17 +34,20 @@ struct feed_refusal {
     char text[300];
 };
 
+#define FEED_REFUSALS 4
+
 struct insert_feed {
     struct insert_table *table;
     struct insert_partition *partition;
     enum feed_state state;
-    bool by_reader;             // catches up: its messages come from a reader of its own
-    int64_t next, mark;         // OFFSET_NONE: the log's beginning
-    unsigned pending;           // batches, the open one included, with messages of it
-    struct offset_ranges found; // what the table has already
-    int64_t found_through;      // `found` is complete below; then it must be read on
-    uint64_t generation;        // a read-back of an older one is stale
-    struct feed_refusal refusal;
+    bool by_reader;                              // catches up: its messages come from a reader of its own
+    int64_t next, mark;                          // OFFSET_NONE: the log's beginning
+    unsigned pending;                            // batches, the open one included, with messages of it
+    struct offset_ranges found;                  // what the table has already
+    int64_t found_through;                       // `found` is complete below; then it must be read on
+    uint64_t generation;                         // a read-back of an older one is stale
+    struct feed_refusal refusals[FEED_REFUSALS]; // a ring: the last ones
+    unsigned next_refusal;
 };
 
 struct insert_partition {
@@ -87,6 +90,9 @@ bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found);
 // The feed has taken the message at this offset and cannot keep it (no memory): back to its mark, that message
 // included.
 void insert_feed_give_back(struct insert_feed *feed, int64_t offset);
+// The server refused the row of this offset, alone in its INSERT; text is cut.
+void insert_feed_refuse(struct insert_feed *feed, int64_t offset, int code, const char *text);
+const struct feed_refusal *insert_feed_refusal(const struct insert_feed *feed, int64_t offset); // NULL: none is known
 // Nothing more comes before `end`: markers of transactions and compacted messages are passed over.
 // by_reader: for the feeds that have a reader of their own.
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader);
