@@ -22,6 +22,7 @@ struct insert_routes {
     size_t count;
     const char **topics;
     size_t topic_count;
+    const char *database; // of tables that name none
 };
 
 static bool compile(struct compiled_route *compiled, const struct config_route *route, struct relay_error *error)
@@ -75,6 +76,7 @@ struct insert_routes *insert_routes_new(const struct config *config, struct rela
         error_no_memory(error, "preparing the routes");
         goto failed;
     }
+    routes->database = config->clickhouse.database ? config->clickhouse.database : "default";
     for (size_t i = 0; i < config->route_count; i++) {
         const struct config_route *route = &config->routes[i];
         if (!route->enabled) {
@@ -142,6 +144,19 @@ static bool takes(const struct compiled_route *compiled, const char *topic)
     return false;
 }
 
+// "t" and "db.t" are one where [clickhouse] database is db.
+static bool same_table(const struct insert_routes *routes, const char *a, const char *b)
+{
+    const char *dot_a = strchr(a, '.'), *dot_b = strchr(b, '.');
+    if (!dot_a == !dot_b) {
+        return strcmp(a, b) == 0;
+    }
+    const char *full = dot_a ? a : b, *dot = dot_a ? dot_a : dot_b, *table = dot_a ? b : a;
+    size_t length = (size_t)(dot - full);
+    return strcmp(dot + 1, table) == 0 && strlen(routes->database) == length &&
+        strncmp(full, routes->database, length) == 0;
+}
+
 bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic)
 {
     const struct compiled_route *compiled = &routes->routes[index];
@@ -149,7 +164,8 @@ bool insert_routes_match(const struct insert_routes *routes, size_t index, const
         return false;
     }
     for (size_t i = 0; i < index; i++) {
-        if (strcmp(routes->routes[i].route->table, compiled->route->table) == 0 && takes(&routes->routes[i], topic)) {
+        if (same_table(routes, routes->routes[i].route->table, compiled->route->table) &&
+            takes(&routes->routes[i], topic)) {
             return false;
         }
     }

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <time.h>
 
+#define HASH_START       2166136261u
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
 #define COPIES_LIMIT     DURATION_S(30)
@@ -93,6 +94,14 @@ void table_job_free(struct table_job *job)
     offset_ranges_finish(&job->read_back.found);
     table_plan_release(job->plan);
     free(job);
+}
+
+static uint32_t hash_text(uint32_t hash, const char *text)
+{
+    for (; *text; text++) {
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
+    }
+    return hash;
 }
 
 static bool stopping(const struct table_worker *worker)
@@ -264,8 +273,9 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         return error_no_memory(error, "sending an INSERT");
     }
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
-    snprintf(query_id, sizeof(query_id), "%s%.12s-%llu", worker->prefix, context->instance,
-        (unsigned long long)worker->next_query++);
+    // Routes may share a table. The end makes it no beginning of another one's: it is killed by what it begins with.
+    snprintf(query_id, sizeof(query_id), "%s%.12s-%08x-%llu.", worker->prefix, context->instance,
+        hash_text(HASH_START, worker->options.route->name), (unsigned long long)worker->next_query++);
     struct clickhouse_setting token = {"insert_deduplication_token", part->token};
     struct clickhouse_request request = {.endpoint = part->endpoint,
         .query_id = query_id,
@@ -452,21 +462,13 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
         read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
 }
 
-static uint32_t hash_text(uint32_t hash, const char *text)
-{
-    for (; *text; text++) {
-        hash = (hash ^ (unsigned char)*text) * 16777619u;
-    }
-    return hash;
-}
-
 static bool open_table(struct table_worker *worker, struct table_job *job)
 {
     job->plan = table_plan_read(worker->options.context, worker->options.client, worker->options.route, &job->error);
     if (!job->plan) {
         return false;
     }
-    uint32_t hash = hash_text(hash_text(hash_text(2166136261u, job->plan->schema->database), "."),
+    uint32_t hash = hash_text(hash_text(hash_text(HASH_START, job->plan->schema->database), "."),
         job->plan->schema->table);
     snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
     return true;

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_routes.h"
+
+#include <criterion/criterion.h>
+
+static bool second_takes(const char *first, const char *second)
+{
+    char *topics[] = {(char *)(uintptr_t) "events"};
+    struct config_route list[2] = {
+        {.name = (char *)(uintptr_t) "a", .table = (char *)(uintptr_t)first, .enabled = true},
+        {.name = (char *)(uintptr_t) "b", .table = (char *)(uintptr_t)second, .enabled = true}};
+    list[0].topics.items = list[1].topics.items = topics;
+    list[0].topics.count = list[1].topics.count = 1;
+    struct config config = {.routes = list, .route_count = 2};
+    config.clickhouse.database = (char *)(uintptr_t) "shop";
+    struct insert_routes *routes = insert_routes_new(&config, NULL);
+    cr_assert_not_null(routes);
+    cr_assert(insert_routes_match(routes, 0, "events"));
+    bool takes = insert_routes_match(routes, 1, "events");
+    insert_routes_free(routes);
+    return takes;
+}
+
+Test(insert_routes, a_table_takes_a_message_once_however_its_database_is_written)
+{
+    cr_assert_not(second_takes("orders", "orders"));
+    cr_assert_not(second_takes("orders", "shop.orders"));
+    cr_assert_not(second_takes("shop.orders", "orders"));
+    cr_assert(second_takes("orders", "other.orders"));
+    cr_assert(second_takes("orders", "shop.others"));
+    cr_assert(second_takes("shop.orders", "sho.orders"));
+}
