@@ -80,7 +80,8 @@
         "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
         " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
         " WHERE t.@seq = $1::int8 ON CONFLICT (identity, event_type)"                                                  \
-        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq)")                                        \
+        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq), topic = excluded.topic,"                \
+        " reason_code = excluded.reason_code, reason_text = excluded.reason_text")                                     \
     X(HOLD_AGGREGATE, "hold_aggregate",                                                                                \
         "INSERT INTO outbox_relay.held_aggregates AS p (identity, aggregate_type, aggregate_id, lowest_seq,"           \
         " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"     \

@@ -189,3 +189,22 @@ def test_partitions_that_were_added_while_running_are_found(place):
     wait_ids(place, [within])
     wait_until(lambda: dead_letters(place), "the row for a partition that is not there is a dead letter")
     assert {key: value[0] for key, value in dead_letters(place).items()} == {beyond: "bad_partition"}
+
+
+def test_a_parked_type_names_the_topic_that_is_still_missing(place):
+    relay = publishing(place, publish={"topic": place.prefix + ".{aggregate_type}.events"})
+
+    def insert(kind):
+        return place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES "
+                             "(%s, gen_random_uuid(), 'x.created', '{}') RETURNING id::text", kind)[0][0]
+    waiting = [insert("first"), insert("second")]
+    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
+
+    def missing():
+        return [row[0] for row in place.execute("SELECT topic FROM outbox_relay.parked_event_types")]
+    topics = {f"{place.prefix}.{kind}.events" for kind in ("first", "second")}
+    there = missing()[0]
+    place.servers.create_topics([there], 2)
+    wait_until(lambda: missing() == list(topics - {there}), "it names the other topic", 30)
+    place.servers.create_topics(missing(), 2)
+    wait_ids(place, waiting)
