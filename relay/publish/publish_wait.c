@@ -15,7 +15,10 @@
 #define PROBE_FIRST   DURATION_MS(1)
 #define PROBE_SLOWEST DURATION_MS(20)
 #define LINGER        DURATION_MS(60)
-#define BUSY_ROWS     16 // a batch of so many rows while asleep: the writers should not pay for notifications
+// So many rows within so short a time while asleep: the writers should not pay for notifications. Rows, not the size of
+// a batch: writers that wait for each other's NOTIFY never fill one.
+#define BUSY_ROWS   16
+#define BUSY_WITHIN DURATION_MS(100)
 
 // Sleeps until there is something on the notifications' socket, the stop, or the time.
 static void block(struct publish_pipe *pipe, struct duration length)
@@ -110,8 +113,20 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error)
 {
     (void)error;
-    if (rows >= BUSY_ROWS && (pipe->sleep.asleep || pipe->sleep.asking) && !outbox_sleep_wake(&pipe->sleep, NULL)) {
-        outbox_sleep_finish(&pipe->sleep);
+    struct outbox_sleep *sleep = &pipe->sleep;
+    struct mono_time now = clock_mono(pipe->context->clock);
+    bool granted;
+    // A slice that still runs is left to end by itself: waiting for it would hold up the rows.
+    if (sleep->asking && !outbox_sleep_ask(sleep, &granted, NULL)) {
+        outbox_sleep_finish(sleep);
+    }
+    if (mono_reached(now, mono_add(pipe->busy_since, BUSY_WITHIN))) {
+        pipe->busy_since = now;
+        pipe->busy_rows = 0;
+    }
+    pipe->busy_rows += rows;
+    if (sleep->asleep && pipe->busy_rows >= BUSY_ROWS && !outbox_sleep_wake(sleep, NULL)) {
+        outbox_sleep_finish(sleep);
     }
     return true;
 }

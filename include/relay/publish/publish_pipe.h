@@ -74,6 +74,8 @@ struct publish_pipe {
     struct publish_lane lanes[2];
     struct outbox_sleep sleep;
     struct mono_time sleep_tried_at; // to connect its session
+    struct mono_time busy_since;     // the window in which rows are counted
+    size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
     size_t held_tries;
     struct mono_time read_again_at;   // a reading was refused: not before this
