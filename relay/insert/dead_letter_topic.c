@@ -2,9 +2,11 @@
 //
 // Happy path: a copy is queued in librdkafka when its message is found unfit; the table's worker waits for the
 // acknowledgements before it writes the dead letters. Failures: a copy that Kafka refuses or does not acknowledge in
-// time makes the next flush fail; the batch is then read again from its marks, and all of its copies are queued again.
+// time makes the next flush fail (one that is too large is left out, and logged); the batch is then read again from its
+// marks, and all of its copies are queued again.
 #include "relay/insert/dead_letter_topic.h"
 
+#include "relay/base/log.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -25,7 +27,10 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
 {
     struct dead_letter_topic *topic = opaque;
     (void)producer;
-    if (message->err) {
+    if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
+            "a dead letter is larger than the dead-letter topic allows: it has no copy there");
+    } else if (message->err) {
         atomic_store(&topic->failed, (int)message->err);
     }
 }
@@ -117,6 +122,16 @@ bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, 
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (code_of_send) {
         rd_kafka_headers_destroy(headers);
+    }
+    if (code_of_send == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        // It would never pass, and its table would stand still for a copy; the dead letter itself is written.
+        log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
+            "a dead letter is larger than message.max.bytes: it has no copy in the dead-letter topic",
+            LOG_TEXT("topic", message->topic), LOG_INT("partition", message->partition),
+            LOG_INT("offset", message->offset));
+        return true;
+    }
+    if (code_of_send) {
         return kafka_error_set(error, code_of_send, "copying a dead letter to %s", topic->name);
     }
     return true;
