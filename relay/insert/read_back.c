@@ -174,11 +174,30 @@ static bool add_place(struct clickhouse_text *text, const struct table_plan *pla
         clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
 }
 
-static bool ask(struct clickhouse_client *client, const char *statement, struct clickhouse_result **result,
+// Who answers. The first answer chooses the endpoint; the others must come from the same one, since another replica may
+// not have what the first was brought up to.
+struct source {
+    struct clickhouse_client *client;
+    int endpoint; // CLICKHOUSE_ANY_ENDPOINT until the first answer
+};
+
+static bool ask(struct source *source, const char *statement, struct clickhouse_result **result,
     struct relay_error *error)
 {
-    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = ASK_TIMEOUT};
-    return clickhouse_query(client, &request, statement, result, NULL, error);
+    // Whatever the user's profile says: no answer of yesterday, and none that is cut without an error.
+    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
+        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
+        {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
+    struct clickhouse_request request = {.endpoint = source->endpoint,
+        .timeout = ASK_TIMEOUT,
+        .settings = settings,
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_outcome outcome = {.endpoint = -1};
+    bool done = clickhouse_query(source->client, &request, statement, result, &outcome, error);
+    if (done && outcome.endpoint >= 0) {
+        source->endpoint = outcome.endpoint;
+    }
+    return done;
 }
 
 static bool is_no_table(const struct relay_error *error)
@@ -187,7 +206,7 @@ static bool is_no_table(const struct relay_error *error)
 }
 
 // The lowest offset that is there; *found false: none.
-static bool read_lowest(struct clickhouse_client *client, const struct table_plan *plan, const struct read_back *of,
+static bool read_lowest(struct source *source, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, bool *found, int64_t *lowest, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
@@ -195,7 +214,7 @@ static bool read_lowest(struct clickhouse_client *client, const struct table_pla
     *found = false;
     bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " LAST_WORD) &&
         add_place(&text, plan, of, dead_letter_table);
-    bool done = built && ask(client, text.at, &result, error) && is_whole(result, 3, error);
+    bool done = built && ask(source, text.at, &result, error) && is_whole(result, 3, error);
     if (done) {
         *found = clickhouse_result_uint(result, 0, 0) > 0;
         *lowest = clickhouse_result_int(result, 0, 1);
@@ -233,7 +252,7 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
     return true;
 }
 
-static bool read_ranges(struct clickhouse_client *client, const struct table_plan *plan, const struct read_back *of,
+static bool read_ranges(struct source *source, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, struct offset_ranges *ranges, int64_t *through, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
@@ -248,7 +267,7 @@ static bool read_ranges(struct clickhouse_client *client, const struct table_pla
             " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
             "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
             (long long)of->from, PAGE_OFFSETS);
-    bool done = built && ask(client, text.at, &result, error) && is_whole(result, 4, error);
+    bool done = built && ask(source, text.at, &result, error) && is_whole(result, 4, error);
     if (done) {
         done = take_ranges(result, ranges, through, error);
     } else if (!built) {
@@ -261,7 +280,7 @@ static bool read_ranges(struct clickhouse_client *client, const struct table_pla
     return done;
 }
 
-static bool sync_replica(struct clickhouse_client *client, const struct table_plan *plan, struct relay_error *error)
+static bool sync_replica(struct source *source, const struct table_plan *plan, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     if (!plan->schema->is_replicated) {
@@ -270,7 +289,7 @@ static bool sync_replica(struct clickhouse_client *client, const struct table_pl
     bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") &&
         clickhouse_text_name(&text, plan->schema->database) && clickhouse_text_add(&text, ".") &&
         clickhouse_text_name(&text, plan->schema->table);
-    done = done ? ask(client, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
+    done = done ? ask(source, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
                 : error_no_memory(error, "reading back");
     clickhouse_text_finish(&text);
     return done;
@@ -279,19 +298,20 @@ static bool sync_replica(struct clickhouse_client *client, const struct table_pl
 bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
     const struct table_plan *plan, struct read_back *of, struct relay_error *error)
 {
+    struct source source = {client, CLICKHOUSE_ANY_ENDPOINT};
     const char *dead_letters = context->config->insert.dead_letter_table;
     struct offset_ranges rows = {0}, dead = {0};
     int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
     offset_ranges_finish(&of->found);
     of->through = INT64_MAX;
-    if (!sync_replica(client, plan, error)) {
+    if (!sync_replica(&source, plan, error)) {
         return false;
     }
     if (of->from == READ_BACK_NONE) {
         bool has_rows, has_dead;
         int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
-        if (!read_lowest(client, plan, of, NULL, &has_rows, &lowest_row, error) ||
-            !read_lowest(client, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
+        if (!read_lowest(&source, plan, of, NULL, &has_rows, &lowest_row, error) ||
+            !read_lowest(&source, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
             return error_prefix(error, "reading back the lowest offset");
         }
         if (!has_rows && !has_dead) {
@@ -299,8 +319,8 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         }
         of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
-    bool done = read_ranges(client, plan, of, NULL, &rows, &rows_through, error) &&
-        read_ranges(client, plan, of, dead_letters, &dead, &dead_through, error);
+    bool done = read_ranges(&source, plan, of, NULL, &rows, &rows_through, error) &&
+        read_ranges(&source, plan, of, dead_letters, &dead, &dead_through, error);
     if (done) {
         done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
     }
