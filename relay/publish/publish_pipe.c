@@ -361,9 +361,10 @@ static void try_to_own(struct publish_pipe *pipe)
         failed(pipe, &error);
         return;
     }
+    // PostgreSQL has answered, whatever Kafka does with the term that may follow.
+    status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
     if (!pipe->owner.owned) {
         show(pipe, STATUS_OK, "standby", "");
-        status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;
         pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));
