@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
+import os
 import signal
 import time
 
@@ -26,6 +27,7 @@ def crash_at(relay, point):
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at_each_step_loses_and_doubles_nothing(place, point):
     relay = publishing(place, start=False)
+    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
     need_test_points(relay.binary)
     events = [place.insert_event() for _ in range(40)]
     if "recovery_delete" in point or "recovery_commit" in point:
