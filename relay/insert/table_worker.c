@@ -71,31 +71,6 @@ struct table_worker {
     struct relay_error trouble;
 };
 
-struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error)
-{
-    struct table_job *job = calloc(1, sizeof(*job));
-    if (!job) {
-        error_no_memory(error, "a job for ClickHouse");
-        return NULL;
-    }
-    job->kind = kind;
-    job->owner = owner;
-    atomic_init(&job->cancelled, false);
-    return job;
-}
-
-void table_job_free(struct table_job *job)
-{
-    if (!job) {
-        return;
-    }
-    native_block_free(job->rows); // before the plan's schema
-    dead_letter_block_free(job->dead);
-    offset_ranges_finish(&job->read_back.found);
-    table_plan_release(job->plan);
-    free(job);
-}
-
 static uint32_t hash_text(uint32_t hash, const char *text)
 {
     for (; *text; text++) {

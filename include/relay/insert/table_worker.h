@@ -9,44 +9,11 @@
 
 #include "relay/config/context.h"
 #include "relay/insert/clickhouse_client.h"
-#include "relay/insert/dead_letter_block.h"
 #include "relay/insert/dead_letter_topic.h"
 #include "relay/insert/insert_lease.h"
-#include "relay/insert/read_back.h"
-#include "relay/insert/table_plan.h"
+#include "relay/insert/table_job.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
-
-enum table_job_kind { TABLE_JOB_OPEN, TABLE_JOB_READ_BACK, TABLE_JOB_INSERT };
-enum table_verdict {
-    TABLE_DONE,
-    TABLE_CANCELLED, // given up by table_worker_cancel, or by the stop; what of it was stored is unknown
-    TABLE_UNCLEAR,   // the outcome stays unknown: read back, then go on from the mark
-    TABLE_REJECTED,  // the server refuses rows of this batch; read back, then smaller batches
-    TABLE_TOO_LARGE, // the server lacks memory for it; as REJECTED, but no row is to blame
-    TABLE_OPERATOR,  // somebody has to mend something: pause the table
-};
-
-struct table_job {
-    struct table_job *next;
-    enum table_job_kind kind;
-    void *owner; // the consumer thread's
-    atomic_bool cancelled;
-    // INSERT and READ_BACK: held by the job
-    struct table_plan *plan;
-    // INSERT
-    struct native_block *rows;      // may be empty
-    struct dead_letter_block *dead; // may be NULL or empty
-    char token[96];
-    // READ_BACK
-    struct read_back read_back;
-    bool settled;
-    // the answer; OPEN: plan is the new one, held
-    enum table_verdict verdict;
-    struct relay_error error;
-    struct duration elapsed;
-};
 
 struct table_worker;
 
@@ -77,8 +44,5 @@ bool table_worker_trouble(struct table_worker *worker, struct relay_error *error
 void table_worker_quit(struct table_worker *worker); // ends after the present job; does not wait
 bool table_worker_join(struct table_worker *worker, struct mono_time deadline); // false: still busy
 void table_worker_free(struct table_worker *worker); // after a join; frees the jobs left in it
-
-struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error);
-void table_job_free(struct table_job *job); // with its plan, blocks and ranges; accepts NULL
 
 #endif
