@@ -115,7 +115,8 @@ def finish(options, figures, failed):
         report.write_document(figures, list(ROWS))
         say("docs/performance.md: written")
     missed = [one.what for one in results if one.holds() is False]
-    say(f"{len(results) - len(missed)} of {len(results)} figures hold, {len(failed)} rows failed{': ' + ', '.join(failed) if failed else ''}")
+    judged = [one for one in results if one.goal is not None]
+    say(f"{len(judged) - len(missed)} of {len(judged)} goals hold, {len(failed)} rows failed{': ' + ', '.join(failed) if failed else ''}")
     if failed:
         return 1
     return 3 if missed and options.strict else 0

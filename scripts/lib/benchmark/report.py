@@ -71,7 +71,8 @@ def _tables(figures, names):
     out = []
     for _, group in sorted(_by_conditions(figures, names).items()):
         first = figures[group[0]]
-        out += [_conditions(first["conditions"], [figures[name]["when"] for name in group]), "",
+        revisions = sorted({figures[name]["conditions"]["revision"] for name in group})
+        out += [_conditions(first["conditions"], [figures[name]["when"] for name in group], revisions), "",
                 "| what | measured | against | ratio | goal | holds |", "|---|---|---|---|---|---|"]
         for name in group:
             for one in results_of(figures[name]):
@@ -86,17 +87,18 @@ def _by_conditions(figures, names):
     for name in names:
         shown = dict(figures[name]["conditions"])
         shown.pop("load_before", None)
+        shown.pop("revision", None)
         groups.setdefault((names.index(name) if name in ("peers",) else -1, json.dumps(shown, sort_keys=True)), []).append(name)
     return groups
 
 
-def _conditions(conditions, times):
+def _conditions(conditions, times, revisions):
     sizes = conditions["sizes"]
     days = sorted(times)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return (f"Measured {when}, sizes `{sizes['name']}`: {conditions['cores']} cores ({conditions['cpu']}), {conditions['memory_gib']:.0f} GiB, "
             f"Linux {conditions['kernel']}; PostgreSQL {conditions['postgres']}; Apache Kafka {conditions['kafka']}; ClickHouse {conditions['clickhouse']}; "
-            f"librdkafka {conditions['librdkafka']}; relay {conditions['revision']}. Servers, load and relay share the cores. "
+            f"librdkafka {conditions['librdkafka']}; relay {', '.join(revisions)}. Servers, load and relay share the cores. "
             "A ratio is the median of alternating rounds, with the lowest and highest in brackets.")
 
 
