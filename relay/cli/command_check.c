@@ -47,9 +47,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "outbox-relay check: \"%s\" is one word too many; see outbox-relay check --help\n",
-            argv[optind]);
-        return RELAY_EXIT_USAGE;
+        return command_usage("check", "\"%s\" is one word too many", argv[optind]);
     }
     return 0;
 }

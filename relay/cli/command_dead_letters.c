@@ -7,10 +7,8 @@
 #include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/dead_letters.h"
-#include "relay/cli/time_argument.h"
 
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,34 +53,17 @@ struct arguments {
     const char *config;
 };
 
-__attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
-{
-    va_list values;
-    va_start(values, format);
-    fprintf(stderr, "outbox-relay dead-letters: ");
-    vfprintf(stderr, format, values);
-    fprintf(stderr, "; see outbox-relay dead-letters --help\n");
-    va_end(values);
-    return RELAY_EXIT_USAGE;
-}
-
-static int parse_time(const char *text, struct wall_time *time)
-{
-    struct relay_error error;
-    return time_argument_parse(text, clock_wall(clock_system()), time, &error) ? 0 : usage("%s", error.text);
-}
-
 static int add_id(struct arguments *arguments, const char *text)
 {
     struct relay_error error;
     size_t count = arguments->filter.id_count;
     struct letter_id *grown = count < IDS_MAX ? realloc(arguments->ids, (count + 1) * sizeof(*grown)) : NULL;
     if (!grown) {
-        return usage("too many ids: %d at most", IDS_MAX);
+        return command_usage("dead-letters", "too many ids: %d at most", IDS_MAX);
     }
     arguments->ids = grown;
     if (!letter_id_parse(text, &grown[count], &error)) {
-        return usage("%s", error.text);
+        return command_usage("dead-letters", "%s", error.text);
     }
     arguments->filter.ids = grown;
     arguments->filter.id_count = count + 1;
@@ -93,14 +74,18 @@ static int parse_stage(struct arguments *arguments, const char *text)
 {
     arguments->publish = strcmp(text, "publish") == 0;
     arguments->insert = strcmp(text, "insert") == 0;
-    return arguments->publish || arguments->insert ? 0 : usage("--stage %s is neither publish nor insert", text);
+    return arguments->publish || arguments->insert
+        ? 0
+        : command_usage("dead-letters", "--stage %s is neither publish nor insert", text);
 }
 
 static int parse_limit(struct arguments *arguments, const char *text)
 {
     char *end;
     arguments->limit = strtol(text, &end, 10);
-    return end != text && *end == '\0' && arguments->limit > 0 ? 0 : usage("--limit %s is no number above 0", text);
+    return end != text && *end == '\0' && arguments->limit > 0
+        ? 0
+        : command_usage("dead-letters", "--limit %s is no number above 0", text);
 }
 
 // One option; returns 0, or the exit code.
@@ -108,8 +93,8 @@ static int take_option(struct arguments *arguments, int option, const char *valu
 {
     switch (option) {
     case 'S': return parse_stage(arguments, value);
-    case 's': return parse_time(value, &arguments->filter.since);
-    case 'u': return parse_time(value, &arguments->filter.until);
+    case 's': return command_time_argument("dead-letters", value, &arguments->filter.since);
+    case 'u': return command_time_argument("dead-letters", value, &arguments->filter.until);
     case 't': arguments->filter.type = value; return 0;
     case 'r': arguments->filter.reason = value; return 0;
     case 'i': return add_id(arguments, value);
@@ -126,15 +111,16 @@ static int parse_action(int argc, char **argv, struct arguments *arguments)
 {
     static const char *const actions[] = {[LIST] = "list", [SHOW] = "show", [RETRY] = "retry", [DROP] = "drop"};
     if (optind >= argc) {
-        return usage("say what to do: list, show, retry or drop");
+        return command_usage("dead-letters", "say what to do: list, show, retry or drop");
     }
     for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
         if (strcmp(argv[optind], actions[i]) == 0) {
             arguments->action = (enum action)i;
-            return optind + 1 < argc ? usage("\"%s\" is one word too many", argv[optind + 1]) : 0;
+            return optind + 1 < argc ? command_usage("dead-letters", "\"%s\" is one word too many", argv[optind + 1])
+                                     : 0;
         }
     }
-    return usage("\"%s\" is neither list, show, retry nor drop", argv[optind]);
+    return command_usage("dead-letters", "\"%s\" is neither list, show, retry nor drop", argv[optind]);
 }
 
 // 0: go on; else the exit code, or -1 for help that was shown.
@@ -163,7 +149,8 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     bool filtered = filter->since.us != 0 || filter->until.us != 0 || filter->type || filter->reason ||
         filter->id_count > 0;
     if (code == 0 && arguments->action >= RETRY && !filtered && !arguments->all) {
-        return usage("%s without a filter wants --all", arguments->action == RETRY ? "retry" : "drop");
+        return command_usage("dead-letters", "%s without a filter wants --all",
+            arguments->action == RETRY ? "retry" : "drop");
     }
     if (arguments->limit < 0) {
         arguments->limit = arguments->action == LIST ? 100 : arguments->action == SHOW ? 10 : -1;

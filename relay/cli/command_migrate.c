@@ -9,7 +9,6 @@
 #include "relay/cli/migrate.h"
 
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,17 +40,6 @@ struct arguments {
     const char *config, *schemas;
 };
 
-__attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
-{
-    va_list values;
-    va_start(values, format);
-    fprintf(stderr, "outbox-relay migrate: ");
-    vfprintf(stderr, format, values);
-    fprintf(stderr, "; see outbox-relay migrate --help\n");
-    va_end(values);
-    return RELAY_EXIT_USAGE;
-}
-
 static bool parse_number(const char *text, int *number)
 {
     char *end;
@@ -65,11 +53,11 @@ static int parse_words(int argc, char **argv, struct arguments *arguments)
 {
     static const char *const actions[] = {[MIGRATE_UP] = "up", [MIGRATE_DOWN] = "down", [MIGRATE_STATUS] = "status"};
     if (optind >= argc) {
-        return usage("name the server: postgres or clickhouse");
+        return command_usage("migrate", "name the server: postgres or clickhouse");
     }
     arguments->clickhouse = strcmp(argv[optind], "clickhouse") == 0;
     if (!arguments->clickhouse && strcmp(argv[optind], "postgres") != 0) {
-        return usage("no server is called \"%s\": postgres or clickhouse", argv[optind]);
+        return command_usage("migrate", "no server is called \"%s\": postgres or clickhouse", argv[optind]);
     }
     optind++;
     if (optind >= argc) {
@@ -79,10 +67,10 @@ static int parse_words(int argc, char **argv, struct arguments *arguments)
         if (strcmp(argv[optind], actions[i]) == 0) {
             arguments->options.action = (enum migrate_action)i;
             optind++;
-            return optind < argc ? usage("\"%s\" is one word too many", argv[optind]) : 0;
+            return optind < argc ? command_usage("migrate", "\"%s\" is one word too many", argv[optind]) : 0;
         }
     }
-    return usage("\"%s\" is neither up, down nor status", argv[optind]);
+    return command_usage("migrate", "\"%s\" is neither up, down nor status", argv[optind]);
 }
 
 // 0: go on; else the exit code, or -1 for help that was shown.
@@ -97,7 +85,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         switch (option) {
         case 't':
             if (!parse_number(optarg, &arguments->options.to)) {
-                return usage("--to %s is not a file's number from 0 to 999", optarg);
+                return command_usage("migrate", "--to %s is not a file's number from 0 to 999", optarg);
             }
             break;
         case 'n': arguments->options.dry_run = true; break;

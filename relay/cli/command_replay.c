@@ -6,10 +6,8 @@
 #include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/replay.h"
-#include "relay/cli/time_argument.h"
 
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,30 +46,13 @@ struct arguments {
     const char *config;
 };
 
-__attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
-{
-    va_list values;
-    va_start(values, format);
-    fprintf(stderr, "outbox-relay replay: ");
-    vfprintf(stderr, format, values);
-    fprintf(stderr, "; see outbox-relay replay --help\n");
-    va_end(values);
-    return RELAY_EXIT_USAGE;
-}
-
-static int parse_time(const char *text, struct wall_time *time)
-{
-    struct relay_error error;
-    return time_argument_parse(text, clock_wall(clock_system()), time, &error) ? 0 : usage("%s", error.text);
-}
-
 static int parse_rate(const char *text, int64_t *rate)
 {
     char *end;
     *rate = strtoll(text, &end, 10);
     return end != text && *end == '\0' && *rate > 0 && *rate <= 10000000
         ? 0
-        : usage("--rate %s is no number from 1 to 10000000", text);
+        : command_usage("replay", "--rate %s is no number from 1 to 10000000", text);
 }
 
 // One option; returns 0, or the exit code.
@@ -80,9 +61,9 @@ static int take_option(struct arguments *arguments, int option, const char *valu
     struct replay_options *options = &arguments->options;
     switch (option) {
     case 'f':
-        return options->from.us != 0 ? usage("--since and --from are the same: give one")
-                                     : parse_time(value, &options->from);
-    case 't': return parse_time(value, &options->to);
+        return options->from.us != 0 ? command_usage("replay", "--since and --from are the same: give one")
+                                     : command_time_argument("replay", value, &options->from);
+    case 't': return command_time_argument("replay", value, &options->to);
     case 'e': options->event_type = value; return 0;
     case 'a': options->aggregate_id = value; return 0;
     case 'o': options->outbox = value; return 0;
@@ -98,16 +79,16 @@ static int take_option(struct arguments *arguments, int option, const char *valu
 static int judge(const struct replay_options *options)
 {
     if (options->from.us == 0) {
-        return usage("say from when: --since T or --from T");
+        return command_usage("replay", "say from when: --since T or --from T");
     }
     if (options->to.us != 0 && options->to.us <= options->from.us) {
-        return usage("--to is not after --from");
+        return command_usage("replay", "--to is not after --from");
     }
     if (options->route && !options->into) {
-        return usage("--route goes with --into");
+        return command_usage("replay", "--route goes with --into");
     }
     if (options->outbox && options->into) {
-        return usage("--outbox does not go with --into, which reads Kafka");
+        return command_usage("replay", "--outbox does not go with --into, which reads Kafka");
     }
     return 0;
 }
@@ -135,7 +116,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         }
     }
     if (optind < argc) {
-        return usage("\"%s\" is one word too many", argv[optind]);
+        return command_usage("replay", "\"%s\" is one word too many", argv[optind]);
     }
     if (arguments->options.rate == 0) {
         arguments->options.rate = arguments->options.into ? RATE_INSERT : RATE_PUBLISH;

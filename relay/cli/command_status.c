@@ -56,9 +56,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "outbox-relay status: \"%s\" is one word too many; see outbox-relay status --help\n",
-            argv[optind]);
-        return RELAY_EXIT_USAGE;
+        return command_usage("status", "\"%s\" is one word too many", argv[optind]);
     }
     return 0;
 }

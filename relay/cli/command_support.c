@@ -2,7 +2,9 @@
 #include "relay/cli/command_support.h"
 
 #include "relay/cli/commands.h"
+#include "relay/cli/time_argument.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,4 +67,23 @@ void command_environment_close(struct command_environment *environment)
 {
     stop_finish(&environment->stop);
     config_free(environment->config);
+}
+
+int command_usage(const char *command, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fprintf(stderr, "outbox-relay %s: ", command);
+    vfprintf(stderr, format, values);
+    fprintf(stderr, "; see outbox-relay %s --help\n", command);
+    va_end(values);
+    return RELAY_EXIT_USAGE;
+}
+
+int command_time_argument(const char *command, const char *text, struct wall_time *time)
+{
+    struct relay_error error;
+    return time_argument_parse(text, clock_wall(clock_system()), time, &error)
+        ? 0
+        : command_usage(command, "%s", error.text);
 }

@@ -21,4 +21,10 @@ void command_environment_close(struct command_environment *environment);
 // 32 random lower-case hex digits.
 void command_instance(char instance[33]);
 
+// Tells what is wrong with the arguments, and where the help is, to stderr. Returns RELAY_EXIT_USAGE.
+int command_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// A point in time (time_argument.h) that was given to a command. 0, or RELAY_EXIT_USAGE when it is none, which was
+// told.
+int command_time_argument(const char *command, const char *text, struct wall_time *time);
+
 #endif
