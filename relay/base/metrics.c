@@ -7,6 +7,7 @@
 // "other" series, shown once somebody uses it: when the family is full, or memory for a new series is out.
 #include "relay/base/metrics.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/clock.h"
 #include "relay/base/process_metrics.h"
 #include "relay/base/utf8.h"
@@ -139,12 +140,9 @@ void metrics_free(struct metrics *metrics)
 
 static size_t chain_of(char values[][VALUE_MAX], size_t labels)
 {
-    uint32_t hash = 2166136261u; // FNV-1a; a NUL between the values
+    uint32_t hash = FNV_START;
     for (size_t i = 0; i < labels; i++) {
-        for (const char *at = values[i]; *at != '\0'; at++) {
-            hash = (hash ^ (unsigned char)*at) * 16777619u;
-        }
-        hash *= 16777619u;
+        hash = fnv_bytes(hash, values[i], strlen(values[i]) + 1); // a NUL between the values
     }
     return (hash ^ (hash >> 16)) % CHAINS;
 }

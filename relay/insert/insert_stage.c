@@ -13,6 +13,7 @@
 // then is found again.
 #include "relay/insert/insert_stage.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/insert/insert_group.h"
 
@@ -101,15 +102,6 @@ static void *stage_main(void *argument)
     return NULL;
 }
 
-static uint32_t hash_text(const char *text)
-{
-    uint32_t hash = 2166136261u;
-    for (; *text; text++) {
-        hash = (hash ^ (unsigned char)*text) * 16777619u;
-    }
-    return hash;
-}
-
 // Routes may share a table: then the board's names carry the route.
 static char *board_name(const struct insert_routes *routes, size_t index)
 {
@@ -170,7 +162,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     pthread_cond_init(&stage->ended_changed, &attributes);
     pthread_condattr_destroy(&attributes);
     insert_lease_init(&stage->lease, context->clock, DURATION_S(20), wake, stage);
-    snprintf(stage->group_tag, sizeof(stage->group_tag), "%08x", hash_text(context->config->insert.group_id));
+    snprintf(stage->group_tag, sizeof(stage->group_tag), "%08x", fnv_text(FNV_START, context->config->insert.group_id));
     stage->ended = true; // until the thread runs
     stage->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stage->wake_fd < 0) {

@@ -20,6 +20,7 @@
 // openings are repeated with backoff until they succeed, are cancelled, or the operator has to act (an opening only).
 #include "relay/insert/table_worker.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/backoff.h"
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
@@ -30,7 +31,6 @@
 #include <string.h>
 #include <time.h>
 
-#define HASH_START       2166136261u
 #define CLOCK_AGE        DURATION_S(30)
 #define SETTLE_PATIENCE  DURATION_S(3)
 #define COPIES_LIMIT     DURATION_S(30)
@@ -70,14 +70,6 @@ struct table_worker {
     bool joined; // the joiner's
     struct relay_error trouble;
 };
-
-static uint32_t hash_text(uint32_t hash, const char *text)
-{
-    for (; *text; text++) {
-        hash = (hash ^ (unsigned char)*text) * 16777619u;
-    }
-    return hash;
-}
 
 static bool stopping(const struct table_worker *worker)
 {
@@ -250,7 +242,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     // Routes may share a table. The end makes it no beginning of another one's: it is killed by what it begins with.
     snprintf(query_id, sizeof(query_id), "%s%.12s-%08x-%llu.", worker->prefix, context->instance,
-        hash_text(HASH_START, worker->options.route->name), (unsigned long long)worker->next_query++);
+        fnv_text(FNV_START, worker->options.route->name), (unsigned long long)worker->next_query++);
     struct clickhouse_setting token = {"insert_deduplication_token", part->token};
     struct clickhouse_request request = {.endpoint = part->endpoint,
         .query_id = query_id,
@@ -443,8 +435,7 @@ static bool open_table(struct table_worker *worker, struct table_job *job)
     if (!job->plan) {
         return false;
     }
-    uint32_t hash = hash_text(hash_text(hash_text(HASH_START, job->plan->schema->database), "."),
-        job->plan->schema->table);
+    uint32_t hash = fnv_text(fnv_text(fnv_text(FNV_START, job->plan->schema->database), "."), job->plan->schema->table);
     snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
     return true;
 }

@@ -13,6 +13,7 @@
 // A failed broker connection: noted for kafka_producer_suspicious().
 #include "relay/kafka/kafka_producer.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
@@ -239,11 +240,7 @@ bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *e
 
 static struct topic **find_topic(struct kafka_producer *producer, const char *name)
 {
-    uint32_t hash = 2166136261u; // FNV-1a
-    for (const char *at = name; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * 16777619u;
-    }
-    struct topic **link = &producer->topics[hash % TOPIC_BUCKETS];
+    struct topic **link = &producer->topics[fnv_text(FNV_START, name) % TOPIC_BUCKETS];
     while (*link != NULL && strcmp((*link)->name, name) != 0) {
         link = &(*link)->next;
     }

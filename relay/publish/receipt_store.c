@@ -8,6 +8,7 @@
 // that the record it expected is missing.
 #include "relay/publish/receipt_store.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
@@ -114,11 +115,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
 
 int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16])
 {
-    uint32_t hash = 2166136261u; // FNV-1a
-    for (int i = 0; i < 16; i++) {
-        hash = (hash ^ identity[i]) * 16777619u;
-    }
-    return (int32_t)(hash % (uint32_t)store->partitions);
+    return (int32_t)(fnv_bytes(FNV_START, identity, 16) % (uint32_t)store->partitions);
 }
 
 static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_error *error)
