@@ -152,7 +152,9 @@ static bool add_file(struct migration_files *files, const char *file_name, struc
     if (up) {
         file->up = text;
         file->up_in_transaction = in_transaction(text);
-        sha256_text(text, strlen(text), file->checksum);
+        if (!sha256_text(text, strlen(text), file->checksum)) {
+            return error_set(error, RELAY_ERROR_SYSTEM, "%s: libcrypto gives no SHA-256", file_name);
+        }
     } else {
         file->down = text;
         file->down_in_transaction = in_transaction(text);
