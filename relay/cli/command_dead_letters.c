@@ -267,7 +267,7 @@ static bool asks_for(const struct letter_filter *filter, enum letter_stage stage
 static bool walk_publish(struct walk *walk, struct relay_error *error)
 {
     const struct config *config = walk->context->config;
-    struct pg_options options = {.role = "dead-letters"};
+    struct pg_options options = {.role = "dead-letters", .brief = true};
     walk->connection = pg_connect(walk->context, &options, error);
     bool done = walk->connection != NULL;
     for (size_t i = 0; done && i < config->outbox_count; i++) {

@@ -338,7 +338,7 @@ static void cancel_in_server(const struct relay_context *context, int pid)
 {
     struct relay_context beside = *context;
     beside.stop = NULL;
-    struct pg_options options = {.role = "cancel", .timeout = DURATION_S(3), .raw = true};
+    struct pg_options options = {.role = "cancel", .brief = true, .raw = true};
     struct pg_connection *connection = pg_connect(&beside, &options, NULL);
     if (!connection) {
         return;

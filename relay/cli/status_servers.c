@@ -117,7 +117,7 @@ static void gather_postgres(struct gathering *at)
 {
     const struct config *config = at->context->config;
     struct relay_error error;
-    struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .timeout = PATIENCE};
+    struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .brief = true};
     struct pg_connection *connection = pg_connect(at->context, &options, &error);
     if (!connection) {
         json_object_set_new(at->checks, "postgres", state(at, 2, error.text, json_object()));

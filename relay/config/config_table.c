@@ -101,9 +101,13 @@ const struct config_key config_keys[] = {
     {POSTGRES(statement_timeout), DURATION(100 * MS, H), .name = "statement_timeout", .fallback = "30s",
         .sentence = "How long one statement may take."},
     {POSTGRES(idle_timeout), DURATION(S, D), .name = "idle_timeout", .fallback = "600s",
-        .sentence = "Connections that have not been needed for so long are closed."},
+        .sentence =
+            "How long a session of a command (status, check, dead-letters, replay) may be silent before the server "
+            "ends it, from PostgreSQL 14 on. The daemon's sessions hold locks and stay; `lease` is theirs."},
     {POSTGRES(acquire_timeout), DURATION(10 * MS, 5 * M), .name = "acquire_timeout", .fallback = "1s",
-        .sentence = "How long a part of the relay waits for a connection before it reports that there is none."},
+        .sentence =
+            "How long the health watch, `status` and `dead-letters` wait for a connection, all hosts together, before "
+            "they say that there is none."},
 
     {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},

@@ -13,7 +13,8 @@
 //   "pipeline_degraded" of "outbox NAME";
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
 // - the holder freezes: its session ends at the server after a few intervals (a lease), and another replica takes over.
-// No wait is longer than a fifth of MAX_SILENCE, so that a stuck server does not make this loop look hung.
+// Statements are waited for a sixth of MAX_SILENCE, a connection for [postgres] acquire_timeout, which the silence that
+// is allowed grows by: a stuck server does not make this loop look hung.
 #include "relay/ops/health_watch.h"
 
 #include "relay/base/log.h"
@@ -27,11 +28,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_EVERY   DURATION_S(5)
-#define CONNECT_TIME DURATION_S(10)
-#define QUERY_TIME   DURATION_S(10)
-#define MAX_SILENCE  DURATION_S(60)
-#define AGAIN_MIN    DURATION_MS(500)
+#define LOOK_EVERY  DURATION_S(5)
+#define QUERY_TIME  DURATION_S(10)
+#define MAX_SILENCE DURATION_S(60)
+#define AGAIN_MIN   DURATION_MS(500)
 
 struct watched {
     const struct config_outbox *outbox; // of the config that the process was started with
@@ -234,7 +234,7 @@ static bool connect_if_needed(struct health_watch *watch)
         .read_write = true,
         .lease = DURATION_NS(lease_ns),
         .statement_timeout = DURATION_NS(QUERY_TIME.ns - 1000000000),
-        .timeout = CONNECT_TIME};
+        .brief = true};
     watch->connection = pg_connect(watch->context, &options, &error);
     if (watch->connection == NULL) {
         lose(watch, &error);
@@ -368,7 +368,8 @@ struct health_watch *health_watch_start(const struct relay_context *context, str
             watch->watched[watch->count++].outbox = &config->outboxes[i];
         }
     }
-    watch->heartbeat = status_board_heartbeat(context->board, "health", MAX_SILENCE, error);
+    struct duration silence = DURATION_NS(MAX_SILENCE.ns + config->postgres.acquire_timeout.ns);
+    watch->heartbeat = status_board_heartbeat(context->board, "health", silence, error);
     if (watch->heartbeat == NULL) {
         goto failed;
     }

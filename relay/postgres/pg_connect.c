@@ -140,7 +140,8 @@ static bool connect_failed(struct pg_connection *connection, struct relay_error 
 }
 
 // Runs PQconnectPoll to its end.
-static bool finish_connecting(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+static bool finish_connecting(struct pg_connection *connection, bool brief, struct mono_time deadline,
+    struct relay_error *error)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     while (status != PGRES_POLLING_OK) {
@@ -149,7 +150,8 @@ static bool finish_connecting(struct pg_connection *connection, struct mono_time
         }
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         if (!pg_wait(connection->context, PQsocket(connection->libpq), events, deadline)) {
-            return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer in time", connection->address);
+            return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer within [postgres] %s",
+                connection->address, brief ? "acquire_timeout" : "connect_timeout");
         }
         status = PQconnectPoll(connection->libpq);
     }
@@ -173,6 +175,7 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
         : options->statement_timeout.ns == 0              ? duration_ms(config->statement_timeout)
                                                           : duration_ms(options->statement_timeout);
     int64_t lease = duration_ms(options->lease);
+    int64_t idle = lease > 0 ? lease : duration_ms(config->idle_timeout);
     char sql[1400];
     int length = snprintf(sql, sizeof(sql),
         "SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; "
@@ -184,10 +187,10 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
         "WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply';",
         (long long)statement, (long long)(lease > 0 ? lease : 60000));
     if (pg_server_version(connection) >= 140000) {
-        // So that the server ends the statement of a client that is gone, and a lock-holding session that fell silent.
+        // So that the server ends the statement of a client that is gone, and a session that fell silent.
         length += snprintf(sql + length, sizeof(sql) - (size_t)length,
             "SET client_connection_check_interval = %lld; SET idle_session_timeout = %lld;",
-            (long long)(lease > 0 ? lease / 3 : 5000), (long long)lease);
+            (long long)(lease > 0 ? lease / 3 : 5000), (long long)idle);
     }
     if (lease > 0) {
         snprintf(sql + length, sizeof(sql) - (size_t)length,
@@ -238,7 +241,7 @@ static struct pg_connection *connect_host(const struct relay_context *context, c
         port == NULL ? "" : port);
     PQsetErrorVerbosity(connection->libpq, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(connection->libpq, log_notice, connection);
-    if (!finish_connecting(connection, deadline, error)) {
+    if (!finish_connecting(connection, options->brief, deadline, error)) {
         goto failed;
     }
     PQsetErrorVerbosity(connection->libpq, PQERRORS_DEFAULT);
@@ -252,9 +255,22 @@ failed:
     return NULL;
 }
 
+// When the n-th host of `count` must have answered: who waits only briefly shares what is left among those still to
+// try.
+static struct mono_time host_deadline(const struct relay_context *context, const struct pg_options *options,
+    struct mono_time end, int n, int count)
+{
+    struct mono_time now = clock_mono(context->clock);
+    struct duration limit = context->config->postgres.connect_timeout;
+    if (options->brief) {
+        limit.ns = mono_left(now, end).ns / (count - n);
+    }
+    return mono_add(now, limit);
+}
+
 // Tries one host of the list after another. An operator's error outlives a host that is merely away.
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
-    const PQconninfoOption *given, struct relay_error *error)
+    const PQconninfoOption *given, struct mono_time end, struct relay_error *error)
 {
     struct parameters parameters = {.count = 0};
     fill_parameters(&parameters, context, options, given);
@@ -279,11 +295,9 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
             set(&parameters, "host", host);
             set(&parameters, "hostaddr", address);
             set(&parameters, "port", port);
-            struct duration limit = options->timeout.ns > 0 ? (struct duration){options->timeout.ns / count}
-                                                            : context->config->postgres.connect_timeout;
             struct relay_error problem;
             error_clear(&problem);
-            connection = connect_host(context, options, &parameters, mono_add(clock_mono(context->clock), limit),
+            connection = connect_host(context, options, &parameters, host_deadline(context, options, end, n, count),
                 &problem);
             if (connection == NULL && last.class != RELAY_CLASS_OPERATOR) {
                 last = problem;
@@ -303,14 +317,15 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
     return connection;
 }
 
-static void report(const struct relay_context *context, bool connected, const struct relay_error *problem)
+// hasty: it was given up earlier than those who need the connection would, which says little of the server.
+static void report(const struct relay_context *context, bool connected, bool hasty, const struct relay_error *problem)
 {
     if (context->postgres_breaker == NULL) {
         return;
     }
     if (connected || problem->class == RELAY_CLASS_OPERATOR) {
         breaker_success(context->postgres_breaker); // it answers, whatever it says
-    } else if (context->stop != NULL && stop_raised(context->stop)) {
+    } else if (hasty || (context->stop != NULL && stop_raised(context->stop))) {
         breaker_cancel(context->postgres_breaker);
     } else {
         breaker_failure(context->postgres_breaker);
@@ -333,8 +348,9 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
     if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
     } else if (context->postgres_breaker == NULL || breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
-        connection = connect_any(context, options, given, &problem);
-        report(context, connection != NULL, &problem);
+        struct mono_time end = mono_add(clock_mono(context->clock), context->config->postgres.acquire_timeout);
+        connection = connect_any(context, options, given, end, &problem);
+        report(context, connection != NULL, options->brief && mono_reached(clock_mono(context->clock), end), &problem);
     }
     PQconninfoFree(given);
     if (connection == NULL && error != NULL) {

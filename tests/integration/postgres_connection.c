@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,49 @@ Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
     expect_cell(connection, "SELECT 1", "1");
     pg_close(connection);
     close(silent);
+}
+
+// Two hosts that never answer and one that does: each of those that are tried has its share of what is left.
+Test(postgres_connection, a_brief_wait_is_shared_by_all_hosts_and_is_no_verdict_on_the_server)
+{
+    int silent = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(at);
+    cr_assert_eq(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(listen(silent, 8), 0);
+    getsockname(silent, (struct sockaddr *)&at, &length);
+    char dsn[256];
+    config.postgres.connect_timeout = DURATION_S(300); // longer than the test may take
+    config.postgres.acquire_timeout = DURATION_S(3);
+    struct pg_options brief = {.role = "test", .brief = true};
+    snprintf(dsn, sizeof(dsn), "host=127.0.0.1,127.0.0.1,%s port=%d,%d,%s user=%s dbname=%s", environment("PGHOST"),
+        ntohs(at.sin_port), ntohs(at.sin_port), environment("PGPORT"), environment("PGUSER"),
+        environment("PGDATABASE"));
+    config.postgres.dsn = dsn;
+    pg_close(connected(&brief));
+
+    snprintf(dsn, sizeof(dsn), "host=127.0.0.1 port=%d user=x dbname=x", ntohs(at.sin_port));
+    config.postgres.acquire_timeout = DURATION_MS(20);
+    context.postgres_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, clock_system(), NULL, NULL,
+        NULL, NULL, &error);
+    cr_assert_null(pg_connect(&context, &brief, &error));
+    cr_assert_not_null(strstr(error.text, "acquire_timeout"), "%s", error.text);
+    cr_assert_eq(breaker_state_of(context.postgres_breaker), BREAKER_CLOSED);
+    breaker_free(context.postgres_breaker);
+    close(silent);
+}
+
+Test(postgres_connection, an_idle_session_without_a_lock_is_ended_by_the_server)
+{
+    config.postgres.idle_timeout = DURATION_MS(50);
+    struct pg_connection *connection = connected(&options);
+    if (pg_server_version(connection) >= 140000) {
+        struct pollfd end = {.fd = pg_socket(connection), .events = POLLIN};
+        cr_assert_eq(poll(&end, 1, 30000), 1);
+        cr_assert_not(pg_execute(connection, "SELECT 1", pg_deadline(&context), &error));
+        cr_assert(pg_broken(connection));
+    }
+    pg_close(connection);
 }
 
 Test(postgres_connection, what_the_server_refuses_is_an_operators_error_without_the_password)

@@ -2,6 +2,7 @@
 """dead-letters list, show, retry and drop, of both stages."""
 import json
 import os
+import socket
 
 from relaytools.relay import command, write_config
 
@@ -140,6 +141,13 @@ def test_a_stage_that_is_down_does_not_hide_the_other(place):
     result = run(place, "list", "--json", clickhouse={"url": "http://127.0.0.1:1"})
     assert result.returncode == 1 and "insert stage" in result.stderr
     assert [found["event_id"] for found in json.loads(result.stdout)["dead_letters"]] == [event]
+
+
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=y"
+        result = run(place, "list", "--stage", "publish", postgres={"dsn": dsn, "acquire_timeout": "50ms", "connect_timeout": "5m"})
+        assert result.returncode == 1 and "acquire_timeout" in result.stderr
 
 
 def test_bad_usage_is_told(place):

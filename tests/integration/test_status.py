@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 
 from relaytools.relay import command, wait_until, write_config
@@ -79,6 +80,13 @@ def test_servers_that_are_down_are_part_of_the_answer(place):
     assert code == 2 and status["status"] == "down"
     assert status["checks"]["postgres"]["status"] == "down" and status["checks"]["clickhouse"]["status"] == "down"
     assert status["checks"]["kafka"]["status"] == "ok"
+
+
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(place):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=y"
+        code, status = document(place, postgres={"dsn": dsn, "acquire_timeout": "50ms", "connect_timeout": "5m"})
+        assert code == 2 and "acquire_timeout" in status["checks"]["postgres"]["reason"]
 
 
 def test_watch_goes_on_until_it_is_told_to_end(place):

@@ -23,11 +23,12 @@ struct pg_connection;
 struct pg_options {
     const char *role; // static word for application_name: outbox-relay-<role>-<instance>
     bool read_write;  // refuse a server in recovery or with default_transaction_read_only
-    struct duration
-        lease; // above 0: idle and idle-in-transaction sessions of ours end after this (the server's timeouts)
+    // Above 0: idle and idle-in-transaction sessions of ours end after this (the server's timeouts). 0: idle ones after
+    // [postgres] idle_timeout.
+    struct duration lease;
     struct duration statement_timeout; // 0: [postgres] statement_timeout; < 0: none (migrations)
-    struct duration timeout; // for connecting, all hosts together; 0: [postgres] connect_timeout for each host
-    bool raw;                // leave the session's settings as they are, but for application_name (migrations)
+    bool brief; // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
+    bool raw;   // leave the session's settings as they are, but for application_name (migrations)
 };
 
 // Reports to context->postgres_breaker (when there is one) and asks it first. Errors: BREAKER_OPEN,

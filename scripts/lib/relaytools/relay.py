@@ -41,7 +41,7 @@ def write_config(path, sections):
 def sections_for(servers, prefix="nova", **changes):
     """A config for the local servers. `changes`: {"publish": {"guarantee": "at_least_once"}, ...} laid over it."""
     sections = {
-        "postgres": {"dsn": servers.dsn},
+        "postgres": {"dsn": servers.dsn, "acquire_timeout": "5s"},  # a busy machine may need more than the default
         "outbox": {},
         "kafka": {"bootstrap.servers": servers.bootstrap},
         "publish": {"prefix": prefix},

@@ -39,7 +39,7 @@ class WatchPlace:
 
     def sections(self, **changes):
         sections = {
-            "postgres": {"dsn": self.dsn, "connect_timeout": "2s"},
+            "postgres": {"dsn": self.dsn, "connect_timeout": "2s", "acquire_timeout": "5s"},
             "kafka": {"bootstrap.servers": "127.0.0.1:1"},  # nobody is there: what is written stays
             "insert": {"enabled": "false"},
             "health": {"interval": "1s", "warning_rows": "2", "critical_rows": "5"},
