@@ -4,6 +4,8 @@
 // its status. Only scheme, host and port of a URL are shown: the path of a webhook is often its secret.
 #include "relay/cli/check.h"
 
+#include "relay/base/tls_trust.h"
+
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +52,7 @@ static char *status_url(const char *url)
 
 static void check_target(struct check *check, const char *what, const char *url, bool connect_only)
 {
+    const char *ca_file = check->context->config->alert.ca_file;
     char where[300], why[CURL_ERROR_SIZE] = "";
     long status = 0;
     public_part(url, where, sizeof(where));
@@ -63,13 +66,15 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 5000L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)duration_ms(CHECK_TIMEOUT));
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    tls_trust(easy, ca_file);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
     CURLcode code = curl_easy_perform(easy);
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(easy);
     if (code != CURLE_OK) {
-        check_add(check->report, CHECK_FAIL, what, "mend the URL or the way there (proxy, firewall, certificate)",
+        check_add(check->report, CHECK_FAIL, what,
+            "mend the URL or the way there (proxy, firewall, certificate; [alert] ca_file names private authorities)",
             "%s: %s", where, why[0] != '\0' ? why : curl_easy_strerror(code));
     } else if (!connect_only && status != 200) {
         check_add(check->report, CHECK_FAIL, what, "name the Alertmanager's own address, without a path",

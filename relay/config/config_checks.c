@@ -5,9 +5,16 @@
 #include "relay/publish/event_template.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <libpq-fe.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define TOPIC_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define TOPIC_MAX        249 // Kafka's
@@ -210,6 +217,32 @@ bool config_check_web_url(const char *text, struct relay_error *error)
     size_t length = has_web_scheme(text, &authority) ? strcspn(authority, "/?#") : 0;
     return (length > 0 && strpbrk(text, " \t") == NULL) ||
         expected(error, "a URL that starts with http:// or https://");
+}
+
+// Only a regular file is read: another one may never end, or never begin.
+static bool holds_certificate(int descriptor)
+{
+    struct stat about;
+    FILE *file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? fdopen(descriptor, "r") : NULL;
+    if (file == NULL) {
+        close(descriptor);
+        return false;
+    }
+    X509 *certificate = PEM_read_X509_AUX(file, NULL, NULL, NULL);
+    fclose(file);
+    ERR_clear_error();
+    X509_free(certificate);
+    return certificate != NULL;
+}
+
+bool config_check_authorities(const char *text, struct relay_error *error)
+{
+    int descriptor = open(text, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (descriptor < 0) {
+        return error_set(error, RELAY_ERROR_CONFIG, "cannot be opened: %s; expected a PEM file of certificates",
+            strerror(errno));
+    }
+    return holds_certificate(descriptor) || expected(error, "a PEM file of certificates (-----BEGIN CERTIFICATE-----)");
 }
 
 bool config_check_listen(const char *text, struct relay_error *error)

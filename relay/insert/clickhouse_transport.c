@@ -15,6 +15,7 @@
 // - the relay stops, or the answer is too long: the request is dropped by closing its connection.
 #include "relay/insert/clickhouse_transport.h"
 
+#include "relay/base/tls_trust.h"
 #include "relay/insert/lz4_stream.h"
 
 #include <curl/curl.h>
@@ -217,6 +218,7 @@ static bool set_up(struct clickhouse_transport *transport, struct curl_slist **h
 #endif
     curl_easy_setopt(easy, CURLOPT_PROXY, ""); // credentials go to the endpoint and to nobody the environment names
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    tls_trust(easy, request->ca_file);
     long connect_ms = (long)duration_to_poll_ms(request->connect_timeout);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -256,7 +258,9 @@ static void judge(struct clickhouse_transport *transport, CURLcode code)
         set_problem(answer, TRANSPORT_TOO_LARGE, "the answer is longer than allowed");
     } else {
         // An empty server name on a kept connection, a reset, a cut answer, a refused connection ...
-        set_problem(answer, answer->sent ? TRANSPORT_CUT : TRANSPORT_NOT_SENT, curl_easy_strerror(code));
+        char problem[sizeof(answer->problem)];
+        snprintf(problem, sizeof(problem), "%s%s", curl_easy_strerror(code), tls_trust_advice(code));
+        set_problem(answer, answer->sent ? TRANSPORT_CUT : TRANSPORT_NOT_SENT, problem);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "relay/base/backoff.h"
 #include "relay/base/log.h"
+#include "relay/base/tls_trust.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,7 +108,7 @@ static size_t throw_away(char *bytes, size_t size, size_t count, void *context)
     return size * count;
 }
 
-static bool make_handle(struct alert_receiver *receiver, struct relay_error *error)
+static bool make_handle(struct alert_receiver *receiver, const char *ca_file, struct relay_error *error)
 {
     CURL *easy = receiver->easy = curl_easy_init();
     receiver->headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -123,8 +124,7 @@ static bool make_handle(struct alert_receiver *receiver, struct relay_error *err
 #else
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    tls_trust(easy, ca_file);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, REQUEST_MS);
@@ -133,7 +133,7 @@ static bool make_handle(struct alert_receiver *receiver, struct relay_error *err
 }
 
 struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
-    const char *url, struct relay_error *error)
+    const char *url, const char *ca_file, struct relay_error *error)
 {
     struct alert_receiver *receiver = calloc(1, sizeof(*receiver));
     if (receiver == NULL) {
@@ -145,7 +145,7 @@ struct alert_receiver *alert_receiver_new(const struct relay_context *context, e
     receiver->not_before = clock_mono(context->clock);
     backoff_init(&receiver->failed, DURATION_S(1), DURATION_S(60));
     backoff_init(&receiver->refused, DURATION_S(30), DURATION_S(300));
-    if (!take_url(receiver, url, error) || !make_handle(receiver, error) || !make_breaker(receiver, error)) {
+    if (!take_url(receiver, url, error) || !make_handle(receiver, ca_file, error) || !make_breaker(receiver, error)) {
         alert_receiver_free(receiver, NULL);
         return NULL;
     }
@@ -231,9 +231,9 @@ static enum alert_outcome judge(CURLcode code, long status, long sent)
 
 static void complain(const struct alert_receiver *receiver, CURLcode code, long status)
 {
-    char why[128];
+    char why[192];
     if (code != CURLE_OK) {
-        snprintf(why, sizeof(why), "%s", curl_easy_strerror(code));
+        snprintf(why, sizeof(why), "%s%s", curl_easy_strerror(code), tls_trust_advice(code));
     } else if (status >= 300 && status < 400) {
         snprintf(why, sizeof(why), "HTTP status %ld: redirects are not followed, give the address that it leads to",
             status);

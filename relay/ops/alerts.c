@@ -53,6 +53,7 @@ struct alerts {
     struct alert_book book;
     bool full; // it was said that there are too many conditions
     char *urls[ALERT_RECEIVERS];
+    char *ca_file; // of all receivers
     struct alert_receiver *replacement[ALERT_RECEIVERS];
     bool replaced[ALERT_RECEIVERS]; // the thread has to take the replacement, which may be NULL
 
@@ -246,6 +247,7 @@ static void free_alerts(struct alerts *alerts)
         alert_receiver_free(alerts->replacement[kind], alerts->multi);
         free(alerts->urls[kind]);
     }
+    free(alerts->ca_file);
     curl_multi_cleanup(alerts->multi);
     alert_book_finish(&alerts->book);
     heartbeat_end(alerts->heartbeat);
@@ -255,6 +257,10 @@ static void free_alerts(struct alerts *alerts)
 
 static bool make_outlets(struct alerts *alerts, const struct config_alert *config, struct relay_error *error)
 {
+    alerts->ca_file = strdup(config->ca_file);
+    if (alerts->ca_file == NULL) {
+        return error_no_memory(error, "the alerts");
+    }
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         const char *url = url_of(config, kind);
         alerts->urls[kind] = strdup(url);
@@ -263,7 +269,7 @@ static bool make_outlets(struct alerts *alerts, const struct config_alert *confi
         }
         if (url[0] != '\0') {
             alerts->outlets[kind].receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url,
-                error);
+                alerts->ca_file, error);
             if (alerts->outlets[kind].receiver == NULL) {
                 return false;
             }
@@ -326,7 +332,8 @@ static void replace(struct alerts *alerts, size_t kind, const char *url)
     char *copy = strdup(url);
     if (copy == NULL ||
         (url[0] != '\0' &&
-            (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, &error)) == NULL)) {
+            (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, alerts->ca_file,
+                 &error)) == NULL)) {
         log_event(LOG_LEVEL_ERROR, "alerts.reload_failed", "goes on with the receiver as it was",
             LOG_TEXT("target", alert_receiver_name((enum alert_receiver_kind)kind)), LOG_TEXT("error", error.text));
         free(copy);
@@ -339,14 +346,27 @@ static void replace(struct alerts *alerts, size_t kind, const char *url)
     alerts->urls[kind] = copy;
 }
 
+// Under the lock. Whether other authorities are to be believed from now on.
+static bool take_authorities(struct alerts *alerts, const char *ca_file)
+{
+    char *copy = strcmp(ca_file, alerts->ca_file) != 0 ? strdup(ca_file) : NULL;
+    if (copy == NULL) {
+        return false;
+    }
+    free(alerts->ca_file);
+    alerts->ca_file = copy;
+    return true;
+}
+
 void alerts_reload(struct alerts *alerts, const struct config *config)
 {
     pthread_mutex_lock(&alerts->lock);
+    bool other_authorities = take_authorities(alerts, config->alert.ca_file);
     alerts->book.hold = config->alert.hold;
     alerts->book.repeat = config->alert.repeat;
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         const char *url = url_of(&config->alert, kind);
-        if (strcmp(url, alerts->urls[kind]) != 0) {
+        if (strcmp(url, alerts->urls[kind]) != 0 || (other_authorities && url[0] != '\0')) {
             replace(alerts, kind, url);
         }
         struct alert_receiver *const receivers[] = {alerts->outlets[kind].receiver, alerts->replacement[kind]};

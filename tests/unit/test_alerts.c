@@ -36,6 +36,7 @@ static void start(void)
     metrics = metrics_new(NULL);
     stop_init(&stop, NULL);
     config.alert = (struct config_alert){.webhook_url = empty,
+        .ca_file = empty,
         .slack_url = empty,
         .alertmanager_url = empty,
         .repeat = DURATION_S(3600)};

@@ -132,6 +132,9 @@ Test(config_mistakes, values)
         "{type} at character 10 is unknown; allowed are {prefix}");
     assert_mistake(MINIMAL "[insert]\ndead_letter_table = a.b.c\n", "expected table or database.table");
     assert_mistake(MINIMAL "[http]\nlisten = 8000\n", "[http] listen: \"8000\"");
+    assert_mistake(MINIMAL "ca_file = /no/such/file\n", "ca_file: \"/no/such/file\": cannot be opened: No such file");
+    assert_mistake(MINIMAL "[alert]\nca_file = /dev/zero\n", "expected a PEM file of certificates");
+    assert_mistake(MINIMAL "[alert]\nca_file = /proc/self/status\n", "expected a PEM file of certificates");
 }
 
 Test(config_mistakes, one_that_is_inherited_is_told_once)

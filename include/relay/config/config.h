@@ -113,6 +113,7 @@ struct config_clickhouse {
     char *database;
     char *user;
     char *password; // secret
+    char *ca_file;  // PEM; "" = the system's authorities
     struct duration connect_timeout, request_timeout;
     enum config_compression compression;
 };
@@ -149,6 +150,7 @@ struct config_health {
 
 struct config_alert {
     char *webhook_url, *slack_url, *alertmanager_url; // "" = none; may hold secrets, never logged whole
+    char *ca_file;                                    // PEM; "" = the system's authorities
     struct duration repeat, hold;
 };
 

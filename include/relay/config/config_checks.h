@@ -23,7 +23,9 @@ bool config_check_group(const char *text, struct relay_error *error);
 bool config_check_transactional_id(const char *text, struct relay_error *error);
 bool config_check_url(const char *text, struct relay_error *error); // ClickHouse: scheme://host[:port], nothing else
 bool config_check_web_url(const char *text, struct relay_error *error); // http:// or https:// and a host
-bool config_check_listen(const char *text, struct relay_error *error);  // host:port, [v6]:port, :port, none
+bool config_check_authorities(const char *text,
+    struct relay_error *error); // a file with a certificate in PEM, which is looked at
+bool config_check_listen(const char *text, struct relay_error *error); // host:port, [v6]:port, :port, none
 
 // Whether the dsn itself holds a password.
 bool config_dsn_has_password(const char *dsn);

@@ -24,6 +24,7 @@ struct transport_request {
     size_t body_count;
     bool lz4; // send the body as one LZ4 frame, Content-Encoding: lz4
     bool fresh_connection;
+    const char *ca_file; // "": the system's authorities
     struct duration connect_timeout;
     struct duration idle_limit; // a kept connection older than this is not used again
     struct mono_time deadline;

@@ -20,9 +20,9 @@ enum alert_outcome {
     ALERT_UNCLEAR,  // cut, timed out, 5xx, 429: it may have been taken
 };
 
-// url is copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
+// url and ca_file (tls_trust.h) are copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
 struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
-    const char *url, struct relay_error *error);
+    const char *url, const char *ca_file, struct relay_error *error);
 // Accepts NULL. A request under way is dropped: multi must be the one that it was started with.
 void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi);
 // No receiver of this kind is configured any more: its breaker leaves the metrics.

@@ -6,7 +6,7 @@ import threading
 
 
 class Receiver:
-    def __init__(self, port=0):
+    def __init__(self, port=0, tls=None):
         self.status, self.hang = 200, None  # hang: a threading.Event that a request waits for
         self.posts = []  # parsed bodies, in the order in which they came
         receiver = self
@@ -26,6 +26,9 @@ class Receiver:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:  # the handshake is each connection's own thread's
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -35,7 +38,7 @@ class Receiver:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def alerts(self, name):
         """The alerts of this name that came so far, by the generic web hook's form."""
