@@ -10,7 +10,9 @@
 // A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live
 // fails and
 //   the supervisor ends the process. Nothing is lost by that.
-// A failed broker connection: noted for kafka_producer_suspicious().
+// A broker connection that is closed: noted for kafka_producer_suspicious(), at the socket, because librdkafka neither
+//   reports a closed connection to its error callback (it counts it as information) nor logs one like another within 30
+//   s.
 #include "relay/kafka/kafka_producer.h"
 
 #include "relay/base/fnv.h"
@@ -19,9 +21,11 @@
 #include "relay/kafka/kafka_error.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLICE_MS 500
 
@@ -42,8 +46,8 @@ struct kafka_producer {
     size_t message_max;
     struct duration transaction_timeout;
     bool transactional;
-    bool suspicious;
-    size_t pending; // over all flights
+    atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
+    size_t pending;     // over all flights
     struct topic *topics[TOPIC_BUCKETS];
 };
 
@@ -71,12 +75,12 @@ static void report(rd_kafka_t *client, const rd_kafka_message_t *message, void *
     }
 }
 
-static void trouble(rd_kafka_t *client, int code, const char *reason, void *opaque)
+// In a thread of librdkafka, before it repeats a request on another connection.
+static int close_socket(int fd, void *opaque)
 {
     struct kafka_producer *producer = opaque;
-    producer->suspicious = true;
-    log_event(LOG_LEVEL_DEBUG, "kafka.trouble", reason, LOG_TEXT("client", rd_kafka_name(client)),
-        LOG_TEXT("code", rd_kafka_err2name((rd_kafka_resp_err_t)code)));
+    atomic_store(&producer->closed, true);
+    return close(fd);
 }
 
 static bool set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct relay_error *error)
@@ -107,7 +111,9 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
     if (!done || options->transactional_id == NULL) {
         return done;
     }
+    // A consumer's property, but ListOffsets of a producer obeys it too: the receipt store asks for ends with it.
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
+        kafka_conf_set(conf, "isolation.level", "read_uncommitted", error) &&
         set_default(conf, config, "transaction.timeout.ms", 15000, error);
 }
 
@@ -142,7 +148,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_dr_msg_cb(conf, report);
-    rd_kafka_conf_set_error_cb(conf, trouble);
+    rd_kafka_conf_set_closesocket_cb(conf, close_socket);
     producer->client = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
     if (producer->client == NULL) {
         goto fail_producer;
@@ -233,7 +239,7 @@ bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadl
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error)
 {
     rd_kafka_poll(producer->client, 0);
-    producer->suspicious = false;
+    atomic_store(&producer->closed, false);
     return !producer->transactional ||
         kafka_error_take(error, rd_kafka_begin_transaction(producer->client), "begin_transaction");
 }
@@ -396,7 +402,6 @@ bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time dea
     struct relay_error why = {0};
     bool timed_out;
     if (call_in_slices(producer, rd_kafka_commit_transaction, "commit_transaction", deadline, &timed_out, &why)) {
-        rd_kafka_poll(producer->client, 0); // errors met meanwhile count as suspicious
         return true;
     }
     // Refused for certain only when librdkafka wants an abort, or another producer has the id.
@@ -427,8 +432,7 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
     return done;
 }
 
-bool kafka_producer_suspicious(struct kafka_producer *producer)
+bool kafka_producer_suspicious(const struct kafka_producer *producer)
 {
-    rd_kafka_poll(producer->client, 0);
-    return producer->suspicious;
+    return producer->transactional && atomic_load(&producer->closed);
 }

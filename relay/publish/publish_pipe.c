@@ -284,11 +284,12 @@ static bool serve(struct publish_pipe *pipe, struct relay_error *error)
         if (!publish_batch(pipe, lane, other, error)) {
             return false;
         }
+        if (kafka_producer_suspicious(pipe->producer)) {
+            return (lane->state != LANE_COMMITTING || publish_committed(pipe, lane, error)) &&
+                publish_read_undo(pipe, other, error) &&
+                error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection was closed during the transaction");
+        }
         if (lane->state == LANE_COMMITTING) {
-            if (kafka_producer_suspicious(pipe->producer)) {
-                return publish_committed(pipe, lane, error) && publish_read_undo(pipe, other, error) &&
-                    error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection failed during the transaction");
-            }
             struct publish_lane *committing = lane;
             lane = other;
             other = committing;

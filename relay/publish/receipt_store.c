@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See receipt_store.h. A reading is a consumer of its own, assigned to one partition, read_committed, without a group.
-// The first answer to its fetch tells the high watermark, which was taken after our init_transactions: whatever an
-// older producer of ours had committed lies below it. The reading ends when the position has reached it, which it does
-// only when every transaction below is decided (the last stable offset has passed): at most other producers'
-// transaction.timeout.ms. An offset that the partition no longer has is reset to its beginning, and the caller finds
-// that the record it expected is missing.
+// See receipt_store.h. First the leader is asked for the end of the partition (ListOffsets, of uncommitted records as
+// well), after our init_transactions: whatever an older producer of ours had committed lies below it. Only this request
+// will do: a leader that was elected a moment ago refuses it until it knows the high watermark of the one before
+// (KIP-207), while its answers to fetches carry an older one, below records that were committed. The reading is a
+// consumer of its own, assigned to one partition, read_committed, without a group. It ends when the position has
+// reached that end, which it does only when every transaction below is decided (the last stable offset has passed): at
+// most other producers' transaction.timeout.ms. An offset that the partition no longer has is reset to its beginning,
+// and the caller finds that the record it expected is missing.
 #include "relay/publish/receipt_store.h"
 
 #include "relay/base/fnv.h"
@@ -17,6 +19,8 @@
 #include <string.h>
 
 #define RECEIPT_PARTITIONS 16
+#define ASK_SLICE_MS       500
+#define ASK_AGAIN_MS       20
 
 static rd_kafka_event_t *admin_result(rd_kafka_queue_t *queue, struct mono_time deadline, const struct clock *clock)
 {
@@ -91,6 +95,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
     struct mono_time deadline, struct relay_error *error)
 {
     rd_kafka_t *client = kafka_producer_client(producer);
+    store->client = client;
     store->topic = topic;
     store->handle = kafka_producer_topic(producer, topic, deadline, error);
     if (store->handle == NULL) {
@@ -140,7 +145,7 @@ static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_
 
 // How far the reading of one partition must come, and where it is.
 struct progress {
-    int64_t end;      // -1: not known yet
+    int64_t end;
     int64_t position; // the next offset to come
 };
 
@@ -178,18 +183,10 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
 static void note_position(struct reading *reading, int32_t partition, int64_t position)
 {
     struct progress *progress = &reading->progress[partition - reading->first];
-    int64_t low = -1, high = -1;
-    bool was_read = progress->end >= 0 && progress->position >= progress->end;
-    if (progress->end < 0 &&
-        rd_kafka_get_watermark_offsets(reading->client, reading->store->topic, partition, &low, &high) ==
-            RD_KAFKA_RESP_ERR_NO_ERROR &&
-        high >= 0) {
-        progress->end = high;
-    }
-    progress->position = position;
-    if (!was_read && progress->end >= 0 && progress->position >= progress->end) {
+    if (progress->position < progress->end && position >= progress->end) {
         reading->unread--;
     }
+    progress->position = position;
 }
 
 static bool take_message(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
@@ -242,6 +239,44 @@ static bool assign(const struct reading *reading, int64_t offset, struct relay_e
         kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
 }
 
+// Waits for a leader that knows it.
+static bool ask_end(const struct reading *reading, int32_t partition, int64_t *end, struct kafka_tick tick,
+    struct mono_time deadline, struct relay_error *error)
+{
+    const struct receipt_store *store = reading->store;
+    for (;;) {
+        int64_t low;
+        struct duration left = mono_left(clock_mono(clock_system()), deadline);
+        int slice = duration_to_poll_ms(left) < ASK_SLICE_MS ? duration_to_poll_ms(left) : ASK_SLICE_MS;
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(store->client, store->topic, partition, &low, end,
+            slice);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            return true;
+        }
+        if (mono_reached(clock_mono(clock_system()), deadline) ||
+            kafka_error_code(code) == RELAY_ERROR_KAFKA_OPERATOR) {
+            return kafka_error_set(error, code, "the end of partition %d of the receipt topic %s", partition,
+                store->topic);
+        }
+        rd_kafka_poll(store->client, ASK_AGAIN_MS);
+        tick.function(tick.context);
+    }
+}
+
+// -1 stands for the beginning, which nothing that is read can be below.
+static bool ask_ends(struct reading *reading, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
+{
+    for (size_t i = 0; i < reading->count; i++) {
+        struct progress *progress = &reading->progress[i];
+        progress->position = -1;
+        if (!ask_end(reading, reading->first + (int32_t)i, &progress->end, tick, deadline, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
     const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
     struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
@@ -259,11 +294,8 @@ bool receipt_store_read(const struct receipt_store *store, const struct relay_co
     if (reading.progress == NULL) {
         return error_no_memory(error, "the reading of receipts");
     }
-    for (size_t i = 0; i < reading.count; i++) {
-        reading.progress[i] = (struct progress){.end = -1, .position = -1};
-    }
-    reading.client = reader_new(context, error);
     bool done = false;
+    reading.client = ask_ends(&reading, tick, deadline, error) ? reader_new(context, error) : NULL;
     if (reading.client != NULL) {
         rd_kafka_poll_set_consumer(reading.client);
         done = assign(&reading, offset, error) && read_all(&reading, tick, deadline, error);

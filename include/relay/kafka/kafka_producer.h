@@ -7,9 +7,11 @@
 // leases).
 //
 // librdkafka has no KIP-890: a request to the transaction coordinator that timed out or was cut is repeated inside it,
-// and the first one, delayed, can still hit the next transaction. So kafka_producer_suspicious() tells when any broker
-// connection failed since the transaction began: the caller then ends the term after this transaction, whatever its
-// outcome. A producer is never used again after an error other than KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
+// and the first one, delayed, can still hit the next transaction. It repeats only on another connection, or after it
+// has closed the one that did not answer (socket.max.fails = 1). So kafka_producer_suspicious() tells when any broker
+// connection was closed since the transaction began: the caller then ends the term after this transaction, whatever its
+// outcome, and the delayed request finds a newer epoch. A producer is never used again after an error other than
+// KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
 //
 // One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; TIMEOUT when a deadline
 // passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
@@ -112,7 +114,7 @@ bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time dea
 // Takes back what was produced since begin; every flight is empty afterwards.
 bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 
-// A broker connection failed or a request timed out since the last begin.
-bool kafka_producer_suspicious(struct kafka_producer *producer);
+// A broker connection was closed, by either side, since the last begin. Always false without transactions.
+bool kafka_producer_suspicious(const struct kafka_producer *producer);
 
 #endif

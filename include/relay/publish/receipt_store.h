@@ -12,8 +12,9 @@
 #include "relay/publish/receipt.h"
 
 struct receipt_store {
-    const char *topic; // borrowed
-    char topic_id[40]; // "" when the broker or librdkafka is too old to tell
+    rd_kafka_t *client; // the producer's; with isolation.level = read_uncommitted
+    const char *topic;  // borrowed
+    char topic_id[40];  // "" when the broker or librdkafka is too old to tell
     int32_t partitions;
     const struct kafka_topic *handle; // the producer's
 };

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The producer of a term and the reading of receipts against librdkafka's mock cluster, which closes connections and
+// refuses requests when a test wants it.
+#include "relay/kafka/kafka_producer.h"
+#include "relay/publish/receipt_store.h"
+
+#include <criterion/criterion.h>
+#include <librdkafka/rdkafka_mock.h>
+#include <stdlib.h>
+
+#define TOPIC        "receipts"
+#define LIST_OFFSETS 2 // ApiKey
+
+static const uint8_t identity[16] = {1, 2, 3};
+
+static struct relay_error error;
+static struct config config;
+static struct config_pair servers;
+static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
+static rd_kafka_t *host;
+static rd_kafka_mock_cluster_t *cluster;
+static struct kafka_producer *producer;
+static int ticks;
+
+static void count_tick(void *unused)
+{
+    (void)unused;
+    ticks++;
+}
+
+static const struct kafka_tick tick = {.function = count_tick};
+
+static struct mono_time in_seconds(int64_t seconds)
+{
+    return mono_add(clock_mono(clock_system()), DURATION_S(seconds));
+}
+
+static void start(void)
+{
+    static char name[] = "bootstrap.servers";
+    char why[200];
+    host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof(why));
+    cr_assert_not_null(host, "%s", why);
+    cluster = rd_kafka_mock_cluster_new(host, 2);
+    cr_assert_not_null(cluster);
+    cr_assert_eq(rd_kafka_mock_topic_create(cluster, TOPIC, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    // All on broker 1: while the other one is up, librdkafka has no reason to say that all are down.
+    rd_kafka_mock_partition_set_leader(cluster, TOPIC, 0, 1);
+    rd_kafka_mock_coordinator_set(cluster, "transaction", "t", 1);
+    servers = (struct config_pair){.name = name, .value = strdup(rd_kafka_mock_cluster_bootstraps(cluster))};
+    config = (struct config){.kafka = &servers, .kafka_count = 1};
+    context.clock = clock_system();
+    context.metrics = metrics_new(&error);
+    cr_assert_not_null(context.metrics, "%s", error.text);
+    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert(kafka_producer_init(producer, in_seconds(20), &error), "%s", error.text);
+}
+
+static void stop(void)
+{
+    kafka_producer_free(producer);
+    rd_kafka_mock_cluster_destroy(cluster);
+    rd_kafka_destroy(host);
+    metrics_free(context.metrics);
+    free(servers.value);
+}
+
+TestSuite(fault_kafka, .init = start, .fini = stop);
+
+Test(fault_kafka, a_connection_that_was_closed_in_a_transaction_is_told_every_time)
+{
+    struct kafka_flight flight = {0};
+    struct kafka_slot slot;
+    struct kafka_message message = {.partition = 0, .value = "x", .value_length = 1};
+    message.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error);
+    cr_assert_not_null(message.topic, "%s", error.text);
+    for (int i = 0; i < 3; i++) { // librdkafka keeps silent about what is like its last error
+        cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
+        cr_assert_not(kafka_producer_suspicious(producer), "round %d", i);
+        cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
+        cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+        rd_kafka_mock_broker_set_down(cluster, 1);
+        struct mono_time deadline = in_seconds(20);
+        while (!kafka_producer_suspicious(producer)) {
+            cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "round %d", i);
+            kafka_producer_poll(producer, DURATION_MS(5));
+        }
+        rd_kafka_mock_broker_set_up(cluster, 1);
+        cr_assert(kafka_producer_commit(producer, in_seconds(40), &error), "round %d: %s", i, error.text);
+        cr_assert(kafka_producer_suspicious(producer), "it stays told, round %d", i);
+    }
+    struct mono_time deadline = in_seconds(20);
+    do { // until the connections that went with the broker are replaced
+        cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "told without need");
+        cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
+        cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
+        cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+        cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
+    } while (kafka_producer_suspicious(producer));
+}
+
+static size_t receipts_read;
+
+static bool count_receipt(void *unused, const struct receipt *receipt, int32_t partition, int64_t offset,
+    struct relay_error *why)
+{
+    (void)unused;
+    (void)partition;
+    (void)offset;
+    (void)why;
+    receipts_read += receipt->header.number == 7;
+    return true;
+}
+
+static void write_receipt(const struct receipt_store *store)
+{
+    uint8_t value[200];
+    char key[RECEIPT_KEY_SIZE];
+    struct receipt_header header = {.generation = 1, .number = 7};
+    memcpy(header.identity, identity, sizeof(identity));
+    struct receipt_row row = {.seq = 1, .hash = 2};
+    cr_assert_leq(receipt_size(1), sizeof(value));
+    struct kafka_flight flight = {0};
+    struct kafka_slot slot;
+    struct kafka_message message = {.topic = store->handle,
+        .key = key,
+        .key_length = receipt_key(identity, 7, key),
+        .value = (const char *)value,
+        .value_length = receipt_encode(&header, &row, 1, value)};
+    cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
+    cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
+    cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+    cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
+}
+
+static bool read_receipts(const struct receipt_store *store, int64_t seconds)
+{
+    receipts_read = 0;
+    return receipt_store_read(store, &context, identity, 0, -1, count_receipt, NULL, tick, in_seconds(seconds), &error);
+}
+
+// A leader that was elected a moment ago does not know yet how far the one before it had committed (KIP-207); its
+// answers to fetches end below that.
+Test(fault_kafka, receipts_are_read_to_an_end_that_the_leader_vouches_for)
+{
+    struct receipt_store store = {0};
+    cr_assert(receipt_store_open(&store, producer, TOPIC, in_seconds(2), &error), "%s", error.text);
+    write_receipt(&store);
+
+    rd_kafka_resp_err_t not_yet[400];
+    for (size_t i = 0; i < 400; i++) {
+        not_yet[i] = RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE;
+    }
+    rd_kafka_mock_push_request_errors_array(cluster, LIST_OFFSETS, 6, not_yet);
+    ticks = 0;
+    cr_assert(read_receipts(&store, 20), "%s", error.text);
+    cr_assert_eq(receipts_read, 1);
+    cr_assert_gt(ticks, 1, "heartbeats while it waits");
+
+    rd_kafka_mock_push_request_errors_array(cluster, LIST_OFFSETS, 400, not_yet);
+    cr_assert_not(read_receipts(&store, 1), "the end is not known");
+    cr_assert_not_null(strstr(error.text, "the end of partition 0 of the receipt topic " TOPIC), "%s", error.text);
+    rd_kafka_mock_clear_request_errors(cluster, LIST_OFFSETS);
+    cr_assert(read_receipts(&store, 20), "%s", error.text);
+    cr_assert_eq(receipts_read, 1);
+}
