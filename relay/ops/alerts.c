@@ -59,19 +59,45 @@ struct alerts {
 
     // owned by the thread, which changes `receiver` under the lock only
     struct outlet outlets[ALERT_RECEIVERS];
+    struct alert_condition *news; // copies of what is to be logged when the lock is free
+    size_t news_count, news_room;
 };
 
-// @locks held (the log is never waited for longer than a write)
-static void write_to_log(void *context, const struct alert_condition *condition)
+static void write_to_log(struct alerts *alerts, const struct alert_condition *condition)
 {
     static const enum log_level levels[] = {LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR};
-    struct alerts *alerts = context;
     log_event(levels[condition->announced], condition->announced == ALERT_OK ? "alert.resolved" : "alert.firing",
         condition->summary, LOG_TEXT("name", condition->name), LOG_TEXT("instance", condition->instance),
         LOG_TEXT("level", alert_level_name(condition->announced)),
         LOG_TEXT("previous", alert_level_name(condition->before)), LOG_REAL("value", condition->value),
         LOG_BOOL("repeated", condition->repeated));
     metric_add(alerts->logged, 1);
+}
+
+// @locks held. Keeps it for the log, whose reader may be slow while others wait for the lock. Without memory it is
+// written at once.
+static void keep_news(void *context, const struct alert_condition *condition)
+{
+    struct alerts *alerts = context;
+    if (alerts->news_count == alerts->news_room) {
+        size_t room = alerts->news_room == 0 ? 16 : alerts->news_room * 2;
+        struct alert_condition *longer = realloc(alerts->news, room * sizeof(*longer));
+        if (longer == NULL) {
+            write_to_log(alerts, condition);
+            return;
+        }
+        alerts->news = longer;
+        alerts->news_room = room;
+    }
+    alerts->news[alerts->news_count++] = *condition;
+}
+
+static void write_news(struct alerts *alerts)
+{
+    for (size_t i = 0; i < alerts->news_count; i++) {
+        write_to_log(alerts, &alerts->news[i]);
+    }
+    alerts->news_count = 0;
 }
 
 static struct duration resend_of(size_t kind)
@@ -140,7 +166,7 @@ static struct mono_time start_due(struct alerts *alerts)
 {
     pthread_mutex_lock(&alerts->lock);
     take_replacements(alerts);
-    struct mono_time due = alert_book_evaluate(&alerts->book, write_to_log, alerts);
+    struct mono_time due = alert_book_evaluate(&alerts->book, keep_news, alerts);
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         struct alert_receiver *receiver = alerts->outlets[kind].receiver;
         if (receiver == NULL || alert_receiver_busy(receiver)) {
@@ -157,6 +183,7 @@ static struct mono_time start_due(struct alerts *alerts)
         due = earlier(due, outlet_due(alerts, kind));
     }
     pthread_mutex_unlock(&alerts->lock);
+    write_news(alerts);
     return due;
 }
 
@@ -248,6 +275,7 @@ static void free_alerts(struct alerts *alerts)
         free(alerts->urls[kind]);
     }
     free(alerts->ca_file);
+    free(alerts->news);
     curl_multi_cleanup(alerts->multi);
     alert_book_finish(&alerts->book);
     heartbeat_end(alerts->heartbeat);
@@ -324,26 +352,26 @@ void alerts_free(struct alerts *alerts)
     }
 }
 
-// Under the lock. A URL that is not good any more leaves the receiver as it was.
-static void replace(struct alerts *alerts, size_t kind, const char *url)
+// Under the lock. false: the receiver stays as it was.
+static bool replace(struct alerts *alerts, size_t kind, const char *url, struct relay_error *error)
 {
-    struct relay_error error = {0};
     struct alert_receiver *receiver = NULL;
     char *copy = strdup(url);
-    if (copy == NULL ||
-        (url[0] != '\0' &&
+    if (copy == NULL) {
+        return error_no_memory(error, "the alerts");
+    }
+    if ((url[0] != '\0' &&
             (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, alerts->ca_file,
-                 &error)) == NULL)) {
-        log_event(LOG_LEVEL_ERROR, "alerts.reload_failed", "goes on with the receiver as it was",
-            LOG_TEXT("target", alert_receiver_name((enum alert_receiver_kind)kind)), LOG_TEXT("error", error.text));
+                 error)) == NULL)) {
         free(copy);
-        return;
+        return false;
     }
     alert_receiver_free(alerts->replacement[kind], NULL); // of a reload that the thread has not seen: never used
     alerts->replacement[kind] = receiver;
     alerts->replaced[kind] = true;
     free(alerts->urls[kind]);
     alerts->urls[kind] = copy;
+    return true;
 }
 
 // Under the lock. Whether other authorities are to be believed from now on.
@@ -360,6 +388,7 @@ static bool take_authorities(struct alerts *alerts, const char *ca_file)
 
 void alerts_reload(struct alerts *alerts, const struct config *config)
 {
+    struct relay_error errors[ALERT_RECEIVERS] = {0};
     pthread_mutex_lock(&alerts->lock);
     bool other_authorities = take_authorities(alerts, config->alert.ca_file);
     alerts->book.hold = config->alert.hold;
@@ -367,7 +396,7 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         const char *url = url_of(&config->alert, kind);
         if (strcmp(url, alerts->urls[kind]) != 0 || (other_authorities && url[0] != '\0')) {
-            replace(alerts, kind, url);
+            replace(alerts, kind, url, &errors[kind]);
         }
         struct alert_receiver *const receivers[] = {alerts->outlets[kind].receiver, alerts->replacement[kind]};
         for (size_t i = 0; i < 2; i++) {
@@ -377,6 +406,12 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
         }
     }
     pthread_mutex_unlock(&alerts->lock);
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        if (errors[kind].code != RELAY_ERROR_NONE) {
+            log_event(LOG_LEVEL_ERROR, "alerts.reload_failed", "goes on with the receiver as it was",
+                LOG_TEXT("target", alert_receiver_name((enum alert_receiver_kind)kind)), LOG_ERROR(&errors[kind]));
+        }
+    }
     curl_multi_wakeup(alerts->multi);
 }
 

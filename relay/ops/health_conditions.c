@@ -63,7 +63,8 @@ static void judge_lag(struct health_conditions *conditions, const struct config_
     char summary[128];
     snprintf(summary, sizeof(summary), "%" PRId64 " messages are behind the end of the partitions of this process",
         lag < 0 ? 0 : lag);
-    alerts_raise(conditions->alerts, "consumer_lag", "", level, summary, (double)(lag < 0 ? 0 : lag), false);
+    alerts_raise(conditions->alerts, "consumer_lag", conditions->replica, level, summary, (double)(lag < 0 ? 0 : lag),
+        false);
 }
 
 static struct health_part *part_of(struct health_conditions *conditions, const struct status_entry *entry)
@@ -86,9 +87,9 @@ static struct health_part *part_of(struct health_conditions *conditions, const s
 static void raise_part(struct health_conditions *conditions, struct health_part *part, enum alert_level level,
     const char *why)
 {
-    char instance[160];
-    snprintf(instance, sizeof(instance), "%s%s%s", status_check_name(part->check), part->instance[0] == '\0' ? "" : " ",
-        part->instance);
+    char instance[256];
+    snprintf(instance, sizeof(instance), "%s%s%s at %s", status_check_name(part->check),
+        part->instance[0] == '\0' ? "" : " ", part->instance, conditions->replica);
     alerts_raise(conditions->alerts, "pipeline_degraded", instance, level, why, (double)level, false);
     part->raised = level;
 }

@@ -12,6 +12,8 @@
 // - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
 //   "pipeline_degraded" of "outbox NAME";
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
+// - the session ends between two judgements: seen at the next look, a few seconds later, and judged at once, so that
+//   replicas that left Kafka and ClickHouse to the holder speak for themselves;
 // - the holder freezes: its session ends at the server after a few intervals (a lease), and another replica takes over.
 // Statements are waited for a sixth of MAX_SILENCE, a connection for [postgres] acquire_timeout, which the silence that
 // is allowed grows by: a stuck server does not make this loop look hung.
@@ -20,6 +22,7 @@
 #include "relay/base/log.h"
 #include "relay/base/thread.h"
 #include "relay/ops/health_conditions.h"
+#include "relay/ops/listen_address.h"
 #include "relay/postgres/pg_connection.h"
 
 #include <inttypes.h>
@@ -27,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOOK_EVERY  DURATION_S(5)
 #define QUERY_TIME  DURATION_S(10)
@@ -37,6 +41,7 @@ struct watched {
     const struct config_outbox *outbox; // of the config that the process was started with
     struct health_window window;
     bool locked;       // by our connection
+    bool elsewhere;    // another session holds the lock, as of our last try
     bool ours;         // figures of ours are shown
     bool faulty;       // "pipeline_degraded" is raised
     char summary[256]; // of the last result
@@ -90,6 +95,7 @@ static const char health_sql[] =
 
 static bool try_lock(struct health_watch *watch, struct watched *watched, struct relay_error *error)
 {
+    watched->elsewhere = false;
     PGresult *result = pg_query(watch->connection, lock_sql, &PG_TEXT(watched->outbox->table), 1, false,
         query_deadline(watch), error);
     if (result == NULL) {
@@ -97,6 +103,7 @@ static bool try_lock(struct health_watch *watch, struct watched *watched, struct
     }
     const char *got = pg_cell(result, 0, 0);
     watched->locked = got != NULL && *got == 't';
+    watched->elsewhere = !watched->locked;
     PQclear(result);
     return true;
 }
@@ -209,6 +216,7 @@ static void disconnect(struct health_watch *watch)
     watch->connection = NULL;
     for (size_t i = 0; i < watch->count; i++) {
         watch->watched[i].locked = false;
+        watch->watched[i].elsewhere = false;
     }
 }
 
@@ -299,10 +307,20 @@ static struct mono_time judge_outboxes(struct health_watch *watch)
     return mono_add(clock_mono(watch->context->clock), wait);
 }
 
-// Another replica speaks for what all of them see: the one that watches the first outbox.
+// Another replica speaks for what all of them see: the one that watches the first outbox. Where that is not known (no
+// session, a refusal) everybody speaks, lest nobody does.
 static bool another_speaks(const struct health_watch *watch)
 {
-    return watch->count > 0 && watch->connection != NULL && !watch->watched[0].locked;
+    return watch->count > 0 && watch->connection != NULL && !pg_broken(watch->connection) &&
+        watch->watched[0].elsewhere;
+}
+
+// Reads what has arrived, so that a session that has ended is not first seen at the next judgement, which may be far.
+static bool session_ended(struct health_watch *watch)
+{
+    while (watch->connection != NULL && pg_take_notification(watch->connection)) {
+    }
+    return watch->connection != NULL && pg_broken(watch->connection);
 }
 
 static void take_reload(struct health_watch *watch)
@@ -325,7 +343,7 @@ static void *run(void *argument)
     do {
         heartbeat_beat(watch->heartbeat);
         take_reload(watch);
-        if (mono_reached(clock_mono(context->clock), judge_at)) {
+        if (mono_reached(clock_mono(context->clock), judge_at) || session_ended(watch)) {
             judge_at = judge_outboxes(watch);
         }
         int64_t lag = watch->lag == NULL ? -1 : watch->lag(watch->lag_of);
@@ -340,6 +358,20 @@ static void *run(void *argument)
 }
 
 // From here on: any thread.
+
+// The same after a restart, another for each process that is fit to run beside this one.
+static void name_replica(const struct config *config, char *text, size_t room)
+{
+    char host[65] = "";
+    struct listen_address address = {.port = 0};
+    gethostname(host, sizeof(host) - 1);
+    if (config->http.listen[0] == '\0' || !listen_address_parse(config->http.listen, &address, NULL) ||
+        address.port == 0) {
+        snprintf(text, room, "%s", host);
+    } else {
+        snprintf(text, room, "%s:%u", host, address.port);
+    }
+}
 
 struct health_watch *health_watch_start(const struct relay_context *context, struct alerts *alerts,
     int64_t (*lag)(const void *lag_of), const void *lag_of, struct relay_error *error)
@@ -357,6 +389,7 @@ struct health_watch *health_watch_start(const struct relay_context *context, str
     watch->limits = watch->pending = config->health;
     watch->conditions.context = context;
     watch->conditions.alerts = alerts;
+    name_replica(config, watch->conditions.replica, sizeof(watch->conditions.replica));
     pthread_mutex_init(&watch->lock, NULL);
     watch->watched = calloc(config->outbox_count + 1, sizeof(*watch->watched));
     if (watch->watched == NULL) {

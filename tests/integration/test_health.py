@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
 
@@ -57,6 +58,39 @@ def test_a_table_that_is_not_migrated_is_said(watch_servers):
         wait_until(lambda: ("outbox default", "WARNING") in recent(relay, "pipeline_degraded"), "the alert")
     finally:
         place.close()
+
+
+NOWHERE = {"insert": {"enabled": "true"}, "clickhouse": {"url": "http://127.0.0.1:1"}}  # Kafka is nowhere in every watch_place
+
+
+def test_an_outbox_that_cannot_be_watched_silences_nobody(watch_servers):
+    place = WatchPlace(watch_servers, "wsilent", migrate=False)
+    try:
+        relay = place.relay(**NOWHERE)
+        wait_until(lambda: {"kafka_down", "clickhouse_down"} <= {event["name"] for event in relay.events("alert.firing")}, "both are told")
+    finally:
+        place.close()
+
+
+@pytest.mark.own_servers
+def test_kafka_and_clickhouse_are_told_of_while_postgresql_is_down(watch_place, watch_servers):
+    hooks = [Receiver(), Receiver()]
+    try:
+        relays = [watch_place.relay(f"relay{number}", alert={"webhook_url": hook.url}, health={"interval": "10m"}, **NOWHERE)
+                  for number, hook in enumerate(hooks)]
+        wait_until(lambda: sorted(outbox(relay).get("figures", {}).get("watched_by", "") for relay in relays)
+                   == ["another replica", "this process"], "one watches")
+        speaker, other = sorted(range(2), key=lambda number: outbox(relays[number])["figures"]["watched_by"], reverse=True)
+        wait_until(lambda: hooks[speaker].alerts("kafka_down") and hooks[speaker].alerts("clickhouse_down"), "the one that watches tells")
+        wait_until(lambda: recent(relays[other], "kafka_down") and recent(relays[other], "clickhouse_down"), "the other one knows")
+        assert not hooks[other].alerts("kafka_down") and not hooks[other].alerts("clickhouse_down")
+        watch_servers.kill("postgres")
+        relays[speaker].kill()  # nobody else is left, and the next judgement is minutes away
+        wait_until(lambda: hooks[other].alerts("kafka_down") and hooks[other].alerts("clickhouse_down"), "the other one tells")
+    finally:
+        watch_servers.start("postgres")
+        for hook in hooks:
+            hook.close()
 
 
 @pytest.mark.tsan

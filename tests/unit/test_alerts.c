@@ -166,6 +166,26 @@ Test(alerts, a_webhook_hears_of_the_beginning_and_of_the_end)
     http_script_stop(script);
 }
 
+static void ask_back(void *unused, enum log_level level, const char *line)
+{
+    keep_log(unused, level, line);
+    json_decref(alerts_recent_json(alerts)); // takes the lock of the alerts
+}
+
+Test(alerts, nobody_waits_for_the_log)
+{
+    static char bad[] = "hooks.example";
+    go();
+    log_set_sink(ask_back, NULL);
+    raise_backlog(ALERT_WARNING);
+    wait_sent("log", "ok", 1);
+    struct config changed = config;
+    changed.alert.slack_url = bad;
+    alerts_reload(alerts, &changed);
+    cr_assert_not_null(strstr(logged, "alerts.reload_failed"), "%s", logged);
+    log_set_sink(keep_log, NULL);
+}
+
 Test(alerts, a_receiver_that_hangs_delays_no_other)
 {
     struct http_script *stuck = http_script_start(hang, NULL);

@@ -38,7 +38,7 @@ static void start(void)
     board = status_board_new(&fake.base, NULL);
     metrics = metrics_new(NULL);
     context = (struct relay_context){.clock = &fake.base, .metrics = metrics, .board = board};
-    conditions = (struct health_conditions){.context = &context};
+    conditions = (struct health_conditions){.context = &context, .replica = "here:8000"};
 }
 
 static void end(void)
@@ -88,19 +88,21 @@ Test(health_conditions, parts_that_wait_for_an_operator_are_told_and_their_end_t
 {
     status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_DEGRADED, "paused: table missing");
     judge(-1, false);
-    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders] 1: paused: table missing; ");
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders at here:8000] 1: paused: table missing; ");
     status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_OK, "");
     judge(-1, false);
-    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders] 0: goes on; ");
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders at here:8000] 0: goes on; ");
 }
 
 Test(health_conditions, a_part_that_leaves_the_process_is_over)
 {
     status_board_set(board, STATUS_PUBLISH, "default", STATUS_DOWN, "stopped: receipts missing");
     judge(-1, false);
-    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default] 2: stopped: receipts missing; ");
+    cr_assert_str_eq(judge(-1, false),
+        "pipeline_degraded[publish default at here:8000] 2: stopped: receipts missing; ");
     status_board_remove(board, STATUS_PUBLISH, "default");
-    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default] 0: is no longer with this process; ");
+    cr_assert_str_eq(judge(-1, false),
+        "pipeline_degraded[publish default at here:8000] 0: is no longer with this process; ");
     cr_assert_str_eq(judge(-1, false), "");
 }
 
@@ -119,5 +121,5 @@ Test(health_conditions, lag_is_told)
     limits.warning_lag = 10;
     judge(11, true);
     cr_assert_str_eq(judge(12, true),
-        "consumer_lag[] 1: 12 messages are behind the end of the partitions of this process; ");
+        "consumer_lag[here:8000] 1: 12 messages are behind the end of the partitions of this process; ");
 }

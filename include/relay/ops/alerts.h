@@ -26,7 +26,7 @@ bool alerts_join(struct alerts *alerts, struct mono_time deadline);
 void alerts_free(struct alerts *alerts);                                // accepts NULL
 void alerts_reload(struct alerts *alerts, const struct config *config); // borrows the config from now on
 
-// The present level of a condition: "outbox_backlog" of outbox "default", "consumer_lag" of "", "postgres_down" ...
+// The present level of a condition: "outbox_backlog" of outbox "default", "postgres_down" of "" ...
 // Repeating the same level is free; transitions are what is told. name: static. instance, summary: copied, no secrets.
 // quiet: this replica is not the one that speaks for it (it keeps the state, so that it can go on should it become that
 // one).

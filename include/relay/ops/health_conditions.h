@@ -5,10 +5,11 @@
 // windows of results:
 // - "postgres_down", "kafka_down", "clickhouse_down" of "": CRITICAL when all of it is down or its breaker open,
 //   WARNING when a part is;
-// - "consumer_lag" of "": by [health] warning_lag, critical_lag;
-// - "pipeline_degraded" of "publish NAME", "insert NAME": WARNING when degraded, CRITICAL when down; not judged while a
-//   dependency of that stage is down, which is told already.
-// The health watch's thread only; alerts are borrowed.
+// - "consumer_lag" of "REPLICA": by [health] warning_lag, critical_lag;
+// - "pipeline_degraded" of "publish NAME at REPLICA", "insert NAME at REPLICA": WARNING when degraded, CRITICAL when
+//   down; not judged while a dependency of that stage is down, which is told already.
+// The last two are of this process alone, so they carry its name: were their instance the same everywhere, one
+// replica's end would count as the end of another's. The health watch's thread only; alerts are borrowed.
 #ifndef RELAY_OPS_HEALTH_CONDITIONS_H
 #define RELAY_OPS_HEALTH_CONDITIONS_H
 
@@ -31,6 +32,7 @@ struct health_part {
 struct health_conditions {
     const struct relay_context *context;
     struct alerts *alerts;
+    char replica[96];
     struct health_window dependencies[HEALTH_DEPENDENCIES], lag;
     struct health_part parts[HEALTH_PARTS_MAX];
     size_t part_count;
