@@ -26,6 +26,9 @@ static const char help[] =
     "\n"
     "  --to N           up: up to file N and no further; down: to this state (default: all; the last one)\n"
     "  --dry-run        only show what would be run\n"
+    "  --baseline       postgres up: record files that were run by other means (psql) instead of running them, if "
+    "what\n"
+    "                   is in the database is what they make\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --schemas DIR    the folder with postgres/ and clickhouse/ (default $OUTBOX_RELAY_SCHEMAS, else\n"
     "                   ../share/outbox-relay/schemas beside the binary)\n"
@@ -77,8 +80,8 @@ static int parse_words(int argc, char **argv, struct arguments *arguments)
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {{"to", required_argument, NULL, 't'}, {"dry-run", no_argument, NULL, 'n'},
-        {"config", required_argument, NULL, 'c'}, {"schemas", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"baseline", no_argument, NULL, 'b'}, {"config", required_argument, NULL, 'c'},
+        {"schemas", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){.options = {.to = MIGRATION_ALL}};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -89,13 +92,21 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             }
             break;
         case 'n': arguments->options.dry_run = true; break;
+        case 'b': arguments->options.baseline = true; break;
         case 'c': arguments->config = optarg; break;
         case 's': arguments->schemas = optarg; break;
         case 'h': fputs(help, stdout); return -1;
         default: return RELAY_EXIT_USAGE; // getopt has said why
         }
     }
-    return parse_words(argc, argv, arguments);
+    int code = parse_words(argc, argv, arguments);
+    if (code == 0 && arguments->options.baseline && arguments->clickhouse) {
+        return command_usage("migrate", "--baseline is for postgres: run clickhouse up, whose files may be run again");
+    }
+    if (code == 0 && arguments->options.baseline && arguments->options.action != MIGRATE_UP) {
+        return command_usage("migrate", "--baseline goes with up");
+    }
+    return code;
 }
 
 static int exit_of(const struct relay_error *error)

@@ -122,10 +122,10 @@ static bool take_lock(struct runner *runner, struct relay_error *error)
     }
 }
 
-static bool make_records(struct runner *runner, struct relay_error *error)
+bool migrate_postgres_make_records(struct pg_connection *connection, struct relay_error *error)
 {
     // CREATE SCHEMA IF NOT EXISTS asks for the right to create even when there is nothing to do.
-    return execute(runner,
+    return pg_execute(connection,
         "DO $$ BEGIN "
         "IF pg_catalog.to_regnamespace('outbox_relay') IS NULL THEN CREATE SCHEMA outbox_relay; END IF; "
         "IF pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NULL THEN "
@@ -136,7 +136,7 @@ static bool make_records(struct runner *runner, struct relay_error *error)
         "COMMENT ON TABLE outbox_relay.schema_migrations IS "
         "'the files that outbox-relay migrate has applied, with the SHA-256 of each'; "
         "END IF; END $$",
-        error);
+        FOREVER, error);
 }
 
 bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
@@ -166,15 +166,16 @@ bool migrate_postgres_records(struct pg_connection *connection, struct mono_time
     return done || error_no_memory(error, "reading what was migrated");
 }
 
-static bool record(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
+bool migrate_postgres_record(struct pg_connection *connection, const struct migration_file *file, bool up,
+    struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(file->name), PG_TEXT(file->checksum), PG_TEXT(RELAY_VERSION)};
     PGresult *result = up
-        ? pg_query(runner->connection,
+        ? pg_query(connection,
               "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)", values,
               3, false, FOREVER, error)
-        : pg_query(runner->connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1, false,
-              FOREVER, error);
+        : pg_query(connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1, false, FOREVER,
+              error);
     PQclear(result);
     return result != NULL;
 }
@@ -217,7 +218,8 @@ static bool run_whole(struct runner *runner, const struct migration_file *file, 
     if (!execute(runner, "BEGIN; SET LOCAL lock_timeout = '" LOCK_TIMEOUT "'", error)) {
         return false;
     }
-    if (run_statements(runner, up ? file->up : file->down, file_name, error) && record(runner, file, up, error)) {
+    if (run_statements(runner, up ? file->up : file->down, file_name, error) &&
+        migrate_postgres_record(runner->connection, file, up, error)) {
         return pg_commit(runner->connection, FOREVER, error) || error_prefix(error, "%s", file_name);
     }
     if (!pg_broken(runner->connection)) {
@@ -248,7 +250,8 @@ static bool run_piecemeal(struct runner *runner, const struct migration_file *fi
     struct relay_error *error)
 {
     return drop_invalid_indexes(runner, error) &&
-        run_statements(runner, up ? file->up : file->down, file_name, error) && record(runner, file, up, error);
+        run_statements(runner, up ? file->up : file->down, file_name, error) &&
+        migrate_postgres_record(runner->connection, file, up, error);
 }
 
 static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
@@ -309,7 +312,8 @@ static bool migrate_with(struct runner *runner, struct relay_error *error)
     struct migration_records records = {0};
     struct migration_plan plan = {0};
     bool recorded, done = false, writes = options->action != MIGRATE_STATUS && !options->dry_run;
-    if (!prepare_session(runner, error) || (writes && (!take_lock(runner, error) || !make_records(runner, error))) ||
+    if (!prepare_session(runner, error) || (writes && !take_lock(runner, error)) ||
+        (writes && !options->baseline && !migrate_postgres_make_records(runner->connection, error)) ||
         !migrate_postgres_records(runner->connection, pg_deadline(runner->context), &records, &recorded, error)) {
         goto records_held;
     }
@@ -323,8 +327,10 @@ static bool migrate_with(struct runner *runner, struct relay_error *error)
     if (!migration_plan_make(&plan, runner->files, &records, options->action == MIGRATE_UP, options->to, error)) {
         goto records_held;
     }
-    done = options->dry_run ? migration_print_plan(stdout, &plan, false, error) : run_plan(runner, &plan, error);
-    if (done && options->action == MIGRATE_UP && options->to == MIGRATION_ALL) {
+    done = options->baseline ? migrate_baseline(runner->connection, runner->files, &plan, options, error)
+        : options->dry_run   ? migration_print_plan(stdout, &plan, false, error)
+                             : run_plan(runner, &plan, error);
+    if (done && !options->baseline && options->action == MIGRATE_UP && options->to == MIGRATION_ALL) {
         done = migrate_outboxes(runner->context, runner->connection, options->dry_run, error);
     }
     migration_plan_finish(&plan);
@@ -354,7 +360,7 @@ bool migrate_postgres(const struct relay_context *context, const struct migrate_
     const struct migration_files *files, struct relay_error *error)
 {
     struct pg_options how = {.role = "migrate",
-        .read_write = options->action != MIGRATE_STATUS && !options->dry_run,
+        .read_write = options->action != MIGRATE_STATUS && (!options->dry_run || options->baseline),
         .statement_timeout = {-1},
         .raw = true};
     struct runner runner = {.context = context, .files = files, .options = options};

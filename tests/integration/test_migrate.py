@@ -173,6 +173,84 @@ def test_an_existing_table_is_adopted(place):
     assert place.execute("SELECT adopted FROM outbox_relay.outboxes") == [(True,)]
 
 
+def by_psql(place, *names):
+    """What an operator does who has no outbox-relay at hand."""
+    for name in names:
+        subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", place.dsn, "-f", os.path.join(ROOT, f"schemas/postgres/{name}.up.sql")],
+                       check=True, capture_output=True, text=True, timeout=120)
+
+
+def refused(place, words, *options):
+    result = run(place, "postgres", "up", "--baseline", *options)
+    assert result.returncode == 1 and words in result.stderr, result.stdout + result.stderr
+    assert place.execute("SELECT to_regclass('outbox_relay.schema_migrations')") == [(None,)], "something was recorded"
+    assert place.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'baseline%%'") == [(0,)]
+    return result
+
+
+@pytest.fixture
+def empty_place(place):
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    return place
+
+
+def test_a_schema_that_psql_put_in_place_is_taken_over(empty_place):
+    place = empty_place
+    refused(place, "nothing of these files is in the database")
+    by_psql(place, *FILES)
+    event = place.insert_event()
+    dry = run(place, "postgres", "--baseline", "--dry-run")
+    assert dry.returncode == 0 and dry.stdout.count("would record") == len(FILES), dry.stdout + dry.stderr
+    assert place.execute("SELECT to_regclass('outbox_relay.schema_migrations')") == [(None,)]
+    done = run(place, "postgres", "--baseline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert recorded(place) == FILES
+    assert states(run(place, "postgres", "status").stdout) == ["applied"] * len(FILES)
+    assert "nothing to do" in run(place, "postgres").stdout and "nothing to do" in run(place, "postgres", "--baseline").stdout
+    assert place.execute("SELECT id::text FROM public.outbox_events") == [(event,)]
+    assert run(place, "postgres", "down", "--to", "8").returncode == 0  # what was recorded can be taken back
+
+
+def test_part_of_the_schema_is_taken_over_and_the_rest_is_run(empty_place):
+    place = empty_place
+    by_psql(place, *FILES[:3])
+    refused(place, "missing")
+    assert run(place, "postgres", "--baseline", "--to", "3").returncode == 0
+    assert recorded(place) == FILES[:3]
+    assert run(place, "postgres").returncode == 0
+    assert recorded(place) == FILES
+
+
+def test_a_table_that_psql_adopted_is_taken_over_when_it_is_complete(empty_place):
+    place = empty_place
+    place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY, aggregate_type text, aggregate_id uuid, event_type text, payload jsonb, "
+                  "metadata jsonb, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz)")
+    by_psql(place, *FILES[:5])
+    by_psql(place, FILES[8])
+    refused(place, "is not registered")
+    by_psql(place, *FILES[5:8])
+    assert run(place, "postgres", "--baseline").returncode == 0
+    assert recorded(place) == FILES
+
+
+@pytest.mark.parametrize("change, words", [
+    ("CREATE OR REPLACE FUNCTION outbox_relay.note_progress(outbox_identity uuid, settled bigint) RETURNS void LANGUAGE sql AS 'SELECT'",
+     "differs: function outbox_relay.note_progress(uuid,bigint)"),
+    ("DROP FUNCTION outbox_relay.accept_system(regclass)", "missing: function outbox_relay.accept_system(regclass)"),
+    ("GRANT EXECUTE ON FUNCTION outbox_relay.accept_system(regclass) TO PUBLIC", "differs: function outbox_relay.accept_system(regclass)"),
+    ("ALTER TABLE outbox_relay.outboxes ALTER COLUMN adopted DROP NOT NULL", "differs: table outbox_relay.outboxes"),
+    ("ALTER TABLE outbox_relay.progress DROP CONSTRAINT progress_identity_fkey", "differs: table outbox_relay.progress"),
+    ("DROP INDEX public.outbox_dead_letters_event_id_idx", "missing: index public.outbox_dead_letters_event_id_idx"),
+    ("CREATE OR REPLACE VIEW public.outbox_status AS SELECT 1::bigint AS total_events, 2::bigint AS unpublished_events, 3::bigint AS failed_events, "
+     "now() AS oldest_unpublished, now() AS newest_event, 4::bigint AS oldest_age_seconds", "differs: view public.outbox_status"),
+    ("DROP TRIGGER outbox_relay_wakeup ON public.outbox_events", "no trigger that wakes the relay"),
+])
+def test_a_schema_that_differs_is_not_taken_over(empty_place, change, words):
+    by_psql(empty_place, *FILES)
+    empty_place.execute(change)
+    refused(empty_place, words)
+
+
 def test_tables_of_the_configuration_are_created_and_attached(place):
     place.execute("CREATE TABLE public.orders_outbox (number bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY, id uuid, aggregateid text, "
                   "aggregatetype text, type text, payload jsonb)")
@@ -226,7 +304,8 @@ def test_clickhouse_database_is_created_and_failures_are_named(place):
 
 @pytest.mark.parametrize("arguments, words", [
     ((), "name the server"), (("mysql",), "mysql"), (("postgres", "sideways"), "sideways"), (("postgres", "up", "now"), "now"),
-    (("postgres", "--to", "x"), "--to x"), (("postgres", "--schemas", "/nowhere"), "/nowhere/postgres")])
+    (("postgres", "--to", "x"), "--to x"), (("postgres", "--schemas", "/nowhere"), "/nowhere/postgres"),
+    (("clickhouse", "--baseline"), "--baseline"), (("postgres", "down", "--baseline"), "--baseline")])
 def test_bad_usage_is_told(place, arguments, words):
     result = run(place, *arguments)
     assert result.returncode == 2 and words in result.stderr, result.stderr

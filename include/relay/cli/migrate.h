@@ -17,6 +17,7 @@ struct migrate_options {
     enum migrate_action action;
     int to; // MIGRATION_ALL, or a number
     bool dry_run;
+    bool baseline; // PostgreSQL, up: record what is there already instead of running it
 };
 
 // Errors: POSTGRES_*, CONFIG (a file), STOPPED, NO_MEMORY.
@@ -29,6 +30,15 @@ bool migrate_clickhouse(const struct relay_context *context, const struct migrat
 // What was applied, in the order of names. *recorded false: nothing was ever recorded there (no table of records).
 bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
     struct migration_records *records, bool *recorded, struct relay_error *error);
+// The table of records, if there is none; a record, written or (up false) taken away. In the caller's transaction.
+bool migrate_postgres_make_records(struct pg_connection *connection, struct relay_error *error);
+bool migrate_postgres_record(struct pg_connection *connection, const struct migration_file *file, bool up,
+    struct relay_error *error);
+// Records the files of the plan without running them, once every object that files up to options->to make was found as
+// they make it. Errors: POSTGRES_*, NO_MEMORY; stderr names each object that is missing or differs.
+bool migrate_baseline(struct pg_connection *connection, const struct migration_files *files,
+    const struct migration_plan *plan, const struct migrate_options *options, struct relay_error *error);
+
 // endpoint: as in clickhouse_request. A missing database has no records.
 bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, struct migration_records *records,
     bool *recorded, struct relay_error *error);
