@@ -4,6 +4,8 @@
 #ifndef RELAY_INSERT_ENCODE_REASON_H
 #define RELAY_INSERT_ENCODE_REASON_H
 
+#include "relay/base/reason.h"
+
 // reason, its name in metrics, dead letters and docs, sentence
 #define ENCODE_REASONS(X)                                                                                              \
     X(NONE, "none", "the row was encoded")                                                                             \
@@ -34,7 +36,6 @@ enum encode_reason {
 #undef X
         ENCODE_REASON_COUNT
 };
-const char *encode_reason_name(enum encode_reason reason); // static
-const char *encode_reason_text(enum encode_reason reason); // static
+REASON_LOOKUPS(encode_reason, ENCODE_REASONS)
 
 #endif

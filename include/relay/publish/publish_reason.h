@@ -5,6 +5,8 @@
 #ifndef RELAY_PUBLISH_PUBLISH_REASON_H
 #define RELAY_PUBLISH_PUBLISH_REASON_H
 
+#include "relay/base/reason.h"
+
 // reason, its name in metrics, dead letters and docs, sentence
 #define PUBLISH_REASONS(X)                                                                                             \
     X(NONE, "none", "the record was made")                                                                             \
@@ -23,7 +25,6 @@ enum publish_reason {
 #undef X
         PUBLISH_REASON_COUNT
 };
-const char *publish_reason_name(enum publish_reason reason); // static
-const char *publish_reason_text(enum publish_reason reason); // static
+REASON_LOOKUPS(publish_reason, PUBLISH_REASONS)
 
 #endif
