@@ -242,21 +242,37 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     return lane->full || publish_wait_for_rows(pipe, error);
 }
 
-// Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are
-// read.
-static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+// Whether the other lane is to take the next rows out while this one's batch is on its way.
+static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
+        !publish_chores_due(pipe);
+}
+
+static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    size_t rows = lane->batch->count;
-    if (lane->state == LANE_READ && (!ask_breaker(pipe, error) || !publish_send(pipe, lane, error))) {
-        return false;
+    if (!reads_ahead(pipe, lane)) {
+        return true;
     }
     if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
-    bool more = lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
-        !publish_chores_due(pipe);
-    if (more && other->state == LANE_IDLE && !publish_read_start(pipe, other, error)) {
+    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) || publish_read_start(pipe, other, error);
+}
+
+// Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are
+// read. With more rows behind it PostgreSQL is set to work first; otherwise nothing delays this batch.
+static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    size_t rows = lane->batch->count;
+    bool sent = lane->state == LANE_SENT;
+    if (!sent && !ask_breaker(pipe, error)) {
+        return false;
+    }
+    if (!read_ahead(pipe, lane, other, error) || (!sent && !publish_send(pipe, lane, error)) ||
+        (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;
     }
     if (!publish_settle(pipe, lane, other, error)) {

@@ -50,6 +50,7 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, st
     lane->full = false;
     lane->careful = false;
     lane->released = false;
+    lane->receipt = (struct kafka_flight){0};
     lane->holes_only = pipe->holes_first;
     seq_holes_copy(lane->before, pipe->holes);
     if (!outbox_sql_begin(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {

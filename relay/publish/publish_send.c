@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a batch that was read comes to Kafka and out of the table. The happy path: a Kafka transaction, all records, all
-// delivery reports, the receipt and its report, the batch number in PostgreSQL, Kafka's commit, PostgreSQL's COMMIT.
-// The receipt comes last, so that a transaction that Kafka itself tears apart doubles events and never loses one; the
+// How a batch that was read comes to Kafka and out of the table. The happy path: a Kafka transaction, all records and
+// with them the receipt, all delivery reports, the batch number in PostgreSQL, Kafka's commit, PostgreSQL's COMMIT. The
 // number before Kafka's commit, so that afterwards nothing is left that can be refused. (at_least_once: records,
 // reports, COMMIT.)
 //
@@ -148,6 +147,38 @@ static bool send_event(struct publish_pipe *pipe, struct publish_lane *lane, siz
     return true;
 }
 
+// One more record of the transaction. Its number becomes the last one with Kafka's commit.
+static bool send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    const struct outbox_table *table = pipe->owner.table;
+    lane->number = (struct batch_number){.generation = pipe->number.generation, .number = pipe->number.number + 1};
+    struct receipt_header header = {
+        .generation = (uint64_t)lane->number.generation,
+        .number = (uint64_t)lane->number.number,
+        .system_identifier = table->system_identifier,
+        .timeline = table->timeline,
+    };
+    memcpy(header.identity, table->identity_bytes, sizeof(header.identity));
+    struct receipt_row *rows = outbox_batch_receipt_rows(batch, error);
+    uint8_t *value = rows == NULL ? NULL : event_arena_alloc(batch->arena, receipt_size(batch->count));
+    char *key = value == NULL ? NULL : event_arena_alloc(batch->arena, RECEIPT_KEY_SIZE);
+    if (key == NULL) {
+        return error_no_memory(error, "a receipt");
+    }
+    struct kafka_message message = {
+        .topic = pipe->store.handle,
+        .partition = pipe->receipt_partition,
+        .key = key,
+        .key_length = receipt_key(table->identity_bytes, header.number, key),
+        .value = (const char *)value,
+        .value_length = receipt_encode(&header, rows, batch->count, value),
+    };
+    return kafka_producer_send(pipe->producer, &message, &lane->receipt, &batch->slots[batch->capacity],
+               batch_deadline(pipe, lane), error) ||
+        error_prefix(error, "receipt of batch %lld", (long long)lane->number.number);
+}
+
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_READ && lane->batch->count > 0);
@@ -159,6 +190,9 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
         if (!send_event(pipe, lane, i, error)) {
             return false;
         }
+    }
+    if (pipe->exactly_once && !send_receipt(pipe, lane, error)) {
+        return false;
     }
     TEST_POINT(PUBLISH_AFTER_SEND);
     return true;
@@ -181,11 +215,11 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
     struct relay_error *error)
 {
     struct mono_time deadline = batch_deadline(pipe, lane);
-    while (lane->batch->flight.pending > 0) {
+    while (lane->batch->flight.pending + lane->receipt.pending > 0) {
         if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
-                "%zu of %zu records not acknowledged until the deadline", lane->batch->flight.pending,
-                lane->batch->count);
+                "%zu of %zu records not acknowledged until the deadline",
+                lane->batch->flight.pending + lane->receipt.pending, lane->batch->count + pipe->exactly_once);
         }
         // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
         if (other->state == LANE_READING) {
@@ -257,59 +291,19 @@ static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct
         publish_read_undo(pipe, lane, error);
 }
 
-static bool send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct batch_number *number,
-    struct relay_error *error)
-{
-    struct outbox_batch *batch = lane->batch;
-    const struct outbox_table *table = pipe->owner.table;
-    struct receipt_header header = {
-        .generation = (uint64_t)number->generation,
-        .number = (uint64_t)number->number,
-        .system_identifier = table->system_identifier,
-        .timeline = table->timeline,
-    };
-    memcpy(header.identity, table->identity_bytes, sizeof(header.identity));
-    struct receipt_row *rows = outbox_batch_receipt_rows(batch, error);
-    uint8_t *value = rows == NULL ? NULL : event_arena_alloc(batch->arena, receipt_size(batch->count));
-    char *key = value == NULL ? NULL : event_arena_alloc(batch->arena, RECEIPT_KEY_SIZE);
-    if (key == NULL) {
-        return error_no_memory(error, "a receipt");
-    }
-    struct kafka_message message = {
-        .topic = pipe->store.handle,
-        .partition = pipe->receipt_partition,
-        .key = key,
-        .key_length = receipt_key(table->identity_bytes, header.number, key),
-        .value = (const char *)value,
-        .value_length = receipt_encode(&header, rows, batch->count, value),
-    };
-    struct kafka_flight flight = {0};
-    struct mono_time deadline = batch_deadline(pipe, lane);
-    // The flight is on our stack: it must be empty, or the producer gone, before we return.
-    if (!kafka_producer_send(pipe->producer, &message, &flight, &batch->slots[batch->capacity], deadline, error) ||
-        !kafka_producer_wait(pipe->producer, &flight, deadline, error)) {
-        if (flight.pending > 0) {
-            kafka_producer_free(pipe->producer);
-            pipe->producer = NULL;
-        }
-        return error_prefix(error, "receipt of batch %lld", (long long)number->number);
-    }
-    memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
-    number->partition = flight.partition;
-    number->offset = flight.offset;
-    return true;
-}
-
 // From here on PostgreSQL has the number, and Kafka's commit decides.
 static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    struct batch_number number = {.generation = pipe->number.generation, .number = pipe->number.number + 1};
-    if (!send_receipt(pipe, lane, &number, error)) {
-        return false;
+    struct batch_number *number = &lane->number;
+    if (lane->receipt.failed > 0) {
+        return kafka_error_set(error, (rd_kafka_resp_err_t)lane->receipt.first_error, "receipt of batch %lld",
+            (long long)number->number);
     }
-    TEST_POINT(PUBLISH_AFTER_RECEIPT);
+    memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
+    number->partition = lane->receipt.partition;
+    number->offset = lane->receipt.offset;
     struct pg_connection *connection = publish_connection(pipe, lane);
-    if (!outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
+    if (!outbox_sql_write_number(pipe->sql, connection, number, pg_deadline(pipe->context), error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
@@ -318,7 +312,7 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
         return false;
     }
     TEST_POINT(PUBLISH_AFTER_KAFKA_COMMIT);
-    pipe->number = number;
+    pipe->number = *number;
     return true;
 }
 

@@ -11,7 +11,7 @@ from publishing import ids, need_test_points, owner_pids, publishing, wait_ids
 from relaytools.relay import wait_until
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
-          "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery", "publish.after_receipt",
+          "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery",
           "publish.after_number", "publish.after_kafka_commit", "publish.after_commit")
 
 

@@ -3,7 +3,7 @@
 // Hooks of the torture bench, compiled in by -Dtest_hooks=true only: named crash points in both protocols and switches
 // that remove one safeguard, so that the bench can show that it sees what the safeguard prevents. In other builds
 // TEST_POINT() is nothing and safeguard_active() is the constant true, so nothing of this is in a release.
-//   OUTBOX_RELAY_CRASH_AT=publish.after_receipt:3   the process kills itself (SIGKILL) the third time it passes there
+//   OUTBOX_RELAY_CRASH_AT=publish.after_delivery:3  the process kills itself (SIGKILL) the third time it passes there
 //   OUTBOX_RELAY_DISABLE_SAFEGUARD=read_back        names of RELAY_SAFEGUARDS, separated by commas
 // `outbox-relay test-points` prints the names, in the order of the protocols. Any thread.
 #ifndef RELAY_BASE_TEST_POINTS_H
@@ -21,7 +21,6 @@
     X(PUBLISH_AFTER_TAKE, "publish.after_take")                                                                        \
     X(PUBLISH_AFTER_SEND, "publish.after_send")                                                                        \
     X(PUBLISH_AFTER_DELIVERY, "publish.after_delivery")                                                                \
-    X(PUBLISH_AFTER_RECEIPT, "publish.after_receipt")                                                                  \
     X(PUBLISH_AFTER_NUMBER, "publish.after_number")                                                                    \
     X(PUBLISH_AFTER_KAFKA_COMMIT, "publish.after_kafka_commit")                                                        \
     X(PUBLISH_AFTER_COMMIT, "publish.after_commit")                                                                    \

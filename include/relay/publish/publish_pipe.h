@@ -33,12 +33,14 @@ struct publish_lane {
     int slot; // of the owner's connections
     enum lane_state state;
     struct outbox_batch *batch;
-    int64_t settled;          // past no hole, once this batch is committed
-    struct seq_holes *before; // the holes as they were before this batch
-    bool full;                // there are probably more rows behind it
-    bool holes_only;          // no new rows were asked for
-    bool careful;             // read the careful way: it carries out the verdicts
-    bool released;            // with its commit nothing waits any more behind some entry
+    struct kafka_flight receipt; // exactly_once: of the batch's receipt
+    struct batch_number number;  // the batch's, once it is sent
+    int64_t settled;             // past no hole, once this batch is committed
+    struct seq_holes *before;    // the holes as they were before this batch
+    bool full;                   // there are probably more rows behind it
+    bool holes_only;             // no new rows were asked for
+    bool careful;                // read the careful way: it carries out the verdicts
+    bool released;               // with its commit nothing waits any more behind some entry
     struct mono_time began;
 };
 
