@@ -4,7 +4,6 @@
 #include "relay/cli/commands.h"
 
 #include "relay/cli/check.h"
-#include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 
 #include <getopt.h>
@@ -52,8 +51,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     return 0;
 }
 
-static int run_checks(const struct command_environment *environment, const struct arguments *arguments)
+static int run_checks(const struct command_environment *environment, void *context)
 {
+    const struct arguments *arguments = context;
     const struct config *config = environment->config;
     struct check_report report;
     struct check check = {.context = &environment->context, .report = &report, .schemas = arguments->schemas};
@@ -79,24 +79,6 @@ static int run_checks(const struct command_environment *environment, const struc
 int command_check(int argc, char **argv)
 {
     struct arguments arguments;
-    struct command_environment environment;
-    struct command_signals signals;
-    struct relay_error error;
-    int code = parse(argc, argv, &arguments);
-    if (code != 0) {
-        return code < 0 ? 0 : code;
-    }
-    code = command_environment_open(&environment, arguments.config);
-    if (code != 0) {
-        return code;
-    }
-    if (command_signals_start(&signals, &environment.stop, &error)) {
-        code = run_checks(&environment, &arguments);
-        command_signals_finish(&signals);
-    } else {
-        fprintf(stderr, "outbox-relay check: %s\n", error.text);
-        code = 1;
-    }
-    command_environment_close(&environment);
-    return code;
+    int parsed = parse(argc, argv, &arguments);
+    return command_perform("check", parsed, arguments.config, run_checks, &arguments, 1);
 }

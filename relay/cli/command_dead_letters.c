@@ -4,7 +4,6 @@
 // stage whose server does not answer is said, and the other one is still served.
 #include "relay/cli/commands.h"
 
-#include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/dead_letters.h"
 
@@ -394,31 +393,18 @@ static int act(struct walk *walk)
     return done && walk->stayed == 0 ? 0 : 1;
 }
 
+static int work(const struct command_environment *environment, void *context)
+{
+    const struct arguments *arguments = context;
+    struct walk walk = {.context = &environment->context, .arguments = arguments, .left = arguments->limit};
+    return arguments->action <= SHOW ? list(&walk) : act(&walk);
+}
+
 int command_dead_letters(int argc, char **argv)
 {
     struct arguments arguments;
-    struct command_environment environment;
-    struct command_signals signals;
-    struct relay_error error;
-    int code = parse(argc, argv, &arguments);
-    if (code != 0) {
-        code = code < 0 ? 0 : code;
-        goto ids_held;
-    }
-    code = command_environment_open(&environment, arguments.config);
-    if (code != 0) {
-        goto ids_held;
-    }
-    struct walk walk = {.context = &environment.context, .arguments = &arguments, .left = arguments.limit};
-    if (command_signals_start(&signals, &environment.stop, &error)) {
-        code = arguments.action <= SHOW ? list(&walk) : act(&walk);
-        command_signals_finish(&signals);
-    } else {
-        fprintf(stderr, "outbox-relay dead-letters: %s\n", error.text);
-        code = 1;
-    }
-    command_environment_close(&environment);
-ids_held:
+    int parsed = parse(argc, argv, &arguments);
+    int code = command_perform("dead-letters", parsed, arguments.config, work, &arguments, 1);
     free(arguments.ids);
     return code;
 }

@@ -4,7 +4,6 @@
 // command line is told before anything is contacted.
 #include "relay/cli/commands.h"
 
-#include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/migrate.h"
 
@@ -114,40 +113,27 @@ static int exit_of(const struct relay_error *error)
     return error->code == RELAY_ERROR_USAGE ? RELAY_EXIT_USAGE : 1;
 }
 
+static int migrate(const struct command_environment *environment, void *context)
+{
+    const struct arguments *arguments = context;
+    struct migration_files files;
+    struct relay_error error = {0};
+    bool done = false;
+    setvbuf(stdout, NULL, _IOLBF, 0); // who watches a long migration through a pipe sees it too
+    if (migration_files_read(&files, arguments->schemas, arguments->clickhouse ? "clickhouse" : "postgres", &error)) {
+        done = (arguments->clickhouse ? migrate_clickhouse : migrate_postgres)(&environment->context,
+            &arguments->options, &files, &error);
+        migration_files_finish(&files);
+    }
+    if (!done) {
+        fprintf(stderr, "outbox-relay migrate: %s\n", error.text);
+    }
+    return done ? 0 : exit_of(&error);
+}
+
 int command_migrate(int argc, char **argv)
 {
     struct arguments arguments;
-    struct command_environment environment;
-    struct command_signals signals;
-    struct migration_files files;
-    struct relay_error error = {0};
-    int code = parse(argc, argv, &arguments);
-    if (code != 0) {
-        return code < 0 ? 0 : code;
-    }
-    code = command_environment_open(&environment, arguments.config);
-    if (code != 0) {
-        return code;
-    }
-    setvbuf(stdout, NULL, _IOLBF, 0); // who watches a long migration through a pipe sees it too
-    if (!migration_files_read(&files, arguments.schemas, arguments.clickhouse ? "clickhouse" : "postgres", &error)) {
-        code = exit_of(&error);
-        goto environment_open;
-    }
-    if (!command_signals_start(&signals, &environment.stop, &error)) {
-        code = 1;
-        goto files_held;
-    }
-    bool done = arguments.clickhouse ? migrate_clickhouse(&environment.context, &arguments.options, &files, &error)
-                                     : migrate_postgres(&environment.context, &arguments.options, &files, &error);
-    code = done ? 0 : 1;
-    command_signals_finish(&signals);
-files_held:
-    migration_files_finish(&files);
-environment_open:
-    command_environment_close(&environment);
-    if (code != 0) {
-        fprintf(stderr, "outbox-relay migrate: %s\n", error.text);
-    }
-    return code;
+    int parsed = parse(argc, argv, &arguments);
+    return command_perform("migrate", parsed, arguments.config, migrate, &arguments, 1);
 }

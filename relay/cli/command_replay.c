@@ -3,7 +3,6 @@
 // `replay`: arguments, and then one of the two ways of replay.h.
 #include "relay/cli/commands.h"
 
-#include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/replay.h"
 
@@ -124,32 +123,24 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     return judge(&arguments->options);
 }
 
+static int replay(const struct command_environment *environment, void *context)
+{
+    const struct replay_options *options = &((const struct arguments *)context)->options;
+    struct relay_error error = {0};
+    size_t refused = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    bool done = options->into ? replay_topics(&environment->context, options, &refused, &error)
+                              : replay_outbox(&environment->context, options, &error);
+    if (!done) {
+        fprintf(stderr, "outbox-relay replay: %s\n", error.text);
+        return error.code == RELAY_ERROR_USAGE ? RELAY_EXIT_USAGE : 1;
+    }
+    return refused > 0 ? 1 : 0;
+}
+
 int command_replay(int argc, char **argv)
 {
     struct arguments arguments;
-    struct command_environment environment;
-    struct command_signals signals;
-    struct relay_error error = {0};
-    int code = parse(argc, argv, &arguments);
-    if (code != 0) {
-        return code < 0 ? 0 : code;
-    }
-    code = command_environment_open(&environment, arguments.config);
-    if (code != 0) {
-        return code;
-    }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    size_t refused = 0;
-    bool done = command_signals_start(&signals, &environment.stop, &error);
-    if (done) {
-        done = arguments.options.into ? replay_topics(&environment.context, &arguments.options, &refused, &error)
-                                      : replay_outbox(&environment.context, &arguments.options, &error);
-        command_signals_finish(&signals);
-    }
-    if (!done) {
-        fprintf(stderr, "outbox-relay replay: %s\n", error.text);
-    }
-    code = !done ? (error.code == RELAY_ERROR_USAGE ? RELAY_EXIT_USAGE : 1) : refused > 0 ? 1 : 0;
-    command_environment_close(&environment);
-    return code;
+    int parsed = parse(argc, argv, &arguments);
+    return command_perform("replay", parsed, arguments.config, replay, &arguments, 1);
 }

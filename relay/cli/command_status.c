@@ -3,7 +3,6 @@
 // `status`: one screen, from a daemon that answers or else from the servers; again every two seconds with --watch.
 #include "relay/cli/commands.h"
 
-#include "relay/cli/command_signals.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/status.h"
 
@@ -103,8 +102,10 @@ static void draw(const json_t *status, bool terminal, bool again)
     free(text);
 }
 
-static int show(const struct relay_context *context, const struct arguments *arguments)
+static int show(const struct command_environment *environment, void *of)
 {
+    const struct relay_context *context = &environment->context;
+    const struct arguments *arguments = of;
     bool terminal = isatty(STDOUT_FILENO) == 1;
     int level = 2;
     if (arguments->watch && terminal && !arguments->json) {
@@ -137,24 +138,6 @@ static int show(const struct relay_context *context, const struct arguments *arg
 int command_status(int argc, char **argv)
 {
     struct arguments arguments;
-    struct command_environment environment;
-    struct command_signals signals;
-    struct relay_error error;
-    int code = parse(argc, argv, &arguments);
-    if (code != 0) {
-        return code < 0 ? 0 : code;
-    }
-    code = command_environment_open(&environment, arguments.config);
-    if (code != 0) {
-        return code;
-    }
-    if (command_signals_start(&signals, &environment.stop, &error)) {
-        code = show(&environment.context, &arguments);
-        command_signals_finish(&signals);
-    } else {
-        fprintf(stderr, "outbox-relay status: %s\n", error.text);
-        code = 2;
-    }
-    command_environment_close(&environment);
-    return code;
+    int parsed = parse(argc, argv, &arguments);
+    return command_perform("status", parsed, arguments.config, show, &arguments, 2);
 }

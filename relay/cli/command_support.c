@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/cli/command_support.h"
 
+#include "relay/cli/command_signals.h"
 #include "relay/cli/commands.h"
 #include "relay/cli/time_argument.h"
 
@@ -42,7 +43,8 @@ struct config *command_load_config(const char *path)
     return config;
 }
 
-int command_environment_open(struct command_environment *environment, const char *config_path)
+// Prints every mistake to stderr. 0, or the exit code to end with.
+static int open_environment(struct command_environment *environment, const char *config_path, int broken)
 {
     memset(environment, 0, sizeof(*environment));
     struct relay_error error;
@@ -53,7 +55,7 @@ int command_environment_open(struct command_environment *environment, const char
     if (!stop_init(&environment->stop, &error)) {
         fprintf(stderr, "outbox-relay: %s\n", error.text);
         config_free(environment->config);
-        return 1;
+        return broken;
     }
     environment->context = (struct relay_context){.config = environment->config,
         .clock = clock_system(),
@@ -63,10 +65,34 @@ int command_environment_open(struct command_environment *environment, const char
     return 0;
 }
 
-void command_environment_close(struct command_environment *environment)
+static void close_environment(struct command_environment *environment)
 {
     stop_finish(&environment->stop);
     config_free(environment->config);
+}
+
+int command_perform(const char *command, int parsed, const char *config_path, command_work *work, void *arguments,
+    int broken)
+{
+    struct command_environment environment;
+    struct command_signals signals;
+    struct relay_error error;
+    if (parsed != 0) {
+        return parsed < 0 ? 0 : parsed;
+    }
+    int code = open_environment(&environment, config_path, broken);
+    if (code != 0) {
+        return code;
+    }
+    if (command_signals_start(&signals, &environment.stop, &error)) {
+        code = work(&environment, arguments);
+        command_signals_finish(&signals);
+    } else {
+        fprintf(stderr, "outbox-relay %s: %s\n", command, error.text);
+        code = broken;
+    }
+    close_environment(&environment);
+    return code;
 }
 
 int command_usage(const char *command, const char *format, ...)

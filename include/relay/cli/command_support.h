@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every command needs: the configuration with all its mistakes printed, and a context for the parts that want one.
+// What every command needs: the configuration with all its mistakes printed, a context for the parts that want one, and
+// the way from the arguments to the work.
 #ifndef RELAY_CLI_COMMAND_SUPPORT_H
 #define RELAY_CLI_COMMAND_SUPPORT_H
 
@@ -15,9 +16,12 @@ struct command_environment {
 // Loads the configuration or prints all of its mistakes to stderr. path may be NULL (the default places). NULL: end
 // with RELAY_EXIT_CONFIG. The caller frees it.
 struct config *command_load_config(const char *path);
-// config_path may be NULL (the default places). Prints every mistake to stderr. 0, or the exit code to end with.
-int command_environment_open(struct command_environment *environment, const char *config_path);
-void command_environment_close(struct command_environment *environment);
+// What a command does once its configuration is read and Ctrl-C ends what it waits for. Returns its exit code.
+typedef int command_work(const struct command_environment *environment, void *arguments);
+// The way of every command but `run`: ends with what its arguments came to (0: goes on; -1: help was shown; else the
+// exit code), opens the environment, starts the signals, works, and closes both. broken: the exit code when that fails.
+int command_perform(const char *command, int parsed, const char *config_path, command_work *work, void *arguments,
+    int broken);
 // 32 random lower-case hex digits.
 void command_instance(char instance[33]);
 
