@@ -59,7 +59,7 @@ def test_a_table_is_refilled_without_doubles(place):
     place.wait_published()
     place.wait_inserted(300)
     assert relay.stop() == 0  # commits what it has inserted
-    place.clickhouse("ALTER TABLE {db}.outbox_events DELETE WHERE kafka_offset % 2 = 0 SETTINGS mutations_sync = 1")
+    place.clickhouse("ALTER TABLE {db}.outbox_events DELETE WHERE seq % 2 = 0 SETTINGS mutations_sync = 1")
     left = place.clickhouse_rows()
     assert 0 < left < 300
     counted = run(place, "--into", "outbox_events", "--since", "1h", "--dry-run")
