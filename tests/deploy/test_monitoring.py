@@ -45,6 +45,41 @@ def test_rules_fire_when_they_should():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def dashboards():
+    return glob.glob(FOLDER + "/*.json")
+
+
+def test_dashboards_are_json_that_grafana_takes():
+    assert dashboards()
+    for path in dashboards():
+        with open(path, encoding="utf-8") as file:
+            board = json.load(file)
+        assert board["title"] and board["uid"] and board["schemaVersion"], path
+        panels = [panel for outer in board["panels"] for panel in [outer, *outer.get("panels", [])]]
+        identities = [panel["id"] for panel in panels]
+        assert panels and len(set(identities)) == len(identities), f"{path}: panels share an id"
+        declared = {variable["name"] for variable in board["templating"]["list"]} | {"__rate_interval", "__interval", "__range"}
+        for expression in _expressions(board):
+            used = set(re.findall(r"\$\{?(\w+)", expression))
+            assert used <= declared, f"{os.path.basename(path)}: {expression} uses {used - declared}"
+
+
+def test_dashboards_hold_promql(tmp_path):
+    """promtool judges each expression as a rule's, Grafana's variables filled in."""
+    for path in dashboards():
+        with open(path, encoding="utf-8") as file:
+            board = json.load(file)
+        targets = [target["expr"] for outer in board["panels"] for panel in [outer, *outer.get("panels", [])]
+                   for target in panel.get("targets", [])]
+        assert targets
+        records = [{"record": f"panel:{number}", "expr": re.sub(r"\$\{?\w+\}?", ".*", re.sub(r"\$\{?__\w+\}?", "5m", expression))}
+                   for number, expression in enumerate(targets)]
+        rules_path = tmp_path / "dashboard.json"  # YAML has all of JSON
+        rules_path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": records}]}), encoding="utf-8")
+        done = run("promtool", "check", "rules", str(rules_path))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_rules_and_dashboards_name_metrics_that_exist():
     known = known_metrics()
     known |= {name + suffix for name in known for suffix in SUFFIXES}
