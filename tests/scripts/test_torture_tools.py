@@ -235,6 +235,24 @@ def test_a_kafka_rule_meets_only_its_client(peer):
     proxy.close()
 
 
+def test_a_connection_is_held_from_a_text_on_that_follows_others(proxy, peer):
+    peer.echo = False
+    rule = proxy.add(proxies.Rule((proxies.TO_SERVER,), hold_texts=(b"number", b"COMMIT")))
+    passed = b""
+    with connect(proxy) as connection:
+        for text, passes in ((b"COMMIT;", True), (b"write_number;", True), (b"SELECT;", True), (b"COMMIT;", False), (b"BEGIN;", False)):
+            connection.sendall(text)
+            if passes:
+                passed += text
+                wait_until(lambda: peer.read == passed, f"{text} at the server", 5)
+        wait_until(lambda: rule.hits, "the COMMIT held", 5)
+        assert peer.read == passed
+        assert proxy.cut() == 1     # What is held goes with its connection.
+    proxy.lift(rule)
+    wait_until(lambda: peer.ends, "the end at the server", 5)
+    assert peer.read == passed
+
+
 def test_kafka_clients_stay_behind_the_proxies_of_its_second_listener():
     nodes = [proxies.Proxy(kind="kafka") for _ in range(3)]
     servers = Servers()
@@ -298,8 +316,8 @@ def web():
     server.server_close()
 
 
-def post(proxy, body=b"rows", **headers):
-    request = urllib.request.Request(f"http://127.0.0.1:{proxy.port}/", data=body, headers=headers)
+def post(proxy, body=b"rows", path="", **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{proxy.port}/{path}", data=body, headers=headers)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
         return answer.status, answer.read()
 
@@ -341,6 +359,29 @@ def test_a_cut_request_never_arrives_whole(web):
     with pytest.raises((ConnectionError, urllib.error.URLError)):
         post(web, b"x" * 100000)
     assert b"x" * 100000 not in Handler.bodies
+
+
+def test_a_late_request_is_carried_out_when_the_rule_is_lifted_and_others_pass(web):
+    rule = web.add(proxies.Rule(http="late", match=b"query=INSERT"))
+    late = threading.Thread(target=post, args=(web, b"late"), kwargs={"path": "?query=INSERT"})
+    late.start()
+    wait_until(lambda: rule.hits == 1, "the request taken in", 5)
+    assert post(web, b"read", path="?query=SELECT") == (200, b"ok\n")
+    assert post(web, b"again", path="?query=INSERT") == (200, b"ok\n")   # beyond its limit
+    assert late.is_alive() and Handler.bodies == [b"read", b"again"]
+    web.lift(rule)
+    late.join(10)
+    assert not late.is_alive() and Handler.bodies == [b"read", b"again", b"late"] and rule.late_answers == 1
+
+
+def test_a_late_request_arrives_although_its_client_was_cut_off(web):
+    rule = web.add(proxies.Rule(http="late", hang_up=True))
+    with pytest.raises((ConnectionError, http.client.HTTPException, urllib.error.URLError)):
+        post(web, b"x" * 100000)
+    assert rule.hits == 1 and Handler.bodies == []
+    web.lift(rule)
+    wait_until(lambda: rule.late_answers == 1, "the server's answer", 5)
+    assert Handler.bodies == [b"x" * 100000]
 
 
 # ------------------------------------------------------------------------------- workload and auditor, real servers

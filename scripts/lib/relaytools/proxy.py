@@ -10,6 +10,7 @@ clients (client.id); "http" also reads requests and answers, so a rule can falsi
 All proxies live on one event loop in a thread of their own; their methods may be called from any thread.
 """
 import asyncio
+import collections
 import random
 import socket
 import struct
@@ -28,7 +29,7 @@ ANSWERS = {
     "disk": b"HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: %d\r\n\r\n%s" % (len(FULL_DISK), FULL_DISK),
     "busy": b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
 }
-HTTP_FAULTS = ("swallow", "falsify", "cut_request", "cut_answer", "slow")
+HTTP_FAULTS = ("swallow", "falsify", "cut_request", "cut_answer", "slow", "late")
 
 
 class Rule:
@@ -39,18 +40,24 @@ class Rule:
     hold      nothing passes until the rule is lifted; then everything does, in order
     hold_keys Kafka: from the first request of one of these api keys on, the connection's requests are held; at most
               `limit` connections, so that a retry on a new connection passes
+    hold_texts tcp: the same from the data on in which the last of these texts stands, once those before it have passed
     cut_after after so many more bytes the connection is reset
     http      one of HTTP_FAULTS; `answer` names the falsified answer. "swallow": the server never sees the request;
-              "falsify": the server carries it out, the client reads something else
+              "falsify": the server carries it out, the client reads something else; "late": at most `limit` requests are
+              taken in whole and reach the server when the rule is lifted, whether their client is still there or not
+    hang_up   with "late": the client's connection is cut at once
+    match     http: only requests in whose head this stands
     client    Kafka: only connections of this client.id (those that have not said it yet are let through)
-    `hits` counts how often the rule did something."""
+    `hits` counts how often the rule did something, `late_answers` the answers to late requests; `held` has the client.ids of the connections that hold_keys holds."""
 
-    def __init__(self, directions=BOTH, delay=0.0, throttle=None, hold=False, hold_keys=(), limit=1, cut_after=None,
-                 http=None, answer="exception", share=1.0, client=None, seed=0):
+    def __init__(self, directions=BOTH, delay=0.0, throttle=None, hold=False, hold_keys=(), hold_texts=(), limit=1,
+                 cut_after=None, http=None, match=b"", hang_up=False, answer="exception", share=1.0,
+                 client=None, seed=0):
         self.directions, self.delay, self.throttle, self.hold = directions, delay, throttle, hold
-        self.hold_keys, self.limit, self.cut_after, self.http = tuple(hold_keys), limit, cut_after, http
-        self.answer, self.share, self.client = answer, share, client
-        self.hits = 0
+        self.hold_keys, self.hold_texts, self.limit, self.cut_after = tuple(hold_keys), tuple(hold_texts), limit, cut_after
+        self.http, self.match, self.hang_up, self.answer, self.share, self.client = http, match, hang_up, answer, share, client
+        self.hits = self.late_answers = 0
+        self.held = []
         self._random = random.Random(seed)
         self._lifted = None
 
@@ -89,6 +96,7 @@ class _Connection:
         self.server_reader = self.server_writer = None
         self.client_id = None
         self.held_by = set()
+        self.texts_seen = collections.Counter()     # of a rule's hold_texts, so far
         self.frames = _Frames() if proxy.kind == "kafka" else None
 
     async def connect(self):
@@ -124,25 +132,33 @@ class _Connection:
             if rule.delay or rule.throttle:
                 rule.hits += 1
                 await _either(asyncio.sleep(rule.delay + (len(data) / rule.throttle if rule.throttle else 0.0)), rule._lifted.wait())
-            if rule.hold or self._holds(rule, direction):
+            if rule.hold or self._holds(rule, direction, data):
                 rule.hits += 1
                 await rule._lifted.wait()
 
     def _matches(self, rule, direction):
-        if direction not in rule.directions or (rule.hold_keys and direction != TO_SERVER):
+        if direction not in rule.directions or ((rule.hold_keys or rule.hold_texts) and direction != TO_SERVER):
             return False
         return rule.client is None or rule.client == self.client_id
 
-    def _holds(self, rule, direction):
-        if not rule.hold_keys or direction != TO_SERVER:
+    def _holds(self, rule, direction, data):
+        if direction != TO_SERVER or not (rule.hold_keys or rule.hold_texts):
             return False
         if rule in self.held_by:
             return True
-        if self.frames.last_keys.intersection(rule.hold_keys) and rule.limit > 0:
+        if self._begins_hold(rule, data) and rule.limit > 0:
             rule.limit -= 1
+            rule.held.append(self.client_id)
             self.held_by.add(rule)
             return True
         return False
+
+    def _begins_hold(self, rule, data):
+        if rule.hold_keys:
+            return bool(self.frames.last_keys.intersection(rule.hold_keys))
+        wanted = rule.hold_texts[min(self.texts_seen[rule], len(rule.hold_texts) - 1)]
+        self.texts_seen[rule] += wanted in data
+        return self.texts_seen[rule] >= len(rule.hold_texts)
 
     async def _deliver(self, direction, data):
         writer = self.server_writer if direction == TO_SERVER else self.client_writer
@@ -244,6 +260,9 @@ class _HttpConnection(_Connection):
                     pass
                 await self._to_client(ANSWERS[rule.answer])
                 continue
+            if mode == "late":
+                await self._late(head, headers, rule)
+                return
             if mode == "slow":
                 await _either(asyncio.sleep(rule.delay), rule._lifted.wait())
             if self.server_writer is None:
@@ -254,10 +273,35 @@ class _HttpConnection(_Connection):
 
     def _http_rule(self, head):
         for rule in list(self.proxy.rules):
-            if rule.http and not head.startswith(b"GET /ping") and rule.chosen():
+            if not rule.http or head.startswith(b"GET /ping") or rule.match not in head or not rule.chosen():
+                continue
+            if rule.http == "late":
+                if rule.limit <= 0:
+                    continue
+                rule.limit -= 1
+            else:
                 rule.hits += 1
-                return rule
+            return rule
         return None
+
+    async def _late(self, head, headers, rule):
+        """The request is taken in whole and carried out when the rule is lifted; its client may be gone by then."""
+        body = [piece async for piece in _body(self.client_reader, headers)]
+        rule.hits += 1
+        if rule.hang_up:
+            _linger_zero(self.client_writer)
+            self.client_writer.transport.abort()
+        await rule._lifted.wait()
+        if self.server_writer is None:
+            await self.connect()
+        await self._to_server(head + b"".join(body))
+        answer = await self.server_reader.readuntil(b"\r\n\r\n")
+        pieces = [piece async for piece in _body(self.server_reader, _headers(answer))]
+        rule.late_answers += 1
+        try:
+            await self._to_client(answer + b"".join(pieces))
+        except ConnectionError:
+            pass
 
     async def _to_server(self, data):
         if self.proxy.rules:
