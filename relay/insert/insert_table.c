@@ -288,6 +288,20 @@ static bool too_bad(struct insert_table *table, const struct insert_batch *batch
     return true;
 }
 
+static void note_row(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        const struct batch_entry *entry = &batch->entries[i];
+        if (entry->rows > 0) {
+            struct row_place *row = &batch->job->row;
+            snprintf(row->topic, sizeof(row->topic), "%s", entry->feed->partition->topic);
+            row->partition = entry->feed->partition->number;
+            row->offset = entry->last_row;
+            return;
+        }
+    }
+}
+
 static void submit(struct insert_table *table, struct mono_time now)
 {
     struct insert_batch *batch = table->open;
@@ -300,6 +314,7 @@ static void submit(struct insert_table *table, struct mono_time now)
     table->flight = batch;
     snprintf(batch->job->token, sizeof(batch->job->token), "outbox-relay-%.32s-%s-%llu", table->context->instance,
         table->route->name, (unsigned long long)table->batches++);
+    note_row(batch);
     table_worker_submit(table->worker, batch->job);
     if (table->next_plan) {
         take_next_plan(table);

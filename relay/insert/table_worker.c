@@ -7,13 +7,11 @@
 // - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
 // - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT
 // repeated;
-// - everything else may have been executed, whole or in part, whatever the answer says. The token would make the same
-// bytes
+// - everything else may have been executed, whole or in part, or may be yet. The token would make the same bytes
 //   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
 //   with a verdict, and the table is asked. A short pause first, growing, where nobody is to blame;
 // - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
-// endpoint (unless the
-//   table is replicated, so that all of them know the token), until it is clear.
+//   endpoint (unless the table is replicated, so that all of them know the token), until it is clear.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
 // checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
 // not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED. Read-backs and
@@ -37,6 +35,7 @@
 #define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
 #define LEASE_PATIENCE   DURATION_S(5)
 #define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
+#define START_SECOND     DURATION_S(1)  // more, since the server's now() knows whole seconds
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
 
@@ -65,7 +64,7 @@ struct table_worker {
     char running_id[CLICKHOUSE_QUERY_ID_ROOM]; // of the INSERT under way, "" if none
     int running_endpoint;
     struct mono_time running_until; // the server may start that INSERT until then
-    struct mono_time unclear_until; // the same of one that has no answer; ns 0: there is none
+    struct insert_doubt doubt;      // of one that has no answer
     bool quit, ended, troubled;
     bool joined; // the joiner's
     struct relay_error trouble;
@@ -174,28 +173,30 @@ static void set_running(struct table_worker *worker, const char *query_id, int e
     pthread_mutex_unlock(&worker->lock);
 }
 
-// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
-static void end_running(struct table_worker *worker, bool answered)
-{
-    pthread_mutex_lock(&worker->lock);
-    worker->running_id[0] = '\0';
-    if (!answered && mono_before(worker->unclear_until, worker->running_until)) {
-        worker->unclear_until = worker->running_until;
-    }
-    worker->running_until = (struct mono_time){0};
-    pthread_mutex_unlock(&worker->lock);
-}
-
 // One part of a batch: its bytes, and what has been tried.
 struct part {
     const char *statement;
     const char *token;
+    const struct row_place *row; // of one of its rows; NULL: dead letters
     const struct iovec *body;
     size_t pieces;
     int endpoint;
     bool unclear; // an attempt may have been executed
     int after_stop;
 };
+
+// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
+static void end_running(struct table_worker *worker, const struct part *part, bool answered)
+{
+    struct mono_time now = clock_mono(worker->options.context->clock);
+    pthread_mutex_lock(&worker->lock);
+    worker->running_id[0] = '\0';
+    if (!answered && worker->running_until.ns > 0) {
+        insert_doubt_note(&worker->doubt, part->row, part->token, worker->running_until, now);
+    }
+    worker->running_until = (struct mono_time){0};
+    pthread_mutex_unlock(&worker->lock);
+}
 
 static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time *end,
     struct relay_error *error)
@@ -250,7 +251,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         .fresh_connection = part->unclear,
         .settings = &token,
         .setting_count = 1};
-    set_running(worker, query_id, part->endpoint, end);
+    set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, START_SECOND) : end);
     // After set_running: who cancels either sees this INSERT in table_worker_may_start, or is seen here.
     bool done = !given_up(worker, job);
     if (done) {
@@ -258,7 +259,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     } else {
         error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
     }
-    end_running(worker, done || outcome->exception_code != 0 || !outcome->body_sent);
+    end_running(worker, part, done || outcome->exception_code != 0 || !outcome->body_sent);
     free(statement);
     return done;
 }
@@ -322,9 +323,9 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
 }
 
 static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, const char *statement,
-    struct native_block *rows, const char *token)
+    struct native_block *rows, const char *token, const struct row_place *row)
 {
-    struct part part = {.statement = statement, .token = token};
+    struct part part = {.statement = statement, .token = token, .row = row};
     struct clickhouse_outcome outcome;
     enum table_verdict verdict = TABLE_CANCELLED;
     part.body = native_block_body(rows, &part.pieces, &job->error);
@@ -375,7 +376,7 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
     char token[sizeof(job->token) + 8];
     job->verdict = TABLE_DONE;
     if (native_block_rows(job->rows) > 0) {
-        job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token);
+        job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token, &job->row);
     }
     struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
     bool has_dead = job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0;
@@ -383,7 +384,7 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
         job->verdict = TABLE_UNCLEAR;
     } else if (has_dead) {
         snprintf(token, sizeof(token), "%s-dead", job->token);
-        job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token);
+        job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token, NULL);
         if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
             error_prefix(&job->error, "dead-letter table %s",
                 worker->options.context->config->insert.dead_letter_table);
@@ -419,13 +420,44 @@ static bool settle(struct table_worker *worker, struct table_job *job, struct re
     return true;
 }
 
+// Where an INSERT of ours has no answer: it has started, and settle() has seen its end, or it is outlasted, until the
+// server refuses it as late.
+static bool outlast_doubt(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+{
+    const struct clock *clock = worker->options.context->clock;
+    struct mono_time until;
+    bool started = false;
+    if (!table_worker_may_start(worker, false, &until)) {
+        return true;
+    }
+    if (!insert_doubt_has_begun(&worker->doubt, worker->options.context, worker->options.client,
+            worker->options.route->table, job->plan, &started, error)) {
+        return false;
+    }
+    if (!started) {
+        log_event(LOG_LEVEL_INFO, "insert.outlasts", "until the server refuses an INSERT that has no answer",
+            LOG_REAL("seconds", duration_seconds(mono_left(clock_mono(clock), until))));
+    }
+    while (!started && !mono_reached(clock_mono(clock), until)) {
+        if (stopping(worker) || given_up(worker, job)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the read-back was given up");
+        }
+        pause_for(worker, job, DURATION_MS(100));
+    }
+    pthread_mutex_lock(&worker->lock);
+    worker->doubt.until = (struct mono_time){0};
+    pthread_mutex_unlock(&worker->lock);
+    job->settled = false; // it may have started meanwhile
+    return settle(worker, job, error);
+}
+
 static bool try_read_back(struct table_worker *worker, struct table_job *job)
 {
     if (!job->plan->exactly_once || !safeguard_active(SAFEGUARD_READ_BACK)) {
         job->read_back.through = INT64_MAX;
         return true;
     }
-    return settle(worker, job, &job->error) &&
+    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
         read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
 }
 
@@ -597,7 +629,7 @@ bool table_worker_may_start(struct table_worker *worker, bool present, struct mo
 {
     struct mono_time now = clock_mono(worker->options.context->clock);
     pthread_mutex_lock(&worker->lock);
-    *until = worker->unclear_until;
+    *until = worker->doubt.until;
     if (present && mono_before(*until, worker->running_until)) {
         *until = worker->running_until;
     }

@@ -239,6 +239,20 @@ def test_lost_and_falsified_answers(place, proxied, fault):
     assert relay.stop() == 0
 
 
+def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, proxied):
+    """Its connection is cut, its bytes lie in a proxy: the server must have refused it before anything is sent again."""
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}"}, insert={"linger": "50ms"})
+    rule = proxied.add(Rule(http="late", match=b"query=INSERT", hang_up=True))
+    sender = Sender(place).events(post(place), 500).flush()
+    wait_until(lambda: rule.hits == 1, "an INSERT is held", 30)
+    place.wait_inserted(500, 60)
+    proxied.lift(rule)
+    wait_until(lambda: rule.late_answers == 1, "ClickHouse has answered the late one", 30)
+    sender.events(post(place), 500).flush()
+    wait_counts(place, 1000)
+    assert relay.stop() == 0
+
+
 def test_a_dedup_window_that_overflows(place, proxied):
     place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
     relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},

@@ -7,6 +7,7 @@
 #define RELAY_INSERT_TABLE_JOB_H
 
 #include "relay/insert/dead_letter_block.h"
+#include "relay/insert/insert_doubt.h"
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
 
@@ -34,6 +35,7 @@ struct table_job {
     struct native_block *rows;      // may be empty
     struct dead_letter_block *dead; // may be NULL or empty
     char token[96];
+    struct row_place row; // of one of them
     // READ_BACK
     struct read_back read_back;
     bool settled;
