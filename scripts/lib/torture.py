@@ -12,9 +12,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from relaytools import crash_points  # noqa: E402
+from relaytools import crash_points, safeguards  # noqa: E402
+from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
-from relaytools.faults import FAULTS  # noqa: E402
 from relaytools.schedule import Schedule, kill_storm  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 
@@ -46,6 +46,13 @@ def fault_names(text):
     return names
 
 
+def safeguard_names(text):
+    for name in text.split(","):
+        if name not in safeguards.names():
+            raise argparse.ArgumentTypeError(f"there is no safeguard {name!r}; there are {', '.join(safeguards.names())}")
+    return text
+
+
 def parse(arguments=None):
     parser = argparse.ArgumentParser(prog="scripts/torture", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Writers, relays, real PostgreSQL, Kafka and ClickHouse, and a seeded sequence of faults between and in them. "
@@ -65,7 +72,11 @@ def parse(arguments=None):
     parser.add_argument("--kills", type=positive, metavar="N", help="instead of faults: SIGKILL to relays at random moments, N times")
     parser.add_argument("--crash-points", action="store_true", help="instead of faults: crash at every named step of both protocols in turn")
     parser.add_argument("--points", metavar="LIST", help="with --crash-points: only these, separated by commas")
-    parser.add_argument("--without", metavar="SAFEGUARD", help="run with a safeguard of the relay removed (needs a build with test_hooks)")
+    parser.add_argument("--safeguards", action="store_true",
+        help="instead of faults: each safeguard of the relay in turn, under the fault that it is for; the run without it has to fail, the one "
+             "with it must not (needs a build with test_hooks)")
+    parser.add_argument("--without", type=safeguard_names, metavar="LIST",
+        help="run with these safeguards of the relay removed (needs a build with test_hooks); with --safeguards: only these, of all")
     parser.add_argument("--expect-failure", action="store_true", help="exit 0 only if something was lost, doubled or out of order")
     parser.add_argument("--rate", type=positive, default=1000, help="events a second that the writers aim at")
     parser.add_argument("--writers", type=positive, default=8, help="concurrent writers")
@@ -88,7 +99,7 @@ def faketime():
 
 
 def binary(options):
-    hooks = options.crash_points or options.without
+    hooks = options.crash_points or options.safeguards or options.without
     path = os.environ.get("RELAY_HOOKS_BINARY" if hooks else "RELAY_BINARY") or os.path.join(ROOT, "build-hooks" if hooks else "build", "outbox-relay")
     if not os.access(path, os.X_OK):
         raise BenchError(f"there is no {path}; scripts/torture builds it" + (", with -Dtest_hooks=true" if hooks else ""))
@@ -161,19 +172,22 @@ def command_line(options):
     words = [f"--{name.replace('_', '-')} {value}" for name, value in (("seed", options.seed), ("seconds", options.seconds), ("outboxes", options.outboxes),
         ("replicas", options.replicas), ("kafka_nodes", options.kafka_nodes), ("guarantee", options.guarantee), ("kills", options.kills),
         ("faults", ",".join(options.faults or ())), ("without", options.without)) if value]
-    return "scripts/torture " + " ".join(words + ["--each"] * options.each + ["--clock-jumps"] * options.clock_jumps)
+    flags = [f"--{name.replace('_', '-')}" for name in ("each", "safeguards", "clock_jumps") if getattr(options, name)]
+    return "scripts/torture " + " ".join(words + flags)
 
 
 def torture(options, folder):
     environment_before = dict(os.environ)
     bench = None
     try:
-        if options.without:
-            os.environ["OUTBOX_RELAY_DISABLE_SAFEGUARD"] = options.without
+        if options.without and not options.safeguards:
+            os.environ[safeguards.VARIABLE] = options.without
         bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
                       binary(options), folder, faketime() if options.clock_jumps else None, say)
         if options.crash_points:
             return crash_points.run(bench, options, say)
+        if options.safeguards:
+            return safeguards.run(bench, options, say)
         well = report(bench, options, *run(bench, options))
         say("torture: " + ("no event was lost, doubled or out of order" if well else f"FAILED; again with: {command_line(options)}"))
         return well

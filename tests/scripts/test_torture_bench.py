@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
+
+from relaytools import safeguards  # noqa: E402
+from relaytools.aimed_faults import FAULTS  # noqa: E402
+
 ENVIRONMENT = dict(os.environ, RELAY_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"),
                    RELAY_HOOKS_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"))
 
@@ -83,15 +89,41 @@ def test_crash_points_are_met_and_judged_one_by_one(scratch):
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
 
 
+def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scratch):
+    """The naive relay keeps one of the six promises, and so has one safeguard that can be removed."""
+    done = torture("--safeguards", "--without", "hole_sweep", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^hole_sweep +late-commit +all on +\d+ events, nothing found +ok ", done.stdout, re.M), done.stdout
+    assert re.search(r"^hole_sweep +late-commit +without hole_sweep +\d+ events, \d+ lost in Kafka, .* ok ", done.stdout, re.M), done.stdout
+    assert not (scratch / "run").exists()
+
+
+def test_a_failure_with_all_safeguards_on_is_told_with_its_command(scratch):
+    done = torture("--safeguards", "--without", "read_back", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^read_back +lost-offset-commit +all on +\d+ events, \d+ doubled in ClickHouse +FAILED ", done.stdout, re.M), done.stdout
+    assert "again with: scripts/torture --each --seed 1 " in done.stdout and "--faults lost-offset-commit\n" in done.stdout, done.stdout
+    assert (scratch / "run").exists()
+    subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+def test_every_safeguard_of_the_relay_has_its_row():
+    with open(os.path.join(ROOT, "include/relay/base/test_points.h"), encoding="utf-8") as file:
+        listed = file.read().split("#define RELAY_SAFEGUARDS(X)", 1)[1].split("\n\n", 1)[0]
+    assert re.findall(r'X\(\w+, "(\w+)"\)', listed) == safeguards.names()
+    assert all(set(each.faults) <= set(FAULTS) and each.behind in safeguards.names() + [""] for each in safeguards.SAFEGUARDS)
+
+
 def test_every_fault_is_listed_with_what_it_does():
     done = torture("--list-faults")
     assert done.returncode == 0
     lines = [line.split(None, 1) for line in done.stdout.splitlines()]
     assert len(lines) > 40 and all(len(line) == 2 and line[1].rstrip(")").endswith(".") for line in lines), done.stdout
-    assert {"kill-relay", "kafka-leader", "held-offset-commit", "foreign-commit", "outage-beyond-window"} <= {line[0] for line in lines}
+    assert {"lost-commit", "frozen-publisher", "frozen-inserter", "late-insert", "kill-relay", "kafka-leader", "held-offset-commit", "foreign-commit", "outage-beyond-window"} <= {line[0] for line in lines}
 
 
-@pytest.mark.parametrize("arguments", [("--faults", "no-such-fault"), ("--seconds", "soon"), ("--replicas", "0"), ("--guarantee", "maybe")])
+@pytest.mark.parametrize("arguments", [("--faults", "no-such-fault"), ("--seconds", "soon"), ("--replicas", "0"), ("--guarantee", "maybe"),
+                                       ("--without", "seat-belt")])
 def test_bad_usage_is_refused_before_anything_starts(arguments):
     done = torture(*arguments, seconds=30)
     assert done.returncode == 2

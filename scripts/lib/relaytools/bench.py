@@ -4,6 +4,7 @@ several outboxes, writers, a canary that measures recovery, and the quiet end at
 
 Timeouts of the relay are set short (`sections`), so that a fault of some seconds lies beyond all of them."""
 import collections
+import contextlib
 import glob
 import os
 import re
@@ -19,7 +20,7 @@ from .place import Place
 from .proxy import Proxy
 from .relay import wait_until
 from .servers import Servers
-from .workload import TORTURE, settle_all_prepared
+from .workload import APPLICATION, TORTURE, settle_all_prepared
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: |Assertion .* failed")
 SANITIZER_EXITS = (66, 99)
@@ -247,19 +248,29 @@ class Bench:
         return time.monotonic() - began
 
     def _write_canaries(self):
+        with self.canaries() as commit:
+            return commit()
+
+    @contextlib.contextmanager
+    def canaries(self):
+        """An event in each outbox, written and not committed: what it gives commits them and returns their ids."""
         ids = [str(uuid.uuid4()) for _ in self.tables]
-        connection = psycopg2.connect(self.place.dsn, connect_timeout=5, options="-c statement_timeout=10s -c lock_timeout=10s")
+        connection = psycopg2.connect(self.place.dsn, connect_timeout=5, application_name=APPLICATION,
+                                      options="-c statement_timeout=10s -c lock_timeout=10s")
+        def commit():
+            connection.commit()
+            return ids
         try:
-            with connection, connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 for event_id, table in zip(ids, self.tables):
                     aggregate = str(uuid.uuid4())
                     cursor.execute(f"INSERT INTO {table} (id, aggregate_type, aggregate_id, event_type, payload) VALUES (%s, 'post', %s, "
                         "'post.canary', jsonb_build_object('aggregate', %s, 'n', 1))", (event_id, aggregate, aggregate))
                     cursor.execute("INSERT INTO workload.journal (event_id, outbox, aggregate, n, judged) VALUES (%s, %s, %s, 1, true)",
                                    (event_id, table, aggregate))
+            yield commit
         finally:
             connection.close()
-        return ids
 
     @staticmethod
     def _until_deadline(action, deadline, what):

@@ -294,11 +294,11 @@ def held_end_transaction(bench, rng):
 
 # -------------------------------------------------------------------------------------------------- Kafka, by its API
 
-def _group(bench):
+def group_of(bench):
     return f"relay-{bench.place.prefix}"
 
 
-def _partitions(bench):
+def partitions_of(bench):
     admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": bench.servers.bootstrap})
     topics = admin.list_topics(timeout=20).topics
     return [(name, number) for name in bench.place.topics for number in topics[name].partitions]
@@ -306,7 +306,7 @@ def _partitions(bench):
 
 def _lower_offsets(bench, rng):
     """Some of the group's committed offsets, each moved back by a little or to the beginning."""
-    committed = kafka_groups.committed_offsets(bench.servers.bootstrap, _group(bench), _partitions(bench))
+    committed = kafka_groups.committed_offsets(bench.servers.bootstrap, group_of(bench), partitions_of(bench))
     chosen = [each for each in committed if rng.random() < 0.7]
     return {each: rng.choice((0, max(0, committed[each] - rng.randint(1, 300)))) for each in chosen}
 
@@ -327,7 +327,7 @@ def partitions_added(bench, rng):
 @fault("foreign-commit", 2, "kafka relay")
 def foreign_commit(bench, rng):
     """A live member of the group commits lower offsets for partitions it does not own; then it leaves, and a replica may be killed."""
-    stranger = kafka_groups.Stranger(bench.servers.bootstrap, _group(bench), f"{bench.place.name}-foreign")
+    stranger = kafka_groups.Stranger(bench.servers.bootstrap, group_of(bench), f"{bench.place.name}-foreign")
     try:
         offsets = _lower_offsets(bench, rng)
         hits = stranger.commit(offsets) if offsets else 0
@@ -359,7 +359,7 @@ def offsets_reset(bench, rng):
     def reset():
         offsets = _lower_offsets(bench, rng)
         if offsets:
-            kafka_groups.commit_from_outside(bench.servers.bootstrap, _group(bench), offsets)
+            kafka_groups.commit_from_outside(bench.servers.bootstrap, group_of(bench), offsets)
         return len(offsets)
     return (yield from _without_relays(bench, rng, reset))
 
@@ -367,7 +367,7 @@ def offsets_reset(bench, rng):
 @fault("offsets-deleted", 1, "kafka relay")
 def offsets_deleted(bench, rng):
     """With the relays stopped, the consumer group is deleted, as Kafka does with one that was empty for long."""
-    return (yield from _without_relays(bench, rng, lambda: int(kafka_groups.delete_group(bench.servers.bootstrap, _group(bench)))))
+    return (yield from _without_relays(bench, rng, lambda: int(kafka_groups.delete_group(bench.servers.bootstrap, group_of(bench)))))
 
 
 # -------------------------------------------------------------------------------------------------------- ClickHouse

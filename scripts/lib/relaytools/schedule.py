@@ -6,8 +6,8 @@ import random
 import statistics
 import time
 
+from .aimed_faults import FAULTS
 from .bench import BenchError
-from .faults import FAULTS
 
 OVERLAP_SHARE = 0.25
 RECOVERY_LIMIT = 120.0
@@ -22,8 +22,8 @@ class Tally:
 
 
 class Schedule:
-    def __init__(self, bench, seed, names=None, say=print):
-        self.bench, self.random, self.say = bench, random.Random(f"faults/{seed}"), say
+    def __init__(self, bench, seed, names=None, say=print, patience=RECOVERY_LIMIT):
+        self.bench, self.random, self.say, self.patience = bench, random.Random(f"faults/{seed}"), say, patience
         self.tallies = collections.defaultdict(Tally)
         chosen = [FAULTS[name] for name in names] if names else list(FAULTS.values())
         self.faults = [each for each in chosen if each.is_possible(bench)]
@@ -61,9 +61,9 @@ class Schedule:
         self.bench.revive()
         healed = time.monotonic()
         try:
-            took = self.bench.canary(RECOVERY_LIMIT)
+            took = self.bench.canary(self.patience)
         except BenchError as error:
-            raise BenchError(f"no recovery within {RECOVERY_LIMIT:g} s after {label} at {at:.1f} s: {error}") from None
+            raise BenchError(f"no recovery within {self.patience:g} s after {label} at {at:.1f} s: {error}") from None
         self.say(f"{at:8.1f} s  {label:<48} {healed - self.began - at:5.1f} s, hits {'+'.join(str(n) for n in hits):<6} recovered in {took:.2f} s")
         for each in faults:
             self.tallies[each.name].recoveries.append(took)
