@@ -117,7 +117,7 @@ bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, 
     }
     rd_kafka_poll(topic->producer, 0);
     rd_kafka_resp_err_t code_of_send = rd_kafka_producev(topic->producer, RD_KAFKA_V_TOPIC(topic->name),
-        RD_KAFKA_V_KEY(message->key, message->key_length),
+        RD_KAFKA_V_KEY((void *)(uintptr_t)message->key, message->key_length),
         RD_KAFKA_V_VALUE((void *)(uintptr_t)message->value, message->value_length), RD_KAFKA_V_HEADERS(headers),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (code_of_send) {

@@ -28,7 +28,7 @@ static bool stopping(const struct relay_context *context)
 
 static bool is_last_word(const char *cell)
 {
-    return cell && strlen(cell) == strlen(LAST_WORD) - 2 && strncmp(cell, LAST_WORD + 1, strlen(cell)) == 0;
+    return cell && strlen(cell) == strlen(LAST_WORD) - 2 && strncmp(cell, &LAST_WORD[1], strlen(cell)) == 0;
 }
 
 // The answer has the shape and the last word, in its last column, of what was asked.
