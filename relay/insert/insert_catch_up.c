@@ -8,6 +8,7 @@
 
 #include "relay/base/log.h"
 #include "relay/insert/insert_flow.h"
+#include "relay/insert/insert_memory.h"
 
 // For each feed of the reader.
 #define FOR_READER_FEEDS(group, partition, feed)                                                                       \
@@ -49,7 +50,7 @@ static bool open_reader(struct insert_group *group)
         .partition_failed = insert_flow_failed,
         .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 32,
+        .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_READER_SHARE,
         .wake_fd = group->wake_fd};
     struct relay_error error;
     group->reader = kafka_consumer_new(group->context, &options, &listener, &error);
@@ -126,7 +127,7 @@ void insert_catch_up_work(struct insert_group *group)
 
 bool insert_catch_up_serve(struct insert_group *group, size_t most)
 {
-    if (!group->reader || group->reader_stale || group->full) {
+    if (!group->reader || group->reader_stale || group->full || group->crowded) {
         return false;
     }
     FOR_READER_FEEDS(group, partition, feed)

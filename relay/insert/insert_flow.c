@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/insert/insert_catch_up.h"
+#include "relay/insert/insert_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,8 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
             continue;
         }
         insert_table_add(feed->table, feed, &source);
-        group->full = group->full || insert_table_full(feed->table);
+        bool much = insert_memory_took(group, source.key_length + source.value_length);
+        group->full = group->full || much || insert_table_full(feed->table);
     }
 }
 
@@ -240,11 +242,11 @@ void insert_flow_begin(struct insert_group *group)
 
 // Back-pressure
 
-// Nobody takes messages of it, or (full) a table that does is full.
-static bool stands(const struct insert_partition *partition, bool *full)
+// Nobody takes messages of it, or (full) a table that does is full, or the memory.
+static bool stands(const struct insert_group *group, const struct insert_partition *partition, bool *full)
 {
     bool active = false;
-    *full = false;
+    *full = group->crowded;
     for (size_t i = 0; i < partition->feed_count; i++) {
         const struct insert_feed *feed = &partition->feeds[i];
         if (feed->state == FEED_ACTIVE && !feed->by_reader) {
@@ -281,7 +283,7 @@ static void hold_partitions(struct insert_group *group, bool hold, bool for_full
     rd_kafka_topic_partition_list_t *list = NULL;
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
-        bool full, still = stands(partition, &full);
+        bool full, still = stands(group, partition, &full);
         if (!partition->gone && partition->fetching && partition->held != hold && still == hold &&
             (!hold || for_full || !full)) {
             list = list ? list : rd_kafka_topic_partition_list_new(16);
@@ -305,13 +307,24 @@ void insert_flow_hold(struct insert_group *group)
     hold_partitions(group, true, false);
 }
 
+static bool any_flows(const struct insert_group *group)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        if (!partition->gone && partition->fetching && !partition->held) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // true: no message may be taken now.
 bool insert_flow_must_wait(struct insert_group *group, struct mono_time now)
 {
-    if (!group->full) {
+    if (!group->full && !(group->crowded && any_flows(group))) {
         return false;
     }
-    bool full = false;
+    bool full = group->crowded;
     for (size_t i = 0; i < group->table_count; i++) {
         full = full || insert_table_full(group->tables[i]);
     }

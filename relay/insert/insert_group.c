@@ -24,6 +24,7 @@
 #include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
+#include "relay/insert/insert_memory.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -346,7 +347,7 @@ static void join(struct insert_group *group, struct mono_time now)
         .committed = insert_commit_answered,
         .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / 16,
+        .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE,
         .wake_fd = group->wake_fd,
         .member = true};
     struct relay_error error;
@@ -434,24 +435,8 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-static size_t memory_of(const struct insert_group *group, struct insert_table **largest)
-{
-    size_t memory = 0, most = 0;
-    *largest = NULL;
-    for (size_t i = 0; i < group->table_count; i++) {
-        struct insert_table *table = group->tables[i];
-        memory += insert_table_memory(table);
-        if (table->open && !table->flight && insert_batch_memory(table->open) > most) {
-            most = insert_batch_memory(table->open);
-            *largest = table;
-        }
-    }
-    return memory;
-}
-
 static void tell(struct insert_group *group, struct mono_time now)
 {
-    struct insert_table *largest;
     int64_t total = 0;
     bool unknown = group->partitions.count == 0;
     for (size_t i = 0; i < group->partitions.count; i++) {
@@ -470,8 +455,7 @@ static void tell(struct insert_group *group, struct mono_time now)
         total += lag > 0 ? lag : 0;
     }
     atomic_store(&group->lag, unknown ? -1 : total);
-    metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES),
-        (double)memory_of(group, &largest));
+    metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES), (double)insert_memory_held(group));
     group->tell_at = mono_add(now, DURATION_S(1));
 }
 
@@ -509,14 +493,10 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
     if (mono_reached(now, group->ask_at)) {
         ask_committed(group, now);
     }
+    insert_memory_work(group);
     insert_flow_begin(group);
     insert_flow_hold(group);
     insert_catch_up_work(group);
-    struct insert_table *largest;
-    int64_t limit = group->context->config->insert.memory_limit * 3 / 4;
-    if (limit > 0 && memory_of(group, &largest) > (size_t)limit && largest) {
-        insert_table_flush(largest);
-    }
     insert_commit_if_due(group, now);
     if (mono_reached(now, group->tell_at)) {
         tell(group, now);

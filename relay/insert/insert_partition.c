@@ -106,6 +106,9 @@ bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found)
     }
     *found = feed->found.count > 0 && offset_ranges_contain(&feed->found, offset);
     feed->next = offset + 1;
+    if (feed->found.count > 0 && feed->next >= offset_ranges_after(&feed->found)) {
+        offset_ranges_finish(&feed->found); // passed
+    }
     return !*found;
 }
 

@@ -66,6 +66,12 @@ size_t insert_table_memory(const struct insert_table *table)
         (table->spare ? native_block_memory(table->spare) : 0);
 }
 
+void insert_table_trim(struct insert_table *table)
+{
+    native_block_free(table->spare);
+    table->spare = NULL;
+}
+
 bool insert_table_busy(const struct insert_table *table)
 {
     return table->open || table->flight;

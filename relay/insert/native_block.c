@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Larger buffers grow by a quarter: what [insert] memory_limit must allow for the next message stays small.
+#define DOUBLE_BELOW 4096
+
 struct buffer {
     char *at;
     size_t length, room;
@@ -44,7 +47,7 @@ static bool grow(struct buffer *buffer, size_t more)
 {
     size_t room = buffer->room ? buffer->room : 256;
     while (room - buffer->length < more) {
-        room *= 2;
+        room += room < DOUBLE_BELOW ? room : room / 4;
     }
     char *at = realloc(buffer->at, room);
     if (!at) {

@@ -318,3 +318,31 @@ def test_two_rows_that_the_server_refuses_one_after_the_other_both_become_dead_l
     wait_until(lambda: len(dead_letters(place)) == 2, "the dead letters", 60)
     wait_counts(place, 1, table="posts")
     assert relay.stop() == 0
+
+
+def test_memory_stays_below_its_limit_with_many_slow_tables(place):
+    """Twelve tables whose views take their time: each would gather batches of its own until all of them are full."""
+    tables = [f"slow_{number}" for number in range(12)]
+    place.clickhouse("CREATE TABLE {db}.sink (n UInt64, s UInt8) ENGINE = Null")
+    for table in tables:
+        place.clickhouse(f"CREATE TABLE {{db}}.{table} (n UInt64, value String, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+            "ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+        place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{table}_view TO {{db}}.sink AS SELECT n, sleep(1) AS s FROM {{db}}.{table}")
+    limit = 16 << 20
+    sender = Sender(place).events(post(place), 4000, value=b"x" * 2000).flush()
+    relay = inserting(place, insert={"memory_limit": "16MiB", "batch_bytes": "2MiB", "linger": "3s"},
+        **{f"route {table}": {"topics": post(place), "table": table, "n": "header.seq", "value": "kafka.value"} for table in tables})
+    held = []
+
+    def half_way():
+        held.append(relay.metric("insert_buffer_bytes") or 0)
+        return sum(place.clickhouse_rows(table) for table in tables) > 30000
+    relay.wait(half_way, "some of the rows", 90)
+    assert limit / 2 < max(held) < limit, max(held)
+    for table in tables:
+        place.clickhouse(f"DROP VIEW {{db}}.{table}_view SYNC")
+    for table in tables + ["outbox_events"]:
+        wait_counts(place, 4000, table=table, seconds=90)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 4000, "all committed", 20)
+    assert relay.stop() == 0
+    assert sender.sent == 4000

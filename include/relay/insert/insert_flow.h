@@ -18,7 +18,7 @@ void insert_flow_failed(void *context, const char *topic, int32_t number, const 
 void insert_flow_begin(struct insert_group *group);
 // Holds partitions that nobody takes messages of, lets the others flow.
 void insert_flow_hold(struct insert_group *group);
-// true: a table is full, no message may be taken now.
+// true: a table or the memory is full, no message may be taken now.
 bool insert_flow_must_wait(struct insert_group *group, struct mono_time now);
 
 #endif

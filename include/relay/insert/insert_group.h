@@ -30,7 +30,9 @@ struct insert_group {
     bool some_refused; // by the last commit
     struct backoff backoff;
     struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
-    bool full; // a table is: no more messages now
+    bool full;          // a table is, or the memory may be: no more messages now
+    bool crowded;       // the memory is full: partitions are held until something is stored
+    size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
     bool healthy;                  // as the board has it
     bool hangs;                    // a handle was left behind

@@ -56,6 +56,7 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
 // The open batch is full and the one before it is not stored yet.
 bool insert_table_full(const struct insert_table *table);
 size_t insert_table_memory(const struct insert_table *table);
+void insert_table_trim(struct insert_table *table); // gives back memory that is kept for the next batch
 // Sends the open batch as soon as the one before it is stored.
 void insert_table_flush(struct insert_table *table);
 // What is due: results of the worker, batches that have waited for linger, the table's schema, read-backs.
