@@ -133,6 +133,7 @@ static bool add_partition(struct insert_group *group, const char *topic, int32_t
     if (!partition) {
         return false;
     }
+    partition->since = insert_group_now(group);
     char text[16];
     snprintf(text, sizeof(text), "%d", number);
     partition->lag = metrics_series2(group->context->metrics, METRIC_CONSUMER_LAG, topic, text);

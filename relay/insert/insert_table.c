@@ -529,6 +529,7 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     job->read_back.partition = partition->number;
     job->read_back.from = feed->mark;
     job->read_back.generation = feed->generation;
+    job->since = partition->since;
     feed->state = FEED_READING;
     partition->jobs++;
     table_worker_submit(table->worker, job);

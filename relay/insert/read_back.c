@@ -2,11 +2,11 @@
 //
 // Happy path: nothing of ours runs, one query for the rows and one for the dead letters give their offsets as ranges.
 // Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint
-// that does not answer is passed over where another one does: what it may still run began before the former owner's
-// lease ended, and its own max_execution_time ends it. A replica that lags is brought up to date first (SYSTEM SYNC
-// REPLICA). No dead-letter table is no dead letters. An answer that is empty, cut or something else than what was asked
-// for must not pass as "none": each answer has a last word that is looked for. A page that is full tells how far it
-// reaches, and the caller asks again when it gets there.
+// that does not answer is passed over where another one does, but not before the last INSERT that it may have got has
+// reached its max_execution_time: its rows could come by replication after we had asked for them. A replica that lags
+// is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. An answer that is empty,
+// cut or something else than what was asked for must not pass as "none": each answer has a last word that is looked
+// for. A page that is full tells how far it reaches, and the caller asks again when it gets there.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
@@ -137,15 +137,25 @@ static bool settle_endpoint(const struct relay_context *context, struct clickhou
 }
 
 bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
-    struct duration patience, struct relay_error *error)
+    struct duration patience, const struct mono_time *may_run_until, struct relay_error *error)
 {
     size_t answered = 0, endpoints = clickhouse_client_endpoints(client);
+    struct relay_error early = {.class = RELAY_CLASS_NONE};
     for (size_t i = 0; i < endpoints; i++) {
+        struct duration left = mono_left(clock_mono(context->clock), may_run_until[i]);
         if (settle_endpoint(context, client, (int)i, prefix, patience, error)) {
             answered++;
         } else if (stopping(context) || endpoints == 1 || error->code == RELAY_ERROR_TIMEOUT) {
             return error_prefix(error, "waiting for inserts under way");
+        } else if (left.ns > 0) {
+            error_set_class(&early, error->code, RELAY_CLASS_RETRIABLE, error->detail,
+                "%s may run an INSERT for another %.0f s, and does not answer: %.250s",
+                clickhouse_client_url(client, (int)i), duration_seconds(left), error->text);
         }
+    }
+    if (answered > 0 && early.class != RELAY_CLASS_NONE) {
+        *error = early;
+        return false;
     }
     return answered > 0 || error_prefix(error, "waiting for inserts under way");
 }

@@ -36,6 +36,7 @@
 #define LEASE_PATIENCE   DURATION_S(5)
 #define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
 #define START_SECOND     DURATION_S(1)  // more, since the server's now() knows whole seconds
+#define RUN_MARGIN       DURATION_S(1)  // max_execution_time is rounded up
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
 
@@ -48,8 +49,9 @@ struct server_clock {
 
 struct table_worker {
     struct table_worker_options options;
-    char prefix[64]; // of query ids for this table, all members of the group; "" before the first opening
-    struct server_clock *clocks;
+    char prefix[64];             // of query ids for this table, all members of the group; "" before the first opening
+    struct server_clock *clocks; // for each endpoint
+    struct mono_time *may_run_until; // the same: it may run an INSERT of ours that has no answer until then
     int endpoint;
     uint64_t next_query;
     int strange;         // failures by codes that are not in our table, in a row
@@ -173,6 +175,13 @@ static void set_running(struct table_worker *worker, const char *query_id, int e
     pthread_mutex_unlock(&worker->lock);
 }
 
+// After which the server has ended what began at `start`, by its max_execution_time.
+static struct mono_time end_of_run(const struct table_worker *worker, struct mono_time start)
+{
+    struct duration most = worker->options.context->config->clickhouse.request_timeout;
+    return mono_add(mono_add(start, most), RUN_MARGIN);
+}
+
 // One part of a batch: its bytes, and what has been tried.
 struct part {
     const char *statement;
@@ -189,6 +198,9 @@ struct part {
 static void end_running(struct table_worker *worker, const struct part *part, bool answered)
 {
     struct mono_time now = clock_mono(worker->options.context->clock);
+    if (!answered) {
+        worker->may_run_until[part->endpoint] = end_of_run(worker, worker->running_until);
+    }
     pthread_mutex_lock(&worker->lock);
     worker->running_id[0] = '\0';
     if (!answered && worker->running_until.ns > 0) {
@@ -217,6 +229,14 @@ static bool hold_lease(struct table_worker *worker, struct table_job *job, struc
     }
 }
 
+// A request that we have stopped waiting for is not to begin.
+static struct duration start_most(const struct relay_context *context)
+{
+    struct duration timeout = context->config->clickhouse.request_timeout;
+    timeout = timeout.ns < LEASE_LEAST.ns ? LEASE_LEAST : timeout;
+    return timeout.ns < START_MOST.ns ? timeout : START_MOST;
+}
+
 // One attempt. *outcome says what became of it.
 static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
@@ -230,7 +250,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
             return false;
         }
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
-        struct mono_time most = mono_add(clock_mono(context->clock), START_MOST);
+        struct mono_time most = mono_add(clock_mono(context->clock), start_most(context));
         end = mono_before(most, end) ? most : end;
         if (!server_seconds(worker, part->endpoint, end, &deadline, error)) {
             return false;
@@ -396,19 +416,41 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
     }
 }
 
+// On every endpoint, for partitions of which the last became ours at `since`.
+static bool settle_all(struct table_worker *worker, struct mono_time since, struct relay_error *error)
+{
+    size_t count = clickhouse_client_endpoints(worker->options.client);
+    struct mono_time *until = calloc(count, sizeof(*until));
+    if (!until) {
+        return error_no_memory(error, "waiting for inserts under way");
+    }
+    struct mono_time strangers = end_of_run(worker, since);
+    for (size_t i = 0; i < count; i++) {
+        until[i] = mono_before(worker->may_run_until[i], strangers) ? strangers : worker->may_run_until[i];
+    }
+    bool done = read_back_settle(worker->options.context, worker->options.client, worker->prefix, SETTLE_PATIENCE,
+        until, error);
+    free(until);
+    return done;
+}
+
 // All read-backs that wait now were asked for before this moment: one settling serves them all.
 static bool settle(struct table_worker *worker, struct table_job *job, struct relay_error *error)
 {
     if (job->settled) {
         return true;
     }
+    struct mono_time since = job->since;
     pthread_mutex_lock(&worker->lock);
     struct table_job *last = NULL;
     for (struct table_job *at = worker->waiting; at; at = at->next) {
-        last = at->kind == TABLE_JOB_READ_BACK ? at : last;
+        if (at->kind == TABLE_JOB_READ_BACK) {
+            last = at;
+            since = mono_before(since, at->since) ? at->since : since;
+        }
     }
     pthread_mutex_unlock(&worker->lock);
-    if (!read_back_settle(worker->options.context, worker->options.client, worker->prefix, SETTLE_PATIENCE, error)) {
+    if (!settle_all(worker, since, error)) {
         return false;
     }
     job->settled = true;
@@ -541,14 +583,25 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
+static void free_memory(struct table_worker *worker)
+{
+    if (worker) {
+        free(worker->clocks);
+        free(worker->may_run_until);
+        free(worker);
+    }
+}
+
 struct table_worker *table_worker_start(const struct table_worker_options *options, struct relay_error *error)
 {
     struct table_worker *worker = calloc(1, sizeof(*worker));
     if (worker) {
-        worker->clocks = calloc(clickhouse_client_endpoints(options->client), sizeof(*worker->clocks));
+        size_t endpoints = clickhouse_client_endpoints(options->client);
+        worker->clocks = calloc(endpoints, sizeof(*worker->clocks));
+        worker->may_run_until = calloc(endpoints, sizeof(*worker->may_run_until));
     }
-    if (!worker || !worker->clocks) {
-        free(worker);
+    if (!worker || !worker->clocks || !worker->may_run_until) {
+        free_memory(worker);
         error_no_memory(error, "starting a table's worker");
         return NULL;
     }
@@ -571,8 +624,7 @@ struct table_worker *table_worker_start(const struct table_worker_options *optio
         error_set(error, RELAY_ERROR_SYSTEM, "starting a table's worker: %s", strerror(failed));
         pthread_cond_destroy(&worker->changed);
         pthread_mutex_destroy(&worker->lock);
-        free(worker->clocks);
-        free(worker);
+        free_memory(worker);
         return NULL;
     }
     return worker;
@@ -693,6 +745,5 @@ void table_worker_free(struct table_worker *worker)
     free_jobs(worker->done);
     pthread_cond_destroy(&worker->changed);
     pthread_mutex_destroy(&worker->lock);
-    free(worker->clocks);
-    free(worker);
+    free_memory(worker);
 }

@@ -156,13 +156,38 @@ Test(read_back, settling_kills_what_runs_and_waits_until_it_is_gone)
 {
     struct peer peer;
     struct relay_error error;
+    struct mono_time long_ago = {0};
     const char *answers[] = {"outbox-relay-1\noutbox-relay: end\n", "" /* KILL */, "1\toutbox-relay: end\n",
         "0\toutbox-relay: end\n", NULL};
     start(&peer, answers);
-    cr_assert(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(0), &error), "%s", error.text);
+    cr_assert(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(0), &long_ago, &error), "%s",
+        error.text);
     finish(&peer);
     const char *falsified[] = {"", NULL};
     start(&peer, falsified);
-    cr_assert_not(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(1), &error));
+    cr_assert_not(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(1), &long_ago, &error));
+    finish(&peer);
+}
+
+Test(read_back, an_endpoint_that_does_not_answer_is_passed_over_only_when_nothing_can_run_there_any_more)
+{
+    static char gone[] = "http://127.0.0.1:1";
+    struct peer peer;
+    struct relay_error error;
+    const char *answers[] = {"outbox-relay: end\n", NULL};
+    start(&peer, answers);
+    char *urls[] = {gone, peer.url};
+    peer.config.clickhouse.urls = (struct config_list){.items = urls, .count = 2};
+    struct clickhouse_client *client = clickhouse_client_new(&peer.context, &error);
+    cr_assert_not_null(client, "%s", error.text);
+    struct mono_time now = clock_mono(peer.context.clock);
+    struct mono_time may_run[] = {mono_add(now, DURATION_S(60)), mono_add(now, DURATION_S(60))};
+    cr_assert_not(read_back_settle(&peer.context, client, "outbox-relay-", DURATION_MS(0), may_run, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
+    cr_assert_not_null(strstr(error.text, gone), "%s", error.text);
+    may_run[0] = now;
+    cr_assert(read_back_settle(&peer.context, client, "outbox-relay-", DURATION_MS(0), may_run, &error), "%s",
+        error.text);
+    clickhouse_client_free(client);
     finish(&peer);
 }

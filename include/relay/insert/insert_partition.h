@@ -6,6 +6,7 @@
 #ifndef RELAY_INSERT_INSERT_PARTITION_H
 #define RELAY_INSERT_INSERT_PARTITION_H
 
+#include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/base/metrics.h"
 #include "relay/insert/offset_ranges.h"
@@ -55,8 +56,9 @@ struct insert_partition {
     int32_t number;
     struct insert_feed *feeds;
     size_t feed_count;
-    int64_t position;  // the next message that Kafka will give us; OFFSET_NONE: not positioned
-    int64_t committed; // OFFSET_NONE: none
+    struct mono_time since; // when it became ours
+    int64_t position;       // the next message that Kafka will give us; OFFSET_NONE: not positioned
+    int64_t committed;      // OFFSET_NONE: none
     bool committed_known;
     bool fetching; // positioned and not paused
     bool held;     // paused because a table is full

@@ -15,10 +15,11 @@
 #include <stdbool.h>
 
 // Waits until no query whose id begins with prefix, and that runs now, is left on any endpoint that answers: for
-// `patience`, then by KILL QUERY. Errors: TIMEOUT (one outlived its kill), none of the endpoints answers, as
-// clickhouse_query.
+// `patience`, then by KILL QUERY. An endpoint that does not answer, while another one does, is passed over once no
+// INSERT that counts can run there any more: may_run_until, one for each endpoint. Errors: TIMEOUT (one outlived its
+// kill), none of the endpoints answers, or (RETRIABLE) it is too early to pass one over; as clickhouse_query.
 bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
-    struct duration patience, struct relay_error *error);
+    struct duration patience, const struct mono_time *may_run_until, struct relay_error *error);
 
 struct read_back {
     const char *target; // the route's table: what dead letters call it

@@ -38,6 +38,7 @@ struct table_job {
     struct row_place row; // of one of them
     // READ_BACK
     struct read_back read_back;
+    struct mono_time since; // when the partition became ours: former owners started nothing later
     bool settled;
     // the answer; OPEN: plan is the new one, held
     enum table_verdict verdict;
