@@ -321,6 +321,10 @@ static void submit(struct insert_table *table, struct mono_time now)
     snprintf(batch->job->token, sizeof(batch->job->token), "outbox-relay-%.32s-%s-%llu", table->context->instance,
         table->route->name, (unsigned long long)table->batches++);
     note_row(batch);
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        const struct insert_partition *partition = batch->entries[i].feed->partition;
+        insert_places_add(&batch->job->places, partition->topic, partition->number);
+    }
     table_worker_submit(table->worker, batch->job);
     if (table->next_plan) {
         take_next_plan(table);

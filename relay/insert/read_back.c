@@ -42,15 +42,30 @@ static bool is_whole(const struct clickhouse_result *result, size_t columns, str
         error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
 }
 
-// The ids that run now, as a list of SQL literals; text stays empty when there are none.
-static bool running_ids(struct clickhouse_client *client, int endpoint, const char *prefix,
-    struct clickhouse_text *list, struct relay_error *error)
+// What runs now, as lists of SQL literals; a text stays empty when there is none.
+struct running {
+    struct clickhouse_text ours;     // with rows of the partitions in question: whoever sent them has lost those
+    struct clickhouse_text doubtful; // perhaps
+};
+
+static bool list_id(struct running *running, const struct read_back_settling *of, const char *id,
+    struct relay_error *error)
+{
+    enum insert_concern concern = insert_query_id_concern(id, of->places);
+    struct clickhouse_text *list = concern == INSERT_CONCERNS_US ? &running->ours : &running->doubtful;
+    return concern == INSERT_CONCERNS_OTHERS ||
+        (clickhouse_text_add(list, list->at ? "," : "") && clickhouse_text_literal(list, id, strlen(id))) ||
+        error_no_memory(error, "asking what runs");
+}
+
+static bool list_running(struct clickhouse_client *client, int endpoint, const struct read_back_settling *of,
+    struct running *running, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
     bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
-        clickhouse_text_literal(&text, prefix, strlen(prefix)) &&
+        clickhouse_text_literal(&text, of->prefix, strlen(of->prefix)) &&
         clickhouse_text_add(&text, ") UNION ALL SELECT " LAST_WORD);
     if (!done) {
         error_no_memory(error, "asking what runs");
@@ -58,13 +73,7 @@ static bool running_ids(struct clickhouse_client *client, int endpoint, const ch
     done = done && clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 1, error);
     for (size_t i = 0; done && i < clickhouse_result_rows(result); i++) {
         const char *id = clickhouse_result_text(result, i, 0, NULL);
-        if (is_last_word(id)) {
-            continue;
-        }
-        done = clickhouse_text_add(list, list->at ? "," : "") && clickhouse_text_literal(list, id, strlen(id));
-        if (!done) {
-            error_no_memory(error, "asking what runs");
-        }
+        done = is_last_word(id) || list_id(running, of, id, error);
     }
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
@@ -94,58 +103,73 @@ static bool count_running(struct clickhouse_client *client, int endpoint, const 
     return done;
 }
 
-static bool settle_endpoint(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
-    const char *prefix, struct duration patience, struct relay_error *error)
+static bool stopping_or_given_up(const struct relay_context *context, const struct read_back_settling *of)
 {
-    struct clickhouse_text list = {0};
-    bool done = running_ids(client, endpoint, prefix, &list, error);
-    if (!done || !list.at) {
-        clickhouse_text_finish(&list);
-        return done;
-    }
-    struct mono_time kill_at = mono_add(clock_mono(context->clock), patience);
+    return stopping(context) || (of->given_up && atomic_load(of->given_up));
+}
+
+// Until none of the listed ones is left; from kill_at on they are told to end.
+static bool await_end(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
+    const struct read_back_settling *of, const char *list, struct mono_time kill_at, struct relay_error *error)
+{
     struct mono_time until = mono_add(kill_at, KILL_TIMEOUT);
     struct duration pause = DURATION_MS(5);
     uint64_t left = 0;
     bool killed = false;
-    while (done) {
+    for (;;) {
         struct mono_time now = clock_mono(context->clock);
         bool kill = !killed && mono_reached(now, kill_at);
-        done = count_running(client, endpoint, list.at, kill, &left, error);
-        if (kill && done) {
+        if (!count_running(client, endpoint, list, kill, &left, error)) {
+            return false;
+        }
+        if (kill) {
             killed = true;
             log_event(LOG_LEVEL_WARNING, "insert.killed",
                 "killed inserts of a former owner, or of our own, that did not end",
-                LOG_TEXT("url", clickhouse_client_url(client, endpoint)), LOG_TEXT("query_ids", list.at));
+                LOG_TEXT("url", clickhouse_client_url(client, endpoint)), LOG_TEXT("query_ids", list));
         }
-        if (!done || left == 0) {
-            break;
+        if (left == 0) {
+            return true;
         }
         if (mono_reached(now, until)) {
-            done = error_set(error, RELAY_ERROR_TIMEOUT, "%llu inserts still run after KILL QUERY",
+            return error_set(error, RELAY_ERROR_TIMEOUT, "%llu inserts still run after KILL QUERY",
                 (unsigned long long)left);
-            break;
         }
-        if (context->stop && stop_wait(context->stop, context->clock, mono_add(now, pause))) {
-            done = error_set(error, RELAY_ERROR_STOPPED, "the relay is stopping");
-            break;
+        if (stopping_or_given_up(context, of) ||
+            (context->stop && stop_wait(context->stop, context->clock, mono_add(now, pause)))) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the read-back was given up");
         }
         pause = pause.ns < 100000000 ? DURATION_NS(pause.ns * 2) : pause;
     }
-    clickhouse_text_finish(&list);
+}
+
+static bool settle_endpoint(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
+    const struct read_back_settling *of, struct relay_error *error)
+{
+    struct running running = {0};
+    struct mono_time now = clock_mono(context->clock);
+    bool done = list_running(client, endpoint, of, &running, error);
+    if (done && running.ours.at) {
+        done = await_end(context, client, endpoint, of, running.ours.at, mono_add(now, of->patience), error);
+    }
+    if (done && running.doubtful.at) {
+        done = await_end(context, client, endpoint, of, running.doubtful.at, mono_add(now, of->longest), error);
+    }
+    clickhouse_text_finish(&running.ours);
+    clickhouse_text_finish(&running.doubtful);
     return done;
 }
 
-bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
-    struct duration patience, const struct mono_time *may_run_until, struct relay_error *error)
+bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client,
+    const struct read_back_settling *of, struct relay_error *error)
 {
     size_t answered = 0, endpoints = clickhouse_client_endpoints(client);
     struct relay_error early = {.class = RELAY_CLASS_NONE};
     for (size_t i = 0; i < endpoints; i++) {
-        struct duration left = mono_left(clock_mono(context->clock), may_run_until[i]);
-        if (settle_endpoint(context, client, (int)i, prefix, patience, error)) {
+        struct duration left = mono_left(clock_mono(context->clock), of->may_run_until[i]);
+        if (settle_endpoint(context, client, (int)i, of, error)) {
             answered++;
-        } else if (stopping(context) || endpoints == 1 || error->code == RELAY_ERROR_TIMEOUT) {
+        } else if (stopping_or_given_up(context, of) || endpoints == 1 || error->code == RELAY_ERROR_TIMEOUT) {
             return error_prefix(error, "waiting for inserts under way");
         } else if (left.ns > 0) {
             error_set_class(&early, error->code, RELAY_CLASS_RETRIABLE, error->detail,

@@ -25,5 +25,6 @@ void table_job_free(struct table_job *job)
     dead_letter_block_free(job->dead);
     offset_ranges_finish(&job->read_back.found);
     table_plan_release(job->plan);
+    insert_places_finish(&job->places);
     free(job);
 }

@@ -261,9 +261,8 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         return error_no_memory(error, "sending an INSERT");
     }
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
-    // Routes may share a table. The end makes it no beginning of another one's: it is killed by what it begins with.
-    snprintf(query_id, sizeof(query_id), "%s%.12s-%08x-%llu.", worker->prefix, context->instance,
-        fnv_text(FNV_START, worker->options.route->name), (unsigned long long)worker->next_query++);
+    insert_query_id_write(query_id, sizeof(query_id), worker->prefix, context->instance, worker->options.route->name,
+        worker->next_query++, &job->places);
     struct clickhouse_setting token = {"insert_deduplication_token", part->token};
     struct clickhouse_request request = {.endpoint = part->endpoint,
         .query_id = query_id,
@@ -416,11 +415,13 @@ static void insert_batch(struct table_worker *worker, struct table_job *job)
     }
 }
 
-// On every endpoint, for partitions of which the last became ours at `since`.
-static bool settle_all(struct table_worker *worker, struct mono_time since, struct relay_error *error)
+// On every endpoint. since: when the last of the partitions became ours.
+static bool settle_all(struct table_worker *worker, const struct table_job *job, const struct insert_places *places,
+    struct mono_time since, struct relay_error *error)
 {
     size_t count = clickhouse_client_endpoints(worker->options.client);
     struct mono_time *until = calloc(count, sizeof(*until));
+    struct mono_time now = clock_mono(worker->options.context->clock);
     if (!until) {
         return error_no_memory(error, "waiting for inserts under way");
     }
@@ -428,8 +429,13 @@ static bool settle_all(struct table_worker *worker, struct mono_time since, stru
     for (size_t i = 0; i < count; i++) {
         until[i] = mono_before(worker->may_run_until[i], strangers) ? strangers : worker->may_run_until[i];
     }
-    bool done = read_back_settle(worker->options.context, worker->options.client, worker->prefix, SETTLE_PATIENCE,
-        until, error);
+    struct read_back_settling settling = {.prefix = worker->prefix,
+        .places = places,
+        .patience = SETTLE_PATIENCE,
+        .longest = mono_since(end_of_run(worker, now), now),
+        .may_run_until = until,
+        .given_up = &job->cancelled};
+    bool done = read_back_settle(worker->options.context, worker->options.client, &settling, error);
     free(until);
     return done;
 }
@@ -442,15 +448,20 @@ static bool settle(struct table_worker *worker, struct table_job *job, struct re
     }
     struct mono_time since = job->since;
     pthread_mutex_lock(&worker->lock);
+    struct insert_places places = {0};
+    insert_places_add(&places, job->read_back.topic, job->read_back.partition);
     struct table_job *last = NULL;
     for (struct table_job *at = worker->waiting; at; at = at->next) {
         if (at->kind == TABLE_JOB_READ_BACK) {
             last = at;
             since = mono_before(since, at->since) ? at->since : since;
         }
+            insert_places_add(&places, at->read_back.topic, at->read_back.partition);
     }
     pthread_mutex_unlock(&worker->lock);
-    if (!settle_all(worker, since, error)) {
+    bool done = settle_all(worker, job, &places, since, error);
+    insert_places_finish(&places);
+    if (!done) {
         return false;
     }
     job->settled = true;

@@ -152,20 +152,77 @@ Test(read_back, what_is_not_a_whole_answer_never_means_none)
     }
 }
 
+static bool settle(struct peer *peer, struct clickhouse_client *client, struct duration patience,
+    struct duration longest, const struct mono_time *may_run_until, struct relay_error *error)
+{
+    struct insert_places places = {0};
+    insert_places_add(&places, "posts", 1);
+    struct read_back_settling of = {.prefix = "outbox-relay-",
+        .places = &places,
+        .patience = patience,
+        .longest = longest,
+        .may_run_until = may_run_until};
+    bool done = read_back_settle(&peer->context, client, &of, error);
+    insert_places_finish(&places);
+    return done;
+}
+
+// What runs, as the peer tells it: one INSERT with rows of posts/`partition`.
+static void running(char *answer, size_t room, int32_t partition)
+{
+    struct insert_places places = {0};
+    char id[CLICKHOUSE_QUERY_ID_ROOM];
+    insert_places_add(&places, "posts", partition);
+    insert_query_id_write(id, sizeof(id), "outbox-relay-", "i", "r", 1, &places);
+    insert_places_finish(&places);
+    snprintf(answer, room, "%s\noutbox-relay: end\n", id);
+}
+
 Test(read_back, settling_kills_what_runs_and_waits_until_it_is_gone)
 {
     struct peer peer;
     struct relay_error error;
     struct mono_time long_ago = {0};
-    const char *answers[] = {"outbox-relay-1\noutbox-relay: end\n", "" /* KILL */, "1\toutbox-relay: end\n",
-        "0\toutbox-relay: end\n", NULL};
+    char ours[CLICKHOUSE_QUERY_ID_ROOM + 40];
+    running(ours, sizeof(ours), 1);
+    const char *answers[] = {ours, "" /* KILL */, "1\toutbox-relay: end\n", "0\toutbox-relay: end\n", NULL};
     start(&peer, answers);
-    cr_assert(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(0), &long_ago, &error), "%s",
-        error.text);
+    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
+    cr_assert_eq(peer.asked, 3);
     finish(&peer);
     const char *falsified[] = {"", NULL};
     start(&peer, falsified);
-    cr_assert_not(read_back_settle(&peer.context, peer.client, "outbox-relay-", DURATION_MS(1), &long_ago, &error));
+    cr_assert_not(settle(&peer, peer.client, DURATION_MS(1), DURATION_S(60), &long_ago, &error));
+    finish(&peer);
+}
+
+Test(read_back, settling_lets_the_inserts_of_members_that_go_on_with_other_partitions_alone)
+{
+    struct peer peer;
+    struct relay_error error;
+    struct mono_time long_ago = {0};
+    char others[CLICKHOUSE_QUERY_ID_ROOM + 40];
+    running(others, sizeof(others), 2);
+    const char *answers[] = {others, "the question that must not come", "neither", NULL};
+    start(&peer, answers);
+    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
+    cr_assert_eq(peer.asked, 1);
+    finish(&peer);
+}
+
+Test(read_back, settling_waits_for_inserts_of_unknown_partitions_as_long_as_one_can_last)
+{
+    struct peer peer;
+    struct relay_error error;
+    struct mono_time long_ago = {0};
+    const char *ends[] = {"outbox-relay-1\noutbox-relay: end\n", "1\toutbox-relay: end\n", "0\toutbox-relay: end\n",
+        "a KILL that must not come", NULL};
+    start(&peer, ends);
+    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
+    finish(&peer);
+    const char *stays[] = {"outbox-relay-1\noutbox-relay: end\n", "" /* KILL */, "0\toutbox-relay: end\n", NULL};
+    start(&peer, stays);
+    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
     finish(&peer);
 }
 
@@ -182,12 +239,11 @@ Test(read_back, an_endpoint_that_does_not_answer_is_passed_over_only_when_nothin
     cr_assert_not_null(client, "%s", error.text);
     struct mono_time now = clock_mono(peer.context.clock);
     struct mono_time may_run[] = {mono_add(now, DURATION_S(60)), mono_add(now, DURATION_S(60))};
-    cr_assert_not(read_back_settle(&peer.context, client, "outbox-relay-", DURATION_MS(0), may_run, &error));
+    cr_assert_not(settle(&peer, client, DURATION_MS(0), DURATION_S(60), may_run, &error));
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
     cr_assert_not_null(strstr(error.text, gone), "%s", error.text);
     may_run[0] = now;
-    cr_assert(read_back_settle(&peer.context, client, "outbox-relay-", DURATION_MS(0), may_run, &error), "%s",
-        error.text);
+    cr_assert(settle(&peer, client, DURATION_MS(0), DURATION_S(60), may_run, &error), "%s", error.text);
     clickhouse_client_free(client);
     finish(&peer);
 }

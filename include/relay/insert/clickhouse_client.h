@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 
 #define CLICKHOUSE_ANY_ENDPOINT  (-1)
-#define CLICKHOUSE_QUERY_ID_ROOM 100
+#define CLICKHOUSE_QUERY_ID_ROOM 352 // the longest name their partitions: insert_query_id.h
 
 struct clickhouse_client;
 

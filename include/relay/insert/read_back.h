@@ -1,25 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The table itself is asked what it has. First whatever still runs under our query ids for it is awaited, then killed,
-// on every replica (after that, nothing that a former owner of our partitions sent can still arrive: its lease is over,
-// so the server refuses it); then the offsets are read. A read that fails is an error, never "none". Functions block on
-// the server, with deadlines; any thread.
+// The table itself is asked what it has. First whatever still runs under our query ids for it, with rows of the
+// partitions in question, is awaited, then killed, on every replica (after that, nothing that a former owner of our
+// partitions sent can still arrive: its lease is over, so the server refuses it); then the offsets are read. A read
+// that fails is an error, never "none". Functions block on the server, with deadlines; any thread.
 #ifndef RELAY_INSERT_READ_BACK_H
 #define RELAY_INSERT_READ_BACK_H
 
 #include "relay/config/context.h"
 #include "relay/insert/clickhouse_client.h"
+#include "relay/insert/insert_query_id.h"
 #include "relay/insert/offset_ranges.h"
 #include "relay/insert/table_plan.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-// Waits until no query whose id begins with prefix, and that runs now, is left on any endpoint that answers: for
-// `patience`, then by KILL QUERY. An endpoint that does not answer, while another one does, is passed over once no
-// INSERT that counts can run there any more: may_run_until, one for each endpoint. Errors: TIMEOUT (one outlived its
-// kill), none of the endpoints answers, or (RETRIABLE) it is too early to pass one over; as clickhouse_query.
-bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client, const char *prefix,
-    struct duration patience, const struct mono_time *may_run_until, struct relay_error *error);
+struct read_back_settling {
+    const char *prefix;                    // of the ids
+    const struct insert_places *places;    // the partitions in question
+    struct duration patience;              // with what concerns them; then it is killed
+    struct duration longest;               // the same for INSERTs whose partitions are not known: none lasts longer
+    const struct mono_time *may_run_until; // for each endpoint: INSERTs that concern them may run there
+    const atomic_bool *given_up;           // NULL: never
+};
+
+// Waits until no such query that runs now is left on any endpoint that answers. INSERTs that concern other partitions
+// only are let alone: they are live members'. An endpoint that does not answer, while another one does, is passed over
+// once no INSERT that counts can run there any more. Errors: TIMEOUT (one outlived its kill), STOPPED (given up), none
+// of the endpoints answers, or (RETRIABLE) it is too early to pass one over; as clickhouse_query.
+bool read_back_settle(const struct relay_context *context, struct clickhouse_client *client,
+    const struct read_back_settling *of, struct relay_error *error);
 
 struct read_back {
     const char *target; // the route's table: what dead letters call it

@@ -40,6 +40,7 @@ struct table_job {
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
     bool settled;
+    struct insert_places places; // its partitions
     // the answer; OPEN: plan is the new one, held
     enum table_verdict verdict;
     struct relay_error error;
