@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: a copy is queued in librdkafka when its message is found unfit; the table's worker waits for the
-// acknowledgements before it writes the dead letters. Failures: a copy that Kafka refuses or does not acknowledge in
-// time makes the next flush fail (one that is too large is left out, and logged); the batch is then read again from its
-// marks, and all of its copies are queued again.
+// Happy path: a copy is kept with its batch when its message is found unfit; once the batch's rows are stored the
+// table's worker sends them and waits for the acknowledgements, then it writes the dead letters. Failures: a copy that
+// Kafka refuses or does not acknowledge in time makes the sending fail (one that is too large is left out); the batch
+// is then read again from its marks, and its copies are sent again. librdkafka's queue is full: wait until it is not.
 #include "relay/insert/dead_letter_topic.h"
 
 #include "relay/base/log.h"
@@ -21,16 +21,29 @@ struct dead_letter_topic {
     const char *name;
     rd_kafka_t *producer;
     atomic_int failed; // rd_kafka_resp_err_t of the last failure since the last flush
+    struct metric_series *acknowledged, *too_large;
+};
+
+struct dead_letter_copy {
+    rd_kafka_headers_t *headers; // NULL: sent
+    char *bytes;                 // key, then value
+    size_t key_length, value_length;
+    bool has_key, has_value;
+    int32_t partition;
+    int64_t offset;
 };
 
 static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
     struct dead_letter_topic *topic = opaque;
     (void)producer;
-    if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+    if (!message->err) {
+        metric_add(topic->acknowledged, 1);
+    } else if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        metric_add(topic->too_large, 1);
         log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
             "a dead letter is larger than the dead-letter topic allows: it has no copy there");
-    } else if (message->err) {
+    } else {
         atomic_store(&topic->failed, (int)message->err);
     }
 }
@@ -45,6 +58,8 @@ struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *cont
     topic->context = context;
     topic->name = context->config->insert.dead_letter_topic;
     atomic_init(&topic->failed, 0);
+    topic->acknowledged = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "acknowledged");
+    topic->too_large = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "too_large");
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "dead-letters", error);
     if (!conf) {
         goto topic_held;
@@ -81,13 +96,13 @@ static bool add_header(rd_kafka_headers_t *headers, const char *name, const char
     return rd_kafka_header_add(headers, name, -1, text, (ssize_t)strlen(text)) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-static rd_kafka_headers_t *headers_of(const struct dead_letter_topic *topic, const char *target,
+static rd_kafka_headers_t *headers_of(const struct clock *clock, const char *target,
     const struct source_message *message, const char *reason, const char *code, const char *text)
 {
     char partition[16], offset[24], at[WALL_TIME_TEXT];
     snprintf(partition, sizeof(partition), "%d", message->partition);
     snprintf(offset, sizeof(offset), "%lld", (long long)message->offset);
-    wall_time_format(clock_wall(topic->context->clock), at);
+    wall_time_format(clock_wall(clock), at);
     const char *const ours[][2] = {{"dlq.reason", reason}, {"dlq.code", code}, {"dlq.text", text},
         {"dlq.topic", message->topic}, {"dlq.partition", partition}, {"dlq.offset", offset}, {"dlq.table", target},
         {"dlq.at", at}};
@@ -108,48 +123,126 @@ static rd_kafka_headers_t *headers_of(const struct dead_letter_topic *topic, con
     return headers;
 }
 
-bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, const struct source_message *message,
-    const char *reason, const char *code, const char *text, struct relay_error *error)
+// key and value in one piece of memory, or NULL.
+static char *bytes_of(const struct source_message *message)
 {
-    rd_kafka_headers_t *headers = headers_of(topic, target, message, reason, code, text);
-    if (!headers) {
+    char *bytes = malloc(message->key_length + message->value_length + 1);
+    if (bytes && message->key_length > 0) {
+        memcpy(bytes, message->key, message->key_length);
+    }
+    if (bytes && message->value_length > 0) {
+        memcpy(bytes + message->key_length, message->value, message->value_length);
+    }
+    return bytes;
+}
+
+static void finish_copy(struct dead_letter_copy *copy)
+{
+    if (copy->headers) {
+        rd_kafka_headers_destroy(copy->headers);
+    }
+    free(copy->bytes);
+    copy->headers = NULL;
+    copy->bytes = NULL;
+}
+
+bool dead_letter_copies_add(struct dead_letter_copies *copies, const struct clock *clock, const char *target,
+    const struct source_message *message, const char *reason, const char *code, const char *text,
+    struct relay_error *error)
+{
+    if (copies->count == copies->room) {
+        size_t room = copies->room ? copies->room * 2 : 16;
+        struct dead_letter_copy *items = reallocarray(copies->items, room, sizeof(*items));
+        if (!items) {
+            return error_no_memory(error, "copying a dead letter");
+        }
+        copies->memory += (room - copies->room) * sizeof(*items);
+        copies->items = items;
+        copies->room = room;
+    }
+    struct dead_letter_copy copy = {.headers = headers_of(clock, target, message, reason, code, text),
+        .bytes = bytes_of(message),
+        .key_length = message->key_length,
+        .value_length = message->value_length,
+        .has_key = message->key != NULL,
+        .has_value = message->value != NULL,
+        .partition = message->partition,
+        .offset = message->offset};
+    if (!copy.headers || !copy.bytes) {
+        finish_copy(&copy);
         return error_no_memory(error, "copying a dead letter");
     }
-    rd_kafka_poll(topic->producer, 0);
-    rd_kafka_resp_err_t code_of_send = rd_kafka_producev(topic->producer, RD_KAFKA_V_TOPIC(topic->name),
-        RD_KAFKA_V_KEY((void *)(uintptr_t)message->key, message->key_length),
-        RD_KAFKA_V_VALUE((void *)(uintptr_t)message->value, message->value_length), RD_KAFKA_V_HEADERS(headers),
-        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
-    if (code_of_send) {
-        rd_kafka_headers_destroy(headers);
+    copies->memory += copy.key_length + copy.value_length + strlen(text);
+    for (size_t i = 0; i < message->header_count; i++) {
+        copies->memory += strlen(message->headers[i].name) + message->headers[i].length;
     }
-    if (code_of_send == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
-        // It would never pass, and its table would stand still for a copy; the dead letter itself is written.
-        log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
-            "a dead letter is larger than message.max.bytes: it has no copy in the dead-letter topic",
-            LOG_TEXT("topic", message->topic), LOG_INT("partition", message->partition),
-            LOG_INT("offset", message->offset));
-        return true;
-    }
-    if (code_of_send) {
-        return kafka_error_set(error, code_of_send, "copying a dead letter to %s", topic->name);
-    }
+    copies->items[copies->count++] = copy;
     return true;
 }
 
-bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
+void dead_letter_copies_finish(struct dead_letter_copies *copies)
+{
+    for (size_t i = 0; i < copies->count; i++) {
+        finish_copy(&copies->items[i]);
+    }
+    free(copies->items);
+    *copies = (struct dead_letter_copies){0};
+}
+
+static bool must_end(const struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up)
+{
+    return (given_up && atomic_load(given_up)) || mono_reached(clock_mono(topic->context->clock), until);
+}
+
+static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *copy, struct mono_time until,
+    const atomic_bool *given_up, struct relay_error *error)
+{
+    rd_kafka_resp_err_t code;
+    do {
+        rd_kafka_poll(topic->producer, 0);
+        code = rd_kafka_producev(topic->producer, RD_KAFKA_V_TOPIC(topic->name),
+            RD_KAFKA_V_KEY(copy->has_key ? copy->bytes : NULL, copy->key_length),
+            RD_KAFKA_V_VALUE(copy->has_value ? copy->bytes + copy->key_length : NULL, copy->value_length),
+            RD_KAFKA_V_HEADERS(copy->headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && rd_kafka_poll(topic->producer, 100) >= 0 &&
+        !must_end(topic, until, given_up));
+    if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        // It would never pass, and its table would stand still for a copy; the dead letter itself is written.
+        metric_add(topic->too_large, 1);
+        log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
+            "a dead letter is larger than message.max.bytes: it has no copy in the dead-letter topic",
+            LOG_INT("partition", copy->partition), LOG_INT("offset", copy->offset));
+    } else if (code) {
+        return kafka_error_set(error, code, "copying a dead letter to %s", topic->name);
+    } else {
+        copy->headers = NULL; // librdkafka's now
+    }
+    finish_copy(copy);
+    return true;
+}
+
+static bool all_acknowledged(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
     struct relay_error *error)
 {
-    const struct clock *clock = topic->context->clock;
     rd_kafka_resp_err_t code;
     do {
         code = rd_kafka_flush(topic->producer, 100);
-    } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) &&
-        !(given_up && atomic_load(given_up)) && !mono_reached(clock_mono(clock), until));
+    } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) && !must_end(topic, until, given_up));
     int failed = atomic_exchange(&topic->failed, 0);
     if (failed || code) {
         return kafka_error_set(error, failed ? (rd_kafka_resp_err_t)failed : code, "copying dead letters to %s",
             topic->name);
     }
     return true;
+}
+
+bool dead_letter_topic_send(struct dead_letter_topic *topic, struct dead_letter_copies *copies, struct mono_time until,
+    const atomic_bool *given_up, struct relay_error *error)
+{
+    for (size_t i = 0; i < copies->count; i++) {
+        if (copies->items[i].bytes && !send_copy(topic, &copies->items[i], until, given_up, error)) {
+            return false;
+        }
+    }
+    return all_acknowledged(topic, until, given_up, error);
 }

@@ -117,7 +117,7 @@ static void note_stamp(struct insert_batch *batch, const struct source_message *
     batch->stamps[batch->stamp_count++] = message->timestamp_ms;
 }
 
-static bool add_dead_letter(struct insert_batch *batch, const char *target, struct dead_letter_topic *copies,
+static bool add_dead_letter(struct insert_batch *batch, const char *target, const struct clock *clock,
     const struct source_message *message, enum encode_reason reason, const char *code, const char *text,
     struct relay_error *error)
 {
@@ -128,7 +128,9 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, stru
         !dead_letter_block_add(batch->job->dead, target, message, encode_reason_name(reason), code, text, error)) {
         return false;
     }
-    if (copies && !dead_letter_topic_add(copies, target, message, encode_reason_name(reason), code, text, error)) {
+    if (clock &&
+        !dead_letter_copies_add(&batch->job->copies, clock, target, message, encode_reason_name(reason), code, text,
+            error)) {
         return false;
     }
     batch->dead++;
@@ -140,7 +142,7 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, stru
 }
 
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
-    struct dead_letter_topic *copies, const struct source_message *message, struct relay_error *error)
+    const struct clock *clock, const struct source_message *message, struct relay_error *error)
 {
     enum encode_reason reason;
     struct relay_error why;
@@ -149,10 +151,11 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
         return error_no_memory(error, "filling a batch");
     }
     const struct feed_refusal *refusal = insert_feed_refusal(feed, message->offset);
+    clock = message->offset < feed->copied ? NULL : clock;
     if (refusal) {
         char code[16];
         snprintf(code, sizeof(code), "%d", refusal->code);
-        if (!add_dead_letter(batch, target, copies, message, ENCODE_REJECTED, code, refusal->text, error)) {
+        if (!add_dead_letter(batch, target, clock, message, ENCODE_REJECTED, code, refusal->text, error)) {
             return false;
         }
     } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {
@@ -161,7 +164,7 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
         note_stamp(batch, message);
         note_period(batch, message);
         batch->rows++;
-    } else if (reason == ENCODE_NONE || !add_dead_letter(batch, target, copies, message, reason, "", why.text, error)) {
+    } else if (reason == ENCODE_NONE || !add_dead_letter(batch, target, clock, message, reason, "", why.text, error)) {
         return error_no_memory(error, "filling a batch");
     }
     entry->after = message->offset + 1;
@@ -176,7 +179,7 @@ size_t insert_batch_bytes(const struct insert_batch *batch)
 
 size_t insert_batch_memory(const struct insert_batch *batch)
 {
-    return native_block_memory(batch->job->rows) +
+    return native_block_memory(batch->job->rows) + batch->job->copies.memory +
         (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
 }
 
@@ -206,6 +209,14 @@ static void let_go(struct insert_batch *batch)
         batch->entries[i].feed->partition->jobs--;
     }
     batch->entry_count = 0;
+}
+
+void insert_batch_copied(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        struct insert_feed *feed = batch->entries[i].feed;
+        feed->copied = feed->copied < batch->entries[i].after ? batch->entries[i].after : feed->copied;
+    }
 }
 
 void insert_batch_stored(struct insert_batch *batch)

@@ -25,7 +25,7 @@ struct insert_partition *insert_partition_new(const char *topic, int32_t number,
     for (size_t i = 0; i < feeds; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         feed->partition = partition;
-        feed->next = feed->mark = OFFSET_NONE;
+        feed->next = feed->mark = feed->copied = OFFSET_NONE;
         for (size_t j = 0; j < FEED_REFUSALS; j++) {
             feed->refusals[j].offset = OFFSET_NONE;
         }

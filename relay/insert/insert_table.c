@@ -101,7 +101,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
     table->route = options->route;
     table->name = name;
     table->partitions = partitions;
-    table->copies = options->copies;
+    table->makes_copies = options->copies != NULL;
     table->row_limit = SIZE_MAX;
     backoff_init(&table->backoff, DURATION_S(1), DURATION_S(60));
     table->inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name);
@@ -351,7 +351,8 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
             return false;
         }
     }
-    if (!insert_batch_add(table->open, feed, table->route->table, table->copies, message, &error)) {
+    const struct clock *clock = table->makes_copies ? table->context->clock : NULL;
+    if (!insert_batch_add(table->open, feed, table->route->table, clock, message, &error)) {
         // Out of memory: what is whole is given up and read again in smaller pieces.
         table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
         feed->next = message->offset;
@@ -443,6 +444,9 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
         table->flight = NULL;
         insert_batch_free(batch);
         return;
+    }
+    if (job->copied) {
+        insert_batch_copied(batch); // whatever becomes of the dead letters
     }
     // With views a refusal does not say whether the table has the rows; the views may lack them.
     bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;

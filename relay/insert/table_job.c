@@ -23,8 +23,9 @@ void table_job_free(struct table_job *job)
     }
     native_block_free(job->rows); // before the plan's schema
     dead_letter_block_free(job->dead);
+    dead_letter_copies_finish(&job->copies);
     offset_ranges_finish(&job->read_back.found);
-    table_plan_release(job->plan);
     insert_places_finish(&job->places);
+    table_plan_release(job->plan);
     free(job);
 }

@@ -377,8 +377,9 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
     const struct relay_context *context = worker->options.context;
     struct mono_time until = mono_add(clock_mono(context->clock), COPIES_LIMIT);
     until = mono_before(stop_limit(worker), until) ? stop_limit(worker) : until;
-    if (!worker->options.copies ||
-        dead_letter_topic_flush(worker->options.copies, until, &job->cancelled, &job->error)) {
+    job->copied = !worker->options.copies ||
+        dead_letter_topic_send(worker->options.copies, &job->copies, until, &job->cancelled, &job->error);
+    if (job->copied) {
         return true;
     }
     if (given_up(worker, job)) {
@@ -420,8 +421,8 @@ static bool settle_all(struct table_worker *worker, const struct table_job *job,
     struct mono_time since, struct relay_error *error)
 {
     size_t count = clickhouse_client_endpoints(worker->options.client);
-    struct mono_time *until = calloc(count, sizeof(*until));
     struct mono_time now = clock_mono(worker->options.context->clock);
+    struct mono_time *until = calloc(count, sizeof(*until));
     if (!until) {
         return error_no_memory(error, "waiting for inserts under way");
     }
@@ -447,16 +448,16 @@ static bool settle(struct table_worker *worker, struct table_job *job, struct re
         return true;
     }
     struct mono_time since = job->since;
-    pthread_mutex_lock(&worker->lock);
     struct insert_places places = {0};
     insert_places_add(&places, job->read_back.topic, job->read_back.partition);
+    pthread_mutex_lock(&worker->lock);
     struct table_job *last = NULL;
     for (struct table_job *at = worker->waiting; at; at = at->next) {
         if (at->kind == TABLE_JOB_READ_BACK) {
             last = at;
             since = mono_before(since, at->since) ? at->since : since;
-        }
             insert_places_add(&places, at->read_back.topic, at->read_back.partition);
+        }
     }
     pthread_mutex_unlock(&worker->lock);
     bool done = settle_all(worker, job, &places, since, error);

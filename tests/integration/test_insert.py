@@ -346,3 +346,66 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place):
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 4000, "all committed", 20)
     assert relay.stop() == 0
     assert sender.sent == 4000
+
+
+def copies_of(place, topic):
+    """How many messages a topic of one partition has."""
+    import confluent_kafka
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "copies"})
+    try:
+        return consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, 0), timeout=20)[1]
+    finally:
+        consumer.close()
+
+
+def retries_of_a_pause(relay, table, count):
+    """So many attempts to end the pause have failed."""
+    relay.wait(lambda: len([event for event in relay.events("insert.table_paused") if event["table"] == table]) > count,
+        "more attempts", 60)
+
+
+def test_a_table_that_stops_for_too_many_bad_messages_sends_no_copies_of_them(place):
+    place.clickhouse(TYPED)
+    copies = f"{place.name}-dead"
+    place.servers.create_topics([copies], 1)
+    sender = Sender(place).events(post(place), 1000, value=b"not json at all").flush()
+    relay = inserting(place, insert={"max_bad_ratio": "0.5", "dead_letter_topic": copies}, **typed_route(place))
+    retries_of_a_pause(relay, "posts", 1)
+    wait_counts(place, 1000)
+    assert copies_of(place, copies) == 0
+    assert relay.stop() == 0
+    relay = inserting(place, "again", insert={"dead_letter_topic": copies}, **typed_route(place))
+    wait_until(lambda: len(dead_letters(place)) == 1000, "the dead letters", 60)
+    assert copies_of(place, copies) == 1000
+    assert relay.metric("dead_letter_copies_total", result="acknowledged") == 1000
+    assert relay.stop() == 0
+    assert sender.sent == 1000
+
+
+def test_dead_letters_that_cannot_be_written_are_copied_once_all_the_same(place):
+    place.clickhouse("RENAME TABLE {db}.outbox_relay_dead_letters TO {db}.away")
+    copies = f"{place.name}-dead"
+    place.servers.create_topics([copies], 1)
+    sender = Sender(place)
+    sender.event(post(place), headers=event_headers(1, event_id="no uuid"), partition=0)
+    sender.events(post(place), 10, partition=0).flush()
+    relay = inserting(place, insert={"dead_letter_topic": copies})
+    retries_of_a_pause(relay, "outbox_events", 1)
+    place.clickhouse("RENAME TABLE {db}.away TO {db}.outbox_relay_dead_letters")
+    wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter", 60)
+    wait_counts(place, 10)
+    assert copies_of(place, copies) == 1
+    assert relay.stop() == 0
+
+
+def test_a_copy_that_is_too_large_is_counted(place):
+    copies = f"{place.name}-dead"
+    place.servers.create_topics([copies], 1)
+    sender = Sender(place)
+    sender.event(post(place), value=b"x" * 20000, headers=event_headers(1, event_id="no uuid"))
+    sender.flush()
+    relay = inserting(place, insert={"dead_letter_topic": copies}, kafka={"message.max.bytes": "10000"})
+    wait_until(lambda: len(dead_letters(place)) >= 1, "the dead letter", 60)
+    wait_until(lambda: relay.metric("dead_letter_copies_total", result="too_large") >= 1, "the count", 20)
+    assert copies_of(place, copies) == 0
+    assert relay.stop() == 0

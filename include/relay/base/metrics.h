@@ -22,6 +22,8 @@
         "Events acknowledged by Kafka and taken out of their outbox.")                                                 \
     X(EVENTS_INSERTED, COUNTER, "events_inserted_total", "table", "Rows that ClickHouse has acknowledged.")            \
     X(DEAD_LETTERS, COUNTER, "dead_letters_total", "stage,reason", "Events set aside in a dead-letter table.")         \
+    X(DEAD_LETTER_COPIES, COUNTER, "dead_letter_copies_total", "result",                                               \
+        "Copies of dead letters for [insert] dead_letter_topic: acknowledged, or left out as too_large.")              \
     X(PUBLISH_BATCH_SECONDS, HISTOGRAM, "publish_batch_seconds", "",                                                   \
         "From reading a batch of outbox rows to its PostgreSQL commit.")                                               \
     X(PUBLISH_LATENCY_SECONDS, HISTOGRAM, "publish_latency_seconds", "",                                               \

@@ -3,7 +3,8 @@
 // Copies of dead letters in a Kafka topic ([insert] dead_letter_topic), for whoever wants to consume them: the original
 // key, value and headers, and dlq.reason, dlq.code, dlq.text, dlq.topic, dlq.partition, dlq.offset, dlq.table, dlq.at.
 // At least once: a copy is acknowledged before its row is written, so a crash in between repeats it under the same
-// identity. Thread-safe.
+// identity. A batch gathers its copies; they are sent when its dead letters are about to be written, not before, since
+// it may be given up. The topic is thread-safe; a set of copies belongs to one thread at a time.
 #ifndef RELAY_INSERT_DEAD_LETTER_TOPIC_H
 #define RELAY_INSERT_DEAD_LETTER_TOPIC_H
 
@@ -19,12 +20,22 @@ struct dead_letter_topic;
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error);
 void dead_letter_topic_free(struct dead_letter_topic *topic); // what is not acknowledged is given up; accepts NULL
 
-// Queues a copy; everything is copied. false: the queue is full or memory is out; give up the batch, it is read again.
-bool dead_letter_topic_add(struct dead_letter_topic *topic, const char *target, const struct source_message *message,
-    const char *reason, const char *code, const char *text, struct relay_error *error);
-// Waits until all that was queued so far is acknowledged. false: not before `until`, or some copy failed since the last
-// call.
-bool dead_letter_topic_flush(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
-    struct relay_error *error); // ends early when given_up (may be NULL) becomes true
+// The copies of one batch. Start with {0}.
+struct dead_letter_copies {
+    struct dead_letter_copy *items;
+    size_t count, room;
+    size_t memory; // bytes of all that were added
+};
+
+// Everything is copied. false: NO_MEMORY.
+bool dead_letter_copies_add(struct dead_letter_copies *copies, const struct clock *clock, const char *target,
+    const struct source_message *message, const char *reason, const char *code, const char *text,
+    struct relay_error *error);
+void dead_letter_copies_finish(struct dead_letter_copies *copies);
+
+// Sends those that were not sent yet and waits until all are acknowledged; one that is larger than Kafka allows is left
+// out, counted and logged. false: not before `until`, given_up (may be NULL) became true, or Kafka refused one.
+bool dead_letter_topic_send(struct dead_letter_topic *topic, struct dead_letter_copies *copies, struct mono_time until,
+    const atomic_bool *given_up, struct relay_error *error);
 
 #endif

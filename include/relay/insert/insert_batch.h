@@ -41,10 +41,10 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
     struct relay_error *error);
 void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
 
-// Encodes the message as a row, or keeps it as a dead letter with the reason, with a copy to `copies` unless that is
-// NULL. false: NO_MEMORY, or the copy cannot be queued now.
+// Encodes the message as a row, or keeps it as a dead letter with the reason, and with a copy for the dead-letter topic
+// if that has none yet; clock NULL: there is no such topic. false: NO_MEMORY.
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
-    struct dead_letter_topic *copies, const struct source_message *message, struct relay_error *error);
+    const struct clock *clock, const struct source_message *message, struct relay_error *error);
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);
 bool insert_batch_is_empty(const struct insert_batch *batch);
@@ -52,6 +52,8 @@ bool insert_batch_holds(const struct insert_batch *batch, const struct insert_pa
 // Its rows lie in so many partitions of the table that one INSERT should not hold more.
 bool insert_batch_is_scattered(const struct insert_batch *batch);
 
+// The feeds need no second copy of the dead letters.
+void insert_batch_copied(struct insert_batch *batch);
 // Tells the feeds: everything is stored, or nothing is known; then they take it again. Lets go of the partitions.
 void insert_batch_stored(struct insert_batch *batch);
 void insert_batch_drop(struct insert_batch *batch); // rewinds the feeds; the job may still be under way

@@ -46,6 +46,7 @@ struct insert_feed {
     unsigned pending;                            // batches, the open one included, with messages of it
     struct offset_ranges found;                  // what the table has already
     int64_t found_through;                       // `found` is complete below; then it must be read on
+    int64_t copied;                              // dead letters below are in the dead-letter topic; OFFSET_NONE: none
     uint64_t generation;                         // a read-back of an older one is stale
     struct feed_refusal refusals[FEED_REFUSALS]; // a ring: the last ones
     unsigned next_refusal;

@@ -30,7 +30,7 @@ struct insert_table {
     const char *name; // on the board and in metrics
     struct insert_partitions *partitions;
     struct table_worker *worker;
-    struct dead_letter_topic *copies;    // NULL: none
+    bool makes_copies;                   // there is a dead-letter topic
     struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
     enum insert_table_state state;
     bool opening;             // an OPEN job is under way

@@ -8,6 +8,8 @@
 
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/insert_doubt.h"
+#include "relay/insert/dead_letter_topic.h"
+#include "relay/insert/insert_query_id.h"
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
 
@@ -34,13 +36,15 @@ struct table_job {
     // INSERT
     struct native_block *rows;      // may be empty
     struct dead_letter_block *dead; // may be NULL or empty
+    struct dead_letter_copies copies;
+    bool copied; // the answer: all of them are in the dead-letter topic
     char token[96];
-    struct row_place row; // of one of them
+    struct row_place row;        // of one of them
+    struct insert_places places; // its partitions
     // READ_BACK
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
     bool settled;
-    struct insert_places places; // its partitions
     // the answer; OPEN: plan is the new one, held
     enum table_verdict verdict;
     struct relay_error error;
