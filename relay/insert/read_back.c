@@ -184,24 +184,31 @@ bool read_back_settle(const struct relay_context *context, struct clickhouse_cli
     return answered > 0 || error_prefix(error, "waiting for inserts under way");
 }
 
+// The quoted name of the table, or of the dead-letter table ("name" or "database.name") where that is given.
+static bool add_name(struct clickhouse_text *text, const struct table_plan *plan, const char *dead_letter_table)
+{
+    const char *dot = dead_letter_table ? strchr(dead_letter_table, '.') : NULL;
+    char database[256] = "";
+    if (!dead_letter_table) {
+        return clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
+            clickhouse_text_name(text, plan->schema->table);
+    }
+    if (dot && (size_t)(dot - dead_letter_table) < sizeof(database)) {
+        memcpy(database, dead_letter_table, (size_t)(dot - dead_letter_table));
+    }
+    return (!database[0] || (clickhouse_text_name(text, database) && clickhouse_text_add(text, "."))) &&
+        clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table);
+}
+
 // "FROM db.t WHERE kafka_topic = .. AND kafka_partition = .. [AND target = ..]"
 static bool add_place(struct clickhouse_text *text, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table)
 {
-    bool done = clickhouse_text_add(text, " FROM ");
+    bool done = clickhouse_text_add(text, " FROM ") && add_name(text, plan, dead_letter_table) &&
+        clickhouse_text_add(text, " WHERE ");
     if (dead_letter_table) {
-        const char *dot = strchr(dead_letter_table, '.');
-        char database[256] = "";
-        if (dot && (size_t)(dot - dead_letter_table) < sizeof(database)) {
-            memcpy(database, dead_letter_table, (size_t)(dot - dead_letter_table));
-            done = done && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".");
-        }
-        done = done && clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table) &&
-            clickhouse_text_add(text, " WHERE target = ") &&
+        done = done && clickhouse_text_add(text, "target = ") &&
             clickhouse_text_literal(text, of->target, strlen(of->target)) && clickhouse_text_add(text, " AND ");
-    } else {
-        done = done && clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
-            clickhouse_text_name(text, plan->schema->table) && clickhouse_text_add(text, " WHERE ");
     }
     return done && clickhouse_text_add(text, "kafka_topic = ") &&
         clickhouse_text_literal(text, of->topic, strlen(of->topic)) &&
@@ -314,16 +321,16 @@ static bool read_ranges(struct source *source, const struct table_plan *plan, co
     return done;
 }
 
-static bool sync_replica(struct source *source, const struct table_plan *plan, struct relay_error *error)
+static bool sync_replica(struct source *source, const struct table_plan *plan, const char *dead_letter_table,
+    struct relay_error *error)
 {
     struct clickhouse_text text = {0};
-    if (!plan->schema->is_replicated) {
+    if (!(dead_letter_table ? plan->dead_letters_replicated : plan->schema->is_replicated)) {
         return true;
     }
-    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") &&
-        clickhouse_text_name(&text, plan->schema->database) && clickhouse_text_add(&text, ".") &&
-        clickhouse_text_name(&text, plan->schema->table);
-    done = done ? ask(source, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
+    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") && add_name(&text, plan, dead_letter_table);
+    done = done ? ask(source, text.at, NULL, error) || (dead_letter_table && is_no_table(error)) ||
+            error_prefix(error, "bringing the replica up to date")
                 : error_no_memory(error, "reading back");
     clickhouse_text_finish(&text);
     return done;
@@ -338,7 +345,7 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
     int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
     offset_ranges_finish(&of->found);
     of->through = INT64_MAX;
-    if (!sync_replica(&source, plan, error)) {
+    if (!sync_replica(&source, plan, NULL, error) || !sync_replica(&source, plan, dead_letters, error)) {
         return false;
     }
     if (of->from == READ_BACK_NONE) {

@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/clickhouse_text.h"
 #include "relay/insert/dead_letter_block.h"
 
 #include <stdio.h>
@@ -71,6 +72,28 @@ static bool write_statements(const struct relay_context *context, struct table_p
     return plan->dead_letter_statement != NULL;
 }
 
+// No dead-letter table is none that is replicated.
+static bool read_dead_letter_engine(struct clickhouse_client *client, const struct clickhouse_request *request,
+    const char *table, struct table_plan *plan, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    const char *dot = strchr(table, '.'), *name = dot ? dot + 1 : table;
+    bool built = clickhouse_text_add(&text,
+                     "SELECT count() FROM system.tables WHERE (startsWith(engine, 'Replicated') OR "
+                     "startsWith(engine, 'Shared')) AND ") &&
+        clickhouse_text_add(&text, "name = ") && clickhouse_text_literal(&text, name, strlen(name)) &&
+        clickhouse_text_add(&text, " AND database = ") &&
+        (dot ? clickhouse_text_literal(&text, table, (size_t)(dot - table))
+             : clickhouse_text_add(&text, "currentDatabase()"));
+    bool done = built ? clickhouse_query(client, request, text.at, &result, NULL, error)
+                      : error_no_memory(error, "reading the dead-letter table");
+    plan->dead_letters_replicated = done && clickhouse_result_uint(result, 0, 0) > 0;
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done || error_prefix(error, "dead-letter table %s", table);
+}
+
 struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client,
     const struct config_route *route, struct relay_error *error)
 {
@@ -87,7 +110,8 @@ struct table_plan *table_plan_read(const struct relay_context *context, struct c
     bool done = plan->schema && clickhouse_server_info(client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error);
     plan->encoder = done ? row_encoder_new(route, plan->schema, &findings, error) : NULL;
     done = plan->encoder && judge_guarantee(context, client, plan, server.has_input_function, &findings, error) &&
-        write_statements(context, plan, server.has_input_function, error);
+        write_statements(context, plan, server.has_input_function, error) &&
+        read_dead_letter_engine(client, &request, context->config->insert.dead_letter_table, plan, error);
     log_findings(route, &findings);
     table_findings_finish(&findings);
     if (!done) {

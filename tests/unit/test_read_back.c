@@ -102,6 +102,27 @@ Test(read_back, rows_and_dead_letters_are_one_set)
     offset_ranges_finish(&of.found);
 }
 
+Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 100};
+    struct relay_error error;
+    struct peer peer;
+    const char *answers[] = {"", "", SENTINEL, NULL};
+    start(&peer, answers);
+    peer.schema.is_replicated = peer.plan.dead_letters_replicated = true;
+    cr_assert(read_back_offsets(&peer.context, peer.client, &peer.plan, &of, &error), "%s", error.text);
+    size_t requests = http_script_requests(peer.http), tables = 0, dead_letters = 0;
+    for (size_t i = 0; i < requests; i++) {
+        const char *statement = http_script_body(peer.http, i, NULL);
+        tables += statement && strcmp(statement, "SYSTEM SYNC REPLICA `db`.`t`") == 0;
+        dead_letters += statement && strcmp(statement, "SYSTEM SYNC REPLICA `dead`") == 0;
+    }
+    cr_assert_eq(tables, 1);
+    cr_assert_eq(dead_letters, 1);
+    offset_ranges_finish(&of.found);
+    finish(&peer);
+}
+
 Test(read_back, without_a_committed_offset_it_begins_at_the_lowest_that_is_there)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = READ_BACK_NONE};

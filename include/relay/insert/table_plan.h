@@ -16,9 +16,10 @@
 
 struct table_plan {
     struct table_schema *schema;
-    struct row_encoder *encoder; // the consumer thread's alone
-    bool exactly_once;           // read back, under the lease
-    bool guarded;                // the statements carry a deadline
+    struct row_encoder *encoder;  // the consumer thread's alone
+    bool exactly_once;            // read back, under the lease
+    bool guarded;                 // the statements carry a deadline
+    bool dead_letters_replicated; // the dead-letter table is a replicated one
     char *statement;
     char *dead_letter_statement;
     atomic_int references;
