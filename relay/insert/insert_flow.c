@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOLD_AFTER DURATION_MS(200) // a table that is full for longer has its partitions held
-#define FAR_BEHIND 50000            // messages: nearer ones go back together with the others
+#define HOLD_AFTER     DURATION_MS(200) // a table that is full for longer has its partitions held
+#define BEGIN_PATIENCE DURATION_S(2)
+#define FAR_BEHIND     50000 // messages: nearer ones go back together with the others
 
 static bool read_headers(struct insert_group *group, const rd_kafka_message_t *message, struct source_message *source)
 {
@@ -189,17 +190,28 @@ static void send_far_ones_away(struct insert_group *group, struct insert_partiti
     }
 }
 
-static bool may_begin(const struct insert_partition *partition, int64_t *from)
+// A partition begins once all of its tables know where, so that nothing is fetched twice. One that cannot say for a
+// while, since its read-back fails, goes back when it can, or catches up by itself: the others need not wait for it.
+static bool waits_for_others(struct insert_partition *partition, struct mono_time now)
 {
-    bool wants = insert_partition_wants_position(partition, from);
-    bool first_time = !partition->fetching;
-    // A partition begins once all of its tables know where; one that flows goes back at once.
-    bool others_wait = insert_partition_has(partition, FEED_WAITING) || insert_partition_has(partition, FEED_READING);
-    return !partition->gone && !partition->failed && wants && !(first_time && others_wait);
+    if (!insert_partition_has(partition, FEED_WAITING) && !insert_partition_has(partition, FEED_READING)) {
+        return false;
+    }
+    if (partition->ready_since.ns == 0) {
+        partition->ready_since = now;
+    }
+    return !mono_reached(now, mono_add(partition->ready_since, BEGIN_PATIENCE));
+}
+
+static bool may_begin(struct insert_partition *partition, struct mono_time now, int64_t *from)
+{
+    bool wants = !partition->gone && !partition->failed && insert_partition_wants_position(partition, from);
+    return wants && (partition->fetching || !waits_for_others(partition, now)); // one that flows goes back at once
 }
 
 void insert_flow_begin(struct insert_group *group)
 {
+    struct mono_time now = insert_group_now(group);
     rd_kafka_topic_partition_list_t *list = NULL;
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
@@ -207,7 +219,7 @@ void insert_flow_begin(struct insert_group *group)
         if (!partition->gone) {
             send_far_ones_away(group, partition);
         }
-        if (may_begin(partition, &from)) {
+        if (may_begin(partition, now, &from)) {
             list = list ? list : rd_kafka_topic_partition_list_new(16);
             rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset = from == OFFSET_NONE
                 ? RD_KAFKA_OFFSET_BEGINNING

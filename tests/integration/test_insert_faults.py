@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
+import contextlib
 import random
 import signal
 import socket
 import struct
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import confluent_kafka
 import pytest
@@ -305,6 +309,42 @@ def test_a_slow_table_does_not_hold_up_the_others(place):
     wait_counts(place, 40000, table="slow", seconds=90)
     assert relay.stop() == 0
     assert sender.sent == 40000
+
+
+def fnv(text):
+    value = 2166136261
+    for byte in text.encode():
+        value = (value ^ byte) * 16777619 % 2 ** 32
+    return value
+
+
+def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
+    """Something runs under the group's query ids for that table, as if a former owner's INSERT took its time."""
+    place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
+        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    sender = Sender(place).events(post(place), 2000).flush()
+    query_id = f"outbox-relay-{fnv(group_of(place)):08x}-{fnv(place.name + '.other'):08x}-former-owner"
+
+    def run():
+        parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1,
+            "query": "SELECT sleepEachRow(0.5) FROM numbers(1000)"})
+        with contextlib.suppress(urllib.error.HTTPError):  # it is killed
+            urllib.request.urlopen(urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
+                "X-ClickHouse-User": place.servers.env["CLICKHOUSE_USER"],
+                "X-ClickHouse-Key": place.servers.env["CLICKHOUSE_PASSWORD"]}), timeout=120).read()
+    thread = threading.Thread(target=run)
+    thread.start()
+    runs = "SELECT count() FROM system.processes WHERE query_id = '" + query_id + "'"
+    wait_until(lambda: place.clickhouse(runs) == "1\n", "the query of the former owner", 20)
+    relay = inserting(place, **{"route other": {"topics": post(place), "table": "other", "n": "header.seq"}})
+    wait_counts(place, 2000, seconds=30)
+    assert place.clickhouse(runs) == "1\n" and counts(place, "other") == (0, 0)
+    place.clickhouse("KILL QUERY WHERE query_id = '" + query_id + "' ASYNC")
+    wait_counts(place, 2000, table="other")
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 2000, "all committed", 20)
+    thread.join()
+    assert relay.stop() == 0
+    assert sender.sent == 2000
 
 
 @pytest.mark.own_servers

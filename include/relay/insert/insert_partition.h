@@ -57,9 +57,10 @@ struct insert_partition {
     int32_t number;
     struct insert_feed *feeds;
     size_t feed_count;
-    struct mono_time since; // when it became ours
-    int64_t position;       // the next message that Kafka will give us; OFFSET_NONE: not positioned
-    int64_t committed;      // OFFSET_NONE: none
+    struct mono_time since;       // when it became ours
+    struct mono_time ready_since; // when the first of its tables knew where to begin; ns 0: none does
+    int64_t position;             // the next message that Kafka will give us; OFFSET_NONE: not positioned
+    int64_t committed;            // OFFSET_NONE: none
     bool committed_known;
     bool fetching; // positioned and not paused
     bool held;     // paused because a table is full
