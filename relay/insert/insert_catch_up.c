@@ -3,7 +3,7 @@
 // Happy path: a feed is added, the reader is made, or pointed anew, at the lowest offset that its feeds lack in each
 // partition; once a feed has come within reach of the group's consumer it goes back to it; the last one closes the
 // reader. Failures: the reader cannot be made or breaks: it is made again at the next turn from where the feeds are. An
-// offset that is not in the log stops the partition.
+// offset that is not in the log stops the tables that lack it, and no others.
 #include "relay/insert/insert_catch_up.h"
 
 #include "relay/base/log.h"
@@ -47,7 +47,7 @@ static bool open_reader(struct insert_group *group)
     struct kafka_consumer_listener listener = {.context = group,
         .message = insert_flow_reader_message,
         .partition_end = on_end,
-        .partition_failed = insert_flow_failed,
+        .partition_failed = insert_flow_reader_failed,
         .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
         .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_READER_SHARE,

@@ -78,7 +78,8 @@ struct insert_partition *insert_group_find(const struct insert_group *group, con
 static bool any_failed(const struct insert_group *group)
 {
     for (size_t i = 0; i < group->partitions.count; i++) {
-        if (group->partitions.items[i]->failed && !group->partitions.items[i]->gone) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        if (!partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST))) {
             return true;
         }
     }

@@ -190,18 +190,34 @@ void insert_partition_positioned(struct insert_partition *partition, int64_t fro
     }
 }
 
-void insert_partition_skip_lost(struct insert_partition *partition, int64_t first)
+bool insert_feed_has_expired(struct insert_feed *feed, int64_t first)
+{
+    // A table takes a partition in order: with a row or dead letter from there on, it has had what came before.
+    if (offset_ranges_after(&feed->found) >= first) {
+        insert_feed_skip(feed, first);
+        return true;
+    }
+    if (feed->found.count > 0 && feed->found_through < INT64_MAX && feed->pending == 0) {
+        feed->next = feed->mark = feed->found_through;
+        insert_feed_rewind(feed);
+        return true;
+    }
+    return false;
+}
+
+void insert_feed_skip(struct insert_feed *feed, int64_t first)
+{
+    feed->next = feed->next < first ? first : feed->next;
+    if (feed->pending == 0 && feed->mark < first) {
+        feed->mark = first;
+    }
+}
+
+void insert_partition_stopped(struct insert_partition *partition)
 {
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];
-        feed->next = feed->next < first ? first : feed->next;
-        if (feed->pending == 0 && feed->mark < first) {
-            feed->mark = first;
-        }
-        if (feed->state == FEED_ACTIVE) {
-            feed->state = FEED_READY;
-            feed->by_reader = false;
-        }
+        feed->state = feed->state == FEED_ACTIVE && !feed->by_reader ? FEED_READY : feed->state;
     }
     partition->fetching = false;
 }

@@ -195,6 +195,49 @@ def test_messages_that_expired_are_left_behind_and_counted_where_the_operator_sa
     assert relay.stop() == 0
 
 
+def test_a_group_that_lost_its_offsets_begins_where_the_log_does_when_the_table_is_older(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 400).flush()
+    wait_counts(place, 400)
+    assert relay.stop() == 0
+    expire(place, post(place), 0, 10)
+    delete_group(place)
+    relay.start()
+    sender.events(post(place), 100, partition=0).flush()
+    wait_counts(place, 500)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 500, "all committed", 20)
+    assert relay.events("insert.offset_not_in_log") == []
+    assert relay.stop() == 0
+
+
+def test_messages_that_expired_for_one_table_do_not_stop_the_others(place):
+    route = {"route other": {"topics": post(place), "table": "other", "n": "header.seq"}}
+    relay = inserting(place, **route)
+    relay.wait(lambda: paused(relay, "other"), "the table that is missing paused", 30)
+    sender = Sender(place).events(post(place), 400).flush()
+    wait_counts(place, 400)
+    assert relay.stop() == 0
+    place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
+        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    set_committed(place, post(place), {number: 0 for number in range(4)})  # what the table that is missing holds it at
+    expire(place, post(place), 0, 10)
+    there = behind(place, 0, 0)
+    relay = inserting(place, "again", **route)
+    relay.wait(lambda: relay.events("insert.offset_not_in_log"), "the loss is told", 30)
+    sender.events(post(place), 100, partition=0).flush()
+    wait_counts(place, 500)
+    wait_counts(place, 400 - there, table="other")  # the other partitions
+    assert relay.health()["checks"]["kafka"]["status"] == "degraded"
+    assert committed(place, post(place), 1)[0] <= 10
+    assert relay.stop() == 0
+    relay = inserting(place, "on", insert={"on_lost_messages": "continue"}, **route)
+    wait_counts(place, 490, table="other")
+    assert relay.metric("messages_lost_total", topic=post(place)) == 10
+    assert counts(place) == (500, 500)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 500, "all committed", 20)
+    assert relay.stop() == 0
+
+
 def behind(place, partition, low):
     """Messages of a partition from `low` to its end."""
     consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "marks"})

@@ -188,3 +188,40 @@ Test(insert_partition, a_refusal_does_not_push_out_the_one_before_it)
     cr_assert_str_eq(insert_feed_refusal(a, 101)->text, "second");
     insert_partition_free(partition);
 }
+
+Test(insert_partition, a_table_that_has_what_expired_goes_on_where_the_log_begins)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0], *b = &partition->feeds[1];
+    cr_assert(offset_ranges_add(&a->found, 0, 90) && offset_ranges_add(&a->found, 95, 200));
+    begin(partition);
+    cr_assert(insert_feed_has_expired(a, 100));
+    cr_assert_eq(a->next, 100);
+    cr_assert_eq(a->mark, 100);
+    cr_assert(a->found.count > 0); // what it has is still passed over
+    cr_assert_not(insert_feed_has_expired(b, 100));
+    cr_assert_eq(b->mark, 0);
+    b->state = FEED_LOST;
+    insert_partition_stopped(partition);
+    cr_assert_eq(a->state, FEED_READY);
+    cr_assert_eq(insert_partition_low(partition), 0); // the one that stands still keeps its place
+    begin(partition);
+    cr_assert_eq(partition->position, 100);
+    cr_assert_eq(a->state, FEED_ACTIVE);
+    insert_feed_skip(b, 100);
+    cr_assert_eq(insert_partition_low(partition), 100);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, a_table_whose_first_page_ends_before_the_log_begins_is_read_back_further)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0];
+    cr_assert(offset_ranges_add(&a->found, 0, 90));
+    a->found_through = 90;
+    begin(partition);
+    cr_assert(insert_feed_has_expired(a, 100));
+    cr_assert_eq(a->state, FEED_WAITING);
+    cr_assert_eq(a->mark, 90);
+    insert_partition_free(partition);
+}

@@ -8,11 +8,12 @@
 
 #include "relay/insert/insert_group.h"
 
-// kafka_consumer_listener of the group's consumer, and .message of the reader's
+// kafka_consumer_listener of the group's consumer, and of the reader's
 void insert_flow_message(void *context, const rd_kafka_message_t *message);
 void insert_flow_reader_message(void *context, const rd_kafka_message_t *message);
 void insert_flow_end(void *context, const char *topic, int32_t number, int64_t offset);
 void insert_flow_failed(void *context, const char *topic, int32_t number, const struct relay_error *error);
+void insert_flow_reader_failed(void *context, const char *topic, int32_t number, const struct relay_error *error);
 
 // Positions partitions whose tables know where to begin.
 void insert_flow_begin(struct insert_group *group);

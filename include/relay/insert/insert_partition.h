@@ -23,6 +23,7 @@ enum feed_state {
     FEED_READY,   // knows where to begin
     FEED_ACTIVE,  // takes messages
     FEED_PAUSED,  // its table is paused; the mark stays
+    FEED_LOST,    // the log no longer has its next message; an operator has to decide, the mark stays
 };
 
 struct insert_table;
@@ -105,8 +106,13 @@ void insert_partition_reached_end(struct insert_partition *partition, int64_t en
 bool insert_partition_wants_position(const struct insert_partition *partition, int64_t *from);
 // It is there now: ready feeds become active.
 void insert_partition_positioned(struct insert_partition *partition, int64_t from);
-// The log begins at `first` now: what lies before can no longer be taken. The partition has to be positioned again.
-void insert_partition_skip_lost(struct insert_partition *partition, int64_t first);
+// The log begins at `first`, behind the feed's next message. true: the table has what came before, as far as the
+// read-back tells, and the feed goes on there, or asks for the next page. false: messages are lost to it.
+bool insert_feed_has_expired(struct insert_feed *feed, int64_t first);
+// It goes on without what lies before.
+void insert_feed_skip(struct insert_feed *feed, int64_t first);
+// The group's consumer stopped: the partition has to be positioned again for the feeds that it served.
+void insert_partition_stopped(struct insert_partition *partition);
 // The log begins at `low`: paused feeds that would begin at its beginning, wherever that is, begin there.
 void insert_partition_pin_beginning(struct insert_partition *partition, int64_t low);
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state);
