@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
 import contextlib
+import http.client
 import random
 import signal
 import socket
@@ -371,7 +372,7 @@ def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
     def run():
         parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1,
             "query": "SELECT sleepEachRow(0.5) FROM numbers(1000)"})
-        with contextlib.suppress(urllib.error.HTTPError):  # it is killed
+        with contextlib.suppress(urllib.error.HTTPError, http.client.HTTPException):  # it is killed
             urllib.request.urlopen(urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
                 "X-ClickHouse-User": place.servers.env["CLICKHOUSE_USER"],
                 "X-ClickHouse-Key": place.servers.env["CLICKHOUSE_PASSWORD"]}), timeout=120).read()

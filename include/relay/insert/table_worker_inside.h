@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the parts of a table's worker share: its state, and how they wait, give up and tell what is wrong. For
+// table_worker.c, table_insert.c and table_reading.c only; on the worker's thread unless it says otherwise.
+#ifndef RELAY_INSERT_TABLE_WORKER_INSIDE_H
+#define RELAY_INSERT_TABLE_WORKER_INSIDE_H
+
+#include "relay/base/backoff.h"
+#include "relay/insert/table_worker.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct server_clock {
+    bool known;
+    struct mono_time at; // when it was
+    int64_t server_us;   // this time there
+    struct duration doubt;
+};
+
+struct table_worker {
+    struct table_worker_options options;
+    char prefix[64];             // of query ids for this table, all members of the group; "" before the first opening
+    struct server_clock *clocks; // for each endpoint
+    struct mono_time *may_run_until; // the same: it may run an INSERT of ours that has no answer until then
+    int endpoint;
+    uint64_t next_query;
+    int strange;         // failures by codes that are not in our table, in a row
+    bool insert_trouble; // the last INSERT failed
+    struct backoff backoff;
+    struct metric_series *retries[CLICKHOUSE_FAILURES];
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    // under the lock
+    struct table_job *waiting, **waiting_end, *present, *done, **done_end;
+    char running_id[CLICKHOUSE_QUERY_ID_ROOM]; // of the INSERT under way, "" if none
+    int running_endpoint;
+    struct mono_time running_until; // the server may start that INSERT until then
+    struct insert_doubt doubt;      // of one that has no answer
+    bool quit, ended, troubled;
+    bool joined; // the joiner's
+    struct relay_error trouble;
+};
+
+bool table_worker_stopping(const struct table_worker *worker);
+struct mono_time table_worker_stop_limit(const struct table_worker *worker);
+// The job was cancelled, or the drain deadline is over.
+bool table_worker_given_up(const struct table_worker *worker, const struct table_job *job);
+// Sleeps; ends early when the job is given up.
+void table_worker_pause(struct table_worker *worker, const struct table_job *job, struct duration length);
+// Notes why something is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds.
+void table_worker_note(struct table_worker *worker, const struct relay_error *error, bool of_insert);
+void table_worker_log_retry(const struct table_worker *worker, const char *what, const struct relay_error *error);
+// After which the server has ended what began at `start`, by its max_execution_time.
+struct mono_time table_worker_end_of_run(const struct table_worker *worker, struct mono_time start);
+
+#endif

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path of an INSERT: wait for the lease, choose an endpoint, measure its clock (every half minute), send the rows
+// with the deadline in the statement, then the dead letters the same way. Done.
+//
+// Failures, for each of the two parts:
+// - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
+// - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT
+//   repeated;
+// - everything else may have been executed, whole or in part, or may be yet. The token would make the same bytes
+//   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
+//   with a verdict, and the table is asked. A short pause first, growing, where nobody is to blame;
+// - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
+//   endpoint (unless the table is replicated, so that all of them know the token), until it is clear.
+// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
+// checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
+// not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED.
+#include "relay/insert/table_insert.h"
+
+#include "relay/base/fnv.h"
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+#include "relay/insert/table_worker_inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOCK_AGE        DURATION_S(30)
+#define COPIES_LIMIT     DURATION_S(30)
+#define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
+#define LEASE_PATIENCE   DURATION_S(5)
+#define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
+#define START_SECOND     DURATION_S(1)  // more, since the server's now() knows whole seconds
+#define STRANGE_ATTEMPTS 3
+#define STOP_ATTEMPTS    2 // failures after the stop that end a job
+
+// The server's clock as it is now at `at`, in seconds, and never later than it really is. false: it could not be asked.
+static bool server_seconds(struct table_worker *worker, int endpoint, struct mono_time at, int64_t *seconds,
+    struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    struct server_clock *known = &worker->clocks[endpoint];
+    if (!known->known || mono_reached(clock_mono(context->clock), mono_add(known->at, CLOCK_AGE))) {
+        struct duration ahead, doubt;
+        if (!clickhouse_server_clock(worker->options.client, endpoint, DURATION_S(10), &ahead, &doubt, error)) {
+            return false;
+        }
+        *known = (struct server_clock){.known = true,
+            .at = clock_mono(context->clock),
+            .server_us = clock_wall(context->clock).us + ahead.ns / 1000,
+            .doubt = doubt};
+    }
+    int64_t us = known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000;
+    *seconds = us / 1000000;
+    return true;
+}
+
+// The endpoint to send to: the last good one, else the next that lets requests through.
+static int choose_endpoint(struct table_worker *worker)
+{
+    int count = (int)clickhouse_client_endpoints(worker->options.client);
+    for (int i = 0; i < count; i++) {
+        int index = (worker->endpoint + i) % count;
+        if (clickhouse_endpoint_usable(worker->options.client, index)) {
+            return index;
+        }
+    }
+    return worker->endpoint;
+}
+
+static void set_running(struct table_worker *worker, const char *query_id, int endpoint, struct mono_time until)
+{
+    pthread_mutex_lock(&worker->lock);
+    snprintf(worker->running_id, sizeof(worker->running_id), "%s", query_id);
+    worker->running_endpoint = endpoint;
+    worker->running_until = until;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+// One part of a batch: its bytes, and what has been tried.
+struct part {
+    const char *statement;
+    const char *token;
+    const struct row_place *row; // of one of its rows; NULL: dead letters
+    const struct iovec *body;
+    size_t pieces;
+    int endpoint;
+    bool unclear; // an attempt may have been executed
+    int after_stop;
+};
+
+// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
+static void end_running(struct table_worker *worker, const struct part *part, bool answered)
+{
+    struct mono_time now = clock_mono(worker->options.context->clock);
+    if (!answered) {
+        worker->may_run_until[part->endpoint] = table_worker_end_of_run(worker, worker->running_until);
+    }
+    pthread_mutex_lock(&worker->lock);
+    worker->running_id[0] = '\0';
+    if (!answered && worker->running_until.ns > 0) {
+        insert_doubt_note(&worker->doubt, part->row, part->token, worker->running_until, now);
+    }
+    worker->running_until = (struct mono_time){0};
+    pthread_mutex_unlock(&worker->lock);
+}
+
+static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time *end,
+    struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    for (;;) {
+        struct mono_time until = mono_add(clock_mono(context->clock), LEASE_PATIENCE);
+        until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
+        if (insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, until, end)) {
+            return true;
+        }
+        if (table_worker_given_up(worker, job)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+        }
+        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+            "an INSERT waits for the consumer group to accept an offset commit");
+        table_worker_note(worker, error, true);
+    }
+}
+
+// A request that we have stopped waiting for is not to begin.
+static struct duration start_most(const struct relay_context *context)
+{
+    struct duration timeout = context->config->clickhouse.request_timeout;
+    timeout = timeout.ns < LEASE_LEAST.ns ? LEASE_LEAST : timeout;
+    return timeout.ns < START_MOST.ns ? timeout : START_MOST;
+}
+
+// One attempt. *outcome says what became of it.
+static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
+    struct clickhouse_outcome *outcome, struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    int64_t deadline = 0;
+    struct mono_time end = {0};
+    *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
+    if (job->plan->guarded) {
+        if (!hold_lease(worker, job, &end, error)) {
+            return false;
+        }
+        // Not later than shortly from now, so that whoever gives the partition away can wait for it.
+        struct mono_time most = mono_add(clock_mono(context->clock), start_most(context));
+        end = mono_before(most, end) ? most : end;
+        if (!server_seconds(worker, part->endpoint, end, &deadline, error)) {
+            return false;
+        }
+    }
+    char *statement = table_plan_with_deadline(part->statement, deadline);
+    if (!statement) {
+        return error_no_memory(error, "sending an INSERT");
+    }
+    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
+    insert_query_id_write(query_id, sizeof(query_id), worker->prefix, context->instance, worker->options.route->name,
+        worker->next_query++, &job->places);
+    struct clickhouse_setting token = {"insert_deduplication_token", part->token};
+    struct clickhouse_request request = {.endpoint = part->endpoint,
+        .query_id = query_id,
+        .while_stopping = true,
+        .fresh_connection = part->unclear,
+        .settings = &token,
+        .setting_count = 1};
+    set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, START_SECOND) : end);
+    // After set_running: who cancels either sees this INSERT in table_worker_may_start, or is seen here.
+    bool done = !table_worker_given_up(worker, job);
+    if (done) {
+        done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
+    } else {
+        error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+    }
+    end_running(worker, part, done || outcome->exception_code != 0 || !outcome->body_sent);
+    free(statement);
+    return done;
+}
+
+static bool is_late(const struct clickhouse_outcome *outcome, const struct relay_error *error)
+{
+    return outcome->exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE) != NULL;
+}
+
+// The verdict on a part whose last attempt may have been executed.
+static enum table_verdict verdict_of(struct table_worker *worker, enum clickhouse_failure failure)
+{
+    switch (failure) {
+    case CLICKHOUSE_OPERATOR:
+    case CLICKHOUSE_SCHEMA_DRIFT: return TABLE_OPERATOR;
+    case CLICKHOUSE_BAD_ROW: return TABLE_REJECTED;
+    case CLICKHOUSE_MEMORY: return TABLE_TOO_LARGE;
+    case CLICKHOUSE_UNKNOWN_CODE: return ++worker->strange >= STRANGE_ATTEMPTS ? TABLE_OPERATOR : TABLE_UNCLEAR;
+    case CLICKHOUSE_OUTCOME_UNKNOWN:
+    case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_NOT_SENT:
+    case CLICKHOUSE_BACK_PRESSURE:
+    case CLICKHOUSE_DONE:
+    case CLICKHOUSE_FAILURES: break;
+    }
+    return TABLE_UNCLEAR;
+}
+
+// After a failed attempt: true = try again, after the pause that was made here; else *verdict.
+static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
+    const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
+{
+    // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
+    bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
+    enum clickhouse_failure failure = outcome->failure;
+    bool late = is_late(outcome, error);
+    metric_add(worker->retries[failure], 1);
+    table_worker_log_retry(worker, "an INSERT failed", error);
+    table_worker_note(worker, error, true);
+    part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
+    *verdict = part->unclear ? verdict_of(worker, failure) : TABLE_CANCELLED;
+    if (table_worker_given_up(worker, job) || (table_worker_stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
+        return false;
+    }
+    bool for_views = has_views && *verdict == TABLE_UNCLEAR;
+    if (part->unclear && !for_views) {
+        if (*verdict == TABLE_UNCLEAR) {
+            table_worker_pause(worker, job,
+                backoff_next(&worker->backoff)); // what follows is a read-back and the next attempt
+        }
+        return false;
+    }
+    if (late) {
+        worker->clocks[part->endpoint].known = false;
+        insert_lease_revoke(worker->options.lease);
+    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || job->plan->schema->is_replicated)) {
+        worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
+        part->endpoint = choose_endpoint(worker);
+    }
+    table_worker_pause(worker, job, backoff_next(&worker->backoff));
+    return !table_worker_given_up(worker, job);
+}
+
+static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, const char *statement,
+    struct native_block *rows, const char *token, const struct row_place *row)
+{
+    struct part part = {.statement = statement, .token = token, .row = row};
+    struct clickhouse_outcome outcome;
+    enum table_verdict verdict = TABLE_CANCELLED;
+    part.body = native_block_body(rows, &part.pieces, &job->error);
+    if (!part.body) {
+        return TABLE_CANCELLED;
+    }
+    part.endpoint = choose_endpoint(worker);
+    TEST_POINT(INSERT_BEFORE_INSERT);
+    for (;;) {
+        if (table_worker_given_up(worker, job)) {
+            error_set(&job->error, RELAY_ERROR_STOPPED, "the insert was given up");
+            return TABLE_CANCELLED;
+        }
+        if (attempt(worker, job, &part, &outcome, &job->error)) {
+            worker->endpoint = part.endpoint;
+            worker->strange = 0;
+            backoff_reset(&worker->backoff);
+            table_worker_note(worker, NULL, true);
+            return TABLE_DONE;
+        }
+        if (!judge(worker, job, &part, &outcome, &job->error, &verdict)) {
+            return verdict;
+        }
+    }
+}
+
+// Before the dead letters themselves, so that none is without its copy.
+static bool copies_acknowledged(struct table_worker *worker, struct table_job *job)
+{
+    const struct relay_context *context = worker->options.context;
+    struct mono_time until = mono_add(clock_mono(context->clock), COPIES_LIMIT);
+    until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
+    job->copied = !worker->options.copies ||
+        dead_letter_topic_send(worker->options.copies, &job->copies, until, &job->cancelled, &job->error);
+    if (job->copied) {
+        return true;
+    }
+    if (table_worker_given_up(worker, job)) {
+        return false;
+    }
+    table_worker_log_retry(worker, "copies of dead letters are not acknowledged", &job->error);
+    table_worker_note(worker, &job->error, true);
+    table_worker_pause(worker, job, backoff_next(&worker->backoff));
+    return false;
+}
+
+void table_insert(struct table_worker *worker, struct table_job *job)
+{
+    char token[sizeof(job->token) + 8];
+    job->verdict = TABLE_DONE;
+    if (native_block_rows(job->rows) > 0) {
+        job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token, &job->row);
+    }
+    struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
+    bool has_dead = job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0;
+    if (has_dead && !copies_acknowledged(worker, job)) {
+        job->verdict = TABLE_UNCLEAR;
+    } else if (has_dead) {
+        snprintf(token, sizeof(token), "%s-dead", job->token);
+        job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token, NULL);
+        if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
+            error_prefix(&job->error, "dead-letter table %s",
+                worker->options.context->config->insert.dead_letter_table);
+            job->verdict = TABLE_OPERATOR;
+        }
+    }
+    if (job->verdict == TABLE_DONE) {
+        TEST_POINT(INSERT_AFTER_INSERT);
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: the table is read, or, for a read-back, what still runs on the endpoints has ended and the offsets are
+// read. Failures: it is tried again, with growing pauses, until it succeeds or is given up; where an operator has to
+// act, the job ends with that verdict.
+#include "relay/insert/table_reading.h"
+
+#include "relay/base/fnv.h"
+#include "relay/base/log.h"
+#include "relay/base/test_points.h"
+#include "relay/insert/table_worker_inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SETTLE_PATIENCE DURATION_S(3)
+
+// On every endpoint. since: when the last of the partitions became ours.
+static bool settle_all(struct table_worker *worker, const struct table_job *job, const struct insert_places *places,
+    struct mono_time since, struct relay_error *error)
+{
+    size_t count = clickhouse_client_endpoints(worker->options.client);
+    struct mono_time now = clock_mono(worker->options.context->clock);
+    struct mono_time *until = calloc(count, sizeof(*until));
+    if (!until) {
+        return error_no_memory(error, "waiting for inserts under way");
+    }
+    struct mono_time strangers = table_worker_end_of_run(worker, since);
+    for (size_t i = 0; i < count; i++) {
+        until[i] = mono_before(worker->may_run_until[i], strangers) ? strangers : worker->may_run_until[i];
+    }
+    struct read_back_settling settling = {.prefix = worker->prefix,
+        .places = places,
+        .patience = SETTLE_PATIENCE,
+        .longest = mono_since(table_worker_end_of_run(worker, now), now),
+        .may_run_until = until,
+        .given_up = &job->cancelled};
+    bool done = read_back_settle(worker->options.context, worker->options.client, &settling, error);
+    free(until);
+    return done;
+}
+
+// All read-backs that wait now were asked for before this moment: one settling serves them all.
+static bool settle(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+{
+    if (job->settled) {
+        return true;
+    }
+    struct mono_time since = job->since;
+    struct insert_places places = {0};
+    insert_places_add(&places, job->read_back.topic, job->read_back.partition);
+    pthread_mutex_lock(&worker->lock);
+    struct table_job *last = NULL;
+    for (struct table_job *at = worker->waiting; at; at = at->next) {
+        if (at->kind == TABLE_JOB_READ_BACK) {
+            last = at;
+            since = mono_before(since, at->since) ? at->since : since;
+            insert_places_add(&places, at->read_back.topic, at->read_back.partition);
+        }
+    }
+    pthread_mutex_unlock(&worker->lock);
+    bool done = settle_all(worker, job, &places, since, error);
+    insert_places_finish(&places);
+    if (!done) {
+        return false;
+    }
+    job->settled = true;
+    pthread_mutex_lock(&worker->lock);
+    for (struct table_job *at = last ? worker->waiting : NULL; at; at = at == last ? NULL : at->next) {
+        at->settled = true;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return true;
+}
+
+// Where an INSERT of ours has no answer: it has started, and settle() has seen its end, or it is outlasted, until the
+// server refuses it as late.
+static bool outlast_doubt(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+{
+    const struct clock *clock = worker->options.context->clock;
+    struct mono_time until;
+    bool started = false;
+    if (!table_worker_may_start(worker, false, &until)) {
+        return true;
+    }
+    if (!insert_doubt_has_begun(&worker->doubt, worker->options.context, worker->options.client,
+            worker->options.route->table, job->plan, &started, error)) {
+        return false;
+    }
+    if (!started) {
+        log_event(LOG_LEVEL_INFO, "insert.outlasts", "until the server refuses an INSERT that has no answer",
+            LOG_REAL("seconds", duration_seconds(mono_left(clock_mono(clock), until))));
+    }
+    while (!started && !mono_reached(clock_mono(clock), until)) {
+        if (table_worker_stopping(worker) || table_worker_given_up(worker, job)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the read-back was given up");
+        }
+        table_worker_pause(worker, job, DURATION_MS(100));
+    }
+    pthread_mutex_lock(&worker->lock);
+    worker->doubt.until = (struct mono_time){0};
+    pthread_mutex_unlock(&worker->lock);
+    job->settled = false; // it may have started meanwhile
+    return settle(worker, job, error);
+}
+
+static bool try_read_back(struct table_worker *worker, struct table_job *job)
+{
+    if (!job->plan->exactly_once || !safeguard_active(SAFEGUARD_READ_BACK)) {
+        job->read_back.through = INT64_MAX;
+        return true;
+    }
+    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
+        read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
+}
+
+static bool open_table(struct table_worker *worker, struct table_job *job)
+{
+    job->plan = table_plan_read(worker->options.context, worker->options.client, worker->options.route, &job->error);
+    if (!job->plan) {
+        return false;
+    }
+    uint32_t hash = fnv_text(fnv_text(fnv_text(FNV_START, job->plan->schema->database), "."), job->plan->schema->table);
+    snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
+    return true;
+}
+
+// Repeats until it succeeds, is given up, or (openings, or a read-back that the operator must allow) needs somebody.
+static void repeat(struct table_worker *worker, struct table_job *job,
+    bool (*work)(struct table_worker *, struct table_job *))
+{
+    for (;;) {
+        error_clear(&job->error);
+        if (work(worker, job)) {
+            job->verdict = TABLE_DONE;
+            if (!worker->insert_trouble) {
+                backoff_reset(&worker->backoff);
+            }
+            table_worker_note(worker, NULL, false);
+            return;
+        }
+        job->verdict = job->error.class == RELAY_CLASS_OPERATOR ? TABLE_OPERATOR : TABLE_CANCELLED;
+        if (job->verdict == TABLE_OPERATOR || table_worker_stopping(worker) || table_worker_given_up(worker, job)) {
+            return;
+        }
+        table_worker_log_retry(worker,
+            job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets", &job->error);
+        table_worker_note(worker, &job->error, false);
+        table_worker_pause(worker, job, backoff_next(&worker->backoff));
+    }
+}
+
+void table_reading_open(struct table_worker *worker, struct table_job *job)
+{
+    repeat(worker, job, open_table);
+}
+
+void table_reading_back(struct table_worker *worker, struct table_job *job)
+{
+    repeat(worker, job, try_read_back);
+}
