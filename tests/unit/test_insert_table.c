@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// When an open batch is closed and sent: by rows, bytes or linger, on a clock that the test moves. Nobody answers at
+// the other end; whether a batch is under way is what is judged.
+#include "encoder_fixture.h"
+#include "relay/insert/insert_table.h"
+
+#include <criterion/criterion.h>
+
+static struct clock_fake fake;
+static struct config config;
+static struct config_route route;
+static struct stop stop;
+static struct relay_context context;
+static struct insert_lease lease;
+static struct insert_table table;
+static struct insert_partitions partitions;
+static struct insert_partition *partition;
+static struct clickhouse_client *client;
+static int64_t next_offset;
+
+static void wake(void *unused)
+{
+    (void)unused;
+}
+
+static void start(void)
+{
+    static const char *const columns[] = {"value", "String", NULL}, *const pairs[] = {"value", "kafka.value", NULL};
+    static struct config_pair room[4];
+    static char name[] = "t", url[] = "http://127.0.0.1:1", *urls[] = {url}, empty[] = "";
+    struct relay_error error;
+    clock_fake_init(&fake, (struct mono_time){INT64_C(1000000000000)}, (struct wall_time){0});
+    config.insert = (struct config_insert){.batch_rows = 3, .batch_bytes = 1000, .linger = DURATION_S(2)};
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = urls, .count = 1},
+        .database = empty,
+        .user = empty,
+        .password = empty,
+        .ca_file = empty,
+        .connect_timeout = DURATION_S(1),
+        .request_timeout = DURATION_S(5)};
+    cr_assert(stop_init(&stop, &error));
+    context = (struct relay_context){.config = &config,
+        .clock = &fake.base,
+        .metrics = metrics_new(&error),
+        .stop = &stop,
+        .instance = "i"};
+    context.board = status_board_new(&fake.base, &error);
+    route = fixture_route(pairs, room);
+    route.table = name;
+    client = clickhouse_client_new(&context, &error);
+    cr_assert_not_null(client, "%s", error.text);
+    insert_lease_init(&lease, &fake.base, DURATION_S(20), wake, NULL);
+    struct table_plan *plan = calloc(1, sizeof(*plan));
+    cr_assert_not_null(plan);
+    atomic_init(&plan->references, 1);
+    plan->schema = fixture_schema(columns);
+    plan->encoder = row_encoder_new(&route, plan->schema, NULL, &error);
+    cr_assert_not_null(plan->encoder, "%s", error.text);
+    plan->statement = strdup("INSERT");
+    struct table_worker_options options = {.context = &context,
+        .client = client,
+        .route = &route,
+        .group_tag = "01234567",
+        .lease = &lease,
+        .wake = wake};
+    struct metrics *metrics = context.metrics;
+    table = (struct insert_table){.context = &context,
+        .route = &route,
+        .name = name,
+        .partitions = &partitions,
+        .plan = plan,
+        .state = INSERT_TABLE_OPEN,
+        .row_limit = SIZE_MAX,
+        .open_at = {INT64_MAX},
+        .inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name),
+        .worker = table_worker_start(&options, &error)};
+    cr_assert_not_null(table.worker, "%s", error.text);
+    partition = insert_partition_new("topic", 0, 1, &error);
+    partition->feeds[0].table = &table;
+    partition->feeds[0].state = FEED_ACTIVE;
+    partition->feeds[0].next = partition->feeds[0].mark = 0;
+}
+
+static void finish(void)
+{
+    table_worker_quit(table.worker);
+    cr_assert(table_worker_join(table.worker, (struct mono_time){INT64_MAX}));
+    insert_batch_free(table.open);
+    if (table.flight) {
+        table.flight->job = NULL; // the worker's
+        insert_batch_free(table.flight);
+    }
+    native_block_free(table.spare);
+    table_worker_free(table.worker);
+    table_plan_release(table.plan);
+    insert_partition_free(partition);
+    clickhouse_client_free(client);
+    insert_lease_finish(&lease);
+    status_board_free(context.board);
+    metrics_free(context.metrics);
+    stop_finish(&stop);
+}
+
+static void add(const char *value)
+{
+    struct insert_feed *feed = &partition->feeds[0];
+    struct source_message message = {.topic = "topic",
+        .offset = next_offset++,
+        .timestamp_ms = -1,
+        .value = value,
+        .value_length = strlen(value)};
+    bool found;
+    cr_assert(insert_feed_takes(feed, message.offset, &found));
+    cr_assert(insert_table_add(&table, feed, &message));
+}
+
+static void pass(struct duration time)
+{
+    clock_fake_advance(&fake, time);
+    insert_table_work(&table, clock_mono(&fake.base));
+}
+
+TestSuite(insert_table, .init = start, .fini = finish);
+
+Test(insert_table, a_batch_is_closed_by_its_rows)
+{
+    add("a");
+    add("b");
+    cr_assert_null(table.flight);
+    add("c");
+    cr_assert_not_null(table.flight);
+    cr_assert_eq(table.flight->rows, 3);
+    cr_assert_null(table.open);
+}
+
+Test(insert_table, a_batch_is_closed_by_its_bytes)
+{
+    char value[600];
+    memset(value, 'x', sizeof(value));
+    value[sizeof(value) - 1] = '\0';
+    add(value);
+    cr_assert_null(table.flight);
+    add(value);
+    cr_assert_not_null(table.flight);
+    cr_assert_eq(table.flight->rows, 2);
+}
+
+Test(insert_table, a_batch_is_closed_when_its_first_message_has_waited_for_linger)
+{
+    add("a");
+    cr_assert_eq(insert_table_due(&table).ns, clock_mono(&fake.base).ns + 2000000000);
+    pass(DURATION_MS(1500));
+    add("b");
+    pass(DURATION_MS(499));
+    cr_assert_null(table.flight);
+    pass(DURATION_MS(1));
+    cr_assert_not_null(table.flight);
+    cr_assert_eq(table.flight->rows, 2);
+}
+
+Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)
+{
+    add("a");
+    pass(DURATION_S(2));
+    struct insert_batch *first = table.flight;
+    cr_assert_not_null(first);
+    add("b");
+    add("c");
+    pass(DURATION_S(3));
+    cr_assert_not(insert_table_full(&table));
+    add("d");
+    cr_assert(insert_table_full(&table));
+    cr_assert_eq(table.flight, first);
+    cr_assert_eq(table.open->rows, 3);
+    insert_table_flush(&table);
+    cr_assert_eq(table.flight, first);
+}
+
+Test(insert_table, after_a_rejection_batches_are_as_small_as_the_table_allows)
+{
+    table.row_limit = 1;
+    add("a");
+    cr_assert_not_null(table.flight);
+    cr_assert_eq(table.flight->rows, 1);
+}
