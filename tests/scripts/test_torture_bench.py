@@ -71,8 +71,9 @@ def test_doubles_are_counted_and_allowed_at_least_once(scratch):
 
 
 def test_a_removed_safeguard_makes_the_bench_fail(scratch):
-    done = torture("--seconds", "6", "--faults", "slow-kafka", "--seed", "3", "--folder", str(scratch / "run"), "--without", "hole_sweep",
-                   "--expect-failure")
+    # Not under a fault that ends a publisher's term: the next one begins at the first row.
+    done = torture("--each", "--faults", "late-commit,late-commit", "--seed", "3", "--folder", str(scratch / "run"), "--without", "hole_sweep",
+                   "--expect-failure", seconds=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert figures(done.stdout, "Kafka")["lost"] > 0 and figures(done.stdout, "ClickHouse")["lost"] > 0
     assert "did not come to rest" in done.stdout
@@ -101,7 +102,7 @@ def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scra
 def test_a_failure_with_all_safeguards_on_is_told_with_its_command(scratch):
     done = torture("--safeguards", "--without", "read_back", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"^read_back +lost-offset-commit +all on +\d+ events, \d+ doubled in ClickHouse +FAILED ", done.stdout, re.M), done.stdout
+    assert re.search(r"^read_back +lost-offset-commit +all on +\d+ events, \d+ doubled in .* FAILED ", done.stdout, re.M), done.stdout
     assert "again with: scripts/torture --each --seed 1 " in done.stdout and "--faults lost-offset-commit\n" in done.stdout, done.stdout
     assert (scratch / "run").exists()
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)

@@ -79,7 +79,7 @@ def frozen_publisher(bench, _):
     hits = sum(replica.signal(signal.SIGSTOP) for replica in frozen)
     before = _batch_numbers(bench)
     # Every outbox is written to all the time: those of the others go on at once, this one after the takeover.
-    yield from _until(lambda: all(number > before[identity] + 1 for identity, number in _batch_numbers(bench).items()), TAKEOVER)
+    yield from _until(lambda: all(number > before[identity] for identity, number in _batch_numbers(bench).items()), TAKEOVER)
     proxy.lift(rule)
     yield 1.0
     for replica in frozen:

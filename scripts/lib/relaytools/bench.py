@@ -208,7 +208,7 @@ class Bench:
             "outbox": {"table": self.tables[0], "batch_rows": 200},
             "kafka": {"bootstrap.servers": self.servers.env["KAFKA_PROXIED_BOOTSTRAP"], "client.id": replica.name,
                       "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000, "socket.timeout.ms": 4000,
-                      "transaction.timeout.ms": 8000, "message.timeout.ms": 7000, "topic.metadata.refresh.interval.ms": 2000},
+                      "transaction.timeout.ms": 12000, "message.timeout.ms": 7000, "topic.metadata.refresh.interval.ms": 2000},
             "publish": {"guarantee": self.guarantee},
             "insert": {"guarantee": self.guarantee, "linger": "100ms", "batch_rows": 2000},
             "clickhouse": {"url": f"http://127.0.0.1:{replica.clickhouse.port}", "connect_timeout": "1s", "request_timeout": "4s"},
