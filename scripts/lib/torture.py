@@ -189,7 +189,8 @@ def torture(options, folder):
         if options.safeguards:
             return safeguards.run(bench, options, say)
         well = report(bench, options, *run(bench, options))
-        say("torture: " + ("no event was lost, doubled or out of order" if well else f"FAILED; again with: {command_line(options)}"))
+        ills = "lost, doubled or out of order" if options.guarantee == "exactly_once" else "lost or out of order"
+        say("torture: " + (f"no event was {ills}" if well else f"FAILED; again with: {command_line(options)}"))
         return well
     finally:
         os.environ.clear()

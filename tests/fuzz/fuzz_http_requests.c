@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -89,7 +90,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int wait_ms = BEGIN_MS;
     for (;;) {
         struct pollfd polled = {.fd = fd, .events = POLLIN};
-        int ready = poll(&polled, 1, wait_ms);
+        int ready;
+        do { // libFuzzer's alarm
+            ready = poll(&polled, 1, wait_ms);
+        } while (ready < 0 && errno == EINTR);
         if (ready == 0 && wait_ms == BEGIN_MS) {
             break;
         }
