@@ -111,7 +111,7 @@ const struct config_key config_keys[] = {
 
     {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
-    {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "2000",
+    {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "5000",
         .sentence =
             "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka; with exactly_once never"
             " more than 27772, which a receipt can name."},

@@ -10,7 +10,7 @@ Test(config, the_least_that_is_needed_gets_every_default)
     const struct config_outbox *outbox = &config->outboxes[0];
     cr_assert_str_eq(outbox->name, "default");
     cr_assert_str_eq(outbox->table, "public.outbox_events");
-    cr_assert_eq(outbox->batch_rows, 2000);
+    cr_assert_eq(outbox->batch_rows, 5000);
     cr_assert_eq(outbox->batch_bytes, 8 * 1024 * 1024);
     cr_assert_eq(outbox->disposition, CONFIG_DISPOSITION_DELETE);
     cr_assert_eq(outbox->fallback_poll.ns, DURATION_S(1).ns);
