@@ -161,7 +161,11 @@ def _configured_build():
         done = subprocess.run(["meson", "setup", "build"], stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             return None
-    return "build"
+    # Headers that the build makes, which sources include.
+    targets = subprocess.run(["ninja", "-C", "build", "-t", "targets", "all"], capture_output=True, text=True, check=False).stdout
+    made = re.findall(r"^(\S+\.h): CUSTOM_COMMAND", targets, re.M)
+    done = subprocess.run(["ninja", "-C", "build", *made], stdout=subprocess.DEVNULL, check=False) if made else None
+    return None if done and done.returncode else "build"
 
 
 def _with_includes(tree, path, seen=None):
