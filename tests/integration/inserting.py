@@ -122,6 +122,11 @@ def paused(relay, table="outbox_events"):
     return relay.metric("insert_paused", table=table) == 1
 
 
+def wait_pause_reason(relay, text, table="outbox_events"):
+    """A paused table is opened now and then to see whether it is mended; its reason is not there in that moment."""
+    relay.wait(lambda: text in relay.health()["checks"]["insert"]["instances"][table]["reason"], f"the pause's reason: {text}", 30)
+
+
 def settle(seconds=1.0):
     """Time in which something wrong would show; never a wait for something right."""
     time.sleep(seconds)
