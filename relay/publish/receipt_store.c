@@ -246,10 +246,9 @@ static bool ask_end(const struct reading *reading, int32_t partition, int64_t *e
     const struct receipt_store *store = reading->store;
     for (;;) {
         int64_t low;
-        struct duration left = mono_left(clock_mono(clock_system()), deadline);
-        int slice = duration_to_poll_ms(left) < ASK_SLICE_MS ? duration_to_poll_ms(left) : ASK_SLICE_MS;
+        int left = duration_to_poll_ms(mono_left(clock_mono(clock_system()), deadline));
         rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(store->client, store->topic, partition, &low, end,
-            slice);
+            left < ASK_SLICE_MS ? left : ASK_SLICE_MS);
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
             return true;
         }

@@ -68,20 +68,26 @@ static void stop(void)
     free(servers.value);
 }
 
+// Sends the message, in the transaction that was begun, and awaits its report.
+static void deliver(const struct kafka_message *message)
+{
+    struct kafka_flight flight = {0};
+    struct kafka_slot slot;
+    cr_assert(kafka_producer_send(producer, message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
+    cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+}
+
 TestSuite(fault_kafka, .init = start, .fini = stop);
 
 Test(fault_kafka, a_connection_that_was_closed_in_a_transaction_is_told_every_time)
 {
-    struct kafka_flight flight = {0};
-    struct kafka_slot slot;
     struct kafka_message message = {.partition = 0, .value = "x", .value_length = 1};
     message.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error);
     cr_assert_not_null(message.topic, "%s", error.text);
     for (int i = 0; i < 3; i++) { // librdkafka keeps silent about what is like its last error
         cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
         cr_assert_not(kafka_producer_suspicious(producer), "round %d", i);
-        cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
-        cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+        deliver(&message);
         rd_kafka_mock_broker_set_down(cluster, 1);
         struct mono_time deadline = in_seconds(20);
         while (!kafka_producer_suspicious(producer)) {
@@ -96,8 +102,7 @@ Test(fault_kafka, a_connection_that_was_closed_in_a_transaction_is_told_every_ti
     do { // until the connections that went with the broker are replaced
         cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "told without need");
         cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
-        cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
-        cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+        deliver(&message);
         cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
     } while (kafka_producer_suspicious(producer));
 }
@@ -123,16 +128,13 @@ static void write_receipt(const struct receipt_store *store)
     memcpy(header.identity, identity, sizeof(identity));
     struct receipt_row row = {.seq = 1, .hash = 2};
     cr_assert_leq(receipt_size(1), sizeof(value));
-    struct kafka_flight flight = {0};
-    struct kafka_slot slot;
     struct kafka_message message = {.topic = store->handle,
         .key = key,
         .key_length = receipt_key(identity, 7, key),
         .value = (const char *)value,
         .value_length = receipt_encode(&header, &row, 1, value)};
     cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
-    cr_assert(kafka_producer_send(producer, &message, &flight, &slot, in_seconds(20), &error), "%s", error.text);
-    cr_assert(kafka_producer_wait(producer, &flight, in_seconds(20), &error), "%s", error.text);
+    deliver(&message);
     cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
 }
 

@@ -152,18 +152,26 @@ Test(postgres_connection, notifications_are_taken_without_waiting)
     pg_close(connection);
 }
 
-// A listening socket that never answers stands for a host that swallows everything; the next host is reached.
-Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
+// A listening socket that never answers stands for a host that swallows everything. The caller closes it.
+static int silent_host(int backlog, int *port)
 {
     int silent = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(at);
     cr_assert_eq(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
-    cr_assert_eq(listen(silent, 1), 0);
+    cr_assert_eq(listen(silent, backlog), 0);
     getsockname(silent, (struct sockaddr *)&at, &length);
+    *port = ntohs(at.sin_port);
+    return silent;
+}
+
+Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
+{
+    int port;
+    int silent = silent_host(1, &port);
     char dsn[256];
-    snprintf(dsn, sizeof(dsn), "host=127.0.0.1,%s port=%d,%s user=%s dbname=%s", environment("PGHOST"),
-        ntohs(at.sin_port), environment("PGPORT"), environment("PGUSER"), environment("PGDATABASE"));
+    snprintf(dsn, sizeof(dsn), "host=127.0.0.1,%s port=%d,%s user=%s dbname=%s", environment("PGHOST"), port,
+        environment("PGPORT"), environment("PGUSER"), environment("PGDATABASE"));
     config.postgres.dsn = dsn;
     config.postgres.connect_timeout = DURATION_MS(400);
     struct pg_options writer = {.role = "owner", .read_write = true};
@@ -176,23 +184,18 @@ Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
 // Two hosts that never answer and one that does: each of those that are tried has its share of what is left.
 Test(postgres_connection, a_brief_wait_is_shared_by_all_hosts_and_is_no_verdict_on_the_server)
 {
-    int silent = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(at);
-    cr_assert_eq(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
-    cr_assert_eq(listen(silent, 8), 0);
-    getsockname(silent, (struct sockaddr *)&at, &length);
+    int port;
+    int silent = silent_host(8, &port);
     char dsn[256];
     config.postgres.connect_timeout = DURATION_S(300); // longer than the test may take
     config.postgres.acquire_timeout = DURATION_S(3);
     struct pg_options brief = {.role = "test", .brief = true};
     snprintf(dsn, sizeof(dsn), "host=127.0.0.1,127.0.0.1,%s port=%d,%d,%s user=%s dbname=%s", environment("PGHOST"),
-        ntohs(at.sin_port), ntohs(at.sin_port), environment("PGPORT"), environment("PGUSER"),
-        environment("PGDATABASE"));
+        port, port, environment("PGPORT"), environment("PGUSER"), environment("PGDATABASE"));
     config.postgres.dsn = dsn;
     pg_close(connected(&brief));
 
-    snprintf(dsn, sizeof(dsn), "host=127.0.0.1 port=%d user=x dbname=x", ntohs(at.sin_port));
+    snprintf(dsn, sizeof(dsn), "host=127.0.0.1 port=%d user=x dbname=x", port);
     config.postgres.acquire_timeout = DURATION_MS(20);
     context.postgres_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, clock_system(), NULL, NULL,
         NULL, NULL, &error);
