@@ -252,8 +252,11 @@ static bool ask_end(const struct reading *reading, int32_t partition, int64_t *e
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
             return true;
         }
+        // The topic was there a moment ago; the brokers learn of a new one one after another.
+        bool learning = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+            code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
         if (mono_reached(clock_mono(clock_system()), deadline) ||
-            kafka_error_code(code) == RELAY_ERROR_KAFKA_OPERATOR) {
+            (kafka_error_code(code) == RELAY_ERROR_KAFKA_OPERATOR && !learning)) {
             return kafka_error_set(error, code, "the end of partition %d of the receipt topic %s", partition,
                 store->topic);
         }
