@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -25,6 +26,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts"
 
 from relaytools import audit as audit_module  # noqa: E402
 from relaytools import proxy as proxies  # noqa: E402
+from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.place import Place  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
@@ -441,6 +443,50 @@ def test_the_journal_holds_exactly_what_was_committed(place):
     for table in tables:
         assert place.execute(f"SELECT count(*) FROM (SELECT j.n, lag(j.n) OVER (PARTITION BY j.aggregate ORDER BY o.seq) AS before "
             f"FROM {table} o JOIN workload.journal j ON j.event_id = o.id WHERE j.judged) x WHERE n <= before") == [(0,)]
+
+
+def test_writers_are_held_and_go_on_without_making_up_for_it(place):
+    workload = place.workload(writers=4, rate=500, aggregate_count=20)
+    workload.start()
+    wait_until(lambda: workload.committed > 100, "events are committed", 20)
+    workload.hold()
+    def rests():
+        before = workload.committed
+        threading.Event().wait(0.5)
+        return workload.committed == before
+    wait_until(rests, "no writer commits", 20)
+    held, began = workload.committed, time.monotonic()
+    workload.resume()
+    wait_until(lambda: workload.committed > held + 200, "writers that were held write again", 20)
+    assert workload.committed <= held + 600 * (time.monotonic() - began) + 100, "a burst"
+    workload.stop()
+
+
+class Pipeline:
+    """As much of a bench as a wait for canaries needs: each look at it finds one event more inserted, `events` times."""
+    workload = None
+    _until_deadline = staticmethod(Bench._until_deadline)
+
+    def __init__(self, events):
+        self.events, self.inserted = events, 0
+
+    def _waiting(self):
+        return 0
+
+    def _inserted(self):
+        self.inserted = min(self.inserted + 1, self.events)
+        return self.inserted
+
+
+def test_a_canary_is_waited_for_as_long_as_anything_moves():
+    slow = Pipeline(events=12)
+    began = time.monotonic()
+    Bench._outwait(slow, lambda: slow.inserted == 12, 0.4, "the canary")
+    assert time.monotonic() - began > 0.4, "it took longer than the patience with a pipeline that rests"
+    stuck = Pipeline(events=5)
+    with pytest.raises(BenchError, match="the canary: not before the deadline"):
+        Bench._outwait(stuck, lambda: stuck.inserted == 12, 0.4, "the canary")
+
 
 
 def test_prepared_transactions_left_by_a_crash_are_settled(place):

@@ -236,7 +236,9 @@ class Bench:
     # Recovery
 
     def canary(self, seconds):
-        """Writes an event into each outbox and waits until ClickHouse has all of them; returns how long that took."""
+        """Writes an event into each outbox and waits until ClickHouse has all of them; returns how long that took. Fails
+        when nothing at all has moved for `seconds`. After a quarter of that the writers are held: on a slow machine the
+        pipeline would never come through what they go on to write."""
         began = time.monotonic()
         ids = self._until_deadline(self._write_canaries, began + seconds, "writing a canary event")
         listed = ", ".join(f"'{event_id}'" for event_id in ids)
@@ -244,8 +246,33 @@ class Bench:
             self.revive()
             return int(self.place.clickhouse(
                 f"SELECT uniqExact(event_id) FROM {{db}}.outbox_events WHERE event_id IN ({listed})")) == len(ids)
-        self._until_deadline(arrived, began + seconds, f"the canary events {listed} in ClickHouse")
+        what = f"the canary events {listed} in ClickHouse"
+        try:
+            self._until_deadline(arrived, began + seconds / 4, what)
+        except BenchError:
+            self._outwait(arrived, seconds, what)
         return time.monotonic() - began
+
+    def _outwait(self, arrived, stall, what):
+        if self.workload is not None:
+            self.workload.hold()
+        try:
+            seen, deadline = None, time.monotonic() + stall
+            while True:
+                try:
+                    moved = self._waiting(), self._inserted()
+                except (psycopg2.Error, RuntimeError, OSError):
+                    moved = seen
+                if moved != seen:
+                    seen, deadline = moved, time.monotonic() + stall
+                try:
+                    return self._until_deadline(arrived, min(deadline, time.monotonic() + min(2, stall / 4)), what)
+                except BenchError:
+                    if time.monotonic() >= deadline:
+                        raise
+        finally:
+            if self.workload is not None:
+                self.workload.resume()
 
     def _write_canaries(self):
         with self.canaries() as commit:
@@ -333,7 +360,7 @@ class Bench:
         end = time.monotonic() + limit
         seen, since = None, time.monotonic()
         while True:
-            waiting = sum(self.place.outbox_rows(table) for table in self.tables)
+            waiting = self._waiting()
             inserted = self._inserted()
             if waiting == 0 and inserted >= expected:
                 return None
@@ -343,6 +370,9 @@ class Bench:
                 return (f"the pipeline did not come to rest: {waiting} rows in the outboxes, {inserted} of {expected} events in "
                         f"ClickHouse, and nothing moved for {time.monotonic() - since:.0f} s")
             time.sleep(0.2)
+
+    def _waiting(self):
+        return sum(self.place.outbox_rows(table) for table in self.tables)
 
     def _inserted(self):
         """Different events in ClickHouse, dead letters of it included, and those that PostgreSQL set aside."""

@@ -63,7 +63,7 @@ class Schedule:
         try:
             took = self.bench.canary(self.patience)
         except BenchError as error:
-            raise BenchError(f"no recovery within {self.patience:g} s after {label} at {at:.1f} s: {error}") from None
+            raise BenchError(f"no recovery, and nothing moved for {self.patience:g} s, after {label} at {at:.1f} s: {error}") from None
         self.say(f"{at:8.1f} s  {label:<48} {healed - self.began - at:5.1f} s, hits {'+'.join(str(n) for n in hits):<6} recovered in {took:.2f} s")
         for each in faults:
             self.tallies[each.name].recoveries.append(took)

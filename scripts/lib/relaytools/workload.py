@@ -84,6 +84,8 @@ class Workload:
         self._stop = threading.Event()
         self._threads = []
         self._started = None
+        self._flow = threading.Event()
+        self._flow.set()
 
     def start(self):
         self._started = time.monotonic()
@@ -94,12 +96,25 @@ class Workload:
         return self
 
     def stop(self):
-        self._stop.set()
+        self.abandon()
         self.join(60)
 
     def abandon(self):
         """Ends the writers without waiting for them."""
         self._stop.set()
+        self._flow.set()
+
+    def hold(self):
+        """The writers begin no further transaction until resume()."""
+        self._flow.clear()
+
+    def resume(self):
+        """They go on at their rate, without making up for what they did not write meanwhile."""
+        if not self._flow.is_set():
+            with self._lock:
+                if self.rate is not None:
+                    self._started = time.monotonic() - self._reserved / self.rate
+            self._flow.set()
 
     def join(self, seconds):
         deadline = time.monotonic() + seconds
@@ -128,6 +143,7 @@ class Workload:
     def _write(self, number):
         writer = _Writer(self, number)
         while not self._stop.is_set():
+            self._flow.wait()
             count = self._reserve(writer.wanted())
             if count <= 0:
                 break
