@@ -27,7 +27,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLICE_MS 500
+#define SLICE_MS      500
+#define INIT_SLICE_MS 10
 
 struct topic {
     struct kafka_topic public;
@@ -46,6 +47,7 @@ struct kafka_producer {
     size_t message_max;
     struct duration transaction_timeout;
     bool transactional;
+    bool reached;       // a broker itself, not only the bootstrap address
     atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
     size_t pending;     // over all flights
     struct topic *topics[TOPIC_BUCKETS];
@@ -206,34 +208,60 @@ static int slice_ms(const struct kafka_producer *producer, struct mono_time dead
 
 typedef rd_kafka_error_t *transactional_call(rd_kafka_t *client, int timeout_ms);
 
-// Makes the call in slices until it has an outcome. false and `timed_out`: the deadline passed first.
-static bool call_in_slices(struct kafka_producer *producer, transactional_call *call, const char *what,
+// A call that ran out of its slice is resumed by the next one. So is init_transactions while the coordinator is busy or
+// not there yet. Each resumption asks at once, where librdkafka by itself would ask every 500 ms; the first time always
+// in vain, since it drops the connection to the bootstrap address when it has learnt the brokers.
+static bool goes_on(rd_kafka_error_t *failed, transactional_call *call)
+{
+    rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
+    return rd_kafka_error_is_retriable(failed) &&
+        (code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+            (call == rd_kafka_init_transactions && kafka_error_code(code) == RELAY_ERROR_KAFKA_RETRIABLE));
+}
+
+// Makes the call in slices until it has an outcome, the first one `slice` ms long and each twice as long as the one
+// before. false and `timed_out`: the deadline passed first.
+static bool call_in_slices(struct kafka_producer *producer, transactional_call *call, const char *what, int slice,
     struct mono_time deadline, bool *timed_out, struct relay_error *error)
 {
     *timed_out = false;
-    for (;;) {
-        rd_kafka_error_t *failed = call(producer->client, slice_ms(producer, deadline));
+    for (;; slice *= slice < SLICE_MS ? 2 : 1) {
+        int most = slice_ms(producer, deadline);
+        rd_kafka_error_t *failed = call(producer->client, slice < most ? slice : most);
         if (failed == NULL) {
             return true;
         }
-        // A call that ran out of its slice is resumed by the next one; everything else is an outcome.
-        if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__TIMED_OUT || !rd_kafka_error_is_retriable(failed)) {
+        if (!goes_on(failed, call)) {
             return kafka_error_take(error, failed, what);
         }
+        rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
         rd_kafka_error_destroy(failed);
         if (mono_reached(clock_mono(producer->clock), deadline)) {
             *timed_out = true;
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline", what);
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
+                rd_kafka_err2str(code));
         }
         producer->tick.function(producer->tick.context);
+    }
+}
+
+void kafka_producer_init_start(struct kafka_producer *producer)
+{
+    if (producer->transactional) {
+        rd_kafka_error_t *failed = rd_kafka_init_transactions(producer->client, 1);
+        if (failed != NULL) {
+            rd_kafka_error_destroy(failed); // what is not for now only comes again
+        }
     }
 }
 
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
 {
     bool timed_out;
-    return !producer->transactional ||
-        call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", deadline, &timed_out, error);
+    producer->reached = producer->transactional &&
+        call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", INIT_SLICE_MS, deadline, &timed_out,
+            error);
+    return producer->reached || !producer->transactional;
 }
 
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error)
@@ -291,6 +319,12 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
         // A topic that is just being made has no leader yet; that needs no operator.
         bool passing = code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
             code == RD_KAFKA_RESP_ERR__TRANSPORT;
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !producer->reached) {
+            // That came from the bootstrap address, which librdkafka drops now. Asked again, it connects to a broker
+            // and gets the producer's id there, which it would otherwise do up to 500 ms later.
+            producer->reached = true;
+            continue;
+        }
         if (!passing) {
             topic->exists = code == RD_KAFKA_RESP_ERR_NO_ERROR && topic->public.partitions > 0;
             return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
@@ -401,7 +435,8 @@ bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time dea
     }
     struct relay_error why = {0};
     bool timed_out;
-    if (call_in_slices(producer, rd_kafka_commit_transaction, "commit_transaction", deadline, &timed_out, &why)) {
+    if (call_in_slices(producer, rd_kafka_commit_transaction, "commit_transaction", SLICE_MS, deadline, &timed_out,
+            &why)) {
         return true;
     }
     // Refused for certain only when librdkafka wants an abort, or another producer has the id.
@@ -418,7 +453,8 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
     bool done = true;
     if (producer->transactional) {
         bool timed_out;
-        done = call_in_slices(producer, rd_kafka_abort_transaction, "abort_transaction", deadline, &timed_out, error);
+        done = call_in_slices(producer, rd_kafka_abort_transaction, "abort_transaction", SLICE_MS, deadline, &timed_out,
+            error);
     } else {
         rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     }

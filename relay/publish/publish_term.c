@@ -310,7 +310,9 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->holes_first = false;
     pipe->noted = INT64_MIN;
     pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
-    bool fenced = prepare(pipe, error) && make_producer(pipe, error) && fence(pipe, error);
+    // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
+    bool fenced = make_producer(pipe, error) && (kafka_producer_init_start(pipe->producer), true) &&
+        prepare(pipe, error) && fence(pipe, error);
     bool recovered = fenced &&
         (!pipe->exactly_once ||
             (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,

@@ -21,6 +21,8 @@
 #define RECEIPT_PARTITIONS 16
 #define ASK_SLICE_MS       500
 #define ASK_AGAIN_MS       20
+// The end of the partition is told by a fetch that finds nothing, which the broker holds back for so long.
+#define FETCH_WAIT_MS "5"
 
 static rd_kafka_event_t *admin_result(rd_kafka_queue_t *queue, struct mono_time deadline, const struct clock *clock)
 {
@@ -136,7 +138,7 @@ static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_
         !kafka_conf_set(conf, "auto.offset.reset", "earliest", error) ||
         !kafka_conf_set(conf, "isolation.level", "read_committed", error) ||
         !kafka_conf_set(conf, "enable.partition.eof", "true", error) ||
-        !kafka_conf_set(conf, "fetch.wait.max.ms", "50", error)) {
+        !kafka_conf_set(conf, "fetch.wait.max.ms", FETCH_WAIT_MS, error)) {
         rd_kafka_conf_destroy(conf);
         return NULL;
     }

@@ -85,6 +85,8 @@ size_t kafka_producer_message_max(const struct kafka_producer *producer); // mes
 struct duration kafka_producer_transaction_timeout(
     const struct kafka_producer *producer); // message.timeout.ms without transactions
 
+// Lets init_transactions begin in the background; whatever becomes of it, kafka_producer_init() says it.
+void kafka_producer_init_start(struct kafka_producer *producer);
 // init_transactions: fences every older producer of the transactional id and ends what it left open.
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error);
