@@ -66,17 +66,35 @@ def start(lab):
 
 def _start_once(lab, place, guarantee):
     lab.fill(place, 100, settle=False)
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": lab.servers.bootstrap, "group.id": f"{place.name}-start", "enable.auto.commit": False,
-                                         "isolation.level": "read_committed", "fetch.wait.max.ms": 20})
-    consumer.assign(place.ends())
-    consumer.poll(0.5)
+    consumer = _consumer_at_ends(lab, place)
     began = time.monotonic()
     relay = lab.relay(place, guarantee, ready=False)
     try:
-        wait_until(lambda: consumer.poll(0.5), "the first event", 60, every=0)
+        wait_until(lambda: _is_event(consumer.poll(0.5)), "the first event", 60, every=0)
         took = time.monotonic() - began
         wait_until(lambda: place.outbox_rows() == 0, "the rest", 60)
     finally:
         consumer.close()
         relay.stop()
     return took
+
+
+def _is_event(message):
+    return message is not None and message.error() is None
+
+
+def _consumer_at_ends(lab, place):
+    """One that has found the end of each partition: a new client needs a second until its first fetch, which is not the relay's."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": lab.servers.bootstrap, "group.id": f"{place.name}-start", "enable.auto.commit": False,
+                                         "isolation.level": "read_committed", "fetch.wait.max.ms": 20, "enable.partition.eof": True})
+    partitions, ended = place.ends(), set()
+    consumer.assign(partitions)
+
+    def at_ends():
+        message = consumer.poll(0.1)
+        if message is not None and message.error() is not None and message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+            ended.add((message.topic(), message.partition()))
+        return len(ended) == len(partitions)
+
+    wait_until(at_ends, "a consumer at the ends of all partitions", 60, every=0)
+    return consumer
