@@ -71,7 +71,8 @@ def dead_letters(dsn, table="public.outbox_dead_letters"):
 
 def read_topics(bootstrap, prefix, seconds=120):
     """Every visible record of the topics that start with `prefix`: (event_id, topic, partition, offset, value, headers)
-    in partition order, read to the last stable offset that held when the call began."""
+    in partition order, read to the last stable offset that held when the call began. Fails when nothing has come for
+    `seconds`."""
     consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "audit", "enable.auto.commit": False,
         "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
         "fetch.wait.max.ms": 10})
@@ -86,9 +87,11 @@ def read_topics(bootstrap, prefix, seconds=120):
         deadline = time.monotonic() + seconds
         while open_partitions:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the audit did not reach the end of {sorted(open_partitions)} within {seconds} s")
+                raise TimeoutError(f"the audit did not reach the end of {sorted(open_partitions)}: nothing came for {seconds} s")
             for message in consumer.consume(5000, 0.5):
                 error = message.error()
+                if error is None or error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                    deadline = time.monotonic() + seconds
                 if error is not None:
                     if error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
                         open_partitions.discard((message.topic(), message.partition()))
