@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/bench runs once the machine is ready; see `scripts/bench --help`."""
 import argparse
+import dataclasses
 import os
 import shutil
 import signal
@@ -60,6 +61,7 @@ def parse():
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="small sizes, some minutes: shows that everything works, figures are rough")
     size.add_argument("--full", action="store_true", help="default sizes, and a backlog of 10 M rows")
+    parser.add_argument("--rounds", type=int, choices=range(1, 10), metavar="N", help="alternating rounds of each row, where a busy machine or little time asks for fewer")
     parser.add_argument("--only", type=row_names, metavar="ROW,...", help="some of the rows, by name")
     parser.add_argument("--peers", action="store_true", help="measure Debezium (fetched from Maven Central) and a plain relay as well")
     parser.add_argument("--sweeps", action="store_true", help="measure how rates change with sizes and numbers as well (half an hour)")
@@ -139,7 +141,8 @@ def main():
     os.chmod(folder, 0o755)  # PostgreSQL runs as another user when this runs as root
     servers = Servers(folder)
     try:
-        lab = Lab(servers, QUICK if options.quick else FULL if options.full else DEFAULT, say)
+        sizes = QUICK if options.quick else FULL if options.full else DEFAULT
+        lab = Lab(servers, dataclasses.replace(sizes, rounds=options.rounds or sizes.rounds), say)
         lab.start()
         figures, failed = measure(lab, wanted(options))
         return finish(options, figures, failed)

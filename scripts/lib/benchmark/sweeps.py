@@ -86,7 +86,7 @@ def _routes(lab, rows):
         with lab.place("routes") as place:
             messages = max(5000, rows // count)
             lab.produce(place, messages, payload=PAYLOAD)
-            sections = {}
+            sections = {"route default": {"enabled": "false"}}
             for number in range(count):
                 place.clickhouse(f"CREATE TABLE {{db}}.copy_{number} AS {{db}}.outbox_events")
                 sections[f"route copy{number}"] = {"topics": f"{place.prefix}.order.events", "table": f"copy_{number}", "columns": COPY_COLUMNS}
