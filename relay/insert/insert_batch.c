@@ -118,9 +118,14 @@ static void note_stamp(struct insert_batch *batch, const struct source_message *
 }
 
 static bool add_dead_letter(struct insert_batch *batch, const char *target, const struct clock *clock,
-    const struct source_message *message, enum encode_reason reason, const char *code, const char *text,
+    const struct source_message *seen, enum encode_reason reason, const char *code, const char *text,
     struct relay_error *error)
 {
+    struct source_message whole = *seen;
+    const struct source_message *message = &whole;
+    if (whole.take_headers && !whole.take_headers(&whole)) {
+        return error_no_memory(error, "keeping a dead letter");
+    }
     if (!batch->job->dead) {
         batch->job->dead = dead_letter_block_new(error);
     }

@@ -13,10 +13,13 @@
 #define BEGIN_PATIENCE DURATION_S(2)
 #define FAR_BEHIND     50000 // messages: nearer ones go back together with the others
 
-static bool read_headers(struct insert_group *group, const rd_kafka_message_t *message, struct source_message *source)
+// librdkafka makes a list of them when it is first asked, an allocation for each.
+static bool take_headers(struct source_message *source)
 {
+    struct insert_group *group = source->consumer;
     rd_kafka_headers_t *headers;
-    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    source->take_headers = NULL;
+    if (rd_kafka_message_headers(source->consumed, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return true;
     }
     size_t count = rd_kafka_header_cnt(headers);
@@ -40,7 +43,7 @@ static bool read_headers(struct insert_group *group, const rd_kafka_message_t *m
     return true;
 }
 
-static bool view_message(struct insert_group *group, const struct insert_partition *partition,
+static void view_message(struct insert_group *group, const struct insert_partition *partition,
     const rd_kafka_message_t *message, struct source_message *source)
 {
     rd_kafka_timestamp_type_t type;
@@ -53,8 +56,10 @@ static bool view_message(struct insert_group *group, const struct insert_partiti
         .key_length = message->key_len,
         .value = message->payload,
         .value_length = message->len,
-        .value_room = message->len};
-    return read_headers(group, message, source);
+        .value_room = message->len,
+        .take_headers = take_headers,
+        .consumer = group,
+        .consumed = message};
 }
 
 // A message from the group's consumer, or from the reader of those that catch up: each feed listens to one of them.
@@ -87,7 +92,11 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
         if (!insert_feed_takes(feed, message->offset, &found)) {
             continue;
         }
-        if (!viewed && !(viewed = view_message(group, partition, message, &source))) {
+        if (!viewed) {
+            view_message(group, partition, message, &source);
+            viewed = true;
+        }
+        if (source.take_headers && insert_table_reads_headers(feed->table) && !source.take_headers(&source)) {
             insert_feed_give_back(feed, message->offset);
             continue;
         }

@@ -59,6 +59,12 @@ bool insert_table_full(const struct insert_table *table)
     return table->flight && at_limit(table);
 }
 
+bool insert_table_reads_headers(const struct insert_table *table)
+{
+    const struct table_plan *plan = table->open ? table->open->job->plan : table->plan;
+    return row_encoder_reads_headers(plan->encoder);
+}
+
 size_t insert_table_memory(const struct insert_table *table)
 {
     return (table->open ? insert_batch_memory(table->open) : 0) +

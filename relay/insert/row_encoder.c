@@ -29,6 +29,7 @@ struct row_encoder {
     struct json_reader *reader;
     struct json_value *values;
     struct value_encoder value;
+    bool reads_headers;
 };
 
 // The columns of the default table. Those that are `lenient` are left out where the table does not have them.
@@ -199,6 +200,7 @@ static bool add_column(struct compiler *compiler, const char *name, const char *
     }
     encoder->columns = columns;
     columns[encoder->column_count++] = column;
+    encoder->reads_headers = encoder->reads_headers || column.source.place == ROUTE_HEADER;
     return check_constants(compiler, &columns[encoder->column_count - 1]);
 }
 
@@ -333,6 +335,11 @@ const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t
 {
     *count = encoder->column_count;
     return encoder->names;
+}
+
+bool row_encoder_reads_headers(const struct row_encoder *encoder)
+{
+    return encoder->reads_headers;
 }
 
 enum presence { PRESENT, ABSENT, IS_NULL };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage on real servers: what arrives, what becomes a dead letter, what is committed."""
 import json
+import uuid
 
 import pytest
 
@@ -114,6 +115,24 @@ def typed_route(place, **changes):
              "tags": "$.tags?", "op": "$.op?: insert=1 delete=-1 *=0", "at": "header.created_at"}
     route.update(changes)
     return {"route posts": route}
+
+
+def test_a_dead_letter_has_its_headers_also_where_no_column_reads_any(place):
+    place.clickhouse(TYPED)
+    copies = f"{place.prefix}-dead"
+    place.servers.create_topics([copies], 1)
+    sender = Sender(place)
+    for n in range(20):
+        sender.event(post(place), n, value=json.dumps({"id": n if n % 5 else "no number", "title": "t"}).encode())
+    sender.flush()
+    relay = inserting(place, insert={"dead_letter_topic": copies}, route__default={"enabled": "false"}, **typed_route(place, at="kafka.timestamp"))
+    wait_counts(place, 16, table="posts")
+    wait_until(lambda: len(dead_letters(place)) == 4, "the dead letters", 20)
+    ids = place.clickhouse("SELECT arraySort(groupArray(tupleElement(arrayFirst(h -> tupleElement(h, 1) = 'event_id', headers), 2))) "
+                           "FROM {db}.outbox_relay_dead_letters FORMAT TSVRaw")
+    assert ids == str([str(uuid.UUID(int=n)) for n in (0, 5, 10, 15)]).replace(", ", ",") + "\n"
+    assert relay.metric("dead_letter_copies_total", result="acknowledged") == 4
+    assert relay.stop() == 0
 
 
 @pytest.mark.tsan

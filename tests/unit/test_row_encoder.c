@@ -72,6 +72,7 @@ Test(row_encoder, the_default_route)
         "seq", "UInt64", "kafka_topic", "LowCardinality(String)", "kafka_partition", "Int32", "kafka_offset", "Int64",
         NULL};
     compile(columns, (const char *const[]){NULL});
+    cr_assert(row_encoder_reads_headers(encoder));
     cr_assert(add("{\"a\":1}"), "%s", error.text);
     cr_assert(add(NULL), "a tombstone is an empty payload: %s", error.text);
     cr_assert_eq(native_block_rows(block), 2);
@@ -89,6 +90,15 @@ Test(row_encoder, the_default_route)
     cr_assert_str_eq(error.text,
         "column event_id (UUID) from header.event_id: a header that the route needs is not there");
     cr_assert_eq(native_block_rows(block), 2);
+    finish();
+}
+
+Test(row_encoder, a_route_without_header_columns_says_so)
+{
+    static const char *const columns[] = {"a", "Int32", "b", "String", NULL};
+    compile(columns, (const char *const[]){"a", "$.a", "b", "kafka.key", NULL});
+    cr_assert_not(row_encoder_reads_headers(encoder));
+    cr_assert(add("{\"a\":1}"), "%s", error.text);
     finish();
 }
 

@@ -53,6 +53,8 @@ void insert_table_free(struct insert_table *table); // after its worker was join
 
 // Takes a message that feed (of this table) accepts. false: out of memory, the feed was rewound.
 bool insert_table_add(struct insert_table *table, struct insert_feed *feed, const struct source_message *message);
+// Its columns come from headers, too; else a message need not bring them.
+bool insert_table_reads_headers(const struct insert_table *table);
 // The open batch is full and the one before it is not stored yet.
 bool insert_table_full(const struct insert_table *table);
 size_t insert_table_memory(const struct insert_table *table);

@@ -32,6 +32,8 @@ void row_encoder_free(struct row_encoder *encoder); // accepts NULL
 struct native_block *row_encoder_block(const struct row_encoder *encoder, struct relay_error *error);
 // The columns that are filled, in the block's order. Owned by the encoder.
 const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t *count);
+// Some column comes from a header: messages must bring theirs.
+bool row_encoder_reads_headers(const struct row_encoder *encoder);
 
 // Appends the message as one row, or leaves the block as it was. false: *reason is not NONE and error (POISON, ENCODE)
 // tells column and source; or *reason is NONE and error is NO_MEMORY (nothing is wrong with the message: send the

@@ -7,6 +7,7 @@
 #ifndef RELAY_INSERT_SOURCE_MESSAGE_H
 #define RELAY_INSERT_SOURCE_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -30,6 +31,11 @@ struct source_message {
         value_room; // bytes that may be read from `value` on, at least value_length; more spares the JSON reader a copy
     const struct source_header *headers; // in the message's order; a name may come more than once
     size_t header_count;
+    // Not NULL: the headers are still in the consumer's message, since nobody seemed to need them; this sets them, and
+    // itself to NULL. false: out of memory. Only on the consumer's thread.
+    bool (*take_headers)(struct source_message *message);
+    void *consumer; // take_headers' own
+    const void *consumed;
 };
 
 // The last header of that name (the last one wins, as Kafka clients do), or NULL.
