@@ -214,9 +214,11 @@ typedef rd_kafka_error_t *transactional_call(rd_kafka_t *client, int timeout_ms)
 static bool goes_on(rd_kafka_error_t *failed, transactional_call *call)
 {
     rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
+    enum relay_error_code ours = kafka_error_code(code);
     return rd_kafka_error_is_retriable(failed) &&
         (code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
-            (call == rd_kafka_init_transactions && kafka_error_code(code) == RELAY_ERROR_KAFKA_RETRIABLE));
+            (call == rd_kafka_init_transactions &&
+                (ours == RELAY_ERROR_KAFKA_RETRIABLE || ours == RELAY_ERROR_KAFKA_UNREACHABLE)));
 }
 
 // Makes the call in slices until it has an outcome, the first one `slice` ms long and each twice as long as the one
