@@ -26,6 +26,8 @@
 #define SWEEP_INTERVAL    DURATION_S(60)
 #define REPLICAS_INTERVAL DURATION_S(2)
 #define NOTE_INTERVAL     DURATION_S(1)
+// A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
+#define NOTE_ALONE DURATION_MS(1500)
 
 static bool due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
 {
@@ -42,7 +44,7 @@ bool publish_chores_due(const struct publish_pipe *pipe)
     return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || due(pipe, pipe->swept_at, SWEEP_INTERVAL) ||
         (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
         (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
-            due(pipe, pipe->noted_at, NOTE_INTERVAL));
+            due(pipe, pipe->noted_at, NOTE_ALONE));
 }
 
 bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
