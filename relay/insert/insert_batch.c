@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define PERIODS_MOST 100
+#define RUN_BYTES    56  // of a run's numbers
+#define NOTE_HEAD    150 // of a note without its runs
 
 // How long a partition of the table lasts, guessed: a day where the key speaks of days, else a month.
 static int64_t period_length(const struct table_plan *plan)
@@ -43,6 +45,7 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
     batch->opened = now;
     batch->stamp_step = 1;
     batch->period_length = period_length(plan);
+    batch->wants_note = plan->exactly_once && plan->schema->view_count > 0;
     return batch;
 }
 
@@ -52,6 +55,7 @@ void insert_batch_free(struct insert_batch *batch)
         return;
     }
     table_job_free(batch->job);
+    view_note_finish(&batch->note);
     free(batch->entries);
     free(batch);
 }
@@ -146,6 +150,22 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, cons
     return true;
 }
 
+// The row goes on with the run of the one before it, unless rows of others lie between them.
+static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int64_t offset, struct relay_error *error)
+{
+    const struct insert_partition *partition = entry->feed->partition;
+    if (!batch->wants_note) {
+        return true;
+    }
+    if (entry->rows > 0 && entry->feed->passed < entry->last_row) {
+        batch->note.runs[entry->run].last = offset;
+        return true;
+    }
+    entry->run = batch->note.run_count;
+    batch->note_bytes += strlen(partition->topic) + RUN_BYTES;
+    return view_note_add(&batch->note, partition->topic, partition->number, offset, offset, error);
+}
+
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
     const struct clock *clock, const struct source_message *message, struct relay_error *error)
 {
@@ -164,6 +184,9 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
             return false;
         }
     } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {
+        if (!note_run(batch, entry, message->offset, error)) {
+            return false;
+        }
         entry->last_row = message->offset;
         entry->rows++;
         note_stamp(batch, message);
@@ -206,6 +229,26 @@ bool insert_batch_holds(const struct insert_batch *batch, const struct insert_pa
 bool insert_batch_is_scattered(const struct insert_batch *batch)
 {
     return batch->period_count >= PERIODS_MOST;
+}
+
+bool insert_batch_note_is_full(const struct insert_batch *batch)
+{
+    return batch->note_bytes > VIEW_NOTE_MOST - NOTE_HEAD - VIEW_TOPIC_ROOM - RUN_BYTES;
+}
+
+char *insert_batch_note(struct insert_batch *batch, const struct config_route *route, int64_t now_seconds,
+    struct relay_error *error)
+{
+    struct view_note *note = &batch->note;
+    error_clear(error);
+    if (!batch->wants_note || batch->rows == 0) {
+        return NULL;
+    }
+    note->route = view_note_route(route->name, route->table);
+    note->sent = now_seconds;
+    note->rows = batch->rows;
+    snprintf(note->token, sizeof(note->token), "%s", batch->job->token);
+    return view_note_write(note, error);
 }
 
 static void let_go(struct insert_batch *batch)

@@ -3,9 +3,38 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/view_note.h"
 #include "relay/kafka/kafka_error.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #define COMMIT_EVERY DURATION_MS(500)
+
+// A commit replaces the metadata of the one before: it carries every note that still counts.
+static void add_notes(rd_kafka_topic_partition_t *element, const struct insert_partition *partition)
+{
+    char *metadata = NULL; // librdkafka frees it with the list
+    size_t length = 0;
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        const struct insert_feed *feed = &partition->feeds[i];
+        const char *note = insert_table_note(feed->table, feed);
+        size_t size = note ? strlen(note) : 0;
+        char *more = size > 0 && length + size <= VIEW_METADATA_MOST ? realloc(metadata, length + size) : NULL;
+        if (more) {
+            memcpy(more + length, note, size);
+            metadata = more;
+            length += size;
+        } else if (size > 0) {
+            log_event(LOG_LEVEL_WARNING, "insert.no_note",
+                "the offset commit has no room for it: if this process dies now, views may miss an INSERT that the "
+                "table has",
+                LOG_TEXT("table", feed->table->name));
+        }
+    }
+    element->metadata = metadata;
+    element->metadata_size = length;
+}
 
 static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct insert_partition *partition,
     int64_t offset)
@@ -16,7 +45,19 @@ static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct in
         return false;
     }
     element->offset = offset;
+    add_notes(element, partition);
     return true;
+}
+
+static bool is_listed(const rd_kafka_topic_partition_list_t *offsets, const struct insert_partition *partition)
+{
+    for (int i = 0; i < offsets->cnt; i++) {
+        if (offsets->elems[i].partition == partition->number &&
+            strcmp(offsets->elems[i].topic, partition->topic) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // What may be committed for the partition now; OFFSET_NONE: nothing.
@@ -55,6 +96,66 @@ static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_l
     }
 }
 
+// Where nothing was ever committed: the log's beginning, which says the same.
+static int64_t beginning_of(struct insert_group *group, struct insert_partition *partition)
+{
+    struct relay_error error;
+    int64_t low, high;
+    if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low, &high,
+            &error)) {
+        log_event(LOG_LEVEL_WARNING, "insert.no_beginning", "the inserts wait for a first commit", LOG_ERROR(&error));
+        return OFFSET_NONE;
+    }
+    insert_partition_pin_beginning(partition, low);
+    return low;
+}
+
+// Every partition of the table's flight is committed with its note. Where nothing can be committed any more, since the
+// log has lost our offset, it goes without. false: one has to wait.
+static bool add_flight(struct insert_group *group, struct insert_table *table, rd_kafka_topic_partition_list_t *offsets)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        if (partition->failed || is_listed(offsets, partition) || !insert_table_holds(table, partition)) {
+            continue;
+        }
+        int64_t offset = committable(partition);
+        offset = offset == OFFSET_NONE ? beginning_of(group, partition) : offset;
+        if (offset == OFFSET_NONE || !add_offset(offsets, partition, offset)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void add_flights(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
+{
+    for (size_t i = 0; i < group->table_count; i++) {
+        struct insert_table *table = group->tables[i];
+        if (insert_table_wants_note(table)) {
+            table->note_sent = add_flight(group, table, offsets);
+        }
+    }
+}
+
+// The flights whose notes were in the commit go, or wait for the next one.
+static void end_notes(struct insert_group *group, const rd_kafka_topic_partition_list_t *offsets, bool accepted)
+{
+    for (size_t i = 0; i < group->table_count; i++) {
+        struct insert_table *table = group->tables[i];
+        bool noted = accepted && table->note_sent;
+        for (int j = 0; noted && offsets && j < offsets->cnt; j++) {
+            const struct insert_partition *partition = insert_group_find(group, offsets->elems[j].topic,
+                offsets->elems[j].partition);
+            noted = !offsets->elems[j].err || !partition || !insert_table_holds(table, partition);
+        }
+        table->note_sent = false;
+        if (noted) {
+            insert_table_noted(table);
+        }
+    }
+}
+
 // Sends what has changed, or, for the lease, what has not (all of it after a refusal: a topic without rights must not
 // stand in for those that are accepted). false: nothing was sent.
 bool insert_commit_send(struct insert_group *group, bool for_lease)
@@ -78,10 +179,14 @@ bool insert_commit_send(struct insert_group *group, bool for_lease)
     if (!any && for_lease) {
         add_beginning(group, offsets);
     }
+    add_flights(group, offsets);
     bool sent = offsets->cnt > 0;
     if (sent) {
         TEST_POINT(INSERT_BEFORE_COMMIT);
         sent = kafka_consumer_commit(group->consumer, offsets);
+    }
+    if (!sent) {
+        end_notes(group, NULL, false);
     }
     rd_kafka_topic_partition_list_destroy(offsets);
     return sent;
@@ -112,6 +217,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     if (outcome_unknown(code) || taken.ns > kafka_consumer_commit_limit(group->consumer).ns) {
         error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit took %.1f s (%s): whether it counts is unknown",
             duration_seconds(taken), rd_kafka_err2name(code));
+        end_notes(group, NULL, false);
         insert_group_break(group, &error);
         return;
     }
@@ -124,6 +230,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
             insert_group_health(group, STATUS_DEGRADED, error.text);
         }
     }
+    end_notes(group, offsets, !code);
     if (code) {
         return;
     }
@@ -151,6 +258,16 @@ static bool any_busy(const struct insert_group *group)
     return false;
 }
 
+bool insert_commit_awaited(const struct insert_group *group)
+{
+    for (size_t i = 0; i < group->table_count; i++) {
+        if (insert_table_wants_note(group->tables[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void insert_commit_if_due(struct insert_group *group, struct mono_time now)
 {
     struct mono_time since;
@@ -165,8 +282,8 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
         return;
     }
     bool for_lease = any_busy(group) && insert_lease_renewal_due(group->lease);
-    if (for_lease ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
-                  : mono_reached(now, group->commit_at)) {
+    if (for_lease || insert_commit_awaited(group) ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
+                                                  : mono_reached(now, group->commit_at)) {
         // Without the safeguard as a careless consumer does it: what was read, at once.
         bool careless = !safeguard_active(SAFEGUARD_MONOTONIC_COMMIT);
         group->commit_at = mono_add(now, careless ? DURATION_MS(50) : COMMIT_EVERY);

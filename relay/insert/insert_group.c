@@ -25,6 +25,7 @@
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
 #include "relay/insert/insert_memory.h"
+#include "relay/insert/view_note.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -397,12 +398,25 @@ static void leave(struct insert_group *group)
 
 // Where partitions begin
 
-static void note_committed(struct insert_partition *partition, int64_t offset)
+// What a former owner, or our own last membership, had under way for tables with views.
+static void take_note(struct insert_feed *feed, const rd_kafka_topic_partition_t *element)
 {
+    const struct config_route *route = feed->table->route;
+    char *note = view_note_pick(element->metadata, element->metadata_size, view_note_route(route->name, route->table));
+    if (note) {
+        free(feed->owed);
+        feed->owed = note;
+    }
+}
+
+static void note_committed(struct insert_partition *partition, const rd_kafka_topic_partition_t *element)
+{
+    int64_t offset = element->offset;
     partition->committed = offset >= 0 ? offset : OFFSET_NONE;
     partition->committed_known = true;
     for (size_t i = 0; i < partition->feed_count; i++) {
         partition->feeds[i].next = partition->feeds[i].mark = partition->committed;
+        take_note(&partition->feeds[i], element);
     }
 }
 
@@ -425,7 +439,7 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
             struct insert_partition *partition = insert_group_find(group, list->elems[i].topic,
                 list->elems[i].partition);
             if (partition && !partition->committed_known) {
-                note_committed(partition, list->elems[i].offset);
+                note_committed(partition, &list->elems[i]);
             }
         }
         backoff_reset(&group->backoff);

@@ -25,7 +25,7 @@ struct insert_partition *insert_partition_new(const char *topic, int32_t number,
     for (size_t i = 0; i < feeds; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         feed->partition = partition;
-        feed->next = feed->mark = feed->copied = OFFSET_NONE;
+        feed->next = feed->mark = feed->copied = feed->passed = OFFSET_NONE;
         for (size_t j = 0; j < FEED_REFUSALS; j++) {
             feed->refusals[j].offset = OFFSET_NONE;
         }
@@ -41,6 +41,7 @@ void insert_partition_free(struct insert_partition *partition)
     }
     for (size_t i = 0; partition->feeds && i < partition->feed_count; i++) {
         offset_ranges_finish(&partition->feeds[i].found);
+        free(partition->feeds[i].owed);
     }
     free(partition->feeds);
     free(partition->topic);
@@ -69,6 +70,7 @@ void insert_feed_rewind(struct insert_feed *feed)
     feed->generation++;
     feed->state = FEED_WAITING;
     feed->by_reader = false;
+    feed->passed = OFFSET_NONE;
     offset_ranges_finish(&feed->found);
     feed->found_through = INT64_MAX;
 }
@@ -105,6 +107,7 @@ bool insert_feed_takes(struct insert_feed *feed, int64_t offset, bool *found)
         feed->mark = offset; // the log begins here
     }
     *found = feed->found.count > 0 && offset_ranges_contain(&feed->found, offset);
+    feed->passed = *found ? offset : feed->passed;
     feed->next = offset + 1;
     if (feed->found.count > 0 && feed->next >= offset_ranges_after(&feed->found)) {
         offset_ranges_finish(&feed->found); // passed

@@ -15,6 +15,7 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
+#include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 
 #include <errno.h>
@@ -61,8 +62,8 @@ static void wait_for_work(struct insert_stage *stage)
         struct mono_time table = insert_table_due(stage->group.tables[i]);
         due = mono_before(table, due) ? table : due;
     }
-    if (stage->group.full_since.ns) {
-        struct mono_time soon = mono_add(now, DURATION_MS(50));
+    if (stage->group.full_since.ns || insert_commit_awaited(&stage->group)) {
+        struct mono_time soon = mono_add(now, stage->group.full_since.ns ? DURATION_MS(50) : DURATION_MS(2));
         due = mono_before(soon, due) ? soon : due;
     }
     int ms = duration_to_poll_ms(mono_left(now, due));

@@ -51,7 +51,7 @@ static bool at_limit(const struct insert_table *table)
     const struct insert_batch *open = table->open;
     return open &&
         (open->rows + open->dead >= rows_allowed(table) || insert_batch_bytes(open) >= bytes_allowed(table) ||
-            insert_batch_is_scattered(open));
+            insert_batch_is_scattered(open) || insert_batch_note_is_full(open));
 }
 
 bool insert_table_full(const struct insert_table *table)
@@ -132,11 +132,12 @@ void insert_table_free(struct insert_table *table)
     }
     insert_batch_free(table->open);
     if (table->flight) {
-        if (!table->parked) {
+        if (!table->parked && !table->noting) {
             table->flight->job = NULL; // the worker frees its jobs
         }
         insert_batch_free(table->flight);
     }
+    free(table->note);
     native_block_free(table->spare);
     table_worker_free(table->worker);
     table_plan_release(table->plan);
@@ -166,12 +167,36 @@ static void drop_open(struct insert_table *table)
     }
 }
 
-static void drop_parked(struct insert_table *table)
+static void forget_note(struct insert_table *table)
 {
-    log_event(LOG_LEVEL_WARNING, "insert.views_behind",
-        "an insert that views may have missed cannot be repeated: they may lack rows that the "
-        "table has",
-        LOG_TEXT("table", table->name), LOG_INT("rows", table->flight->rows));
+    free(table->note);
+    table->note = NULL;
+    table->noting = table->note_sent = false;
+}
+
+// What became of the flight is no longer waited for, and views may miss it: its feeds complete them before they go on.
+static void owe_note(struct insert_table *table)
+{
+    for (size_t i = 0; table->note && i < table->flight->entry_count; i++) {
+        struct insert_feed *feed = table->flight->entries[i].feed;
+        free(feed->owed);
+        feed->owed = strdup(table->note);
+        if (!feed->owed) {
+            log_event(LOG_LEVEL_WARNING, "insert.views_behind",
+                "out of memory: views may lack rows of an INSERT that the table has", LOG_TEXT("table", table->name));
+        }
+    }
+    forget_note(table);
+}
+
+// A flight that the worker does not have.
+static void drop_kept(struct insert_table *table)
+{
+    if (table->noting) {
+        forget_note(table); // it was not sent
+    } else {
+        owe_note(table);
+    }
     insert_batch_drop(table->flight);
     insert_batch_free(table->flight);
     table->flight = NULL;
@@ -181,10 +206,11 @@ static void drop_parked(struct insert_table *table)
 static void drop_batches(struct insert_table *table)
 {
     drop_open(table);
-    if (table->parked) {
-        drop_parked(table);
+    if (table->parked || table->noting) {
+        drop_kept(table);
     }
     if (table->flight && !table->flight->dropped) {
+        owe_note(table);
         insert_batch_drop(table->flight);
         table_worker_cancel(table->worker, table->flight->job);
     }
@@ -231,7 +257,7 @@ static void repeat_parked(struct insert_table *table)
         return;
     }
     if (strcmp(table->flight->job->plan->statement, plan->statement) != 0) {
-        drop_parked(table);
+        drop_kept(table);
         return;
     }
     table->parked = false;
@@ -327,14 +353,49 @@ static void submit(struct insert_table *table, struct mono_time now)
     table->flight = batch;
     snprintf(batch->job->token, sizeof(batch->job->token), "outbox-relay-%.32s-%s-%llu", table->context->instance,
         table->route->name, (unsigned long long)table->batches++);
+    for (char *at = batch->job->token; (at = strpbrk(at, " \t\n")) != NULL;) {
+        *at = '_'; // its note is a line of words
+    }
     note_row(batch);
     for (size_t i = 0; i < batch->entry_count; i++) {
         const struct insert_partition *partition = batch->entries[i].feed->partition;
         insert_places_add(&batch->job->places, partition->topic, partition->number);
     }
-    table_worker_submit(table->worker, batch->job);
+    table->note = insert_batch_note(batch, table->route, clock_wall(table->context->clock).us / 1000000, &error);
+    table->noting = table->note != NULL;
+    if (!table->noting) {
+        if (error.class != RELAY_CLASS_NONE) {
+            log_event(LOG_LEVEL_WARNING, "insert.no_note",
+                "if this process dies now, views may miss an INSERT that the table has", LOG_TEXT("table", table->name),
+                LOG_ERROR(&error));
+        }
+        table_worker_submit(table->worker, batch->job);
+    }
     if (table->next_plan) {
         take_next_plan(table);
+    }
+}
+
+bool insert_table_wants_note(const struct insert_table *table)
+{
+    return table->noting && !table->note_sent;
+}
+
+const char *insert_table_note(const struct insert_table *table, const struct insert_feed *feed)
+{
+    for (size_t i = 0; table->note && table->flight && i < table->flight->entry_count; i++) {
+        if (table->flight->entries[i].feed == feed) {
+            return table->note;
+        }
+    }
+    return feed->owed;
+}
+
+void insert_table_noted(struct insert_table *table)
+{
+    if (table->noting) {
+        table->noting = table->note_sent = false;
+        table_worker_submit(table->worker, table->flight->job);
     }
 }
 
@@ -396,6 +457,7 @@ static void observe(struct insert_table *table, const struct insert_batch *batch
 
 static void stored(struct insert_table *table, struct insert_batch *batch)
 {
+    forget_note(table);
     insert_batch_stored(batch);
     observe(table, batch);
     table->window_rows += (double)(batch->rows + batch->dead);
@@ -503,6 +565,10 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
     job->read_back.found = (struct offset_ranges){0};
     feed->found_through = job->read_back.through;
     feed->next = feed->mark = job->read_back.from;
+    if (job->owed) {
+        free(feed->owed);
+        feed->owed = NULL;
+    }
     feed->state = FEED_READY;
     if (feed->found.count > 0) {
         metric_add(metrics_series1(table->context->metrics, METRIC_REPLAYS, "insert"), 1);
@@ -544,6 +610,11 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     job->read_back.partition = partition->number;
     job->read_back.from = feed->mark;
     job->read_back.generation = feed->generation;
+    job->owed = feed->owed ? strdup(feed->owed) : NULL;
+    if (feed->owed && !job->owed) {
+        table_job_free(job);
+        return;
+    }
     job->since = partition->since;
     feed->state = FEED_READING;
     partition->jobs++;

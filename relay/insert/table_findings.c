@@ -180,11 +180,30 @@ static bool judge_partition_key(struct judgement *judgement, const char *const *
     return true;
 }
 
-static bool judge_views(struct judgement *judgement)
+// A replica that takes over cannot know what another one's plain table has.
+static bool judge_replication(struct judgement *judgement, const struct table_view_target *view, size_t endpoints)
+{
+    char what[400];
+    bool shared = strncmp(view->engine, "Replicated", 10) == 0 || strncmp(view->engine, "Shared", 6) == 0;
+    if (!view->is_mergetree || shared || endpoints < 2) {
+        return true;
+    }
+    snprintf(what, sizeof(what),
+        "view %.120s fills %.120s, which is not replicated: after a crash in the middle of an INSERT it may lack rows "
+        "that the "
+        "table has",
+        view->view, view->target);
+    return add(judgement, false, what, "make %.200s a Replicated%.40s", view->target, view->engine);
+}
+
+static bool judge_views(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
     for (size_t i = 0; i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
+        if (!judge_replication(judgement, view, endpoints)) {
+            return false;
+        }
         if (view->has_window) {
             continue;
         }
@@ -220,7 +239,8 @@ bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoin
     bool done = clickhouse_text_name(&judgement.name, schema->database) && clickhouse_text_add(&judgement.name, ".") &&
         clickhouse_text_name(&judgement.name, schema->table) && judge_columns(&judgement) &&
         judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
-        judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement) && judge_lifetime(&judgement);
+        judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement, endpoints) &&
+        judge_lifetime(&judgement);
     clickhouse_text_finish(&judgement.name);
     *possible = done && judgement.possible;
     return done || error_no_memory(error, "judging a table");

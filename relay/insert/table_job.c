@@ -26,6 +26,7 @@ void table_job_free(struct table_job *job)
     dead_letter_copies_finish(&job->copies);
     offset_ranges_finish(&job->read_back.found);
     insert_places_finish(&job->places);
+    free(job->owed);
     table_plan_release(job->plan);
     free(job);
 }

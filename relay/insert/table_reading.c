@@ -9,6 +9,7 @@
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/insert/table_worker_inside.h"
+#include "relay/insert/view_repeat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,43 @@ static bool outlast_doubt(struct table_worker *worker, struct table_job *job, st
     return settle(worker, job, error);
 }
 
+// Views that a former owner's INSERT, or one that we gave up, may have left behind.
+static bool complete_views(struct table_worker *worker, struct table_job *job)
+{
+    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
+    struct insert_places places = {0};
+    struct view_note note;
+    if (!job->owed) {
+        return true;
+    }
+    struct view_repeat repeat = {.note = &note,
+        .topic = job->read_back.topic,
+        .partition = job->read_back.partition,
+        .query_id = query_id,
+        .timeout = worker->options.context->config->clickhouse.request_timeout};
+    bool done = true;
+    if (view_note_parse(job->owed, &note, &job->error)) {
+        insert_places_add(&places, repeat.topic, repeat.partition);
+        insert_query_id_write(query_id, sizeof(query_id), worker->prefix, worker->options.context->instance,
+            worker->options.route->name, worker->next_query++, &places);
+        insert_places_finish(&places);
+        done = view_repeat(worker->options.client, job->plan, &repeat, &job->error);
+    } else {
+        snprintf(repeat.why, sizeof(repeat.why), "%.190s", job->error.text);
+        repeat.result = VIEW_REPEAT_CANNOT;
+    }
+    if (done && repeat.result == VIEW_REPEAT_CANNOT) {
+        log_event(LOG_LEVEL_ERROR, "insert.views_behind",
+            "views may lack rows that the table has: an INSERT lost its sender and cannot be repeated",
+            LOG_TEXT("table", worker->options.route->table), LOG_TEXT("why", repeat.why), LOG_TEXT("note", job->owed));
+    } else if (done && repeat.result == VIEW_REPEAT_DONE) {
+        log_event(LOG_LEVEL_INFO, "insert.views_completed", "an INSERT that lost its sender was repeated for the views",
+            LOG_TEXT("table", worker->options.route->table), LOG_TEXT("token", note.token));
+    }
+    view_note_finish(&note);
+    return done;
+}
+
 static bool try_read_back(struct table_worker *worker, struct table_job *job)
 {
     if (!job->plan->exactly_once || !safeguard_active(SAFEGUARD_READ_BACK)) {
@@ -111,7 +149,8 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
         return true;
     }
     return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
-        read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error);
+        read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error) &&
+        complete_views(worker, job);
 }
 
 static bool open_table(struct table_worker *worker, struct table_job *job)

@@ -293,8 +293,8 @@ static bool describe_target(const struct reading *reading, const char *database,
     target->engine = strdup(engine ? engine : "");
     target->is_mergetree = engine && ends_with(engine, "MergeTree");
     // What stores nothing can double nothing.
-    target->has_window = (engine && strcmp(engine, "Null") == 0) ||
-        (engine && full && window_of(reading, engine, full) > 0);
+    target->dedup_window = engine && full ? window_of(reading, engine, full) : 0;
+    target->has_window = (engine && strcmp(engine, "Null") == 0) || target->dedup_window > 0;
     clickhouse_result_free(result);
     return target->engine || no_memory(reading);
 }

@@ -9,6 +9,7 @@
 #include "relay/insert/insert_partition.h"
 #include "relay/insert/source_message.h"
 #include "relay/insert/table_worker.h"
+#include "relay/insert/view_note.h"
 
 #include <stdbool.h>
 
@@ -18,7 +19,7 @@ struct batch_entry {
     struct insert_feed *feed;
     int64_t after;    // behind the last message taken
     int64_t last_row; // offset of the last one that is a row, OFFSET_NONE
-    size_t rows;
+    size_t rows, run; // run: the last one of its rows
 };
 
 struct insert_batch {
@@ -33,7 +34,10 @@ struct insert_batch {
     int64_t period_length;        // in milliseconds; 0: the table has no partitions
     int64_t stamps[BATCH_STAMPS]; // timestamps of a sample of the rows, in milliseconds
     size_t stamp_count, stamp_step;
-    bool dropped; // its outcome no longer counts; its feeds were told
+    struct view_note note; // its runs; only where the table has views
+    bool wants_note;
+    size_t note_bytes; // so long may it be when it is written
+    bool dropped;      // its outcome no longer counts; its feeds were told
 };
 
 // plan: held by the batch. rows: taken over; NULL: a new block. NULL: NO_MEMORY, rows is then freed.
@@ -51,6 +55,12 @@ bool insert_batch_is_empty(const struct insert_batch *batch);
 bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition);
 // Its rows lie in so many partitions of the table that one INSERT should not hold more.
 bool insert_batch_is_scattered(const struct insert_batch *batch);
+
+// The next message may make its note too long.
+bool insert_batch_note_is_full(const struct insert_batch *batch);
+// The note of its INSERT, malloc'd; NULL: none is wanted, or error says why there is none.
+char *insert_batch_note(struct insert_batch *batch, const struct config_route *route, int64_t now_seconds,
+    struct relay_error *error);
 
 // The feeds need no second copy of the dead letters.
 void insert_batch_copied(struct insert_batch *batch);

@@ -42,13 +42,15 @@ struct insert_feed {
     struct insert_table *table;
     struct insert_partition *partition;
     enum feed_state state;
-    bool by_reader;                              // catches up: its messages come from a reader of its own
-    int64_t next, mark;                          // OFFSET_NONE: the log's beginning
-    unsigned pending;                            // batches, the open one included, with messages of it
-    struct offset_ranges found;                  // what the table has already
-    int64_t found_through;                       // `found` is complete below; then it must be read on
-    int64_t copied;                              // dead letters below are in the dead-letter topic; OFFSET_NONE: none
-    uint64_t generation;                         // a read-back of an older one is stale
+    bool by_reader;             // catches up: its messages come from a reader of its own
+    int64_t next, mark;         // OFFSET_NONE: the log's beginning
+    unsigned pending;           // batches, the open one included, with messages of it
+    struct offset_ranges found; // what the table has already
+    int64_t found_through;      // `found` is complete below; then it must be read on
+    int64_t passed;             // the last offset that was passed over as found; OFFSET_NONE
+    char *owed;                 // note of an INSERT (view_note.h) that may have left views behind; malloc'd, NULL: none
+    int64_t copied;             // dead letters below are in the dead-letter topic; OFFSET_NONE: none
+    uint64_t generation;        // a read-back of an older one is stale
     struct feed_refusal refusals[FEED_REFUSALS]; // a ring: the last ones
     unsigned next_refusal;
 };

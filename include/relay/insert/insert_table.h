@@ -37,6 +37,10 @@ struct insert_table {
     struct mono_time open_at; // when to read the table again
     struct backoff backoff;   // between attempts while paused
     struct insert_batch *open, *flight;
+    // The flight's note (view_note.h), NULL: it needs none. noting: the flight waits until it is committed, with its
+    // job still ours; note_sent: by the commit that is under way.
+    char *note;
+    bool noting, note_sent;
     bool parked; // the flight waits for the pause to end; then the same insert is repeated, for the views
     struct native_block *spare;     // for the next batch, of the present plan
     size_t row_limit;               // below batch_rows after a rejection
@@ -66,6 +70,13 @@ void insert_table_work(struct insert_table *table, struct mono_time now);
 // When insert_table_work has something to do by time alone.
 struct mono_time insert_table_due(const struct insert_table *table);
 bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
+
+// The flight waits for a commit that carries its note.
+bool insert_table_wants_note(const struct insert_table *table);
+// What commits of that partition carry for this feed: of the flight, or what is owed. NULL: nothing.
+const char *insert_table_note(const struct insert_table *table, const struct insert_feed *feed);
+// The note is committed for every partition of the flight, or cannot be for those where nothing can be committed.
+void insert_table_noted(struct insert_table *table);
 
 // Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill);

@@ -45,6 +45,7 @@ struct table_job {
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
     bool settled;
+    char *owed; // note of an INSERT whose views are to be completed; malloc'd, NULL: none
     // the answer; OPEN: plan is the new one, held
     enum table_verdict verdict;
     struct relay_error error;

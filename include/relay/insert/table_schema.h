@@ -39,6 +39,7 @@ struct table_view_target {
     char *target; // database.name of what it fills
     char *engine;
     bool has_window; // its deduplication window is above 0
+    int64_t dedup_window;
     bool is_mergetree;
 };
 

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: the rows of the note are counted, all are there; the windows of the table and of what its views fill
+// cannot have forgotten the token since; INSERT ... SELECT of these rows, as one block, under the token.
+// Cases:
+// - none of the asker's rows is there: the INSERT was not executed. The server gives a block to the views after the
+//   table has it, so no view has them either;
+// - some are missing, or there are more: the block lay over several partitions of the table and was stored in part, or
+//   rows were deleted or inserted by others. A block of other rows under the same token could hide or double some: left
+//   alone, and said;
+// - the token may be forgotten, or a target exists on one replica only: the same.
+// The SELECT has a total order and gives one block: servers deduplicate INSERT ... SELECT only where the result is
+// stable, and by the blocks that it comes in. Its deadline is for a relay that was frozen after it had looked at the
+// windows.
+#include "relay/insert/view_repeat.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LAST_WORD     "outbox-relay: end"
+#define START_SECONDS 10   // the server begins it within this time or not at all
+#define CLOCK_SECONDS 60   // so far apart may the clocks of relay and server be
+#define REPLICA_MOST  1800 // seconds for which replicated tables surely remember (their default is an hour)
+
+static bool add_table(struct clickhouse_text *text, const struct table_schema *schema)
+{
+    return clickhouse_text_name(text, schema->database) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, schema->table);
+}
+
+static bool add_run(struct clickhouse_text *text, const struct view_run *run)
+{
+    return clickhouse_text_add(text, "(kafka_topic = ") &&
+        clickhouse_text_literal(text, run->topic, strlen(run->topic)) &&
+        clickhouse_text_add(text, " AND kafka_partition = %d AND kafka_offset BETWEEN %lld AND %lld)", run->partition,
+            (long long)run->first, (long long)run->last);
+}
+
+static bool add_runs(struct clickhouse_text *text, const struct view_note *note)
+{
+    bool done = clickhouse_text_add(text, "(");
+    for (size_t i = 0; done && i < note->run_count; i++) {
+        done = clickhouse_text_add(text, "%s", i > 0 ? " OR " : "") && add_run(text, &note->runs[i]);
+    }
+    return done && clickhouse_text_add(text, ")");
+}
+
+// One row whose last column is the last word: nothing cut passes as an answer.
+static bool ask(struct clickhouse_client *client, int *endpoint, const char *statement, size_t columns,
+    struct clickhouse_result **result, struct relay_error *error)
+{
+    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
+        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}};
+    struct clickhouse_request request = {.endpoint = *endpoint,
+        .timeout = DURATION_S(30),
+        .settings = settings,
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_outcome outcome = {.endpoint = -1};
+    if (!clickhouse_query(client, &request, statement, result, &outcome, error)) {
+        return false;
+    }
+    *endpoint = outcome.endpoint;
+    const char *word = clickhouse_result_rows(*result) == 1 ? clickhouse_result_text(*result, 0, columns - 1, NULL)
+                                                            : NULL;
+    if (word && strcmp(word, LAST_WORD) == 0) {
+        return true;
+    }
+    clickhouse_result_free(*result);
+    *result = NULL;
+    return error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
+}
+
+// What the table has of the note, and the server's time.
+struct there {
+    uint64_t own, all;
+    int64_t now;
+};
+
+static bool count_rows(struct clickhouse_client *client, int *endpoint, const struct table_plan *plan,
+    const struct view_repeat *repeat, struct there *there, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    bool built = clickhouse_text_add(&text, "SELECT countIf(kafka_topic = ") &&
+        clickhouse_text_literal(&text, repeat->topic, strlen(repeat->topic)) &&
+        clickhouse_text_add(&text,
+            " AND kafka_partition = %d), count(), toInt64(toUnixTimestamp(now())), '" LAST_WORD "' FROM ",
+            repeat->partition) &&
+        add_table(&text, plan->schema) && clickhouse_text_add(&text, " WHERE ") && add_runs(&text, repeat->note);
+    bool done = built ? ask(client, endpoint, text.at, 4, &result, error) : error_no_memory(error, "counting rows");
+    if (done) {
+        *there = (struct there){.own = clickhouse_result_uint(result, 0, 0),
+            .all = clickhouse_result_uint(result, 0, 1),
+            .now = clickhouse_result_int(result, 0, 2)};
+    }
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+static bool is_replicated(const char *engine)
+{
+    return strncmp(engine, "Replicated", 10) == 0 || strncmp(engine, "Shared", 6) == 0;
+}
+
+// How many blocks a table of "database.table" has taken since, at most: parts that were written or merged since then,
+// with all blocks in them. Each took one place in the window at the most.
+static bool count_blocks(struct clickhouse_client *client, int *endpoint, const char *name, int64_t since,
+    uint64_t *blocks, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    bool built = clickhouse_text_add(&text,
+                     "SELECT sum(max_block_number - min_block_number + 1), '" LAST_WORD "' FROM system.parts WHERE "
+                     "active AND concat(database, '.', table) = ") &&
+        clickhouse_text_literal(&text, name, strlen(name)) &&
+        clickhouse_text_add(&text, " AND toUnixTimestamp(modification_time) >= %lld", (long long)since);
+    bool done = built ? ask(client, endpoint, text.at, 2, &result, error) : error_no_memory(error, "counting blocks");
+    *blocks = done ? clickhouse_result_uint(result, 0, 0) : 0;
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+// Whether a table surely still knows the token. false: an error.
+static bool remembers(struct clickhouse_client *client, int *endpoint, const char *name, bool replicated,
+    int64_t window, struct view_repeat *repeat, int64_t now, bool *does, struct relay_error *error)
+{
+    uint64_t blocks = 0;
+    *does = !replicated || now - repeat->note->sent < REPLICA_MOST;
+    if (*does) {
+        if (!count_blocks(client, endpoint, name, repeat->note->sent - CLOCK_SECONDS, &blocks, error)) {
+            return false;
+        }
+        *does = blocks < (uint64_t)window;
+    }
+    if (!*does) {
+        snprintf(repeat->why, sizeof(repeat->why), "%.100s may have forgotten its token (deduplication window %lld)",
+            name, (long long)window);
+    }
+    return true;
+}
+
+static bool all_remember(struct clickhouse_client *client, int *endpoint, const struct table_plan *plan,
+    struct view_repeat *repeat, int64_t now, bool *all, struct relay_error *error)
+{
+    const struct table_schema *schema = plan->schema;
+    struct clickhouse_text name = {0};
+    bool done = clickhouse_text_add(&name, "%s.%s", schema->database, schema->table) ||
+        error_no_memory(error, "counting blocks");
+    done = done &&
+        remembers(client, endpoint, name.at, schema->is_replicated, schema->dedup_window, repeat, now, all, error);
+    for (size_t i = 0; done && *all && i < schema->view_count; i++) {
+        const struct table_view_target *view = &schema->views[i];
+        bool replicated = is_replicated(view->engine);
+        if (!view->is_mergetree) {
+            continue; // it keeps nothing
+        }
+        if (!replicated && clickhouse_client_endpoints(client) > 1) {
+            *all = false;
+            snprintf(repeat->why, sizeof(repeat->why), "%.100s is not replicated, so another replica may have it",
+                view->target);
+            break;
+        }
+        done = remembers(client, endpoint, view->target, replicated, view->dedup_window, repeat, now, all, error);
+    }
+    clickhouse_text_finish(&name);
+    return done;
+}
+
+// Every column that can be written, as stored.
+static bool add_columns(struct clickhouse_text *text, const struct table_schema *schema)
+{
+    bool done = true, any = false;
+    for (size_t i = 0; done && i < schema->column_count; i++) {
+        const struct table_column *column = &schema->columns[i];
+        if (column->default_kind == TABLE_DEFAULT_NONE || column->default_kind == TABLE_DEFAULT) {
+            done = clickhouse_text_add(text, any ? ", " : "") && clickhouse_text_name(text, column->name);
+            any = true;
+        }
+    }
+    return done;
+}
+
+static bool add_statement(struct clickhouse_text *text, const struct table_plan *plan, const struct view_note *note,
+    int64_t deadline)
+{
+    return clickhouse_text_add(text, "INSERT INTO ") && add_table(text, plan->schema) &&
+        clickhouse_text_add(text, " (") && add_columns(text, plan->schema) && clickhouse_text_add(text, ") SELECT ") &&
+        add_columns(text, plan->schema) && clickhouse_text_add(text, " FROM ") && add_table(text, plan->schema) &&
+        clickhouse_text_add(text, " WHERE ") && add_runs(text, note) &&
+        clickhouse_text_add(text,
+            " AND throwIf(toUnixTimestamp(now()) > %lld, '" TABLE_PLAN_LATE
+            "') = 0 ORDER BY kafka_topic, kafka_partition, kafka_offset",
+            (long long)deadline);
+}
+
+static bool send(struct clickhouse_client *client, int endpoint, const struct view_repeat *repeat,
+    const char *statement, struct relay_error *error)
+{
+    // As for every INSERT (clickhouse_exchange.c), and the SELECT as one block.
+    const struct clickhouse_setting settings[] = {{"insert_deduplication_token", repeat->note->token},
+        {"async_insert", "0"}, {"insert_deduplicate", "1"}, {"deduplicate_insert_select", "force_enable"},
+        {"insert_select_deduplicate", "1"}, {"deduplicate_blocks_in_dependent_materialized_views", "1"},
+        {"max_insert_block_size", "4194304"}, {"min_insert_block_size_rows", "4194304"},
+        {"min_insert_block_size_bytes", "1073741824"}, {"max_block_size", "4194304"},
+        {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
+        {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}, {"max_insert_threads", "1"},
+        {"max_partitions_per_insert_block", "0"}, {"read_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"},
+        {"timeout_overflow_mode", "throw"}, {"insert_null_as_default", "0"}};
+    struct clickhouse_request request = {.endpoint = endpoint,
+        .query_id = repeat->query_id,
+        .timeout = repeat->timeout,
+        .settings = settings,
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_outcome outcome;
+    if (clickhouse_query(client, &request, statement, NULL, &outcome, error)) {
+        return true;
+    }
+    bool late = outcome.exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE);
+    switch (outcome.failure) {
+    case CLICKHOUSE_OPERATOR:
+    case CLICKHOUSE_SCHEMA_DRIFT:
+    case CLICKHOUSE_BAD_ROW:
+    case CLICKHOUSE_MEMORY:
+    case CLICKHOUSE_UNKNOWN_CODE: error->class = late ? RELAY_CLASS_RETRIABLE : RELAY_CLASS_OPERATOR; break;
+    case CLICKHOUSE_OUTCOME_UNKNOWN:
+    case CLICKHOUSE_TRANSIENT:
+    case CLICKHOUSE_NOT_SENT:
+    case CLICKHOUSE_BACK_PRESSURE:
+    case CLICKHOUSE_DONE:
+    case CLICKHOUSE_FAILURES: error->class = RELAY_CLASS_RETRIABLE; break;
+    }
+    return false;
+}
+
+bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan, struct view_repeat *repeat,
+    struct relay_error *error)
+{
+    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    struct there there;
+    bool all_know;
+    repeat->result = VIEW_REPEAT_CANNOT;
+    if (!count_rows(client, &endpoint, plan, repeat, &there, error)) {
+        return error_prefix(error, "looking for the rows of a former owner's INSERT");
+    }
+    if (there.own == 0) {
+        repeat->result = VIEW_REPEAT_NOTHING;
+        return true;
+    }
+    if (there.all != repeat->note->rows) {
+        snprintf(repeat->why, sizeof(repeat->why), "the table has %llu rows where the INSERT had %llu",
+            (unsigned long long)there.all, (unsigned long long)repeat->note->rows);
+        return true;
+    }
+    if (!all_remember(client, &endpoint, plan, repeat, there.now, &all_know, error)) {
+        return error_prefix(error, "judging deduplication windows");
+    }
+    if (!all_know) {
+        return true;
+    }
+    struct clickhouse_text text = {0};
+    bool built = add_statement(&text, plan, repeat->note, there.now + START_SECONDS);
+    bool done = built ? send(client, endpoint, repeat, text.at, error) : error_no_memory(error, "completing views");
+    clickhouse_text_finish(&text);
+    if (done) {
+        repeat->result = VIEW_REPEAT_DONE;
+    }
+    return done || error_prefix(error, "completing views after a former owner's INSERT");
+}

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables with materialized views: an INSERT that loses its sender leaves no view behind."""
+import pytest
+
+from inserting import Sender, committed, counts, inserting, paused, wait_counts
+from relaytools.relay import wait_until
+
+EVENTS = 100000  # one INSERT of more rows than the blocks in which ClickHouse reads
+ONE_BATCH = {"batch_rows": "500000", "batch_bytes": "64MiB", "linger": "3s"}
+
+
+def post(place):
+    return f"{place.prefix}.post.events"
+
+
+def make_views(place, trouble):
+    """A view that is no trouble, and one that is until the switch has a row; both fill tables that would show doubles."""
+    place.clickhouse("CREATE TABLE {db}.switch (x UInt8) ENGINE = TinyLog")
+    for name, column in (("smooth", "0"), ("rough", trouble)):
+        place.clickhouse(f"CREATE TABLE {{db}}.{name} (seq UInt64, part UInt8, zero UInt8) ENGINE = MergeTree PARTITION BY part "
+            "ORDER BY seq SETTINGS non_replicated_deduplication_window = 1000")
+        place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{name}_view TO {{db}}.{name} AS "
+            f"SELECT seq, seq % 3 AS part, {column} AS zero FROM {{db}}.outbox_events")
+
+
+FAILS = "throwIf(seq = 7 AND (SELECT count() FROM {db}.switch) = 0, 'a view of the user fails')"
+SLEEPS = "if((SELECT count() FROM {db}.switch) = 0, sleep(3), 0)"
+
+
+def mend(place):
+    place.clickhouse("INSERT INTO {db}.switch VALUES (1)")
+
+
+def view_counts(place):
+    return [tuple(int(number) for number in place.clickhouse(f"SELECT count(), uniqExact(seq) FROM {{db}}.{name}").split())
+        for name in ("smooth", "rough")]
+
+
+def wait_whole(place, count):
+    wait_counts(place, count)
+    wait_until(lambda: view_counts(place) == [(count, count)] * 2, "the views whole", 30)
+
+
+def all_committed(place, count):
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == count, "all committed", 30)
+
+
+def left_behind(place, relay, count):
+    """The rows are stored, a view has refused them, and their sender is dead."""
+    Sender(place).events(post(place), count).flush()
+    relay.start()
+    relay.wait(lambda: paused(relay), "the table paused", 60)
+    relay.kill()
+    assert counts(place) == (count, count)
+    assert view_counts(place)[1] == (0, 0)
+
+
+def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
+    make_views(place, FAILS)
+    relay = inserting(place, start=False, insert=dict(ONE_BATCH, linger="12s"))
+    left_behind(place, relay, EVENTS)
+    mend(place)
+    relay.start()
+    wait_whole(place, EVENTS)
+    all_committed(place, EVENTS)
+    assert relay.events("insert.views_completed") and not relay.events("insert.views_behind")
+    Sender(place).events(post(place), 1000, number=EVENTS + 1).flush()
+    wait_counts(place, EVENTS + 1000)
+    assert relay.stop() == 0
+
+
+def test_two_owners_of_its_partitions_complete_it_once(place):
+    make_views(place, FAILS)
+    relay = inserting(place, start=False, insert=ONE_BATCH)
+    left_behind(place, relay, 4000)
+    mend(place)
+    owners = [inserting(place, name, insert=ONE_BATCH) for name in ("one", "two")]
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert any(owner.events("insert.views_completed") for owner in owners)
+    assert not any(owner.events("insert.views_behind") for owner in owners)
+    assert [owner.stop() for owner in owners] == [0, 0]
+
+
+def test_the_next_owner_pauses_while_the_view_still_fails(place):
+    make_views(place, FAILS)
+    relay = inserting(place, start=False, insert=ONE_BATCH)
+    left_behind(place, relay, 4000)
+    for _ in range(2):  # the note outlives owners that cannot do it
+        relay.start()
+        relay.wait(lambda: paused(relay), "the table paused", 40)
+        relay.kill()
+    mend(place)
+    relay.start()
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert relay.stop() == 0
+
+
+def test_a_rebalance_while_the_view_fails(place):
+    """The paused INSERT has rows of partitions that go to another member, which must do it as well as the one that stays."""
+    make_views(place, FAILS)
+    relay = inserting(place, insert=ONE_BATCH)
+    Sender(place).events(post(place), 4000).flush()
+    relay.wait(lambda: paused(relay), "the table paused", 40)
+    other = inserting(place, "other", insert=ONE_BATCH)
+    relay.wait(lambda: other.events("insert.assigned") and relay.events("insert.revoked"), "the partitions shared", 60)
+    mend(place)
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert relay.stop() == 0 and other.stop() == 0
+
+
+def test_a_token_that_may_be_forgotten_is_not_sent_again(place):
+    make_views(place, FAILS)
+    relay = inserting(place, start=False, insert=ONE_BATCH)
+    left_behind(place, relay, 4000)
+    mend(place)
+    place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
+    relay.start()
+    all_committed(place, 4000)
+    assert counts(place) == (4000, 4000)
+    told = relay.events("insert.views_behind")
+    assert told and "outbox_events" in told[0]["why"] and "forgotten" in told[0]["why"]
+    assert view_counts(place) == [(4000, 4000), (0, 0)]
+    assert relay.stop() == 0
+
+
+@pytest.mark.own_servers
+def test_relay_and_server_killed_in_the_same_insert(fragile_place):
+    place = fragile_place
+    make_views(place, SLEEPS)
+    relay = inserting(place, start=False, insert=ONE_BATCH)
+    Sender(place).events(post(place), 4000).flush()
+    relay.start()
+    wait_until(lambda: counts(place)[0] == 4000, "the rows stored, the view asleep", 40, every=0.02)
+    place.servers.kill("clickhouse")
+    relay.kill()
+    place.servers.start("clickhouse")
+    assert counts(place) == (4000, 4000)
+    assert view_counts(place)[1] == (0, 0)
+    mend(place)
+    relay.start()
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert relay.events("insert.views_completed")
+    assert relay.stop() == 0
