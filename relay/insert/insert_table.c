@@ -240,6 +240,7 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
         drop_batches(table);
     }
     for_feeds(table, pause_feed);
+    table->on_trial = table->on_trial || table->state == INSERT_TABLE_OPEN;
     table->state = INSERT_TABLE_PAUSED;
     table->open_at = mono_add(now, backoff_next(&table->backoff));
     metric_set(table->paused, 1);
@@ -247,6 +248,14 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     log_event(LOG_LEVEL_ERROR, "insert.table_paused",
         "inserts into this table wait for somebody to mend it; the others go on", LOG_TEXT("table", table->name),
         LOG_ERROR(error));
+}
+
+// It takes rows again.
+static void show_open(struct insert_table *table)
+{
+    table->on_trial = false;
+    metric_set(table->paused, 0);
+    set_status(table, STATUS_OK, "");
 }
 
 // The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
@@ -300,8 +309,9 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
     }
     if (table->state != INSERT_TABLE_OPEN) {
         table->state = INSERT_TABLE_OPEN;
-        metric_set(table->paused, 0);
-        set_status(table, STATUS_OK, "");
+        if (!table->on_trial) {
+            show_open(table);
+        }
         for_feeds(table, wake_feed);
         repeat_parked(table);
     }
@@ -458,6 +468,9 @@ static void observe(struct insert_table *table, const struct insert_batch *batch
 static void stored(struct insert_table *table, struct insert_batch *batch)
 {
     forget_note(table);
+    if (table->on_trial) {
+        show_open(table);
+    }
     insert_batch_stored(batch);
     observe(table, batch);
     table->window_rows += (double)(batch->rows + batch->dead);
@@ -625,12 +638,29 @@ static void show_trouble(struct insert_table *table)
 {
     struct relay_error trouble;
     bool troubled = table_worker_trouble(table->worker, &trouble);
-    if (table->state == INSERT_TABLE_OPEN && (troubled || table->troubled)) {
+    if (table->state == INSERT_TABLE_OPEN && (troubled || (table->troubled && !table->on_trial))) {
         set_status(table, troubled ? STATUS_DEGRADED : STATUS_OK, troubled ? trouble.text : "");
     } else if (table->state == INSERT_TABLE_OPENING && troubled) {
         set_status(table, STATUS_DEGRADED, trouble.text);
     }
     table->troubled = troubled;
+}
+
+// Everything that there is for it is stored.
+static bool has_all(const struct insert_table *table)
+{
+    for (size_t i = 0; i < table->partitions->count; i++) {
+        const struct insert_partition *partition = table->partitions->items[i];
+        for (size_t j = 0; !partition->gone && j < partition->feed_count; j++) {
+            const struct insert_feed *feed = &partition->feeds[j];
+            if (feed->table == table &&
+                (feed->state != FEED_ACTIVE || feed->pending > 0 || partition->end == OFFSET_NONE ||
+                    feed->next < partition->end)) {
+                return false;
+            }
+        }
+    }
+    return !insert_table_busy(table);
 }
 
 void insert_table_work(struct insert_table *table, struct mono_time now)
@@ -644,6 +674,9 @@ void insert_table_work(struct insert_table *table, struct mono_time now)
         return;
     }
     for_feeds(table, ask_feed);
+    if (table->on_trial && has_all(table)) {
+        show_open(table); // what had failed was stored all the same
+    }
     if (table->open && !table->flight &&
         (at_limit(table) || table->next_plan ||
             mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger)))) {

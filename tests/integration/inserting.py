@@ -123,7 +123,6 @@ def paused(relay, table="outbox_events"):
 
 
 def wait_pause_reason(relay, text, table="outbox_events"):
-    """A paused table is opened now and then to see whether it is mended; its reason is not there in that moment."""
     relay.wait(lambda: text in relay.health()["checks"]["insert"]["instances"][table]["reason"], f"the pause's reason: {text}", 30)
 
 

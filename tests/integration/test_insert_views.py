@@ -145,3 +145,23 @@ def test_relay_and_server_killed_in_the_same_insert(fragile_place):
     all_committed(place, 4000)
     assert relay.events("insert.views_completed")
     assert relay.stop() == 0
+
+
+def test_a_paused_table_is_called_paused_until_an_insert_succeeds(place):
+    """It is opened, read back and tried now and then; the attempt takes a second here, and is no sign of health."""
+    make_views(place, f"{SLEEPS} + {FAILS}")
+    relay = inserting(place, insert=ONE_BATCH)
+    Sender(place).events(post(place), 1000).flush()
+    relay.wait(lambda: paused(relay), "the table paused", 40)
+    seen = []
+
+    def look():
+        table = relay.health()["checks"]["insert"]["instances"]["outbox_events"]
+        seen.append((paused(relay), table["status"], "a view of the user fails" in table["reason"]))
+        return len(relay.events("insert.table_paused")) >= 3
+    relay.wait(look, "two more attempts", 60)
+    assert set(seen) == {(True, "degraded", True)}
+    mend(place)
+    relay.wait(lambda: not paused(relay), "the table open", 60)
+    wait_whole(place, 1000)
+    assert relay.stop() == 0

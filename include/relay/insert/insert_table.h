@@ -33,7 +33,8 @@ struct insert_table {
     bool makes_copies;                   // there is a dead-letter topic
     struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
     enum insert_table_state state;
-    bool opening;             // an OPEN job is under way
+    bool on_trial; // was paused since an INSERT failed, and is called so until one succeeds, or none is needed
+    bool opening;  // an OPEN job is under way
     struct mono_time open_at; // when to read the table again
     struct backoff backoff;   // between attempts while paused
     struct insert_batch *open, *flight;
