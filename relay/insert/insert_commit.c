@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/insert_note.h"
 #include "relay/insert/view_note.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -18,7 +19,7 @@ static void add_notes(rd_kafka_topic_partition_t *element, const struct insert_p
     size_t length = 0;
     for (size_t i = 0; i < partition->feed_count; i++) {
         const struct insert_feed *feed = &partition->feeds[i];
-        const char *note = insert_table_note(feed->table, feed);
+        const char *note = insert_note_of(feed->table, feed);
         size_t size = note ? strlen(note) : 0;
         char *more = size > 0 && length + size <= VIEW_METADATA_MOST ? realloc(metadata, length + size) : NULL;
         if (more) {
@@ -132,7 +133,7 @@ static void add_flights(struct insert_group *group, rd_kafka_topic_partition_lis
 {
     for (size_t i = 0; i < group->table_count; i++) {
         struct insert_table *table = group->tables[i];
-        if (insert_table_wants_note(table)) {
+        if (insert_note_wanted(table)) {
             table->note_sent = add_flight(group, table, offsets);
         }
     }
@@ -151,7 +152,7 @@ static void end_notes(struct insert_group *group, const rd_kafka_topic_partition
         }
         table->note_sent = false;
         if (noted) {
-            insert_table_noted(table);
+            insert_note_accepted(table);
         }
     }
 }
@@ -261,7 +262,7 @@ static bool any_busy(const struct insert_group *group)
 bool insert_commit_awaited(const struct insert_group *group)
 {
     for (size_t i = 0; i < group->table_count; i++) {
-        if (insert_table_wants_note(group->tables[i])) {
+        if (insert_note_wanted(group->tables[i])) {
             return true;
         }
     }

@@ -17,6 +17,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/insert_note.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,35 +168,13 @@ static void drop_open(struct insert_table *table)
     }
 }
 
-static void forget_note(struct insert_table *table)
-{
-    free(table->note);
-    table->note = NULL;
-    table->noting = table->note_sent = false;
-}
-
-// What became of the flight is no longer waited for, and views may miss it: its feeds complete them before they go on.
-static void owe_note(struct insert_table *table)
-{
-    for (size_t i = 0; table->note && i < table->flight->entry_count; i++) {
-        struct insert_feed *feed = table->flight->entries[i].feed;
-        free(feed->owed);
-        feed->owed = strdup(table->note);
-        if (!feed->owed) {
-            log_event(LOG_LEVEL_WARNING, "insert.views_behind",
-                "out of memory: views may lack rows of an INSERT that the table has", LOG_TEXT("table", table->name));
-        }
-    }
-    forget_note(table);
-}
-
 // A flight that the worker does not have.
 static void drop_kept(struct insert_table *table)
 {
     if (table->noting) {
-        forget_note(table); // it was not sent
+        insert_note_forget(table); // it was not sent
     } else {
-        owe_note(table);
+        insert_note_owe(table);
     }
     insert_batch_drop(table->flight);
     insert_batch_free(table->flight);
@@ -210,7 +189,7 @@ static void drop_batches(struct insert_table *table)
         drop_kept(table);
     }
     if (table->flight && !table->flight->dropped) {
-        owe_note(table);
+        insert_note_owe(table);
         insert_batch_drop(table->flight);
         table_worker_cancel(table->worker, table->flight->job);
     }
@@ -386,29 +365,6 @@ static void submit(struct insert_table *table, struct mono_time now)
     }
 }
 
-bool insert_table_wants_note(const struct insert_table *table)
-{
-    return table->noting && !table->note_sent;
-}
-
-const char *insert_table_note(const struct insert_table *table, const struct insert_feed *feed)
-{
-    for (size_t i = 0; table->note && table->flight && i < table->flight->entry_count; i++) {
-        if (table->flight->entries[i].feed == feed) {
-            return table->note;
-        }
-    }
-    return feed->owed;
-}
-
-void insert_table_noted(struct insert_table *table)
-{
-    if (table->noting) {
-        table->noting = table->note_sent = false;
-        table_worker_submit(table->worker, table->flight->job);
-    }
-}
-
 void insert_table_flush(struct insert_table *table)
 {
     if (table->open && !table->flight && table->state == INSERT_TABLE_OPEN) {
@@ -467,7 +423,7 @@ static void observe(struct insert_table *table, const struct insert_batch *batch
 
 static void stored(struct insert_table *table, struct insert_batch *batch)
 {
-    forget_note(table);
+    insert_note_forget(table);
     if (table->on_trial) {
         show_open(table);
     }

@@ -72,13 +72,6 @@ void insert_table_work(struct insert_table *table, struct mono_time now);
 struct mono_time insert_table_due(const struct insert_table *table);
 bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
 
-// The flight waits for a commit that carries its note.
-bool insert_table_wants_note(const struct insert_table *table);
-// What commits of that partition carry for this feed: of the flight, or what is owed. NULL: nothing.
-const char *insert_table_note(const struct insert_table *table, const struct insert_feed *feed);
-// The note is committed for every partition of the flight, or cannot be for those where nothing can be committed.
-void insert_table_noted(struct insert_table *table);
-
 // Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill);
 bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition);

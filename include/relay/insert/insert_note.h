@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A table's note (view_note.h) on its way: the flight waits until a commit has carried it, all later commits carry it
+// on, and when the flight is given up its feeds owe it until views were completed. The consumer's thread; no I/O.
+#ifndef RELAY_INSERT_INSERT_NOTE_H
+#define RELAY_INSERT_INSERT_NOTE_H
+
+#include "relay/insert/insert_table.h"
+
+// The flight waits for a commit that carries its note.
+bool insert_note_wanted(const struct insert_table *table);
+// What commits of that partition carry for this feed: of the flight, or what is owed. NULL: nothing.
+const char *insert_note_of(const struct insert_table *table, const struct insert_feed *feed);
+// The note is committed for every partition of the flight, or cannot be for those where nothing can be committed.
+void insert_note_accepted(struct insert_table *table);
+// The flight is stored, or was never sent.
+void insert_note_forget(struct insert_table *table);
+// What became of the flight is no longer waited for, and views may miss it: its feeds complete them before they go on.
+void insert_note_owe(struct insert_table *table);
+
+#endif
