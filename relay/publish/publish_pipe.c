@@ -384,7 +384,7 @@ static void try_to_own(struct publish_pipe *pipe)
         show(pipe, STATUS_OK, "standby", "");
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;
-        pause_for(pipe, DURATION_MS(TRY_INTERVAL_MS - 50 + rand() % 100));
+        pause_for(pipe, backoff_next(&pipe->turns));
     }
 }
 
@@ -423,6 +423,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
     pipe->row_bytes = 2048;
     outbox_owner_init(&pipe->owner, context, config);
     backoff_init(&pipe->backoff, DURATION_MS(100), DURATION_S(5));
+    backoff_init(&pipe->turns, DURATION_MS(TRY_INTERVAL_MS - 50), DURATION_MS(TRY_INTERVAL_MS + 50));
     struct metrics *metrics = context->metrics;
     pipe->series = (struct publish_series){
         .batch_seconds = metrics_series0(metrics, METRIC_PUBLISH_BATCH_SECONDS),

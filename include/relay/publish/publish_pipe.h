@@ -62,8 +62,9 @@ struct publish_pipe {
     struct mono_time replicas_counted_at;
     bool giving_up; // to another replica, as soon as both lanes are idle
     struct backoff backoff;
-    int failures;  // in a row
-    bool troubled; // the board says so
+    struct backoff turns; // of a standby: evenly spread, so that standbys do not try in step
+    int failures;         // in a row
+    bool troubled;        // the board says so
 
     // of the present term
     struct outbox_sql *sql;
