@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publish stage: rows that come by odd ways, locks under load, servers that hang in the middle of a batch."""
+import os
+
+import psycopg2
+import pytest
+
+from publishing import Transaction, dead_letters, ids, publishing, wait_ids
+from relaytools.relay import wait_until
+
+AGGREGATE = "44444444-4444-4444-4444-444444444444"
+
+
+def as_admin(place, *statements):
+    connection = psycopg2.connect(place.admin_dsn)
+    connection.autocommit = True    # ALTER SYSTEM has no place in a transaction
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        rows = cursor.fetchall() if cursor.description else []
+    connection.close()
+    return rows
+
+
+def open_transactions(place):
+    """Of publishing sessions in which a row was deleted: they have a transaction id."""
+    return place.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-publish-%' "
+        "AND datname = current_database() AND backend_xid IS NOT NULL")[0][0]
+
+
+def test_a_row_whose_insert_fires_no_trigger_waits_for_fallback_poll_only(place):
+    """As logical replication inserts, or somebody straight into a partition: nobody tells the sleeping relay."""
+    relay = publishing(place, outbox={"fallback_poll": "1s"})
+    wait_ids(place, [place.insert_event()])
+    relay.wait(lambda: relay.metric("outbox_owned") == 1, "it owns the outbox")
+    event_id = as_admin(place, "SET session_replication_role = replica",
+        "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "VALUES ('post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text")[0][0]
+    wait_ids(place, [event_id], 20)
+
+
+def test_a_row_put_back_below_the_watermark_is_swept_up(place):
+    relay = publishing(place)
+    events = [place.insert_event() for _ in range(20)]
+    wait_ids(place, events)
+    place.wait_published()
+    low = place.execute("SELECT last_value - 10 FROM public.outbox_events_seq_seq")[0][0]
+    back = place.execute("INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+                         "VALUES (%s, 'post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text", low)[0][0]
+    found = wait_ids(place, [back], 100)
+    assert sorted(found) == sorted(events + [back])
+    assert relay.events("publish.swept") and len(relay.events("publish.term_started")) == 1
+
+
+def test_a_locked_row_under_load_costs_time_and_nothing_else(place):
+    relay = publishing(place)
+    workload = place.workload(writers=2, rate=300).start()
+    wait_until(lambda: len(ids(place)) > 100, "a flow", 30)
+    for _ in range(3):
+        told = len(relay.events("publish.read_refused"))
+        holder = Transaction(place)
+        holder.insert()     # stays unseen, so that no row is free of load meanwhile
+        with holder.connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM public.outbox_events ORDER BY seq DESC LIMIT 50 FOR UPDATE")
+            locked = cursor.rowcount
+        if locked > 0:
+            wait_until(lambda: len(relay.events("publish.read_refused")) > told or place.outbox_rows() == 0, "the lock met", 20)
+        holder.end(commit=False)
+    workload.stop()
+    place.wait_published()
+    result = place.audit()
+    assert "Kafka: 0 lost, 0 doubled, 0 out of order" in result.text(5), result.text(5)
+    assert len(relay.events("publish.term_started")) == 1
+
+
+def test_held_rows_are_released_one_by_one_when_the_broker_refuses_one_of_them(place):
+    place.servers.create_topics([f"{place.prefix}.small.events"], 1, {"max.message.bytes": "2000"})
+    relay = publishing(place, publish={"on_poison": "hold_aggregate"})
+    poison = place.insert_event("po st.x", aggregate=AGGREGATE)
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "the aggregate is held", 30)
+    before = [place.insert_event("small.created", aggregate=AGGREGATE) for _ in range(10)]
+    large = place.insert_event("small.created", aggregate=AGGREGATE, payload='{"x": "%s"}' % os.urandom(3000).hex())
+    behind = [place.insert_event("small.created", aggregate=AGGREGATE) for _ in range(10)]
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", poison)
+    wait_ids(place, before)
+    wait_until(lambda: place.execute("SELECT reason_code FROM outbox_relay.held_aggregates") == [("too_large",)],
+        "held by the large one", 60)
+    assert ids(place) == before
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", large)
+    wait_ids(place, behind)
+    place.wait_published()
+    assert ids(place) == before + behind and dead_letters(place) == {}
+
+
+@pytest.mark.own_servers
+def test_a_commit_that_hangs_on_a_synchronous_standby_doubles_nothing(fragile_place):
+    place = fragile_place
+    relay = publishing(place)
+    first = place.insert_event()
+    wait_ids(place, [first])
+    place.wait_published()
+    as_admin(place, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    second = as_admin(place, "SET synchronous_commit = local",     # the writer does not wait; the relay's commits do
+        "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "VALUES ('post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text")[0][0]
+    wait_ids(place, [second])
+    relay.wait(lambda: relay.events("publish.term_failed"), "the hanging COMMIT is given up", 90)
+    as_admin(place, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    third = place.insert_event()
+    wait_ids(place, [third], 90)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted([first, second, third])
+
+
+@pytest.mark.own_servers
+def test_no_transaction_stays_open_while_kafka_is_away(fragile_place):
+    place = fragile_place
+    relay = publishing(place, breaker={"failures": "2", "open": "5s"})
+    first = place.insert_event()
+    wait_ids(place, [first])
+    place.servers.pause("kafka")
+    events = [place.insert_event() for _ in range(20)]
+    wait_until(lambda: open_transactions(place) > 0, "a batch is open", 30, every=0.02)
+    wait_until(lambda: open_transactions(place) == 0, "its transaction was rolled back", 120)
+    assert place.outbox_rows() == 20
+    place.servers.resume("kafka")
+    wait_ids(place, events, 120)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted([first] + events)
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok", 60)
