@@ -82,7 +82,8 @@ void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enu
     // From each state: where it may go.
     static const unsigned allowed[] = {
         [LANE_IDLE] = 1u << LANE_READING,
-        [LANE_READING] = 1u << LANE_READ | 1u << LANE_IDLE,
+        [LANE_READING] = 1u << LANE_TAKEN | 1u << LANE_IDLE,
+        [LANE_TAKEN] = 1u << LANE_READ | 1u << LANE_IDLE,
         [LANE_READ] = 1u << LANE_SENT | 1u << LANE_IDLE | 1u << LANE_COMMITTING,
         [LANE_SENT] = 1u << LANE_COMMITTING | 1u << LANE_IDLE,
         [LANE_COMMITTING] = 1u << LANE_IDLE,
@@ -98,7 +99,38 @@ static bool needs_care(const struct publish_pipe *pipe)
     return pipe->verdicts.count > 0 || pipe->verdicts.suspect_count > 0 || pipe->held > 0 || pipe->parked > 0;
 }
 
-// Brings the lane's next rows into memory. The other lane is idle, or its COMMIT is on its way.
+static bool kafka_allows(const struct publish_pipe *pipe)
+{
+    return pipe->context->kafka_breaker == NULL || breaker_state_of(pipe->context->kafka_breaker) != BREAKER_OPEN;
+}
+
+// Whether the other lane is to take the next rows out while this one's batch is on its way.
+static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
+        !publish_chores_due(pipe);
+}
+
+static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if (!reads_ahead(pipe, lane)) {
+        return true;
+    }
+    if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
+        return false;
+    }
+    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) || publish_read_start(pipe, other, error);
+}
+
+// The answer of PostgreSQL to the other lane's COMMIT is there, or not needed.
+static bool is_free(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->state == LANE_IDLE || (lane->state == LANE_COMMITTING && pg_ready(publish_connection(pipe, lane)));
+}
+
+// Brings the lane's next rows into memory. The other lane is idle, or its COMMIT is on its way. PostgreSQL gets its
+// next statement before these rows are routed, if nothing is to be waited for.
 static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
@@ -109,7 +141,15 @@ static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
     if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, error)) {
         return false;
     }
-    return lane->state != LANE_READING || publish_read_finish(pipe, lane, error);
+    if (lane->state == LANE_READING && !publish_read_take(pipe, lane, error)) {
+        return false;
+    }
+    if (lane->state != LANE_TAKEN) {
+        return true;
+    }
+    bool ahead = lane->batch->count > 0 && is_free(pipe, other);
+    return (!ahead || read_ahead(pipe, lane, other, error)) &&
+        publish_read_route(pipe, lane, other->state == LANE_READING ? other : NULL, error);
 }
 
 // A transaction without a row: nothing to publish, but verdicts may have been carried out in it.
@@ -121,11 +161,6 @@ static bool commit_empty(struct publish_pipe *pipe, struct publish_lane *lane, s
     outbox_owner_used(&pipe->owner, lane->slot, true);
     publish_lane_move(pipe, lane, LANE_COMMITTING);
     return publish_committed(pipe, lane, error);
-}
-
-static bool kafka_allows(const struct publish_pipe *pipe)
-{
-    return pipe->context->kafka_breaker == NULL || breaker_state_of(pipe->context->kafka_breaker) != BREAKER_OPEN;
 }
 
 static void show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason)
@@ -240,25 +275,6 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     }
     is_well(pipe);
     return lane->full || publish_wait_for_rows(pipe, error);
-}
-
-// Whether the other lane is to take the next rows out while this one's batch is on its way.
-static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
-{
-    return lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
-        !publish_chores_due(pipe);
-}
-
-static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error)
-{
-    if (!reads_ahead(pipe, lane)) {
-        return true;
-    }
-    if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
-        return false;
-    }
-    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) || publish_read_start(pipe, other, error);
 }
 
 // Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are

@@ -179,8 +179,6 @@ bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *co
 // Routes all rows. Every row that cannot be is judged; the batch must then be read again. *clean: none was.
 static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
 {
-    outbox_batch_sort(lane->batch);
-    learn_row_size(pipe, lane->batch);
     *clean = true;
     for (size_t next = 0; next < lane->batch->count; next++) {
         enum publish_reason reason;
@@ -205,7 +203,7 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
     if (lane->state == LANE_IDLE) {
         return true;
     }
-    assert(lane->state == LANE_READ || lane->state == LANE_READING || lane->state == LANE_SENT);
+    assert(lane->state != LANE_COMMITTING);
     if (pipe->owner.busy[lane->slot]) { // its answer must be out of the way before anything else can be said
         publish_wait_ready(pipe, lane);
         PQclear(pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), NULL));
@@ -220,19 +218,22 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
     return true;
 }
 
-static void is_read(struct publish_pipe *pipe, struct publish_lane *lane)
+// All its rows are in memory. The next batch may be read before this one is routed.
+static void is_taken(struct publish_pipe *pipe, struct publish_lane *lane)
 {
+    outbox_batch_sort(lane->batch);
+    learn_row_size(pipe, lane->batch);
     lane->settled = seq_holes_settled(pipe->holes);
-    publish_lane_move(pipe, lane, LANE_READ);
+    publish_lane_move(pipe, lane, LANE_TAKEN);
     if (lane->batch->count > 0) {
         TEST_POINT(PUBLISH_AFTER_TAKE);
     }
 }
 
-static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_READING);
-    bool cut = false, clean = true;
+    bool cut = false;
     if (!lane->holes_only) {
         int64_t limit = publish_read_limit(pipe);
         publish_wait_ready(pipe, lane);
@@ -259,13 +260,7 @@ static bool finish_reading(struct publish_pipe *pipe, struct publish_lane *lane,
     }
     pipe->holes_first = cut;
     lane->full = lane->full || cut || lane->holes_only;
-    if (!route(pipe, lane, &clean, error)) {
-        return false;
-    }
-    if (!clean) {
-        return publish_read_undo(pipe, lane, error);
-    }
-    is_read(pipe, lane);
+    is_taken(pipe, lane);
     return true;
 }
 
@@ -283,9 +278,24 @@ static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct
     return publish_read_undo(pipe, lane, error);
 }
 
-bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    return finish_reading(pipe, lane, error) || put_off(pipe, lane, error);
+    return take_new(pipe, lane, error) || put_off(pipe, lane, error);
+}
+
+bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
+    struct relay_error *error)
+{
+    assert(lane->state == LANE_TAKEN);
+    bool clean = true;
+    if (!route(pipe, lane, &clean, error)) {
+        return false;
+    }
+    if (!clean) {
+        return (later == NULL || publish_read_undo(pipe, later, error)) && publish_read_undo(pipe, lane, error);
+    }
+    publish_lane_move(pipe, lane, LANE_READ);
+    return true;
 }
 
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error)
@@ -503,18 +513,14 @@ typedef bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, voi
 static bool read_with(struct publish_pipe *pipe, struct publish_lane *lane, take_rows *take, void *context,
     struct relay_error *error)
 {
-    bool clean = true;
     if (!begin_batch(pipe, lane, error)) {
         return false;
     }
-    if (!take(pipe, lane, context, error) || !route(pipe, lane, &clean, error)) {
+    if (!take(pipe, lane, context, error)) {
         return put_off(pipe, lane, error);
     }
-    if (!clean) {
-        return publish_read_undo(pipe, lane, error);
-    }
-    is_read(pipe, lane);
-    return true;
+    is_taken(pipe, lane);
+    return publish_read_route(pipe, lane, NULL, error);
 }
 
 static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, void *context,

@@ -202,7 +202,10 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
 static bool advance_other(struct publish_pipe *pipe, struct publish_lane *other, struct relay_error *error)
 {
     if (other->state == LANE_READING && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
-        !publish_read_finish(pipe, other, error)) {
+        !publish_read_take(pipe, other, error)) {
+        return false;
+    }
+    if (other->state == LANE_TAKEN && !publish_read_route(pipe, other, NULL, error)) {
         return false;
     }
     if (!pipe->exactly_once && other->state == LANE_READ && other->batch->count > 0) {

@@ -23,7 +23,8 @@
 enum lane_state {
     LANE_IDLE,       // no transaction
     LANE_READING,    // the statement that takes new rows is running
-    LANE_READ,       // its rows are routed, the transaction is open
+    LANE_TAKEN,      // its rows are in memory, the transaction is open
+    LANE_READ,       // and routed
     LANE_SENT,       // and handed to Kafka
     LANE_COMMITTING, // COMMIT is on its way
 };
@@ -112,9 +113,13 @@ void publish_term_end(struct publish_pipe *pipe); // frees the producer first, t
 int64_t publish_read_limit(const struct publish_pipe *pipe); // rows of the next batch
 // Sends the statement that takes the next rows.
 bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// Takes its rows, looks up the holes, routes. The lane is then READ; with no rows its batch is empty. IDLE: undone, and
-// the next reading knows why (a verdict, a locked row: pipe->read_again_at).
-bool publish_read_finish(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Takes its rows, looks up the holes. The lane is then TAKEN; with no rows its batch is empty. IDLE: undone, and the
+// next reading knows why (a locked row: pipe->read_again_at).
+bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Routes what was taken. The lane is then READ. IDLE: undone for a verdict, and with it `later`, the lane that has
+// begun to read what comes after it (NULL: none has).
+bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
+    struct relay_error *error);
 // The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
 bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // Rolls back and forgets what the lane and every later one have read.
