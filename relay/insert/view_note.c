@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD "views1 "
+#define WORD        "views1 "
+#define TOPIC_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-" // Kafka's
 
 uint32_t view_note_route(const char *route, const char *table)
 {
@@ -80,6 +81,7 @@ static bool parse_run(char *text, struct view_note *note, struct relay_error *er
     int end = 0;
     bool named = colon && colon != text;
     if (!colon || (!named && note->run_count == 0) || (size_t)(colon - text) >= VIEW_TOPIC_ROOM ||
+        strspn(text, TOPIC_CHARS) != (size_t)(colon - text) ||
         sscanf(colon, ":%" SCNd32 ":%" SCNd64 "-%" SCNd64 "%n", &partition, &first, &last, &end) != 3 ||
         colon[end] != '\0' || partition < 0 || first < 0 || last < first) {
         return broken(error);
@@ -96,7 +98,7 @@ bool view_note_parse(const char *line, struct view_note *note, struct relay_erro
     *note = (struct view_note){0};
     if (sscanf(line, WORD "%8" SCNx32 " %" SCNd64 " %" SCNu64 " %95s %n", &note->route, &note->sent, &note->rows,
             note->token, &end) != 4 ||
-        end == 0 || line[end] == '\0') {
+        end == 0 || line[end] == '\0' || note->rows > INT64_MAX) {
         return broken(error);
     }
     char *runs = strdup(line + end);

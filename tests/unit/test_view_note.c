@@ -66,7 +66,8 @@ Test(view_note, broken_ones_are_refused)
     static const char *const lines[] = {"", "views1", "views1 0000000a 1 2 token", "views1 0000000a 1 2 token ",
         "views1 0000000a 1 2 token t:0:5", "views1 0000000a 1 2 token :0:5-6", "views1 0000000a 1 2 token t:0:6-5",
         "views1 0000000a 1 2 token t:0:5-6x", "views1 0000000a 1 2 token t:-1:5-6", "views1 x 1 2 token t:0:5-6",
-        "views2 0000000a 1 2 token t:0:5-6"};
+        "views2 0000000a 1 2 token t:0:5-6", "views1 0000000a 1 -2 token t:0:5-6",
+        "views1 0000000a 1 2 token , t:0:5-6", "views1 0000000a 1 2 token t!:0:5-6"};
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         cr_expect_not(view_note_parse(lines[i], &note, &error), "%s", lines[i]);
         view_note_finish(&note);
