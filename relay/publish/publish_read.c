@@ -48,6 +48,7 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, st
     outbox_batch_reset(lane->batch);
     lane->began = clock_mono(pipe->context->clock);
     lane->full = false;
+    lane->chosen = false;
     lane->careful = false;
     lane->released = false;
     lane->receipt = (struct kafka_flight){0};
@@ -163,12 +164,16 @@ static enum verdict_action poison_action(const struct publish_pipe *pipe)
     return pipe->config->publish.on_poison == CONFIG_POISON_HOLD_AGGREGATE ? VERDICT_HOLD : VERDICT_DEAD_LETTER;
 }
 
-bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text,
-    struct relay_error *error)
+bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
+    const char *text, struct relay_error *error)
 {
     if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
         return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
             "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
+    }
+    if (poison_action(pipe) == VERDICT_HOLD && lane->chosen && lane->batch->count > 1) {
+        // The aggregate is held already. What lies before this row goes first, and the row is judged when it is next.
+        return publish_suspects_add(&pipe->verdicts, seq, error);
     }
     struct publish_verdict verdict = {.seq = seq, .action = poison_action(pipe)};
     snprintf(verdict.code, sizeof(verdict.code), "%s", code);
@@ -191,7 +196,8 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
             return false;
         }
         *clean = false;
-        if (!publish_judge_poison(pipe, lane->batch->rows[next].seq, publish_reason_name(reason), why.text, error)) {
+        if (!publish_judge_poison(pipe, lane, lane->batch->rows[next].seq, publish_reason_name(reason), why.text,
+                error)) {
             return false;
         }
     }
@@ -553,6 +559,7 @@ static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, voi
 {
     const struct these *these = context;
     size_t count = publish_suspects_cut(&pipe->verdicts, these->seqs, these->count);
+    lane->chosen = true;
     lane->full = true; // look at once what there is besides
     if (count > 0) {
         PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), these->seqs, count,

@@ -84,11 +84,11 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
     if (event->size > kafka_producer_message_max(pipe->producer)) {
         snprintf(text, sizeof(text), "the record takes up to %zu bytes, message.max.bytes is %zu", event->size,
             kafka_producer_message_max(pipe->producer));
-        return publish_judge_poison(pipe, seq, publish_reason_name(PUBLISH_REASON_TOO_LARGE), text, error);
+        return publish_judge_poison(pipe, lane, seq, publish_reason_name(PUBLISH_REASON_TOO_LARGE), text, error);
     }
     if (event->partition >= topic->partitions) {
         snprintf(text, sizeof(text), "partition %d, topic %s has %d", event->partition, topic->name, topic->partitions);
-        return publish_judge_poison(pipe, seq, publish_reason_name(PUBLISH_REASON_BAD_PARTITION), text, error);
+        return publish_judge_poison(pipe, lane, seq, publish_reason_name(PUBLISH_REASON_BAD_PARTITION), text, error);
     }
     *fits = true;
     return true;
@@ -259,7 +259,7 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
             *anything = true;
             const char *reason = publish_reason_name(
                 code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
-            if (batch->count == 1 ? !publish_judge_poison(pipe, seq, reason, why.text, error)
+            if (batch->count == 1 ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
                                   : !publish_suspects_add(&pipe->verdicts, seq, error)) {
                 return false;
             }

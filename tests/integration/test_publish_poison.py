@@ -103,6 +103,22 @@ def test_hold_aggregate_goes_on_when_the_row_is_mended(place, held):
     assert order_of(place)[1:] == [poison] + waiting
 
 
+def test_a_second_poison_row_of_a_held_aggregate_holds_what_is_behind_it_only(place, held):
+    relay, poison, waiting = held
+    second = place.insert_event("al so.x", aggregate=AGGREGATE)
+    behind = [place.insert_event(aggregate=AGGREGATE) for _ in range(3)]
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", poison)
+    wait_ids(place, waiting)
+    lowest = place.execute("SELECT seq FROM public.outbox_events WHERE id = %s::uuid", second)
+    wait_until(lambda: place.execute("SELECT lowest_seq FROM outbox_relay.held_aggregates") == lowest, "held by the second one", 30)
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "one aggregate is held")
+    assert order_of(place)[1:] == waiting
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", second)
+    wait_ids(place, behind)
+    assert order_of(place)[1:] == waiting + behind
+    assert len(relay.events("publish.term_started")) == 1
+
+
 def test_on_poison_stop_stops_and_says_so(place):
     relay = publishing(place, publish={"on_poison": "stop"})
     first = place.insert_event()

@@ -40,6 +40,7 @@ struct publish_lane {
     struct seq_holes *before;    // the holes as they were before this batch
     bool full;                   // there are probably more rows behind it
     bool holes_only;             // no new rows were asked for
+    bool chosen;                 // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;                // read the careful way: it carries out the verdicts
     bool released;               // with its commit nothing waits any more behind some entry
     struct mono_time began;
@@ -133,9 +134,9 @@ bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, co
 // Whether there is anything to read.
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
 
-// A row that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
-bool publish_judge_poison(struct publish_pipe *pipe, int64_t seq, const char *code, const char *text,
-    struct relay_error *error);
+// A row of the lane that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
+bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
+    const char *text, struct relay_error *error);
 
 // publish_send.c
 // Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
