@@ -279,10 +279,13 @@ def test_lost_and_falsified_answers(place, proxied, fault):
     wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
     rule = Rule(http=words[0], answer=(words[1:] or ["exception"])[0], share=0.5, seed=7)
     proxied.add(rule)
-    wait_until(lambda: rule.hits >= 8, "the fault hit", 60)
+    def is_hit():
+        place.servers.revive()
+        return rule.hits >= 8
+    wait_until(is_hit, "the fault hit", 60)
     proxied.lift(rule)
-    place.servers.revive()
     sent = background.stop()
+    place.servers.revive()
     wait_counts(place, sent, seconds=60)
     assert relay.stop() == 0
 

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One folder of real servers, driven through scripts/services."""
+import http.client
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
 import confluent_kafka.admin
 
 from .audit import clickhouse_query
 
+SILENCE = 10.0    # seconds for which a ClickHouse that does not answer may be about to end
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
@@ -53,11 +57,22 @@ class Servers:
 
     def revive(self):
         """Starts ClickHouse again where it has ended by itself, as an init system would: the library that serves it here aborts
-        now and then when a body is cut that input() reads. Returns whether it was gone."""
-        if self.runs("clickhouse"):
-            return False
+        now and then when a body is cut that input() reads. It may take seconds to go, so one that is silent is given some time.
+        Returns whether it was gone."""
+        deadline = time.monotonic() + SILENCE
+        while self.runs("clickhouse"):
+            if self._clickhouse_answers() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
         self.start("clickhouse")
         return True
+
+    def _clickhouse_answers(self):
+        try:
+            with urllib.request.urlopen(self.clickhouse_url + "/ping", timeout=1):
+                return True
+        except (OSError, http.client.HTTPException):
+            return False
 
     def kill(self, service):
         self.command("kill", service)
