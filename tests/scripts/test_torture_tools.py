@@ -8,7 +8,6 @@ import http.server
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -461,19 +460,6 @@ def test_writers_are_held_and_go_on_without_making_up_for_it(place):
     wait_until(lambda: workload.committed > held + 200, "writers that were held write again", 20)
     assert workload.committed <= held + 600 * (time.monotonic() - began) + 100, "a burst"
     workload.stop()
-
-
-def test_a_clickhouse_that_is_about_to_end_is_started_again(servers):
-    assert not servers.revive()
-    with open(servers.env["CLICKHOUSE_PID_FILE"], encoding="ascii") as file:
-        pid = int(file.read().split()[0])
-    os.kill(pid, signal.SIGSTOP)    # it is there and answers nobody
-    end = threading.Timer(2, os.kill, (pid, signal.SIGKILL))
-    end.start()
-    assert servers.revive()
-    end.join()
-    assert audit_module.clickhouse_query(servers.clickhouse_url, "SELECT 1", servers.env["CLICKHOUSE_USER"],
-                                         servers.env["CLICKHOUSE_PASSWORD"]).strip() == "1"
 
 
 class Pipeline:
