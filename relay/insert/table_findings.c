@@ -184,14 +184,12 @@ static bool judge_partition_key(struct judgement *judgement, const char *const *
 static bool judge_replication(struct judgement *judgement, const struct table_view_target *view, size_t endpoints)
 {
     char what[400];
-    bool shared = strncmp(view->engine, "Replicated", 10) == 0 || strncmp(view->engine, "Shared", 6) == 0;
-    if (!view->is_mergetree || shared || endpoints < 2) {
+    if (!view->is_mergetree || view->is_replicated || endpoints < 2) {
         return true;
     }
     snprintf(what, sizeof(what),
         "view %.120s fills %.120s, which is not replicated: after a crash in the middle of an INSERT it may lack rows "
-        "that the "
-        "table has",
+        "that the table has",
         view->view, view->target);
     return add(judgement, false, what, "make %.200s a Replicated%.40s", view->target, view->engine);
 }

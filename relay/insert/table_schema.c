@@ -292,6 +292,7 @@ static bool describe_target(const struct reading *reading, const char *database,
     const char *engine = clickhouse_result_text(result, 0, 0, NULL), *full = clickhouse_result_text(result, 0, 1, NULL);
     target->engine = strdup(engine ? engine : "");
     target->is_mergetree = engine && ends_with(engine, "MergeTree");
+    target->is_replicated = target->is_mergetree && is_replicated(engine);
     // What stores nothing can double nothing.
     target->dedup_window = engine && full ? window_of(reading, engine, full) : 0;
     target->has_window = (engine && strcmp(engine, "Null") == 0) || target->dedup_window > 0;

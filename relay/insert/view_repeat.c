@@ -98,11 +98,6 @@ static bool count_rows(struct clickhouse_client *client, int *endpoint, const st
     return done;
 }
 
-static bool is_replicated(const char *engine)
-{
-    return strncmp(engine, "Replicated", 10) == 0 || strncmp(engine, "Shared", 6) == 0;
-}
-
 // How many blocks a table of "database.table" has taken since, at most: parts that were written or merged since then,
 // with all blocks in them. Each took one place in the window at the most.
 static bool count_blocks(struct clickhouse_client *client, int *endpoint, const char *name, int64_t since,
@@ -152,17 +147,17 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
         remembers(client, endpoint, name.at, schema->is_replicated, schema->dedup_window, repeat, now, all, error);
     for (size_t i = 0; done && *all && i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
-        bool replicated = is_replicated(view->engine);
         if (!view->is_mergetree) {
             continue; // it keeps nothing
         }
-        if (!replicated && clickhouse_client_endpoints(client) > 1) {
+        if (!view->is_replicated && clickhouse_client_endpoints(client) > 1) {
             *all = false;
             snprintf(repeat->why, sizeof(repeat->why), "%.100s is not replicated, so another replica may have it",
                 view->target);
             break;
         }
-        done = remembers(client, endpoint, view->target, replicated, view->dedup_window, repeat, now, all, error);
+        done = remembers(client, endpoint, view->target, view->is_replicated, view->dedup_window, repeat, now, all,
+            error);
     }
     clickhouse_text_finish(&name);
     return done;

@@ -488,7 +488,6 @@ def test_a_canary_is_waited_for_as_long_as_anything_moves():
         Bench._outwait(stuck, lambda: stuck.inserted == 12, 0.4, "the canary")
 
 
-
 def test_prepared_transactions_left_by_a_crash_are_settled(place):
     place.workload()
     connection = place.connect()

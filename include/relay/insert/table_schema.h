@@ -40,7 +40,7 @@ struct table_view_target {
     char *engine;
     bool has_window; // its deduplication window is above 0
     int64_t dedup_window;
-    bool is_mergetree;
+    bool is_mergetree, is_replicated;
 };
 
 struct table_schema {
