@@ -14,7 +14,7 @@
 #define PREFIX "OUTBOX_RELAY_"
 
 // Ours, but no settings.
-static const char *const others[] = {"CONFIG", "CACHE", "CRASH_AT", "DISABLE_SAFEGUARD"};
+static const char *const others[] = {"CONFIG", "SCHEMAS", "CACHE", "CRASH_AT", "DISABLE_SAFEGUARD"};
 
 static char variable_character(char c)
 {

@@ -140,6 +140,7 @@ Test(config_environment, a_secret_and_its_file_contradict_only_in_one_place)
 
 Test(config_environment, what_others_put_there_is_left_alone)
 {
+    SET("SCHEMAS", "/x");
     SET("CACHE", "/x");
     SET("CRASH_AT", "x");
     SET("DISABLE_SAFEGUARD", "x");
