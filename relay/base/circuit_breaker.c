@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct circuit_breaker {
@@ -26,6 +27,7 @@ struct circuit_breaker {
     int64_t in_a_row;            // failures while closed, successes while half open
     bool probing;                // half open: a probe is out
     struct mono_time next_probe; // open: when the first probe may go; half open and probing: when the probe is given up
+    char why[256];               // the last failure in words, "" before any
 };
 
 struct change {
@@ -133,9 +135,17 @@ bool breaker_check(struct circuit_breaker *breaker, const char *dependency, stru
     if (breaker_allow(breaker)) {
         return true;
     }
-    int64_t left = duration_ms(mono_left(clock_mono(breaker->clock), breaker_next_probe(breaker)));
-    return error_set(error, RELAY_ERROR_BREAKER_OPEN, "the circuit breaker of %s is open; next attempt in %lld ms",
-        dependency, (long long)left);
+    return breaker_refuse(breaker, dependency, error);
+}
+
+bool breaker_refuse(struct circuit_breaker *breaker, const char *dependency, struct relay_error *error)
+{
+    char why[sizeof(breaker->why)];
+    pthread_mutex_lock(&breaker->lock);
+    snprintf(why, sizeof(why), "%s", breaker->why);
+    pthread_mutex_unlock(&breaker->lock);
+    return error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s%sthe circuit breaker of %s is open", why,
+        why[0] == '\0' ? "" : "; ", dependency);
 }
 
 void breaker_success(struct circuit_breaker *breaker)
@@ -153,9 +163,10 @@ void breaker_success(struct circuit_breaker *breaker)
     end(breaker, change);
 }
 
-void breaker_failure(struct circuit_breaker *breaker)
+void breaker_failure(struct circuit_breaker *breaker, const char *why)
 {
     struct change change = begin(breaker);
+    snprintf(breaker->why, sizeof(breaker->why), "%s", why == NULL ? "" : why);
     if (breaker->state == BREAKER_CLOSED) {
         breaker->in_a_row++;
         if (breaker->in_a_row >= breaker->options.failures) {

@@ -212,9 +212,8 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
         }
     }
     struct clickhouse_endpoint *endpoint = client->endpoints[first];
-    error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s: %s", clickhouse_endpoint_url(endpoint),
-        client->endpoint_count > 1 ? "the breakers of all ClickHouse endpoints are open"
-                                   : "the circuit breaker is open");
+    breaker_refuse(clickhouse_endpoint_breaker(endpoint),
+        client->endpoint_count > 1 ? "each ClickHouse endpoint" : clickhouse_endpoint_url(endpoint), error);
     return -1;
 }
 
@@ -225,7 +224,7 @@ static void settle(struct clickhouse_client *client, struct clickhouse_exchange 
     struct circuit_breaker *breaker = clickhouse_endpoint_breaker(exchange->endpoint);
     int index = exchange->outcome->endpoint;
     if (exchange->blames_endpoint) {
-        breaker_failure(breaker);
+        breaker_failure(breaker, error->text);
         clickhouse_endpoint_report(exchange->endpoint, error->text);
         size_t expected = (size_t)index;
         atomic_compare_exchange_strong(&client->sticky, &expected, ((size_t)index + 1) % client->endpoint_count);

@@ -100,7 +100,7 @@ void insert_group_health(struct insert_group *group, enum status_level level, co
         if (healthy) {
             breaker_success(breaker);
         } else {
-            breaker_failure(breaker);
+            breaker_failure(breaker, reason);
         }
     }
 }

@@ -273,7 +273,7 @@ enum alert_outcome alert_receiver_finish(struct alert_receiver *receiver, CURLM 
     if (outcome == ALERT_SENT || outcome == ALERT_REFUSED) {
         breaker_success(receiver->breaker); // it answers, whatever it says
     } else {
-        breaker_failure(receiver->breaker);
+        breaker_failure(receiver->breaker, NULL);
     }
     if (outcome != ALERT_SENT) {
         complain(receiver, code, status);

@@ -45,7 +45,9 @@ static void judge_dependency(struct health_conditions *conditions, const struct 
     if (look.level != ALERT_CRITICAL && breakers[check] != NULL && breaker_state_of(breakers[check]) == BREAKER_OPEN) {
         look.level = ALERT_CRITICAL;
         if (look.why[0] == '\0') {
-            snprintf(look.why, sizeof(look.why), "its circuit breaker is open");
+            struct relay_error why;
+            breaker_refuse(breakers[check], status_check_name(check), &why);
+            snprintf(look.why, sizeof(look.why), "%.*s", (int)sizeof(look.why) - 1, why.text);
         }
     }
     enum alert_level level = health_window_add(&conditions->dependencies[check], look.level);

@@ -328,7 +328,7 @@ static void report(const struct relay_context *context, bool connected, bool has
     } else if (hasty || (context->stop != NULL && stop_raised(context->stop))) {
         breaker_cancel(context->postgres_breaker);
     } else {
-        breaker_failure(context->postgres_breaker);
+        breaker_failure(context->postgres_breaker, problem->text);
     }
 }
 

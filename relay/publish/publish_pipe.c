@@ -253,7 +253,7 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     }
     bool idle = lane->state == LANE_IDLE && other->state == LANE_IDLE;
     if (idle && !kafka_allows(pipe)) {
-        return error_set(error, RELAY_ERROR_BREAKER_OPEN, "the circuit breaker of Kafka is open");
+        return breaker_refuse(pipe->context->kafka_breaker, "Kafka", error);
     }
     if (idle && pause) {
         pause_for(pipe, mono_left(clock_mono(pipe->context->clock), pipe->read_again_at));

@@ -31,7 +31,7 @@ void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *e
         breaker_success(breaker);
     } else if (error->code == RELAY_ERROR_KAFKA_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNKNOWN ||
         error->code == RELAY_ERROR_KAFKA_RETRIABLE) {
-        breaker_failure(breaker);
+        breaker_failure(breaker, error->text);
     } else {
         breaker_cancel(breaker);
     }

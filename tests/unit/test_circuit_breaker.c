@@ -53,7 +53,7 @@ static void fail(int times)
 {
     for (int i = 0; i < times; i++) {
         cr_assert(breaker_allow(breaker));
-        breaker_failure(breaker);
+        breaker_failure(breaker, "refused");
     }
 }
 
@@ -103,7 +103,7 @@ Test(circuit_breaker, a_failed_probe_opens_it_for_the_whole_time_again)
     cr_assert(breaker_allow(breaker));
     breaker_success(breaker);
     cr_assert(breaker_allow(breaker));
-    breaker_failure(breaker);
+    breaker_failure(breaker, "refused");
     cr_assert_eq(breaker_state_of(breaker), BREAKER_OPEN);
     cr_assert_eq(trips.count, 2);
     cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(70).ns);
@@ -116,7 +116,7 @@ Test(circuit_breaker, a_failed_probe_opens_it_for_the_whole_time_again)
 Test(circuit_breaker, late_reports_while_open_change_nothing)
 {
     fail(5);
-    breaker_failure(breaker);
+    breaker_failure(breaker, "refused");
     breaker_success(breaker);
     breaker_success(breaker);
     cr_assert_eq(breaker_state_of(breaker), BREAKER_OPEN);
@@ -137,16 +137,31 @@ Test(circuit_breaker, a_cancelled_probe_makes_room_and_a_lost_one_is_given_up)
     cr_assert_not(breaker_allow(breaker));
 }
 
-Test(circuit_breaker, check_says_which_dependency_and_when)
+Test(circuit_breaker, check_says_what_keeps_it_open_in_words_that_stay)
 {
     struct relay_error error;
-    fail(5);
+    fail(4);
+    cr_assert(breaker_allow(breaker));
+    breaker_failure(breaker, "host:9092: Connection refused");
     cr_assert_not(breaker_check(breaker, "kafka", &error));
     cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
-    cr_assert_str_eq(error.text, "the circuit breaker of kafka is open; next attempt in 30000 ms");
-    clock_fake_advance(&now, DURATION_S(30));
+    cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
+    clock_fake_advance(&now, DURATION_S(12));
+    cr_assert_not(breaker_check(breaker, "kafka", &error));
+    cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
+    clock_fake_advance(&now, DURATION_S(18));
     cr_assert(breaker_check(breaker, "kafka", &error));
+}
+
+Test(circuit_breaker, a_failure_without_words_is_none)
+{
+    struct relay_error error;
+    for (int i = 0; i < 5; i++) {
+        breaker_failure(breaker, NULL);
+    }
+    cr_assert_not(breaker_refuse(breaker, "kafka", &error));
+    cr_assert_str_eq(error.text, "the circuit breaker of kafka is open");
 }
 
 Test(circuit_breaker, new_limits_hold_from_the_next_report_on)

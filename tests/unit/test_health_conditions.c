@@ -79,9 +79,9 @@ Test(health_conditions, an_open_breaker_is_a_dependency_down)
     context.kafka_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,
         NULL, NULL);
     breaker_allow(context.kafka_breaker);
-    breaker_failure(context.kafka_breaker);
+    breaker_failure(context.kafka_breaker, "host:9092: refused");
     judge(-1, false);
-    cr_assert_str_eq(judge(-1, false), "kafka_down[] 2: its circuit breaker is open; ");
+    cr_assert_str_eq(judge(-1, false), "kafka_down[] 2: host:9092: refused; the circuit breaker of kafka is open; ");
 }
 
 Test(health_conditions, parts_that_wait_for_an_operator_are_told_and_their_end_too)
