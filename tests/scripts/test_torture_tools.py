@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -486,6 +487,27 @@ def test_a_canary_is_waited_for_as_long_as_anything_moves():
     stuck = Pipeline(events=5)
     with pytest.raises(BenchError, match="the canary: not before the deadline"):
         Bench._outwait(stuck, lambda: stuck.inserted == 12, 0.4, "the canary")
+
+
+class Noted:
+    """A replica that notes what is done to it."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def signal(self, number):
+        self.notes.append(number)
+
+    def stop(self):
+        self.notes.append("waited for")
+
+
+def test_no_standby_is_left_to_take_over_while_a_run_is_stopped(tmp_path):
+    bench = Bench(folder=str(tmp_path))
+    notes = []
+    bench.replicas, bench.extra = [Noted(notes), Noted(notes)], [Noted(notes)]
+    bench.stop_replicas()
+    assert notes == [signal.SIGTERM] * 3 + ["waited for"] * 3
 
 
 def test_prepared_transactions_left_by_a_crash_are_settled(place):

@@ -349,11 +349,18 @@ class Bench:
         settle_all_prepared(self.place.dsn)
         missing = self._come_to_rest(stall, limit)
         self._stop.set()
-        for replica in self.replicas + self.extra:
-            replica.stop()
+        self.stop_replicas()
         wait_until(lambda: int(self.place.clickhouse(
             f"SELECT count() FROM system.processes WHERE query ILIKE 'INSERT%{self.place.name}%'")) == 0, "no INSERT at work in ClickHouse", 60)
         return missing
+
+    def stop_replicas(self):
+        """All are told before one is waited for: one that stops alone hands its outboxes to a standby, whose new term may
+        publish what the pipeline had left behind, between the verdict on it and the audit."""
+        for replica in self.replicas + self.extra:
+            replica.signal(signal.SIGTERM)
+        for replica in self.replicas + self.extra:
+            replica.stop()
 
     def _come_to_rest(self, stall, limit):
         expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
