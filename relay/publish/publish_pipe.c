@@ -34,6 +34,7 @@
 #include <string.h>
 
 #define TRY_INTERVAL_MS 300
+#define OUTDATED_PAUSE  DURATION_S(15)
 
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
 {
@@ -345,7 +346,8 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
     bool down = pipe->failures >= 3 || error->class == RELAY_CLASS_OPERATOR;
     show(pipe, down ? STATUS_DOWN : STATUS_DEGRADED, pipe->owner.owned ? "owner" : "none", error->text);
     struct duration length = backoff_next(&pipe->backoff);
-    pause_for(pipe, pipe->failures == 1 ? DURATION_MS(20) : length);
+    pause_for(pipe, pipe->outdated ? OUTDATED_PAUSE : pipe->failures == 1 ? DURATION_MS(20) : length);
+    pipe->outdated = false;
 }
 
 static bool sessions_broken(const struct publish_pipe *pipe)
@@ -369,7 +371,7 @@ static void one_term(struct publish_pipe *pipe)
     }
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;
     publish_term_end(pipe);
-    if (!idle || sessions_broken(pipe) || pipe->giving_up) {
+    if (!idle || sessions_broken(pipe) || pipe->giving_up || pipe->outdated) {
         outbox_owner_finish(&pipe->owner);
     }
     pipe->giving_up = false;

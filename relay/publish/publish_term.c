@@ -14,6 +14,8 @@
 //   the one of n missing    the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator
 //   decides. a gap, a generation or a timeline above ours   PostgreSQL went back in time, or is an old primary: an
 //   operator decides.
+// From an old primary the sessions are closed and the next try is a while away: it may find the new one, and each term
+// on the old one fences the relay that publishes from the new one.
 // In a generation that an operator began after such an end, only receipts of that generation count.
 #include "relay/publish/publish_pipe.h"
 
@@ -42,6 +44,7 @@ struct findings {
     int64_t offsets[RECEIPT_RING];
     int32_t partitions[RECEIPT_RING];
     size_t ahead_count;
+    size_t finished, finished_rows, finished_taken; // of those ahead: batches, their rows, rows that were still there
 };
 
 static bool found_receipt(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
@@ -52,7 +55,7 @@ static bool found_receipt(void *context, const struct receipt *receipt, int32_t 
     if (generation > findings->highest_generation) {
         findings->highest_generation = generation;
     }
-    if (receipt->header.timeline > findings->highest_timeline &&
+    if (receipt->header.timeline > findings->highest_timeline && generation >= findings->last.generation &&
         receipt->header.system_identifier == findings->pipe->owner.table->system_identifier) {
         findings->highest_timeline = receipt->header.timeline;
     }
@@ -100,17 +103,19 @@ static const char what_to_do[] = "To go on, accepting that events published just
                                  "outbox_relay.begin_generation('%s', %lld)";
 
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
-static bool judge(const struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
+static bool judge(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
     int64_t above = findings->highest_number > last->number ? findings->highest_number : last->number;
     char advice[300];
     snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, (long long)above);
     if (findings->highest_timeline > pipe->owner.table->timeline) {
+        pipe->outdated = true;
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "this PostgreSQL is on timeline %u, but events of this outbox were published from timeline %u: it is an "
-            "old primary",
-            pipe->owner.table->timeline, findings->highest_timeline);
+            "PostgreSQL at %s is on timeline %u, but events of this outbox were published from timeline %u: it is an "
+            "old primary. Take it off [postgres] dsn, unless it was put back on purpose. %s",
+            pg_server_address(pipe->owner.connections[0]), pipe->owner.table->timeline, findings->highest_timeline,
+            advice);
     }
     if (findings->highest_generation > last->generation) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
@@ -191,8 +196,7 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
 }
 
 // Finishes one batch that Kafka committed and PostgreSQL did not.
-static bool finish_batch(struct publish_pipe *pipe, const struct findings *findings, size_t i,
-    struct relay_error *error)
+static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, size_t i, struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
     const struct receipt *receipt = &findings->ahead[i];
@@ -215,10 +219,22 @@ static bool finish_batch(struct publish_pipe *pipe, const struct findings *findi
     TEST_POINT(PUBLISH_AFTER_RECOVERY_COMMIT);
     pipe->number = number;
     metric_add(pipe->series.replays, 1);
-    log_event(LOG_LEVEL_WARNING, "publish.batch_finished", "Kafka had committed a batch that PostgreSQL had not",
-        LOG_TEXT("outbox", pipe->config->name), LOG_INT("number", number.number), LOG_INT("rows", receipt->row_count),
-        LOG_INT("taken_out", taken), LOG_INT("not_there", receipt->row_count - taken));
+    findings->finished++;
+    findings->finished_rows += receipt->row_count;
+    findings->finished_taken += taken;
     return true;
+}
+
+// One line for all of them: the log drops what repeats itself, and after a failover there may be many.
+static void tell_finished(const struct publish_pipe *pipe, const struct findings *findings)
+{
+    if (findings->finished > 0) {
+        log_event(LOG_LEVEL_WARNING, "publish.batch_finished", "Kafka had committed what PostgreSQL had not",
+            LOG_TEXT("outbox", pipe->config->name), LOG_INT("number", pipe->number.number),
+            LOG_INT("batches", findings->finished), LOG_INT("rows", findings->finished_rows),
+            LOG_INT("taken_out", findings->finished_taken),
+            LOG_INT("not_there", findings->finished_rows - findings->finished_taken));
+    }
 }
 
 static bool recover(struct publish_pipe *pipe, struct relay_error *error)
@@ -240,6 +256,7 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
         done = finish_batch(pipe, &findings, i, error);
         pipe->receipt_partition = findings.partitions[i];
     }
+    tell_finished(pipe, &findings);
     findings_finish(&findings);
     return done;
 }

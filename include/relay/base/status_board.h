@@ -76,7 +76,7 @@ struct status_entry {
     enum status_check check;
     char instance[128];
     enum status_level level;
-    char reason[256];
+    char reason[512];
     struct wall_time since;
 };
 struct status_entry *status_board_entries(struct status_board *board, size_t *count);

@@ -63,6 +63,7 @@ struct publish_pipe {
     struct publish_sharer sharer;
     struct mono_time replicas_counted_at;
     bool giving_up; // to another replica, as soon as both lanes are idle
+    bool outdated;  // the term failed because the server is an old primary
     struct backoff backoff;
     struct backoff turns; // of a standby: evenly spread, so that standbys do not try in step
     int failures;         // in a row

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL's failover: the primary is killed, its streaming standby becomes the primary of a new timeline, and the relay
+follows through a dsn that names both. What the standby had decides what there is to make good."""
+import os
+import re
+import shutil
+import signal
+import struct
+
+import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from publishing import ids, need_test_points, wait_ids
+from relaytools import audit
+from relaytools.place import Place
+from relaytools.relay import wait_until
+from relaytools.servers import Servers
+from relaytools.standby import Standby
+from relaytools.workload import Habits, settle_all_prepared
+
+HABITS = Habits(savepoint=0.06, copy=0.06, two_phase=0.02, long=0.006, burst=0.003)
+RECEIPT = struct.Struct("<4sBB16sQQQI")     # see receipt.h
+
+
+class Failover:
+    """A place on a primary of its own with a standby; Kafka and ClickHouse are the others'."""
+
+    def __init__(self, shared, name):
+        shared.revive()
+        self.servers = Servers().start("postgres")
+        self.servers.env = dict(shared.env, **self.servers.env)
+        self.standby = Standby(self.servers)
+        self.place = None
+        try:
+            self.standby.start()
+            self.place = Place(self.servers, name)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        if self.place is not None:
+            self.place.close()
+        self.standby.remove()
+        self.servers.reset()
+        shutil.rmtree(self.servers.folder, ignore_errors=True)
+
+    def relay(self, **changes):
+        """Its breaker asks again after a second, so that the tests do not wait for it."""
+        return self.place.relay(breaker={"open": "1s"}, start=False, **changes)
+
+    def fail_over(self):
+        self.standby.kill_primary()
+        self.standby.promote()
+
+    def follows(self, relay):
+        """Waits until the relay publishes from the new primary."""
+        relay.wait(lambda: any(started["server"] == self.standby.address for started in relay.events("publish.term_started")),
+            "a term on the new primary", 90)
+
+    def insert(self, count, dsn=None):
+        """Rows in one transaction; returns [(id, seq)]."""
+        return self.standby.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+            f"SELECT 'post', gen_random_uuid(), 'post.created', '{{}}' FROM generate_series(1, {count}) RETURNING id::text, seq",
+            dsn=dsn or self.place.admin_dsn)
+
+    def receipts(self):
+        """{number: timeline} of the visible receipts."""
+        found = {}
+        for _, _, _, _, value, _ in audit.read_topics(self.servers.bootstrap, f"{self.place.name}-receipts"):
+            fields = RECEIPT.unpack_from(value)
+            assert fields[0] == b"OBRC"
+            found[fields[5]] = fields[7]
+        return found
+
+    def last_number(self):
+        return self.place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.batch_numbers")[0][0]
+
+
+@pytest.fixture
+def failover(request, servers):
+    made = Failover(servers, "f" + re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:])
+    yield made
+    made.close()
+
+
+def publish_check(relay):
+    return relay.health()["checks"]["publish"]
+
+
+def advice(relay):
+    """The statement that an operator is told to go on with."""
+    return re.search(r"SELECT outbox_relay\.begin_generation\('[0-9a-f-]{36}', \d+\)", publish_check(relay)["reason"])[0]
+
+
+@pytest.mark.own_servers
+def test_a_synchronous_standby_takes_over_under_load_and_nothing_is_lost_or_doubled(failover):
+    place = failover.place
+    failover.standby.make_synchronous()
+    relay = failover.relay().start()
+    workload = place.workload(writers=4, rate=600, habits=HABITS).start()
+    wait_until(lambda: relay.metric("events_published_total") > 1000 and place.outbox_rows() > 0, "rows flow and more wait", 90)
+    failover.fail_over()
+    known, published = workload.committed, relay.metric("events_published_total")
+    failover.follows(relay)
+    wait_until(lambda: workload.committed > known + 1000 and relay.metric("events_published_total") > published + 1000,
+        "they flow on", 120)
+    workload.stop()
+    settle_all_prepared(place.dsn)
+    place.wait_published(120)
+    place.wait_inserted(place.execute("SELECT count(*) FROM workload.journal")[0][0], 120)
+    result = place.audit()
+    assert result.ok() and result.phantoms == 0, result.text()
+    assert result.committed >= workload.committed > known
+    timelines = failover.receipts()
+    assert timelines[failover.last_number()] == 2 and set(timelines.values()) <= {1, 2}
+    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+    assert relay.stop() == 0
+
+
+@pytest.mark.own_servers
+def test_a_batch_in_doubt_is_finished_on_the_new_primary(failover):
+    """The relay dies between the two commits, and the primary behind it: the standby still has the rows, and the receipt of
+    the old timeline says that they were published."""
+    place = failover.place
+    failover.standby.make_synchronous()
+    relay = failover.relay(insert={"enabled": "false"})
+    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
+    need_test_points(relay.binary)
+    events = [event for event, _ in failover.insert(30)]
+    relay.environment["OUTBOX_RELAY_CRASH_AT"] = "publish.after_kafka_commit"
+    relay.start(ready=False)
+    wait_until(lambda: relay.process.poll() is not None, "a crash between the commits", 60)
+    assert relay.process.returncode == -signal.SIGKILL
+    del relay.environment["OUTBOX_RELAY_CRASH_AT"]
+    failover.fail_over()
+    relay.start()
+    events += [event for event, _ in failover.insert(5)]
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    place.wait_published()
+    finished = relay.events("publish.batch_finished")
+    assert [(one["batches"], one["taken_out"], one["not_there"]) for one in finished] == [(1, 30, 0)]
+    assert failover.receipts()[1] == 1 and failover.receipts()[failover.last_number()] == 2
+
+
+@pytest.mark.own_servers
+def test_what_an_asynchronous_standby_had_not_is_made_good_from_the_old_timelines_receipts(failover):
+    place, standby = failover.place, failover.standby
+    back = failover.insert(30)
+    standby.wait_caught_up()
+    standby.cut_off()
+    relay = failover.relay(insert={"enabled": "false"}, outbox={"batch_rows": "20"}).start()
+    place.wait_published()      # the standby still has these rows
+    phantoms = failover.insert(100)
+    wait_ids(place, [event for event, _ in phantoms])
+    place.wait_published()
+    lost = failover.last_number()
+    assert 2 <= lost < 64
+    # The writers are on the new primary before the relay is, and their rows get the numbers of lost ones.
+    relay.signal(signal.SIGSTOP)
+    failover.fail_over()
+    new = failover.insert(100)
+    assert {seq for _, seq in new} & {seq for _, seq in phantoms}
+    assert place.outbox_rows() == len(back) + len(new)
+    relay.signal(signal.SIGCONT)
+    failover.follows(relay)
+    events = [event for event, _ in back + phantoms + new]
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    place.wait_published()
+    finished = relay.events("publish.batch_finished")
+    assert [(one["number"], one["batches"], one["taken_out"], one["not_there"]) for one in finished] == \
+        [(lost, lost, len(back), len(phantoms))]
+    assert relay.metric("replays_total", stage="publish") == lost
+    assert failover.receipts() == {number: 1 if number <= lost else 2 for number in range(1, failover.last_number() + 1)}
+    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+
+
+@pytest.mark.own_servers
+def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failover):
+    place, standby = failover.place, failover.standby
+    back = failover.insert(70)
+    standby.wait_caught_up()
+    standby.cut_off()
+    relay = failover.relay(insert={"enabled": "false"}, outbox={"batch_rows": "1"}).start()
+    place.wait_published()
+    failover.fail_over()
+    new = failover.insert(5)
+    relay.wait(lambda: "went back in time" in publish_check(relay).get("reason", ""), "it stops and says so", 90)
+    assert publish_check(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    assert sorted(ids(place)) == sorted(event for event, _ in back)
+    assert place.outbox_rows() == len(back) + len(new)
+    place.execute(advice(relay))
+    wait_ids(place, [event for event, _ in new])
+    place.wait_published()
+    assert sorted(ids(place)) == sorted([event for event, _ in back] * 2 + [event for event, _ in new])
+    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+
+
+def refused_by_the_old_primary(failover):
+    """A relay that finds the old primary alone, which came back and has a row of its own. Returns the relay, what was published
+    and the row."""
+    place, standby = failover.place, failover.standby
+    relay = failover.relay(insert={"enabled": "false"}).start()
+    events = [event for event, _ in failover.insert(3)]
+    wait_ids(place, events)
+    place.wait_published()
+    standby.wait_caught_up()
+    failover.fail_over()
+    events += [event for event, _ in failover.insert(3)]
+    wait_ids(place, events, 90)
+    place.wait_published()
+    assert relay.stop() == 0
+    standby.stop()
+    failover.servers.command("start", "postgres")   # it knows nothing of its successor
+    stray = failover.insert(1)[0][0]
+    relay.start(ready=False)
+    relay.wait(lambda: relay.url is not None, "it answers")
+    relay.wait(lambda: "it is an old primary" in publish_check(relay).get("reason", ""), "it refuses", 60)
+    assert publish_check(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    assert failover.place.outbox_rows() == 1 and sorted(ids(place)) == sorted(events)
+    return relay, events, stray
+
+
+@pytest.mark.own_servers
+def test_an_old_primary_that_comes_back_is_not_published_from(failover):
+    """Nor held on to: the relay looks for the new one while the old one runs."""
+    place, standby = failover.place, failover.standby
+    place.servers.env["POSTGRES_DSN"] = make_dsn(place.servers.dsn, port=",".join(reversed(parse_dsn(place.servers.dsn)["port"].split(","))))
+    relay, events, stray = refused_by_the_old_primary(failover)
+    standby.run()
+    events += [event for event, _ in failover.insert(3, make_dsn(standby.dsn, dbname=place.name))]
+    failover.follows(relay)
+    wait_ids(place, events, 90)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events) and stray not in events
+
+
+@pytest.mark.own_servers
+def test_an_operator_may_go_back_to_the_old_primary(failover):
+    relay, events, stray = refused_by_the_old_primary(failover)
+    failover.place.execute(advice(relay))
+    assert sorted(wait_ids(failover.place, events + [stray], 90)) == sorted(events + [stray])
+    failover.place.wait_published()
