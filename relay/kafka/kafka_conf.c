@@ -34,7 +34,7 @@ static const struct {
     {'C', "session.timeout.ms", "30000"},
 };
 
-static void log_line(const rd_kafka_t *client, int level, const char *facility, const char *text)
+void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
     if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "isolation.level") != NULL) {
         return; // meant so, see kafka_producer.c
@@ -117,7 +117,7 @@ rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_
         rd_kafka_conf_destroy(conf);
         return NULL;
     }
-    rd_kafka_conf_set_log_cb(conf, log_line);
+    rd_kafka_conf_set_log_cb(conf, kafka_conf_log);
     return conf;
 }
 

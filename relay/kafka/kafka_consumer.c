@@ -29,6 +29,8 @@
 #include <string.h>
 #include <time.h>
 
+#define ABSENT "Subscribed topic not available: " // librdkafka's words, behind which the topic or pattern stands
+
 struct kafka_consumer {
     const struct relay_context *context;
     struct kafka_consumer_listener listener;
@@ -38,6 +40,7 @@ struct kafka_consumer {
     bool member, committing;
     struct mono_time commit_sent;
     struct duration commit_limit, session_timeout;
+    char trouble[200]; // why a connection failed last
 };
 
 static int64_t conf_number(rd_kafka_conf_t *conf, const char *name, int64_t standard)
@@ -93,7 +96,14 @@ static void on_error(rd_kafka_t *client, int code, const char *reason, void *opa
         consumer->listener.trouble(consumer->listener.context, &error, true);
         return;
     }
-    kafka_error_set(&error, (rd_kafka_resp_err_t)code, "%s", reason ? reason : "Kafka");
+    kafka_error_steady(why, sizeof(why), reason ? reason : "Kafka");
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        snprintf(consumer->trouble, sizeof(consumer->trouble), "%.*s", (int)sizeof(consumer->trouble) - 1, why);
+        kafka_error_set(&error, (rd_kafka_resp_err_t)code, "%s", why);
+    } else { // which says less than what came before it
+        kafka_error_set(&error, (rd_kafka_resp_err_t)code, "%s%s%.40s", consumer->trouble,
+            consumer->trouble[0] == '\0' ? "" : "; ", why);
+    }
     consumer->listener.trouble(consumer->listener.context, &error, false);
 }
 
@@ -210,7 +220,15 @@ static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_
         return;
     }
     const char *text = message->payload ? (const char *)message->payload : rd_kafka_err2str(message->err);
-    kafka_error_set(&error, message->err, "%s", text);
+    if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART && strncmp(text, ABSENT, strlen(ABSENT)) == 0) {
+        const char *topic = text + strlen(ABSENT), *end = strstr(topic, ": ");
+        kafka_error_set(&error, message->err,
+            "no topic that we can see is called, or matches, %.*s: create it (the relay creates none), or grant "
+            "DESCRIBE and READ",
+            (int)(end ? end - topic : (ptrdiff_t)strlen(topic)), topic);
+    } else {
+        kafka_error_set(&error, message->err, "%s", text);
+    }
     if (message->rkt && message->partition >= 0 &&
         (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
             message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {

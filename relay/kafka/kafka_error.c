@@ -2,6 +2,7 @@
 #include "relay/kafka/kafka_error.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum relay_error_code kafka_error_code(rd_kafka_resp_err_t code)
 {
@@ -70,7 +71,11 @@ bool kafka_error_set(struct relay_error *error, rd_kafka_resp_err_t code, const 
     va_start(arguments, format);
     vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    error_set(error, kafka_error_code(code), "%s: %s (%s)", what, rd_kafka_err2str(code), rd_kafka_err2name(code));
+    const char *words = rd_kafka_err2str(code);
+    size_t length = strlen(what), tail = strlen(words);
+    bool has_them = length >= tail && strcmp(what + length - tail, words) == 0;
+    error_set(error, kafka_error_code(code), "%s%s%s (%s)", what, has_them ? "" : ": ", has_them ? "" : words,
+        rd_kafka_err2name(code));
     if (error != NULL) {
         error->detail = (int)code;
     }
@@ -95,4 +100,13 @@ bool kafka_error_take(struct relay_error *error, rd_kafka_error_t *object, const
     }
     rd_kafka_error_destroy(object);
     return false;
+}
+
+void kafka_error_steady(char *text, size_t room, const char *said)
+{
+    const char *thread = strncmp(said, "[thrd:", 6) == 0 ? strstr(said, "]: ") : NULL;
+    const char *from = thread == NULL ? said : thread + 3;
+    const char *after = strstr(from, " (after ");
+    size_t length = after == NULL ? strlen(from) : (size_t)(after - from);
+    snprintf(text, room, "%.*s", (int)(length < room ? length : room), from);
 }

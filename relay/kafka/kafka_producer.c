@@ -21,14 +21,17 @@
 #include "relay/kafka/kafka_error.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
+#define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
 
 struct topic {
     struct kafka_topic public;
@@ -42,6 +45,7 @@ struct topic {
 struct kafka_producer {
     rd_kafka_t *client;
     const struct clock *clock;
+    const struct stop *stop;
     struct metrics *metrics;
     struct kafka_tick tick;
     size_t message_max;
@@ -51,7 +55,46 @@ struct kafka_producer {
     atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
     size_t pending;     // over all flights
     struct topic *topics[TOPIC_BUCKETS];
+
+    pthread_mutex_t trouble_lock;
+    // under it
+    char trouble[200];
+    struct mono_time troubled_at;
 };
+
+// In any thread of librdkafka. A connection that was closed in good order is told too, as information.
+static void hear(const rd_kafka_t *client, int level, const char *facility, const char *text)
+{
+    struct kafka_producer *producer = client == NULL ? NULL : rd_kafka_opaque(client);
+    if (producer != NULL && level <= LOG_WARNING && strcmp(facility, "FAIL") == 0) {
+        pthread_mutex_lock(&producer->trouble_lock);
+        kafka_error_steady(producer->trouble, sizeof(producer->trouble), text);
+        producer->troubled_at = clock_mono(producer->clock);
+        pthread_mutex_unlock(&producer->trouble_lock);
+    }
+    kafka_conf_log(client, level, facility, text);
+}
+
+bool kafka_producer_trouble(struct kafka_producer *producer, char *text, size_t room)
+{
+    pthread_mutex_lock(&producer->trouble_lock);
+    bool fresh = producer->trouble[0] != '\0' &&
+        mono_since(clock_mono(producer->clock), producer->troubled_at).ns < TROUBLE_AGE.ns;
+    snprintf(text, room, "%s", fresh ? producer->trouble : "");
+    pthread_mutex_unlock(&producer->trouble_lock);
+    return fresh;
+}
+
+// The deadline has passed: error->text goes on with what was heard of the brokers. Returns false.
+static bool with_trouble(struct kafka_producer *producer, struct relay_error *error)
+{
+    char trouble[sizeof(producer->trouble)];
+    if (error != NULL && kafka_producer_trouble(producer, trouble, sizeof(trouble))) {
+        size_t length = strlen(error->text);
+        snprintf(error->text + length, sizeof(error->text) - length, "; %s", trouble);
+    }
+    return false;
+}
 
 static void report(rd_kafka_t *client, const rd_kafka_message_t *message, void *opaque)
 {
@@ -135,9 +178,16 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         return NULL;
     }
     producer->clock = context->clock;
+    producer->stop = context->stop;
     producer->metrics = context->metrics;
     producer->tick = tick;
     producer->transactional = options->transactional_id != NULL;
+    int failed = pthread_mutex_init(&producer->trouble_lock, NULL);
+    if (failed != 0) {
+        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failed, "a lock cannot be made");
+        free(producer);
+        return NULL;
+    }
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "publish", error);
     if (conf == NULL) {
         goto fail_producer;
@@ -149,6 +199,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     producer->transaction_timeout = DURATION_MS(
         number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
     rd_kafka_conf_set_opaque(conf, producer);
+    rd_kafka_conf_set_log_cb(conf, hear);
     rd_kafka_conf_set_dr_msg_cb(conf, report);
     rd_kafka_conf_set_closesocket_cb(conf, close_socket);
     producer->client = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
@@ -160,6 +211,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
 fail_conf:
     rd_kafka_conf_destroy(conf);
 fail_producer:
+    pthread_mutex_destroy(&producer->trouble_lock);
     free(producer);
     return NULL;
 }
@@ -182,6 +234,7 @@ void kafka_producer_free(struct kafka_producer *producer)
         }
     }
     rd_kafka_destroy(producer->client);
+    pthread_mutex_destroy(&producer->trouble_lock);
     free(producer);
 }
 
@@ -240,8 +293,12 @@ static bool call_in_slices(struct kafka_producer *producer, transactional_call *
         rd_kafka_error_destroy(failed);
         if (mono_reached(clock_mono(producer->clock), deadline)) {
             *timed_out = true;
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
+            error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
                 rd_kafka_err2str(code));
+            return with_trouble(producer, error);
+        }
+        if (call == rd_kafka_init_transactions && producer->stop != NULL && stop_raised(producer->stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "%s: the relay is stopping", what);
         }
         producer->tick.function(producer->tick.context);
     }
@@ -332,7 +389,8 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
             return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
         }
         if (mono_reached(clock_mono(producer->clock), deadline)) {
-            return kafka_error_set(error, code, "topic %s", topic->name);
+            kafka_error_set(error, code, "topic %s", topic->name);
+            return with_trouble(producer, error);
         }
         rd_kafka_poll(producer->client, 20);
         producer->tick.function(producer->tick.context);
@@ -418,8 +476,9 @@ bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *f
 {
     while (flight->pending > 0) {
         if (mono_reached(clock_mono(producer->clock), deadline)) {
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
+            error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
                 flight->pending);
+            return with_trouble(producer, error);
         }
         kafka_producer_flush(producer, DURATION_MS(slice_ms(producer, deadline)));
         producer->tick.function(producer->tick.context);

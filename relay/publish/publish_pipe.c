@@ -56,11 +56,6 @@ void publish_tick(void *context)
     heartbeat_beat(pipe->heartbeat);
 }
 
-struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe)
-{
-    return (struct kafka_tick){publish_tick, pipe};
-}
-
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     return pipe->owner.connections[lane->slot];
@@ -169,8 +164,10 @@ static void show(struct publish_pipe *pipe, enum status_level level, const char 
     const char *name = pipe->config->name;
     status_board_set(pipe->context->board, STATUS_PUBLISH, name, level, reason);
     status_board_text(pipe->context->board, STATUS_PUBLISH, name, "role", role);
-    // Ready: it owns the outbox or waits to own it. A relay that has not reached PostgreSQL yet does neither.
-    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, level != STATUS_DOWN && strcmp(role, "none") != 0);
+    // Ready: it owns the outbox, and could once publish it, or waits to own it. A relay that has not reached PostgreSQL
+    // or Kafka yet does neither.
+    bool ready = level != STATUS_DOWN && strcmp(role, "none") != 0;
+    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, ready && (pipe->came_up || !pipe->owner.owned));
     metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
 }
 
@@ -191,6 +188,24 @@ static void show_servers(struct publish_pipe *pipe, const struct relay_error *er
         status_board_set(board, is_kafka(error) ? STATUS_KAFKA : STATUS_POSTGRES, "publish",
             pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED, error->text);
     }
+}
+
+// While a term waits for Kafka, which it does for half a minute, the board says why.
+static void tick_of_kafka(void *context)
+{
+    struct publish_pipe *pipe = context;
+    publish_tick(pipe);
+    char why[256];
+    if (pipe->starting && kafka_producer_trouble(pipe->producer, why, sizeof(why))) {
+        enum status_level level = pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED;
+        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", level, why);
+        show(pipe, level, "owner", why);
+    }
+}
+
+struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe)
+{
+    return (struct kafka_tick){tick_of_kafka, pipe};
 }
 
 // Waits before the next attempt, beating.
@@ -360,7 +375,10 @@ static bool sessions_broken(const struct publish_pipe *pipe)
 static void one_term(struct publish_pipe *pipe)
 {
     struct relay_error error = {0};
+    pipe->starting = true;
     bool started = publish_term_start(pipe, &error);
+    pipe->starting = false;
+    pipe->came_up = pipe->came_up || started;
     bool served = false;
     if (started) {
         log_event(LOG_LEVEL_INFO, "publish.term_started", "owns the outbox", LOG_TEXT("outbox", pipe->config->name),

@@ -146,6 +146,44 @@ static bool read_receipts(const struct receipt_store *store, int64_t seconds)
 
 // A leader that was elected a moment ago does not know yet how far the one before it had committed (KIP-207); its
 // answers to fetches end below that.
+Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
+{
+    char trouble[200];
+    kafka_producer_free(producer);
+    rd_kafka_mock_cluster_destroy(cluster);
+    cluster = rd_kafka_mock_cluster_new(host, 1);
+    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    producer = kafka_producer_new(&context, &options, tick, &error); // knows the addresses of the first cluster
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_not(kafka_producer_init(producer, in_seconds(1), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_UNREACHABLE);
+    cr_assert_not_null(strstr(error.text, "init_transactions: no outcome until the deadline"), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "; 127.0.0.1:"), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "Connection refused"), "%s", error.text);
+    cr_assert(kafka_producer_trouble(producer, trouble, sizeof(trouble)));
+    cr_assert_null(strstr(trouble, " (after "), "%s", trouble);
+}
+
+Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
+{
+    kafka_producer_free(producer);
+    rd_kafka_mock_cluster_destroy(cluster);
+    cluster = rd_kafka_mock_cluster_new(host, 1);
+    struct stop stop;
+    cr_assert(stop_init(&stop, &error), "%s", error.text);
+    context.stop = &stop;
+    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    stop_raise(&stop, in_seconds(600));
+    cr_assert_not(kafka_producer_init(producer, in_seconds(600), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_STOPPED, "%s", error.text);
+    kafka_producer_free(producer);
+    producer = NULL;
+    stop_finish(&stop);
+    context.stop = NULL;
+}
+
 Test(fault_kafka, receipts_are_read_to_an_end_that_the_leader_vouches_for)
 {
     struct receipt_store store = {0};

@@ -135,3 +135,23 @@ def test_a_server_that_dies_comes_back(watch_place, watch_servers):
     watch_place.delete_events()
     wait_until(lambda: recent(relay, "outbox_backlog")[-1] == ("default", "OK"), "the end of the backlog", seconds=90)
     assert os.path.exists(f"/proc/{relay.process.pid}")
+
+
+def test_brokers_that_cannot_be_reached_are_named_while_they_are_waited_for(watch_place):
+    relay = watch_place.relay()
+
+    def reason(check, instance):
+        return relay.health()["checks"][check].get("instances", {}).get(instance, {}).get("reason", "")
+    wait_until(lambda: "127.0.0.1:1" in reason("publish", "default"), "the publish stage names the broker", 20)
+    assert "Connection refused" in reason("publish", "default") and "Connection refused" in reason("kafka", "publish")
+    assert relay.get("/ready")[0] == 503  # it owns the outbox, and cannot publish it
+    relay.stop(seconds=5)
+
+
+def test_the_insert_stage_names_the_broker_that_it_cannot_reach(watch_place):
+    relay = watch_place.relay(publish={"enabled": "false"}, **NOWHERE)
+
+    def reason():
+        return relay.health()["checks"]["kafka"].get("instances", {}).get("insert", {}).get("reason", "")
+    wait_until(lambda: "brokers are down" in reason(), "the insert stage has lost all brokers")
+    assert "127.0.0.1:1" in reason() and "Connection refused" in reason()

@@ -276,6 +276,16 @@ def test_too_many_bad_messages_stop_the_table_and_not_into_the_dead_letters(plac
     assert sender.sent == 1000
 
 
+def test_topics_that_are_not_there_yet_are_named_with_what_to_do(place):
+    relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"},
+        **{"route default": {"topics": f"{place.name}-absent"}})
+    relay.wait(lambda: f"{place.name}-absent: create it" in
+               relay.health()["checks"]["kafka"].get("reason", ""), "the topic is named")
+    place.servers.create_topics([f"{place.name}-absent"], 1)
+    relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "ok", "the topic is found")
+    assert relay.stop() == 0
+
+
 def test_a_partition_added_while_running_is_read_from_its_beginning(place):
     from confluent_kafka.admin import NewPartitions
 

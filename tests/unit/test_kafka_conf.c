@@ -75,6 +75,8 @@ Test(kafka_conf, errors_have_the_class_that_says_what_to_do)
     kafka_error_set(&error, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "topic %s", "x");
     cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
     cr_assert_eq(error.detail, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    kafka_error_set(&error, RD_KAFKA_RESP_ERR__TRANSPORT, "a: Local: Broker transport failure");
+    cr_assert_str_eq(error.text, "a: Local: Broker transport failure (_TRANSPORT)", "said once");
     kafka_error_set(&error, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "record");
     cr_assert_eq(error.class, RELAY_CLASS_POISON);
     kafka_error_set(&error, RD_KAFKA_RESP_ERR__FENCED, "producer");
@@ -84,4 +86,17 @@ Test(kafka_conf, errors_have_the_class_that_says_what_to_do)
     kafka_error_set(&error, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, "produce");
     cr_assert_eq(error.code, RELAY_ERROR_KAFKA_RETRIABLE);
     cr_assert(kafka_error_take(&error, NULL, "nothing"));
+}
+
+Test(kafka_conf, what_fails_again_is_said_in_the_same_words)
+{
+    char said[64];
+    kafka_error_steady(said, sizeof(said),
+        "[thrd:h:9092/1]: h:9092/1: Connect failed: Connection refused (after 0ms in state CONNECT, 149 identical "
+        "error(s) suppressed)");
+    cr_assert_str_eq(said, "h:9092/1: Connect failed: Connection refused");
+    kafka_error_steady(said, sizeof(said), "h:9092/1: SASL failed (after 6ms in state AUTH)");
+    cr_assert_str_eq(said, "h:9092/1: SASL failed");
+    kafka_error_steady(said, 4, "1/1 brokers are down");
+    cr_assert_str_eq(said, "1/1", "cut to the room");
 }

@@ -21,6 +21,9 @@ rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_
 // Sets one property that is ours. error CONFIG with the property's name.
 bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct relay_error *error);
 
+// Writes a line of librdkafka to our log: its log callback, and to be called by one that takes its place.
+void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text);
+
 // The value the user gave to a property in [kafka], NULL if none. Owned by the config.
 const char *kafka_conf_given(const struct config *config, const char *name);
 

@@ -85,9 +85,14 @@ size_t kafka_producer_message_max(const struct kafka_producer *producer); // mes
 struct duration kafka_producer_transaction_timeout(
     const struct kafka_producer *producer); // message.timeout.ms without transactions
 
+// Why a broker connection failed last, if that was less than a minute ago; the end of every error that says only that a
+// deadline has passed, and for the board while init is waited for. false: there was nothing. Any thread.
+bool kafka_producer_trouble(struct kafka_producer *producer, char *text, size_t room);
+
 // Lets init_transactions begin in the background; whatever becomes of it, kafka_producer_init() says it.
 void kafka_producer_init_start(struct kafka_producer *producer);
-// init_transactions: fences every older producer of the transactional id and ends what it left open.
+// init_transactions: fences every older producer of the transactional id and ends what it left open. A stop of the
+// relay ends the waiting at once (STOPPED): nothing was produced yet.
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error);
 

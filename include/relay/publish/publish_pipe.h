@@ -68,6 +68,8 @@ struct publish_pipe {
     struct backoff turns; // of a standby: evenly spread, so that standbys do not try in step
     int failures;         // in a row
     bool troubled;        // the board says so
+    bool starting;        // a term
+    bool came_up;         // a term has started since the process did
 
     // of the present term
     struct outbox_sql *sql;
