@@ -152,6 +152,7 @@ static void end_notes(struct insert_group *group, const rd_kafka_topic_partition
         }
         table->note_sent = false;
         if (noted) {
+            TEST_POINT(INSERT_AFTER_NOTE);
             insert_note_accepted(table);
         }
     }

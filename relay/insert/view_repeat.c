@@ -14,6 +14,8 @@
 // windows.
 #include "relay/insert/view_repeat.h"
 
+#include "relay/base/test_points.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -254,11 +256,13 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
     if (!all_know) {
         return true;
     }
+    TEST_POINT(INSERT_BEFORE_VIEW_REPEAT);
     struct clickhouse_text text = {0};
     bool built = add_statement(&text, plan, repeat->note, there.now + START_SECONDS);
     bool done = built ? send(client, endpoint, repeat, text.at, error) : error_no_memory(error, "completing views");
     clickhouse_text_finish(&text);
     if (done) {
+        TEST_POINT(INSERT_AFTER_VIEW_REPEAT);
         repeat->result = VIEW_REPEAT_DONE;
     }
     return done || error_prefix(error, "completing views after a former owner's INSERT");

@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from relaytools import crash_points, safeguards  # noqa: E402
-from relaytools.aimed_faults import FAULTS  # noqa: E402
+from relaytools.aimed_faults import FAULTS, view_wanted  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.schedule import Schedule, kill_storm  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
@@ -110,7 +110,7 @@ def run(bench, options):
     """The whole of one run; returns the schedule and the audit."""
     say(f"torture: {options.replicas} replica(s), {options.outboxes} outbox(es), {options.kafka_nodes} Kafka node(s), {options.guarantee}, "
         f"seed {options.seed}; logs in {bench.servers.folder}")
-    bench.start_servers().prepare().start()
+    bench.start_servers().prepare(view=view_wanted(options.faults)).start()
     bench.write()
     schedule = Schedule(bench, options.seed, options.faults, say)
     began = time.monotonic()

@@ -93,7 +93,7 @@ def test_crash_points_are_met_and_judged_one_by_one(scratch):
 
 
 def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scratch):
-    """The naive relay keeps one of the six promises, and so has one safeguard that can be removed."""
+    """The naive relay keeps one of the seven promises, and so has one safeguard that can be removed."""
     done = torture("--safeguards", "--without", "hole_sweep", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^hole_sweep +late-commit +all on +\d+ events, nothing found +ok ", done.stdout, re.M), done.stdout

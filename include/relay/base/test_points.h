@@ -25,7 +25,10 @@
     X(PUBLISH_AFTER_KAFKA_COMMIT, "publish.after_kafka_commit")                                                        \
     X(PUBLISH_AFTER_COMMIT, "publish.after_commit")                                                                    \
     X(INSERT_AFTER_ASSIGN, "insert.after_assign")                                                                      \
+    X(INSERT_BEFORE_VIEW_REPEAT, "insert.before_view_repeat")                                                          \
+    X(INSERT_AFTER_VIEW_REPEAT, "insert.after_view_repeat")                                                            \
     X(INSERT_AFTER_READ_BACK, "insert.after_read_back")                                                                \
+    X(INSERT_AFTER_NOTE, "insert.after_note")                                                                          \
     X(INSERT_BEFORE_INSERT, "insert.before_insert")                                                                    \
     X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
     X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
@@ -38,7 +41,8 @@
     X(HOLE_SWEEP, "hole_sweep")             /* rows that commit below the watermark are looked for */                  \
     X(LEASE, "lease")                       /* an INSERT carries a deadline that the server enforces */                \
     X(READ_BACK, "read_back")               /* the table is asked which offsets it has */                              \
-    X(MONOTONIC_COMMIT, "monotonic_commit") /* committed offsets never go back or past a hole */
+    X(MONOTONIC_COMMIT, "monotonic_commit") /* committed offsets never go back or past a hole */                       \
+    X(VIEW_NOTES, "view_notes")             /* an INSERT that lost its sender is repeated for the views */
 
 enum test_point {
 #define X(id, name) TEST_POINT_##id,

@@ -184,4 +184,24 @@ def kill_inserters(bench, _):
     return hits
 
 
-__all__ = ["FAULTS"]
+@fault("kill-behind-view", 1, "relay clickhouse", "a view on the table", lambda bench: bench.view is not None)
+def kill_behind_view(bench, _):
+    """A materialized view fails, and every replica is killed when ClickHouse has refused INSERTs whose rows the table has and
+    the view has not; then the view works again."""
+    bench.view.fail()
+    paused = yield from _until(lambda: any(replica.relay.events("insert.table_paused") for replica in bench.replicas), PATIENCE)
+    for replica in bench.replicas:
+        replica.kill()
+    behind = bench.view.behind()
+    bench.view.mend()
+    for replica in bench.replicas:
+        replica.start()
+    return behind if paused else 0
+
+
+def view_wanted(names):
+    """Whether the place of a run with these faults needs a view."""
+    return "kill-behind-view" in (names or ())
+
+
+__all__ = ["FAULTS", "view_wanted"]

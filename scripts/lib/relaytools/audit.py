@@ -184,6 +184,13 @@ def _judge_clickhouse(result, committed, dead, where, rows, set_aside):
             result.note("ClickHouse", "lost", f"{event_id}, in Kafka at {', '.join(map(_position, where.get(event_id, ()))) or 'no position'}")
 
 
+def _judge_view(result, view, rows):
+    """rows: the positions where the view's table differs from the table, and how often each of the two has it."""
+    for topic, partition, offset, stored, followed in rows:
+        kind = "strangers" if stored == "0" else "lost" if followed == "0" else "doubled"
+        result.note("ClickHouse", kind, f"{_position((topic, partition, offset))}: the table has it {stored} time(s), view {view} {followed}")
+
+
 def _position(position):
     return f"{position[0]}[{position[1]}]@{position[2]}"
 
@@ -193,8 +200,9 @@ def _durable(value):
 
 
 def audit(dsn, bootstrap, prefix, clickhouse_url=None, database="outbox_relay", table="outbox_events", user="default",
-          password=""):
-    """One full audit. Call it when the pipeline is quiet: what is still on its way counts as lost."""
+          password="", views=()):
+    """One full audit. Call it when the pipeline is quiet: what is still on its way counts as lost. views: tables that
+    materialized views fill with a row for each row of the table; what they lack or have twice counts as ClickHouse's."""
     result = Audit()
     committed, dead = journal(dsn), dead_letters(dsn)
     result.committed = len(committed)
@@ -210,6 +218,11 @@ def audit(dsn, bootstrap, prefix, clickhouse_url=None, database="outbox_relay", 
             "aggregate_id, JSONExtractInt(payload, 'n'), NOT JSONHas(payload, 'durable') "
             f"FROM {database}.{table} FORMAT TSV")
         _judge_clickhouse(result, committed, dead, where, rows, set_aside)
+        for view in views:
+            places = "SELECT kafka_topic AS t, kafka_partition AS p, kafka_offset AS o,"
+            _judge_view(result, view, _lines(clickhouse_url, user, password, "SELECT t, p, o, countIf(side = 0) AS stored, "
+                f"countIf(side = 1) AS followed FROM ({places} 0 AS side FROM {database}.{table} UNION ALL {places} 1 AS side "
+                f"FROM {database}.{view}) GROUP BY t, p, o HAVING stored = 0 OR followed != 1 ORDER BY t, p, o FORMAT TSV"))
     return result
 
 

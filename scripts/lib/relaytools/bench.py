@@ -20,6 +20,7 @@ from .place import Place
 from .proxy import Proxy
 from .relay import wait_until
 from .servers import Servers
+from .view import View
 from .workload import APPLICATION, TORTURE, settle_all_prepared
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: |Assertion .* failed")
@@ -117,7 +118,7 @@ class Bench:
         self.servers = Servers(folder)
         self.kafka = []
         self.replicas, self.extra = [], []
-        self.place = self.workload = None
+        self.place = self.workload = self.view = None
         self.tables = ["public.outbox_events"] + [f"public.outbox_{chr(ord('a') + n)}" for n in range(1, outboxes)]
         self.kills = 0                          # SIGKILLs of relays
         self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
@@ -137,9 +138,10 @@ class Bench:
             proxy.target = (host, int(port))
         return self
 
-    def prepare(self, name="torture"):
-        """A place of its own with its outboxes; no relay runs yet."""
+    def prepare(self, name="torture", view=False):
+        """A place of its own with its outboxes, and a view on its table; no relay runs yet."""
         self.place = Place(self.servers, name, partitions=4, binary=self.binary)
+        self.view = View(self.place) if view else None
         for table in self.tables[1:]:
             self.place.execute("SELECT outbox_relay.create_outbox(%s)", table)
         self.servers.create_topics([f"{self.place.name}-foreign"], 1)
@@ -369,13 +371,14 @@ class Bench:
         while True:
             waiting = self._waiting()
             inserted = self._inserted()
-            if waiting == 0 and inserted >= expected:
+            behind = max(0, self.view.behind()) if self.view else 0
+            if waiting == 0 and inserted >= expected and behind == 0:
                 return None
-            if (waiting, inserted) != seen:
-                seen, since = (waiting, inserted), time.monotonic()
+            if (waiting, inserted, behind) != seen:
+                seen, since = (waiting, inserted, behind), time.monotonic()
             if time.monotonic() - since > stall or time.monotonic() > end:
                 return (f"the pipeline did not come to rest: {waiting} rows in the outboxes, {inserted} of {expected} events in "
-                        f"ClickHouse, and nothing moved for {time.monotonic() - since:.0f} s")
+                        f"ClickHouse, {behind} not in its view, and nothing moved for {time.monotonic() - since:.0f} s")
             time.sleep(0.2)
 
     def _waiting(self):

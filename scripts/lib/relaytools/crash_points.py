@@ -14,6 +14,8 @@ KILLS_TO_REACH = 12
 # Steps of a recovery that has something to finish: a first crash, there, makes work for it.
 FIRST_CRASH = {"publish.after_recovery_delete": "publish.after_kafka_commit",
                "publish.after_recovery_commit": "publish.after_kafka_commit"}
+# Steps of one that finds an INSERT which stored its rows and reached no view: a view that fails, and a kill, make one.
+BEHIND_A_VIEW = {"insert.before_view_repeat", "insert.after_view_repeat"}
 # Steps that a process in peace passes once in its life.
 ONCE = {"publish.after_locks", "publish.after_init", "publish.after_recovery_read", "insert.after_assign"}
 
@@ -56,14 +58,21 @@ def one(bench, options, point, number):
     """Returns how the point was reached (None: it was not), the audit, and what else was wrong."""
     rng = random.Random(f"{options.seed}/{point}")
     bench.complaints = []
-    bench.prepare(f"crash{number}")
+    bench.prepare(f"crash{number}", view=True)
     name, _, nth = point.partition(":")
-    before = FIRST_CRASH.get(name)
-    hooked = {"OUTBOX_RELAY_CRASH_AT": f"{name}:{nth or (1 if before or name in ONCE else rng.choice((1, 2, 5)))}"}
+    prepared = name in FIRST_CRASH or name in BEHIND_A_VIEW
+    hooked = {"OUTBOX_RELAY_CRASH_AT": f"{name}:{nth or (1 if prepared or name in ONCE else rng.choice((1, 2, 5)))}"}
     first = bench.replicas[0]
-    first.start(environment={"OUTBOX_RELAY_CRASH_AT": f"{before}:{rng.choice((1, 2, 5))}"} if before else hooked)
+    if name in BEHIND_A_VIEW:
+        bench.view.fail()
+    first.start(environment=_work_for_recovery(name, rng) if prepared else hooked)
     bench.write(events=EVENTS, rate=1000, seed=options.seed + number)
-    if before and _ends(first, REACH_SECONDS):
+    if name in BEHIND_A_VIEW:
+        bench.view.wait_behind()
+        first.kill()
+        bench.view.mend()
+        first.start(environment=hooked)
+    elif prepared and _ends(first, REACH_SECONDS):
         first.start(environment=hooked)
     how = _reach(bench, first, {"OUTBOX_RELAY_CRASH_AT": f"{name}:{nth or 1}"}, rng)
     first.kill()
@@ -75,13 +84,9 @@ def one(bench, options, point, number):
     return how, bench.place.audit(), bench.complaints + [missing] * bool(missing)
 
 
-def _leave_in_doubt(bench, replica, seed):
-    """A batch that Kafka has committed and PostgreSQL has not: what recovery is there for."""
-    replica.start(environment={"OUTBOX_RELAY_CRASH_AT": "publish.after_kafka_commit"})
-    bench.write(events=100, rate=1000, seed=seed + 500000)
-    if not _ends(replica, REACH_SECONDS):
-        replica.kill()
-    bench.workload.join(60)
+def _work_for_recovery(name, rng):
+    """The first life of a relay whose second one is to have something to make good."""
+    return {"OUTBOX_RELAY_CRASH_AT": f"{FIRST_CRASH[name]}:{rng.choice((1, 2, 5))}"} if name in FIRST_CRASH else {}
 
 
 def _reach(bench, replica, hooked, rng):

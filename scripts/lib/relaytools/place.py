@@ -20,6 +20,7 @@ class Place:
         self.prefix = self.name
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
         self.relays = []
+        self.views = []     # tables of ClickHouse that materialized views on outbox_events fill, to be audited too
         self._create_databases()
         self.topics = [f"{self.prefix}.{kind}.events" for kind in
                        (topics if topics is not None else sorted({t.split(".")[0] for t in EVENT_TYPES}))]
@@ -135,4 +136,4 @@ class Place:
     def audit(self):
         env = self.servers.env
         return audit_module.audit(self.dsn, self.servers.bootstrap, self.prefix + ".", self.servers.clickhouse_url,
-            self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"])
+            self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"], views=self.views)

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import time
 
+from .aimed_faults import view_wanted
 from .bench import BenchError
 from .schedule import Schedule
 
@@ -41,6 +42,7 @@ SAFEGUARDS = (
     Safeguard("lease", ("late-insert",), ("ClickHouse", "doubled")),
     Safeguard("read_back", ("lost-offset-commit",), ("ClickHouse", "doubled")),
     Safeguard("monotonic_commit", ("kill-inserters",), ("ClickHouse", "lost")),
+    Safeguard("view_notes", ("kill-behind-view",), ("ClickHouse", "lost")),
 )
 
 
@@ -126,7 +128,7 @@ def _removed(names):
 def _strike(bench, options, safeguard, name, must_fail):
     """Returns the fewest hits of a fault, and in words what did not come to rest."""
     bench.complaints = []
-    bench.prepare(name).start()
+    bench.prepare(name, view=view_wanted(safeguard.faults)).start()
     bench.write()
     schedule = Schedule(bench, options.seed, safeguard.faults, lambda _: None, **({"patience": PATIENCE} if must_fail else {}))
     try:
