@@ -208,10 +208,9 @@ static bool judge_views(struct judgement *judgement, size_t endpoints)
         char what[400];
         snprintf(what, sizeof(what), "view %.120s fills %.120s (%.40s), which does not remember inserted blocks",
             view->view, view->target, view->engine[0] ? view->engine : "unknown engine");
-        bool plain = strncmp(view->engine, "Replicated", 10) != 0;
         bool done = view->is_mergetree
             ? add(judgement, true, what, "ALTER TABLE %s MODIFY SETTING %s = 100000", view->target,
-                  plain ? "non_replicated_deduplication_window" : "replicated_deduplication_window")
+                  view->is_replicated ? "replicated_deduplication_window" : "non_replicated_deduplication_window")
             : add(judgement, true, what, "let the view fill a MergeTree table");
         if (!done) {
             return false;

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A replicated table as a scripted server describes it, with views into tables of several engines, and what is said
+// about them.
+#include "http_script.h"
+#include "relay/insert/table_findings.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TARGET(engine)                                                                                                 \
+    engine "\t" engine " ORDER BY x SETTINGS non_replicated_deduplication_window = 100, "                              \
+           "replicated_deduplication_window = 100\n"
+#define VIEW(target) "MaterializedView\tdb." target "\t\n"
+
+// To the questions of one reading, in their order.
+static const char *const answers[] = {
+    "db\n",                                                                            // currentDatabase()
+    "non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t1000\n", // the server's defaults
+    "u\tReplicatedMergeTree\tReplicatedMergeTree('/t', 'r') ORDER BY x\t\tx\n",        // the table
+    "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", // its columns
+    "1\n",                                                              // an index on the offset
+    "/t\n",                                                             // where Keeper has it
+    "db\tto_plain\ndb\tto_replicated\ndb\tto_shared\ndb\tto_nothing\n", // what hangs on it
+    VIEW("plain"), TARGET("SummingMergeTree"), VIEW("replicated"), TARGET("ReplicatedSummingMergeTree"), VIEW("shared"),
+    TARGET("SharedMergeTree"), VIEW("nothing"), "Null\tNull\n", //
+    "", "", "", "",                                             // and on what those fill
+};
+
+struct peer {
+    struct http_script *http;
+    size_t asked;
+    char *url;
+    struct config config;
+    struct stop stop;
+    struct relay_context context;
+    struct clickhouse_client *client;
+};
+
+static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
+{
+    static char answer[1000];
+    struct peer *peer = context;
+    const char *body = "";
+    if (strstr(seen->target, "-learn")) {
+        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n"
+            : strstr(seen->target, "uuid")     ? "u\n"
+                                               : "max_execution_time\n";
+    } else if (peer->asked < sizeof(answers) / sizeof(answers[0])) {
+        body = answers[peer->asked++];
+    }
+    snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    reply->read_body = (size_t)-1;
+    reply->answer = answer;
+}
+
+static void start(struct peer *peer)
+{
+    static char database[] = "db", user[] = "u", empty[] = "";
+    struct relay_error error;
+    memset(peer, 0, sizeof(*peer));
+    peer->http = http_script_start(handle, peer);
+    peer->url = strdup(http_script_url(peer->http));
+    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1},
+        .database = database,
+        .user = user,
+        .password = empty,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(10)};
+    cr_assert(stop_init(&peer->stop, &error));
+    peer->context = (struct relay_context){.config = &peer->config,
+        .clock = clock_system(),
+        .stop = &peer->stop,
+        .instance = "abc"};
+    peer->client = clickhouse_client_new(&peer->context, &error);
+    cr_assert_not_null(peer->client, "%s", error.text);
+}
+
+static struct table_schema *read_schema(void)
+{
+    struct peer peer;
+    struct relay_error error;
+    start(&peer);
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_S(10)};
+    struct table_schema *schema = table_schema_read(peer.client, &request, "", "t", &error);
+    cr_assert_not_null(schema, "%s", error.text);
+    cr_assert_eq(peer.asked, sizeof(answers) / sizeof(answers[0]));
+    clickhouse_client_free(peer.client);
+    http_script_stop(peer.http);
+    stop_finish(&peer.stop);
+    free(peer.url);
+    return schema;
+}
+
+Test(table_findings, a_views_target_is_known_by_its_engine)
+{
+    struct table_schema *schema = read_schema();
+    cr_assert(schema->is_replicated);
+    cr_assert_eq(schema->view_count, 4);
+    static const bool mergetree[] = {true, true, true, false}, replicated[] = {false, true, true, false};
+    for (size_t i = 0; i < schema->view_count; i++) {
+        cr_assert_eq(schema->views[i].is_mergetree, mergetree[i], "%s", schema->views[i].view);
+        cr_assert_eq(schema->views[i].is_replicated, replicated[i], "%s", schema->views[i].view);
+        cr_assert(schema->views[i].has_window, "%s", schema->views[i].view);
+    }
+    table_schema_free(schema);
+}
+
+Test(table_findings, a_target_that_is_not_replicated_under_a_replicated_table_is_a_warning)
+{
+    struct table_schema *schema = read_schema();
+    struct table_findings findings = {0};
+    struct relay_error error;
+    bool possible;
+    cr_assert(table_schema_exactly_once(schema, 2, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert(possible);
+    cr_assert_eq(findings.count, 1);
+    cr_assert(!findings.items[0].fatal && !findings.items[0].prevents_exactly_once);
+    cr_assert_str_eq(findings.items[0].what,
+        "view db.to_plain fills db.plain, which is not replicated: after a crash in the middle of an INSERT it may "
+        "lack rows that the table has");
+    cr_assert_str_eq(findings.items[0].mend, "make db.plain a ReplicatedSummingMergeTree");
+    table_findings_finish(&findings);
+    table_schema_free(schema);
+}
+
+Test(table_findings, a_target_without_a_window_is_told_which_setting_its_engine_has)
+{
+    static const char *const settings[] = {"ALTER TABLE db.plain MODIFY SETTING non_replicated_deduplication_window",
+        "ALTER TABLE db.replicated MODIFY SETTING replicated_deduplication_window",
+        "ALTER TABLE db.shared MODIFY SETTING replicated_deduplication_window"};
+    struct table_schema *schema = read_schema();
+    struct table_findings findings = {0};
+    struct relay_error error;
+    bool possible;
+    for (size_t i = 0; i < 3; i++) {
+        schema->views[i].has_window = false;
+    }
+    cr_assert(table_schema_exactly_once(schema, 1, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert(!possible);
+    cr_assert_eq(findings.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert(findings.items[i].prevents_exactly_once);
+        cr_assert_eq(strncmp(findings.items[i].mend, settings[i], strlen(settings[i])), 0, "%s",
+            findings.items[i].mend);
+    }
+    table_findings_finish(&findings);
+    table_schema_free(schema);
+}
+
+Test(table_findings, with_one_server_there_is_nobody_who_could_lack_it)
+{
+    struct table_schema *schema = read_schema();
+    struct table_findings findings = {0};
+    struct relay_error error;
+    bool possible;
+    cr_assert(table_schema_exactly_once(schema, 1, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert(possible);
+    cr_assert_eq(findings.count, 0, "%s", findings.count > 0 ? findings.items[0].what : "");
+    table_findings_finish(&findings);
+    table_schema_free(schema);
+}
