@@ -225,7 +225,12 @@ bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
     for (size_t i = 0; i < stage->group.table_count; i++) {
         ended = table_worker_join(stage->group.tables[i]->worker, deadline) && ended;
     }
-    return ended && !stage->group.hangs;
+    return ended;
+}
+
+bool insert_stage_left_handle(const struct insert_stage *stage)
+{
+    return stage->group.hangs;
 }
 
 void insert_stage_free(struct insert_stage *stage)

@@ -339,6 +339,7 @@ static void stop_parts(struct lifecycle *self)
             self->hung = true;
         }
     }
+    self->hung = self->hung || (self->insert != NULL && insert_stage_left_handle(self->insert));
 }
 
 static void free_parts(struct lifecycle *self)

@@ -32,7 +32,7 @@ class Background:
     def __init__(self, place, rate=4000):
         self.sender, self.topic, self.rate = Sender(place), post(place), rate
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that failed does not wait for it
         self._thread.start()
 
     def _run(self):
@@ -415,6 +415,21 @@ def test_clickhouse_and_kafka_killed_paused_and_restarted(fragile_place):
     sent = background.stop()
     wait_counts(place, sent, seconds=90)
     assert relay.stop() == 0
+
+
+@pytest.mark.own_servers
+def test_a_consumer_that_hung_once_does_not_hold_up_a_later_stop(fragile_place):
+    place = fragile_place
+    relay = place.relay(publish={"enabled": "false"})  # with the longer time-outs of the default
+    background = Background(place)
+    wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
+    place.servers.kill("kafka")
+    relay.wait(lambda: relay.events("kafka.close_hangs"), "a consumer is left behind", 60)
+    place.servers.start("kafka")
+    sent = background.stop()
+    wait_counts(place, sent, seconds=90)
+    assert relay.stop() == 0
+    assert not relay.events("lifecycle.left_behind")
 
 
 @pytest.mark.own_servers
