@@ -75,7 +75,11 @@
         " $5::text::regclass)")                                                                                        \
     X(COUNT_WAITING, "count_waiting",                                                                                  \
         "SELECT (SELECT count(*) FROM outbox_relay.held_aggregates h WHERE h.identity = @id),"                         \
-        " (SELECT count(*) FROM outbox_relay.parked_event_types p WHERE p.identity = @id)")                            \
+        " (SELECT count(*) FROM outbox_relay.parked_event_types p WHERE p.identity = @id),"                            \
+        " coalesce((SELECT 'event type ' || p.event_type || ': ' || p.reason_text"                                     \
+        " FROM outbox_relay.parked_event_types p WHERE p.identity = @id ORDER BY p.lowest_seq LIMIT 1),"               \
+        " (SELECT 'row ' || h.lowest_seq || ': ' || h.reason_text"                                                     \
+        " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1), '')")             \
     X(PARK_TYPE, "park_type",                                                                                          \
         "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
         " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
@@ -513,7 +517,7 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
 }
 
 bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
-    int64_t *parked, struct mono_time deadline, struct relay_error *error)
+    int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     PGresult *result = query(connection, SQL_COUNT_WAITING, NULL, 0, false, deadline, error);
@@ -522,6 +526,7 @@ bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection
     }
     *held = pg_cell_int64(result, 0, 0);
     *parked = pg_cell_int64(result, 0, 1);
+    snprintf(first, room, "%s", PQgetvalue(result, 0, 2));
     PQclear(result);
     return true;
 }

@@ -198,7 +198,7 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
 {
     pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     if (!outbox_sql_count_waiting(pipe->sql, publish_connection(pipe, lane), &pipe->held, &pipe->parked,
-            pg_deadline(pipe->context), error)) {
+            pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);

@@ -227,10 +227,10 @@ void publish_show_waiting(struct publish_pipe *pipe)
         (double)pipe->held);
     status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_event_types",
         (double)pipe->parked);
-    char reason[128] = "";
+    char reason[128 + sizeof(pipe->first_waiting)] = "";
     if (pipe->held + pipe->parked > 0) {
-        snprintf(reason, sizeof(reason), "%lld aggregates held, %lld event types parked", (long long)pipe->held,
-            (long long)pipe->parked);
+        snprintf(reason, sizeof(reason), "%lld aggregates held, %lld event types parked; the first: %s",
+            (long long)pipe->held, (long long)pipe->parked, pipe->first_waiting);
     }
     show(pipe, reason[0] == '\0' ? STATUS_OK : STATUS_DEGRADED, "owner", reason);
 }

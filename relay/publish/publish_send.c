@@ -407,6 +407,6 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
         verdicts_carried_out(pipe);
     }
     return (!lane->careful && !lane->released) ||
-        outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
-            pg_deadline(pipe->context), error);
+        outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pipe->first_waiting,
+            sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);
 }

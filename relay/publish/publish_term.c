@@ -315,7 +315,7 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
         outbox_owner_used(&pipe->owner, i, false);
     }
     return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
-        pg_deadline(pipe->context), error);
+        pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);
 }
 
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)

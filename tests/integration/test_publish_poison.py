@@ -218,6 +218,8 @@ def test_a_parked_type_names_the_topic_that_is_still_missing(place):
 
     def missing():
         return [row[0] for row in place.execute("SELECT topic FROM outbox_relay.parked_event_types")]
+    relay.wait(lambda: f"the first: event type x.created: topic {missing()[0]}: " in
+               relay.health()["checks"]["publish"]["instances"]["default"]["reason"], "the board names type and topic")
     topics = {f"{place.prefix}.{kind}.events" for kind in ("first", "second")}
     there = missing()[0]
     place.servers.create_topics([there], 2)

@@ -79,9 +79,9 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
 bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, int attempts, struct mono_time deadline, struct relay_error *error);
 
-// Rows that wait. How many of each there are:
+// Rows that wait. How many aggregates and event types there are, and in words what the first one waits for ("": none):
 bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
-    int64_t *parked, struct mono_time deadline, struct relay_error *error);
+    int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error);
 // The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry
 // that exists keeps the lower seq.
 bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,

@@ -89,6 +89,7 @@ struct publish_pipe {
     struct mono_time read_again_at;   // a reading was refused: not before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
+    char first_waiting[300];          // what the first of them waits for, in words
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows; // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
