@@ -37,7 +37,7 @@ static const char help[] =
     "  --help           this text\n"
     "\n"
     "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m\n"
-    "exit: 0 done; 1 some stay, or a server did not answer; 2 bad usage; 78 bad configuration\n";
+    "exit: 0 done; 1 some stay, an --id is not there, or a server did not answer; 2 bad usage; 78 bad configuration\n";
 
 enum action { LIST, SHOW, RETRY, DROP };
 #define PAGE    100
@@ -167,6 +167,7 @@ struct walk {
     long left;      // of the limit; -1: none
     json_t *listed; // LIST, SHOW
     size_t done, present, stayed;
+    size_t seen; // rows that the filter took, over all tables
 };
 
 // What is done to a page; table: of PostgreSQL.
@@ -246,6 +247,7 @@ static bool walk_table(struct walk *walk, const char *table, page_action *action
             return false;
         }
         walk->left -= walk->left > 0 ? (long)found : 0;
+        walk->seen += found;
         if (found < want) {
             break;
         }
@@ -347,6 +349,17 @@ static void print_letters(const json_t *letters, bool whole)
     }
 }
 
+// Whether each --id was there; tells when not. (With --limit nobody knows.)
+static bool all_seen(const struct walk *walk)
+{
+    size_t wanted = walk->arguments->filter.id_count;
+    if (walk->seen >= wanted || walk->left == 0) {
+        return true;
+    }
+    fprintf(stderr, "outbox-relay dead-letters: %zu of %zu --id match no dead letter\n", wanted - walk->seen, wanted);
+    return false;
+}
+
 static int list(struct walk *walk)
 {
     const struct arguments *arguments = walk->arguments;
@@ -364,7 +377,7 @@ static int list(struct walk *walk)
         }
     }
     json_decref(walk->listed);
-    return done ? 0 : 1;
+    return done && all_seen(walk) ? 0 : 1;
 }
 
 static bool confirmed(const struct arguments *arguments)
@@ -390,7 +403,7 @@ static int act(struct walk *walk)
     } else {
         printf("%zu put back, %zu were there already, %zu stay\n", walk->done, walk->present, walk->stayed);
     }
-    return done && walk->stayed == 0 ? 0 : 1;
+    return done && all_seen(walk) && walk->stayed == 0 ? 0 : 1;
 }
 
 static int work(const struct command_environment *environment, void *context)

@@ -50,6 +50,16 @@ def test_published_letters_are_listed_filtered_and_put_back(place):
     assert [letter["event_id"] for letter in listed(place)] == [first]
 
 
+def test_an_id_that_is_not_there_is_told(place):
+    put_aside(place)
+    there = listed(place)[0]["id"]
+    for action in ("list", "show", "retry", "drop"):
+        told = run(place, action, "--yes", "--id", "publish:999999")
+        assert told.returncode == 1 and "1 of 1 --id match no dead letter" in told.stderr
+    both = run(place, "retry", "--id", there, "--id", "publish:999999")
+    assert both.returncode == 1 and "1 put back" in both.stdout and "1 of 2 --id" in both.stderr
+
+
 def test_a_letter_that_comes_back_is_published(place):
     event = put_aside(place)
     relay = place.relay()
