@@ -113,8 +113,9 @@ const struct config_key config_keys[] = {
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
     {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "5000",
         .sentence =
-            "Most rows of one batch, which is one transaction in PostgreSQL and in Kafka; with exactly_once never"
-            " more than 27772, which a receipt can name."},
+            "Most rows that one statement takes out; with exactly_once never more than 27772, for which a receipt has"
+            " room. With at_least_once they are a transaction; with exactly_once an outbox that is behind puts into"
+            " one transaction, of PostgreSQL and of Kafka, what it takes out within 100 ms."},
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
         .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",

@@ -75,7 +75,7 @@ static bool grow(struct outbox_batch *batch, size_t wanted, struct relay_error *
     batch->events = events != NULL ? events : batch->events;
     const struct kafka_topic **topics = realloc(batch->topics, capacity * sizeof(*topics));
     batch->topics = topics != NULL ? topics : batch->topics;
-    struct kafka_slot *slots = realloc(batch->slots, (capacity + 1) * sizeof(*slots));
+    struct kafka_slot *slots = realloc(batch->slots, capacity * sizeof(*slots));
     batch->slots = slots != NULL ? slots : batch->slots;
     if (rows == NULL || events == NULL || topics == NULL || slots == NULL) {
         return error_no_memory(error, "a batch's rows");
@@ -245,16 +245,10 @@ int64_t *outbox_batch_seqs(struct outbox_batch *batch, struct relay_error *error
     return seqs;
 }
 
-struct receipt_row *outbox_batch_receipt_rows(struct outbox_batch *batch, struct relay_error *error)
+void outbox_batch_receipt_rows(const struct outbox_batch *batch, struct receipt_row *rows)
 {
-    struct receipt_row *rows = event_arena_alloc(batch->arena, batch->count * sizeof(*rows));
-    if (rows == NULL) {
-        error_no_memory(error, "a receipt");
-        return NULL;
-    }
     for (size_t i = 0; i < batch->count; i++) {
         const struct outbox_row *row = &batch->rows[i];
         rows[i] = (struct receipt_row){row->seq, receipt_row_hash(row->id, row->created_at_kind, row->created_at_us)};
     }
-    return rows;
 }

@@ -259,6 +259,18 @@ bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time dead
     return pg_execute(connection, "ROLLBACK", deadline, error);
 }
 
+bool outbox_sql_savepoint(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    return pg_execute(connection, "SAVEPOINT batch", deadline, error);
+}
+
+bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    // Released as well, so that the name is the batch's before it again.
+    return pg_execute(connection, "ROLLBACK TO SAVEPOINT batch", deadline, error) &&
+        pg_execute(connection, "RELEASE SAVEPOINT batch", deadline, error);
+}
+
 // Parameters
 
 struct number_text {

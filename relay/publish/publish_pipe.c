@@ -15,7 +15,8 @@
 //  5. Nothing is dropped: a row that Kafka will never take goes into the dead letters or waits, in a committed
 //  transaction, with
 //     its reason.
-//  6. Memory: at most two batches and what librdkafka holds of them.
+//  6. Memory: at most two batches and what librdkafka holds of them; of the other batches of their transactions, a
+//     number and a hash for each row.
 //  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is
 //  open, and the
 //     stop ends every wait.
@@ -35,6 +36,8 @@
 
 #define TRY_INTERVAL_MS 300
 #define OUTDATED_PAUSE  DURATION_S(15)
+// No batch joins a transaction that is older: what was published in it becomes visible only with its end.
+#define JOIN_WITHIN DURATION_MS(100)
 
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
 {
@@ -59,6 +62,21 @@ void publish_tick(void *context)
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     return pipe->owner.connections[lane->slot];
+}
+
+struct publish_transaction *publish_transaction_of(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return &pipe->transactions[lane->slot];
+}
+
+const struct publish_lane *publish_other(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane == &pipe->lanes[0] ? &pipe->lanes[1] : &pipe->lanes[0];
+}
+
+bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next)
+{
+    return next->continues && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
 }
 
 void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *lane)
@@ -107,6 +125,17 @@ static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *la
         !publish_chores_due(pipe);
 }
 
+// Whether the rows after the lane's are to be published in the same transaction. Not when rows that committed late are
+// among these: they have waited long enough, and are visible only with its end.
+static bool may_join(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    const struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    return pipe->exactly_once && !transaction->receipt_sent && !lane->late && !lane->careful && !lane->chosen &&
+        !lane->released && !lane->holes_only && !pipe->holes_first &&
+        (int64_t)transaction->rows + 2 * publish_read_limit(pipe) <= pipe->receipt_rows &&
+        !mono_reached(clock_mono(pipe->context->clock), mono_add(transaction->began, JOIN_WITHIN));
+}
+
 static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
@@ -116,7 +145,8 @@ static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lan
     if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
-    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) || publish_read_start(pipe, other, error);
+    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) ||
+        publish_read_start(pipe, other, may_join(pipe, lane) ? lane : NULL, error);
 }
 
 // The answer of PostgreSQL to the other lane's COMMIT is there, or not needed.
@@ -134,7 +164,7 @@ static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
         return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) &&
             publish_read_carefully(pipe, lane, error);
     }
-    if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, error)) {
+    if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, NULL, error)) {
         return false;
     }
     if (lane->state == LANE_READING && !publish_read_take(pipe, lane, error)) {
@@ -282,7 +312,10 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {
         return false;
     }
-    if (lane->state != LANE_READ || lane->batch->count > 0) {
+    if (lane->state == LANE_IDLE && lane->continues && publish_transaction_of(pipe, lane)->open) {
+        publish_read_nothing(pipe, lane); // it was undone; what the transaction held before waits for its end
+    }
+    if (lane->state != LANE_READ || lane->batch->count > 0 || lane->continues) {
         return true;
     }
     if (!commit_empty(pipe, lane, error) ||
@@ -303,8 +336,15 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (!sent && !ask_breaker(pipe, error)) {
         return false;
     }
-    if (!read_ahead(pipe, lane, other, error) || (!sent && !publish_send(pipe, lane, error)) ||
-        (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
+    if (!read_ahead(pipe, lane, other, error)) {
+        return false;
+    }
+    if ((!sent && !publish_send(pipe, lane, error)) ||
+        (pipe->exactly_once && !publish_goes_on(lane, other) && !publish_send_receipt(pipe, lane, error))) {
+        return publish_send_failed(pipe, lane, other, error);
+    }
+    TEST_POINT(PUBLISH_AFTER_SEND);
+    if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
     if (!publish_settle(pipe, lane, other, error)) {
@@ -317,11 +357,17 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     return publish_stay_awake(pipe, rows, error);
 }
 
+// Whether records of the lane's transaction are in Kafka: it must come to its end.
+static bool under_way(const struct publish_lane *lane)
+{
+    return lane->state == LANE_SENT || (lane->state != LANE_IDLE && lane->continues);
+}
+
 // Batches, until the stop or an error. The lanes take turns.
 static bool serve(struct publish_pipe *pipe, struct relay_error *error)
 {
     struct publish_lane *lane = &pipe->lanes[0], *other = &pipe->lanes[1];
-    while (lane->state == LANE_SENT || !(publish_stopping(pipe) || (pipe->giving_up && lane->state == LANE_IDLE))) {
+    while (under_way(lane) || !(publish_stopping(pipe) || (pipe->giving_up && lane->state == LANE_IDLE))) {
         publish_tick(pipe);
         if (lane->state != LANE_SENT && !prepare_lane(pipe, lane, other, error)) {
             return false;
@@ -332,15 +378,16 @@ static bool serve(struct publish_pipe *pipe, struct relay_error *error)
         if (!publish_batch(pipe, lane, other, error)) {
             return false;
         }
-        if (kafka_producer_suspicious(pipe->producer)) {
+        bool goes_on = lane->state == LANE_IDLE && publish_goes_on(lane, other);
+        if (!goes_on && kafka_producer_suspicious(pipe->producer)) {
             return (lane->state != LANE_COMMITTING || publish_committed(pipe, lane, error)) &&
                 publish_read_undo(pipe, other, error) &&
                 error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection was closed during the transaction");
         }
-        if (lane->state == LANE_COMMITTING) {
-            struct publish_lane *committing = lane;
+        if (lane->state == LANE_COMMITTING || goes_on) {
+            struct publish_lane *before = lane;
             lane = other;
-            other = committing;
+            other = before;
         }
     }
     return other->state != LANE_COMMITTING || publish_committed(pipe, other, error);
@@ -387,7 +434,8 @@ static void one_term(struct publish_pipe *pipe)
         show_servers(pipe, NULL);
         served = serve(pipe, &error);
     }
-    bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE;
+    bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE && !pipe->transactions[0].open &&
+        !pipe->transactions[1].open;
     publish_term_end(pipe);
     if (!idle || sessions_broken(pipe) || pipe->giving_up || pipe->outdated) {
         outbox_owner_finish(&pipe->owner);

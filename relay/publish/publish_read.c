@@ -42,29 +42,50 @@ static void learn_row_size(struct publish_pipe *pipe, const struct outbox_batch 
     pipe->row_bytes = average > pipe->row_bytes ? average : (pipe->row_bytes * 3 + average) / 4;
 }
 
-static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
 {
     assert(lane->state == LANE_IDLE);
     outbox_batch_reset(lane->batch);
-    lane->began = clock_mono(pipe->context->clock);
     lane->full = false;
+    lane->late = false;
     lane->chosen = false;
     lane->careful = false;
     lane->released = false;
-    lane->receipt = (struct kafka_flight){0};
     lane->holes_only = pipe->holes_first;
     seq_holes_copy(lane->before, pipe->holes);
-    if (!outbox_sql_begin(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
+}
+
+// before: NULL, or the lane in whose transaction this one goes on.
+static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
+    struct relay_error *error)
+{
+    const struct publish_lane *other = publish_other(pipe, lane);
+    reset_lane(pipe, lane);
+    lane->continues = before != NULL;
+    if (other->state != LANE_IDLE) {
+        lane->slot = before != NULL ? before->slot : 1 - other->slot;
+    }
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    assert(transaction->open == lane->continues);
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    if (lane->continues ? !outbox_sql_savepoint(connection, pg_deadline(pipe->context), error)
+                        : !outbox_sql_begin(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
+    if (!lane->continues) {
+        publish_transaction_begin(transaction, clock_mono(pipe->context->clock), pipe->holes);
+    }
+    transaction->batches++;
+    lane->began = transaction->began;
     publish_lane_move(pipe, lane, LANE_READING);
     return true;
 }
 
-bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
+    struct relay_error *error)
 {
-    if (!begin_batch(pipe, lane, error)) {
+    if (!begin_batch(pipe, lane, before, error)) {
         return false;
     }
     if (lane->holes_only) {
@@ -147,6 +168,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return false;
     }
     size_t found = lane->batch->count - before;
+    lane->late = found > 0;
     int64_t *seqs = all_seqs(lane->batch, before, error);
     if (seqs == NULL) {
         return false;
@@ -214,14 +236,41 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
         publish_wait_ready(pipe, lane);
         PQclear(pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), NULL));
     }
-    if (!outbox_sql_rollback(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    if (lane->continues ? !outbox_sql_rollback_batch(connection, pg_deadline(pipe->context), error)
+                        : !outbox_sql_rollback(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
+    if (!lane->continues) {
+        publish_transaction_of(pipe, lane)->open = false;
+    }
     seq_holes_copy(pipe->holes, lane->before);
     outbox_batch_reset(lane->batch);
     publish_lane_move(pipe, lane, LANE_IDLE);
     return true;
+}
+
+bool publish_read_undo_all(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if (other->state == LANE_COMMITTING ? !publish_committed(pipe, other, error)
+                                        : !publish_read_undo(pipe, other, error)) {
+        return false;
+    }
+    lane->continues = false;
+    seq_holes_copy(lane->before, publish_transaction_of(pipe, lane)->before);
+    return publish_read_undo(pipe, lane, error);
+}
+
+void publish_read_nothing(struct publish_pipe *pipe, struct publish_lane *lane)
+{
+    assert(lane->continues && publish_transaction_of(pipe, lane)->open);
+    reset_lane(pipe, lane);
+    lane->settled = seq_holes_settled(pipe->holes);
+    publish_lane_move(pipe, lane, LANE_READING);
+    publish_lane_move(pipe, lane, LANE_TAKEN);
+    publish_lane_move(pipe, lane, LANE_READ);
 }
 
 // All its rows are in memory. The next batch may be read before this one is routed.
@@ -230,6 +279,7 @@ static void is_taken(struct publish_pipe *pipe, struct publish_lane *lane)
     outbox_batch_sort(lane->batch);
     learn_row_size(pipe, lane->batch);
     lane->settled = seq_holes_settled(pipe->holes);
+    publish_transaction_of(pipe, lane)->rows += lane->batch->count;
     publish_lane_move(pipe, lane, LANE_TAKEN);
     if (lane->batch->count > 0) {
         TEST_POINT(PUBLISH_AFTER_TAKE);
@@ -519,7 +569,7 @@ typedef bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, voi
 static bool read_with(struct publish_pipe *pipe, struct publish_lane *lane, take_rows *take, void *context,
     struct relay_error *error)
 {
-    if (!begin_batch(pipe, lane, error)) {
+    if (!begin_batch(pipe, lane, NULL, error)) {
         return false;
     }
     if (!take(pipe, lane, context, error)) {

@@ -5,6 +5,9 @@
 // number before Kafka's commit, so that afterwards nothing is left that can be refused. (at_least_once: records,
 // reports, COMMIT.)
 //
+// While the outbox is behind, several batches go into one transaction: the next one is read, and its records follow,
+// while the broker still takes those of this one. Receipt, number and commits come with the last of them.
+//
 //   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
 //   careful
 //                                way sends alone. One that is refused alone is judged as poison.
@@ -20,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define REFUSAL_WITHIN DURATION_S(1)
 
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error)
 {
@@ -148,58 +153,61 @@ static bool send_event(struct publish_pipe *pipe, struct publish_lane *lane, siz
 }
 
 // One more record of the transaction. Its number becomes the last one with Kafka's commit.
-static bool send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    struct outbox_batch *batch = lane->batch;
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     const struct outbox_table *table = pipe->owner.table;
-    lane->number = (struct batch_number){.generation = pipe->number.generation, .number = pipe->number.number + 1};
+    transaction->number = (struct batch_number){.generation = pipe->number.generation,
+        .number = pipe->number.number + 1};
     struct receipt_header header = {
-        .generation = (uint64_t)lane->number.generation,
-        .number = (uint64_t)lane->number.number,
+        .generation = (uint64_t)transaction->number.generation,
+        .number = (uint64_t)transaction->number.number,
         .system_identifier = table->system_identifier,
         .timeline = table->timeline,
     };
     memcpy(header.identity, table->identity_bytes, sizeof(header.identity));
-    struct receipt_row *rows = outbox_batch_receipt_rows(batch, error);
-    uint8_t *value = rows == NULL ? NULL : event_arena_alloc(batch->arena, receipt_size(batch->count));
-    char *key = value == NULL ? NULL : event_arena_alloc(batch->arena, RECEIPT_KEY_SIZE);
-    if (key == NULL) {
-        return error_no_memory(error, "a receipt");
+    size_t size = publish_transaction_receipt(transaction, &header, error);
+    if (size == 0) {
+        return false;
     }
     struct kafka_message message = {
         .topic = pipe->store.handle,
         .partition = pipe->receipt_partition,
-        .key = key,
-        .key_length = receipt_key(table->identity_bytes, header.number, key),
-        .value = (const char *)value,
-        .value_length = receipt_encode(&header, rows, batch->count, value),
+        .key = transaction->key,
+        .key_length = receipt_key(table->identity_bytes, header.number, transaction->key),
+        .value = (const char *)transaction->receipt,
+        .value_length = size,
     };
-    return kafka_producer_send(pipe->producer, &message, &lane->receipt, &batch->slots[batch->capacity],
-               batch_deadline(pipe, lane), error) ||
-        error_prefix(error, "receipt of batch %lld", (long long)lane->number.number);
+    transaction->receipt_sent = true;
+    if (!kafka_producer_send(pipe->producer, &message, &transaction->flight, &transaction->slot,
+            batch_deadline(pipe, lane), error)) {
+        return error_prefix(error, "receipt of batch %lld", (long long)transaction->number.number);
+    }
+    return true;
 }
 
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    assert(lane->state == LANE_READ && lane->batch->count > 0);
-    if (!kafka_producer_begin(pipe->producer, error)) {
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    assert(lane->state == LANE_READ && !transaction->receipt_sent);
+    if (!publish_transaction_add(transaction, lane->batch, pipe->exactly_once, error) ||
+        (!transaction->in_kafka && !kafka_producer_begin(pipe->producer, error))) {
         return false;
     }
+    transaction->in_kafka = true;
     publish_lane_move(pipe, lane, LANE_SENT);
     for (size_t i = 0; i < lane->batch->count; i++) {
         if (!send_event(pipe, lane, i, error)) {
             return false;
         }
     }
-    if (pipe->exactly_once && !send_receipt(pipe, lane, error)) {
-        return false;
-    }
-    TEST_POINT(PUBLISH_AFTER_SEND);
     return true;
 }
 
-// While the broker takes this batch, the other lane's rows arrive and are routed (at_least_once: and sent).
-static bool advance_other(struct publish_pipe *pipe, struct publish_lane *other, struct relay_error *error)
+// While the broker takes this batch, the other lane's rows arrive and are routed, and sent unless they must wait for
+// the end of this transaction.
+static bool advance_other(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
 {
     if (other->state == LANE_READING && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
         !publish_read_take(pipe, other, error)) {
@@ -208,7 +216,8 @@ static bool advance_other(struct publish_pipe *pipe, struct publish_lane *other,
     if (other->state == LANE_TAKEN && !publish_read_route(pipe, other, NULL, error)) {
         return false;
     }
-    if (!pipe->exactly_once && other->state == LANE_READ && other->batch->count > 0) {
+    bool may_send = !pipe->exactly_once || (other->continues && lane->batch->flight.failed == 0);
+    if (may_send && other->state == LANE_READ && other->batch->count > 0) {
         return publish_send(pipe, other, error);
     }
     return true;
@@ -218,11 +227,12 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
     struct relay_error *error)
 {
     struct mono_time deadline = batch_deadline(pipe, lane);
-    while (lane->batch->flight.pending + lane->receipt.pending > 0) {
+    const struct kafka_flight *receipt = &publish_transaction_of(pipe, lane)->flight;
+    while (lane->batch->flight.pending + receipt->pending > 0) {
         if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
                 "%zu of %zu records not acknowledged until the deadline",
-                lane->batch->flight.pending + lane->receipt.pending, lane->batch->count + pipe->exactly_once);
+                lane->batch->flight.pending + receipt->pending, lane->batch->count + pipe->exactly_once);
         }
         // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
         if (other->state == LANE_READING) {
@@ -231,11 +241,19 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
             kafka_producer_flush(pipe->producer, other->state == LANE_SENT ? DURATION_MS(5) : DURATION_MS(200));
         }
         publish_tick(pipe);
-        if (!advance_other(pipe, other, error)) {
+        if (!advance_other(pipe, lane, other, error)) {
             return false;
         }
     }
     return true;
+}
+
+// The broker refuses records by the set, and whatever lies in one with a bad record: only a record that was on its way
+// alone is known to be bad.
+static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->batch->count == 1 && publish_transaction_of(pipe, lane)->rows == 1 &&
+        publish_other(pipe, lane)->state != LANE_SENT;
 }
 
 // After the broker refused records of the batch: what is to be done about which row.
@@ -243,8 +261,7 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
     struct relay_error *error)
 {
     struct outbox_batch *batch = lane->batch;
-    *anything = false;
-    for (size_t i = 0; i < batch->count; i++) {
+    for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
         rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->slots[i].error;
         int64_t seq = batch->rows[i].seq;
         struct relay_error why;
@@ -259,8 +276,8 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
             *anything = true;
             const char *reason = publish_reason_name(
                 code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
-            if (batch->count == 1 ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
-                                  : !publish_suspects_add(&pipe->verdicts, seq, error)) {
+            if (was_alone(pipe, lane) ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
+                                      : !publish_suspects_add(&pipe->verdicts, seq, error)) {
                 return false;
             }
         }
@@ -268,14 +285,25 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
     return true;
 }
 
+// Why the batch failed; NONE when it did not.
+static struct relay_error why_failed(const struct publish_lane *lane)
+{
+    struct relay_error why = {0};
+    if (lane->batch->flight.failed > 0) {
+        kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
+            lane->batch->flight.failed, lane->batch->count);
+    }
+    return why;
+}
+
 static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    struct relay_error why;
-    kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
-        lane->batch->flight.failed, lane->batch->count);
-    bool anything;
-    if (!judge_refused(pipe, lane, &anything, error)) {
+    struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
+    // librdkafka's purge at an abort may also meet what the next transaction has just queued: that is sent once more.
+    bool anything = pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED;
+    if (!judge_refused(pipe, lane, &anything, error) ||
+        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
         return false;
     }
     if (!anything) {
@@ -288,23 +316,38 @@ static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct
     bool ended = pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
                                     : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
                                           other->batch->flight.pending == 0);
-    return ended &&
-        (other->state == LANE_COMMITTING ? publish_committed(pipe, other, error)
-                                         : publish_read_undo(pipe, other, error)) &&
-        publish_read_undo(pipe, lane, error);
+    return ended && publish_read_undo_all(pipe, lane, other, error);
+}
+
+bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if (!pipe->exactly_once || lane->state != LANE_SENT ||
+        (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {
+        return false;
+    }
+    const struct kafka_flight none = {0}, *own = &lane->batch->flight,
+                              *next = publish_goes_on(lane, other) ? &other->batch->flight : &none;
+    struct mono_time deadline = mono_add(clock_mono(pipe->context->clock), REFUSAL_WITHIN);
+    while (own->failed + next->failed == 0 && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
+        kafka_producer_poll(pipe->producer, DURATION_MS(10));
+        publish_tick(pipe);
+    }
+    return own->failed + next->failed > 0 && refused(pipe, lane, other, error);
 }
 
 // From here on PostgreSQL has the number, and Kafka's commit decides.
 static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    struct batch_number *number = &lane->number;
-    if (lane->receipt.failed > 0) {
-        return kafka_error_set(error, (rd_kafka_resp_err_t)lane->receipt.first_error, "receipt of batch %lld",
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    struct batch_number *number = &transaction->number;
+    if (transaction->flight.failed > 0) {
+        return kafka_error_set(error, (rd_kafka_resp_err_t)transaction->flight.first_error, "receipt of batch %lld",
             (long long)number->number);
     }
     memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
-    number->partition = lane->receipt.partition;
-    number->offset = lane->receipt.offset;
+    number->partition = transaction->flight.partition;
+    number->offset = transaction->flight.offset;
     struct pg_connection *connection = publish_connection(pipe, lane);
     if (!outbox_sql_write_number(pipe->sql, connection, number, pg_deadline(pipe->context), error)) {
         return false;
@@ -324,10 +367,21 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
 {
     assert(lane->state == LANE_SENT);
     if (!wait_delivered(pipe, lane, other, error)) {
-        return false;
+        return publish_send_failed(pipe, lane, other, error);
     }
     if (lane->batch->flight.failed > 0) {
         return refused(pipe, lane, other, error);
+    }
+    if (publish_goes_on(lane, other)) { // the other batch brings the transaction to its end
+        TEST_POINT(PUBLISH_BETWEEN_BATCHES);
+        outbox_batch_reset(lane->batch);
+        publish_lane_move(pipe, lane, LANE_IDLE);
+        return true;
+    }
+    // The receipt has not gone with the batch when another one was to follow, and then was not read.
+    if (pipe->exactly_once && !publish_transaction_of(pipe, lane)->receipt_sent &&
+        (!publish_send_receipt(pipe, lane, error) || !wait_delivered(pipe, lane, other, error))) {
+        return false;
     }
     TEST_POINT(PUBLISH_AFTER_DELIVERY);
     if (!publish_note_progress(pipe, lane, error)) {
@@ -342,29 +396,6 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
     outbox_owner_used(&pipe->owner, lane->slot, true);
     publish_lane_move(pipe, lane, LANE_COMMITTING);
     return true;
-}
-
-static void count_events(struct publish_pipe *pipe, const struct publish_lane *lane)
-{
-    const struct outbox_batch *batch = lane->batch;
-    int64_t now = clock_wall(pipe->context->clock).us;
-    for (size_t i = 0, next; i < batch->count; i = next) {
-        for (next = i + 1; next < batch->count && batch->topics[next] == batch->topics[i]; next++) {
-        }
-        metric_add(batch->topics[i]->published, next - i);
-    }
-    for (size_t i = 0, next; i < batch->count; i = next) {
-        const struct outbox_row *row = &batch->rows[i];
-        for (next = i + 1; next < batch->count && batch->rows[next].created_at_us == row->created_at_us &&
-             batch->rows[next].created_at_kind == row->created_at_kind;
-             next++) {
-        }
-        if (row->created_at_kind == CREATED_AT_FINITE) {
-            metric_observe_many(pipe->series.latency_seconds, (double)(now - row->created_at_us) / 1e6, next - i);
-        }
-    }
-    metric_observe(pipe->series.batch_seconds,
-        duration_seconds(mono_since(clock_mono(pipe->context->clock), lane->began)));
 }
 
 // The careful batch is in: its verdicts are facts now.
@@ -395,8 +426,12 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
     TEST_POINT(PUBLISH_AFTER_COMMIT);
-    if (lane->batch->count > 0) {
-        count_events(pipe, lane);
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    transaction->open = false;
+    if (transaction->run_count > 0) {
+        publish_transaction_count(transaction, pipe->series.latency_seconds, clock_wall(pipe->context->clock));
+        metric_observe(pipe->series.batch_seconds,
+            duration_seconds(mono_since(clock_mono(pipe->context->clock), transaction->began)));
     }
     for (size_t i = 0; i < lane->batch->count; i++) {
         publish_suspects_clear(&pipe->verdicts, lane->batch->rows[i].seq);

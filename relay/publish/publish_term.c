@@ -291,6 +291,7 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
     size_t most = kafka_producer_message_max(pipe->producer);
     int64_t within = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
     pipe->most_rows = pipe->exactly_once && within < pipe->config->batch_rows ? within : pipe->config->batch_rows;
+    pipe->receipt_rows = within * 2;
     return pipe->most_rows > 0 ||
         error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
 }
@@ -308,7 +309,7 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
         *lane = (struct publish_lane){.slot = i, .state = LANE_IDLE};
         lane->batch = outbox_batch_new((size_t)pipe->config->batch_bytes, error);
         lane->before = lane->batch == NULL ? NULL : seq_holes_new(INT64_MIN, HOLE_RANGES, error);
-        if (lane->before == NULL ||
+        if (lane->before == NULL || !publish_transaction_init(&pipe->transactions[i], HOLE_RANGES, error) ||
             !outbox_sql_prepare(pipe->sql, pipe->owner.connections[i], pg_deadline(pipe->context), error)) {
             return false;
         }
@@ -350,6 +351,7 @@ void publish_term_end(struct publish_pipe *pipe)
     for (int i = 0; i < 2; i++) {
         outbox_batch_free(pipe->lanes[i].batch);
         seq_holes_free(pipe->lanes[i].before);
+        publish_transaction_finish(&pipe->transactions[i]);
         pipe->lanes[i] = (struct publish_lane){.slot = i};
     }
     seq_holes_free(pipe->holes);

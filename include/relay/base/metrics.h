@@ -25,7 +25,7 @@
     X(DEAD_LETTER_COPIES, COUNTER, "dead_letter_copies_total", "result",                                               \
         "Copies of dead letters for [insert] dead_letter_topic: acknowledged, or left out as too_large.")              \
     X(PUBLISH_BATCH_SECONDS, HISTOGRAM, "publish_batch_seconds", "",                                                   \
-        "From reading a batch of outbox rows to its PostgreSQL commit.")                                               \
+        "From reading the first rows of a transaction to its PostgreSQL commit.")                                      \
     X(PUBLISH_LATENCY_SECONDS, HISTOGRAM, "publish_latency_seconds", "",                                               \
         "From created_at of an event to the broker's acknowledgement.")                                                \
     X(INSERT_SECONDS, HISTOGRAM, "insert_seconds", "table", "Duration of one INSERT into ClickHouse.")                 \

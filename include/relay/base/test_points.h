@@ -20,6 +20,7 @@
     X(PUBLISH_AFTER_RECOVERY_COMMIT, "publish.after_recovery_commit")                                                  \
     X(PUBLISH_AFTER_TAKE, "publish.after_take")                                                                        \
     X(PUBLISH_AFTER_SEND, "publish.after_send")                                                                        \
+    X(PUBLISH_BETWEEN_BATCHES, "publish.between_batches")                                                              \
     X(PUBLISH_AFTER_DELIVERY, "publish.after_delivery")                                                                \
     X(PUBLISH_AFTER_NUMBER, "publish.after_number")                                                                    \
     X(PUBLISH_AFTER_KAFKA_COMMIT, "publish.after_kafka_commit")                                                        \

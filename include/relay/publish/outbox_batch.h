@@ -24,7 +24,7 @@ struct outbox_batch {
     struct outbox_row *rows;           // ascending by seq after outbox_batch_sort()
     struct routed_event *events;       // after outbox_batch_route()
     const struct kafka_topic **topics; // of each event, once checked
-    struct kafka_slot *slots;          // one for each event, and one more for the receipt
+    struct kafka_slot *slots;          // one for each event
     struct kafka_flight flight;
     size_t bytes; // of the rows' values
 };
@@ -46,6 +46,7 @@ bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router,
 
 // In the batch's arena; NULL: out of memory. Both need sorted rows.
 int64_t *outbox_batch_seqs(struct outbox_batch *batch, struct relay_error *error);
-struct receipt_row *outbox_batch_receipt_rows(struct outbox_batch *batch, struct relay_error *error);
+// rows: room for all of the batch.
+void outbox_batch_receipt_rows(const struct outbox_batch *batch, struct receipt_row *rows);
 
 #endif

@@ -15,13 +15,14 @@
 #include "relay/publish/outbox_sleep.h"
 #include "relay/publish/outbox_sql.h"
 #include "relay/publish/publish_share.h"
+#include "relay/publish/publish_transaction.h"
 #include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt_store.h"
 #include "relay/publish/seq_holes.h"
 
 // What a lane is doing. Only publish_lane_move() changes it.
 enum lane_state {
-    LANE_IDLE,       // no transaction
+    LANE_IDLE,       // no batch
     LANE_READING,    // the statement that takes new rows is running
     LANE_TAKEN,      // its rows are in memory, the transaction is open
     LANE_READ,       // and routed
@@ -29,21 +30,22 @@ enum lane_state {
     LANE_COMMITTING, // COMMIT is on its way
 };
 
-// One of the two connections with the batch that it holds. They take turns.
+// A batch on its way from the table to Kafka. There are two, in turn; each is in a transaction of its own, or goes on
+// in that of the batch before it.
 struct publish_lane {
-    int slot; // of the owner's connections
+    int slot;       // of its transaction, and of the connection
+    bool continues; // what was in the transaction before it can do without it
     enum lane_state state;
     struct outbox_batch *batch;
-    struct kafka_flight receipt; // exactly_once: of the batch's receipt
-    struct batch_number number;  // the batch's, once it is sent
-    int64_t settled;             // past no hole, once this batch is committed
-    struct seq_holes *before;    // the holes as they were before this batch
-    bool full;                   // there are probably more rows behind it
-    bool holes_only;             // no new rows were asked for
-    bool chosen;                 // exactly these rows were asked for (the sweep, rows that waited)
-    bool careful;                // read the careful way: it carries out the verdicts
-    bool released;               // with its commit nothing waits any more behind some entry
-    struct mono_time began;
+    int64_t settled;          // past no hole, once this batch is committed
+    struct seq_holes *before; // the holes as they were before this batch
+    bool full;                // there are probably more rows behind it
+    bool holes_only;          // no new rows were asked for
+    bool late;                // some of its rows were holes before
+    bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
+    bool careful;             // read the careful way: it carries out the verdicts
+    bool released;            // with its commit nothing waits any more behind some entry
+    struct mono_time began;   // its transaction
 };
 
 struct publish_series {
@@ -80,6 +82,7 @@ struct publish_pipe {
     struct seq_holders *holders;
     struct seq_holes *holes;
     struct publish_lane lanes[2];
+    struct publish_transaction transactions[2]; // one on each connection
     struct outbox_sleep sleep;
     struct mono_time sleep_tried_at; // to connect its session
     struct mono_time busy_since;     // the window in which rows are counted
@@ -92,8 +95,9 @@ struct publish_pipe {
     char first_waiting[300];          // what the first of them waits for, in words
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
-    int64_t most_rows; // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
-    int64_t row_bytes; // average size of a row lately
+    int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
+    int64_t receipt_rows; // as many go into one
+    int64_t row_bytes;    // average size of a row lately
 };
 
 // Deadlines of one pipe.
@@ -105,6 +109,10 @@ void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *la
 void publish_tick(void *pipe);
 struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);
+struct publish_transaction *publish_transaction_of(struct publish_pipe *pipe, const struct publish_lane *lane);
+const struct publish_lane *publish_other(const struct publish_pipe *pipe, const struct publish_lane *lane);
+// Whether `next` has begun to go on in the lane's transaction.
+bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next);
 // What the board and the gauges say: all is well or rows wait; something is in the way, going on.
 void publish_show_waiting(struct publish_pipe *pipe);
 void publish_show_trouble(struct publish_pipe *pipe, const struct relay_error *error);
@@ -116,8 +124,10 @@ void publish_term_end(struct publish_pipe *pipe); // frees the producer first, t
 
 // publish_read.c
 int64_t publish_read_limit(const struct publish_pipe *pipe); // rows of the next batch
-// Sends the statement that takes the next rows.
-bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Sends the statement that takes the next rows, in the transaction of `before`, whose rows are in memory, or in a new
+// one (NULL).
+bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
+    struct relay_error *error);
 // Takes its rows, looks up the holes. The lane is then TAKEN; with no rows its batch is empty. IDLE: undone, and the
 // next reading knows why (a locked row: pipe->read_again_at).
 bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
@@ -127,8 +137,13 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
     struct relay_error *error);
 // The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
 bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// Rolls back and forgets what the lane and every later one have read.
+// Rolls back and forgets what the lane and every later one have read, but not what its transaction held before.
 bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// The lane's whole transaction, and what the other lane holds after it. Kafka has aborted, or was told nothing.
+bool publish_read_undo_all(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
+// Takes nothing more into the transaction in which the lane was to go on: an empty batch ends it. The lane is READ.
+void publish_read_nothing(struct publish_pipe *pipe, struct publish_lane *lane);
 // Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before.
 // then: one more step in the batch's transaction, NULL for none.
 typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
@@ -147,10 +162,18 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
 bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
 // Tells the breaker; error NULL: it works.
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error);
-// Hands the batch to Kafka (in a new transaction). The lane is then SENT.
+// Hands the batch to Kafka. The lane is then SENT.
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING. Meanwhile the other
-// lane goes on. When the broker refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
+// And the receipt of its transaction: nothing more goes into it.
+bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// After an error of handing something over. Once the broker has refused a record of a transaction librdkafka takes no
+// more of them, and tells of the refusal a little later. true: that was it, and everything is undone as
+// publish_settle() does. false: the error stands.
+bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
+// From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING; or only to delivery
+// where the other lane goes on in its transaction: it is IDLE. Meanwhile the other lane goes on. When the broker
+// refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
 bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error);
 // Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.

@@ -207,7 +207,8 @@ class Bench:
         sections = {
             "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port),
                          "connect_timeout": "2s", "statement_timeout": "5s"},
-            "outbox": {"table": self.tables[0], "batch_rows": 200},
+            # Small ones: an outbox that is behind puts several batches into one transaction.
+            "outbox": {"table": self.tables[0], "batch_rows": 40},
             "kafka": {"bootstrap.servers": self.servers.env["KAFKA_PROXIED_BOOTSTRAP"], "client.id": replica.name,
                       "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000, "socket.timeout.ms": 4000,
                       "transaction.timeout.ms": 12000, "message.timeout.ms": 7000, "topic.metadata.refresh.interval.ms": 2000},
@@ -218,7 +219,7 @@ class Bench:
             "run": {"lease": "3s", "drain_timeout": "15s"},
         }
         for number, table in enumerate(self.tables[1:], 2):
-            sections[f"outbox__o{number}"] = {"table": table}
+            sections[f"outbox__o{number}"] = {"table": table, "batch_rows": (200, 20, 5000)[number % 3]}
         return sections
 
     def add_replica(self):

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An outbox that is behind puts several batches into one transaction, exactly_once. Whatever happens to one of them, each
+event is there once, and what was before it in the transaction goes out."""
+import os
+import signal
+
+import pytest
+
+from publishing import Transaction, dead_letters, ids, need_test_points, publishing, wait_ids
+from relaytools.relay import wait_until
+from test_publish_terms import crash_at
+
+BATCH = 20
+SMALL = {"outbox": {"batch_rows": BATCH}}
+
+
+def backlog(place, count, event_type="post.created"):
+    """The ids of so many events, in the order of their numbers."""
+    return [row[0] for row in place.execute(
+        "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "SELECT 'post', gen_random_uuid(), %s, '{}' FROM generate_series(1, %s) RETURNING id::text, seq) SELECT id FROM made ORDER BY seq",
+        event_type, count)]
+
+
+def transactions(place):
+    """How many the outbox has published, by its numbers."""
+    return place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.outboxes o, "
+                         "LATERAL outbox_relay.last_batch_number(o.identity)")[0][0]
+
+
+def test_a_backlog_goes_out_in_transactions_of_several_batches(place):
+    events = backlog(place, 200 * BATCH)
+    relay = publishing(place, **SMALL)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert 0 < transactions(place) < 150, "200 batches"
+    assert relay.metric("events_published_total") == len(events)
+    assert relay.metric("publish_batch_seconds_count") == transactions(place)
+
+
+@pytest.mark.parametrize("at, behind, batch", ((5 * BATCH, 10 * BATCH, BATCH), (5 * BATCH + 7, 0, BATCH), (4, 6, 1), (0, 400, 200)))
+def test_a_record_that_the_broker_refuses_undoes_the_transaction_and_no_more(place, at, behind, batch):
+    place.servers.create_topics([f"{place.prefix}.small.events"], 2, {"max.message.bytes": "2000"})
+    before = backlog(place, at, "small.created")
+    large = place.insert_event("small.created", payload='{"x": "%s"}' % os.urandom(3000).hex())
+    behind = backlog(place, behind, "small.created")
+    relay = publishing(place, outbox={"batch_rows": batch})
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(before + behind)
+    assert set(dead_letters(place)) == {large}
+    assert relay.events("publish.records_refused")
+    assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
+
+
+def test_a_row_without_a_topic_ends_the_transaction_before_it(place):
+    before = backlog(place, 7 * BATCH + 3)
+    bad = place.insert_event(" not a type ")
+    behind = backlog(place, 7 * BATCH)
+    relay = publishing(place, **SMALL)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(before + behind)
+    assert set(dead_letters(place)) == {bad}
+    assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
+
+
+def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
+    events = backlog(place, 10 * BATCH)
+    holder = Transaction(place)
+    with holder.connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM public.outbox_events WHERE id = %s FOR UPDATE", (events[5 * BATCH + 3],))
+    relay = publishing(place, **SMALL)
+    wait_ids(place, events[:5 * BATCH])
+    wait_until(lambda: relay.events("publish.read_refused"), "the lock met", 30)
+    holder.end(commit=False)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
+
+
+@pytest.mark.parametrize("point", ("publish.between_batches", "publish.between_batches:4"))
+def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place, point):
+    relay = publishing(place, start=False, **SMALL)
+    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
+    need_test_points(relay.binary)
+    events = backlog(place, 20 * BATCH)
+    crash_at(relay, point)
+    relay.start()
+    place.wait_published()
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    assert relay.metric("replays_total", stage="publish") == 0
+
+
+def test_recovery_finishes_all_batches_of_a_transaction_in_doubt(place):
+    relay = publishing(place, start=False, **SMALL)
+    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
+    need_test_points(relay.binary)
+    events = backlog(place, 20 * BATCH)
+    crash_at(relay, "publish.after_kafka_commit")
+    relay.start()
+    place.wait_published()
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    finished = relay.events("publish.batch_finished")
+    assert [one["rows"] == one["taken_out"] for one in finished] == [True]
+    assert finished[0]["rows"] > BATCH
+
+
+def test_a_stop_in_the_middle_ends_the_transaction(place):
+    events = backlog(place, 40000)
+    relay = publishing(place, outbox={"batch_rows": 100})
+    wait_until(lambda: place.outbox_rows() < len(events), "some are out", 30, every=0.01)
+    relay.signal(signal.SIGTERM)
+    assert relay.stop() == 0
+    left = place.outbox_rows()
+    seen = ids(place)
+    assert 0 < left < len(events) and len(seen) == len(events) - left, "what is out has left the table, and nothing else"
+    relay.start()
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert relay.metric("replays_total", stage="publish") == 0
