@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One set of real servers for the whole run, a place of its own on them for each test."""
+import hashlib
 import os
 import re
 import shutil
@@ -41,10 +42,16 @@ def fragile_servers():
         shutil.rmtree(shared.folder, ignore_errors=True)
 
 
+def place_name(request):
+    """What it begins with names the topics of a place, which outlive it: the end of the test's name for people, and a digest, since
+    two tests may end in the same words."""
+    name = re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-28:]
+    return name + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
+
+
 def _place(request, on):
     on.revive()
-    name = re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:]
-    return Place(on, "t" + name)
+    return Place(on, "t" + place_name(request))
 
 
 @pytest.fixture
@@ -74,6 +81,6 @@ def watch_servers():
 
 @pytest.fixture
 def watch_place(request, watch_servers):
-    place = WatchPlace(watch_servers, "w" + re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:])
+    place = WatchPlace(watch_servers, "w" + place_name(request))
     yield place
     place.close()
