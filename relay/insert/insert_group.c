@@ -420,6 +420,14 @@ static void note_committed(struct insert_partition *partition, const rd_kafka_to
     }
 }
 
+// The stage comes round at once: the tables are asked in the first half of a round, before this.
+static void go_round_again(const struct insert_group *group)
+{
+    uint64_t one = 1;
+    ssize_t written = write(group->wake_fd, &one, sizeof(one));
+    (void)written; // full: it is awake anyway
+}
+
 static void ask_committed(struct insert_group *group, struct mono_time now)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
@@ -443,6 +451,7 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
             }
         }
         backoff_reset(&group->backoff);
+        go_round_again(group);
     } else {
         log_event(LOG_LEVEL_WARNING, "insert.no_committed_offsets",
             "the committed offsets cannot be read; the partitions wait", LOG_ERROR(&error));

@@ -29,7 +29,9 @@
 #include <string.h>
 #include <time.h>
 
-#define ABSENT "Subscribed topic not available: " // librdkafka's words, behind which the topic or pattern stands
+// librdkafka's words, behind which the topic or pattern stands
+#define ABSENT             "Subscribed topic not available: "
+#define BEGINNING_LIMIT_MS 3000
 
 struct kafka_consumer {
     const struct relay_context *context;
@@ -291,9 +293,37 @@ static bool put_back(struct kafka_consumer *consumer, rd_kafka_topic_partition_l
         kafka_error_take(error, rd_kafka_incremental_assign(consumer->client, partitions), "moving to an offset");
 }
 
+// A seek to the log's beginning, by that name, lies still for half a second before librdkafka asks the broker where
+// that is. Asked here it takes one round trip for all partitions; where the broker does not say, the name stays.
+static void resolve_beginnings(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    rd_kafka_topic_partition_list_t *asked = NULL;
+    for (int i = 0; i < partitions->cnt; i++) {
+        const rd_kafka_topic_partition_t *element = &partitions->elems[i];
+        if (element->offset == RD_KAFKA_OFFSET_BEGINNING) {
+            asked = asked ? asked : rd_kafka_topic_partition_list_new(partitions->cnt);
+            rd_kafka_topic_partition_list_add(asked, element->topic, element->partition)->offset = element->offset;
+        }
+    }
+    if (!asked) {
+        return;
+    }
+    // ListOffsets knows the name as a time.
+    if (rd_kafka_offsets_for_times(consumer->client, asked, BEGINNING_LIMIT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        for (int i = 0; i < asked->cnt; i++) {
+            const rd_kafka_topic_partition_t *found = &asked->elems[i];
+            if (!found->err && found->offset >= 0) {
+                rd_kafka_topic_partition_list_set_offset(partitions, found->topic, found->partition, found->offset);
+            }
+        }
+    }
+    rd_kafka_topic_partition_list_destroy(asked);
+}
+
 bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
     struct relay_error *error)
 {
+    resolve_beginnings(consumer, partitions);
     rd_kafka_topic_partition_list_t *stuck = rd_kafka_topic_partition_list_new(4);
     bool done = kafka_error_take(error, rd_kafka_seek_partitions(consumer->client, partitions, 5000),
         "moving to an offset");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The producer of a term and the reading of receipts against librdkafka's mock cluster, which closes connections and
-// refuses requests when a test wants it.
+// The producer of a term, the reading of receipts and where a consumer begins, against librdkafka's mock cluster, which
+// closes connections and refuses requests when a test wants it.
+#include "relay/kafka/kafka_consumer.h"
 #include "relay/kafka/kafka_producer.h"
 #include "relay/publish/receipt_store.h"
 
@@ -206,4 +207,27 @@ Test(fault_kafka, receipts_are_read_to_an_end_that_the_leader_vouches_for)
     rd_kafka_mock_clear_request_errors(cluster, LIST_OFFSETS);
     cr_assert(read_receipts(&store, 20), "%s", error.text);
     cr_assert_eq(receipts_read, 1);
+}
+
+// A seek to the beginning by name would lie still for half a second.
+Test(fault_kafka, a_consumer_is_sent_to_the_offset_where_the_log_begins)
+{
+    const struct kafka_consumer_options options = {.group_id = "g", .memory = 4 << 20, .wake_fd = -1};
+    const struct kafka_consumer_listener listener = {0};
+    struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
+    cr_assert_not_null(consumer, "%s", error.text);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(list, TOPIC, 0);
+    element->offset = 7; // after the end of the log: nothing comes meanwhile
+    cr_assert(kafka_consumer_take(consumer, list, &error), "%s", error.text);
+    element->offset = RD_KAFKA_OFFSET_BEGINNING;
+    cr_assert(kafka_consumer_begin(consumer, list, &error), "%s", error.text);
+    cr_assert_eq(element->offset, 0, "%lld", (long long)element->offset);
+    // Nobody to ask: the name stays.
+    rd_kafka_mock_push_request_errors(cluster, LIST_OFFSETS, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    element->offset = RD_KAFKA_OFFSET_BEGINNING;
+    cr_assert(kafka_consumer_begin(consumer, list, &error), "%s", error.text);
+    cr_assert_eq(element->offset, RD_KAFKA_OFFSET_BEGINNING);
+    rd_kafka_topic_partition_list_destroy(list);
+    cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
 }

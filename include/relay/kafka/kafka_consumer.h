@@ -61,7 +61,8 @@ void kafka_consumer_serve_commits(struct kafka_consumer *consumer);
 // `timeout`.
 bool kafka_consumer_committed(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
     struct duration timeout, struct relay_error *error);
-// Goes to each partition's offset and fetches from there.
+// Goes to each partition's offset (RD_KAFKA_OFFSET_BEGINNING: the log's beginning as it is now, put in its place, if
+// the broker tells it within 3 s) and fetches from there.
 bool kafka_consumer_begin(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions,
     struct relay_error *error);
 void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions);
