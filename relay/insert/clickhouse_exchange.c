@@ -94,11 +94,15 @@ static bool build_url(const struct clickhouse_exchange *exchange, struct clickho
 }
 
 // LZ4 frames as Content-Encoding came with 21.x; 18.16 answers with an error.
-static bool takes_lz4(const struct clickhouse_exchange *exchange)
+static enum transport_body form_of_body(const struct clickhouse_exchange *exchange)
 {
     struct clickhouse_server server;
-    return exchange->insert && exchange->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4 &&
-        clickhouse_endpoint_server(exchange->endpoint, &server) && server.major >= 22;
+    bool takes_lz4 = clickhouse_endpoint_server(exchange->endpoint, &server) && server.major >= 22;
+    if (exchange->insert && exchange->request->body_is_lz4) {
+        return takes_lz4 ? TRANSPORT_BODY_FRAME : TRANSPORT_BODY_UNPACK;
+    }
+    bool wanted = exchange->insert && exchange->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4;
+    return wanted && takes_lz4 ? TRANSPORT_BODY_COMPRESS : TRANSPORT_BODY_AS_IT_IS;
 }
 
 static bool fail_unknown(struct clickhouse_exchange *exchange, struct relay_error *error, const char *what)
@@ -232,7 +236,7 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
             : exchange->statement ? &statement
                                   : NULL,
         .body_count = exchange->insert ? exchange->body_count : 1,
-        .lz4 = takes_lz4(exchange),
+        .body_form = form_of_body(exchange),
         .fresh_connection = exchange->request->fresh_connection,
         .ca_file = config->ca_file,
         .connect_timeout = config->connect_timeout.ns > 0 ? config->connect_timeout : DURATION_S(5),

@@ -17,6 +17,7 @@
 
 #include "relay/base/tls_trust.h"
 #include "relay/insert/lz4_stream.h"
+#include "relay/insert/lz4_unpack.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct clickhouse_transport {
     // of the request under way
     const struct transport_request *request;
     struct transport_answer *answer;
+    struct lz4_unpack *unpack; // NULL: the body is not unpacked
     size_t piece, offset, body_room;
     bool too_large, no_memory;
 };
@@ -87,8 +89,14 @@ static size_t read_plain(struct clickhouse_transport *transport, char *buffer, s
 static size_t on_read(char *buffer, size_t size, size_t count, void *context)
 {
     struct clickhouse_transport *transport = context;
-    ssize_t filled = transport->request->lz4 ? lz4_stream_read(transport->lz4, buffer, size * count)
-                                             : (ssize_t)read_plain(transport, buffer, size * count);
+    ssize_t filled;
+    switch (transport->request->body_form) {
+    case TRANSPORT_BODY_COMPRESS: filled = lz4_stream_read(transport->lz4, buffer, size * count); break;
+    case TRANSPORT_BODY_UNPACK: filled = lz4_unpack_read(transport->unpack, buffer, size * count); break;
+    case TRANSPORT_BODY_AS_IT_IS:
+    case TRANSPORT_BODY_FRAME:
+    default: filled = (ssize_t)read_plain(transport, buffer, size * count); break;
+    }
     if (filled < 0) {
         transport->no_memory = true;
         return CURL_READFUNC_ABORT;
@@ -156,6 +164,22 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
     return length;
 }
 
+static bool open_body(struct clickhouse_transport *transport)
+{
+    const struct transport_request *request = transport->request;
+    if (request->body_form == TRANSPORT_BODY_UNPACK) {
+        transport->unpack = lz4_unpack_new(request->body, request->body_count);
+        return transport->unpack != NULL;
+    }
+    if (request->body_form == TRANSPORT_BODY_COMPRESS) {
+        if (!transport->lz4 && !(transport->lz4 = lz4_stream_new(NULL))) {
+            return false;
+        }
+        lz4_stream_start(transport->lz4, request->body, request->body_count);
+    }
+    return true;
+}
+
 static bool set_body(struct clickhouse_transport *transport, struct curl_slist **headers)
 {
     const struct transport_request *request = transport->request;
@@ -168,11 +192,8 @@ static bool set_body(struct clickhouse_transport *transport, struct curl_slist *
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
     curl_easy_setopt(easy, CURLOPT_READDATA, transport);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
-    if (request->lz4) {
-        if (!transport->lz4 && !(transport->lz4 = lz4_stream_new(NULL))) {
-            return false;
-        }
-        lz4_stream_start(transport->lz4, request->body, request->body_count);
+    if (!open_body(transport)) {
+        return false;
     }
     // Chunked: a cut body is then an error for the server on every version that knows chunks, whatever the length said.
     static const char *const plain[] = {"Transfer-Encoding: chunked", "Content-Type: application/octet-stream",
@@ -184,7 +205,7 @@ static bool set_body(struct clickhouse_transport *transport, struct curl_slist *
         }
         *headers = longer;
     }
-    if (request->lz4) {
+    if (request->body_form == TRANSPORT_BODY_COMPRESS || request->body_form == TRANSPORT_BODY_FRAME) {
         struct curl_slist *longer = curl_slist_append(*headers, "Content-Encoding: lz4");
         if (!longer) {
             return false;
@@ -333,6 +354,8 @@ void clickhouse_transport_run(struct clickhouse_transport *transport, const stru
 
 headers_held:
     curl_slist_free_all(headers);
+    lz4_unpack_free(transport->unpack);
+    transport->unpack = NULL;
     transport->request = NULL;
     transport->answer = NULL;
 }

@@ -22,8 +22,15 @@ static int64_t period_length(const struct table_plan *plan)
     return INT64_C(86400000) * (days ? 1 : 28);
 }
 
-struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_block *rows, struct mono_time now,
-    struct relay_error *error)
+void batch_memory_free(struct batch_memory *memory)
+{
+    native_block_free(memory->block);
+    insert_body_free(memory->body);
+    *memory = (struct batch_memory){0};
+}
+
+struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memory *memory, bool lz4,
+    struct mono_time now, struct relay_error *error)
 {
     struct insert_batch *batch = calloc(1, sizeof(*batch));
     if (batch) {
@@ -32,13 +39,19 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_blo
         error_no_memory(error, "opening a batch");
     }
     if (!batch || !batch->job) {
-        native_block_free(rows);
+        batch_memory_free(memory);
         free(batch);
         return NULL;
     }
+    if (memory->body && insert_body_is_lz4(memory->body) != lz4) {
+        insert_body_free(memory->body); // the configuration was changed
+        memory->body = NULL;
+    }
     batch->job->plan = table_plan_hold(plan);
-    batch->job->rows = rows ? rows : row_encoder_block(plan->encoder, error);
-    if (!batch->job->rows) {
+    batch->block = memory->block ? memory->block : row_encoder_block(plan->encoder, error);
+    batch->job->body = memory->body ? memory->body : insert_body_new(lz4, error);
+    *memory = (struct batch_memory){0};
+    if (!batch->block || !batch->job->body) {
         insert_batch_free(batch);
         return NULL;
     }
@@ -54,6 +67,7 @@ void insert_batch_free(struct insert_batch *batch)
     if (!batch) {
         return;
     }
+    native_block_free(batch->block); // before the plan's schema
     table_job_free(batch->job);
     view_note_finish(&batch->note);
     free(batch->entries);
@@ -166,6 +180,31 @@ static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int6
     return view_note_add(&batch->note, partition->topic, partition->number, offset, offset, error);
 }
 
+bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error)
+{
+    size_t count;
+    if (!batch->block) {
+        return true;
+    }
+    if (batch->rows > 0) {
+        const struct iovec *pieces = native_block_body(batch->block, &count, error);
+        if (!pieces || !insert_body_fill(batch->job->body, pieces, count, error)) {
+            return false;
+        }
+    }
+    batch->job->rows = batch->rows;
+    batch->sealed_bytes = native_block_bytes(batch->block);
+    native_block_reset(batch->block);
+    memory->block = batch->block;
+    batch->block = NULL;
+    return true;
+}
+
+bool insert_batch_is_sealed(const struct insert_batch *batch)
+{
+    return !batch->block;
+}
+
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
     const struct clock *clock, const struct source_message *message, struct relay_error *error)
 {
@@ -183,7 +222,7 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
         if (!add_dead_letter(batch, target, clock, message, ENCODE_REJECTED, code, refusal->text, error)) {
             return false;
         }
-    } else if (row_encoder_add(batch->job->plan->encoder, batch->job->rows, message, &reason, &why)) {
+    } else if (row_encoder_add(batch->job->plan->encoder, batch->block, message, &reason, &why)) {
         if (!note_run(batch, entry, message->offset, error)) {
             return false;
         }
@@ -201,13 +240,14 @@ bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, cons
 
 size_t insert_batch_bytes(const struct insert_batch *batch)
 {
-    return native_block_bytes(batch->job->rows) +
+    return (batch->block ? native_block_bytes(batch->block) : batch->sealed_bytes) +
         (batch->job->dead ? native_block_bytes(dead_letter_block_rows(batch->job->dead)) : 0);
 }
 
 size_t insert_batch_memory(const struct insert_batch *batch)
 {
-    return native_block_memory(batch->job->rows) + batch->job->copies.memory +
+    return (batch->block ? native_block_memory(batch->block) : 0) + insert_body_memory(batch->job->body) +
+        batch->job->copies.memory +
         (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
 }
 

@@ -70,13 +70,13 @@ size_t insert_table_memory(const struct insert_table *table)
 {
     return (table->open ? insert_batch_memory(table->open) : 0) +
         (table->flight ? insert_batch_memory(table->flight) : 0) +
-        (table->spare ? native_block_memory(table->spare) : 0);
+        (table->spare.block ? native_block_memory(table->spare.block) : 0) +
+        (table->spare.body ? insert_body_memory(table->spare.body) : 0);
 }
 
 void insert_table_trim(struct insert_table *table)
 {
-    native_block_free(table->spare);
-    table->spare = NULL;
+    batch_memory_free(&table->spare);
 }
 
 bool insert_table_busy(const struct insert_table *table)
@@ -139,7 +139,7 @@ void insert_table_free(struct insert_table *table)
         insert_batch_free(table->flight);
     }
     free(table->note);
-    native_block_free(table->spare);
+    batch_memory_free(&table->spare);
     table_worker_free(table->worker);
     table_plan_release(table->plan);
     table_plan_release(table->next_plan);
@@ -256,8 +256,7 @@ static void repeat_parked(struct insert_table *table)
 // The plan that waits becomes the present one; no batch of the old one may be open.
 static void take_next_plan(struct insert_table *table)
 {
-    native_block_free(table->spare); // its columns are the old ones
-    table->spare = NULL;
+    batch_memory_free(&table->spare); // its columns are the old ones
     table_plan_release(table->plan);
     table->plan = table->next_plan;
     table->next_plan = NULL;
@@ -330,12 +329,23 @@ static void note_row(struct insert_batch *batch)
     }
 }
 
+// Out of memory: what is whole is given up and read again in smaller pieces.
+static void read_smaller(struct insert_table *table)
+{
+    table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
+    drop_open(table);
+}
+
 static void submit(struct insert_table *table, struct mono_time now)
 {
     struct insert_batch *batch = table->open;
     struct relay_error error;
     if (too_bad(table, batch, &error)) {
         pause_table(table, now, &error);
+        return;
+    }
+    if (!insert_batch_seal(batch, &table->spare, &error)) {
+        read_smaller(table);
         return;
     }
     table->open = NULL;
@@ -378,24 +388,28 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
     struct mono_time now = {0};
     if (!table->open) {
         now = clock_mono(table->context->clock);
-        table->open = insert_batch_new(table->plan, table->spare, now, &error);
-        table->spare = NULL;
+        bool lz4 = table->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4;
+        table->open = insert_batch_new(table->plan, &table->spare, lz4, now, &error);
         if (!table->open) {
             insert_feed_give_back(feed, message->offset);
             return false;
         }
     }
+    if (insert_batch_is_sealed(table->open)) {
+        insert_feed_give_back(feed, message->offset); // full: the consumer should have waited
+        return false;
+    }
     const struct clock *clock = table->makes_copies ? table->context->clock : NULL;
     if (!insert_batch_add(table->open, feed, table->route->table, clock, message, &error)) {
-        // Out of memory: what is whole is given up and read again in smaller pieces.
-        table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
         feed->next = message->offset;
-        drop_open(table);
+        read_smaller(table);
         insert_feed_give_back(feed, message->offset); // where the batch had no place for the feed
         return false;
     }
     if (at_limit(table) && !table->flight) {
         submit(table, clock_mono(table->context->clock));
+    } else if (at_limit(table) && !insert_batch_seal(table->open, &table->spare, &error)) { // while there is time
+        read_smaller(table);
     }
     return true;
 }
@@ -439,11 +453,11 @@ static void stored(struct insert_table *table, struct insert_batch *batch)
     if (table->row_limit < SIZE_MAX) {
         table->row_limit = table->row_limit < MOST_ROWS ? table->row_limit * 2 : SIZE_MAX;
     }
-    // The memory of the block goes on to the next batch.
-    if (!table->spare && batch->job->plan == table->plan) {
-        table->spare = batch->job->rows;
-        batch->job->rows = NULL;
-        native_block_reset(table->spare);
+    // The memory of the body goes on to the next batch, as that of the block has.
+    if (!table->spare.body) {
+        table->spare.body = batch->job->body;
+        batch->job->body = NULL;
+        insert_body_reset(table->spare.body);
     }
 }
 

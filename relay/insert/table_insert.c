@@ -85,6 +85,7 @@ struct part {
     const struct row_place *row; // of one of its rows; NULL: dead letters
     const struct iovec *body;
     size_t pieces;
+    bool body_is_lz4;
     int endpoint;
     bool unclear; // an attempt may have been executed
     int after_stop;
@@ -163,6 +164,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     struct clickhouse_request request = {.endpoint = part->endpoint,
         .query_id = query_id,
         .while_stopping = true,
+        .body_is_lz4 = part->body_is_lz4,
         .fresh_connection = part->unclear,
         .settings = &token,
         .setting_count = 1};
@@ -238,31 +240,25 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     return !table_worker_given_up(worker, job);
 }
 
-static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, const char *statement,
-    struct native_block *rows, const char *token, const struct row_place *row)
+static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, struct part *part)
 {
-    struct part part = {.statement = statement, .token = token, .row = row};
     struct clickhouse_outcome outcome;
     enum table_verdict verdict = TABLE_CANCELLED;
-    part.body = native_block_body(rows, &part.pieces, &job->error);
-    if (!part.body) {
-        return TABLE_CANCELLED;
-    }
-    part.endpoint = choose_endpoint(worker);
+    part->endpoint = choose_endpoint(worker);
     TEST_POINT(INSERT_BEFORE_INSERT);
     for (;;) {
         if (table_worker_given_up(worker, job)) {
             error_set(&job->error, RELAY_ERROR_STOPPED, "the insert was given up");
             return TABLE_CANCELLED;
         }
-        if (attempt(worker, job, &part, &outcome, &job->error)) {
-            worker->endpoint = part.endpoint;
+        if (attempt(worker, job, part, &outcome, &job->error)) {
+            worker->endpoint = part->endpoint;
             worker->strange = 0;
             backoff_reset(&worker->backoff);
             table_worker_note(worker, NULL, true);
             return TABLE_DONE;
         }
-        if (!judge(worker, job, &part, &outcome, &job->error, &verdict)) {
+        if (!judge(worker, job, part, &outcome, &job->error, &verdict)) {
             return verdict;
         }
     }
@@ -288,20 +284,38 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
     return false;
 }
 
-void table_insert(struct table_worker *worker, struct table_job *job)
+static enum table_verdict insert_rows(struct table_worker *worker, struct table_job *job)
+{
+    struct part part = {.statement = job->plan->statement,
+        .token = job->token,
+        .row = &job->row,
+        .body_is_lz4 = insert_body_is_lz4(job->body)};
+    part.body = insert_body_pieces(job->body, &part.pieces);
+    return insert_part(worker, job, &part);
+}
+
+static enum table_verdict insert_dead_letters(struct table_worker *worker, struct table_job *job,
+    struct native_block *dead)
 {
     char token[sizeof(job->token) + 8];
+    snprintf(token, sizeof(token), "%s-dead", job->token);
+    struct part part = {.statement = job->plan->dead_letter_statement, .token = token};
+    part.body = native_block_body(dead, &part.pieces, &job->error);
+    return part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;
+}
+
+void table_insert(struct table_worker *worker, struct table_job *job)
+{
     job->verdict = TABLE_DONE;
-    if (native_block_rows(job->rows) > 0) {
-        job->verdict = insert_part(worker, job, job->plan->statement, job->rows, job->token, &job->row);
+    if (job->rows > 0) {
+        job->verdict = insert_rows(worker, job);
     }
     struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
     bool has_dead = job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0;
     if (has_dead && !copies_acknowledged(worker, job)) {
         job->verdict = TABLE_UNCLEAR;
     } else if (has_dead) {
-        snprintf(token, sizeof(token), "%s-dead", job->token);
-        job->verdict = insert_part(worker, job, job->plan->dead_letter_statement, dead, token, NULL);
+        job->verdict = insert_dead_letters(worker, job, dead);
         if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
             error_prefix(&job->error, "dead-letter table %s",
                 worker->options.context->config->insert.dead_letter_table);

@@ -21,7 +21,7 @@ void table_job_free(struct table_job *job)
     if (!job) {
         return;
     }
-    native_block_free(job->rows); // before the plan's schema
+    insert_body_free(job->body);
     dead_letter_block_free(job->dead);
     dead_letter_copies_finish(&job->copies);
     offset_ranges_finish(&job->read_back.found);

@@ -5,6 +5,8 @@
 #include "fault_alloc.h"
 #include "http_script.h"
 #include "relay/insert/clickhouse_client.h"
+#include "relay/insert/insert_body.h"
+#include "relay/insert/lz4_unpack.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -90,6 +92,32 @@ Test(fault_clickhouse, routes_and_rows)
         pairs);
     visit(encode, "encoding");
     table_schema_free(schema);
+}
+
+// What a batch does with its block: into a body, and another one into the same; and unpacked.
+static bool fill_body(void)
+{
+    static char bytes[400000];
+    struct insert_body *body = insert_body_new(true, &error);
+    struct iovec piece = {bytes, sizeof(bytes)};
+    bool done = body != NULL;
+    for (int use = 0; done && use < 2; use++) {
+        done = insert_body_fill(body, &piece, 1, &error);
+    }
+    size_t count, read = 0;
+    const struct iovec *pieces = done ? insert_body_pieces(body, &count) : NULL;
+    struct lz4_unpack *unpack = done ? lz4_unpack_new(pieces, count) : NULL;
+    for (ssize_t got = 1; unpack && got > 0; read += got > 0 ? (size_t)got : 0) {
+        got = lz4_unpack_read(unpack, bytes, sizeof(bytes));
+    }
+    lz4_unpack_free(unpack);
+    insert_body_free(body);
+    return done && (read == sizeof(bytes) || error_no_memory(&error, "unpacking")); // which says so by -1 alone
+}
+
+Test(fault_clickhouse, bodies)
+{
+    visit(fill_body, "filling an INSERT");
 }
 
 static void answer(void *context, const struct http_seen *seen, struct http_reply *reply)

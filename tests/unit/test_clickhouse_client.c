@@ -18,6 +18,7 @@ struct script {
     struct http_reply reply;
     const char *learn_reply; // instead of the usual answers, for all questions
     size_t asked;            // such requests
+    const char *version;     // NULL: a present one
     char target[8192];
     char headers[2048];
 };
@@ -52,8 +53,9 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     if (strstr(seen->target, "-learn")) {
         static const char *const answers[] = {"24.8.1.1\thost\n", "11111111-2222-3333-4444-555555555555\n", SETTINGS};
         static char answer[4096];
-        reply->answer = script->learn_reply ? script->learn_reply
-                                            : write_ok(answer, sizeof(answer), answers[question++ % 3]);
+        const char *told = question % 3 == 0 && script->version ? script->version : answers[question % 3];
+        reply->answer = script->learn_reply ? script->learn_reply : write_ok(answer, sizeof(answer), told);
+        question++;
         return;
     }
     script->asked++;
@@ -165,6 +167,48 @@ Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server
     cr_assert_eq(used, length);
     cr_assert_eq(raw_length, 11);
     cr_assert_arr_eq(raw, "hello world", 11);
+    finish(&peer);
+}
+
+static const struct clickhouse_request a_frame = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .body_is_lz4 = true};
+
+static void insert_frame(struct peer *peer, const char *text, char *frame, size_t *length)
+{
+    struct relay_error error;
+    *length = LZ4F_compressFrame(frame, *length, text, strlen(text), NULL);
+    cr_assert_not(LZ4F_isError(*length));
+    struct iovec body[] = {{frame, 5}, {frame + 5, *length - 5}};
+    peer->script.reply.answer = ok("");
+    cr_assert(clickhouse_insert(peer->client, &a_frame, "INSERT INTO t FORMAT Native", body, 2, NULL, &error), "%s",
+        error.text);
+}
+
+Test(clickhouse_client, a_frame_goes_as_it_is)
+{
+    struct peer peer;
+    char frame[256];
+    size_t length = sizeof(frame), sent = 0;
+    start(&peer);
+    insert_frame(&peer, "hello world", frame, &length);
+    cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
+    const char *body = http_script_body(peer.http, 3, &sent);
+    cr_assert_eq(sent, length);
+    cr_assert_arr_eq(body, frame, length);
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_frame_is_unpacked_for_a_server_that_does_not_know_them)
+{
+    struct peer peer;
+    char frame[256];
+    size_t length = sizeof(frame), sent = 0;
+    start(&peer);
+    peer.script.version = "21.8.1.1\thost\n";
+    insert_frame(&peer, "hello world", frame, &length);
+    cr_assert_null(strstr(peer.script.headers, "Content-Encoding"));
+    const char *body = http_script_body(peer.http, 2, &sent);
+    cr_assert_eq(sent, 11);
+    cr_assert_arr_eq(body, "hello world", 11);
     finish(&peer);
 }
 

@@ -91,7 +91,7 @@ static void finish(void)
         table.flight->job = NULL; // the worker's
         insert_batch_free(table.flight);
     }
-    native_block_free(table.spare);
+    batch_memory_free(&table.spare);
     table_worker_free(table.worker);
     table_plan_release(table.plan);
     insert_partition_free(partition);
@@ -169,8 +169,11 @@ Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)
     add("c");
     pass(DURATION_S(3));
     cr_assert_not(insert_table_full(&table));
+    cr_assert_not(insert_batch_is_sealed(table.open));
     add("d");
     cr_assert(insert_table_full(&table));
+    cr_assert(insert_batch_is_sealed(table.open), "ready to be sent when the one before it is stored");
+    cr_assert_not_null(table.spare.block);
     cr_assert_eq(table.flight, first);
     cr_assert_eq(table.open->rows, 3);
     insert_table_flush(&table);
@@ -183,4 +186,28 @@ Test(insert_table, after_a_rejection_batches_are_as_small_as_the_table_allows)
     add("a");
     cr_assert_not_null(table.flight);
     cr_assert_eq(table.flight->rows, 1);
+}
+
+Test(insert_table, a_message_that_comes_though_the_table_is_full_comes_again)
+{
+    struct insert_feed *feed = &partition->feeds[0];
+    add("a");
+    pass(DURATION_S(2));
+    add("b");
+    add("c");
+    add("d");
+    cr_assert(insert_table_full(&table));
+    int64_t offset = next_offset;
+    struct source_message message = {.topic = "topic",
+        .offset = offset,
+        .timestamp_ms = -1,
+        .value = "e",
+        .value_length = 1};
+    bool found;
+    cr_assert(insert_feed_takes(feed, offset, &found));
+    cr_assert_not(insert_table_add(&table, feed, &message));
+    cr_assert_eq(table.open->rows, 3);
+    cr_assert_eq(feed->state, FEED_WAITING, "to be read back, and read again, once its batches are stored");
+    cr_assert_eq(feed->pending, 2);
+    cr_assert_eq(feed->mark, 0);
 }

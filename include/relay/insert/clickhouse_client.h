@@ -47,6 +47,7 @@ struct clickhouse_request {
     struct duration
         timeout;         // of the whole request; <= 0: [clickhouse] request_timeout. Stop's drain deadline cuts it too
     bool while_stopping; // do not end at the stop but at its drain deadline (the last inserts, kills)
+    bool body_is_lz4;    // of an INSERT: the pieces are one LZ4 frame already
     bool fresh_connection;                     // a retry: never over a kept connection
     const struct clickhouse_setting *settings; // only those that the server knows are sent
     size_t setting_count;
@@ -74,10 +75,11 @@ bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error);
 
 // Sends `statement` (in the URL) with the body: the bytes of the pieces one after another, compressed on the fly into
-// one LZ4 frame where the config and the server allow it, chunked. Nothing of the body is copied as a whole.
-// true: the server has acknowledged. false: outcome->failure says what may be done; error is as for clickhouse_query.
-// async_insert=0 and the settings that keep one INSERT one block are always sent (see clickhouse_client.c); more by
-// request->settings, insert_deduplication_token among them.
+// one LZ4 frame where the config and the server allow it (a frame, by request->body_is_lz4, is unpacked on the fly
+// where the server does not take it), chunked. Nothing of the body is copied as a whole. true: the server has
+// acknowledged. false: outcome->failure says what may be done; error is as for clickhouse_query. async_insert=0 and the
+// settings that keep one INSERT one block are always sent (see clickhouse_client.c); more by request->settings,
+// insert_deduplication_token among them.
 bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse_request *request,
     const char *statement, const struct iovec *body, size_t body_count, struct clickhouse_outcome *outcome,
     struct relay_error *error);

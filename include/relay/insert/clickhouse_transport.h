@@ -17,12 +17,20 @@
 
 struct clickhouse_transport;
 
+// How the body is sent. As one LZ4 frame: with Content-Encoding: lz4.
+enum transport_body {
+    TRANSPORT_BODY_AS_IT_IS,
+    TRANSPORT_BODY_COMPRESS, // the pieces are compressed into a frame
+    TRANSPORT_BODY_FRAME,    // the pieces are a frame
+    TRANSPORT_BODY_UNPACK,   // the pieces are a frame; what is in it is sent
+};
+
 struct transport_request {
     const char *url;            // whole, without user and password
     const char *const *headers; // "Name: value", NULL-terminated; user and key are among them
     const struct iovec *body;   // NULL: a GET
     size_t body_count;
-    bool lz4; // send the body as one LZ4 frame, Content-Encoding: lz4
+    enum transport_body body_form;
     bool fresh_connection;
     const char *ca_file; // "": the system's authorities
     struct duration connect_timeout;

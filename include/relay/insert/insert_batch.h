@@ -24,6 +24,8 @@ struct batch_entry {
 
 struct insert_batch {
     struct table_job *job;
+    struct native_block *block; // its rows; NULL: sealed, they are in the job's body
+    size_t sealed_bytes;        // of the block that was
     struct batch_entry *entries;
     size_t entry_count, entry_room, entry_last; // entry_last: the one used last
     struct mono_time opened;
@@ -40,15 +42,28 @@ struct insert_batch {
     bool dropped;      // its outcome no longer counts; its feeds were told
 };
 
-// plan: held by the batch. rows: taken over; NULL: a new block. NULL: NO_MEMORY, rows is then freed.
-struct insert_batch *insert_batch_new(struct table_plan *plan, struct native_block *rows, struct mono_time now,
-    struct relay_error *error);
+// Memory of one batch for the next: either may be NULL.
+struct batch_memory {
+    struct native_block *block; // of the same plan
+    struct insert_body *body;
+};
+void batch_memory_free(struct batch_memory *memory); // both, and leaves NULL
+
+// plan: held by the batch. What memory has is taken over, also on failure; what it lacks is made, the body compressed
+// or not as lz4 says. NULL: NO_MEMORY.
+struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memory *memory, bool lz4,
+    struct mono_time now, struct relay_error *error);
 void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
 
 // Encodes the message as a row, or keeps it as a dead letter with the reason, and with a copy for the dead-letter topic
 // if that has none yet; clock NULL: there is no such topic. false: NO_MEMORY.
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
     const struct clock *clock, const struct source_message *message, struct relay_error *error);
+// No more messages: the rows become the job's body, ready to be sent, and the block, reset, is memory for the next
+// batch. Sealed already: nothing to do. false: NO_MEMORY; the batch is then only good to be dropped.
+bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error);
+bool insert_batch_is_sealed(const struct insert_batch *batch);
+// Of its rows, uncompressed, and of its dead letters.
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);
 bool insert_batch_is_empty(const struct insert_batch *batch);

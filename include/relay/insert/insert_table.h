@@ -42,9 +42,9 @@ struct insert_table {
     // job still ours; note_sent: by the commit that is under way.
     char *note;
     bool noting, note_sent;
-    bool parked; // the flight waits for the pause to end; then the same insert is repeated, for the views
-    struct native_block *spare;     // for the next batch, of the present plan
-    size_t row_limit;               // below batch_rows after a rejection
+    bool parked;               // the flight waits for the pause to end; then the same insert is repeated, for the views
+    struct batch_memory spare; // for the next batch; the block is of the present plan
+    size_t row_limit;          // below batch_rows after a rejection
     double window_rows, window_bad; // judged for max_bad_ratio
     uint64_t batches;               // for tokens
     struct metric_series *inserted, *seconds, *batch_rows, *paused;

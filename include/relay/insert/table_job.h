@@ -7,6 +7,7 @@
 #define RELAY_INSERT_TABLE_JOB_H
 
 #include "relay/insert/dead_letter_block.h"
+#include "relay/insert/insert_body.h"
 #include "relay/insert/insert_doubt.h"
 #include "relay/insert/dead_letter_topic.h"
 #include "relay/insert/insert_query_id.h"
@@ -34,7 +35,8 @@ struct table_job {
     // INSERT and READ_BACK: held by the job
     struct table_plan *plan;
     // INSERT
-    struct native_block *rows;      // may be empty
+    struct insert_body *body;       // of the rows
+    size_t rows;                    // in it
     struct dead_letter_block *dead; // may be NULL or empty
     struct dead_letter_copies copies;
     bool copied; // the answer: all of them are in the dead-letter topic
