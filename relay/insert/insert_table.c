@@ -26,6 +26,7 @@
 #define MOST_ROWS    900000 // one INSERT has to stay one block
 #define MOST_BYTES   ((size_t)240 << 20)
 #define REREAD_EVERY DURATION_S(180)
+#define LAST_SHARE   8     // of a full batch, at least: what ends a backlog goes at once
 #define RATIO_LEAST  20    // bad messages before max_bad_ratio is judged
 #define RATIO_WINDOW 10000 // messages
 
@@ -348,6 +349,7 @@ static void submit(struct insert_table *table, struct mono_time now)
         read_smaller(table);
         return;
     }
+    table->after_full = at_limit(table);
     table->open = NULL;
     table->flight = batch;
     snprintf(batch->job->token, sizeof(batch->job->token), "outbox-relay-%.32s-%s-%llu", table->context->instance,
@@ -616,21 +618,37 @@ static void show_trouble(struct insert_table *table)
     table->troubled = troubled;
 }
 
-// Everything that there is for it is stored.
-static bool has_all(const struct insert_table *table)
+// Everything that there is for it is read, and (stored) stored.
+static bool has_all(const struct insert_table *table, bool stored)
 {
     for (size_t i = 0; i < table->partitions->count; i++) {
         const struct insert_partition *partition = table->partitions->items[i];
         for (size_t j = 0; !partition->gone && j < partition->feed_count; j++) {
             const struct insert_feed *feed = &partition->feeds[j];
             if (feed->table == table &&
-                (feed->state != FEED_ACTIVE || feed->pending > 0 || partition->end == OFFSET_NONE ||
-                    feed->next < partition->end)) {
+                (feed->state != FEED_ACTIVE || partition->end == OFFSET_NONE || feed->next < partition->end ||
+                    (stored && feed->pending > 0))) {
                 return false;
             }
         }
     }
-    return !insert_table_busy(table);
+    return !stored || !insert_table_busy(table);
+}
+
+// The open batch is the last one of a backlog: nothing is there for it to wait for. Not if it is small, since a stream
+// that fills batches before linger is over would get a small one behind each of them.
+static bool ends_backlog(const struct insert_table *table)
+{
+    const struct insert_batch *open = table->open;
+    bool much = (open->rows + open->dead) * LAST_SHARE >= rows_allowed(table) ||
+        insert_batch_bytes(open) * LAST_SHARE >= bytes_allowed(table);
+    return table->after_full && much && has_all(table, false);
+}
+
+static bool may_go(const struct insert_table *table, struct mono_time now)
+{
+    return at_limit(table) || table->next_plan || ends_backlog(table) ||
+        mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger));
 }
 
 void insert_table_work(struct insert_table *table, struct mono_time now)
@@ -644,12 +662,10 @@ void insert_table_work(struct insert_table *table, struct mono_time now)
         return;
     }
     for_feeds(table, ask_feed);
-    if (table->on_trial && has_all(table)) {
+    if (table->on_trial && has_all(table, true)) {
         show_open(table); // what had failed was stored all the same
     }
-    if (table->open && !table->flight &&
-        (at_limit(table) || table->next_plan ||
-            mono_reached(now, mono_add(table->open->opened, table->context->config->insert.linger)))) {
+    if (table->open && !table->flight && may_go(table, now)) {
         submit(table, now);
     }
 }
@@ -659,6 +675,7 @@ struct mono_time insert_table_due(const struct insert_table *table)
     struct mono_time due = table->open_at;
     if (table->open && !table->flight) {
         struct mono_time close = mono_add(table->open->opened, table->context->config->insert.linger);
+        close = ends_backlog(table) ? table->open->opened : close;
         due = mono_before(close, due) ? close : due;
     }
     return due;

@@ -80,6 +80,7 @@ static void start(void)
     partition->feeds[0].table = &table;
     partition->feeds[0].state = FEED_ACTIVE;
     partition->feeds[0].next = partition->feeds[0].mark = 0;
+    partitions = (struct insert_partitions){.items = &partition, .count = 1, .room = 1};
 }
 
 static void finish(void)
@@ -157,6 +158,24 @@ Test(insert_table, a_batch_is_closed_when_its_first_message_has_waited_for_linge
     pass(DURATION_MS(1));
     cr_assert_not_null(table.flight);
     cr_assert_eq(table.flight->rows, 2);
+}
+
+Test(insert_table, what_ends_a_backlog_does_not_wait_for_linger)
+{
+    add("a");
+    insert_partition_reached_end(partition, next_offset, false);
+    pass(DURATION_MS(1));
+    cr_assert_null(table.flight, "not behind a batch that had waited itself");
+    table.after_full = true;
+    partition->end = OFFSET_NONE; // as the next message does
+    add("b");
+    pass(DURATION_MS(1));
+    cr_assert_null(table.flight, "there may be more");
+    insert_partition_reached_end(partition, next_offset, false);
+    cr_assert_leq(insert_table_due(&table).ns, clock_mono(&fake.base).ns);
+    pass(DURATION_MS(1));
+    cr_assert_not_null(table.flight);
+    cr_assert_not(table.after_full);
 }
 
 Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)

@@ -43,6 +43,7 @@ struct insert_table {
     char *note;
     bool noting, note_sent;
     bool parked;               // the flight waits for the pause to end; then the same insert is repeated, for the views
+    bool after_full;           // the batch that went last was a full one
     struct batch_memory spare; // for the next batch; the block is of the present plan
     size_t row_limit;          // below batch_rows after a rejection
     double window_rows, window_bad; // judged for max_bad_ratio
