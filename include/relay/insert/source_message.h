@@ -42,7 +42,8 @@ struct source_message {
 static inline const struct source_header *source_message_header(const struct source_message *message, const char *name)
 {
     for (size_t i = message->header_count; i > 0; i--) {
-        if (strcmp(message->headers[i - 1].name, name) == 0) {
+        const char *other = message->headers[i - 1].name;
+        if (other[0] == name[0] && strcmp(other, name) == 0) { // asked for each column of each row
             return &message->headers[i - 1];
         }
     }
