@@ -13,6 +13,7 @@ struct lz4_stream {
     size_t staged_room, staged_at, staged_end;
     const struct iovec *pieces;
     size_t count, piece, offset;
+    size_t taken; // since the frame began
     enum { AT_HEADER, IN_BODY, AT_END } state;
 };
 
@@ -55,7 +56,7 @@ void lz4_stream_start(struct lz4_stream *stream, const struct iovec *pieces, siz
 {
     stream->pieces = pieces;
     stream->count = count;
-    stream->piece = stream->offset = 0;
+    stream->piece = stream->offset = stream->taken = 0;
     stream->staged_at = stream->staged_end = 0;
     stream->state = AT_HEADER;
 }
@@ -78,11 +79,15 @@ static bool stage_more(struct lz4_stream *stream)
             stream->state = AT_END;
         } else {
             const struct iovec *piece = &stream->pieces[stream->piece];
-            size_t take = piece->iov_len - stream->offset;
-            take = take < SLICE ? take : SLICE;
+            // LZ4 keeps what does not fill a block, and copies what completes it; whole blocks, and what they refer to
+            // before them, it takes where they lie.
+            static const LZ4F_compressOptions_t options = {.stableSrc = 1};
+            size_t take = piece->iov_len - stream->offset, most = SLICE - stream->taken % SLICE;
+            take = take < most ? take : most;
             made = LZ4F_compressUpdate(stream->context, stream->staged, stream->staged_room,
-                (const char *)piece->iov_base + stream->offset, take, NULL);
+                (const char *)piece->iov_base + stream->offset, take, &options);
             stream->offset += take;
+            stream->taken += take;
         }
     }
     if (LZ4F_isError(made)) {
