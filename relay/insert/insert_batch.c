@@ -180,6 +180,29 @@ static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int6
     return view_note_add(&batch->note, partition->topic, partition->number, offset, offset, error);
 }
 
+// One of its rows, by which its INSERT is found again.
+static void note_row(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        const struct batch_entry *entry = &batch->entries[i];
+        if (entry->rows > 0) {
+            struct row_place *row = &batch->job->row;
+            snprintf(row->topic, sizeof(row->topic), "%s", entry->feed->partition->topic);
+            row->partition = entry->feed->partition->number;
+            row->offset = entry->last_row;
+            return;
+        }
+    }
+}
+
+static void note_places(struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        const struct insert_partition *partition = batch->entries[i].feed->partition;
+        insert_places_add(&batch->job->places, partition->topic, partition->number);
+    }
+}
+
 bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error)
 {
     size_t count;
@@ -193,6 +216,8 @@ bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, 
         }
     }
     batch->job->rows = batch->rows;
+    note_row(batch);
+    note_places(batch);
     batch->sealed_bytes = native_block_bytes(batch->block);
     native_block_reset(batch->block);
     memory->block = batch->block;

@@ -316,20 +316,6 @@ static bool too_bad(struct insert_table *table, const struct insert_batch *batch
     return true;
 }
 
-static void note_row(struct insert_batch *batch)
-{
-    for (size_t i = 0; i < batch->entry_count; i++) {
-        const struct batch_entry *entry = &batch->entries[i];
-        if (entry->rows > 0) {
-            struct row_place *row = &batch->job->row;
-            snprintf(row->topic, sizeof(row->topic), "%s", entry->feed->partition->topic);
-            row->partition = entry->feed->partition->number;
-            row->offset = entry->last_row;
-            return;
-        }
-    }
-}
-
 // Out of memory: what is whole is given up and read again in smaller pieces.
 static void read_smaller(struct insert_table *table)
 {
@@ -356,11 +342,6 @@ static void submit(struct insert_table *table, struct mono_time now)
         table->route->name, (unsigned long long)table->batches++);
     for (char *at = batch->job->token; (at = strpbrk(at, " \t\n")) != NULL;) {
         *at = '_'; // its note is a line of words
-    }
-    note_row(batch);
-    for (size_t i = 0; i < batch->entry_count; i++) {
-        const struct insert_partition *partition = batch->entries[i].feed->partition;
-        insert_places_add(&batch->job->places, partition->topic, partition->number);
     }
     table->note = insert_batch_note(batch, table->route, clock_wall(table->context->clock).us / 1000000, &error);
     table->noting = table->note != NULL;

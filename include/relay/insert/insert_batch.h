@@ -59,8 +59,9 @@ void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds m
 // if that has none yet; clock NULL: there is no such topic. false: NO_MEMORY.
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
     const struct clock *clock, const struct source_message *message, struct relay_error *error);
-// No more messages: the rows become the job's body, ready to be sent, and the block, reset, is memory for the next
-// batch. Sealed already: nothing to do. false: NO_MEMORY; the batch is then only good to be dropped.
+// No more messages: the rows become the job's body, ready to be sent, with its partitions, and the block, reset, is
+// memory for the next batch. Sealed already: nothing to do. false: NO_MEMORY; the batch is then only good to be
+// dropped.
 bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error);
 bool insert_batch_is_sealed(const struct insert_batch *batch);
 // Of its rows, uncompressed, and of its dead letters.
