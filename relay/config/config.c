@@ -83,8 +83,9 @@ static bool finish(struct config_report *report, const struct config *config, ch
         }
     }
     return error_set(error, RELAY_ERROR_CONFIG, "%zu mistake%s in the configuration%s%s",
-        report->count + report->untold, report->count == 1 ? "" : "s", report->path[0] == '\0' ? "" : " ",
-        report->path);
+        report->count + report->untold, report->count == 1 ? "" : "s",
+        report->path[0] == '\0' ? "; no file was named, and there is no " : " ",
+        report->path[0] == '\0' ? DEFAULT_PATH : report->path);
 }
 
 static void read_and_build(struct config_source *source, struct config *config, const char *path)
