@@ -149,7 +149,7 @@ static bool drop_records(struct runner *runner, struct relay_error *error)
 static bool run_plan(struct runner *runner, const struct migration_plan *plan, struct relay_error *error)
 {
     if (plan->count == 0) {
-        printf("nothing to do: %s\n", plan->up ? "every file is applied" : "no file to take back");
+        migration_print_nothing(stdout, plan);
         return true;
     }
     if (!make_records(runner, error)) {

@@ -301,7 +301,7 @@ static bool run_plan(struct runner *runner, const struct migration_plan *plan, s
         }
     }
     if (plan->count == 0) {
-        printf("nothing to do: %s\n", plan->up ? "every file is applied" : "no file to take back");
+        migration_print_nothing(stdout, plan);
     }
     return plan->up || plan->count == 0 || drop_records(runner, error);
 }

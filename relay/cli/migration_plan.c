@@ -90,7 +90,7 @@ static bool plan_down(struct migration_plan *plan, const struct migration_files 
 bool migration_plan_make(struct migration_plan *plan, const struct migration_files *files,
     const struct migration_records *records, bool up, int to, struct relay_error *error)
 {
-    *plan = (struct migration_plan){.up = up};
+    *plan = (struct migration_plan){.up = up, .to = to};
     plan->files = calloc(files->count, sizeof(const struct migration_file *));
     if (!plan->files) {
         return error_no_memory(error, "planning the migration");
@@ -163,6 +163,17 @@ void migration_print_drift(FILE *to, const struct migration_files *files, const 
                 "it is not run again\n",
                 record->name, record->at, record->checksum, file->checksum);
         }
+    }
+}
+
+void migration_print_nothing(FILE *to, const struct migration_plan *plan)
+{
+    if (!plan->up) {
+        fprintf(to, "nothing to do: no file to take back\n");
+    } else if (plan->to == MIGRATION_ALL) {
+        fprintf(to, "nothing to do: every file is applied\n");
+    } else {
+        fprintf(to, "nothing to do: every file up to %d is applied; down --to takes files back\n", plan->to);
     }
 }
 

@@ -171,3 +171,21 @@ Test(migration_plan, the_plan_shows_each_statement)
     cr_assert_not_null(strstr(text, "would run 002_two.up.sql, outside a transaction\n    line 2    SELECT 2\n"), "%s",
         text);
 }
+
+static const char *nothing_of(bool up, int to)
+{
+    static char text[200];
+    struct migration_plan empty = {.up = up, .to = to};
+    FILE *stream = fmemopen(text, sizeof(text), "w");
+    cr_assert_not_null(stream);
+    migration_print_nothing(stream, &empty);
+    fclose(stream);
+    return text;
+}
+
+Test(migration_plan, nothing_to_do_is_said_of_what_was_asked_for)
+{
+    cr_assert_str_eq(nothing_of(true, MIGRATION_ALL), "nothing to do: every file is applied\n");
+    cr_assert_str_eq(nothing_of(true, 3), "nothing to do: every file up to 3 is applied; down --to takes files back\n");
+    cr_assert_str_eq(nothing_of(false, 3), "nothing to do: no file to take back\n");
+}

@@ -32,6 +32,7 @@ const struct migration_record *migration_records_find(const struct migration_rec
 // The files to run, in this order. Borrows the list of files.
 struct migration_plan {
     bool up;
+    int to;
     const struct migration_file **files;
     size_t count;
 };
@@ -41,6 +42,8 @@ struct migration_plan {
 bool migration_plan_make(struct migration_plan *plan, const struct migration_files *files,
     const struct migration_records *records, bool up, int to, struct relay_error *error);
 void migration_plan_finish(struct migration_plan *plan);
+// Of a plan without files: why there is nothing to do.
+void migration_print_nothing(FILE *to, const struct migration_plan *plan);
 
 enum migration_state { MIGRATION_APPLIED, MIGRATION_CHANGED, MIGRATION_PENDING };
 enum migration_state migration_state_of(const struct migration_file *file, const struct migration_records *records);
