@@ -78,12 +78,16 @@ def parse(arguments=None):
     parser.add_argument("--without", type=safeguard_names, metavar="LIST",
         help="run with these safeguards of the relay removed (needs a build with test_hooks); with --safeguards: only these, of all")
     parser.add_argument("--expect-failure", action="store_true", help="exit 0 only if something was lost, doubled or out of order")
+    parser.add_argument("--view", action="store_true", help="with --kills: a materialized view hangs on the table, and is audited with it")
     parser.add_argument("--rate", type=positive, default=1000, help="events a second that the writers aim at")
     parser.add_argument("--writers", type=positive, default=8, help="concurrent writers")
     parser.add_argument("--clock-jumps", action="store_true", help="also let one relay's wall clock jump (needs libfaketime)")
     parser.add_argument("--folder", help="where servers, logs and data live (default: a fresh one under /tmp)")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when all is well")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.view and not options.kills:
+        parser.error("--view needs --kills: other faults may cost a view rows, as docs/guarantees-insert.md says")
+    return options
 
 
 def list_faults():
@@ -110,7 +114,7 @@ def run(bench, options):
     """The whole of one run; returns the schedule and the audit."""
     say(f"torture: {options.replicas} replica(s), {options.outboxes} outbox(es), {options.kafka_nodes} Kafka node(s), {options.guarantee}, "
         f"seed {options.seed}; logs in {bench.servers.folder}")
-    bench.start_servers().prepare(view=view_wanted(options.faults)).start()
+    bench.start_servers().prepare(view=options.view or view_wanted(options.faults)).start()
     bench.write()
     schedule = Schedule(bench, options.seed, options.faults, say)
     began = time.monotonic()
@@ -172,7 +176,7 @@ def command_line(options):
     words = [f"--{name.replace('_', '-')} {value}" for name, value in (("seed", options.seed), ("seconds", options.seconds), ("outboxes", options.outboxes),
         ("replicas", options.replicas), ("kafka_nodes", options.kafka_nodes), ("guarantee", options.guarantee), ("kills", options.kills),
         ("faults", ",".join(options.faults or ())), ("without", options.without)) if value]
-    flags = [f"--{name.replace('_', '-')}" for name in ("each", "safeguards", "clock_jumps") if getattr(options, name)]
+    flags = [f"--{name.replace('_', '-')}" for name in ("each", "safeguards", "view", "clock_jumps") if getattr(options, name)]
     return "scripts/torture " + " ".join(words + flags)
 
 

@@ -176,6 +176,23 @@ def test_what_an_asynchronous_standby_had_not_is_made_good_from_the_old_timeline
 
 
 @pytest.mark.own_servers
+def test_at_least_once_publishes_again_what_comes_back(failover):
+    place, standby = failover.place, failover.standby
+    back = [event for event, _ in failover.insert(30)]
+    standby.wait_caught_up()
+    standby.cut_off()
+    relay = failover.relay(insert={"enabled": "false"}, publish={"guarantee": "at_least_once"}).start()
+    place.wait_published()
+    failover.fail_over()
+    failover.follows(relay)
+    new = [event for event, _ in failover.insert(5)]
+    wait_ids(place, new)
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(back * 2 + new)
+    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+
+
+@pytest.mark.own_servers
 def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failover):
     place, standby = failover.place, failover.standby
     back = failover.insert(70)
