@@ -259,9 +259,12 @@ bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time dead
     return pg_execute(connection, "ROLLBACK", deadline, error);
 }
 
-bool outbox_sql_savepoint(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_savepoint(struct pg_connection *connection, struct duration limit, struct mono_time deadline,
+    struct relay_error *error)
 {
-    return pg_execute(connection, "SAVEPOINT batch", deadline, error);
+    char sql[100];
+    snprintf(sql, sizeof(sql), "SAVEPOINT batch; SET LOCAL statement_timeout = %d", duration_to_poll_ms(limit));
+    return pg_execute(connection, sql, deadline, error);
 }
 
 bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)

@@ -38,6 +38,10 @@
 #define OUTDATED_PAUSE  DURATION_S(15)
 // No batch joins a transaction that is older: what was published in it becomes visible only with its end.
 #define JOIN_WITHIN DURATION_MS(100)
+// Each is a subtransaction; PostgreSQL keeps 64 of them at hand.
+#define JOINED_BATCHES 32
+// After a reading that PostgreSQL refused or that took too long: it should not hold up others' rows again.
+#define APART DURATION_S(5)
 
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
 {
@@ -130,10 +134,15 @@ static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *la
 static bool may_join(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     const struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    struct mono_time now = clock_mono(pipe->context->clock);
+    if (pipe->failures > 0 || !mono_reached(now, mono_add(pipe->read_again_at, APART)) ||
+        transaction->batches >= JOINED_BATCHES) {
+        return false;
+    }
     return pipe->exactly_once && !transaction->receipt_sent && !lane->late && !lane->careful && !lane->chosen &&
         !lane->released && !lane->holes_only && !pipe->holes_first &&
         (int64_t)transaction->rows + 2 * publish_read_limit(pipe) <= pipe->receipt_rows &&
-        !mono_reached(clock_mono(pipe->context->clock), mono_add(transaction->began, JOIN_WITHIN));
+        !mono_reached(now, mono_add(transaction->began, JOIN_WITHIN));
 }
 
 static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
@@ -333,7 +342,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
 {
     size_t rows = lane->batch->count;
     bool sent = lane->state == LANE_SENT;
-    if (!sent && !ask_breaker(pipe, error)) {
+    if (!publish_transaction_of(pipe, lane)->in_kafka && !ask_breaker(pipe, error)) {
         return false;
     }
     if (!read_ahead(pipe, lane, other, error)) {

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define LISTING_INTERVAL DURATION_MS(20)
+#define JOINED_LIMIT     DURATION_S(5)
 
 int64_t publish_read_limit(const struct publish_pipe *pipe)
 {
@@ -55,6 +56,13 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     seq_holes_copy(lane->before, pipe->holes);
 }
 
+// What was read before a joined batch waits for it, in a Kafka transaction that has its own time limit.
+static struct duration joined_limit(const struct publish_pipe *pipe)
+{
+    struct duration own = pipe->context->config->postgres.statement_timeout;
+    return own.ns > 0 && own.ns < JOINED_LIMIT.ns ? own : JOINED_LIMIT;
+}
+
 // before: NULL, or the lane in whose transaction this one goes on.
 static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
     struct relay_error *error)
@@ -68,7 +76,7 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, co
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     assert(transaction->open == lane->continues);
     struct pg_connection *connection = publish_connection(pipe, lane);
-    if (lane->continues ? !outbox_sql_savepoint(connection, pg_deadline(pipe->context), error)
+    if (lane->continues ? !outbox_sql_savepoint(connection, joined_limit(pipe), pg_deadline(pipe->context), error)
                         : !outbox_sql_begin(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
@@ -345,7 +353,10 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
     assert(lane->state == LANE_TAKEN);
     bool clean = true;
     if (!route(pipe, lane, &clean, error)) {
-        return false;
+        if (!lane->continues || error->code != RELAY_ERROR_ROUTE) {
+            return false;
+        }
+        clean = false; // on_poison = stop: not before what stands ahead of the row is out
     }
     if (!clean) {
         return (later == NULL || publish_read_undo(pipe, later, error)) && publish_read_undo(pipe, lane, error);

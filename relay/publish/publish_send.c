@@ -25,6 +25,7 @@
 #include <string.h>
 
 #define REFUSAL_WITHIN DURATION_S(1)
+#define PURGES         2 // in a row, and no reason
 
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error)
 {
@@ -196,6 +197,7 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     }
     transaction->in_kafka = true;
     publish_lane_move(pipe, lane, LANE_SENT);
+    memset(lane->batch->slots, 0, lane->batch->count * sizeof(*lane->batch->slots)); // also of those never handed over
     for (size_t i = 0; i < lane->batch->count; i++) {
         if (!send_event(pipe, lane, i, error)) {
             return false;
@@ -296,15 +298,33 @@ static struct relay_error why_failed(const struct publish_lane *lane)
     return why;
 }
 
+// Ends what Kafka holds of the refused batch and of what was sent after it: all reports are in then.
+static bool take_back(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    struct mono_time deadline = batch_deadline(pipe, lane);
+    return pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
+                              : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
+                                    other->batch->flight.pending == 0);
+}
+
 static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
+    if (!take_back(pipe, lane, other, error)) {
+        return false;
+    }
     struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
-    // librdkafka's purge at an abort may also meet what the next transaction has just queued: that is sent once more.
-    bool anything = pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED;
+    bool anything = false;
     if (!judge_refused(pipe, lane, &anything, error) ||
         (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
         return false;
+    }
+    // librdkafka's purge at an abort may also meet what the next transaction has just queued: that is sent once more.
+    // It purges at other errors of a transaction, too, and tells nothing but that: then it comes again.
+    if (!anything && pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED && pipe->purges < PURGES) {
+        pipe->purges++;
+        anything = true;
     }
     if (!anything) {
         *error = why;
@@ -312,11 +332,7 @@ static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct
     }
     log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
         LOG_TEXT("outbox", pipe->config->name));
-    struct mono_time deadline = batch_deadline(pipe, lane);
-    bool ended = pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
-                                    : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
-                                          other->batch->flight.pending == 0);
-    return ended && publish_read_undo_all(pipe, lane, other, error);
+    return publish_read_undo_all(pipe, lane, other, error);
 }
 
 bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
@@ -336,14 +352,28 @@ bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, s
     return own->failed + next->failed > 0 && refused(pipe, lane, other, error);
 }
 
+// A receipt that the broker finds too large is made of fewer rows from now on.
+static bool receipt_failed(struct publish_pipe *pipe, const struct publish_transaction *transaction,
+    struct relay_error *error)
+{
+    rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)transaction->flight.first_error;
+    kafka_error_set(error, code, "receipt of batch %lld, of %zu rows", (long long)transaction->number.number,
+        transaction->sent_count);
+    if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) {
+        pipe->receipt_refused = (int64_t)transaction->sent_count;
+        error_prefix(error, "max.message.bytes of topic %s should be 1000000; going on with smaller transactions",
+            pipe->store.topic);
+    }
+    return false;
+}
+
 // From here on PostgreSQL has the number, and Kafka's commit decides.
 static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     struct batch_number *number = &transaction->number;
     if (transaction->flight.failed > 0) {
-        return kafka_error_set(error, (rd_kafka_resp_err_t)transaction->flight.first_error, "receipt of batch %lld",
-            (long long)number->number);
+        return receipt_failed(pipe, transaction, error);
     }
     memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
     number->partition = transaction->flight.partition;
@@ -381,7 +411,7 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
     // The receipt has not gone with the batch when another one was to follow, and then was not read.
     if (pipe->exactly_once && !publish_transaction_of(pipe, lane)->receipt_sent &&
         (!publish_send_receipt(pipe, lane, error) || !wait_delivered(pipe, lane, other, error))) {
-        return false;
+        return publish_send_failed(pipe, lane, other, error);
     }
     TEST_POINT(PUBLISH_AFTER_DELIVERY);
     if (!publish_note_progress(pipe, lane, error)) {
@@ -428,6 +458,7 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     TEST_POINT(PUBLISH_AFTER_COMMIT);
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     transaction->open = false;
+    pipe->purges = 0;
     if (transaction->run_count > 0) {
         publish_transaction_count(transaction, pipe->series.latency_seconds, clock_wall(pipe->context->clock));
         metric_observe(pipe->series.batch_seconds,

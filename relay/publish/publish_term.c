@@ -30,6 +30,8 @@
 #define INIT_DEADLINE    DURATION_S(30)
 #define RECEIPT_DEADLINE DURATION_S(30)
 #define HOLE_RANGES      8192
+// In a transaction of several batches: beyond, nothing is gained, and a receipt should be one that every topic takes.
+#define JOINED_ROWS 25000
 
 // What the reading of the receipts found.
 struct findings {
@@ -290,8 +292,13 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
     // The receipt, of as many new rows and as many late ones, is one record.
     size_t most = kafka_producer_message_max(pipe->producer);
     int64_t within = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
+    if (pipe->receipt_refused > 0 && within > pipe->receipt_refused / 4) {
+        within = pipe->receipt_refused / 4 > 0 ? pipe->receipt_refused / 4 : 1;
+    }
     pipe->most_rows = pipe->exactly_once && within < pipe->config->batch_rows ? within : pipe->config->batch_rows;
-    pipe->receipt_rows = within * 2;
+    pipe->receipt_rows = 2 * pipe->most_rows > JOINED_ROWS ? 2 * pipe->most_rows : JOINED_ROWS;
+    pipe->receipt_rows = pipe->receipt_rows < within * 2 ? pipe->receipt_rows : within * 2;
+    pipe->purges = 0;
     return pipe->most_rows > 0 ||
         error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
 }

@@ -77,6 +77,26 @@ def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
+def test_a_poison_row_that_stops_the_outbox_lets_all_before_it_out(place):
+    before = backlog(place, 5 * BATCH)
+    place.insert_event(" not a type ")
+    backlog(place, BATCH)
+    relay = publishing(place, publish={"on_poison": "stop"}, **SMALL)
+    wait_ids(place, before)
+    relay.wait(lambda: "on_poison = stop" in str(relay.health()), "it says why", 30)
+    assert sorted(ids(place)) == sorted(before)
+
+
+def test_a_receipt_that_the_broker_finds_too_large_makes_transactions_smaller(place):
+    place.servers.create_topics([f"{place.prefix}-receipts"], 1, {"cleanup.policy": "compact", "max.message.bytes": "3000"})
+    events = backlog(place, 4000)
+    relay = publishing(place, outbox={"batch_rows": 1000})
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert "max.message.bytes of topic" in relay.events("publish.term_failed")[0]["error"]
+    assert transactions(place) > 4000 / 300, "each with a receipt of 3,000 bytes at most"
+
+
 @pytest.mark.parametrize("point", ("publish.between_batches", "publish.between_batches:4"))
 def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place, point):
     relay = publishing(place, start=False, **SMALL)

@@ -23,8 +23,10 @@ bool outbox_sql_prepare(const struct outbox_sql *sql, struct pg_connection *conn
 
 bool outbox_sql_begin(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
-// One more batch in the open transaction, which can be undone without what was taken before it.
-bool outbox_sql_savepoint(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
+// One more batch in the open transaction, which can be undone without what was taken before it. limit: of each
+// statement from here on.
+bool outbox_sql_savepoint(struct pg_connection *connection, struct duration limit, struct mono_time deadline,
+    struct relay_error *error);
 bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
 // Readings are limited by rows and by batch_bytes: the row that exceeds those is the last one.

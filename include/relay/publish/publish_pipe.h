@@ -67,11 +67,12 @@ struct publish_pipe {
     bool giving_up; // to another replica, as soon as both lanes are idle
     bool outdated;  // the term failed because the server is an old primary
     struct backoff backoff;
-    struct backoff turns; // of a standby: evenly spread, so that standbys do not try in step
-    int failures;         // in a row
-    bool troubled;        // the board says so
-    bool starting;        // a term
-    bool came_up;         // a term has started since the process did
+    struct backoff turns;    // of a standby: evenly spread, so that standbys do not try in step
+    int failures;            // in a row
+    int64_t receipt_refused; // the broker found a receipt of so many rows too large; 0: none
+    bool troubled;           // the board says so
+    bool starting;           // a term
+    bool came_up;            // a term has started since the process did
 
     // of the present term
     struct outbox_sql *sql;
@@ -97,6 +98,7 @@ struct publish_pipe {
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
     int64_t receipt_rows; // as many go into one
+    int purges;           // transactions that librdkafka threw away without a reason, since the last commit
     int64_t row_bytes;    // average size of a row lately
 };
 
