@@ -50,6 +50,10 @@ def _judge_drain(rows, rounds):
         seconds = median([r[guarantee]["seconds"] for r in rounds])
         results.append(Result(f"backlog of {thousands(rows)} rows, {guarantee}, elapsed", f"{seconds:.2f} s ({thousands(rows / seconds)} rows/s)",
                               f"discard {discard:.2f} s + produce {produce:.2f} s", median(ratios), DRAIN_GOALS[guarantee], spread=(min(ratios), max(ratios))))
+    ratios = [r["exactly_once"]["seconds"] / r["at_least_once"]["seconds"] for r in rounds]
+    seconds = {guarantee: median([r[guarantee]["seconds"] for r in rounds]) for guarantee in GUARANTEES}
+    results.append(Result("what exactly_once costs that drain, elapsed", f"{seconds['exactly_once']:.2f} s", f"at_least_once {seconds['at_least_once']:.2f} s",
+                          median(ratios), 1 / 0.9, spread=(min(ratios), max(ratios))))
     for guarantee in GUARANTEES:
         ratios = [r[guarantee]["cpu_us"] / (r["produce"]["cpu"] / rows * 1e6) for r in rounds]
         own = median([r[guarantee]["cpu_us"] for r in rounds])
