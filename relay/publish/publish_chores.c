@@ -17,6 +17,7 @@
 #include "relay/base/test_points.h"
 
 #include <endian.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,10 +105,9 @@ static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, voi
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     lane->released = true;
-    log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are being published",
-        LOG_TEXT("outbox", pipe->config->name),
-        LOG_TEXT(release->event_type != NULL ? "event_type" : "aggregate_id",
-            release->event_type != NULL ? release->event_type : release->aggregate_id));
+    lane->released_type = release->event_type != NULL;
+    snprintf(lane->released_name, sizeof(lane->released_name), "%s",
+        lane->released_type ? release->event_type : release->aggregate_id);
     return release->event_type != NULL
         ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
         : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline,
@@ -186,7 +186,8 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
             .aggregate_id = PQgetvalue(held, i, 1),
             .lowest = pg_cell_int64(held, i, 2),
         };
-        if (gone || again) {
+        // A row above the watermark has not been read since it was held: there is nothing to try.
+        if (gone || (again && release.lowest <= seq_holes_watermark(pipe->holes))) {
             done = release_rows(pipe, lane, &release, error);
         }
     }

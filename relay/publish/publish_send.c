@@ -472,6 +472,11 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     if (lane->careful) {
         verdicts_carried_out(pipe);
     }
+    if (lane->released) {
+        log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are published",
+            LOG_TEXT("outbox", pipe->config->name),
+            LOG_TEXT(lane->released_type ? "event_type" : "aggregate_id", lane->released_name));
+    }
     return (!lane->careful && !lane->released) ||
         outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pipe->first_waiting,
             sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);

@@ -116,6 +116,8 @@ def test_a_second_poison_row_of_a_held_aggregate_holds_what_is_behind_it_only(pl
     place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", second)
     wait_ids(place, behind)
     assert order_of(place)[1:] == waiting + behind
+    relay.wait(lambda: relay.metric("held_aggregates") == 0, "nothing is held")
+    assert len(relay.events("publish.released")) == 1, "said when it is true"
     assert len(relay.events("publish.term_started")) == 1
 
 

@@ -44,7 +44,9 @@ struct publish_lane {
     bool late;                // some of its rows were holes before
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
-    bool released;            // with its commit nothing waits any more behind some entry
+    bool released;            // with its commit nothing waits any more behind some entry:
+    bool released_type;       // an event type, or else an aggregate,
+    char released_name[256];  // of this name
     struct mono_time began;   // its transaction
 };
 
