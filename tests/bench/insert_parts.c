@@ -31,9 +31,9 @@ struct messages {
     size_t room, count;
 };
 
-struct prepared {
-    struct iovec body;
-    struct prepared *next;
+struct bodies {
+    struct iovec *items;
+    size_t count, capacity;
 };
 
 static struct messages make_room(const struct event_shape *shape, size_t room)
@@ -48,6 +48,15 @@ static struct messages make_room(const struct event_shape *shape, size_t room)
         made_event_init(&messages.events[i], shape);
     }
     return messages;
+}
+
+static void free_messages(struct messages *messages)
+{
+    for (size_t i = 0; i < messages->room; i++) {
+        made_event_finish(&messages->events[i]);
+    }
+    free(messages->events);
+    free(messages->headers);
 }
 
 // The event that a consumer of all partitions gets there.
@@ -101,10 +110,9 @@ static int64_t encode_block(struct row_encoder *encoder, struct native_block *bl
     return (int64_t)taken;
 }
 
-static struct prepared *prepare(struct native_block *block)
+static void keep(struct bodies *bodies, struct native_block *block)
 {
     struct relay_error error;
-    struct prepared *prepared = calloc(1, sizeof(*prepared));
     size_t count;
     const struct iovec *pieces = native_block_body(block, &count, &error);
     bench_must(pieces != NULL, "block", &error);
@@ -112,16 +120,31 @@ static struct prepared *prepare(struct native_block *block)
     for (size_t i = 0; i < count; i++) {
         length += pieces[i].iov_len;
     }
-    char *bytes = malloc(length);
-    if (prepared == NULL || bytes == NULL) {
+    if (bodies->count == bodies->capacity) {
+        bodies->capacity = bodies->capacity * 2 + 16;
+        struct iovec *items = realloc(bodies->items, bodies->capacity * sizeof(*items));
+        if (items == NULL) {
+            bench_fail("out of memory");
+        }
+        bodies->items = items;
+    }
+    char *bytes = malloc(length + 1);
+    if (bytes == NULL) {
         bench_fail("out of memory");
     }
     for (size_t i = 0; i < count; i++) {
         memcpy(bytes + at, pieces[i].iov_base, pieces[i].iov_len);
         at += pieces[i].iov_len;
     }
-    prepared->body = (struct iovec){bytes, length};
-    return prepared;
+    bodies->items[bodies->count++] = (struct iovec){bytes, length};
+}
+
+static void free_bodies(struct bodies *bodies)
+{
+    for (size_t i = 0; i < bodies->count; i++) {
+        free(bodies->items[i].iov_base);
+    }
+    free(bodies->items);
 }
 
 static void insert_block(struct clickhouse_client *client, const char *statement, const struct iovec *body,
@@ -174,8 +197,7 @@ int main(int argc, char **argv)
 
     double encode = 0, encode_cpu = 0, insert = 0, insert_cpu = 0;
     uint64_t bytes = 0;
-    int64_t number = 0;
-    struct prepared *first = NULL, **end = &first;
+    struct bodies bodies = {0};
     for (int64_t done = 0; done < rows;) {
         fetch(&messages, &shape, done, (size_t)(block_rows < rows - done ? block_rows : rows - done));
         double began = bench_now(), cpu = bench_cpu();
@@ -184,26 +206,21 @@ int main(int argc, char **argv)
         encode_cpu += bench_cpu() - cpu;
         bytes += native_block_bytes(block);
         if (inserts) {
-            *end = prepare(block);
-            end = &(*end)->next;
+            keep(&bodies, block);
         }
     }
     double began = bench_now(), cpu = bench_cpu();
-    for (const struct prepared *one = first; one != NULL; one = one->next) {
-        insert_block(client, statement, &one->body, number++);
+    for (size_t i = 0; i < bodies.count; i++) {
+        insert_block(client, statement, &bodies.items[i], (int64_t)i);
     }
     insert = bench_now() - began;
     insert_cpu = bench_cpu() - cpu;
     printf("{\"rows\": %" PRId64
            ", \"encode\": %.6f, \"encode_cpu\": %.6f, \"insert\": %.6f, \"insert_cpu\": %.6f, \"bytes\": %" PRIu64
            ", \"inserts\": %" PRId64 "}\n",
-        rows, encode, encode_cpu, insert, insert_cpu, bytes, number);
-    while (first != NULL) {
-        struct prepared *next = first->next;
-        free(first->body.iov_base);
-        free(first);
-        first = next;
-    }
+        rows, encode, encode_cpu, insert, insert_cpu, bytes, (int64_t)bodies.count);
+    free_bodies(&bodies);
+    free_messages(&messages);
     free(statement);
     native_block_free(block);
     row_encoder_free(encoder);
