@@ -15,6 +15,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/kafka/kafka_rights.h"
 
 #include <endian.h>
 #include <stdio.h>
@@ -158,7 +159,9 @@ static bool release_types(struct publish_pipe *pipe, struct publish_lane *lane, 
         const char *topic = PQgetvalue(parked, i, 1);
         struct release release = {.event_type = PQgetvalue(parked, i, 0), .lowest = pg_cell_int64(parked, i, 2)};
         kafka_producer_forget_topic(pipe->producer, topic);
-        if (kafka_producer_topic(pipe->producer, topic, publish_deadline(pipe, DURATION_S(5)), NULL) != NULL) {
+        struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
+        if (kafka_producer_topic(pipe->producer, topic, deadline, NULL) != NULL &&
+            kafka_may_write(kafka_producer_client(pipe->producer), topic, pipe->context->clock, deadline)) {
             done = release_rows(pipe, lane, &release, error);
         }
     }

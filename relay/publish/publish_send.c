@@ -7,12 +7,6 @@
 //
 // While the outbox is behind, several batches go into one transaction: the next one is read, and its records follow,
 // while the broker still takes those of this one. Receipt, number and commits come with the last of them.
-//
-//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
-//   careful
-//                                way sends alone. One that is refused alone is judged as poison.
-//   A topic is not there         (or not for us): undone; the row's event type is parked.
-//   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"
@@ -23,9 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define REFUSAL_WITHIN DURATION_S(1)
-#define PURGES         2 // in a row, and no reason
 
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error)
 {
@@ -43,14 +34,14 @@ void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *e
     }
 }
 
-static struct mono_time batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
+struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     struct mono_time own = mono_add(lane->began, kafka_producer_transaction_timeout(pipe->producer));
     struct mono_time stop = stop_deadline(pipe->context->stop);
     return mono_before(stop, own) ? stop : own;
 }
 
-static bool park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
+bool publish_park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
     struct relay_error *error)
 {
     struct publish_verdict verdict = {.seq = seq, .action = VERDICT_PARK};
@@ -70,13 +61,13 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
     const struct kafka_topic *topic = lane->batch->topics[i];
     *fits = false;
     if (topic == NULL) {
-        topic = kafka_producer_topic(pipe->producer, event->topic, batch_deadline(pipe, lane), &why);
+        topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
     }
     if (topic != NULL && event->partition >= topic->partitions) {
         // Partitions may have been added since it was looked up.
         kafka_producer_forget_topic(pipe->producer, event->topic);
-        topic = kafka_producer_topic(pipe->producer, event->topic, batch_deadline(pipe, lane), &why);
+        topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
     }
     if (topic == NULL) {
@@ -84,7 +75,7 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
             *error = why;
             return false;
         }
-        return park(pipe, seq, event->topic, &why, error);
+        return publish_park(pipe, seq, event->topic, &why, error);
     }
     char text[200];
     if (event->size > kafka_producer_message_max(pipe->producer)) {
@@ -145,8 +136,8 @@ static bool send_event(struct publish_pipe *pipe, struct publish_lane *lane, siz
     if (message.headers == NULL) {
         return error_no_memory(error, "headers");
     }
-    if (!kafka_producer_send(pipe->producer, &message, &batch->flight, &batch->slots[i], batch_deadline(pipe, lane),
-            error)) {
+    if (!kafka_producer_send(pipe->producer, &message, &batch->flight, &batch->slots[i],
+            publish_batch_deadline(pipe, lane), error)) {
         rd_kafka_headers_destroy(message.headers);
         return false;
     }
@@ -181,7 +172,7 @@ bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, 
     };
     transaction->receipt_sent = true;
     if (!kafka_producer_send(pipe->producer, &message, &transaction->flight, &transaction->slot,
-            batch_deadline(pipe, lane), error)) {
+            publish_batch_deadline(pipe, lane), error)) {
         return error_prefix(error, "receipt of batch %lld", (long long)transaction->number.number);
     }
     return true;
@@ -228,7 +219,7 @@ static bool advance_other(struct publish_pipe *pipe, const struct publish_lane *
 static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    struct mono_time deadline = batch_deadline(pipe, lane);
+    struct mono_time deadline = publish_batch_deadline(pipe, lane);
     const struct kafka_flight *receipt = &publish_transaction_of(pipe, lane)->flight;
     while (lane->batch->flight.pending + receipt->pending > 0) {
         if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
@@ -248,108 +239,6 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
         }
     }
     return true;
-}
-
-// The broker refuses records by the set, and whatever lies in one with a bad record: only a record that was on its way
-// alone is known to be bad.
-static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane)
-{
-    return lane->batch->count == 1 && publish_transaction_of(pipe, lane)->rows == 1 &&
-        publish_other(pipe, lane)->state != LANE_SENT;
-}
-
-// After the broker refused records of the batch: what is to be done about which row.
-static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything,
-    struct relay_error *error)
-{
-    struct outbox_batch *batch = lane->batch;
-    for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
-        rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->slots[i].error;
-        int64_t seq = batch->rows[i].seq;
-        struct relay_error why;
-        kafka_error_set(&why, code, "topic %s", batch->events[i].topic);
-        if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
-            kafka_producer_forget_topic(pipe->producer, batch->events[i].topic);
-            *anything = true;
-            if (!park(pipe, seq, batch->events[i].topic, &why, error)) {
-                return false;
-            }
-        } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
-            *anything = true;
-            const char *reason = publish_reason_name(
-                code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
-            if (was_alone(pipe, lane) ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
-                                      : !publish_suspects_add(&pipe->verdicts, seq, error)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-// Why the batch failed; NONE when it did not.
-static struct relay_error why_failed(const struct publish_lane *lane)
-{
-    struct relay_error why = {0};
-    if (lane->batch->flight.failed > 0) {
-        kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
-            lane->batch->flight.failed, lane->batch->count);
-    }
-    return why;
-}
-
-// Ends what Kafka holds of the refused batch and of what was sent after it: all reports are in then.
-static bool take_back(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error)
-{
-    struct mono_time deadline = batch_deadline(pipe, lane);
-    return pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
-                              : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
-                                    other->batch->flight.pending == 0);
-}
-
-static bool refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error)
-{
-    if (!take_back(pipe, lane, other, error)) {
-        return false;
-    }
-    struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
-    bool anything = false;
-    if (!judge_refused(pipe, lane, &anything, error) ||
-        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
-        return false;
-    }
-    // librdkafka's purge at an abort may also meet what the next transaction has just queued: that is sent once more.
-    // It purges at other errors of a transaction, too, and tells nothing but that: then it comes again.
-    if (!anything && pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED && pipe->purges < PURGES) {
-        pipe->purges++;
-        anything = true;
-    }
-    if (!anything) {
-        *error = why;
-        return false;
-    }
-    log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
-        LOG_TEXT("outbox", pipe->config->name));
-    return publish_read_undo_all(pipe, lane, other, error);
-}
-
-bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error)
-{
-    if (!pipe->exactly_once || lane->state != LANE_SENT ||
-        (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {
-        return false;
-    }
-    const struct kafka_flight none = {0}, *own = &lane->batch->flight,
-                              *next = publish_goes_on(lane, other) ? &other->batch->flight : &none;
-    struct mono_time deadline = mono_add(clock_mono(pipe->context->clock), REFUSAL_WITHIN);
-    while (own->failed + next->failed == 0 && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
-        kafka_producer_poll(pipe->producer, DURATION_MS(10));
-        publish_tick(pipe);
-    }
-    return own->failed + next->failed > 0 && refused(pipe, lane, other, error);
 }
 
 // A receipt that the broker finds too large is made of fewer rows from now on.
@@ -384,7 +273,7 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     }
     outbox_owner_used(&pipe->owner, lane->slot, false);
     TEST_POINT(PUBLISH_AFTER_NUMBER);
-    if (!kafka_producer_commit(pipe->producer, batch_deadline(pipe, lane), error)) {
+    if (!kafka_producer_commit(pipe->producer, publish_batch_deadline(pipe, lane), error)) {
         return false;
     }
     TEST_POINT(PUBLISH_AFTER_KAFKA_COMMIT);
@@ -400,7 +289,7 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
         return publish_send_failed(pipe, lane, other, error);
     }
     if (lane->batch->flight.failed > 0) {
-        return refused(pipe, lane, other, error);
+        return publish_refused(pipe, lane, other, error);
     }
     if (publish_goes_on(lane, other)) { // the other batch brings the transaction to its end
         TEST_POINT(PUBLISH_BETWEEN_BATCHES);

@@ -170,11 +170,6 @@ void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *e
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // And the receipt of its transaction: nothing more goes into it.
 bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// After an error of handing something over. Once the broker has refused a record of a transaction librdkafka takes no
-// more of them, and tells of the refusal a little later. true: that was it, and everything is undone as
-// publish_settle() does. false: the error stands.
-bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error);
 // From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING; or only to delivery
 // where the other lane goes on in its transaction: it is IDLE. Meanwhile the other lane goes on. When the broker
 // refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
@@ -182,6 +177,22 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
     struct relay_error *error);
 // Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+
+// The event type of the row waits until the topic is as it should be: a verdict.
+bool publish_park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
+    struct relay_error *error);
+struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane);
+
+// publish_refused.c
+// After records of the lane, or of what goes on in its transaction, have failed: suspects and verdicts are noted and
+// everything is undone, or false where nobody knows what to do.
+bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
+// After an error of handing something over. Once the broker has refused a record of a transaction librdkafka takes no
+// more of them, and tells of the refusal a little later. true: that was it, and everything is undone as
+// publish_settle() does. false: the error stands.
+bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
 
 // publish_wait.c
 // Nothing to do, both lanes idle: returns when there is, when a chore is due, or at the stop.

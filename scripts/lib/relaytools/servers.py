@@ -31,9 +31,10 @@ class Servers:
             raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
         return result.stdout
 
-    def start(self, *services, kafka_nodes=None, pg_version=None, kafka_proxy_ports=None):
+    def start(self, *services, kafka_nodes=None, pg_version=None, kafka_proxy_ports=None, kafka_acls=False):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
         options += ["--pg-version", str(pg_version)] if pg_version else []
+        options += ["--kafka-acls"] if kafka_acls else []
         options += ["--kafka-proxy-ports", ",".join(str(port) for port in kafka_proxy_ports)] if kafka_proxy_ports else []
         self.command("start", *services, *options)
         self._read_env()

@@ -46,6 +46,10 @@ num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
 """
+# Everything is allowed until there is a rule for it.
+ACLS = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
 
 
 class Kafka:
@@ -65,6 +69,7 @@ class Kafka:
             settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         elif wanted and wanted != len(settings["nodes"]):
             raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
+        settings["acls"] = settings.get("acls", False) or options.kafka_acls
         self._configure_proxies(settings["nodes"], options.kafka_proxy_ports, taken)
         self.processes = [self.instance.process(f"kafka-{number + 1}") for number in range(len(settings["nodes"]))]
 
@@ -94,6 +99,8 @@ class Kafka:
             file.write(PROPERTIES.format(proxied_listener=f",PROXIED://127.0.0.1:{proxied['port']}" if proxied else "",
                                          proxied_advertised=f",PROXIED://127.0.0.1:{proxied['proxy_port']}" if proxied else "", node=number, voters=voters, data=os.path.join(folder, "data"), factor=factor,
                                          in_sync=2 if factor == 3 else 1, **nodes[number - 1]))
+            if settings.get("acls"):
+                file.write(ACLS)
         return path
 
     def _java(self, *arguments):

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What becomes of a batch that Kafka did not take:
+//
+//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
+//                                careful way sends alone. One that is refused alone is judged as poison.
+//   A topic is not there,        undone; the row's event type is parked. (A transaction that may not be written to a
+//   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
+//   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
+#include "relay/publish/publish_pipe.h"
+
+#include "relay/base/log.h"
+#include "relay/kafka/kafka_error.h"
+#include "relay/kafka/kafka_rights.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define REFUSAL_WITHIN DURATION_S(1)
+#define PURGES         2 // in a row, and no reason
+#define RIGHTS_WITHIN  DURATION_S(3)
+
+// The broker refuses records by the set, and whatever lies in one with a bad record: only a record that was on its way
+// alone is known to be bad.
+static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->batch->count == 1 && publish_transaction_of(pipe, lane)->rows == 1 &&
+        publish_other(pipe, lane)->state != LANE_SENT;
+}
+
+// After the broker refused records of the batch: what is to be done about which row.
+static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything,
+    struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
+        rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->slots[i].error;
+        int64_t seq = batch->rows[i].seq;
+        struct relay_error why;
+        kafka_error_set(&why, code, "topic %s", batch->events[i].topic);
+        if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
+            kafka_producer_forget_topic(pipe->producer, batch->events[i].topic);
+            *anything = true;
+            if (!publish_park(pipe, seq, batch->events[i].topic, &why, error)) {
+                return false;
+            }
+        } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
+            *anything = true;
+            const char *reason = publish_reason_name(
+                code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
+            if (was_alone(pipe, lane) ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
+                                      : !publish_suspects_add(&pipe->verdicts, seq, error)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+// Why the batch failed; NONE when it did not.
+static struct relay_error why_failed(const struct publish_lane *lane)
+{
+    struct relay_error why = {0};
+    if (lane->batch->flight.failed > 0) {
+        kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
+            lane->batch->flight.failed, lane->batch->count);
+    }
+    return why;
+}
+
+// Ends what Kafka holds of the refused batch and of what was sent after it: all reports are in then.
+static bool take_back(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    struct mono_time deadline = publish_batch_deadline(pipe, lane);
+    return pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
+                              : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
+                                    other->batch->flight.pending == 0);
+}
+
+struct topic_right {
+    const struct kafka_topic *topic;
+    bool may_write;
+};
+
+// Asks once for each topic of a batch.
+static bool may_write(struct publish_pipe *pipe, const struct kafka_topic *topic, struct topic_right *asked,
+    size_t *count)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (asked[i].topic == topic) {
+            return asked[i].may_write;
+        }
+    }
+    bool may = kafka_may_write(kafka_producer_client(pipe->producer), topic->name, pipe->context->clock,
+        publish_deadline(pipe, RIGHTS_WITHIN));
+    asked[(*count)++] = (struct topic_right){topic, may};
+    publish_tick(pipe);
+    return may;
+}
+
+// After a transaction that failed without a reason: rows to whose topics nothing may be written wait for an operator.
+static bool judge_rights(struct publish_pipe *pipe, const struct publish_lane *lane, bool *anything,
+    struct relay_error *error)
+{
+    const struct outbox_batch *batch = lane->batch;
+    struct topic_right *asked = event_arena_alloc(batch->arena, (batch->count + 1) * sizeof(*asked));
+    if (asked == NULL) {
+        return error_no_memory(error, "the topics of a batch");
+    }
+    size_t count = 0;
+    for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
+        if (may_write(pipe, batch->topics[i], asked, &count)) {
+            continue;
+        }
+        const char *topic = batch->topics[i]->name;
+        struct relay_error why;
+        kafka_error_set(&why, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing to topic %s", topic);
+        if (!publish_park(pipe, batch->rows[i].seq, topic, &why, error)) {
+            return false;
+        }
+        *anything = true;
+    }
+    return true;
+}
+
+// librdkafka's purge at an abort may also meet what the next transaction has just queued: that is sent once more. It
+// purges at other errors of a transaction, too, and tells nothing but that: a right that is missing is asked for, all
+// else comes again. A transaction into which nothing could be added cannot be aborted either; then the term ends, and
+// the next one acts on what is found here.
+static bool judge_purged(struct publish_pipe *pipe, const struct publish_lane *lane, const struct publish_lane *other,
+    bool aborted, bool *anything, struct relay_error *error)
+{
+    if (aborted && pipe->purges++ < PURGES) {
+        *anything = true;
+        return true;
+    }
+    if (!judge_rights(pipe, lane, anything, error) ||
+        (other->state == LANE_SENT && !judge_rights(pipe, other, anything, error))) {
+        return false;
+    }
+    if (*anything ||
+        kafka_may_write(kafka_producer_client(pipe->producer), pipe->store.topic, pipe->context->clock,
+            publish_deadline(pipe, RIGHTS_WITHIN))) {
+        return true;
+    }
+    return kafka_error_set(error, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing receipts to topic %s",
+        pipe->store.topic);
+}
+
+bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    bool ended = take_back(pipe, lane, other, error);
+    struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
+    bool anything = false;
+    if (!judge_refused(pipe, lane, &anything, error) ||
+        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
+        return false;
+    }
+    if (!anything && pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED &&
+        !judge_purged(pipe, lane, other, ended, &anything, error)) {
+        return false;
+    }
+    if (!ended || !anything) {
+        *error = ended ? why : *error;
+        return false;
+    }
+    log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
+        LOG_TEXT("outbox", pipe->config->name));
+    return publish_read_undo_all(pipe, lane, other, error);
+}
+
+bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if (!pipe->exactly_once || lane->state != LANE_SENT ||
+        (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {
+        return false;
+    }
+    const struct kafka_flight none = {0}, *own = &lane->batch->flight,
+                              *next = publish_goes_on(lane, other) ? &other->batch->flight : &none;
+    struct mono_time deadline = mono_add(clock_mono(pipe->context->clock), REFUSAL_WITHIN);
+    while (own->failed + next->failed == 0 && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
+        kafka_producer_poll(pipe->producer, DURATION_MS(10));
+        publish_tick(pipe);
+    }
+    return own->failed + next->failed > 0 && publish_refused(pipe, lane, other, error);
+}
