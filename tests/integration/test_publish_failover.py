@@ -195,11 +195,12 @@ def test_at_least_once_publishes_again_what_comes_back(failover):
 @pytest.mark.own_servers
 def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failover):
     place, standby = failover.place, failover.standby
-    back = failover.insert(70)
+    back = failover.insert(66 * 32)     # as many batches go into one transaction
     standby.wait_caught_up()
     standby.cut_off()
     relay = failover.relay(insert={"enabled": "false"}, outbox={"batch_rows": "1"}).start()
-    place.wait_published()
+    place.wait_published(120)
+    assert failover.last_number() > 64
     failover.fail_over()
     new = failover.insert(5)
     relay.wait(lambda: "went back in time" in publish_check(relay).get("reason", ""), "it stops and says so", 90)
@@ -208,7 +209,7 @@ def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failo
     assert place.outbox_rows() == len(back) + len(new)
     place.execute(advice(relay))
     wait_ids(place, [event for event, _ in new])
-    place.wait_published()
+    place.wait_published(120)
     assert sorted(ids(place)) == sorted([event for event, _ in back] * 2 + [event for event, _ in new])
     relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
 
