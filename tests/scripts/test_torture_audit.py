@@ -129,6 +129,26 @@ def test_a_canary_is_waited_for_as_long_as_anything_moves():
         Bench._outwait(stuck, lambda: stuck.inserted == 12, 0.4, "the canary")
 
 
+class Falling(Servers):
+    """Servers whose ClickHouse ends again while it starts, so many times."""
+
+    def __init__(self, times):
+        self.times, self.starts = times, 0
+
+    def runs(self, service):
+        return False
+
+    def start(self, *services, **options):
+        self.starts += 1
+        if self.starts <= self.times:
+            raise RuntimeError("it did not answer")
+
+
+def test_a_clickhouse_that_ends_while_it_starts_is_started_again():
+    falling = Falling(2)
+    assert falling.revive() and falling.starts == 3
+
+
 class Noted:
     """A replica that notes what is done to it."""
 

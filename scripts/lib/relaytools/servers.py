@@ -14,6 +14,7 @@ import confluent_kafka.admin
 from .audit import clickhouse_query
 
 SILENCE = 10.0    # seconds for which a ClickHouse that does not answer may be about to end
+REVIVAL = 30.0    # seconds in which a ClickHouse that ends again at once is started again
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
@@ -65,8 +66,15 @@ class Servers:
             if self._clickhouse_answers() or time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
-        self.start("clickhouse")
-        return True
+        # The next cut body may end it again before it is up.
+        deadline = time.monotonic() + REVIVAL
+        while True:
+            try:
+                self.start("clickhouse")
+                return True
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
 
     def _clickhouse_answers(self):
         try:
