@@ -100,20 +100,33 @@ static bool count_rows(struct clickhouse_client *client, int *endpoint, const st
     return done;
 }
 
-// How many blocks a table of "database.table" has taken since, at most: parts that were written or merged since then,
-// with all blocks in them. Each took one place in the window at the most.
-static bool count_blocks(struct clickhouse_client *client, int *endpoint, const char *name, int64_t since,
-    uint64_t *blocks, struct relay_error *error)
+// What a table has seen: how many blocks since a moment, at most (parts that were written or merged since then, with
+// all blocks in them; each took one place in the window at the most), and when it was last altered. A window that was
+// made smaller has forgotten what did not fit, and looks the same as ever once it is wide again.
+struct seen {
+    uint64_t blocks;
+    int64_t altered;
+};
+
+static bool look(struct clickhouse_client *client, int *endpoint, const char *name, int64_t since, struct seen *seen,
+    struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     bool built = clickhouse_text_add(&text,
-                     "SELECT sum(max_block_number - min_block_number + 1), '" LAST_WORD "' FROM system.parts WHERE "
-                     "active AND concat(database, '.', table) = ") &&
+                     "SELECT sum(max_block_number - min_block_number + 1), ifNull((SELECT "
+                     "max(toInt64(toUnixTimestamp(metadata_modification_time))) FROM system.tables WHERE "
+                     "concat(database, '.', name) = ") &&
+        clickhouse_text_literal(&text, name, strlen(name)) &&
+        clickhouse_text_add(&text,
+            "), toInt64(0)), '" LAST_WORD "' FROM system.parts WHERE active AND concat(database, '.', table) = ") &&
         clickhouse_text_literal(&text, name, strlen(name)) &&
         clickhouse_text_add(&text, " AND toUnixTimestamp(modification_time) >= %lld", (long long)since);
-    bool done = built ? ask(client, endpoint, text.at, 2, &result, error) : error_no_memory(error, "counting blocks");
-    *blocks = done ? clickhouse_result_uint(result, 0, 0) : 0;
+    bool done = built ? ask(client, endpoint, text.at, 3, &result, error) : error_no_memory(error, "counting blocks");
+    *seen = (struct seen){0};
+    if (done) {
+        *seen = (struct seen){clickhouse_result_uint(result, 0, 0), clickhouse_result_int(result, 0, 1)};
+    }
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
     return done;
@@ -123,13 +136,13 @@ static bool count_blocks(struct clickhouse_client *client, int *endpoint, const 
 static bool remembers(struct clickhouse_client *client, int *endpoint, const char *name, bool replicated,
     int64_t window, struct view_repeat *repeat, int64_t now, bool *does, struct relay_error *error)
 {
-    uint64_t blocks = 0;
+    struct seen seen;
     *does = !replicated || now - repeat->note->sent < REPLICA_MOST;
     if (*does) {
-        if (!count_blocks(client, endpoint, name, repeat->note->sent - CLOCK_SECONDS, &blocks, error)) {
+        if (!look(client, endpoint, name, repeat->note->sent - CLOCK_SECONDS, &seen, error)) {
             return false;
         }
-        *does = blocks < (uint64_t)window;
+        *does = seen.blocks < (uint64_t)window && seen.altered < repeat->note->sent;
     }
     if (!*does) {
         snprintf(repeat->why, sizeof(repeat->why), "%.100s may have forgotten its token (deduplication window %lld)",
