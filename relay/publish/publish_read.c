@@ -85,7 +85,6 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, co
         publish_transaction_begin(transaction, clock_mono(pipe->context->clock), pipe->holes);
     }
     transaction->batches++;
-    lane->began = transaction->began;
     publish_lane_move(pipe, lane, LANE_READING);
     return true;
 }

@@ -36,7 +36,8 @@ void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *e
 
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
 {
-    struct mono_time own = mono_add(lane->began, kafka_producer_transaction_timeout(pipe->producer));
+    struct mono_time own = mono_add(pipe->transactions[lane->slot].began,
+        kafka_producer_transaction_timeout(pipe->producer));
     struct mono_time stop = stop_deadline(pipe->context->stop);
     return mono_before(stop, own) ? stop : own;
 }

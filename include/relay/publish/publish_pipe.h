@@ -47,7 +47,6 @@ struct publish_lane {
     bool released;            // with its commit nothing waits any more behind some entry:
     bool released_type;       // an event type, or else an aggregate,
     char released_name[256];  // of this name
-    struct mono_time began;   // its transaction
 };
 
 struct publish_series {
