@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import sys
 
 import pytest
@@ -12,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
 
 from relaytools.place import Place  # noqa: E402
-from relaytools.servers import Servers  # noqa: E402
+from relaytools.servers import temporary_servers  # noqa: E402
 from relaytools.watch_place import WatchPlace  # noqa: E402
 
 
@@ -23,23 +22,15 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def servers():
-    shared = Servers()
-    try:
-        yield shared.start()
-    finally:
-        shared.reset()
-        shutil.rmtree(shared.folder, ignore_errors=True)
+    with temporary_servers() as shared:
+        yield shared
 
 
 @pytest.fixture(scope="session")
 def fragile_servers():
     """For tests that kill and restart servers: the others do not feel it. Such a test leaves all of them running."""
-    shared = Servers()
-    try:
-        yield shared.start()
-    finally:
-        shared.reset()
-        shutil.rmtree(shared.folder, ignore_errors=True)
+    with temporary_servers() as shared:
+        yield shared
 
 
 def place_name(request):
@@ -71,12 +62,8 @@ def fragile_place(request, fragile_servers):
 @pytest.fixture(scope="session")
 def watch_servers():
     """PostgreSQL and an Alertmanager only; tests may pause and kill them, and leave them running."""
-    shared = Servers()
-    try:
-        yield shared.start("postgres", "alertmanager")
-    finally:
-        shared.reset()
-        shutil.rmtree(shared.folder, ignore_errors=True)
+    with temporary_servers("postgres", "alertmanager") as shared:
+        yield shared
 
 
 @pytest.fixture

@@ -14,6 +14,14 @@ def publishing(place, name="relay", start=True, environment=None, **changes):
     return place.relay(name, start=start, environment=environment, **changes)
 
 
+def backlog(place, count, event_type="post.created"):
+    """The ids of so many events, in the order of their numbers."""
+    return [row[0] for row in place.execute(
+        "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "SELECT 'post', gen_random_uuid(), %s, '{}' FROM generate_series(1, %s) RETURNING id::text, seq) SELECT id FROM made ORDER BY seq",
+        event_type, count)]
+
+
 def ids(place):
     """event_id of every visible record, in the order of the audit's reading."""
     return [record[0] for record in place.records()]

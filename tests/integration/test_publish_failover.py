@@ -10,6 +10,7 @@ import struct
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from conftest import place_name
 from publishing import ids, need_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
@@ -79,7 +80,7 @@ class Failover:
 
 @pytest.fixture
 def failover(request, servers):
-    made = Failover(servers, "f" + re.sub(r"[^a-z0-9]", "", request.node.name.lower())[-40:])
+    made = Failover(servers, "f" + place_name(request))
     yield made
     made.close()
 

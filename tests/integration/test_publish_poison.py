@@ -5,7 +5,7 @@ import os
 import confluent_kafka.admin
 import pytest
 
-from publishing import dead_letters, ids, publishing, wait_ids
+from publishing import backlog, dead_letters, ids, publishing, wait_ids
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -148,14 +148,9 @@ def test_a_topic_that_vanishes_while_running_parks_its_type(place):
     wait_until(lambda: place.execute("SELECT count(*) FROM outbox_relay.parked_event_types")[0][0] == 1, "parked", 60)
 
 
-def insert_many(place, event_type, count):
-    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
-                  "SELECT 'post', gen_random_uuid(), %s, '{}' FROM generate_series(1, %s)", event_type, count)
-
-
 def test_thousands_of_poison_rows_in_a_row_do_not_stop_what_is_behind_them(place):
     relay = publishing(place, start=False, outbox={"batch_rows": "200"})
-    insert_many(place, "po st.x", 3000)
+    backlog(place, 3000, "po st.x")
     good = [place.insert_event() for _ in range(10)]
     relay.start()
     wait_ids(place, good)
@@ -167,7 +162,7 @@ def test_a_parked_type_is_released_while_traffic_flows(place):
     relay = publishing(place, outbox={"batch_rows": "20"})
     waiting = [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]
     relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
-    insert_many(place, "post.created", 100000)  # so that every batch is a full one
+    backlog(place, 100000)  # so that every batch is a full one
     place.servers.create_topics([f"{place.prefix}.late.events"], 2)
     relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
     assert place.outbox_rows() > 1000, "it was not released before the traffic ended"

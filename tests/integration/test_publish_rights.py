@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Topics that the relay may look at and not write to. Kafka fails a whole transaction for them, with reports that tell
 neither the topic nor the reason."""
-import shutil
-
 import pytest
 
 from conftest import place_name
 from publishing import ids, publishing, wait_ids
 from relaytools.kafka_acls import DESCRIBE, READ, WRITE, allow
 from relaytools.place import Place
-from relaytools.servers import Servers
+from relaytools.servers import temporary_servers
 
 
 @pytest.fixture(scope="module")
 def ruled_servers():
-    servers = Servers()
-    try:
-        yield servers.start(kafka_acls=True)
-    finally:
-        servers.reset()
-        shutil.rmtree(servers.folder, ignore_errors=True)
+    with temporary_servers(kafka_acls=True) as servers:
+        yield servers
 
 
 @pytest.fixture

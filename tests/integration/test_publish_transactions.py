@@ -6,20 +6,12 @@ import signal
 
 import pytest
 
-from publishing import Transaction, dead_letters, ids, need_test_points, publishing, wait_ids
+from publishing import Transaction, backlog, dead_letters, ids, need_test_points, publishing, wait_ids
 from relaytools.relay import wait_until
 from test_publish_terms import crash_at
 
 BATCH = 20
 SMALL = {"outbox": {"batch_rows": BATCH}}
-
-
-def backlog(place, count, event_type="post.created"):
-    """The ids of so many events, in the order of their numbers."""
-    return [row[0] for row in place.execute(
-        "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
-        "SELECT 'post', gen_random_uuid(), %s, '{}' FROM generate_series(1, %s) RETURNING id::text, seq) SELECT id FROM made ORDER BY seq",
-        event_type, count)]
 
 
 def transactions(place):

@@ -5,7 +5,6 @@ import collections
 import glob
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from relaytools import audit as audit_module  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.place import Place  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
-from relaytools.servers import ROOT, Servers  # noqa: E402
+from relaytools.servers import ROOT, Servers, temporary_servers  # noqa: E402
 from relaytools.view import View  # noqa: E402
 from relaytools.workload import Habits, settle_all_prepared  # noqa: E402
 
@@ -49,12 +48,8 @@ class BarePlace(Place):
 
 @pytest.fixture(scope="module")
 def servers():
-    shared = Servers()
-    try:
-        yield shared.start()
-    finally:
-        shared.reset()
-        shutil.rmtree(shared.folder, ignore_errors=True)
+    with temporary_servers() as shared:
+        yield shared
 
 
 @pytest.fixture

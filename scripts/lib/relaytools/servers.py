@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One folder of real servers, driven through scripts/services."""
+import contextlib
 import http.client
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -136,6 +138,17 @@ class Servers:
             except confluent_kafka.KafkaException as error:
                 if error.args[0].code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise RuntimeError(f"cannot create topic {name}: {error}") from error
+
+
+@contextlib.contextmanager
+def temporary_servers(*services, **options):
+    """Servers for as long as the `with` block; nothing of them is left behind."""
+    servers = Servers()
+    try:
+        yield servers.start(*services, **options)
+    finally:
+        servers.reset()
+        shutil.rmtree(servers.folder, ignore_errors=True)
 
 
 def say(text):
