@@ -28,7 +28,7 @@ def servers():
 
 @pytest.fixture(scope="session")
 def fragile_servers():
-    """For tests that kill and restart servers: the others do not feel it. Such a test leaves all of them running."""
+    """For tests that kill and restart servers: the others do not feel it."""
     with temporary_servers() as shared:
         yield shared
 
@@ -54,6 +54,7 @@ def place(request, servers):
 
 @pytest.fixture
 def fragile_place(request, fragile_servers):
+    fragile_servers.recover("postgres", "kafka", "clickhouse")
     place = _place(request, fragile_servers)
     yield place
     place.close()
@@ -61,13 +62,14 @@ def fragile_place(request, fragile_servers):
 
 @pytest.fixture(scope="session")
 def watch_servers():
-    """PostgreSQL and an Alertmanager only; tests may pause and kill them, and leave them running."""
+    """PostgreSQL and an Alertmanager only; tests may pause and kill them."""
     with temporary_servers("postgres", "alertmanager") as shared:
         yield shared
 
 
 @pytest.fixture
 def watch_place(request, watch_servers):
+    watch_servers.recover("postgres", "alertmanager")
     place = WatchPlace(watch_servers, "w" + place_name(request))
     yield place
     place.close()

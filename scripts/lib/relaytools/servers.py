@@ -78,6 +78,11 @@ class Servers:
                 if time.monotonic() > deadline:
                     raise
 
+    def recover(self, *services):
+        """Has these servers running whatever a test that failed left of them: dead ones are started, paused ones go on."""
+        self.start(*services)
+        self.command("resume", *services)
+
     def _clickhouse_answers(self):
         try:
             with urllib.request.urlopen(self.clickhouse_url + "/ping", timeout=1):
