@@ -232,19 +232,6 @@ bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router,
     return true;
 }
 
-int64_t *outbox_batch_seqs(struct outbox_batch *batch, struct relay_error *error)
-{
-    int64_t *seqs = event_arena_alloc(batch->arena, batch->count * sizeof(*seqs));
-    if (seqs == NULL) {
-        error_no_memory(error, "a batch's numbers");
-        return NULL;
-    }
-    for (size_t i = 0; i < batch->count; i++) {
-        seqs[i] = batch->rows[i].seq;
-    }
-    return seqs;
-}
-
 void outbox_batch_receipt_rows(const struct outbox_batch *batch, struct receipt_row *rows)
 {
     for (size_t i = 0; i < batch->count; i++) {

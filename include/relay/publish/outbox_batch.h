@@ -44,9 +44,7 @@ void outbox_batch_sort(struct outbox_batch *batch);
 bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router, size_t *next,
     enum publish_reason *reason, struct relay_error *error);
 
-// In the batch's arena; NULL: out of memory. Both need sorted rows.
-int64_t *outbox_batch_seqs(struct outbox_batch *batch, struct relay_error *error);
-// rows: room for all of the batch.
+// Of sorted rows. rows: room for all of the batch.
 void outbox_batch_receipt_rows(const struct outbox_batch *batch, struct receipt_row *rows);
 
 #endif
