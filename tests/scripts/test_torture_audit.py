@@ -5,7 +5,6 @@ import collections
 import glob
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts"
 from relaytools import audit as audit_module  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.place import Place  # noqa: E402
-from relaytools.relay import wait_until  # noqa: E402
+from relaytools.relay import Relay, wait_until  # noqa: E402
 from relaytools.servers import ROOT, Servers, temporary_servers  # noqa: E402
 from relaytools.view import View  # noqa: E402
 from relaytools.workload import Habits, settle_all_prepared  # noqa: E402
@@ -147,22 +146,47 @@ def test_a_clickhouse_that_ends_while_it_starts_is_started_again():
 class Noted:
     """A replica that notes what is done to it."""
 
-    def __init__(self, notes):
-        self.notes = notes
+    def __init__(self, notes, runs=True):
+        self.notes, self.runs = notes, runs
 
-    def signal(self, number):
-        self.notes.append(number)
+    def begin_stop(self):
+        self.notes.append("told")
+        return self.runs
 
-    def stop(self):
+    def end_stop(self):
         self.notes.append("waited for")
 
 
 def test_no_standby_is_left_to_take_over_while_a_run_is_stopped(tmp_path):
     bench = Bench(folder=str(tmp_path))
     notes = []
-    bench.replicas, bench.extra = [Noted(notes), Noted(notes)], [Noted(notes)]
+    bench.replicas, bench.extra = [Noted(notes), Noted(notes, runs=False)], [Noted(notes)]
     bench.stop_replicas()
-    assert notes == [signal.SIGTERM] * 3 + ["waited for"] * 3
+    assert notes == ["told"] * 3 + ["waited for"] * 2
+
+
+ENDS_AT_ONE_SIGTERM = """#!/usr/bin/env python3
+import signal, threading
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
+print("listening", flush=True)
+while not told.wait(0.01):
+    pass
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+print("ending", flush=True)
+threading.Event().wait(0.2)
+"""
+
+
+def test_a_process_that_was_told_to_end_is_not_told_again(tmp_path):
+    binary = tmp_path / "relay"
+    binary.write_text(ENDS_AT_ONE_SIGTERM)
+    binary.chmod(0o755)
+    relay = Relay(str(tmp_path), {}, binary=str(binary)).start(ready=False)
+    for line in ("listening", "ending"):
+        wait_until(lambda: line in relay.log(), line, 20)
+        relay.begin_stop()
+    assert relay.stop(20) == 0
 
 
 def test_prepared_transactions_left_by_a_crash_are_settled(place):

@@ -66,21 +66,32 @@ class Replica:
             self.bench.kills += ran
             return ran
 
-    def stop(self, seconds=30):
-        """SIGTERM; a stop that takes too long or fails is a complaint."""
+    def begin_stop(self):
+        """SIGTERM; stays away until start(). Returns whether it ran."""
         with self.lock:
-            ran = self.running()
             self.wanted = False
-            if not ran:
+            if not self.running():
                 return False
+            self.relay.begin_stop()
+            return True
+
+    def end_stop(self, seconds=30):
+        """After begin_stop(): a stop that takes too long or fails is a complaint."""
+        with self.lock:
             try:
                 code = self.relay.stop(seconds)
             except TimeoutError as error:
                 self.bench.complain(str(error).splitlines()[0])
-                return True
+                return
         if code != 0:
             self.bench.complain(f"{self.name} ended with {code} after SIGTERM: {self.last_line()}")
-        return True
+
+    def stop(self):
+        """Returns whether it ran."""
+        ran = self.begin_stop()
+        if ran:
+            self.end_stop()
+        return ran
 
     def last_line(self):
         return (self.relay.log() or [""])[-1][:300]
@@ -360,10 +371,8 @@ class Bench:
     def stop_replicas(self):
         """All are told before one is waited for: one that stops alone hands its outboxes to a standby, whose new term may
         publish what the pipeline had left behind, between the verdict on it and the audit."""
-        for replica in self.replicas + self.extra:
-            replica.signal(signal.SIGTERM)
-        for replica in self.replicas + self.extra:
-            replica.stop()
+        for replica in [one for one in self.replicas + self.extra if one.begin_stop()]:
+            replica.end_stop()
 
     def _come_to_rest(self, stall, limit):
         expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]

@@ -68,10 +68,11 @@ class Relay:
         self.process = None
         self._log_start = 0
         self._port = None
+        self._told = False
 
     def start(self, ready=True, seconds=60):
         log = open(self.log_path, "ab")
-        self._log_start, self._port = log.tell(), None
+        self._log_start, self._port, self._told = log.tell(), None, False
         self.process = subprocess.Popen([self.binary, "run", "--config", self.config], stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, env=self.environment)
         log.close()
@@ -143,12 +144,17 @@ class Relay:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def begin_stop(self):
+        """SIGTERM, unless it has had one: a process that is ending may have its handler no longer."""
+        if not self._told and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self._told = True
+
     def stop(self, seconds=40):
         """SIGTERM; returns the exit code."""
         if self.process is None:
             return None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.begin_stop()
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
