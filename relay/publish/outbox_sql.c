@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Words in the texts: @name table, @seq its column, @row the columns over t, @key @type @aggregate expressions over t,
+// Words in the texts: @name table, @seq its column, @row the columns over t, @receipt what a receipt knows of them,
+// @key @type @aggregate expressions over t,
 // @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the
 // identity's literal, @oid the table's, @size about the bytes of the row u.
 #define HELD                                                                                                           \
@@ -40,7 +41,8 @@
                       " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) c"  \
                       " WHERE c.before IS NULL OR c.before < $4::int8) @opent RETURNING @row")                         \
     X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                            \
-    X(LOCK_LIST, "lock_list", "SELECT @row FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")             \
+    X(DROP_LIST, "drop_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING t.@seq")                          \
+    X(LOCK_LIST, "lock_list", "SELECT @receipt FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")         \
     X(LIST_NEW, "list_new",                                                                                            \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED                              \
         ") FROM @name t WHERE t.@seq > $1::int8 @opent"                                                                \
@@ -203,6 +205,7 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         {"seq", table->seq},
         {"size", table->size},
         {"row", table->row},
+        {"receipt", table->receipt_row},
         {"aggregate", table->aggregate_type},
         {"key", table->key},
         {"type", table->type},
@@ -400,6 +403,15 @@ PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connectio
 {
     (void)sql;
     return of_list(connection, SQL_TAKE_LIST, seqs, count, deadline, error);
+}
+
+bool outbox_sql_drop_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+    size_t count, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    PGresult *gone = of_list(connection, SQL_DROP_LIST, seqs, count, deadline, error);
+    PQclear(gone);
+    return gone != NULL;
 }
 
 PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,

@@ -159,7 +159,9 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     }
     char *expression = role_expression(role, &found, &table->forms[role]);
     bool done = expression != NULL || error_no_memory(error, "a column");
-    done = done && append(&table->row, expression, error);
+    bool in_receipt = role == CONFIG_COLUMN_SEQ || role == CONFIG_COLUMN_ID || role == CONFIG_COLUMN_CREATED_AT;
+    done = done && append(&table->row, expression, error) &&
+        append(&table->receipt_row, in_receipt ? expression : "NULL::text", error);
     // Exclusion lists compare texts.
     char **kept = role == CONFIG_COLUMN_KEY    ? &table->key
         : role == CONFIG_COLUMN_TYPE           ? &table->type
@@ -349,6 +351,7 @@ void outbox_table_free(struct outbox_table *table)
     free(table->created_at);
     free(table->size);
     free(table->row);
+    free(table->receipt_row);
     free(table->additional_types);
     free(table);
 }

@@ -183,14 +183,11 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
     }
     PGresult *locked = outbox_sql_lock_list(pipe->sql, connection, seqs, receipt->row_count, pg_deadline(pipe->context),
         error);
-    bool done = locked != NULL &&
-        outbox_batch_add(batch, pipe->owner.table, pipe->config->publish.additional_count, locked, error);
+    bool done = locked != NULL && outbox_batch_add(batch, pipe->owner.table, 0, locked, error);
     if (done) {
         outbox_batch_sort(batch);
         *taken = agree(batch, receipt, seqs);
-        PGresult *gone = outbox_sql_take_list(pipe->sql, connection, seqs, *taken, pg_deadline(pipe->context), error);
-        done = gone != NULL;
-        PQclear(gone);
+        done = outbox_sql_drop_list(pipe->sql, connection, seqs, *taken, pg_deadline(pipe->context), error);
     }
     outbox_batch_reset(batch);
     free(seqs);

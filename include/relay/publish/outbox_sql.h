@@ -40,7 +40,11 @@ PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connect
 // Exactly these rows, those that are still there.
 PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
-// The same rows, locked and left where they are.
+// The same, and no more is wanted of them.
+bool outbox_sql_drop_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+    size_t count, struct mono_time deadline, struct relay_error *error);
+// The same rows, locked and left where they are: the columns of outbox_table.receipt_row. A receipt may name those of
+// many batches, so their payloads are not read.
 PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
 

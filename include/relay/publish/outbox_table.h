@@ -29,6 +29,7 @@ struct outbox_table {
     char *created_at;    // an expression of timestamptz over alias t
     char *size;          // an expression over alias u: about the bytes that the row takes when it is read
     char *row;           // the list of columns over alias t: the order of outbox_batch.c
+    char *receipt_row;   // the same with NULL for what a receipt does not know, and without the additional ones
     bool published_at;   // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
     Oid *additional_types; // of the columns named in `additional`
