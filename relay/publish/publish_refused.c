@@ -3,8 +3,7 @@
 // What becomes of a batch that Kafka did not take:
 //
 //   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
-//                                careful way sends in smaller and smaller batches. One that is refused alone is judged
-//                                as poison.
+//                                careful way sends alone. One that is refused alone is judged as poison.
 //   A topic is not there,        undone; the row's event type is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
@@ -30,12 +29,10 @@ static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane
 }
 
 // After the broker refused records of the batch: what is to be done about which row.
-// *suspects: how many of its rows are ones, added up.
-static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything, size_t *suspects,
+static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything,
     struct relay_error *error)
 {
     struct outbox_batch *batch = lane->batch;
-    bool alone = was_alone(pipe, lane);
     for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
         rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->slots[i].error;
         int64_t seq = batch->rows[i].seq;
@@ -51,11 +48,10 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
             *anything = true;
             const char *reason = publish_reason_name(
                 code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_REFUSED);
-            if (alone ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
-                      : !publish_suspects_add(&pipe->verdicts, seq, error)) {
+            if (was_alone(pipe, lane) ? !publish_judge_poison(pipe, lane, seq, reason, why.text, error)
+                                      : !publish_suspects_add(&pipe->verdicts, seq, error)) {
                 return false;
             }
-            *suspects += alone ? 0 : 1;
         }
     }
     return true;
@@ -158,13 +154,9 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
     bool ended = take_back(pipe, lane, other, error);
     struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
     bool anything = false;
-    size_t suspects = 0;
-    if (!judge_refused(pipe, lane, &anything, &suspects, error) ||
-        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, &suspects, error))) {
+    if (!judge_refused(pipe, lane, &anything, error) ||
+        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
         return false;
-    }
-    if (suspects > 0) {
-        publish_suspects_refused(&pipe->verdicts, suspects);
     }
     if (!anything && pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED &&
         !judge_purged(pipe, lane, other, ended, &anything, error)) {

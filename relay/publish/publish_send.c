@@ -354,12 +354,8 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
         metric_observe(pipe->series.batch_seconds,
             duration_seconds(mono_since(clock_mono(pipe->context->clock), transaction->began)));
     }
-    bool suspects = false;
     for (size_t i = 0; i < lane->batch->count; i++) {
-        suspects = publish_suspects_clear(&pipe->verdicts, lane->batch->rows[i].seq) || suspects;
-    }
-    if (suspects) {
-        publish_suspects_passed(&pipe->verdicts);
+        publish_suspects_clear(&pipe->verdicts, lane->batch->rows[i].seq);
     }
     outbox_batch_reset(lane->batch);
     publish_lane_move(pipe, lane, LANE_IDLE);

@@ -61,7 +61,6 @@ bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq)
 
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error)
 {
-    verdicts->together = 1;
     if (publish_suspects_has(verdicts, seq)) {
         return true;
     }
@@ -87,25 +86,12 @@ static void remove_suspects(struct publish_verdicts *verdicts, size_t from, size
     verdicts->suspect_count -= to - from;
 }
 
-void publish_suspects_refused(struct publish_verdicts *verdicts, size_t count)
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq)
 {
-    verdicts->together = count > 1 ? count / 2 : 1;
-}
-
-void publish_suspects_passed(struct publish_verdicts *verdicts)
-{
-    size_t together = verdicts->together > 0 ? verdicts->together : 1;
-    verdicts->together = together < verdicts->suspect_count ? together * 2 : together;
-}
-
-bool publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq)
-{
-    bool found = publish_suspects_has(verdicts, seq);
-    if (found) {
+    if (publish_suspects_has(verdicts, seq)) {
         size_t at = position(verdicts, seq);
         remove_suspects(verdicts, at, at + 1);
     }
-    return found;
 }
 
 void publish_suspects_clear_upto(struct publish_verdicts *verdicts, int64_t upto)
@@ -118,18 +104,13 @@ void publish_suspects_clear_upto(struct publish_verdicts *verdicts, int64_t upto
 
 size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count)
 {
-    size_t suspects = 0, end = count;
-    for (size_t i = 0; verdicts->suspect_count > 0 && i < count; i++) {
-        if (!publish_suspects_has(verdicts, seqs[i])) {
-            continue;
-        }
-        if (i > 0 && suspects == 0) {
-            return i;
-        }
-        end = i + 1;
-        if (++suspects >= verdicts->together) {
-            break;
+    if (verdicts->suspect_count == 0) {
+        return count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (publish_suspects_has(verdicts, seqs[i])) {
+            return i == 0 ? 1 : i;
         }
     }
-    return end;
+    return count;
 }

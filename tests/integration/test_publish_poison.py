@@ -48,25 +48,6 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     assert dead_letters(place)[large][0] == "too_large"
 
 
-def test_a_record_that_the_broker_refuses_is_found_by_halves_among_thousands(place):
-    """The broker refuses the whole set that it lies in; sent one by one the others would take their minutes."""
-    topic = f"{place.prefix}.half.events"
-    place.servers.create_topics([topic], 1, {"max.message.bytes": "500000"})
-    relay = publishing(place, start=False)
-    insert = ("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
-              "SELECT 'post', gen_random_uuid(), 'half.created', '{}' FROM generate_series(1, 1500)")
-    place.execute(insert)
-    large = place.insert_event("half.created", payload='{"x": "%s"}' % os.urandom(300000).hex())
-    place.execute(insert)
-    relay.start()
-    place.wait_published()
-    assert place.outbox_rows() == 0
-    assert len(place.records()) == 3000
-    assert {key: value[0] for key, value in dead_letters(place).items()} == {large: "too_large"}
-    assert len(relay.events("publish.records_refused")) > 1, "otherwise nothing was halved"
-    assert relay.metric("publish_batch_seconds_count") < 60
-
-
 def test_a_missing_topic_parks_its_type_and_is_released_in_order(place):
     relay = publishing(place)
     waiting = [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]

@@ -31,7 +31,6 @@ struct publish_verdicts {
     size_t count, capacity;
     int64_t *suspects; // ascending: rows of a batch in which the broker refused some record
     size_t suspect_count, suspect_capacity;
-    size_t together; // as many of them may go in one batch; 0: one
 };
 
 void publish_verdicts_finish(struct publish_verdicts *verdicts);
@@ -40,20 +39,14 @@ void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts;
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error);
 
-// From now on they go one by one.
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);
-// The broker has refused so many of them (added before) in one batch: half as many may go in the next. Once they have
-// got through, twice as many.
-void publish_suspects_refused(struct publish_verdicts *verdicts, size_t count);
-void publish_suspects_passed(struct publish_verdicts *verdicts);
 bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq);
 // This row is cleared of suspicion: it has been published, or judged. Not those before it: a row that waited, or lay
-// below the watermark, is published long after rows with higher numbers. Whether it was a suspect.
-bool publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq);
+// below the watermark, is published long after rows with higher numbers.
+void publish_suspects_clear(struct publish_verdicts *verdicts, int64_t seq);
 // No row is left up to this one.
 void publish_suspects_clear_upto(struct publish_verdicts *verdicts, int64_t upto);
-// How many of these rows (ascending) may go together: all before the first suspect, or from that one on as many
-// suspects as may, with what lies between them.
+// How many of these rows (ascending) may go together: all before the first suspect, or one suspect alone.
 size_t publish_suspects_cut(const struct publish_verdicts *verdicts, const int64_t *seqs, size_t count);
 
 #endif
