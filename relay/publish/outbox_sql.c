@@ -41,8 +41,7 @@
                       " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8) c"  \
                       " WHERE c.before IS NULL OR c.before < $4::int8) @opent RETURNING @row")                         \
     X(TAKE_LIST, "take_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row")                            \
-    X(DROP_LIST, "drop_list", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING t.@seq")                          \
-    X(LOCK_LIST, "lock_list", "SELECT @receipt FROM @name t WHERE t.@seq = ANY($1::int8[]) @opent FOR UPDATE")         \
+    X(TAKE_RECEIPT, "take_receipt", "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @receipt")                  \
     X(LIST_NEW, "list_new",                                                                                            \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED                              \
         ") FROM @name t WHERE t.@seq > $1::int8 @opent"                                                                \
@@ -405,20 +404,11 @@ PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connectio
     return of_list(connection, SQL_TAKE_LIST, seqs, count, deadline, error);
 }
 
-bool outbox_sql_drop_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    PGresult *gone = of_list(connection, SQL_DROP_LIST, seqs, count, deadline, error);
-    PQclear(gone);
-    return gone != NULL;
-}
-
-PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error)
-{
-    (void)sql;
-    return of_list(connection, SQL_LOCK_LIST, seqs, count, deadline, error);
+    return of_list(connection, SQL_TAKE_RECEIPT, seqs, count, deadline, error);
 }
 
 static PGresult *of_bound(struct pg_connection *connection, enum statement statement, int64_t bound, int64_t limit,

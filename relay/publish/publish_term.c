@@ -150,7 +150,7 @@ static bool judge(struct publish_pipe *pipe, const struct findings *findings, st
     return true;
 }
 
-// Which of the locked rows are the ones of the receipt. Both ascend.
+// Which of the rows found are the ones of the receipt. Both ascend.
 static size_t agree(const struct outbox_batch *found, const struct receipt *receipt, int64_t *seqs)
 {
     size_t count = 0, k = 0;
@@ -167,13 +167,32 @@ static size_t agree(const struct outbox_batch *found, const struct receipt *rece
     return count;
 }
 
-// Takes the rows of one receipt out of the table, in the open transaction. *taken: how many.
+// Takes these rows out of the table. seqs and *count: then those that are the receipt's. *strangers: others were among
+// them, events under numbers that were used again.
+static bool take_these(struct publish_pipe *pipe, const struct receipt *receipt, int64_t *seqs, size_t *count,
+    bool *strangers, struct relay_error *error)
+{
+    struct outbox_batch *batch = pipe->lanes[0].batch;
+    outbox_batch_reset(batch);
+    PGresult *gone = outbox_sql_take_receipt(pipe->sql, pipe->owner.connections[0], seqs, *count,
+        pg_deadline(pipe->context), error);
+    bool done = gone != NULL && outbox_batch_add(batch, pipe->owner.table, 0, gone, error);
+    if (done) {
+        outbox_batch_sort(batch);
+        *count = agree(batch, receipt, seqs);
+        *strangers = *count < batch->count;
+    }
+    outbox_batch_reset(batch);
+    return done;
+}
+
+// Begins a transaction and takes the rows of one receipt out of the table. *taken: how many. What it is must be known
+// of each row that goes, and locking rows without changing them would need one more right: so they are taken out, and
+// if one is a stranger, all stay and those that are not are taken out anew.
 static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, size_t *taken,
     struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
-    struct outbox_batch *batch = pipe->lanes[0].batch;
-    outbox_batch_reset(batch);
     int64_t *seqs = malloc((receipt->row_count + 1) * sizeof(*seqs));
     if (seqs == NULL) {
         return error_no_memory(error, "a receipt's numbers");
@@ -181,15 +200,15 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
     for (size_t i = 0; i < receipt->row_count; i++) {
         seqs[i] = receipt->rows[i].seq;
     }
-    PGresult *locked = outbox_sql_lock_list(pipe->sql, connection, seqs, receipt->row_count, pg_deadline(pipe->context),
-        error);
-    bool done = locked != NULL && outbox_batch_add(batch, pipe->owner.table, 0, locked, error);
-    if (done) {
-        outbox_batch_sort(batch);
-        *taken = agree(batch, receipt, seqs);
-        done = outbox_sql_drop_list(pipe->sql, connection, seqs, *taken, pg_deadline(pipe->context), error);
+    *taken = receipt->row_count;
+    bool strangers = false;
+    bool done = outbox_sql_begin(connection, pg_deadline(pipe->context), error) &&
+        take_these(pipe, receipt, seqs, taken, &strangers, error);
+    while (done && strangers) {
+        done = outbox_sql_rollback(connection, pg_deadline(pipe->context), error) &&
+            outbox_sql_begin(connection, pg_deadline(pipe->context), error) &&
+            take_these(pipe, receipt, seqs, taken, &strangers, error);
     }
-    outbox_batch_reset(batch);
     free(seqs);
     return done;
 }
@@ -207,7 +226,7 @@ static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, s
     };
     memcpy(number.topic_id, pipe->store.topic_id, sizeof(number.topic_id));
     size_t taken = 0;
-    if (!outbox_sql_begin(connection, pg_deadline(pipe->context), error) || !take_rows(pipe, receipt, &taken, error) ||
+    if (!take_rows(pipe, receipt, &taken, error) ||
         !outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
         return false;
     }

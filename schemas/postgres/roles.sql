@@ -24,14 +24,18 @@ BEGIN
         GRANT outbox_monitor TO outbox_relay;
     END IF;
 
-    FOR known IN SELECT o.outbox, n.nspname FROM outbox_relay.outboxes o
+    FOR known IN SELECT o.outbox, o.seq_column, n.nspname FROM outbox_relay.outboxes o
                    JOIN pg_catalog.pg_class c ON c.oid = o.outbox JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
         EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO outbox_writer, outbox_relay', known.nspname);
         EXECUTE pg_catalog.format('GRANT INSERT ON %s TO outbox_writer, outbox_operator', known.outbox);
         EXECUTE pg_catalog.format('GRANT SELECT, DELETE ON %s TO outbox_relay', known.outbox);
-        -- Marking, and new numbers for replayed events; the event itself is never changed.
+        -- Marking, and new numbers for replayed events; the event itself is never changed. A table of one's own may have
+        -- fewer columns.
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ') INTO wanted FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = known.outbox AND NOT a.attisdropped
+           AND (a.attname IN ('published_at', 'retry_count', 'last_error') OR a.attname = known.seq_column);
         IF EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = known.outbox AND a.attname = 'published_at') THEN
-            EXECUTE pg_catalog.format('GRANT UPDATE (published_at, retry_count, last_error, seq) ON %s TO outbox_relay', known.outbox);
+            EXECUTE pg_catalog.format('GRANT UPDATE (%s) ON %s TO outbox_relay', wanted, known.outbox);
         END IF;
     END LOOP;
 END

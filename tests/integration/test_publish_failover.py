@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """PostgreSQL's failover: the primary is killed, its streaming standby becomes the primary of a new timeline, and the relay
 follows through a dsn that names both. What the standby had decides what there is to make good."""
-import os
 import re
 import shutil
 import signal
@@ -11,7 +10,7 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from conftest import place_name
-from publishing import ids, need_test_points, wait_ids
+from publishing import ids, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
 from relaytools.relay import wait_until
@@ -126,8 +125,7 @@ def test_a_batch_in_doubt_is_finished_on_the_new_primary(failover):
     place = failover.place
     failover.standby.make_synchronous()
     relay = failover.relay(insert={"enabled": "false"})
-    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
-    need_test_points(relay.binary)
+    use_test_points(relay)
     events = [event for event, _ in failover.insert(30)]
     relay.environment["OUTBOX_RELAY_CRASH_AT"] = "publish.after_kafka_commit"
     relay.start(ready=False)

@@ -5,10 +5,12 @@ import signal
 import time
 
 import confluent_kafka.admin
+import psycopg2
 import pytest
 
-from publishing import ids, need_test_points, owner_pids, publishing, wait_ids
+from publishing import ids, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
+from relaytools.servers import ROOT
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
           "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery",
@@ -20,15 +22,14 @@ def crash_at(relay, point):
     relay.environment["OUTBOX_RELAY_CRASH_AT"] = point
     relay.start(ready=False)
     wait_until(lambda: relay.process.poll() is not None, f"a crash at {point}", 40)
-    assert relay.process.returncode == -signal.SIGKILL
+    assert relay.process.returncode == -signal.SIGKILL, relay.log_tail()
     del relay.environment["OUTBOX_RELAY_CRASH_AT"]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at_each_step_loses_and_doubles_nothing(place, point):
     relay = publishing(place, start=False)
-    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
-    need_test_points(relay.binary)
+    use_test_points(relay)
     events = [place.insert_event() for _ in range(40)]
     if "recovery_delete" in point or "recovery_commit" in point:
         crash_at(relay, "publish.after_kafka_commit")
@@ -44,7 +45,7 @@ def test_a_crash_at_each_step_loses_and_doubles_nothing(place, point):
 
 def test_recovery_spares_a_new_event_that_got_the_number_of_a_published_one(place):
     relay = publishing(place, start=False)
-    need_test_points(relay.binary)
+    use_test_points(relay)
     old = [place.insert_event() for _ in range(3)]
     crash_at(relay, "publish.after_kafka_commit")
     # What a server does that lost its last commits: the rows are gone, the sequence gives their numbers to others.
@@ -55,6 +56,21 @@ def test_recovery_spares_a_new_event_that_got_the_number_of_a_published_one(plac
     assert sorted(wait_ids(place, old + new)) == sorted(old + new)
     finished = relay.events("publish.batch_finished")
     assert finished and finished[0]["not_there"] == 3
+
+
+def test_recovery_takes_out_what_it_knows_and_leaves_the_stranger_between(place):
+    relay = publishing(place, start=False)
+    use_test_points(relay)
+    old = [place.insert_event() for _ in range(3)]
+    crash_at(relay, "publish.after_kafka_commit")
+    seq = place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid RETURNING seq", old[1])[0][0]
+    new = place.execute("INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+                        "VALUES (%s, 'post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text", seq)[0][0]
+    relay.start()
+    assert sorted(wait_ids(place, old + [new])) == sorted(old + [new])
+    place.wait_published()
+    finished, = relay.events("publish.batch_finished")
+    assert (finished["taken_out"], finished["not_there"]) == (2, 1)
 
 
 @pytest.mark.tsan
@@ -176,3 +192,51 @@ def test_several_outboxes_are_shared_evenly_and_taken_over_whole(place):
     second.wait(lambda: second.metric("outbox_owned") == 5, "the one that is left owns all", 30)
     events += [place.insert_event(table=table) for table in tables]
     assert sorted(wait_ids(place, events)) == sorted(events)
+
+
+def least_privileged(place):
+    """A connection string of a role that has only what roles.sql gives to outbox_relay."""
+    role = place.name + "_login"
+    with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+        text = file.read()
+    admin = psycopg2.connect(place.admin_dsn)
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(text)
+        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush' IN ROLE outbox_relay")
+    admin.close()
+    return psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")
+
+
+def drop_login(place):
+    admin = psycopg2.connect(place.admin_dsn)
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(f"DROP ROLE {place.name}_login")
+    admin.close()
+
+
+MARKED = {"outbox": {"table": "public.own", "disposition": "mark", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind",
+                     "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "none"}}
+DELETED = {"outbox": dict(MARKED["outbox"], disposition="delete")}
+
+
+@pytest.mark.parametrize("changes, mark", ((MARKED, ", published_at timestamptz"), (DELETED, "")), ids=("mark", "delete"))
+def test_a_batch_in_doubt_is_finished_with_no_more_rights_than_roles_sql_gives(place, changes, mark):
+    """Locking rows takes a right to change them, which nobody has who only deletes them."""
+    place.execute(f"CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, owner text, kind text NOT NULL, body jsonb{mark})")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'n')")
+    relay = publishing(place, start=False, postgres={"dsn": least_privileged(place)}, **changes)
+    try:
+        use_test_points(relay)
+        names = [f"event {number}" for number in range(40)]
+        place.execute("INSERT INTO public.own (name, kind, body) SELECT 'event ' || i, 'post.created', '{}' FROM generate_series(0, 39) i")
+        crash_at(relay, "publish.after_kafka_commit")
+        relay.start()
+        assert sorted(wait_ids(place, names)) == sorted(names)
+        relay.wait(lambda: relay.events("publish.batch_finished"), "the batch is finished")
+        assert relay.events("publish.batch_finished")[0]["taken_out"] > 0
+        assert relay.stop() == 0
+    finally:
+        relay.kill()
+        drop_login(place)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from publishing import Transaction, backlog, dead_letters, ids, need_test_points, publishing, wait_ids
+from publishing import Transaction, backlog, dead_letters, ids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
 from test_publish_terms import crash_at
 
@@ -92,8 +92,7 @@ def test_a_receipt_that_the_broker_finds_too_large_makes_transactions_smaller(pl
 @pytest.mark.parametrize("point", ("publish.between_batches", "publish.between_batches:4"))
 def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place, point):
     relay = publishing(place, start=False, **SMALL)
-    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
-    need_test_points(relay.binary)
+    use_test_points(relay)
     events = backlog(place, 20 * BATCH)
     crash_at(relay, point)
     relay.start()
@@ -104,8 +103,7 @@ def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place
 
 def test_recovery_finishes_all_batches_of_a_transaction_in_doubt(place):
     relay = publishing(place, start=False, **SMALL)
-    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
-    need_test_points(relay.binary)
+    use_test_points(relay)
     events = backlog(place, 20 * BATCH)
     crash_at(relay, "publish.after_kafka_commit")
     relay.start()

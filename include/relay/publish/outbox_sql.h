@@ -40,12 +40,9 @@ PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connect
 // Exactly these rows, those that are still there.
 PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
-// The same, and no more is wanted of them.
-bool outbox_sql_drop_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error);
-// The same rows, locked and left where they are: the columns of outbox_table.receipt_row. A receipt may name those of
-// many batches, so their payloads are not read.
-PGresult *outbox_sql_lock_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
+// The same with the columns of outbox_table.receipt_row: a receipt may name the rows of many batches, so their payloads
+// are not read.
+PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
 
 // Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8),
