@@ -201,14 +201,12 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
         seqs[i] = receipt->rows[i].seq;
     }
     *taken = receipt->row_count;
-    bool strangers = false;
-    bool done = outbox_sql_begin(connection, pg_deadline(pipe->context), error) &&
-        take_these(pipe, receipt, seqs, taken, &strangers, error);
-    while (done && strangers) {
-        done = outbox_sql_rollback(connection, pg_deadline(pipe->context), error) &&
+    bool strangers = false, done;
+    do {
+        done = (!strangers || outbox_sql_rollback(connection, pg_deadline(pipe->context), error)) &&
             outbox_sql_begin(connection, pg_deadline(pipe->context), error) &&
             take_these(pipe, receipt, seqs, taken, &strangers, error);
-    }
+    } while (done && strangers);
     free(seqs);
     return done;
 }
