@@ -44,6 +44,17 @@ def use_test_points(relay):
         pytest.skip("built without -Dtest_hooks=true")
 
 
+def as_admin(place, *statements):
+    connection = psycopg2.connect(place.admin_dsn)
+    connection.autocommit = True    # ALTER SYSTEM has no place in a transaction
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        rows = cursor.fetchall() if cursor.description else []
+    connection.close()
+    return rows
+
+
 def dead_letters(place):
     """{event_id: (code, text)}"""
     return {row[0]: (row[1], row[2]) for row in

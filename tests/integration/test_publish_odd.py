@@ -2,24 +2,12 @@
 """Publish stage: rows that come by odd ways, locks under load, servers that hang in the middle of a batch."""
 import os
 
-import psycopg2
 import pytest
 
-from publishing import Transaction, dead_letters, ids, publishing, wait_ids
+from publishing import Transaction, as_admin, dead_letters, ids, publishing, wait_ids
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
-
-
-def as_admin(place, *statements):
-    connection = psycopg2.connect(place.admin_dsn)
-    connection.autocommit = True    # ALTER SYSTEM has no place in a transaction
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        rows = cursor.fetchall() if cursor.description else []
-    connection.close()
-    return rows
 
 
 def open_transactions(place):

@@ -8,7 +8,7 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
-from publishing import ids, owner_pids, publishing, use_test_points, wait_ids
+from publishing import as_admin, ids, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 
@@ -198,22 +198,8 @@ def least_privileged(place):
     """A connection string of a role that has only what roles.sql gives to outbox_relay."""
     role = place.name + "_login"
     with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
-        text = file.read()
-    admin = psycopg2.connect(place.admin_dsn)
-    admin.autocommit = True
-    with admin.cursor() as cursor:
-        cursor.execute(text)
-        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush' IN ROLE outbox_relay")
-    admin.close()
+        as_admin(place, file.read(), f"CREATE ROLE {role} LOGIN PASSWORD 'hush' IN ROLE outbox_relay")
     return psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")
-
-
-def drop_login(place):
-    admin = psycopg2.connect(place.admin_dsn)
-    admin.autocommit = True
-    with admin.cursor() as cursor:
-        cursor.execute(f"DROP ROLE {place.name}_login")
-    admin.close()
 
 
 MARKED = {"outbox": {"table": "public.own", "disposition": "mark", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind",
@@ -239,4 +225,4 @@ def test_a_batch_in_doubt_is_finished_with_no_more_rights_than_roles_sql_gives(p
         assert relay.stop() == 0
     finally:
         relay.kill()
-        drop_login(place)
+        as_admin(place, f"DROP ROLE {place.name}_login")
