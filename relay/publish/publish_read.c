@@ -28,7 +28,9 @@
 
 int64_t publish_read_limit(const struct publish_pipe *pipe)
 {
-    int64_t limit = pipe->config->batch_bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
+    // A little less than batch_bytes: where the statement has to cut by bytes, it measures its rows twice.
+    int64_t bytes = pipe->config->batch_bytes - pipe->config->batch_bytes / 8;
+    int64_t limit = bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
     limit = limit < pipe->most_rows ? limit : pipe->most_rows;
     return limit > 1 ? limit : 1;
 }

@@ -81,6 +81,20 @@ def test_a_hundred_thousand_gaps_leave_nothing_behind(place):
     wait_until(lambda: relay.metric("outbox_holes") == 0, "no hole is left")
 
 
+@pytest.mark.parametrize("form", ["jsonb", "text"])
+def test_batches_keep_to_batch_bytes_however_small_postgresql_stores_the_rows(place, form):
+    """60 KB a row, which PostgreSQL compresses to less than 1 KB: a batch of 256 KB holds five."""
+    place.execute(f"ALTER TABLE public.outbox_events ALTER COLUMN payload TYPE {form}")
+    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                  f"SELECT 'post', gen_random_uuid(), 'post.created', jsonb_build_object('n', n, 'text', repeat('abcdef', 10000))::{form} "
+                  "FROM generate_series(1, 40) n")
+    assert place.execute("SELECT max(pg_column_size(payload)) < 1024 FROM public.outbox_events")[0][0]
+    relay = publishing(place, outbox={"batch_bytes": "256KiB"}, publish={"guarantee": "at_least_once"})
+    place.wait_published()
+    assert sorted(json.loads(record[4])["n"] for record in place.records()) == list(range(1, 41))
+    assert relay.metric("publish_batch_seconds_count") >= 8
+
+
 def test_disposition_mark_keeps_the_rows(place):
     relay = publishing(place, outbox={"disposition": "mark"})
     event_id = place.insert_event()
