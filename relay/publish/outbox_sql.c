@@ -28,15 +28,17 @@
 #define BEFORE(order, size)                                                                                            \
     "sum(" size ") OVER (ORDER BY " order " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
 
+// The next rows of the table, as the statement that takes them sees them twice.
+#define NEXT_ROWS " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8"
+
 #define STATEMENTS(X)                                                                                                  \
     /* The window over the sizes costs a tenth of the whole statement: only where a plain sum says that it cuts. */    \
     X(TAKE, "take",                                                                                                    \
         "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT CASE WHEN sum(b.size) >= $3::int8 THEN"                   \
-        " (SELECT max(c.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq",                                                \
-            "@size") " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) c"                  \
-                     " WHERE c.before IS NULL OR c.before < $3::int8) ELSE max(b.s) END FROM (SELECT u.@seq AS s,"     \
-                     " @size AS size FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8) b)"   \
-                     " @opent RETURNING @row")                                                                         \
+        " (SELECT max(c.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq", "@size") NEXT_ROWS                             \
+        ") c"                                                                                                          \
+        " WHERE c.before IS NULL OR c.before < $3::int8) ELSE max(b.s) END"                                            \
+        " FROM (SELECT u.@seq AS s, @size AS size" NEXT_ROWS ") b) @opent RETURNING @row")                             \
     X(TAKE_RANGES, "take_ranges",                                                                                      \
         "@take WHERE t.@seq IN (SELECT c.s FROM (SELECT b.s, " BEFORE("b.s",                                           \
             "b.size") " FROM unnest($1::int8[], $2::int8[])"                                                           \

@@ -120,7 +120,7 @@ static bool append(char **list, const char *expression, struct relay_error *erro
 
 // "... + what this column takes". A compressed value may be a hundred times what is stored: it is measured whole. An
 // array holds its elements uncompressed, so its size tells that of a document without making its text, which took a
-// third of the whole DELETE for documents of 10 KB. NULL: out of memory.
+// fifth of the whole DELETE for documents of 10 KB. NULL: out of memory.
 static char *with_column(const char *size, const char *name, enum column_form form, int server_version)
 {
     if (server_version < 140000) {
