@@ -3,8 +3,6 @@
 
 #include <stddef.h>
 
-#if RD_KAFKA_VERSION >= 0x020300ff
-
 // Brokers before 2.3 and topics that are not there tell no operations at all.
 static bool allows_write(rd_kafka_event_t *event)
 {
@@ -41,16 +39,3 @@ bool kafka_may_write(rd_kafka_t *client, const char *topic, const struct clock *
     rd_kafka_TopicCollection_destroy(topics);
     return may;
 }
-
-#else
-
-bool kafka_may_write(rd_kafka_t *client, const char *topic, const struct clock *clock, struct mono_time deadline)
-{
-    (void)client;
-    (void)topic;
-    (void)clock;
-    (void)deadline;
-    return true;
-}
-
-#endif

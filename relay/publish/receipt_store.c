@@ -63,11 +63,10 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time 
     return true;
 }
 
-// Fills topic_id, where the versions allow.
+// Fills topic_id, where the broker has one.
 static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struct mono_time deadline)
 {
     store->topic_id[0] = '\0';
-#if RD_KAFKA_VERSION >= 0x020300ff
     const char *names[] = {store->topic};
     rd_kafka_TopicCollection_t *topics = rd_kafka_TopicCollection_of_topic_names(names, 1);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
@@ -87,10 +86,6 @@ static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struc
     rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(queue);
     rd_kafka_TopicCollection_destroy(topics);
-#else
-    (void)client;
-    (void)deadline;
-#endif
 }
 
 bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
