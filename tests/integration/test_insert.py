@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from inserting import Sender, committed, counts, dead_letters, event_headers, inserting, paused, settle, wait_counts, wait_pause_reason
+from relaytools import kafka_ends
 from relaytools.relay import wait_until
 
 
@@ -378,12 +379,7 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place):
 
 def copies_of(place, topic):
     """How many messages a topic of one partition has."""
-    import confluent_kafka
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "copies"})
-    try:
-        return consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, 0), timeout=20)[1]
-    finally:
-        consumer.close()
+    return kafka_ends.ends(place.servers.bootstrap, [(topic, 0)])[topic, 0]
 
 
 def retries_of_a_pause(relay, table, count):

@@ -12,12 +12,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import confluent_kafka
 import pytest
-from confluent_kafka import TopicPartition
 
 from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, set_committed, settle, wait_counts)
-from relaytools import kafka_groups
+from relaytools import kafka_ends, kafka_groups
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
 
@@ -241,11 +239,8 @@ def test_messages_that_expired_for_one_table_do_not_stop_the_others(place):
 
 def behind(place, partition, low):
     """Messages of a partition from `low` to its end."""
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": "marks"})
-    try:
-        return consumer.get_watermark_offsets(TopicPartition(post(place), partition), timeout=20)[1] - low
-    finally:
-        consumer.close()
+    where = (post(place), partition)
+    return kafka_ends.ends(place.servers.bootstrap, [where])[where] - low
 
 
 def expire(place, topic, partition, before):

@@ -15,6 +15,7 @@ import confluent_kafka
 import confluent_kafka.admin
 import psycopg2
 
+from relaytools import kafka_ends
 from relaytools.place import Place
 from relaytools.relay import wait_until, write_config
 from relaytools.servers import ROOT
@@ -259,7 +260,7 @@ class BenchPlace(Place):
         if self.topics:
             # The broker's own clock tells when an event came in; created_at may lie long back, so nothing expires.
             lab.servers.create_topics(self.topics, partitions, {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"})
-            wait_until(self._topics_answer, "the new topics' leaders", 60)
+            kafka_ends.ends(lab.servers.bootstrap, [(topic, number) for topic in self.topics for number in range(partitions)], 60)
         self.config = None
         self.write_program_config({})
 
@@ -289,22 +290,13 @@ class BenchPlace(Place):
         return confluent_kafka.Consumer({"bootstrap.servers": self.servers.bootstrap, "group.id": f"{self.name}-look", "log_level": 4,
                                          "enable.auto.commit": False, "isolation.level": "read_committed", "fetch.wait.max.ms": 20})
 
-    def _topics_answer(self):
-        try:
-            return bool(self.ends())
-        except confluent_kafka.KafkaException:
-            return False
-
     def ends(self):
         """The end of every partition of the topics."""
-        consumer = self._consumer()
-        found = []
-        for topic in self.topics:
-            for partition in consumer.list_topics(topic, 30).topics[topic].partitions:
-                end = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, partition), 30)[1]
-                found.append(confluent_kafka.TopicPartition(topic, partition, end))
-        consumer.close()
-        return found
+        client = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.servers.bootstrap, "log_level": 4})
+        known = client.list_topics(timeout=30).topics
+        partitions = [(topic, partition) for topic in self.topics for partition in known[topic].partitions]
+        found = kafka_ends.ends(self.servers.bootstrap, partitions)
+        return [confluent_kafka.TopicPartition(*each, end) for each, end in found.items()]
 
     def first_append(self, offsets, seconds=30):
         return self.append_span(offsets, seconds, last=False)[0]

@@ -5,9 +5,7 @@ They also take their turn among all others."""
 import signal
 import time
 
-import confluent_kafka
-
-from . import kafka_groups
+from . import kafka_ends, kafka_groups
 from .bench import BEYOND_TIMEOUTS
 from .faults import FAULTS, fault, group_of, partitions_of
 from .proxy import END_TXN, OFFSET_COMMIT, TO_SERVER, Rule
@@ -100,11 +98,7 @@ def late_commit(bench, rng):
 
 def _ends(bench):
     """The group's topics as they are now: (topic, partition) -> end of the log."""
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": bench.servers.bootstrap, "group.id": "bench"})
-    try:
-        return {each: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*each), 10)[1] for each in partitions_of(bench)}
-    finally:
-        consumer.close()
+    return kafka_ends.ends(bench.servers.bootstrap, partitions_of(bench))
 
 
 def _stored_up_to(bench, ends):
