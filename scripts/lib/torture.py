@@ -17,10 +17,16 @@ from relaytools.aimed_faults import FAULTS, view_wanted  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.schedule import Schedule, kill_storm  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
+from relaytools.watchdog import Watchdog  # noqa: E402
+
+
+watchdog = None
 
 
 def say(text=""):
     print(text, flush=True)
+    if watchdog is not None:
+        watchdog.heard()
 
 
 class Interrupted(BaseException):
@@ -211,6 +217,9 @@ def main():
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1, 1 << 31)
     folder = options.folder or tempfile.mkdtemp(prefix="outbox-relay-torture-")
+    global watchdog
+    watchdog = Watchdog(lambda: clean_up(folder, keep=True))
+    watchdog.heard()
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     well, interrupted = False, False

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """One set of real servers for the whole run, a place of its own on them for each test."""
 import hashlib
-import os
 import re
-import sys
 
 import pytest
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
-
-from relaytools.place import Place  # noqa: E402
-from relaytools.servers import temporary_servers  # noqa: E402
-from relaytools.watch_place import WatchPlace  # noqa: E402
+from relaytools.place import Place
+from relaytools.servers import temporary_servers
+from relaytools.watch_place import WatchPlace
 
 
 def pytest_configure(config):

@@ -155,6 +155,31 @@ def test_an_interrupt_leaves_nothing_behind(scratch):
         time.sleep(0.1)
 
 
+HANGING = """
+import ctypes, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from relaytools.watchdog import Watchdog
+watchdog = Watchdog(lambda: print("cleaned up", flush=True), 0.5)
+print(subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL).pid, flush=True)
+watchdog.heard()
+watchdog.rest()
+ctypes.CDLL(None).usleep(1500000)   # nothing has to be heard
+print("rested", flush=True)
+watchdog.heard()
+ctypes.CDLL(None).pause()           # a library call that never returns
+"""
+
+
+def test_a_run_that_hangs_in_a_library_ends_and_says_where():
+    done = subprocess.run([sys.executable, "-c", HANGING, os.path.join(ROOT, "scripts/lib")], capture_output=True, text=True, timeout=60, check=False)
+    child, *words = done.stdout.split("\n")
+    assert done.returncode == 1, done.stderr
+    assert words == ["rested", "cleaned up", ""]
+    assert "nothing was heard for 0.5 s" in done.stderr
+    assert f'File "<string>", line {HANGING.count(chr(10))}' in done.stderr, done.stderr
+    assert not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+
+
 def _working_in(folder):
     """Processes whose command line names the folder."""
     found = []

@@ -145,13 +145,25 @@ class Servers:
                     raise RuntimeError(f"cannot create topic {name}: {error}") from error
 
 
+_temporary = []
+
+
 @contextlib.contextmanager
 def temporary_servers(*services, **options):
     """Servers for as long as the `with` block; nothing of them is left behind."""
     servers = Servers()
+    _temporary.append(servers)
     try:
         yield servers.start(*services, **options)
     finally:
+        _temporary.remove(servers)
+        servers.reset()
+        shutil.rmtree(servers.folder, ignore_errors=True)
+
+
+def reset_temporary_servers():
+    """For a process that ends at once: what the `with` blocks would have done."""
+    for servers in _temporary:
         servers.reset()
         shutil.rmtree(servers.folder, ignore_errors=True)
 
