@@ -21,7 +21,7 @@ static const char *const layouts[] = {"native", "debezium", NULL};
 static const char *const values[] = {"payload", "envelope", NULL};
 static const char *const poisons[] = {"dead_letter", "hold_aggregate", "stop", NULL};
 static const char *const lost_messages[] = {"stop", "continue", NULL};
-static const char *const compressions[] = {"lz4", "none", NULL};
+static const char *const compressions[] = {"auto", "lz4", "none", NULL};
 static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 static const char *const formats[] = {"auto", "text", "json", "journald", NULL};
 
@@ -219,8 +219,9 @@ const struct config_key config_keys[] = {
     {CLICKHOUSE(request_timeout), DURATION(S, H), .name = "request_timeout", .fallback = "65s",
         .sentence =
             "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
-    {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "lz4",
-        .sentence = "Of what is sent."},
+    {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "auto",
+        .sentence = "Of what is sent. auto: none where every url names this machine (localhost, 127.x.x.x, [::1]), "
+                    "else lz4."},
 
     {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .example = "nova.order.events",
         .flags = CONFIG_INHERITS,

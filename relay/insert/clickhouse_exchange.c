@@ -13,6 +13,7 @@
 // timeouts, overload), not for its refusals.
 #include "relay/insert/clickhouse_exchange.h"
 
+#include "relay/insert/clickhouse_compression.h"
 #include "relay/insert/clickhouse_transport.h"
 
 #include <stdio.h>
@@ -101,7 +102,7 @@ static enum transport_body form_of_body(const struct clickhouse_exchange *exchan
     if (exchange->insert && exchange->request->body_is_lz4) {
         return takes_lz4 ? TRANSPORT_BODY_FRAME : TRANSPORT_BODY_UNPACK;
     }
-    bool wanted = exchange->insert && exchange->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4;
+    bool wanted = exchange->insert && clickhouse_compresses(&exchange->context->config->clickhouse);
     return wanted && takes_lz4 ? TRANSPORT_BODY_COMPRESS : TRANSPORT_BODY_AS_IT_IS;
 }
 

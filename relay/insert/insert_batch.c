@@ -43,15 +43,11 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memo
         free(batch);
         return NULL;
     }
-    if (memory->body && insert_body_is_lz4(memory->body) != lz4) {
-        insert_body_free(memory->body); // the configuration was changed
-        memory->body = NULL;
-    }
     batch->job->plan = table_plan_hold(plan);
     batch->block = memory->block ? memory->block : row_encoder_block(plan->encoder, error);
-    batch->job->body = memory->body ? memory->body : insert_body_new(lz4, error);
+    batch->job->body = memory->body || !lz4 ? memory->body : insert_body_new(error);
     *memory = (struct batch_memory){0};
-    if (!batch->block || !batch->job->body) {
+    if (!batch->block || (lz4 && !batch->job->body)) {
         insert_batch_free(batch);
         return NULL;
     }
@@ -203,26 +199,49 @@ static void note_places(struct insert_batch *batch)
     }
 }
 
-bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error)
+static bool compress(struct insert_batch *batch, struct relay_error *error)
 {
     size_t count;
+    const struct iovec *pieces = native_block_body(batch->block, &count, error);
+    return pieces && insert_body_fill(batch->job->body, pieces, count, error);
+}
+
+bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error)
+{
     if (!batch->block) {
         return true;
     }
-    if (batch->rows > 0) {
-        const struct iovec *pieces = native_block_body(batch->block, &count, error);
-        if (!pieces || !insert_body_fill(batch->job->body, pieces, count, error)) {
-            return false;
-        }
+    bool as_it_is = batch->rows > 0 && !batch->job->body;
+    if (batch->rows > 0 && !as_it_is && !compress(batch, error)) {
+        return false;
     }
     batch->job->rows = batch->rows;
     note_row(batch);
     note_places(batch);
     batch->sealed_bytes = native_block_bytes(batch->block);
-    native_block_reset(batch->block);
-    memory->block = batch->block;
+    if (as_it_is) {
+        batch->job->block = batch->block;
+    } else {
+        native_block_reset(batch->block);
+        memory->block = batch->block;
+    }
     batch->block = NULL;
     return true;
+}
+
+void insert_batch_give_memory(struct insert_batch *batch, const struct table_plan *plan, struct batch_memory *memory)
+{
+    struct table_job *job = batch->job;
+    if (!memory->body && job->body) {
+        insert_body_reset(job->body);
+        memory->body = job->body;
+        job->body = NULL;
+    }
+    if (!memory->block && job->block && job->plan == plan) {
+        native_block_reset(job->block);
+        memory->block = job->block;
+        job->block = NULL;
+    }
 }
 
 bool insert_batch_is_sealed(const struct insert_batch *batch)
@@ -271,9 +290,10 @@ size_t insert_batch_bytes(const struct insert_batch *batch)
 
 size_t insert_batch_memory(const struct insert_batch *batch)
 {
-    return (batch->block ? native_block_memory(batch->block) : 0) + insert_body_memory(batch->job->body) +
-        batch->job->copies.memory +
-        (batch->job->dead ? native_block_memory(dead_letter_block_rows(batch->job->dead)) : 0);
+    const struct table_job *job = batch->job;
+    return (batch->block ? native_block_memory(batch->block) : 0) + (job->block ? native_block_memory(job->block) : 0) +
+        (job->body ? insert_body_memory(job->body) : 0) + job->copies.memory +
+        (job->dead ? native_block_memory(dead_letter_block_rows(job->dead)) : 0);
 }
 
 bool insert_batch_is_empty(const struct insert_batch *batch)

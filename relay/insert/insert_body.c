@@ -12,19 +12,16 @@
 #define CHUNK ((size_t)64 << 10)
 
 struct insert_body {
-    bool lz4;
     struct iovec *chunks; // [0, used) hold bytes, [0, count) have memory
     size_t used, count, room;
 };
 
-struct insert_body *insert_body_new(bool lz4, struct relay_error *error)
+struct insert_body *insert_body_new(struct relay_error *error)
 {
     struct insert_body *body = calloc(1, sizeof(*body));
     if (!body) {
         error_no_memory(error, "preparing an INSERT");
-        return NULL;
     }
-    body->lz4 = lz4;
     return body;
 }
 
@@ -64,27 +61,6 @@ static struct iovec *next_chunk(struct insert_body *body)
     return chunk;
 }
 
-static bool copy(struct insert_body *body, const struct iovec *pieces, size_t count)
-{
-    struct iovec *chunk = NULL;
-    for (size_t i = 0; i < count; i++) {
-        for (size_t at = 0; at < pieces[i].iov_len;) {
-            if (!chunk || chunk->iov_len == CHUNK) {
-                chunk = next_chunk(body);
-                if (!chunk) {
-                    return false;
-                }
-            }
-            size_t take = pieces[i].iov_len - at;
-            take = take < CHUNK - chunk->iov_len ? take : CHUNK - chunk->iov_len;
-            memcpy((char *)chunk->iov_base + chunk->iov_len, (const char *)pieces[i].iov_base + at, take);
-            chunk->iov_len += take;
-            at += take;
-        }
-    }
-    return true;
-}
-
 static bool compress(struct insert_body *body, const struct iovec *pieces, size_t count, struct relay_error *error)
 {
     struct lz4_stream *stream = lz4_stream_new(error);
@@ -108,7 +84,7 @@ static bool compress(struct insert_body *body, const struct iovec *pieces, size_
 bool insert_body_fill(struct insert_body *body, const struct iovec *pieces, size_t count, struct relay_error *error)
 {
     insert_body_reset(body);
-    if (body->lz4 ? compress(body, pieces, count, error) : copy(body, pieces, count)) {
+    if (compress(body, pieces, count, error)) {
         return true;
     }
     insert_body_reset(body);
@@ -124,11 +100,6 @@ const struct iovec *insert_body_pieces(const struct insert_body *body, size_t *c
 {
     *count = body->used;
     return body->chunks;
-}
-
-bool insert_body_is_lz4(const struct insert_body *body)
-{
-    return body->lz4;
 }
 
 size_t insert_body_memory(const struct insert_body *body)

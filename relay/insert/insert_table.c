@@ -17,6 +17,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/clickhouse_compression.h"
 #include "relay/insert/insert_note.h"
 
 #include <stdio.h>
@@ -371,7 +372,7 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
     struct mono_time now = {0};
     if (!table->open) {
         now = clock_mono(table->context->clock);
-        bool lz4 = table->context->config->clickhouse.compression == CONFIG_COMPRESSION_LZ4;
+        bool lz4 = clickhouse_compresses(&table->context->config->clickhouse);
         table->open = insert_batch_new(table->plan, &table->spare, lz4, now, &error);
         if (!table->open) {
             insert_feed_give_back(feed, message->offset);
@@ -436,12 +437,7 @@ static void stored(struct insert_table *table, struct insert_batch *batch)
     if (table->row_limit < SIZE_MAX) {
         table->row_limit = table->row_limit < MOST_ROWS ? table->row_limit * 2 : SIZE_MAX;
     }
-    // The memory of the body goes on to the next batch, as that of the block has.
-    if (!table->spare.body) {
-        table->spare.body = batch->job->body;
-        batch->job->body = NULL;
-        insert_body_reset(table->spare.body);
-    }
+    insert_batch_give_memory(batch, table->plan, &table->spare);
 }
 
 // One row, alone in its INSERT, was refused.

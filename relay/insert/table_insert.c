@@ -289,9 +289,10 @@ static enum table_verdict insert_rows(struct table_worker *worker, struct table_
     struct part part = {.statement = job->plan->statement,
         .token = job->token,
         .row = &job->row,
-        .body_is_lz4 = insert_body_is_lz4(job->body)};
-    part.body = insert_body_pieces(job->body, &part.pieces);
-    return insert_part(worker, job, &part);
+        .body_is_lz4 = job->body != NULL};
+    part.body = job->body ? insert_body_pieces(job->body, &part.pieces)
+                          : native_block_body(job->block, &part.pieces, &job->error);
+    return part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;
 }
 
 static enum table_verdict insert_dead_letters(struct table_worker *worker, struct table_job *job,

@@ -22,6 +22,7 @@ void table_job_free(struct table_job *job)
         return;
     }
     insert_body_free(job->body);
+    native_block_free(job->block); // before the plan's schema
     dead_letter_block_free(job->dead);
     dead_letter_copies_finish(&job->copies);
     offset_ranges_finish(&job->read_back.found);

@@ -98,7 +98,7 @@ Test(fault_clickhouse, routes_and_rows)
 static bool fill_body(void)
 {
     static char bytes[400000];
-    struct insert_body *body = insert_body_new(true, &error);
+    struct insert_body *body = insert_body_new(&error);
     struct iovec piece = {bytes, sizeof(bytes)};
     bool done = body != NULL;
     for (int use = 0; done && use < 2; use++) {

@@ -14,8 +14,9 @@ FAST = {"bootstrap.servers": None, "session.timeout.ms": "6000", "heartbeat.inte
 
 
 def inserting(place, name="relay", start=True, environment=None, **changes):
-    """A relay with the insert stage alone."""
+    """A relay with the insert stage alone, which sends as it does over a network."""
     changes.setdefault("publish", {})["enabled"] = "false"
+    changes.setdefault("clickhouse", {}).setdefault("compression", "lz4")
     kafka = dict(FAST, **{"bootstrap.servers": place.servers.bootstrap})
     kafka.update(changes.get("kafka", {}))
     changes["kafka"] = kafka

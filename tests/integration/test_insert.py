@@ -349,7 +349,8 @@ def test_two_rows_that_the_server_refuses_one_after_the_other_both_become_dead_l
     assert relay.stop() == 0
 
 
-def test_memory_stays_below_its_limit_with_many_slow_tables(place):
+@pytest.mark.parametrize("compression", ("lz4", "none"))
+def test_memory_stays_below_its_limit_with_many_slow_tables(place, compression):
     """Twelve tables whose views take their time: each would gather batches of its own until all of them are full."""
     tables = [f"slow_{number}" for number in range(12)]
     place.clickhouse("CREATE TABLE {db}.sink (n UInt64, s UInt8) ENGINE = Null")
@@ -359,7 +360,7 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place):
         place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{table}_view TO {{db}}.sink AS SELECT n, sleep(1) AS s FROM {{db}}.{table}")
     limit = 16 << 20
     sender = Sender(place).events(post(place), 4000, value=b"x" * 2000).flush()
-    relay = inserting(place, insert={"memory_limit": "16MiB", "batch_bytes": "2MiB", "linger": "3s"},
+    relay = inserting(place, insert={"memory_limit": "16MiB", "batch_bytes": "2MiB", "linger": "3s"}, clickhouse={"compression": compression},
         **{f"route {table}": {"topics": post(place), "table": table, "n": "header.seq", "value": "kafka.value"} for table in tables})
     held = []
 

@@ -20,6 +20,9 @@ from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
 
 
+COMPRESSIONS = ("lz4", "auto")  # here, auto is none
+
+
 def post(place):
     return f"{place.prefix}.post.events"
 
@@ -46,9 +49,10 @@ class Background:
         return self.sender.sent
 
 
-def test_kill_dash_nine_at_random_moments(place):
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_kill_dash_nine_at_random_moments(place, compression):
     background = Background(place)
-    relay = inserting(place)
+    relay = inserting(place, clickhouse={"compression": compression})
     for seed in range(6):
         time.sleep(random.Random(seed).uniform(0.2, 1.5))
         relay.kill()
@@ -265,10 +269,11 @@ def proxied(place):
     proxy.close()
 
 
-@pytest.mark.parametrize("fault", ["falsify exception", "falsify gateway", "swallow disk", "cut_request", "cut_answer", "swallow"])
-def test_lost_and_falsified_answers(place, proxied, fault):
+@pytest.mark.parametrize("fault,compression", [(fault, "lz4") for fault in
+    ("falsify exception", "falsify gateway", "swallow disk", "cut_request", "cut_answer", "swallow")] + [("cut_request", "auto"), ("cut_answer", "auto")])
+def test_lost_and_falsified_answers(place, proxied, fault, compression):
     words = fault.split()
-    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s", "compression": compression},
         insert={"linger": "50ms"}, breaker={"failures": "50"})
     background = Background(place)
     wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)

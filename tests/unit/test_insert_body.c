@@ -68,8 +68,7 @@ static void expect_unpacked(const struct insert_body *body, size_t length, size_
 
 Test(insert_body, all_of_it_is_one_frame)
 {
-    struct insert_body *body = insert_body_new(true, NULL);
-    cr_assert(insert_body_is_lz4(body));
+    struct insert_body *body = insert_body_new(NULL);
     fill(body, LENGTH);
     cr_assert_lt(length_of(body), LENGTH * 6 / 10);
     expect_unpacked(body, LENGTH, 1);
@@ -79,7 +78,7 @@ Test(insert_body, all_of_it_is_one_frame)
 
 Test(insert_body, its_memory_serves_the_next_one)
 {
-    struct insert_body *body = insert_body_new(true, NULL);
+    struct insert_body *body = insert_body_new(NULL);
     fill(body, LENGTH);
     size_t memory = insert_body_memory(body);
     fill(body, 1000);
@@ -94,31 +93,15 @@ Test(insert_body, its_memory_serves_the_next_one)
 
 Test(insert_body, of_nothing_it_is_a_frame_too)
 {
-    struct insert_body *body = insert_body_new(true, NULL);
+    struct insert_body *body = insert_body_new(NULL);
     fill(body, 0);
     expect_unpacked(body, 0, 10);
     insert_body_free(body);
 }
 
-Test(insert_body, without_compression_it_is_the_bytes_themselves)
-{
-    struct insert_body *body = insert_body_new(false, NULL);
-    cr_assert_not(insert_body_is_lz4(body));
-    fill(body, LENGTH);
-    size_t count, at = 0;
-    const struct iovec *pieces = insert_body_pieces(body, &count);
-    for (size_t i = 0; i < count; i++) {
-        cr_assert_arr_eq(pieces[i].iov_base, bytes + at, pieces[i].iov_len);
-        at += pieces[i].iov_len;
-    }
-    cr_assert_eq(at, LENGTH);
-    cr_assert_lt(insert_body_memory(body), LENGTH * 11 / 10);
-    insert_body_free(body);
-}
-
 Test(insert_body, a_frame_that_is_cut_is_no_frame)
 {
-    struct insert_body *body = insert_body_new(true, NULL);
+    struct insert_body *body = insert_body_new(NULL);
     char read[4096];
     size_t count;
     fill(body, 5000);

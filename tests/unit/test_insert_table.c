@@ -38,7 +38,8 @@ static void start(void)
         .password = empty,
         .ca_file = empty,
         .connect_timeout = DURATION_S(1),
-        .request_timeout = DURATION_S(5)};
+        .request_timeout = DURATION_S(5),
+        .compression = CONFIG_COMPRESSION_LZ4};
     cr_assert(stop_init(&stop, &error));
     context = (struct relay_context){.config = &config,
         .clock = &fake.base,
@@ -197,6 +198,30 @@ Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)
     cr_assert_eq(table.open->rows, 3);
     insert_table_flush(&table);
     cr_assert_eq(table.flight, first);
+}
+
+// Not copied: a batch that waits and one under way are all the memory there is.
+Test(insert_table, rows_that_are_not_compressed_stay_in_their_block)
+{
+    struct relay_error error;
+    struct table_plan another = {0};
+    config.clickhouse.compression = CONFIG_COMPRESSION_NONE;
+    add("a");
+    struct native_block *block = table.open->block;
+    size_t bytes = insert_batch_bytes(table.open), memory = insert_batch_memory(table.open);
+    cr_assert(insert_batch_seal(table.open, &table.spare, &error), "%s", error.text);
+    cr_assert_eq(table.open->job->block, block);
+    cr_assert_null(table.open->job->body);
+    cr_assert_null(table.spare.block);
+    cr_assert_eq(native_block_rows(block), 1);
+    cr_assert_eq(insert_batch_bytes(table.open), bytes);
+    cr_assert_eq(insert_batch_memory(table.open), memory);
+    insert_batch_give_memory(table.open, &another, &table.spare);
+    cr_assert_null(table.spare.block, "its columns are those of another table");
+    insert_batch_give_memory(table.open, table.plan, &table.spare);
+    cr_assert_eq(table.spare.block, block);
+    cr_assert_eq(native_block_rows(block), 0);
+    cr_assert_null(table.open->job->block);
 }
 
 Test(insert_table, after_a_rejection_batches_are_as_small_as_the_table_allows)

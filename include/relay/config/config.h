@@ -107,7 +107,7 @@ struct config_insert {
     enum config_on_lost_messages on_lost_messages;
 };
 
-enum config_compression { CONFIG_COMPRESSION_LZ4, CONFIG_COMPRESSION_NONE };
+enum config_compression { CONFIG_COMPRESSION_AUTO, CONFIG_COMPRESSION_LZ4, CONFIG_COMPRESSION_NONE };
 struct config_clickhouse {
     struct config_list urls; // scheme://host:port, no user, no password, no path, no query
     char *database;
@@ -115,7 +115,7 @@ struct config_clickhouse {
     char *password; // secret
     char *ca_file;  // PEM; "" = the system's authorities
     struct duration connect_timeout, request_timeout;
-    enum config_compression compression;
+    enum config_compression compression; // what AUTO comes to: clickhouse_compresses()
 };
 
 struct config_route {

@@ -24,7 +24,7 @@ struct batch_entry {
 
 struct insert_batch {
     struct table_job *job;
-    struct native_block *block; // its rows; NULL: sealed, they are in the job's body
+    struct native_block *block; // its rows; NULL: sealed, they are the job's
     size_t sealed_bytes;        // of the block that was
     struct batch_entry *entries;
     size_t entry_count, entry_room, entry_last; // entry_last: the one used last
@@ -49,8 +49,8 @@ struct batch_memory {
 };
 void batch_memory_free(struct batch_memory *memory); // both, and leaves NULL
 
-// plan: held by the batch. What memory has is taken over, also on failure; what it lacks is made, the body compressed
-// or not as lz4 says. NULL: NO_MEMORY.
+// plan: held by the batch. What memory has is taken over, also on failure; what it lacks is made, a body only where
+// rows are sent compressed (lz4). NULL: NO_MEMORY.
 struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memory *memory, bool lz4,
     struct mono_time now, struct relay_error *error);
 void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds must have been told
@@ -59,10 +59,12 @@ void insert_batch_free(struct insert_batch *batch); // accepts NULL; the feeds m
 // if that has none yet; clock NULL: there is no such topic. false: NO_MEMORY.
 bool insert_batch_add(struct insert_batch *batch, struct insert_feed *feed, const char *target,
     const struct clock *clock, const struct source_message *message, struct relay_error *error);
-// No more messages: the rows become the job's body, ready to be sent, with its partitions, and the block, reset, is
-// memory for the next batch. Sealed already: nothing to do. false: NO_MEMORY; the batch is then only good to be
-// dropped.
+// No more messages: the rows become the job's, ready to be sent, with its partitions. Compressed, they are its body,
+// and the block, reset, is memory for the next batch; else the job has the block itself. Sealed already: nothing to do.
+// false: NO_MEMORY; the batch is then only good to be dropped.
 bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error);
+// Of a batch that is stored: what memory lacks and the next batch, of `plan`, can use.
+void insert_batch_give_memory(struct insert_batch *batch, const struct table_plan *plan, struct batch_memory *memory);
 bool insert_batch_is_sealed(const struct insert_batch *batch);
 // Of its rows, uncompressed, and of its dead letters.
 size_t insert_batch_bytes(const struct insert_batch *batch);

@@ -35,8 +35,9 @@ struct table_job {
     // INSERT and READ_BACK: held by the job
     struct table_plan *plan;
     // INSERT
-    struct insert_body *body;       // of the rows
-    size_t rows;                    // in it
+    struct insert_body *body;       // of the rows; NULL: they are not compressed,
+    struct native_block *block;     // and this has them
+    size_t rows;                    // in either
     struct dead_letter_block *dead; // may be NULL or empty
     struct dead_letter_copies copies;
     bool copied; // the answer: all of them are in the dead-letter topic

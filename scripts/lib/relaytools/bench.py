@@ -225,7 +225,9 @@ class Bench:
                       "transaction.timeout.ms": 12000, "message.timeout.ms": 7000, "topic.metadata.refresh.interval.ms": 2000},
             "publish": {"guarantee": self.guarantee},
             "insert": {"guarantee": self.guarantee, "linger": "100ms", "batch_rows": 2000},
-            "clickhouse": {"url": f"http://127.0.0.1:{replica.clickhouse.port}", "connect_timeout": "1s", "request_timeout": "4s"},
+            # One sends its rows compressed and the next one as they are; a batch may pass from either to the other.
+            "clickhouse": {"url": f"http://127.0.0.1:{replica.clickhouse.port}", "connect_timeout": "1s", "request_timeout": "4s",
+                           "compression": ("none", "lz4")[replica.number % 2]},
             "breaker": {"open": "1s"},
             "run": {"lease": "3s", "drain_timeout": "15s"},
         }
