@@ -27,10 +27,13 @@ static bool is_local(const char *url)
 
 bool clickhouse_compresses(const struct config_clickhouse *clickhouse)
 {
-    bool local = clickhouse->compression == CONFIG_COMPRESSION_AUTO && clickhouse->urls.count > 0;
-    for (size_t i = 0; local && i < clickhouse->urls.count; i++) {
-        local = is_local(clickhouse->urls.items[i]);
+    if (clickhouse->compression != CONFIG_COMPRESSION_AUTO) {
+        return clickhouse->compression == CONFIG_COMPRESSION_LZ4;
     }
-    return clickhouse->compression == CONFIG_COMPRESSION_LZ4 ||
-        (clickhouse->compression == CONFIG_COMPRESSION_AUTO && !local);
+    for (size_t i = 0; i < clickhouse->urls.count; i++) {
+        if (!is_local(clickhouse->urls.items[i])) {
+            return true;
+        }
+    }
+    return false;
 }
