@@ -41,7 +41,8 @@ static void setup(void)
         .user = environment("CLICKHOUSE_USER"),
         .password = environment("CLICKHOUSE_PASSWORD"),
         .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(60)};
+        .request_timeout = DURATION_S(60),
+        .compression = CONFIG_COMPRESSION_LZ4};
     context = (struct relay_context){.config = &config, .clock = clock_system()};
     snprintf(context.instance, sizeof(context.instance), "engine%d", (int)getpid());
     client = clickhouse_client_new(&context, &error);
@@ -317,8 +318,10 @@ Test(engine, a_token_a_deadline_and_one_part)
     expect_one("SELECT count() FROM l", "300000");
     cr_assert_lt(outcome.bytes_sent, native_block_bytes(block), "compressed");
     config.clickhouse.compression = CONFIG_COMPRESSION_NONE;
-    cr_assert(insert(encoder, block, in_time, "token-3", &outcome), "%s", error.text);
-    cr_assert_geq(outcome.bytes_sent, native_block_bytes(block));
+    for (int attempt = 0; attempt < 2; attempt++) {
+        cr_assert(insert(encoder, block, in_time, "token-3", &outcome), "%s", error.text);
+        cr_assert_geq(outcome.bytes_sent, native_block_bytes(block));
+    }
     expect_one("SELECT count() FROM l", "600000");
     native_block_free(block);
     row_encoder_free(encoder);
