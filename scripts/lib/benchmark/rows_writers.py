@@ -98,8 +98,9 @@ def _script(place):
 
 def hold_awake(lab, place, relay):
     """Stops the process (SIGSTOP) at a moment at which it does not sleep: nobody holds the wake-up lock exclusively."""
-    for _ in range(100):
-        lab.fill(place, 20_000, settle=False)
+    for _ in range(20):
+        lab.fill(place, 100_000, settle=False)
+        relay.wait(lambda: not sleeps(place) or place.outbox_rows() == 0, "the relay awake")
         relay.signal(signal.SIGSTOP)
         if not sleeps(place):
             return
