@@ -99,7 +99,7 @@ def _script(place):
 def hold_awake(lab, place, relay):
     """Stops the process (SIGSTOP) at a moment at which it does not sleep: nobody holds the wake-up lock exclusively."""
     for _ in range(20):
-        lab.fill(place, 100_000, settle=False)
+        lab.fill(place, 20_000, settle=False)  # few: what is written back of them would be taken from the writers
         relay.wait(lambda: not sleeps(place) or place.outbox_rows() == 0, "the relay awake")
         relay.signal(signal.SIGSTOP)
         if not sleeps(place):
