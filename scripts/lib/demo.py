@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -151,8 +150,7 @@ def main():
             servers.command("stop")
             say(f"demo: logs and data are in {servers.folder}")
         else:
-            servers.reset()
-            shutil.rmtree(servers.folder, ignore_errors=True)
+            servers.remove()
     return code
 
 

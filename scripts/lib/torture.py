@@ -4,7 +4,6 @@ import argparse
 import glob
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -247,8 +246,7 @@ def clean_up(folder, keep):
             Servers(folder).command("stop")
             say(f"torture: logs and data are kept in {folder}")
         else:
-            Servers(folder).reset()
-            shutil.rmtree(folder, ignore_errors=True)
+            Servers(folder).remove()
     except RuntimeError as error:
         say(f"torture: cleaning up {folder}: {error}")
 

@@ -2,7 +2,6 @@
 """PostgreSQL's failover: the primary is killed, its streaming standby becomes the primary of a new timeline, and the relay
 follows through a dsn that names both. What the standby had decides what there is to make good."""
 import re
-import shutil
 import signal
 import struct
 
@@ -42,8 +41,7 @@ class Failover:
         if self.place is not None:
             self.place.close()
         self.standby.remove()
-        self.servers.reset()
-        shutil.rmtree(self.servers.folder, ignore_errors=True)
+        self.servers.remove()
 
     def relay(self, **changes):
         """Its breaker asks again after a second, so that the tests do not wait for it."""

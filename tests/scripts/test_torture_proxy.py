@@ -2,7 +2,6 @@
 """The torture bench's proxy breaks what it says it breaks, and nothing else."""
 import http.server
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -264,8 +263,7 @@ def test_kafka_clients_stay_behind_the_proxies_of_its_second_listener():
         assert producer.flush(30) == 0
         assert len(list(audit_module.read_topics(servers.bootstrap, "t"))) == 7
     finally:
-        servers.reset()
-        shutil.rmtree(servers.folder, ignore_errors=True)
+        servers.remove()
         for proxy in nodes:
             proxy.close()
 

@@ -292,10 +292,7 @@ class BenchPlace(Place):
 
     def ends(self):
         """The end of every partition of the topics."""
-        client = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.servers.bootstrap, "log_level": 4})
-        known = client.list_topics(timeout=30).topics
-        partitions = [(topic, partition) for topic in self.topics for partition in known[topic].partitions]
-        found = kafka_ends.ends(self.servers.bootstrap, partitions)
+        found = kafka_ends.ends(self.servers.bootstrap, kafka_ends.partitions(self.servers.bootstrap, self.topics))
         return [confluent_kafka.TopicPartition(*each, end) for each, end in found.items()]
 
     def first_append(self, offsets, seconds=30):

@@ -10,7 +10,7 @@ import signal
 import confluent_kafka.admin
 import psycopg2
 
-from . import kafka_groups
+from . import kafka_ends, kafka_groups
 from .bench import BEYOND_TIMEOUTS
 from .proxy import BOTH, END_TXN, OFFSET_COMMIT, TO_CLIENT, TO_SERVER, Rule
 from .workload import APPLICATION
@@ -299,9 +299,7 @@ def group_of(bench):
 
 
 def partitions_of(bench):
-    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": bench.servers.bootstrap})
-    topics = admin.list_topics(timeout=20).topics
-    return [(name, number) for name in bench.place.topics for number in topics[name].partitions]
+    return kafka_ends.partitions(bench.servers.bootstrap, bench.place.topics)
 
 
 def _lower_offsets(bench, rng):

@@ -5,27 +5,34 @@ stands for the end, has a deadline there; but the client goes on asking the dead
 import time
 
 import confluent_kafka
+import confluent_kafka.admin
 
 AGAIN = 0.1
 ONE_ATTEMPT = 3.0
 
 
-def ends(bootstrap, partitions, seconds=30):
+def partitions(bootstrap, topics):
+    """[(topic, partition)] of these topics, as the brokers have them now."""
+    known = confluent_kafka.admin.AdminClient({"bootstrap.servers": bootstrap, "log_level": 4}).list_topics(timeout=20).topics
+    return [(topic, number) for topic in topics for number in known[topic].partitions]
+
+
+def ends(bootstrap, places, seconds=30):
     """[(topic, partition)] -> {(topic, partition): offset behind the last committed message}. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return _attempt(bootstrap, partitions)
+            return _attempt(bootstrap, places)
         except confluent_kafka.KafkaException as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"Kafka did not say within {seconds} s where {partitions[0][0]} ends: {error}") from error
+                raise TimeoutError(f"Kafka did not say within {seconds} s where {places[0][0]} ends: {error}") from error
         time.sleep(AGAIN)
 
 
-def _attempt(bootstrap, partitions):
+def _attempt(bootstrap, places):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "ends", "isolation.level": "read_committed"})
     try:
-        asked = [confluent_kafka.TopicPartition(topic, partition, confluent_kafka.OFFSET_END) for topic, partition in partitions]
+        asked = [confluent_kafka.TopicPartition(topic, partition, confluent_kafka.OFFSET_END) for topic, partition in places]
         found = consumer.offsets_for_times(asked, ONE_ATTEMPT)
     finally:
         consumer.close()

@@ -108,6 +108,11 @@ class Servers:
     def reset(self):
         self.command("reset")
 
+    def remove(self):
+        """Nothing of them is left, their folder included."""
+        self.reset()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @property
     def dsn(self):
         return self.env["POSTGRES_DSN"]
@@ -157,15 +162,13 @@ def temporary_servers(*services, **options):
         yield servers.start(*services, **options)
     finally:
         _temporary.remove(servers)
-        servers.reset()
-        shutil.rmtree(servers.folder, ignore_errors=True)
+        servers.remove()
 
 
 def reset_temporary_servers():
     """For a process that ends at once: what the `with` blocks would have done."""
     for servers in _temporary:
-        servers.reset()
-        shutil.rmtree(servers.folder, ignore_errors=True)
+        servers.remove()
 
 
 def say(text):
