@@ -19,6 +19,7 @@ INSERT INTO {table} (aggregate_type, aggregate_id, event_type, payload, metadata
 """
 NOTE = "the order was changed by a customer after delivery to another address and paid with a voucher which had been sent last week because of " \
        "the weather in northern mountains where nobody expected the snow that fell on all of the roads"
+SLICES = 3   # of a round: the disk and the host drift by more than a trigger costs, within less than a round
 PLAIN = "public.outbox_plain"
 REAL = "public.outbox_events"
 
@@ -56,13 +57,14 @@ def make_plain(place):
 def trigger(lab):
     """Commit rate with the trigger: no relay, and a relay that is awake but held still, against a table without it."""
     taken = {(kind, clients): [] for kind in ("plain", "none", "held") for clients in (8, 32)}
+    seconds = lab.sizes.writer_seconds // SLICES
     with lab.place("writers") as place:
         make_plain(place)
-        for number in range(lab.sizes.rounds):
+        for number in range(SLICES * lab.sizes.rounds):
             for clients in (8, 32):
                 kinds = ["plain", "none", "held"]
                 for kind in kinds[number % 3:] + kinds[:number % 3]:
-                    taken[kind, clients].append(_one(lab, place, kind, clients)["tps"])
+                    taken[kind, clients].append(_one(lab, place, kind, clients, seconds)["tps"])
                 lab.say(f"  round {number + 1}, {clients} clients: " + ", ".join(f"{kind} {taken[kind, clients][-1]:.0f}" for kind in kinds) + " commits/s")
     results = []
     words = {"none": "trigger, no relay", "held": "trigger, relay awake but held still"}
@@ -75,15 +77,15 @@ def trigger(lab):
     return results, {f"{kind} {clients}": values for (kind, clients), values in taken.items()}
 
 
-def _one(lab, place, kind, clients):
+def _one(lab, place, kind, clients, seconds):
     if kind == "plain":
-        return pgbench(lab, place, PLAIN, clients, lab.sizes.writer_seconds)
+        return pgbench(lab, place, PLAIN, clients, seconds)
     if kind == "none":
-        return pgbench(lab, place, REAL, clients, lab.sizes.writer_seconds)
+        return pgbench(lab, place, REAL, clients, seconds)
     relay = lab.relay(place, run={"lease": "5m"})
     try:
         hold_awake(lab, place, relay)
-        return run_pgbench(lab, place, _script(place), clients, lab.sizes.writer_seconds)
+        return run_pgbench(lab, place, _script(place), clients, seconds)
     finally:
         relay.kill()
         _end_sessions(place)
