@@ -300,8 +300,10 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     struct relay_error *error)
 {
     // Under steady load the other lane's COMMIT is always on its way. What wants both lanes idle waits for it: nothing
-    // else would ever end the chores' being due, nor the pause after a refused reading.
-    bool pause = !mono_reached(clock_mono(pipe->context->clock), pipe->read_again_at);
+    // else would ever end the chores' being due, nor the pause after a refused reading or a small transaction.
+    struct mono_time from = mono_before(pipe->read_again_at, pipe->begin_again_at) ? pipe->begin_again_at
+                                                                                   : pipe->read_again_at;
+    bool pause = !mono_reached(clock_mono(pipe->context->clock), from);
     if (lane->state == LANE_IDLE && other->state == LANE_COMMITTING && (pause || publish_chores_due(pipe)) &&
         !publish_committed(pipe, other, error)) {
         return false;
@@ -311,7 +313,7 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
         return breaker_refuse(pipe->context->kafka_breaker, "Kafka", error);
     }
     if (idle && pause) {
-        pause_for(pipe, mono_left(clock_mono(pipe->context->clock), pipe->read_again_at));
+        pause_for(pipe, mono_left(clock_mono(pipe->context->clock), from));
         return true;
     }
     // Verdicts first: a chore would come to the same rows again.
@@ -362,6 +364,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     publish_report_kafka(pipe, NULL);
     if (lane->state == LANE_COMMITTING) {
         is_well(pipe);
+        publish_pace(pipe, lane);
     }
     return publish_stay_awake(pipe, rows, error);
 }

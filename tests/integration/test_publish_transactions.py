@@ -3,6 +3,8 @@
 event is there once, and what was before it in the transaction goes out."""
 import os
 import signal
+import time
+from contextlib import closing
 
 import pytest
 
@@ -28,6 +30,22 @@ def test_a_backlog_goes_out_in_transactions_of_several_batches(place):
     assert 0 < transactions(place) < 150, "200 batches"
     assert relay.metric("events_published_total") == len(events)
     assert relay.metric("publish_batch_seconds_count") == transactions(place)
+
+
+def test_under_load_transactions_grow_instead_of_following_each_other(place):
+    """Each commit has 200 rows. From 100 on a transaction begins 20 ms after the one before, however fast the machine is."""
+    relay = publishing(place, publish={"guarantee": "at_least_once"}, outbox={"batch_rows": 20000})
+    began = time.monotonic()
+    with closing(place.connect()) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(
+            "DO $$ BEGIN FOR i IN 1..400 LOOP INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+            "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 200); "
+            "COMMIT; PERFORM pg_sleep(0.003); END LOOP; END $$")
+    place.wait_published()
+    most = (time.monotonic() - began) / 0.020 + 2
+    assert relay.metric("events_published_total") == 80_000
+    assert 1 < relay.metric("publish_batch_seconds_count") <= most
 
 
 @pytest.mark.parametrize("at, behind, batch", ((5 * BATCH, 10 * BATCH, BATCH), (5 * BATCH + 7, 0, BATCH), (4, 6, 1), (0, 400, 200)))

@@ -92,6 +92,7 @@ struct publish_pipe {
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
     size_t held_tries;
     struct mono_time read_again_at;   // a reading was refused: not before this
+    struct mono_time begin_again_at;  // under load: no transaction before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
     char first_waiting[300];          // what the first of them waits for, in words
@@ -198,6 +199,8 @@ bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, s
 bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error);
 // After a batch of so many rows: under load the outbox does not sleep.
 bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error);
+// After the lane's COMMIT was sent: under load the next transaction is not begun at once.
+void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 
 // publish_chores.c
 // What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The
