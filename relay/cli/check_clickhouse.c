@@ -152,7 +152,7 @@ static struct table_schema *read_table(struct clickhouse_check *at, const char *
     struct relay_error error;
     struct table_schema *schema = table_schema_read(at->client, &request, NULL, table, &error);
     if (!schema) {
-        check_add(at->check->report, CHECK_FAIL, what, mend, "table %s: %s", table, error.text);
+        check_add(at->check->report, CHECK_FAIL, what, mend, "%s", error.text);
     }
     return schema;
 }

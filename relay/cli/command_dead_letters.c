@@ -167,11 +167,18 @@ struct walk {
     long left;      // of the limit; -1: none
     json_t *listed; // LIST, SHOW
     size_t done, present, stayed;
-    size_t seen; // rows that the filter took, over all tables
+    size_t seen;   // rows that the filter took, over all tables
+    bool counting; // only that
 };
 
 // What is done to a page; table: of PostgreSQL.
 typedef bool page_action(struct walk *walk, const char *table, const json_t *page, struct relay_error *error);
+
+static bool pass_page(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
+{
+    (void)table, (void)page;
+    return !stop_raised(walk->context->stop) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
+}
 
 static bool gather_page(struct walk *walk, const char *table, const json_t *page, struct relay_error *error)
 {
@@ -265,6 +272,11 @@ static bool asks_for(const struct letter_filter *filter, enum letter_stage stage
     return filter->id_count == 0;
 }
 
+static page_action *action_of(const struct walk *walk, page_action *act)
+{
+    return walk->counting ? pass_page : walk->arguments->action <= SHOW ? gather_page : act;
+}
+
 static bool walk_publish(struct walk *walk, struct relay_error *error)
 {
     const struct config *config = walk->context->config;
@@ -277,8 +289,7 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
             before = strcmp(config->outboxes[i].dead_letter_table, config->outboxes[j].dead_letter_table) == 0;
         }
         if (!before) {
-            done = walk_table(walk, config->outboxes[i].dead_letter_table,
-                walk->arguments->action <= SHOW ? gather_page : act_on_published, error);
+            done = walk_table(walk, config->outboxes[i].dead_letter_table, action_of(walk, act_on_published), error);
         }
     }
     pg_close(walk->connection);
@@ -288,8 +299,7 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
 static bool walk_insert(struct walk *walk, struct relay_error *error)
 {
     walk->client = clickhouse_client_new(walk->context, error);
-    bool done = walk->client &&
-        walk_table(walk, NULL, walk->arguments->action <= SHOW ? gather_page : act_on_inserted, error);
+    bool done = walk->client && walk_table(walk, NULL, action_of(walk, act_on_inserted), error);
     clickhouse_client_free(walk->client);
     return done;
 }
@@ -380,20 +390,30 @@ static int list(struct walk *walk)
     return done && all_seen(walk) ? 0 : 1;
 }
 
-static bool confirmed(const struct arguments *arguments)
+// Says how many it would be, unless none.
+static bool confirmed(const struct walk *walk)
 {
     char answer[16] = "";
-    if (arguments->action != DROP || arguments->yes) {
+    if (walk->arguments->action != DROP || walk->arguments->yes) {
         return true;
     }
-    fprintf(stderr, "Delete these dead letters for good? They are in no other place. [y/N] ");
+    struct walk count = *walk;
+    count.counting = true;
+    if (!walk_all(&count)) {
+        return false;
+    }
+    if (count.seen == 0) {
+        return true;
+    }
+    fprintf(stderr, "Delete %zu dead letter%s for good? There is no other copy. [y/N] ", count.seen,
+        count.seen == 1 ? "" : "s");
     fflush(stderr);
     return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
 static int act(struct walk *walk)
 {
-    if (!confirmed(walk->arguments)) {
+    if (!confirmed(walk)) {
         fprintf(stderr, "nothing was deleted\n");
         return 1;
     }

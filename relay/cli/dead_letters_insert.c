@@ -137,6 +137,15 @@ static void note_key(const struct clickhouse_result *rows, size_t row, struct le
     snprintf(id->topic, sizeof(id->topic), "%s", clickhouse_result_text(rows, row, TOPIC, NULL));
 }
 
+// Where the table is not there, ClickHouse answers with the whole statement.
+static bool explain(const struct relay_context *context, struct relay_error *error)
+{
+    return clickhouse_error_no_table(error) &&
+        error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
+            "table %s does not exist: run `outbox-relay migrate clickhouse up`",
+            context->config->insert.dead_letter_table);
+}
+
 bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,
     const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
     struct relay_error *error)
@@ -154,7 +163,7 @@ bool insert_letters_page(const struct relay_context *context, struct clickhouse_
             " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
             "kafka_partition, kafka_offset LIMIT %zu",
             limit);
-    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error)
+    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error) || explain(context, error)
                 : error_no_memory(error, "reading dead letters");
     for (size_t i = 0; done && i < clickhouse_result_rows(rows); i++) {
         cursor->begun = true;

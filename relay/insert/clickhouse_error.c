@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UNKNOWN_TABLE    60
+#define UNKNOWN_DATABASE 81
+
 static const struct {
     int code;
     enum clickhouse_failure failure;
@@ -137,6 +140,11 @@ static enum relay_error_class class_of(enum clickhouse_failure failure)
     case CLICKHOUSE_FAILURES: break;
     }
     return RELAY_CLASS_RETRIABLE;
+}
+
+bool clickhouse_error_no_table(const struct relay_error *error)
+{
+    return error->detail == UNKNOWN_TABLE || error->detail == UNKNOWN_DATABASE;
 }
 
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,

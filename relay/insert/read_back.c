@@ -14,12 +14,10 @@
 
 #include <string.h>
 
-#define PAGE_OFFSETS     500000
-#define ASK_TIMEOUT      DURATION_S(30)
-#define KILL_TIMEOUT     DURATION_S(5)
-#define LAST_WORD        "'outbox-relay: end'"
-#define UNKNOWN_TABLE    60
-#define UNKNOWN_DATABASE 81
+#define PAGE_OFFSETS 500000
+#define ASK_TIMEOUT  DURATION_S(30)
+#define KILL_TIMEOUT DURATION_S(5)
+#define LAST_WORD    "'outbox-relay: end'"
 
 static bool stopping(const struct relay_context *context)
 {
@@ -241,11 +239,6 @@ static bool ask(struct source *source, const char *statement, struct clickhouse_
     return done;
 }
 
-static bool is_no_table(const struct relay_error *error)
-{
-    return error->detail == UNKNOWN_TABLE || error->detail == UNKNOWN_DATABASE;
-}
-
 // The lowest offset that is there; *found false: none.
 static bool read_lowest(struct source *source, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, bool *found, int64_t *lowest, struct relay_error *error)
@@ -261,7 +254,7 @@ static bool read_lowest(struct source *source, const struct table_plan *plan, co
         *lowest = clickhouse_result_int(result, 0, 1);
     } else if (!built) {
         error_no_memory(error, "reading back");
-    } else if (dead_letter_table && is_no_table(error)) {
+    } else if (dead_letter_table && clickhouse_error_no_table(error)) {
         done = true;
     }
     clickhouse_result_free(result);
@@ -313,7 +306,7 @@ static bool read_ranges(struct source *source, const struct table_plan *plan, co
         done = take_ranges(result, ranges, through, error);
     } else if (!built) {
         error_no_memory(error, "reading back");
-    } else if (dead_letter_table && is_no_table(error)) {
+    } else if (dead_letter_table && clickhouse_error_no_table(error)) {
         done = true;
     }
     clickhouse_result_free(result);
@@ -329,7 +322,7 @@ static bool sync_replica(struct source *source, const struct table_plan *plan, c
         return true;
     }
     bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") && add_name(&text, plan, dead_letter_table);
-    done = done ? ask(source, text.at, NULL, error) || (dead_letter_table && is_no_table(error)) ||
+    done = done ? ask(source, text.at, NULL, error) || (dead_letter_table && clickhouse_error_no_table(error)) ||
             error_prefix(error, "bringing the replica up to date")
                 : error_no_memory(error, "reading back");
     clickhouse_text_finish(&text);

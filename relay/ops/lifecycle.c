@@ -120,7 +120,7 @@ static bool start_parts(struct lifecycle *self, struct relay_error *error)
     error_clear(error);
     self->http = http_server_start(context, self->alerts, error);
     if (self->http == NULL && error->code != RELAY_ERROR_NONE) {
-        return error_prefix(error, "[http]");
+        return false;
     }
     if (config->publish.enabled) {
         self->publish = publish_stage_start(context, error);

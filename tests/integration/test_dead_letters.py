@@ -70,11 +70,21 @@ def test_a_letter_that_comes_back_is_published(place):
     assert relay.stop() == 0
 
 
+def test_a_table_that_is_not_there_is_named_with_what_makes_it(place):
+    place.clickhouse("DROP TABLE {db}.outbox_relay_dead_letters")
+    told = run(place, "list", "--stage", "insert")
+    assert told.returncode == 1
+    assert told.stderr == ("outbox-relay dead-letters: insert stage: table outbox_relay_dead_letters does not exist: "
+                           "run `outbox-relay migrate clickhouse up`\n")
+
+
 def test_drop_asks_first(place):
     put_aside(place)
     asked = run(place, "drop", "--all", stdin="n\n")
-    assert asked.returncode == 1 and "nothing was deleted" in asked.stderr
+    assert asked.returncode == 1 and "Delete 1 dead letter for good?" in asked.stderr and "nothing was deleted" in asked.stderr
     assert len(listed(place)) == 1
+    none = run(place, "drop", "--reason", "out_of_range", stdin="")
+    assert none.returncode == 0 and "Delete" not in none.stderr and "0 dropped" in none.stdout
     assert run(place, "drop", "--all", stdin="").returncode == 1
     done = run(place, "drop", "--all", stdin="y\n")
     assert done.returncode == 0 and "1 dropped" in done.stdout

@@ -67,6 +67,14 @@ def test_secrets_are_in_no_log_line_and_in_no_argument(hung):
     assert "s3cret" not in hung.get("/health")[1] + hung.get("/")[1] + hung.get("/metrics")[1]
 
 
+def test_a_port_that_is_taken_is_named_with_its_key(tmp_path, silent_port):
+    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, http={"listen": f"127.0.0.1:{silent_port}"}))
+    result = command("run", config=config, seconds=20)
+    assert result.returncode != 0
+    assert f"[http] listen: 127.0.0.1:{silent_port}: Address already in use" in result.stderr
+    assert result.stderr.count("[http]") == 1
+
+
 def test_wait_ends_it_with_75_when_the_servers_do_not_come(tmp_path, silent_port):
     config = write_config(str(tmp_path / "relay.ini"), sections(silent_port))
     result = command("run", "--wait", "300ms", config=config, seconds=20)

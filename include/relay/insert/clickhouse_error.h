@@ -98,6 +98,9 @@ enum clickhouse_failure clickhouse_failure_of(int exception_code);
 const char *clickhouse_failure_name(enum clickhouse_failure failure); // "outcome_unknown"; static
 const char *clickhouse_exception_name(int exception_code);            // "UNKNOWN_TABLE", "" if not in our table; static
 
+// Whether the server said that the table, or its database, is not there.
+bool clickhouse_error_no_table(const struct relay_error *error);
+
 // Finds an exception in a response body: "Code: NN. DB::Exception: ..." or "Code: NN, e.displayText() = ..." at its
 // beginning (or, with `tail`, at the start of any later line, and the __exception__ frame of 25.11 and later).
 // Returns the code and the message within body, or 0 if there is none. *message may be NULL.
