@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One set of real servers for the whole run, a place of its own on them for each test."""
+"""One set of real servers for the whole run (of each worker), a place of its own on them for each test."""
 import hashlib
 import re
 
@@ -13,6 +13,15 @@ from relaytools.watch_place import WatchPlace
 def pytest_configure(config):
     config.addinivalue_line("markers", "tsan: also run under ThreadSanitizer")
     config.addinivalue_line("markers", "own_servers: stops or kills servers, so it has a set of its own")
+    config.addinivalue_line("markers", "xdist_group: stays with the others of this name where several tests run at a time")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Several workers have servers each. Only one also has those that are killed; a module stays together, as its fixtures do."""
+    for item in items:
+        fragile = {"fragile_servers", "watch_servers"} & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("fragile" if fragile else item.module.__name__))
 
 
 @pytest.fixture(scope="session")
