@@ -5,9 +5,9 @@ They also take their turn among all others."""
 import signal
 import time
 
-from . import kafka_ends, kafka_groups
+from . import kafka_ends
 from .bench import BEYOND_TIMEOUTS
-from .faults import FAULTS, fault, group_of, partitions_of
+from .faults import FAULTS, committed_of, fault, partitions_of
 from .proxy import END_TXN, OFFSET_COMMIT, TO_SERVER, Rule
 
 PATIENCE = 15.0     # for the step to come
@@ -34,6 +34,13 @@ def _first_hit(rules, seconds=PATIENCE):
         if first is None or rule is not first[2]:
             proxy.lift(rule)
     return first
+
+
+def _first_held(bench, key):
+    """Holds requests of the kind on their way to Kafka. (proxy, rule) of the first that comes, None: none did."""
+    rules = [(None, proxy, proxy.add(Rule((TO_SERVER,), hold_keys=(key,)))) for proxy in bench.kafka]
+    first = yield from _first_hit(rules)
+    return first and first[1:]
 
 
 def several_replicas(bench):
@@ -68,11 +75,10 @@ def _batch_numbers(bench):
 def frozen_publisher(bench, _):
     """A replica freezes while its commit of a batch is on the way to Kafka (EndTxn, held), which arrives when another one
     has taken over and published."""
-    rules = [(None, proxy, proxy.add(Rule((TO_SERVER,), hold_keys=(END_TXN,)))) for proxy in bench.kafka]
-    first = yield from _first_hit(rules)
-    if first is None:
+    held = yield from _first_held(bench, END_TXN)
+    if held is None:
         return 0
-    _, proxy, rule = first
+    proxy, rule = held
     frozen = [replica for replica in bench.replicas if replica.name in rule.held]
     hits = sum(replica.signal(signal.SIGSTOP) for replica in frozen)
     before = _batch_numbers(bench)
@@ -102,7 +108,7 @@ def _ends(bench):
 
 
 def _stored_up_to(bench, ends):
-    committed = kafka_groups.committed_offsets(bench.servers.bootstrap, group_of(bench), [each for each, end in ends.items() if end > 0])
+    committed = committed_of(bench, [each for each, end in ends.items() if end > 0])
     return all(committed.get(each, -1) >= end for each, end in ends.items() if end > 0)
 
 
@@ -112,13 +118,13 @@ def _stored(bench):
     return {(topic, int(partition)): int(last) for topic, partition, last in (line.split("\t") for line in rows.splitlines())}
 
 
-def _committed_by_no_one(bench, seconds=4.0):
-    """For `yield from`: until a message has lain in ClickHouse for a second with no offset committed behind it, or the time is over."""
-    deadline = time.monotonic() + seconds
+def _committed_by_no_one(bench):
+    """For `yield from`: whether, within four seconds, a message lies in ClickHouse for a second with no offset committed behind it."""
+    deadline = time.monotonic() + 4.0
     while time.monotonic() < deadline:
         stored = _stored(bench)
         yield 1.0
-        committed = kafka_groups.committed_offsets(bench.servers.bootstrap, group_of(bench), list(stored)) if stored else {}
+        committed = committed_of(bench, list(stored)) if stored else {}
         if any(committed.get(each, 0) <= last for each, last in stored.items()):
             return True
     return False
@@ -162,11 +168,10 @@ def lost_offset_commit(bench, rng):
     """A replica dies with messages stored in ClickHouse whose offset commit is held on its way to Kafka and never arrives."""
     yield from _until(lambda: bench.place.clickhouse_rows() > 0, PATIENCE)
     for _ in range(4):
-        rules = [(None, proxy, proxy.add(Rule((TO_SERVER,), hold_keys=(OFFSET_COMMIT,)))) for proxy in bench.kafka]
-        first = yield from _first_hit(rules)
-        if first is None:
+        held = yield from _first_held(bench, OFFSET_COMMIT)
+        if held is None:
             return 0
-        _, proxy, rule = first
+        proxy, rule = held
         if (yield from _committed_by_no_one(bench)):
             break
         proxy.lift(rule)    # the one held says nothing new, as at the end of a rebalance, and its relay stores nothing meanwhile

@@ -302,9 +302,14 @@ def partitions_of(bench):
     return kafka_ends.partitions(bench.servers.bootstrap, bench.place.topics)
 
 
+def committed_of(bench, partitions):
+    """What the relays' group has committed of these: (topic, partition) -> offset, of those that have one."""
+    return kafka_groups.committed_offsets(bench.servers.bootstrap, group_of(bench), partitions)
+
+
 def _lower_offsets(bench, rng):
     """Some of the group's committed offsets, each moved back by a little or to the beginning."""
-    committed = kafka_groups.committed_offsets(bench.servers.bootstrap, group_of(bench), partitions_of(bench))
+    committed = committed_of(bench, partitions_of(bench))
     chosen = [each for each in committed if rng.random() < 0.7]
     return {each: rng.choice((0, max(0, committed[each] - rng.randint(1, 300)))) for each in chosen}
 
