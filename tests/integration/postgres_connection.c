@@ -173,7 +173,7 @@ Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
     snprintf(dsn, sizeof(dsn), "host=127.0.0.1,%s port=%d,%s user=%s dbname=%s", environment("PGHOST"), port,
         environment("PGPORT"), environment("PGUSER"), environment("PGDATABASE"));
     config.postgres.dsn = dsn;
-    config.postgres.connect_timeout = DURATION_MS(400);
+    config.postgres.connect_timeout = DURATION_S(2);
     struct pg_options writer = {.role = "owner", .read_write = true};
     struct pg_connection *connection = connected(&writer);
     expect_cell(connection, "SELECT 1", "1");

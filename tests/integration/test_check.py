@@ -4,7 +4,6 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 
@@ -14,6 +13,7 @@ import pytest
 
 from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
+from servers import process
 
 
 def run(place, *arguments, **changes):
@@ -177,9 +177,7 @@ def test_alert_targets(place):
 @pytest.mark.parametrize("mode, level, words", [("transaction", "FAIL", "transaction mode"), ("session", "warn", "session mode")])
 def test_a_pooler_is_noticed(place, mode, level, words):
     env = place.servers.env
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = process.free_port(set())
     with open(os.path.join(place.folder, "users"), "w", encoding="utf-8") as file:
         file.write(f'"{env["POSTGRES_USER"]}" "{env["POSTGRES_PASSWORD"]}"\n')
     config = os.path.join(place.folder, "pgbouncer.ini")
@@ -192,7 +190,9 @@ def test_a_pooler_is_noticed(place, mode, level, words):
     if user:
         for path in (place.folder, os.path.dirname(place.folder)):
             os.chmod(path, 0o755)
-    pooler = subprocess.Popen([binary, *user, config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = os.path.join(place.folder, "pgbouncer.log")
+    with open(log, "wb") as output:
+        pooler = subprocess.Popen([binary, *user, config], stdout=output, stderr=output)
     try:
         dsn = psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=port)
 
@@ -202,7 +202,10 @@ def test_a_pooler_is_noticed(place, mode, level, words):
                 return True
             except psycopg2.OperationalError:
                 return False
-        wait_until(answers, "pgbouncer answers", 20)
+        try:
+            wait_until(answers, "pgbouncer answers", 20)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; its log:\n{process.tail(log)}") from None
         _, texts = findings(place, level, postgres={"dsn": dsn})
         assert any(words in text for text in texts), findings(place, None, postgres={"dsn": dsn})
     finally:

@@ -96,7 +96,7 @@ def test_a_frozen_owner_loses_the_outbox_and_doubles_nothing_when_it_wakes(place
     second = publishing(place, "second", run={"lease": "2s"})
     first.signal(signal.SIGSTOP)
     second.wait(lambda: second.metric("outbox_owned") == 1, "the second owns", 30)
-    time.sleep(1)   # some batches of the second
+    second.wait(lambda: second.metric("events_published_total") > 0, "batches of the second", 30)
     first.signal(signal.SIGCONT)
     first.wait(lambda: first.metric("outbox_owned") == 0, "the first has noticed", 30)
     workload.stop()
