@@ -2,7 +2,6 @@
 """Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
 import os
 import signal
-import time
 
 import confluent_kafka.admin
 import psycopg2
