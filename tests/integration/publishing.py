@@ -7,6 +7,7 @@ import psycopg2
 import pytest
 
 from relaytools.relay import wait_until
+from relaytools.sessions import execute_each
 
 
 def publishing(place, name="relay", start=True, environment=None, **changes):
@@ -45,14 +46,7 @@ def use_test_points(relay):
 
 
 def as_admin(place, *statements):
-    connection = psycopg2.connect(place.admin_dsn)
-    connection.autocommit = True    # ALTER SYSTEM has no place in a transaction
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        rows = cursor.fetchall() if cursor.description else []
-    connection.close()
-    return rows
+    return execute_each(place.admin_dsn, *statements)
 
 
 def dead_letters(place):

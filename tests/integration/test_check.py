@@ -13,6 +13,7 @@ import pytest
 
 from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
+from relaytools.sessions import autocommitting
 from servers import process
 
 
@@ -94,9 +95,7 @@ def test_migrations_that_are_missing(place):
 
 def test_rights_of_the_relays_role(place):
     role = place.name + "_login"
-    admin = psycopg2.connect(place.admin_dsn)
-    admin.autocommit = True
-    with admin.cursor() as cursor:
+    with autocommitting(place.admin_dsn) as cursor:
         cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
         try:
             dsn = {"postgres": {"dsn": psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")}}
@@ -115,7 +114,6 @@ def test_rights_of_the_relays_role(place):
         finally:
             cursor.execute(f"DROP OWNED BY {role}")
             cursor.execute(f"DROP ROLE {role}")
-            admin.close()
 
 
 def test_topics(place):

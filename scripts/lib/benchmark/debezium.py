@@ -11,6 +11,7 @@ from psycopg2.extensions import parse_dsn
 
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
+from relaytools.sessions import autocommitting
 
 WORKER = """bootstrap.servers={bootstrap}
 key.converter=org.apache.kafka.connect.storage.StringConverter
@@ -122,10 +123,8 @@ class Debezium:
     def close(self):
         """The slot would keep WAL for ever, and the database from being dropped."""
         self.stop()
-        connection = psycopg2.connect(self.place.admin_dsn)
-        connection.autocommit = True
         deadline = time.monotonic() + 30
-        with connection.cursor() as cursor:
+        with autocommitting(self.place.admin_dsn) as cursor:
             while True:
                 try:
                     cursor.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (self.name,))
@@ -134,4 +133,3 @@ class Debezium:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.2)
-        connection.close()

@@ -19,6 +19,7 @@ from relaytools import kafka_ends
 from relaytools.place import Place
 from relaytools.relay import wait_until, write_config
 from relaytools.servers import ROOT
+from relaytools.sessions import execute_each
 
 from . import machine
 
@@ -68,26 +69,14 @@ class Lab:
 
     def start(self):
         self.servers.start()
-        admin = self._admin()
-        with admin.cursor() as cursor:
-            for name, value in POSTGRES_SETTINGS.items():
-                cursor.execute(f"ALTER SYSTEM SET {name} = %s", (value,))
-        admin.close()
+        execute_each(self.servers.admin_dsn, *(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in POSTGRES_SETTINGS.items()))
         self.servers.restart("postgres")
         self._warm_up()
 
     def use_logical_wal(self):
         """Peers that read the WAL need it; it costs the writers a little, so it is not the rule."""
-        admin = self._admin()
-        with admin.cursor() as cursor:
-            cursor.execute("ALTER SYSTEM SET wal_level = 'logical'")
-        admin.close()
+        execute_each(self.servers.admin_dsn, "ALTER SYSTEM SET wal_level = 'logical'")
         self.servers.restart("postgres")
-
-    def _admin(self):
-        connection = psycopg2.connect(self.servers.admin_dsn)
-        connection.autocommit = True
-        return connection
 
     def _warm_up(self):
         """The broker's JVM compiles while it works: a cold one takes four times the CPU for an event. It is warm when what it takes
@@ -122,12 +111,9 @@ class Lab:
                 "clickhouse": (first(env["CLICKHOUSE_PID_FILE"]), False)}
 
     def conditions(self):
-        admin = self._admin()
-        with admin.cursor() as cursor:
-            cursor.execute("SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit'), "
-                           "current_setting('shared_buffers'), current_setting('max_wal_size')")
-            version, fsync, synchronous, buffers, wal = cursor.fetchone()
-        admin.close()
+        version, fsync, synchronous, buffers, wal = execute_each(self.servers.admin_dsn,
+            "SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit'), "
+            "current_setting('shared_buffers'), current_setting('max_wal_size')")[0]
         pins = dict(re.findall(r"^(\w+)=(\S+)", machine.read(os.path.join(ROOT, "scripts/pins")), re.M))
         commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
         return {"cpu": machine.cpu_model(), "cores": os.cpu_count(), "memory_gib": round(machine.memory_gib(), 1),
@@ -177,12 +163,7 @@ class Lab:
             self.settle(place, table)
 
     def settle(self, place, table):
-        admin = psycopg2.connect(place.admin_dsn)
-        admin.autocommit = True
-        with admin.cursor() as cursor:
-            cursor.execute(f"VACUUM (ANALYZE) {table}")
-            cursor.execute("CHECKPOINT")
-        admin.close()
+        execute_each(place.admin_dsn, f"VACUUM (ANALYZE) {table}", "CHECKPOINT")
 
     def _template(self, place, rows, payload, **shape):
         """The events as a plain table, made once: copying it is faster than making it again."""
@@ -279,11 +260,7 @@ class BenchPlace(Place):
                 future.result(60)
             except confluent_kafka.KafkaException:
                 pass  # the next row does not depend on it
-        admin = psycopg2.connect(self.servers.admin_dsn)
-        admin.autocommit = True
-        with admin.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
-        admin.close()
+        execute_each(self.servers.admin_dsn, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
         self.servers.clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
 
     def _consumer(self):

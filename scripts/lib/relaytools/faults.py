@@ -13,6 +13,7 @@ import psycopg2
 from . import kafka_ends, kafka_groups
 from .bench import BEYOND_TIMEOUTS
 from .proxy import BOTH, END_TXN, OFFSET_COMMIT, TO_CLIENT, TO_SERVER, Rule
+from .sessions import autocommitting
 from .workload import APPLICATION
 
 FAULTS = {}
@@ -163,18 +164,13 @@ def kafka_leader(bench, rng):
 @fault("terminate-backends", 2, "postgres")
 def terminate_backends(bench, rng):
     """pg_terminate_backend() on some of the relays' sessions, so that an owner loses one connection and not the other."""
-    connection = psycopg2.connect(bench.place.admin_dsn, connect_timeout=5)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-                           "AND application_name <> %s", (APPLICATION,))
-            pids = [row[0] for row in cursor.fetchall()]
-            chosen = rng.sample(pids, rng.randint(1, len(pids))) if pids else []
-            for pid in chosen:
-                cursor.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    finally:
-        connection.close()
+    with autocommitting(bench.place.admin_dsn, connect_timeout=5) as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                       "AND application_name <> %s", (APPLICATION,))
+        pids = [row[0] for row in cursor.fetchall()]
+        chosen = rng.sample(pids, rng.randint(1, len(pids))) if pids else []
+        for pid in chosen:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (pid,))
     yield 0.0
     return len(chosen)
 

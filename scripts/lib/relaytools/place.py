@@ -10,6 +10,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from . import audit as audit_module
 from .relay import Relay, command, sections_for, wait_until, write_config
+from .sessions import execute_each
 from .workload import EVENT_TYPES, Workload, prepare
 
 
@@ -29,12 +30,8 @@ class Place:
         self.migrate()
 
     def _create_databases(self):
-        admin = psycopg2.connect(self.servers.admin_dsn)
-        admin.autocommit = True
-        with admin.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {self.name}")
-            cursor.execute(f"CREATE DATABASE {self.name} OWNER {self.servers.env['POSTGRES_USER']}")
-        admin.close()
+        execute_each(self.servers.admin_dsn, f"DROP DATABASE IF EXISTS {self.name}",
+            f"CREATE DATABASE {self.name} OWNER {self.servers.env['POSTGRES_USER']}")
         self.servers.clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
         self.servers.clickhouse(f"CREATE DATABASE {self.name}")
 

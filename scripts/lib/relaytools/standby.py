@@ -10,6 +10,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from servers import process
 
 from .relay import wait_until
+from .sessions import execute_each
 
 NAME = "standby"    # its application_name at the primary, and of its processes' files
 
@@ -72,15 +73,7 @@ class Standby:
 
     def execute(self, *statements, dsn=None):
         """On the standby, as the superuser, outside of a transaction; the rows of the last statement."""
-        connection = psycopg2.connect(dsn or self.dsn)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        return execute_each(dsn or self.dsn, *statements)
 
     def on_primary(self, *statements):
         return self.execute(*statements, dsn=self.primary_dsn)

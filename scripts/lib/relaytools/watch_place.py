@@ -4,10 +4,10 @@ import os
 import re
 import tempfile
 
-import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from .relay import Relay, command, wait_until, write_config
+from .sessions import autocommitting, execute_each
 
 EVENT = ("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
          "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, %s)")
@@ -18,24 +18,13 @@ class WatchPlace:
         self.servers, self.name = servers, re.sub(r"[^a-z0-9]", "", name.lower())
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
         self.relays = []
-        self._run(servers.admin_dsn, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)",
+        execute_each(servers.admin_dsn, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)",
             f"CREATE DATABASE {self.name} OWNER {servers.env['POSTGRES_USER']}")
         self.dsn = make_dsn(**dict(parse_dsn(servers.dsn), dbname=self.name))
         if migrate:
             config = write_config(os.path.join(self.folder, "migrate.ini"), self.sections())
             result = command("migrate", "postgres", "up", config=config)
             assert result.returncode == 0, result.stdout + result.stderr
-
-    @staticmethod
-    def _run(dsn, *statements):
-        connection = psycopg2.connect(dsn)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement)
-        finally:
-            connection.close()
 
     def sections(self, **changes):
         sections = {
@@ -59,12 +48,11 @@ class WatchPlace:
         return relay
 
     def write_events(self, count):
-        with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
+        with autocommitting(self.dsn) as cursor:
             cursor.execute(EVENT, (count,))
-        connection.close()
 
     def delete_events(self):
-        self._run(self.dsn, "DELETE FROM public.outbox_events")
+        execute_each(self.dsn, "DELETE FROM public.outbox_events")
 
     def close(self):
         for relay in self.relays:
