@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import threading
-import urllib.request
 
 import pytest
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until
 from relaytools.watch_place import recent
+from servers.web import open_direct
 
 
 @pytest.fixture
@@ -21,8 +21,7 @@ def receiver():
 
 def active(servers, fingerprint=None):
     """{severity: alert} of the active outbox_backlog alerts that the Alertmanager knows."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(servers.env["ALERTMANAGER_URL"] + "/api/v2/alerts?active=true&filter=alertname%3Doutbox_backlog", timeout=10) as answer:
+    with open_direct(servers.env["ALERTMANAGER_URL"] + "/api/v2/alerts?active=true&filter=alertname%3Doutbox_backlog", 10) as answer:
         return {alert["labels"]["severity"]: alert for alert in json.load(answer)}
 
 

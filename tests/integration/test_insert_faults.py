@@ -18,6 +18,7 @@ from inserting import (Sender, committed, counts, delete_group, group_of, insert
 from relaytools import kafka_ends, kafka_groups
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
+from servers.web import open_direct
 
 
 def post(place):
@@ -373,9 +374,9 @@ def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
         parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1,
             "query": "SELECT sleepEachRow(0.5) FROM numbers(1000)"})
         with contextlib.suppress(urllib.error.HTTPError, http.client.HTTPException):  # it is killed
-            urllib.request.urlopen(urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
+            open_direct(urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
                 "X-ClickHouse-User": place.servers.env["CLICKHOUSE_USER"],
-                "X-ClickHouse-Key": place.servers.env["CLICKHOUSE_PASSWORD"]}), timeout=120).read()
+                "X-ClickHouse-Key": place.servers.env["CLICKHOUSE_PASSWORD"]}), 120).read()
     thread = threading.Thread(target=run)
     thread.start()
     runs = "SELECT count() FROM system.processes WHERE query_id = '" + query_id + "'"

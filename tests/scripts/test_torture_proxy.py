@@ -20,6 +20,7 @@ from relaytools import audit as audit_module  # noqa: E402
 from relaytools import proxy as proxies  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from relaytools.servers import Servers  # noqa: E402
+from servers.web import open_direct  # noqa: E402
 
 # ---------------------------------------------------------------------------------------------- peers for the proxy
 
@@ -306,7 +307,7 @@ def web():
 
 def post(proxy, body=b"rows", path="", **headers):
     request = urllib.request.Request(f"http://127.0.0.1:{proxy.port}/{path}", data=body, headers=headers)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+    with open_direct(request, 10) as answer:
         return answer.status, answer.read()
 
 

@@ -24,6 +24,10 @@ import confluent_kafka
 import psycopg2
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
+
+from servers.web import open_direct  # noqa: E402
+
 ERRORS = (psycopg2.Error, confluent_kafka.KafkaException, OSError, RuntimeError)
 stopping = threading.Event()
 TEST_POINTS = ("publish.owned_with_rows", "publish.before_flush", "publish.after_flush", "publish.after_commit", "insert.before_insert",
@@ -42,7 +46,7 @@ def clickhouse(config, query, body=b""):
     section = config["clickhouse"]
     request = urllib.request.Request(section["url"] + "/?" + urllib.parse.urlencode({"database": section["database"], "query": query}), data=body,
         method="POST", headers={"X-ClickHouse-User": section["user"], "X-ClickHouse-Key": section["password"]})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with open_direct(request, 5) as answer:
         text = answer.read().decode()
     if text.startswith("Code:"):
         raise RuntimeError(text)

@@ -11,6 +11,7 @@ import urllib.request
 import confluent_kafka
 import psycopg2
 
+from servers.web import open_direct
 
 KINDS = {
     "lost": "lost", "doubled": "doubled", "disordered": "out of order", "strangers": "never committed",
@@ -114,7 +115,7 @@ def _ask(url, query, user, password, timeout=120):
     request = urllib.request.Request(url.rstrip("/") + "/?" + urllib.parse.urlencode({"query": query}), method="POST",
         data=b"", headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password})
     try:
-        return urllib.request.urlopen(request, timeout=timeout)
+        return open_direct(request, timeout)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"ClickHouse: {error.code} {error.read().decode('utf-8', 'replace')[:500]}") from error
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import time
 import urllib.error
-import urllib.request
+
+from servers.web import open_direct
 
 from .servers import ROOT
 
@@ -122,7 +123,7 @@ class Relay:
         if self.url is None:
             return 0, "no HTTP address in the log yet"
         try:
-            with urllib.request.urlopen(self.url + path, timeout=timeout) as response:
+            with open_direct(self.url + path, timeout) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode("utf-8", "replace")

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 import confluent_kafka.admin
+
+from servers.web import open_direct
 
 from .audit import clickhouse_query
 
@@ -85,7 +86,7 @@ class Servers:
 
     def _clickhouse_answers(self):
         try:
-            with urllib.request.urlopen(self.clickhouse_url + "/ping", timeout=1):
+            with open_direct(self.clickhouse_url + "/ping", 1):
                 return True
         except (OSError, http.client.HTTPException):
             return False

@@ -4,9 +4,9 @@
 import os
 import shutil
 import signal
-import urllib.request
 
 from . import process
+from .web import open_direct
 
 CONFIG = """route:
   receiver: nobody
@@ -49,7 +49,7 @@ class Alertmanager:
     def _probe(self):
         url = f"http://127.0.0.1:{self.instance.settings(self.name)['port']}/-/ready"
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
+            with open_direct(url, 5) as answer:
                 return None if answer.status == 200 else f"status {answer.status}"
         except OSError as error:
             return str(error)

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 
 from . import process
+from .web import open_direct
 
 CONFIG = """<clickhouse>
     <logger><level>warning</level><console>1</console></logger>
@@ -141,7 +142,7 @@ class ClickHouse:
         request = urllib.request.Request(f"http://127.0.0.1:{settings['port']}/", data=sql.encode(),
                                          headers={"X-ClickHouse-User": "relay", "X-ClickHouse-Key": settings["password"]})
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=seconds) as answer:
+            with open_direct(request, seconds) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             raise process.ServerError(f"ClickHouse refused `{sql}`: {error.read().decode('utf-8', 'replace')[:500]}") from None
