@@ -112,6 +112,28 @@ def test_sighup_applies_what_can_change_and_names_the_rest(hung, tmp_path, silen
     assert hung.get("/live")[0] == 200
 
 
+def test_sighup_names_a_changed_password_and_leaves_it_to_the_next_start(hung, tmp_path, silent_port):
+    # The fixture's passwords stand in its configuration; here the same ones come from files.
+    files = {}
+    for section in ("postgres", "clickhouse"):
+        files[section] = tmp_path / section
+        files[section].write_text(f"s3cret-of-{section}\n", encoding="utf-8")
+    write_config(hung.config, sections(silent_port, **{
+        section: {"password": None, "password_file": str(path)} for section, path in files.items()}))
+    hung.signal(signal.SIGHUP)
+    hung.wait(lambda: hung.events("config.reloaded"), "reloaded")
+    assert not hung.events("config.needs_restart")
+
+    for path in files.values():
+        path.write_text("an0ther-s3cret\n", encoding="utf-8")
+    hung.signal(signal.SIGHUP)
+    hung.wait(lambda: len(hung.events("config.reloaded")) == 2, "reloaded again")
+    later = {(line["section"], line["key"]) for line in hung.events("config.needs_restart")}
+    assert later == {("postgres", "password"), ("clickhouse", "password")}
+    assert not hung.events("config.changed")
+    assert "s3cret" not in "\n".join(hung.log())
+
+
 def test_the_service_manager_hears_ready_watchdog_reloading_and_stopping(tmp_path, silent_port):
     path = str(tmp_path / "notify")
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
