@@ -262,20 +262,25 @@ bool native_put_not_null(struct native_column *column)
     return put_null_flag(column, 0);
 }
 
+// A tuple counts by its elements.
+static uint64_t column_rows(const struct native_column *column)
+{
+    while (column->type->kind == CLICKHOUSE_TUPLE) {
+        column = &column->inner[0];
+    }
+    return column->count;
+}
+
 bool native_put_array_end(struct native_column *column)
 {
     assert(column->type->kind == CLICKHOUSE_ARRAY || column->type->kind == CLICKHOUSE_MAP);
-    assert(column->inner_count == 1 || column->inner[0].count == column->inner[1].count);
-    if (!reserve(&column->data, sizeof(uint64_t))) {
+    uint64_t end = column_rows(&column->inner[0]);
+    assert(column->inner_count == 1 || column_rows(&column->inner[1]) == end);
+    if (!reserve(&column->data, sizeof(end))) {
         return false;
     }
-    // A tuple counts by its elements.
-    const struct native_column *counted = &column->inner[0];
-    while (counted->type->kind == CLICKHOUSE_TUPLE) {
-        counted = &counted->inner[0];
-    }
-    memcpy(column->data.at + column->data.length, &counted->count, sizeof(uint64_t));
-    column->data.length += sizeof(uint64_t);
+    memcpy(column->data.at + column->data.length, &end, sizeof(end));
+    column->data.length += sizeof(end);
     column->count++;
     return true;
 }
@@ -342,14 +347,6 @@ static void cut_column(struct native_column *column)
     for (size_t i = 0; i < column->inner_count; i++) {
         cut_column(&column->inner[i]);
     }
-}
-
-static uint64_t column_rows(const struct native_column *column)
-{
-    while (column->type->kind == CLICKHOUSE_TUPLE) {
-        column = &column->inner[0];
-    }
-    return column->count;
 }
 
 void native_block_end_row(struct native_block *block)

@@ -12,12 +12,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const columns[] = {"i8", "Int8", "u256", "UInt256", "f", "Float32", "b", "Bool", "s", "String", "fs",
     "FixedString(4)", "u", "UUID", "d", "Date", "d32", "Date32", "t", "DateTime", "t64", "DateTime64(9)", "dec",
     "Decimal(20, 5)", "e", "Enum8('a' = 1, 'b' = 2)", "v4", "IPv4", "v6", "IPv6", "n", "Nullable(Int64)", "arr",
-    "Array(Array(Nullable(UInt16)))", "m", "Map(String, Array(String))", "tup",
-    "Tuple(x Int8, y String, z Nullable(Date))", "j", "JSON", "h", "UInt64", "ht", "DateTime64(3)", NULL};
+    "Array(Array(Nullable(UInt16)))", "m", "Map(String, Array(String))", "mt", "Map(String, Tuple(x Int8, y String))",
+    "at", "Array(Map(String, Tuple(Tuple(Int8, Nullable(Date)))))", "tup", "Tuple(x Int8, y String, z Nullable(Date))",
+    "j", "JSON", "h", "UInt64", "ht", "DateTime64(3)", NULL};
 static const char *const every[] = {"i8", "$.a?", "u256", "$.a?", "f", "$.a?", "b", "$.b?", "s", "$", "fs", "$.c?", "u",
     "$.u?", "d", "$.d?", "d32", "$.d?", "t", "$.d?", "t64", "$.d?", "dec", "$.a?", "e", "$.e?", "v4", "$.v4?", "v6",
-    "$.v4?", "n", "$.a?", "arr", "$.arr?", "m", "$.m?", "tup", "$.tup?", "j", "$.j?", "h", "header.h?", "ht",
-    "header.t?", NULL};
+    "$.v4?", "n", "$.a?", "arr", "$.arr?", "m", "$.m?", "mt", "$.mt?", "at", "$.at?", "tup", "$.tup?", "j", "$.j?", "h",
+    "header.h?", "ht", "header.t?", NULL};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

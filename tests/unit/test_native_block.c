@@ -98,6 +98,43 @@ Test(native_block, nested_types)
     finish(block);
 }
 
+// A tuple has no count of its own.
+Test(native_block, tuples_in_a_map_and_in_an_array)
+{
+    struct native_block *block = native_block_new(NULL);
+    struct native_column *m = add(block, "m", "Map(String, Tuple(Tuple(UInt8, String), UInt8))"),
+                         *a = add(block, "a", "Array(Tuple(UInt8, Nullable(UInt8)))"),
+                         *e = add(block, "e", "Map(String, Tuple(UInt8, String))");
+    struct native_column *value = native_inner(m, 1), *pair = native_inner(value, 0), *element = native_inner(a, 0);
+    uint8_t seven = 7;
+    for (int i = 0; i < 2; i++) {
+        cr_assert(native_put_string(native_inner(m, 0), i == 0 ? "k" : "l", 1));
+        cr_assert(
+            native_put_fixed(native_inner(pair, 0), &seven, 1) && native_put_string(native_inner(pair, 1), "x", 1));
+        cr_assert(native_put_fixed(native_inner(value, 1), &seven, 1));
+        cr_assert(native_put_fixed(native_inner(element, 0), &seven, 1) && native_put_null(native_inner(element, 1)));
+    }
+    cr_assert(native_put_array_end(m) && native_put_array_end(a) && native_put_default(e));
+    native_block_end_row(block);
+    static const char golden[] = "\x03\x01"
+                                 "\x01m/Map(String, Tuple(Tuple(UInt8, String), UInt8))"
+                                 "\x02\0\0\0\0\0\0\0"
+                                 "\x01k\x01l"
+                                 "\x07\x07"
+                                 "\x01x\x01x"
+                                 "\x07\x07"
+                                 "\x01"
+                                 "a$Array(Tuple(UInt8, Nullable(UInt8)))"
+                                 "\x02\0\0\0\0\0\0\0"
+                                 "\x07\x07"
+                                 "\x01\x01\0\0"
+                                 "\x01"
+                                 "e!Map(String, Tuple(UInt8, String))"
+                                 "\0\0\0\0\0\0\0\0";
+    expect(block, golden, sizeof(golden) - 1);
+    finish(block);
+}
+
 Test(native_block, a_cancelled_row_leaves_nothing)
 {
     struct native_block *block = native_block_new(NULL);
