@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
@@ -90,6 +91,8 @@ def parse(arguments=None):
     parser.add_argument("--folder", help="where servers, logs and data live (default: a fresh one under /tmp)")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when all is well")
     options = parser.parse_args(arguments)
+    if options.expect_failure and (options.crash_points or options.safeguards):
+        parser.error("--expect-failure is for one run and its audit: not with --crash-points, nor with --safeguards, which has its own")
     if options.view and not options.kills:
         parser.error("--view needs --kills: other faults may cost a view rows, as docs/guarantees-insert.md says")
     return options
@@ -150,7 +153,7 @@ def apply_faults(bench, options, schedule):
 
 
 def report(bench, options, schedule, result, missing):
-    """Prints everything; returns whether all is well."""
+    """Prints everything; returns whether all is well, and whether the audit found what must not be."""
     allowed = options.guarantee == "at_least_once"
     bench.read_logs()
     if result.dead_lettered:
@@ -166,26 +169,31 @@ def report(bench, options, schedule, result, missing):
     if bench.ended:
         say("relays that ended by themselves and were started again: " + ", ".join(f"{count} with exit code {code}" for code, count in bench.ended.items()))
     say(result.text())
-    well = result.ok(doubles_allowed=allowed) and not bench.complaints and missing is None
+    found = not result.ok(doubles_allowed=allowed)
     for line in [missing] * bool(missing) + bench.complaints:
         say(f"FAILED: {line}")
-    if not result.ok(doubles_allowed=allowed):
+    if found:
         path = os.path.join(bench.servers.folder, "findings.txt")
         with open(path, "w", encoding="utf-8") as file:
             file.write("\n".join(result.findings) + "\n")
         say(f"FAILED: events were lost, doubled, altered or out of order; all of them are in {path}")
-    return well
+    return not found and not bench.complaints and missing is None, found
 
 
 def command_line(options):
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in (("seed", options.seed), ("seconds", options.seconds), ("outboxes", options.outboxes),
-        ("replicas", options.replicas), ("kafka_nodes", options.kafka_nodes), ("guarantee", options.guarantee), ("kills", options.kills),
-        ("faults", ",".join(options.faults or ())), ("without", options.without)) if value]
-    flags = [f"--{name.replace('_', '-')}" for name in ("each", "safeguards", "view", "clock_jumps") if getattr(options, name)]
-    return "scripts/torture " + " ".join(words + flags)
+    """The same run again. Every option but those that say where it lives and what becomes of that."""
+    words = ["scripts/torture"]
+    for name, value in vars(options).items():
+        if value in (None, False) or name in ("folder", "keep"):
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, list) else str(value))
+    return " ".join(words)
 
 
 def torture(options, folder):
+    """Returns whether all is well, and whether the audit found what must not be."""
     environment_before = dict(os.environ)
     bench = None
     try:
@@ -194,13 +202,13 @@ def torture(options, folder):
         bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
                       binary(options), folder, faketime() if options.clock_jumps else None, say)
         if options.crash_points:
-            return crash_points.run(bench, options, say)
+            return crash_points.run(bench, options, say), False
         if options.safeguards:
-            return safeguards.run(bench, options, say)
-        well = report(bench, options, *run(bench, options))
+            return safeguards.run(bench, options, say), False
+        well, found = report(bench, options, *run(bench, options))
         ills = "lost, doubled or out of order" if options.guarantee == "exactly_once" else "lost or out of order"
         say("torture: " + (f"no event was {ills}" if well else f"FAILED; again with: {command_line(options)}"))
-        return well
+        return well, found
     finally:
         os.environ.clear()
         os.environ.update(environment_before)
@@ -221,22 +229,25 @@ def main():
     watchdog.heard()
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
-    well, interrupted = False, False
+    well = found = interrupted = False
     try:
-        well = torture(options, folder)
+        well, found = torture(options, folder)
     except Interrupted:
         interrupted = True
         say("torture: interrupted")
-    except (BenchError, RuntimeError, TimeoutError) as error:
-        say(f"FAILED: {error}\ntorture: the run itself failed; again with: {command_line(options)}")
+    except Exception as error:
+        # A server that does not answer ends in an exception of its library's own, whose text alone says little.
+        known = isinstance(error, (BenchError, RuntimeError, TimeoutError))
+        say(f"FAILED: {error if known else traceback.format_exc()}\ntorture: the run itself failed; again with: {command_line(options)}")
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         clean_up(folder, options.keep or not (well or interrupted))
     if interrupted:
         return 130
     if options.expect_failure:
-        say("torture: a failure was expected, and " + ("there was none" if well else "was found"))
-        return 1 if well else 0
+        # Not by the run's own failure: it says nothing of the events.
+        say("torture: a failure was expected, and " + ("was found" if found else "the audit found none"))
+        return 0 if found else 1
     return 0 if well else 1
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,9 @@ sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
 from relaytools import safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
+from relaytools.audit import Audit  # noqa: E402
+from relaytools.bench import BenchError  # noqa: E402
+from torture import command_line, parse  # noqa: E402
 
 ENVIRONMENT = dict(os.environ, RELAY_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"),
                    RELAY_HOOKS_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"))
@@ -32,8 +36,8 @@ def scratch():
     shutil.rmtree(folder)
 
 
-def torture(*arguments, seconds=240):
-    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=ENVIRONMENT, capture_output=True, text=True,
+def torture(*arguments, seconds=240, **environment):
+    return subprocess.run([os.path.join(ROOT, "scripts/torture"), *arguments], env=ENVIRONMENT | environment, capture_output=True, text=True,
                           timeout=seconds, check=False)
 
 
@@ -63,7 +67,25 @@ def test_a_naive_relay_is_found_out_by_answers_that_never_come(scratch):
     expected = torture("--seconds", "6", "--faults", "clickhouse-cut-answer", "--rate", "300", "--seed", "1", "--expect-failure",
                        "--folder", str(scratch / "again"))
     assert expected.returncode == 0, expected.stdout + expected.stderr
+    assert "a failure was expected, and was found" in expected.stdout
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+def test_a_run_that_breaks_is_not_the_failure_that_was_expected(scratch):
+    for arguments in ((), ("--expect-failure",)):
+        done = torture("--each", "--without", "hole_sweep", "--seed", "5", "--folder", str(scratch / "run"), *arguments,
+                       RELAY_HOOKS_BINARY=str(scratch / "none"))
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "FAILED: there is no " in done.stdout and "again with: scripts/torture " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", ("", "--crash-points --points publish.after_take,insert.never --rate 300 --writers 3", "--kills 4 --view --clock-jumps",
+                                       "--each --faults late-commit,late-commit --without hole_sweep,lease --expect-failure",
+                                       "--seconds 7.5 --guarantee at_least_once --kafka-nodes 3 --outboxes 2 --replicas 1", "--safeguards"))
+def test_the_command_that_is_told_is_the_same_run(arguments):
+    options = parse([*arguments.split(), "--seed", "9"])
+    assert command_line(options) != command_line(parse(["--seed", "9"])) or not arguments
+    assert parse(command_line(options).split()[1:]) == options
 
 
 def test_doubles_are_counted_and_allowed_at_least_once(scratch):
@@ -108,6 +130,55 @@ def test_a_failure_with_all_safeguards_on_is_told_with_its_command(scratch):
     assert "again with: scripts/torture --each --seed 1 " in done.stdout and "--faults lost-offset-commit\n" in done.stdout, done.stdout
     assert (scratch / "run").exists()
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+class Told:
+    """A bench whose audit finds what it is told to, and whose canaries arrive or not."""
+
+    def __init__(self, side, kind, moves):
+        self.side, self.kind, self.moves, self.complaints = side, kind, moves, []
+        self.outboxes = self.replica_count = self.kafka_nodes = 1
+        self.place = self.workload = self
+
+    def prepare(self, *_, **__):
+        return self
+
+    start = write = stop = end_place = read_logs = prepare
+
+    def quiesce(self, **_):
+        return "the pipeline did not come to rest"
+
+    def canary(self, seconds):
+        if not self.moves:
+            raise BenchError(f"not within {seconds} s")
+
+    def complain(self, text):
+        self.complaints.append(text)
+
+    def audit(self):
+        result = Audit()
+        result.note(self.side, self.kind, "an event")
+        return result
+
+
+class Struck:
+    """A schedule whose faults hit."""
+
+    def __init__(self, *_, **__):
+        self.faults, self.tallies = ["a fault"], {"a fault": SimpleNamespace(hits=1)}
+
+    def strike(self, faults):
+        assert faults == self.faults
+
+
+@pytest.mark.parametrize("name, moves, well", (("hole_sweep", True, True), ("hole_sweep", False, False), ("monotonic_commit", False, False),
+                                               ("view_notes", False, False), ("receipts", False, True)))
+def test_a_pipeline_that_stands_still_has_lost_nothing(monkeypatch, name, moves, well):
+    monkeypatch.setattr(safeguards, "Schedule", Struck)
+    said = []
+    safeguard = next(each for each in safeguards.SAFEGUARDS if each.name == name)
+    assert safeguards._cell(Told(*safeguard.finding, moves), parse(["--seed", "1"]), safeguard, (name,), said.append) == well
+    assert ("stands still" in "".join(said)) == (not well)
 
 
 def test_every_safeguard_of_the_relay_has_its_row():
