@@ -19,7 +19,7 @@ def receiver():
     receiver.close()
 
 
-def active(servers, fingerprint=None):
+def active(servers):
     """{severity: alert} of the active outbox_backlog alerts that the Alertmanager knows."""
     with open_direct(servers.env["ALERTMANAGER_URL"] + "/api/v2/alerts?active=true&filter=alertname%3Doutbox_backlog", 10) as answer:
         return {alert["labels"]["severity"]: alert for alert in json.load(answer)}

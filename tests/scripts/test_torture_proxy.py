@@ -32,7 +32,6 @@ class Peer:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.echo, self.read, self.ends = echo, b"", []
-        self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -41,7 +40,6 @@ class Peer:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            self.accepted += 1
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):

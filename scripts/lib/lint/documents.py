@@ -47,7 +47,7 @@ def _anchors(text):
 
 def check_manual(tree):
     findings = []
-    for path in tree.match("doc/*.1", "docs/*.1"):
+    for path in tree.match("docs/*.1"):
         done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", path], capture_output=True, text=True, check=False)
         findings += (done.stdout + done.stderr).splitlines() if done.returncode else []
     return findings

@@ -44,9 +44,6 @@ class Place:
         return self._in_database(self.servers.admin_dsn)
 
     def _in_database(self, dsn):
-        # A connection URI ends in /database; a keyword string names dbname.
-        if "://" in dsn:
-            return re.sub(r"/[^/?]*(\?|$)", rf"/{self.name}\1", dsn, count=1) if dsn.count("/") > 2 else f"{dsn}/{self.name}"
         return make_dsn(**dict(parse_dsn(dsn), dbname=self.name))
 
     def sections(self, **changes):

@@ -430,7 +430,6 @@ class Proxy:
         self.target, self.kind, self.name = target, kind, name
         self.rules = []
         self.moved = {TO_SERVER: 0, TO_CLIENT: 0}
-        self.accepted = 0
         self._connections = {}
         self._server = None
         self.port = 0
@@ -442,7 +441,6 @@ class Proxy:
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader, writer):
-        self.accepted += 1
         connection = (_HttpConnection if self.kind == "http" else _Connection)(self, reader, writer)
         self._connections[connection] = asyncio.current_task()
         reset = False
@@ -500,9 +498,6 @@ class Proxy:
 
     def accept(self):
         _Loop.call(self._listen)
-
-    def connections(self):
-        return len(self._connections)
 
     def close(self):
         self.lift_all()

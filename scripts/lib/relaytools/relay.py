@@ -39,9 +39,9 @@ def write_config(path, sections):
     return path
 
 
-def sections_for(servers, prefix="nova", **changes):
-    """A config for the local servers. `changes`: {"publish": {"guarantee": "at_least_once"}, ...} laid over it."""
-    sections = {
+def sections_for(servers, prefix):
+    """A config for the local servers."""
+    return {
         "postgres": {"dsn": servers.dsn, "acquire_timeout": "5s"},  # a busy machine may need more than the default
         "outbox": {},
         "kafka": {"bootstrap.servers": servers.bootstrap},
@@ -52,9 +52,6 @@ def sections_for(servers, prefix="nova", **changes):
         "http": {"listen": "127.0.0.1:0"},
         "log": {"level": "info", "format": "json"},
     }
-    for section, keys in changes.items():
-        sections.setdefault(section, {}).update(keys)
-    return sections
 
 
 class Relay:

@@ -29,13 +29,9 @@ class Schedule:
         self.faults = [each for each in chosen if each.is_possible(bench)]
         self.began = time.monotonic()
 
-    def kills(self):
-        return self.bench.kills
-
-    def run(self, seconds=None, kills=None):
-        """Until the time is over, or so many relays were killed."""
+    def run(self, seconds):
         self.began = time.monotonic()
-        while (seconds is None or time.monotonic() - self.began < seconds) and (kills is None or self.kills() < kills):
+        while time.monotonic() - self.began < seconds:
             self.pause(self.random.choice((self.random.uniform(0.0, 0.5), self.random.uniform(0.5, 3.0))))
             self.strike(self.draw())
 

@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -35,9 +34,8 @@ class Servers:
             raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
         return result.stdout
 
-    def start(self, *services, kafka_nodes=None, pg_version=None, kafka_proxy_ports=None, kafka_acls=False):
+    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
-        options += ["--pg-version", str(pg_version)] if pg_version else []
         options += ["--kafka-acls"] if kafka_acls else []
         options += ["--kafka-proxy-ports", ",".join(str(port) for port in kafka_proxy_ports)] if kafka_proxy_ports else []
         self.command("start", *services, *options)
@@ -93,9 +91,6 @@ class Servers:
 
     def kill(self, service):
         self.command("kill", service)
-
-    def stop(self, service):
-        self.command("stop", service)
 
     def restart(self, service):
         self.command("restart", service)
@@ -170,7 +165,3 @@ def reset_temporary_servers():
     """For a process that ends at once: what the `with` blocks would have done."""
     for servers in _temporary:
         servers.remove()
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)

@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS workload.journal (
 """
 APPLICATION = "workload"    # application_name of the writers' sessions
 EVENT_TYPES = ("post.created", "post.liked", "comment.created", "follow.created", "message.sent")
+EVENTS_PER_TRANSACTION = (1, 8)
+PAYLOAD_BYTES = 250         # of text, at most
 
 
 def prepare(dsn, aggregates=200, seed=1):
@@ -69,14 +71,12 @@ class Workload:
     not know to be committed is decided by the journal alone."""
 
     def __init__(self, dsn, aggregates, writers=8, events=None, rate=None, seed=1, tables=("public.outbox_events",),
-                 events_per_transaction=(1, 8), payload_bytes=250, rollback_share=0.02, unlocked_share=0.0,
-                 event_types=EVENT_TYPES, habits=None):
+                 rollback_share=0.02, unlocked_share=0.0, habits=None):
         self.habits = habits or Habits()
         self.counts = dict.fromkeys(("committed", "rolled back", "savepoint", "copy", "two-phase", "long", "burst", "no sync"), 0)
         self.dsn, self.aggregates, self.tables = dsn, aggregates, tables
         self.writers, self.events, self.rate, self.seed = writers, events, rate, seed
-        self.events_per_transaction, self.payload_bytes = events_per_transaction, payload_bytes
-        self.rollback_share, self.unlocked_share, self.event_types = rollback_share, unlocked_share, event_types
+        self.rollback_share, self.unlocked_share = rollback_share, unlocked_share
         self.committed = 0
         self.errors = []
         self._lock = threading.Lock()
@@ -169,9 +169,9 @@ class Workload:
         self._stop.wait(seconds)
 
     def event(self, rng, event_id, aggregate, n, judged, durable=True):
-        event_type = rng.choice(self.event_types)
+        event_type = rng.choice(EVENT_TYPES)
         body = {"aggregate": str(aggregate), "n": n, "judged": judged, "user_id": rng.getrandbits(31),
-                "score": rng.randint(0, 100) / 10, "text": "x" * rng.randint(0, self.payload_bytes)}
+                "score": rng.randint(0, 100) / 10, "text": "x" * rng.randint(0, PAYLOAD_BYTES)}
         if not durable:
             body["durable"] = False
         metadata = json.dumps({"correlation_id": str(event_id)[:8]}) if rng.random() < 0.7 else None
@@ -193,7 +193,7 @@ class _Writer:
         if self.rng.random() < self.habits.burst:
             self.workload.count("burst")
             return self.rng.randint(*self.habits.burst_events)
-        return self.rng.randint(*self.workload.events_per_transaction)
+        return self.rng.randint(*EVENTS_PER_TRANSACTION)
 
     def failed(self, error):
         """After an error: a lock that was not granted costs the transaction, anything else the connection."""
