@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/demo runs once the machine is ready; see `scripts/demo --help`."""
 import argparse
+import math
 import os
 import re
 import signal
@@ -38,13 +39,18 @@ def quantile(relays, metric, share, before):
                 edge = float(match.group(1).replace("+Inf", "inf"))
                 counts[edge] = counts.get(edge, 0.0) + float(match.group(2))
     fresh = {edge: count - before.get(edge, 0.0) for edge, count in counts.items()}
-    total = fresh.get(float("inf"), 0.0)
+    count = fresh.get(float("inf"), 0.0)
     found = None
     for edge in sorted(fresh):
-        if total > 0 and fresh[edge] >= share * total:
+        if count > 0 and fresh[edge] >= share * count:
             found = edge
             break
     return found, counts
+
+
+def total(relays, metric):
+    """Of the relays that answer: somebody may kill one to see what happens."""
+    return sum(value for value in (relay.metric(metric) for relay in relays) if not math.isnan(value))
 
 
 def milliseconds(edge):
@@ -76,8 +82,7 @@ def watch(place, relays, workload, seconds, arrived=lambda: False):
     while seconds is None or time.monotonic() - began < seconds:
         time.sleep(max(0.0, last + 1.0 - time.monotonic()))
         now = time.monotonic()
-        totals = (workload.committed, sum(r.metric("events_published_total") for r in relays),
-                  sum(r.metric("events_inserted_total") for r in relays))
+        totals = workload.committed, total(relays, "events_published_total"), total(relays, "events_inserted_total")
         span = now - last
         p50, _ = quantile(relays, "publish_latency_seconds", 0.5, seen_publish)
         p99, seen_publish = quantile(relays, "publish_latency_seconds", 0.99, seen_publish)
@@ -127,7 +132,7 @@ def main():
         relays = [place.relay(f"relay-{n + 1}") for n in range(options.replicas)]
         addresses(place, relays)
         say("demo: waiting until a relay owns the outbox ...")
-        wait_until(lambda: sum(relay.metric("outbox_owned") for relay in relays) >= 1, "a relay that owns the outbox", 60)
+        wait_until(lambda: total(relays, "outbox_owned") >= 1, "a relay that owns the outbox", 60)
         if options.once:
             code = run_once(place, relays)
         else:

@@ -127,6 +127,13 @@ def wait_pause_reason(relay, text, table="outbox_events"):
     relay.wait(lambda: text in relay.health()["checks"]["insert"]["instances"][table]["reason"], f"the pause's reason: {text}", 30)
 
 
+def wait_no_lag(relay, topic, partitions):
+    """Each of so many partitions has its series, and it is 0: twice, because a series begins at 0 a second before its first figure."""
+    for _ in range(2):
+        wait_until(lambda: relay.series("consumer_lag", topic=topic) == [0.0] * partitions, "no lag", 20)
+        settle(1.5)
+
+
 def settle(seconds=1.0):
     """Time in which something wrong would show; never a wait for something right."""
     time.sleep(seconds)

@@ -37,6 +37,11 @@ def wait_ids(place, wanted, seconds=60):
     return wait_until(arrived, f"{len(wanted)} events in Kafka", seconds, every=0.2)
 
 
+def assert_kafka_is_right(result):
+    """Of an audit: whatever it looks for in Kafka is not there. What ClickHouse has is not the publish stage's."""
+    assert not any(result.kafka.values()), result.text()
+
+
 def use_test_points(relay):
     """The relay runs the build with test hooks from its next start on; the test is skipped where there is none."""
     relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What strangers can do to the HTTP server: nothing that keeps a probe from its answer."""
 import json
+import math
 import os
 import re
 import resource
@@ -98,6 +99,16 @@ def test_metrics_are_as_prometheus_wants_them(relay, watch_place):
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
     # promtool wants build_info-like gauges without _info rules; what it finds is printed either way.
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_metric_that_nobody_gives_is_no_zero(relay):
+    """Tests ask whether a metric is 0: that must not hold for one that is not there."""
+    assert relay.metric("events_published_total") == 0 and relay.metric("publish_batch_seconds_count") == 0
+    assert relay.series("events_published_total", topic="none") == []
+    wait_until(lambda: relay.series("outbox_owned", outbox="default"), "a series")
+    assert math.isnan(relay.metric("events_published")) and math.isnan(relay.metric("no_such_count"))
+    relay.stop()
+    assert math.isnan(relay.metric("events_published_total"))
 
 
 def test_slow_clients_are_cut(relay):

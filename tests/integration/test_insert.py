@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage on real servers: what arrives, what becomes a dead letter, what is committed."""
 import json
+import math
 import uuid
 
 import pytest
 
-from inserting import Sender, committed, counts, dead_letters, event_headers, inserting, paused, settle, wait_counts, wait_pause_reason
+from inserting import (Sender, committed, counts, dead_letters, event_headers, inserting, paused, settle, wait_counts, wait_no_lag,
+                       wait_pause_reason)
 from relaytools import kafka_ends
 from relaytools.relay import wait_until
 
@@ -16,18 +18,17 @@ def post(place):
 
 @pytest.mark.tsan
 def test_events_of_all_partitions_arrive_and_offsets_follow(place):
-    sender = Sender(place).events(post(place), 20000).flush()
+    Sender(place).events(post(place), 20000).flush()
     relay = inserting(place)
     wait_counts(place, 20000)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 20000, "all offsets committed", 20)
-    wait_until(lambda: relay.metric("consumer_lag") == 0, "no lag", 20)
+    wait_no_lag(relay, post(place), 4)
     assert relay.metric("events_inserted_total", table="outbox_events") == 20000
     row = json.loads(place.clickhouse("SELECT * FROM {db}.outbox_events WHERE seq = 17 FORMAT JSONEachRow"))
     assert row["event_id"] == "00000000-0000-0000-0000-000000000011"
     assert row["created_at"] == "2026-03-01 12:34:56.123456"
     assert row["payload"] == '{"n": 1}'
     assert relay.stop() == 0
-    assert sender.sent == 20000
 
 
 def test_markers_of_transactions_leave_no_lag_and_aborted_events_do_not_arrive(place):
@@ -43,7 +44,7 @@ def test_markers_of_transactions_leave_no_lag_and_aborted_events_do_not_arrive(p
     wait_counts(place, 200)
     seen = []
     wait_until(lambda: seen.append(committed(place, post(place), 1)) or seen[-1] == {0: 404}, "the end committed, markers included", 20)
-    wait_until(lambda: relay.metric("consumer_lag", topic=post(place), partition="0") == 0, "no lag", 20)
+    wait_no_lag(relay, post(place), 4)
     assert relay.stop() == 0
 
 
@@ -78,8 +79,7 @@ def test_messages_of_strangers_become_dead_letters_once_with_reason_and_bytes(pl
     # Again from the beginning: rows and dead letters are both found.
     again = inserting(place, "again", insert={"group_id": f"{place.name}-again"})
     wait_until(lambda: len(again.events("insert.read_back")) > 0, "the read-back", 20)
-    wait_until(lambda: again.metric("consumer_lag") == 0, "no lag", 20)
-    settle()
+    wait_no_lag(again, topic, 4)
     assert counts(place) == (6, 6)
     assert len(dead_letters(place)) == 7
     assert again.stop() == 0
@@ -161,7 +161,7 @@ def test_a_message_goes_to_every_route_that_matches_and_each_judges_for_itself(p
 
 def test_a_table_without_offset_columns_is_filled_at_least_once_and_the_log_says_what_mends_it(place):
     place.clickhouse("CREATE TABLE {db}.plain (n UInt64) ENGINE = MergeTree ORDER BY n")
-    sender = Sender(place).events(post(place), 500).flush()
+    Sender(place).events(post(place), 500).flush()
     relay = inserting(place, **{"route plain": {"topics": post(place), "table": "plain", "n": "header.seq"}})
     place.wait_inserted(500, table="plain")
     findings = " ".join(found["mend"] for found in relay.events("insert.table_finding") if found["table"] == "plain")
@@ -170,7 +170,6 @@ def test_a_table_without_offset_columns_is_filled_at_least_once_and_the_log_says
     assert health["plain"]["figures"]["guarantee"] == "at_least_once"
     assert health["outbox_events"]["figures"]["guarantee"] == "exactly_once"
     assert relay.stop() == 0
-    assert sender.sent == 500
 
 
 def test_a_dropped_table_pauses_alone_heals_and_catches_up(place):
@@ -266,7 +265,7 @@ def test_rows_that_the_server_itself_refuses_become_dead_letters(place):
 
 def test_too_many_bad_messages_stop_the_table_and_not_into_the_dead_letters(place):
     place.clickhouse(TYPED)
-    sender = Sender(place).events(post(place), 1000, value=b"not json at all").flush()
+    Sender(place).events(post(place), 1000, value=b"not json at all").flush()
     relay = inserting(place, insert={"max_bad_ratio": "0.5"}, **typed_route(place))
     relay.wait(lambda: paused(relay, "posts"), "the table paused", 30)
     wait_counts(place, 1000)
@@ -274,7 +273,6 @@ def test_too_many_bad_messages_stop_the_table_and_not_into_the_dead_letters(plac
     assert dead_letters(place) == []
     wait_pause_reason(relay, "max_bad_ratio", "posts")
     assert relay.stop() == 0
-    assert sender.sent == 1000
 
 
 def test_topics_that_are_not_there_yet_are_named_with_what_to_do(place):
@@ -292,7 +290,7 @@ def test_a_partition_added_while_running_is_read_from_its_beginning(place):
 
     from inserting import admin
     relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"})
-    sender = Sender(place).events(post(place), 400).flush()
+    Sender(place).events(post(place), 400).flush()
     wait_counts(place, 400)
     client = admin(place)
     for future in client.create_partitions([NewPartitions(post(place), 6)]).values():
@@ -303,11 +301,10 @@ def test_a_partition_added_while_running_is_read_from_its_beginning(place):
     fresh.flush()
     wait_counts(place, 600, seconds=60)
     assert relay.stop() == 0
-    assert sender.sent == 400
 
 
 def test_a_wrong_password_is_the_operators_and_heals(place):
-    sender = Sender(place).events(post(place), 100).flush()
+    Sender(place).events(post(place), 100).flush()
     relay = inserting(place, clickhouse={"password": "wrong"})
     relay.wait(lambda: paused(relay), "the table paused", 30)
     wait_pause_reason(relay, "516")
@@ -315,7 +312,6 @@ def test_a_wrong_password_is_the_operators_and_heals(place):
     relay = inserting(place)
     wait_counts(place, 100)
     assert relay.stop() == 0
-    assert sender.sent == 100
 
 
 def test_a_new_group_fills_its_table_while_the_other_table_of_its_only_topic_is_missing(place):
@@ -359,13 +355,15 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place, compression):
             "ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
         place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{table}_view TO {{db}}.sink AS SELECT n, sleep(1) AS s FROM {{db}}.{table}")
     limit = 16 << 20
-    sender = Sender(place).events(post(place), 4000, value=b"x" * 2000).flush()
+    Sender(place).events(post(place), 4000, value=b"x" * 2000).flush()
     relay = inserting(place, insert={"memory_limit": "16MiB", "batch_bytes": "2MiB", "linger": "3s"}, clickhouse={"compression": compression},
         **{f"route {table}": {"topics": post(place), "table": table, "n": "header.seq", "value": "kafka.value"} for table in tables})
     held = []
 
     def half_way():
-        held.append(relay.metric("insert_buffer_bytes") or 0)
+        now = relay.metric("insert_buffer_bytes")
+        if not math.isnan(now):     # no answer in time, on a machine that is busy, is no figure
+            held.append(now)
         return sum(place.clickhouse_rows(table) for table in tables) > 30000
     relay.wait(half_way, "some of the rows", 90)
     assert limit / 2 < max(held) < limit, max(held)
@@ -375,7 +373,6 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place, compression):
         wait_counts(place, 4000, table=table, seconds=90)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 4000, "all committed", 20)
     assert relay.stop() == 0
-    assert sender.sent == 4000
 
 
 def copies_of(place, topic):
@@ -393,7 +390,7 @@ def test_a_table_that_stops_for_too_many_bad_messages_sends_no_copies_of_them(pl
     place.clickhouse(TYPED)
     copies = f"{place.name}-dead"
     place.servers.create_topics([copies], 1)
-    sender = Sender(place).events(post(place), 1000, value=b"not json at all").flush()
+    Sender(place).events(post(place), 1000, value=b"not json at all").flush()
     relay = inserting(place, insert={"max_bad_ratio": "0.5", "dead_letter_topic": copies}, **typed_route(place))
     retries_of_a_pause(relay, "posts", 1)
     wait_counts(place, 1000)
@@ -404,7 +401,6 @@ def test_a_table_that_stops_for_too_many_bad_messages_sends_no_copies_of_them(pl
     assert copies_of(place, copies) == 1000
     assert relay.metric("dead_letter_copies_total", result="acknowledged") == 1000
     assert relay.stop() == 0
-    assert sender.sent == 1000
 
 
 def test_dead_letters_that_cannot_be_written_are_copied_once_all_the_same(place):

@@ -129,7 +129,7 @@ def test_a_group_that_lost_its_offsets_fills_the_holes_of_the_table_and_doubles_
 
 def test_a_new_group_on_an_empty_table_begins_at_the_logs_beginning_and_rows_may_be_refilled(place):
     relay = inserting(place)
-    sender = Sender(place).events(post(place), 3000).flush()
+    Sender(place).events(post(place), 3000).flush()
     wait_counts(place, 3000)
     assert relay.stop() == 0
     place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
@@ -143,7 +143,6 @@ def test_a_new_group_on_an_empty_table_begins_at_the_logs_beginning_and_rows_may
     relay.start()
     wait_counts(place, 3000)
     assert relay.stop() == 0
-    assert sender.sent == 3000
 
 
 def test_a_late_commit_by_a_member_that_owns_nothing(place):
@@ -327,7 +326,7 @@ def test_a_view_that_fails_and_is_mended_misses_nothing_and_doubles_nothing(plac
     place.clickhouse("CREATE MATERIALIZED VIEW {db}.counting TO {db}.by_type AS SELECT event_type, "
         "toUInt64(if(seq = 1500, throwIf(1 = 1, 'a view of the user fails'), 1)) AS n, seq FROM {db}.outbox_events")
     relay = inserting(place)
-    sender = Sender(place).events(post(place), 3000).flush()
+    Sender(place).events(post(place), 3000).flush()
     relay.wait(lambda: paused(relay), "the table paused", 30)
     settle(3)
     rows, distinct = counts(place)
@@ -336,7 +335,6 @@ def test_a_view_that_fails_and_is_mended_misses_nothing_and_doubles_nothing(plac
     wait_counts(place, 3000)
     wait_until(lambda: place.clickhouse("SELECT count(), uniqExact(seq) FROM {db}.by_type") == "3000\t3000\n", "the view whole", 30)
     assert relay.stop() == 0
-    assert sender.sent == 3000
 
 
 def test_a_slow_table_does_not_hold_up_the_others(place):
@@ -346,14 +344,13 @@ def test_a_slow_table_does_not_hold_up_the_others(place):
     place.clickhouse("CREATE MATERIALIZED VIEW {db}.sleeping TO {db}.sink AS SELECT n, sleep(2) AS s FROM {db}.slow")
     relay = inserting(place, insert={"batch_rows": "1000", "linger": "100ms"},
         **{"route slow": {"topics": post(place), "table": "slow", "n": "header.seq"}})
-    sender = Sender(place).events(post(place), 40000).flush()
+    Sender(place).events(post(place), 40000).flush()
     wait_counts(place, 40000, seconds=30)
     assert counts(place, "slow")[0] < 30000
     assert relay.events("insert.catch_up")
     place.clickhouse("DROP VIEW {db}.sleeping SYNC")
     wait_counts(place, 40000, table="slow", seconds=90)
     assert relay.stop() == 0
-    assert sender.sent == 40000
 
 
 def fnv(text):
@@ -367,7 +364,7 @@ def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
     """Something runs under the group's query ids for that table, as if a former owner's INSERT took its time."""
     place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
         "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
-    sender = Sender(place).events(post(place), 2000).flush()
+    Sender(place).events(post(place), 2000).flush()
     query_id = f"outbox-relay-{fnv(group_of(place)):08x}-{fnv(place.name + '.other'):08x}-former-owner"
 
     def run():
@@ -389,7 +386,6 @@ def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 2000, "all committed", 20)
     thread.join()
     assert relay.stop() == 0
-    assert sender.sent == 2000
 
 
 @pytest.mark.own_servers

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay process under test: its config file, its start, its signals, its log and its HTTP answers."""
 import json
+import math
 import os
 import re
 import signal
@@ -130,14 +131,24 @@ class Relay:
     def health(self):
         return json.loads(self.get("/health")[1])
 
-    def metric(self, name, **labels):
-        """The sum of a metric's series that carry these labels; 0.0 when there is none."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
+    def series(self, name, **labels):
+        """The values of a metric's series that carry these labels; None when nobody answers or there is no such metric."""
+        status, text = self.get("/metrics")
+        family = re.sub(r"_(?:count|sum|bucket)$", "", name)
+        if status != 200 or f"\n# TYPE outbox_relay_{family} " not in text:
+            return None
+        found = []
+        for line in text.splitlines():
             match = re.match(r"outbox_relay_" + re.escape(name) + r"(?:\{(.*)\})? (\S+)$", line)
             if match and all(f'{key}="{value}"' in (match.group(1) or "") for key, value in labels.items()):
-                total += float(match.group(2))
-        return total
+                found.append(float(match.group(2)))
+        return found
+
+    def metric(self, name, **labels):
+        """Their sum; 0.0 while the metric has no such series. nan, which equals and exceeds nothing, where series() is None:
+        a name that is written wrong, or a relay that is gone, must not pass for 0."""
+        found = self.series(name, **labels)
+        return math.nan if found is None else sum(found, 0.0)
 
     def signal(self, number):
         self.process.send_signal(number)
