@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: for each partition among the messages one question for the offsets that are there; the others are encoded
-// into one block; one INSERT.
-//   The outcome is unknown (cut, timeout): what still runs under our query id is ended on every endpoint, then the
-//   table is
-//     asked again and only what is missing is sent. A few rounds, with pauses.
+// Happy path: no INSERT of an earlier run is under way; for each partition among the messages one question for the
+// offsets that are there; the others are encoded into one block; one INSERT.
+//   The outcome is unknown (cut, timeout): what still runs is ended, then the table is asked again and only what is
+//     missing is sent. A few rounds, with pauses. Also where the operator ends the command meanwhile: the next run
+//     would ask too early.
 //   The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
-//   several
-//     table partitions are not one; a later run finds them by their offsets.)
+//     several table partitions are not one; a later run finds them by their offsets.)
 //   A message does not fit the table: REFUSED with the encoder's reason, the others go on.
+//   A replica that does not answer is passed over, unless it is the one that has the INSERT in doubt.
 #include "relay/cli/refill.h"
 
 #include "relay/base/backoff.h"
+#include "relay/base/fnv.h"
 #include "relay/insert/clickhouse_text.h"
 #include "relay/insert/row_encoder.h"
+#include "relay/insert/table_question.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ROUNDS 6
+#define NOBODY (-1)
 
 struct refill {
     const struct relay_context *context;
@@ -31,7 +34,9 @@ struct refill {
     struct native_block *block;
     char *statement;
     char name[512];
+    char prefix[64]; // of the query ids of all runs that fill this table
     uint64_t attempts;
+    int in_doubt; // the endpoint that may still run an INSERT of ours, or NOBODY
 };
 
 static bool compile(struct refill *refill, struct relay_error *error)
@@ -43,6 +48,7 @@ static bool compile(struct refill *refill, struct relay_error *error)
         return error_prefix(error, "table %s", refill->table);
     }
     snprintf(refill->name, sizeof(refill->name), "%s.%s", refill->schema->database, refill->schema->table);
+    snprintf(refill->prefix, sizeof(refill->prefix), "outbox-relay-refill-%08x-", fnv_text(FNV_START, refill->name));
     if (!refill->schema->has_offset_columns) {
         return error_set(error, RELAY_ERROR_CONFIG,
             "table %s has no columns kafka_topic, kafka_partition and kafka_offset, so what it has already cannot be "
@@ -74,6 +80,7 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     }
     refill->context = context;
     refill->client = client;
+    refill->in_doubt = NOBODY;
     refill->route = *route;
     refill->route.table = refill->table;
     if (compile(refill, error)) {
@@ -108,6 +115,12 @@ static bool same_partition(const struct source_message *a, const struct source_m
     return a->partition == b->partition && strcmp(a->topic, b->topic) == 0;
 }
 
+static bool add_table(const struct refill *refill, struct clickhouse_text *text)
+{
+    return clickhouse_text_name(text, refill->schema->database) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, refill->schema->table);
+}
+
 static bool build_question(const struct refill *refill, const struct source_message *messages, size_t count,
     size_t first, struct clickhouse_text *text)
 {
@@ -119,9 +132,8 @@ static bool build_question(const struct refill *refill, const struct source_mess
             high = messages[i].offset > high ? messages[i].offset : high;
         }
     }
-    bool done = clickhouse_text_add(text, "SELECT DISTINCT kafka_offset FROM ") &&
-        clickhouse_text_name(text, refill->schema->database) && clickhouse_text_add(text, ".") &&
-        clickhouse_text_name(text, refill->schema->table) && clickhouse_text_add(text, " WHERE kafka_topic = ") &&
+    bool done = clickhouse_text_add(text, "SELECT DISTINCT toString(kafka_offset) FROM ") && add_table(refill, text) &&
+        clickhouse_text_add(text, " WHERE kafka_topic = ") &&
         clickhouse_text_literal(text, one->topic, strlen(one->topic)) &&
         clickhouse_text_add(text,
             " AND kafka_partition = %d AND kafka_offset >= %lld AND kafka_offset <= %lld AND kafka_offset IN (",
@@ -131,7 +143,7 @@ static bool build_question(const struct refill *refill, const struct source_mess
             done = clickhouse_text_add(text, i == first ? "%lld" : ",%lld", (long long)messages[i].offset);
         }
     }
-    return done && clickhouse_text_add(text, ")");
+    return done && clickhouse_text_add(text, ") UNION ALL SELECT " TABLE_QUESTION_LAST);
 }
 
 static int by_number(const void *a, const void *b)
@@ -141,50 +153,65 @@ static int by_number(const void *a, const void *b)
 }
 
 // Marks the messages of the partition of messages[first] that the table has.
-static bool ask_partition(struct refill *refill, const struct source_message *messages, size_t count, size_t first,
-    struct refill_result *results, struct relay_error *error)
+static bool ask_partition(struct refill *refill, struct table_question *question, const struct source_message *messages,
+    size_t count, size_t first, struct refill_result *results, struct relay_error *error)
 {
-    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
     struct clickhouse_text text = {0};
     struct clickhouse_result *found = NULL;
-    int64_t *offsets = NULL;
-    bool built = build_question(refill, messages, count, first, &text);
-    bool done = built ? clickhouse_query(refill->client, &request, text.at, &found, NULL, error)
-                      : error_no_memory(error, "asking a table what it has");
+    bool done = build_question(refill, messages, count, first, &text)
+        ? table_question_ask(question, text.at, &found, error) && table_question_whole(found, 1, error)
+        : error_no_memory(error, "asking a table what it has");
     clickhouse_text_finish(&text);
-    if (!done) {
-        return false;
+    size_t rows = done ? clickhouse_result_rows(found) : 0, known = 0;
+    int64_t *offsets = done ? calloc(rows, sizeof(*offsets)) : NULL;
+    if (done && !offsets) {
+        done = error_no_memory(error, "asking a table what it has");
     }
-    size_t rows = clickhouse_result_rows(found);
-    offsets = calloc(rows + 1, sizeof(*offsets));
-    if (!offsets) {
-        clickhouse_result_free(found);
-        return error_no_memory(error, "asking a table what it has");
-    }
-    for (size_t i = 0; i < rows; i++) {
-        offsets[i] = clickhouse_result_int(found, i, 0);
+    for (size_t i = 0; done && i < rows; i++) {
+        if (!table_question_is_last(clickhouse_result_text(found, i, 0, NULL))) {
+            offsets[known++] = clickhouse_result_int(found, i, 0);
+        }
     }
     clickhouse_result_free(found);
-    qsort(offsets, rows, sizeof(*offsets), by_number);
-    for (size_t i = first; i < count; i++) {
+    if (done) {
+        qsort(offsets, known, sizeof(*offsets), by_number);
+    }
+    for (size_t i = first; done && i < count; i++) {
         if (same_partition(&messages[i], &messages[first]) &&
-            bsearch(&messages[i].offset, offsets, rows, sizeof(*offsets), by_number)) {
+            bsearch(&messages[i].offset, offsets, known, sizeof(*offsets), by_number)) {
             results[i].state = REFILL_PRESENT;
         }
     }
     free(offsets);
-    return true;
+    return done;
+}
+
+// The replica that answers may lag behind the one into which the daemon, or the round before, has inserted.
+static bool catch_up(struct refill *refill, struct table_question *question, struct relay_error *error)
+{
+    struct clickhouse_text name = {0};
+    if (!refill->schema->is_replicated) {
+        return true;
+    }
+    bool done = add_table(refill, &name) ? table_question_sync(question, name.at, error)
+                                         : error_no_memory(error, "asking a table what it has");
+    clickhouse_text_finish(&name);
+    return done;
 }
 
 static bool ask_all(struct refill *refill, const struct source_message *messages, size_t count,
     struct refill_result *results, struct relay_error *error)
 {
+    struct table_question question = {refill->client, CLICKHOUSE_ANY_ENDPOINT};
+    if (!catch_up(refill, &question, error)) {
+        return false;
+    }
     for (size_t i = 0; i < count; i++) {
         bool asked = false;
         for (size_t j = 0; j < i && !asked; j++) {
             asked = same_partition(&messages[i], &messages[j]);
         }
-        if (!asked && !ask_partition(refill, messages, count, i, results, error)) {
+        if (!asked && !ask_partition(refill, &question, messages, count, i, results, error)) {
             return false;
         }
     }
@@ -212,26 +239,28 @@ static bool encode(struct refill *refill, const struct source_message *messages,
     return true;
 }
 
-// Whatever still runs of the attempt is ended, so that the next question has a final answer.
-static bool end_attempt(struct refill *refill, const char *query_id, struct relay_error *error)
+// Whatever INSERT into this table still runs, of an attempt in doubt or of a run that was killed, is ended, so that the
+// next question has a final answer.
+static bool end_inserts(struct refill *refill, struct relay_error *error)
 {
-    size_t left = 0;
-    for (size_t i = 0; i < clickhouse_client_endpoints(refill->client); i++) {
-        if (!clickhouse_kill_query(refill->client, (int)i, query_id, DURATION_S(10), &left, error)) {
+    for (int i = 0; i < (int)clickhouse_client_endpoints(refill->client); i++) {
+        if (!clickhouse_kill_query(refill->client, i, refill->prefix, DURATION_S(10), NULL, error) &&
+            (i == refill->in_doubt || error->code == RELAY_ERROR_TIMEOUT)) {
             return error_prefix(error, "ending an INSERT of unknown outcome");
         }
     }
+    refill->in_doubt = NOBODY;
     return true;
 }
 
 enum sending { SENT, UNCLEAR, NOT_SENT };
 
-static enum sending send_block(struct refill *refill, char query_id[CLICKHOUSE_QUERY_ID_ROOM],
-    struct relay_error *error)
+static enum sending send_block(struct refill *refill, struct relay_error *error)
 {
-    struct clickhouse_outcome outcome;
+    struct clickhouse_outcome outcome = {.endpoint = NOBODY};
+    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     size_t pieces;
-    snprintf(query_id, CLICKHOUSE_QUERY_ID_ROOM, "outbox-relay-refill-%s-%llu", refill->context->instance,
+    snprintf(query_id, sizeof(query_id), "%s%s-%llu", refill->prefix, refill->context->instance,
         (unsigned long long)refill->attempts++);
     // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by
     // now.
@@ -247,20 +276,35 @@ static enum sending send_block(struct refill *refill, char query_id[CLICKHOUSE_Q
     if (clickhouse_insert(refill->client, &request, refill->statement, body, pieces, &outcome, error)) {
         return SENT;
     }
+    refill->in_doubt = outcome.endpoint;
     return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? UNCLEAR : NOT_SENT;
+}
+
+// Nothing of ours outlives the command: the next run would ask too early.
+static bool give_up(struct refill *refill, struct relay_error *error)
+{
+    struct relay_error why = {0};
+    if (refill->in_doubt != NOBODY && !end_inserts(refill, &why)) {
+        return error_prefix(error, "an INSERT may still run (%s), so wait before you try again", why.text);
+    }
+    return false;
+}
+
+static bool pause_round(const struct refill *refill, struct backoff *backoff, struct relay_error *error)
+{
+    const struct clock *clock = refill->context->clock;
+    struct mono_time until = mono_add(clock_mono(clock), backoff_next(backoff));
+    return !stop_wait(refill->context->stop, clock, until) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
 }
 
 bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error)
 {
     struct backoff backoff;
-    char query_id[CLICKHOUSE_QUERY_ID_ROOM] = "";
-    bool unclear = false;
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
     memset(results, 0, count * sizeof(*results));
     for (int round = 1;; round++) {
-        bool known = (!unclear || end_attempt(refill, query_id, error)) &&
-            ask_all(refill, messages, count, results, error);
+        bool known = (dry || end_inserts(refill, error)) && ask_all(refill, messages, count, results, error);
         if (known) {
             if (!encode(refill, messages, count, results, error)) {
                 return false;
@@ -268,20 +312,15 @@ bool refill_write(struct refill *refill, const struct source_message *messages, 
             if (dry || native_block_rows(refill->block) == 0) {
                 return true;
             }
-            enum sending sending = send_block(refill, query_id, error);
+            enum sending sending = send_block(refill, error);
             if (sending != UNCLEAR) {
                 return sending == SENT;
             }
-            unclear = true;
         } else if (error->class != RELAY_CLASS_RETRIABLE && error->class != RELAY_CLASS_UNKNOWN) {
             return false;
         }
-        if (round == ROUNDS) {
-            return false;
-        }
-        const struct clock *clock = refill->context->clock;
-        if (stop_wait(refill->context->stop, clock, mono_add(clock_mono(clock), backoff_next(&backoff)))) {
-            return error_set(error, RELAY_ERROR_STOPPED, "stopped");
+        if (round == ROUNDS || !pause_round(refill, &backoff, error)) {
+            return give_up(refill, error);
         }
     }
 }

@@ -4,40 +4,24 @@
 // Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint
 // that does not answer is passed over where another one does, but not before the last INSERT that it may have got has
 // reached its max_execution_time: its rows could come by replication after we had asked for them. A replica that lags
-// is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. An answer that is empty,
-// cut or something else than what was asked for must not pass as "none": each answer has a last word that is looked
-// for. A page that is full tells how far it reaches, and the caller asks again when it gets there.
+// is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. A page that is full tells
+// how far it reaches, and the caller asks again when it gets there.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
 #include "relay/insert/clickhouse_text.h"
+#include "relay/insert/table_question.h"
 
 #include <string.h>
 
 #define PAGE_OFFSETS 500000
 #define ASK_TIMEOUT  DURATION_S(30)
 #define KILL_TIMEOUT DURATION_S(5)
-#define LAST_WORD    "'outbox-relay: end'"
+#define LAST_WORD    TABLE_QUESTION_LAST
 
 static bool stopping(const struct relay_context *context)
 {
     return context->stop && stop_raised(context->stop);
-}
-
-static bool is_last_word(const char *cell)
-{
-    return cell && strlen(cell) == strlen(LAST_WORD) - 2 && strncmp(cell, &LAST_WORD[1], strlen(cell)) == 0;
-}
-
-// The answer has the shape and the last word, in its last column, of what was asked.
-static bool is_whole(const struct clickhouse_result *result, size_t columns, struct relay_error *error)
-{
-    size_t found = 0, rows = clickhouse_result_rows(result);
-    for (size_t row = 0; clickhouse_result_columns(result) == columns && row < rows; row++) {
-        found += is_last_word(clickhouse_result_text(result, row, columns - 1, NULL));
-    }
-    return found == 1 ||
-        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
 }
 
 // What runs now, as lists of SQL literals; a text stays empty when there is none.
@@ -68,10 +52,11 @@ static bool list_running(struct clickhouse_client *client, int endpoint, const s
     if (!done) {
         error_no_memory(error, "asking what runs");
     }
-    done = done && clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 1, error);
+    done = done && clickhouse_query(client, &request, text.at, &result, NULL, error) &&
+        table_question_whole(result, 1, error);
     for (size_t i = 0; done && i < clickhouse_result_rows(result); i++) {
         const char *id = clickhouse_result_text(result, i, 0, NULL);
-        done = is_last_word(id) || list_id(running, of, id, error);
+        done = table_question_is_last(id) || list_id(running, of, id, error);
     }
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
@@ -94,7 +79,7 @@ static bool count_running(struct clickhouse_client *client, int endpoint, const 
     done = done &&
         clickhouse_text_add(&text, "SELECT count(), " LAST_WORD " FROM system.processes WHERE query_id IN (%s)",
             list) &&
-        clickhouse_query(client, &request, text.at, &result, NULL, error) && is_whole(result, 2, error);
+        clickhouse_query(client, &request, text.at, &result, NULL, error) && table_question_whole(result, 2, error);
     *left = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
@@ -213,34 +198,8 @@ static bool add_place(struct clickhouse_text *text, const struct table_plan *pla
         clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
 }
 
-// Who answers. The first answer chooses the endpoint; the others must come from the same one, since another replica may
-// not have what the first was brought up to.
-struct source {
-    struct clickhouse_client *client;
-    int endpoint; // CLICKHOUSE_ANY_ENDPOINT until the first answer
-};
-
-static bool ask(struct source *source, const char *statement, struct clickhouse_result **result,
-    struct relay_error *error)
-{
-    // Whatever the user's profile says: no answer of yesterday, and none that is cut without an error.
-    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
-        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
-        {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
-    struct clickhouse_request request = {.endpoint = source->endpoint,
-        .timeout = ASK_TIMEOUT,
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
-    struct clickhouse_outcome outcome = {.endpoint = -1};
-    bool done = clickhouse_query(source->client, &request, statement, result, &outcome, error);
-    if (done && outcome.endpoint >= 0) {
-        source->endpoint = outcome.endpoint;
-    }
-    return done;
-}
-
 // The lowest offset that is there; *found false: none.
-static bool read_lowest(struct source *source, const struct table_plan *plan, const struct read_back *of,
+static bool read_lowest(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, bool *found, int64_t *lowest, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
@@ -248,7 +207,8 @@ static bool read_lowest(struct source *source, const struct table_plan *plan, co
     *found = false;
     bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " LAST_WORD) &&
         add_place(&text, plan, of, dead_letter_table);
-    bool done = built && ask(source, text.at, &result, error) && is_whole(result, 3, error);
+    bool done = built && table_question_ask(question, text.at, &result, error) &&
+        table_question_whole(result, 3, error);
     if (done) {
         *found = clickhouse_result_uint(result, 0, 0) > 0;
         *lowest = clickhouse_result_int(result, 0, 1);
@@ -270,7 +230,7 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
     for (size_t row = 0; row < clickhouse_result_rows(result); row++) {
         int64_t first = clickhouse_result_int(result, row, 0), after = clickhouse_result_int(result, row, 1);
         int64_t count = clickhouse_result_int(result, row, 2);
-        if (is_last_word(clickhouse_result_text(result, row, 3, NULL))) {
+        if (table_question_is_last(clickhouse_result_text(result, row, 3, NULL))) {
             continue;
         }
         if (after - first != count || (ranges->count > 0 && first < offset_ranges_after(ranges))) {
@@ -286,7 +246,7 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
     return true;
 }
 
-static bool read_ranges(struct source *source, const struct table_plan *plan, const struct read_back *of,
+static bool read_ranges(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, struct offset_ranges *ranges, int64_t *through, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
@@ -301,7 +261,8 @@ static bool read_ranges(struct source *source, const struct table_plan *plan, co
             " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
             "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
             (long long)of->from, PAGE_OFFSETS);
-    bool done = built && ask(source, text.at, &result, error) && is_whole(result, 4, error);
+    bool done = built && table_question_ask(question, text.at, &result, error) &&
+        table_question_whole(result, 4, error);
     if (done) {
         done = take_ranges(result, ranges, through, error);
     } else if (!built) {
@@ -314,38 +275,37 @@ static bool read_ranges(struct source *source, const struct table_plan *plan, co
     return done;
 }
 
-static bool sync_replica(struct source *source, const struct table_plan *plan, const char *dead_letter_table,
+static bool sync_replica(struct table_question *question, const struct table_plan *plan, const char *dead_letter_table,
     struct relay_error *error)
 {
-    struct clickhouse_text text = {0};
+    struct clickhouse_text name = {0};
     if (!(dead_letter_table ? plan->dead_letters_replicated : plan->schema->is_replicated)) {
         return true;
     }
-    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA ") && add_name(&text, plan, dead_letter_table);
-    done = done ? ask(source, text.at, NULL, error) || (dead_letter_table && clickhouse_error_no_table(error)) ||
-            error_prefix(error, "bringing the replica up to date")
-                : error_no_memory(error, "reading back");
-    clickhouse_text_finish(&text);
+    bool done = add_name(&name, plan, dead_letter_table)
+        ? table_question_sync(question, name.at, error) || (dead_letter_table && clickhouse_error_no_table(error))
+        : error_no_memory(error, "reading back");
+    clickhouse_text_finish(&name);
     return done;
 }
 
 bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
     const struct table_plan *plan, struct read_back *of, struct relay_error *error)
 {
-    struct source source = {client, CLICKHOUSE_ANY_ENDPOINT};
+    struct table_question question = {client, CLICKHOUSE_ANY_ENDPOINT};
     const char *dead_letters = context->config->insert.dead_letter_table;
     struct offset_ranges rows = {0}, dead = {0};
     int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
     offset_ranges_finish(&of->found);
     of->through = INT64_MAX;
-    if (!sync_replica(&source, plan, NULL, error) || !sync_replica(&source, plan, dead_letters, error)) {
+    if (!sync_replica(&question, plan, NULL, error) || !sync_replica(&question, plan, dead_letters, error)) {
         return false;
     }
     if (of->from == READ_BACK_NONE) {
         bool has_rows, has_dead;
         int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
-        if (!read_lowest(&source, plan, of, NULL, &has_rows, &lowest_row, error) ||
-            !read_lowest(&source, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
+        if (!read_lowest(&question, plan, of, NULL, &has_rows, &lowest_row, error) ||
+            !read_lowest(&question, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
             return error_prefix(error, "reading back the lowest offset");
         }
         if (!has_rows && !has_dead) {
@@ -353,8 +313,8 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         }
         of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
-    bool done = read_ranges(&source, plan, of, NULL, &rows, &rows_through, error) &&
-        read_ranges(&source, plan, of, dead_letters, &dead, &dead_through, error);
+    bool done = read_ranges(&question, plan, of, NULL, &rows, &rows_through, error) &&
+        read_ranges(&question, plan, of, dead_letters, &dead, &dead_through, error);
     if (done) {
         done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
     }

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from relaytools.relay import command, wait_until, write_config
+from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 
 FILES = sorted(name[:-7] for name in os.listdir(os.path.join(ROOT, "schemas/postgres")) if name.endswith(".up.sql"))
@@ -22,7 +22,7 @@ def run(place, *arguments, **changes):
 
 
 def started(place, *arguments):
-    return subprocess.Popen([place.binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay"), "migrate",
+    return subprocess.Popen([program(place.binary), "migrate",
                              *arguments, "--config", config_of(place)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

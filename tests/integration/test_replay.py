@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """replay: kept events are published once more, a table is refilled from Kafka."""
 import os
+import signal
+import subprocess
 import uuid
 
-from relaytools.relay import command, wait_until, write_config
+import pytest
+
+from relaytools.relay import command, program, wait_until, write_config
 
 MARK = {"outbox": {"disposition": "mark"}}
 
@@ -86,6 +90,27 @@ def test_a_table_is_refilled_without_doubles(place):
     assert result.returncode == 0 and place.clickhouse_rows("other") == 300, result.stdout + result.stderr
     later = run(place, "--into", "other", "--from", "2020-01-01", "--to", "2020-01-02")
     assert later.returncode == 0 and "0 messages read" in later.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number):
+    relay = place.relay()
+    for _ in range(50):
+        place.insert_event()
+    place.wait_published()
+    place.wait_inserted(50)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("CREATE TABLE {db}.copy AS {db}.outbox_events ENGINE = MergeTree ORDER BY seq")
+    place.clickhouse("ALTER TABLE {db}.copy ADD COLUMN slow UInt8 MATERIALIZED sleepEachRow(0.059) + sleepEachRow(0.058) + sleepEachRow(0.057)")
+    config = write_config(os.path.join(place.folder, "replay.ini"), place.sections())
+    with subprocess.Popen([program(place.binary), "replay", "--into", "copy", "--since", "1h", "--config", config]) as first:
+        wait_until(lambda: int(place.clickhouse("SELECT count() FROM system.processes WHERE startsWith(query_id, 'outbox-relay-refill-') "
+                                                "AND current_database = '{db}'")) > 0, "its INSERT under way", 30)
+        first.send_signal(number)
+        assert first.wait(30) != 0
+    result = run(place, "--into", "copy", "--since", "1h")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert place.clickhouse("SELECT count(), uniqExact(event_id) FROM {db}.copy").split() == ["50", "50"]
 
 
 def test_what_the_daemon_has_not_committed_is_left_to_it(place):

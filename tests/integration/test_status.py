@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 
-from relaytools.relay import command, wait_until, write_config
-from relaytools.servers import ROOT
+from relaytools.relay import command, program, wait_until, write_config
 
 
 def config_of(place, **changes):
@@ -90,7 +89,7 @@ def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(place
 
 
 def test_watch_goes_on_until_it_is_told_to_end(place):
-    binary = place.binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+    binary = program(place.binary)
     out = os.path.join(place.folder, "watched")
     with open(out, "wb") as file:
         watching = subprocess.Popen([binary, "status", "--watch", "--json", "--config", config_of(place)], stdout=file, stderr=subprocess.PIPE)

@@ -60,7 +60,7 @@ class Relay:
 
     def __init__(self, folder, sections, name="relay", binary=None, environment=None):
         self.name = name
-        self.binary = binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+        self.binary = program(binary)
         self.config = write_config(os.path.join(folder, f"{name}.ini"), sections)
         self.log_path = os.path.join(folder, f"{name}.log")
         self.environment = dict(os.environ, **(environment or {}))
@@ -177,9 +177,12 @@ class Relay:
             self.process.wait(20)
 
 
+def program(binary=None):
+    return binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
+
+
 def command(*arguments, config=None, binary=None, environment=None, seconds=120, stdin=None):
     """Runs a command of the binary; returns the CompletedProcess with text output."""
-    binary = binary or os.environ.get("RELAY_BINARY") or os.path.join(ROOT, "build/outbox-relay")
     options = ["--config", config] if config else []
-    return subprocess.run([binary, *arguments, *options], capture_output=True, text=True, timeout=seconds,
+    return subprocess.run([program(binary), *arguments, *options], capture_output=True, text=True, timeout=seconds,
         input=stdin, env=dict(os.environ, **(environment or {})))

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/table_question.h"
+
+#include "relay/insert/clickhouse_text.h"
+
+#include <string.h>
+
+#define ASK_TIMEOUT DURATION_S(30)
+
+bool table_question_ask(struct table_question *question, const char *statement, struct clickhouse_result **result,
+    struct relay_error *error)
+{
+    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
+        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
+        {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
+    struct clickhouse_request request = {.endpoint = question->endpoint,
+        .timeout = ASK_TIMEOUT,
+        .settings = settings,
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_outcome outcome = {.endpoint = -1};
+    bool done = clickhouse_query(question->client, &request, statement, result, &outcome, error);
+    if (done && outcome.endpoint >= 0) {
+        question->endpoint = outcome.endpoint;
+    }
+    return done;
+}
+
+bool table_question_sync(struct table_question *question, const char *name, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA %s", name)
+        ? table_question_ask(question, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
+        : error_no_memory(error, "asking a table what it has");
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+bool table_question_is_last(const char *cell)
+{
+    return cell && strlen(cell) == strlen(TABLE_QUESTION_LAST) - 2 &&
+        strncmp(cell, &TABLE_QUESTION_LAST[1], strlen(cell)) == 0;
+}
+
+bool table_question_whole(const struct clickhouse_result *result, size_t columns, struct relay_error *error)
+{
+    size_t found = 0, rows = clickhouse_result_rows(result);
+    for (size_t row = 0; clickhouse_result_columns(result) == columns && row < rows; row++) {
+        found += table_question_is_last(clickhouse_result_text(result, row, columns - 1, NULL));
+    }
+    return found == 1 ||
+        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
+}
