@@ -17,7 +17,8 @@ static void usage(FILE *out)
           "  --config FILE  default: $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini\n"
           "  --wait TIME    end with code 75 unless every stage is ready within this time (10s, 2m); default: wait for "
           "ever\n\n"
-          "Signals: SIGTERM and SIGINT stop it (a second one cuts the drain short), SIGHUP reads the configuration again.\n"
+          "Signals: SIGTERM and SIGINT stop it (a second one cuts the drain short), SIGHUP reads the configuration "
+          "again.\n"
           "Exit codes: 0 after a clean stop, 1 a part could not start, 70 a part hung, 75 --wait ran out, 78 bad "
           "configuration.\n",
         out);
