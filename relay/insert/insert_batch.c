@@ -206,6 +206,14 @@ static bool compress(struct insert_batch *batch, struct relay_error *error)
     return pieces && insert_body_fill(batch->job->body, pieces, count, error);
 }
 
+// There may be one already: of a batch before, that was stored while this one was filled.
+static void keep_block(struct batch_memory *memory, struct native_block *block)
+{
+    native_block_free(memory->block);
+    native_block_reset(block);
+    memory->block = block;
+}
+
 bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, struct relay_error *error)
 {
     if (!batch->block) {
@@ -222,8 +230,7 @@ bool insert_batch_seal(struct insert_batch *batch, struct batch_memory *memory, 
     if (as_it_is) {
         batch->job->block = batch->block;
     } else {
-        native_block_reset(batch->block);
-        memory->block = batch->block;
+        keep_block(memory, batch->block);
     }
     batch->block = NULL;
     return true;
@@ -238,8 +245,7 @@ void insert_batch_give_memory(struct insert_batch *batch, const struct table_pla
         job->body = NULL;
     }
     if (!memory->block && job->block && job->plan == plan) {
-        native_block_reset(job->block);
-        memory->block = job->block;
+        keep_block(memory, job->block);
         job->block = NULL;
     }
 }

@@ -104,14 +104,14 @@ static void finish(void)
     stop_finish(&stop);
 }
 
-static void add(const char *value)
+static void add(const char *value) // NULL: no row can be made of it
 {
     struct insert_feed *feed = &partition->feeds[0];
     struct source_message message = {.topic = "topic",
         .offset = next_offset++,
         .timestamp_ms = -1,
         .value = value,
-        .value_length = strlen(value)};
+        .value_length = value ? strlen(value) : 0};
     bool found;
     cr_assert(insert_feed_takes(feed, message.offset, &found));
     cr_assert(insert_table_add(&table, feed, &message));
@@ -222,6 +222,31 @@ Test(insert_table, rows_that_are_not_compressed_stay_in_their_block)
     cr_assert_eq(table.spare.block, block);
     cr_assert_eq(native_block_rows(block), 0);
     cr_assert_null(table.open->job->block);
+}
+
+// One was stored while the next, which has no rows, was filled: each has a block that it does not need any more.
+Test(insert_table, there_is_one_spare_block)
+{
+    struct relay_error error;
+    config.clickhouse.compression = CONFIG_COMPRESSION_NONE;
+    table.spare.block = row_encoder_block(table.plan->encoder, &error);
+    struct native_block *stored = table.spare.block;
+    cr_assert_not_null(stored);
+    add("a");
+    cr_assert_eq(table.open->block, stored);
+    struct insert_batch *first = table.open;
+    cr_assert(insert_batch_seal(first, &table.spare, &error));
+    table.open = NULL;
+    add(NULL);
+    struct native_block *next = table.open->block;
+    cr_assert_eq(table.open->rows, 0);
+    cr_assert_eq(table.open->dead, 1);
+    insert_batch_give_memory(first, table.plan, &table.spare);
+    cr_assert_eq(table.spare.block, stored);
+    cr_assert(insert_batch_seal(table.open, &table.spare, &error));
+    cr_assert_eq(table.spare.block, next);
+    insert_batch_stored(first);
+    insert_batch_free(first);
 }
 
 Test(insert_table, after_a_rejection_batches_are_as_small_as_the_table_allows)
