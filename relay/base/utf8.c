@@ -31,27 +31,52 @@ size_t utf8_character(const char *text, size_t length)
     return 0;
 }
 
+// Those of ASCII, and U+0080 to U+009F, of which a terminal takes some for the start of a command as well.
+static bool is_control(const char *text, size_t width)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    return (width == 1 && (at[0] < 0x20 || at[0] == 0x7F)) || (width == 2 && at[0] == 0xC2 && at[1] < 0xA0);
+}
+
 size_t utf8_clean(char *out, size_t room, const char *text)
 {
     size_t written = 0;
     size_t left = text == NULL ? 0 : strlen(text);
     while (left > 0) {
         size_t width = utf8_character(text, left);
-        size_t needs = width == 0 ? 1 : width;
+        bool control = is_control(text, width);
+        size_t needs = width == 0 || control ? 1 : width;
         if (written + needs >= room) {
             break;
         }
         if (width == 0) {
             out[written] = '?';
-        } else if ((unsigned char)*text < 0x20 || *text == 0x7F) {
+        } else if (control) {
             out[written] = ' ';
         } else {
             memcpy(out + written, text, width);
         }
         written += needs;
-        text += needs;
-        left -= needs;
+        text += width == 0 ? 1 : width;
+        left -= width == 0 ? 1 : width;
     }
     out[written] = '\0';
     return written;
+}
+
+void utf8_print(FILE *out, const char *text, size_t length)
+{
+    for (size_t width; length > 0; text += width, length -= width) {
+        width = utf8_character(text, length);
+        if (width == 0) {
+            fputc('?', out);
+            width = 1;
+        } else if (*text == '\n') {
+            fputs("\\n", out);
+        } else if (is_control(text, width)) {
+            fprintf(out, "\\u%04x", (unsigned char)text[width - 1]);
+        } else {
+            fwrite(text, 1, width, out);
+        }
+    }
 }

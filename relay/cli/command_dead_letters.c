@@ -4,6 +4,7 @@
 // stage whose server does not answer is said, and the other one is still served.
 #include "relay/cli/commands.h"
 
+#include "relay/base/utf8.h"
 #include "relay/cli/command_support.h"
 #include "relay/cli/dead_letters.h"
 
@@ -326,10 +327,28 @@ static bool walk_all(struct walk *walk)
 
 // What is printed
 
-static const char *text_of(const json_t *letter, const char *name)
+// Headers and payloads are whatever somebody has sent.
+static void print_value(const json_t *value)
 {
-    const char *text = json_string_value(json_object_get(letter, name));
-    return text ? text : "";
+    if (json_is_string(value)) {
+        utf8_print(stdout, json_string_value(value), json_string_length(value));
+    } else if (value) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY);
+        utf8_print(stdout, text ? text : "", text ? strlen(text) : 0);
+        free(text);
+    }
+}
+
+static void print_line(const json_t *letter)
+{
+    static const struct {
+        const char *name, *after;
+    } cells[] = {{"id", "  "}, {"at", "  "}, {"place", "  "}, {"event_type", "  "}, {"reason", ": "}, {"text", "\n"}};
+    for (size_t i = 0; i < sizeof(cells) / sizeof(cells[0]); i++) {
+        const json_t *value = json_object_get(letter, cells[i].name);
+        print_value(json_is_string(value) ? value : NULL);
+        fputs(cells[i].after, stdout);
+    }
 }
 
 static void print_letters(const json_t *letters, bool whole)
@@ -339,21 +358,16 @@ static void print_letters(const json_t *letters, bool whole)
     json_array_foreach(letters, i, letter)
     {
         if (!whole) {
-            printf("%s  %s  %s  %s  %s: %s\n", text_of(letter, "id"), text_of(letter, "at"), text_of(letter, "place"),
-                text_of(letter, "event_type"), text_of(letter, "reason"), text_of(letter, "text"));
+            print_line(letter);
             continue;
         }
         const char *name;
         json_t *value;
         json_object_foreach(letter, name, value)
         {
-            if (json_is_string(value)) {
-                printf("%-16s %s\n", name, json_string_value(value));
-            } else {
-                char *text = json_dumps(value, JSON_ENCODE_ANY);
-                printf("%-16s %s\n", name, text ? text : "");
-                free(text);
-            }
+            printf("%-16s ", name);
+            print_value(value);
+            putchar('\n');
         }
         putchar('\n');
     }

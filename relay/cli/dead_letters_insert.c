@@ -113,9 +113,10 @@ static json_t *letter_of(const struct clickhouse_result *rows, size_t row, bool 
         cells[i] = clickhouse_result_text(rows, row, i, &lengths[i]);
     }
     snprintf(id, sizeof(id), "insert:%s:%s:%s:%s", cells[TARGET], cells[TOPIC], cells[PARTITION], cells[OFFSET]);
-    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i}", "id", id, "stage", "insert", "at",
-        cells[AT], "place", cells[TARGET], "event_type", cells[TYPE], "event_id", cells[EVENT_ID], "reason",
-        cells[REASON], "text", bytes_json(cells[TEXT], lengths[TEXT]), "attempts", 1);
+    json_t *letter = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:i}", "id", id, "stage", "insert", "at",
+        cells[AT], "place", cells[TARGET], "event_type", bytes_json(cells[TYPE], lengths[TYPE]), "event_id",
+        bytes_json(cells[EVENT_ID], lengths[EVENT_ID]), "reason", cells[REASON], "text",
+        bytes_json(cells[TEXT], lengths[TEXT]), "attempts", 1);
     if (letter && whole) {
         json_object_set_new(letter, "code", json_string(cells[CODE]));
         json_object_set_new(letter, "topic", json_string(cells[TOPIC]));

@@ -156,6 +156,23 @@ def test_bytes_that_are_no_text_survive(place):
     assert place.clickhouse("SELECT hex(raw), hex(event_id) FROM {db}.orders").split() == ["00FF0A5C09", "00FE"]
 
 
+def test_headers_that_are_no_text_can_be_listed_and_command_no_terminal(place):
+    orders(place)
+    letter(place, 1, '{"id": 1, "amount": 1}', headers="[('event_type', unhex('ff1b5d')), ('event_id', unhex('1b5d303b780a07c29b'))]")
+    letter(place, 2, '{"id": 2, "amount": 2}')
+    found = run(place, "list", "--json", "--stage", "insert", **ROUTE)
+    assert found.returncode == 0, found.stderr
+    first, second = json.loads(found.stdout)["dead_letters"]
+    assert first["event_type"] == "hex:ff1b5d" and first["event_id"] == "\x1b]0;x\n\x07\x9b"
+    assert second["event_type"] == "order.created"
+    lines = run(place, "list", "--stage", "insert", **ROUTE).stdout.splitlines()
+    assert len(lines) == 2 and "hex:ff1b5d" in lines[0]
+    shown = run(place, "show", "--stage", "insert", "--id", first["id"], **ROUTE).stdout
+    assert not set(shown) & {"\x1b", "\x07", "\x9b"} and r"event_id         \u001b]0;x\n\u0007\u009b" in shown.splitlines(), shown
+    done = run(place, "retry", "--all", "--stage", "insert", **ROUTE)
+    assert done.returncode == 0 and "2 put back" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_stage_that_is_down_does_not_hide_the_other(place):
     event = put_aside(place)
     result = run(place, "list", "--json", clickhouse={"url": "http://127.0.0.1:1"})

@@ -2,6 +2,7 @@
 #include "relay/base/utf8.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *clean(const char *text)
@@ -24,7 +25,23 @@ Test(utf8, malformed_bytes_and_control_characters_are_replaced)
     cr_assert_str_eq(clean("\xf4\x90\x80\x80"), "????"); // above U+10FFFF
     cr_assert_str_eq(clean("x\xe2\x82"), "x??");         // cut
     cr_assert_str_eq(clean("a\n\tb\x7f"), "a  b ");
+    cr_assert_str_eq(clean("a\xc2\x9b"
+                           "1mb\xc2\xa0"),
+        "a 1mb\xc2\xa0");
     cr_assert_str_eq(clean(NULL), "");
+}
+
+Test(utf8, what_is_printed_cannot_command_a_terminal)
+{
+    static const char text[] = "a\0b\xff\x1b]0;\xc3\xa9\n\x7f\xc2\x9bm\xc2";
+    char *printed = NULL;
+    size_t length;
+    FILE *out = open_memstream(&printed, &length);
+    cr_assert_not_null(out);
+    utf8_print(out, text, sizeof(text) - 1);
+    fclose(out);
+    cr_assert_str_eq(printed, "a\\u0000b?\\u001b]0;\xc3\xa9\\n\\u007f\\u009bm?");
+    free(printed);
 }
 
 Test(utf8, a_character_is_never_cut)
