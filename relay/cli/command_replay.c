@@ -5,6 +5,7 @@
 
 #include "relay/cli/command_support.h"
 #include "relay/cli/replay.h"
+#include "relay/config/config_checks.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ static int parse_rate(const char *text, int64_t *rate)
 }
 
 // One option; returns 0, or the exit code.
-static int take_option(struct arguments *arguments, int option, const char *value)
+static int take_option(struct arguments *arguments, int option, char *value)
 {
     struct replay_options *options = &arguments->options;
     switch (option) {
@@ -66,7 +67,10 @@ static int take_option(struct arguments *arguments, int option, const char *valu
     case 'e': options->event_type = value; return 0;
     case 'a': options->aggregate_id = value; return 0;
     case 'o': options->outbox = value; return 0;
-    case 'i': options->into = value; return 0;
+    case 'i':
+        config_plain_clickhouse_table(value);
+        options->into = value;
+        return 0;
     case 'r': options->route = value; return 0;
     case 'R': return parse_rate(value, &options->rate);
     case 'n': options->dry_run = true; return 0;

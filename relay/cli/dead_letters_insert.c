@@ -8,6 +8,7 @@
 
 #include "relay/cli/refill.h"
 #include "relay/cli/time_argument.h"
+#include "relay/config/config_checks.h"
 #include "relay/insert/clickhouse_text.h"
 #include "relay/insert/insert_routes.h"
 
@@ -17,15 +18,6 @@
 
 #define ANSWER_LIMIT   ((size_t)512 << 20)
 #define DELETE_TIMEOUT DURATION_S(300)
-
-static bool add_table(struct clickhouse_text *text, const char *table)
-{
-    const char *dot = strchr(table, '.');
-    char database[256];
-    snprintf(database, sizeof(database), "%.*s", dot ? (int)(dot - table) : 0, table);
-    return (!dot || (clickhouse_text_name(text, database) && clickhouse_text_add(text, "."))) &&
-        clickhouse_text_name(text, dot ? dot + 1 : table);
-}
 
 static bool add_literal(struct clickhouse_text *text, const char *value)
 {
@@ -159,7 +151,8 @@ bool insert_letters_page(const struct relay_context *context, struct clickhouse_
                     "formatDateTime(at, '%%Y-%%m-%%dT%%H:%%i:%%SZ', 'UTC'), " TYPE_HEADER ", "
                     "ifNull(arrayFirst(h -> h.1 = 'event_id', headers).2, ''), reason, text, code, %s FROM ",
                     whole ? "key, value, toString(headers)" : "NULL, NULL, ''") &&
-        add_table(&text, context->config->insert.dead_letter_table) && add_conditions(&text, filter, cursor) &&
+        clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
+        add_conditions(&text, filter, cursor) &&
         clickhouse_text_add(&text,
             " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
             "kafka_partition, kafka_offset LIMIT %zu",
@@ -286,8 +279,8 @@ static struct clickhouse_result *read_bytes(const struct relay_context *context,
         clickhouse_text_add(&text,
             "SELECT target, kafka_topic, kafka_partition, kafka_offset, key, value, "
             "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ',') FROM ") &&
-        add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " WHERE ") &&
-        add_page_keys(&text, page) &&
+        clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
+        clickhouse_text_add(&text, " WHERE ") && add_page_keys(&text, page) &&
         clickhouse_text_add(&text,
             " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, "
             "kafka_topic, kafka_partition, kafka_offset");
@@ -311,8 +304,8 @@ static bool delete_where(const struct relay_context *context, struct clickhouse_
         .setting_count = 1};
     struct clickhouse_text text = {0};
     bool done = clickhouse_text_add(&text, "ALTER TABLE ") &&
-        add_table(&text, context->config->insert.dead_letter_table) && clickhouse_text_add(&text, " DELETE WHERE ") &&
-        clickhouse_text_bytes(&text, keys->at, keys->length);
+        clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
+        clickhouse_text_add(&text, " DELETE WHERE ") && clickhouse_text_bytes(&text, keys->at, keys->length);
     done = done ? clickhouse_query(client, &request, text.at, NULL, NULL, error)
                 : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&text);
@@ -322,9 +315,12 @@ static bool delete_where(const struct relay_context *context, struct clickhouse_
 // The route that fills the target from the topic, as the insert stage chooses it; NULL: none any more.
 static const struct config_route *route_of(const struct insert_routes *routes, const struct letter_id *id)
 {
+    char table[sizeof(id->table)]; // older letters have it in the backticks of the configuration
+    snprintf(table, sizeof(table), "%s", id->table);
+    config_plain_clickhouse_table(table);
     for (size_t i = 0; i < insert_routes_count(routes); i++) {
         const struct config_route *route = insert_routes_at(routes, i);
-        if (strcmp(route->table, id->table) == 0 && insert_routes_match(routes, i, id->topic)) {
+        if (strcmp(route->table, table) == 0 && insert_routes_match(routes, i, id->topic)) {
             return route;
         }
     }

@@ -7,6 +7,7 @@
 
 #include "relay/cli/kafka_probe.h"
 #include "relay/insert/clickhouse_client.h"
+#include "relay/insert/clickhouse_text.h"
 #include "relay/postgres/pg_connection.h"
 
 #include <math.h>
@@ -244,13 +245,7 @@ static bool add_table(struct gathering *at, struct clickhouse_client *client, co
     struct clickhouse_text statement = {0};
     struct clickhouse_result *result = NULL;
     bool done = false;
-    // "database.table" is two names.
-    const char *dot = strchr(table, '.');
-    char database[256];
-    snprintf(database, sizeof(database), "%.*s", dot ? (int)(dot - table) : 0, table);
-    if (!clickhouse_text_add(&statement, "SELECT count() FROM ") ||
-        (dot && (!clickhouse_text_name(&statement, database) || !clickhouse_text_add(&statement, "."))) ||
-        !clickhouse_text_name(&statement, dot ? dot + 1 : table)) {
+    if (!clickhouse_text_add(&statement, "SELECT count() FROM ") || !clickhouse_text_table(&statement, table)) {
         error_no_memory(error, "asking ClickHouse");
     } else if (clickhouse_query(client, &request, statement.at, &result, NULL, error)) {
         json_array_append_new(at->tables,
@@ -266,10 +261,10 @@ static void add_clickhouse_letters(struct gathering *at, struct clickhouse_clien
 {
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = PATIENCE};
     struct clickhouse_result *result = NULL;
-    char *statement = NULL;
-    // The configuration has checked the name.
-    if (asprintf(&statement, "SELECT reason, count() FROM %s GROUP BY reason ORDER BY count() DESC", table) >= 0 &&
-        clickhouse_query(client, &request, statement, &result, NULL, NULL)) {
+    struct clickhouse_text statement = {0};
+    if (clickhouse_text_add(&statement, "SELECT reason, count() FROM ") && clickhouse_text_table(&statement, table) &&
+        clickhouse_text_add(&statement, " GROUP BY reason ORDER BY count() DESC") &&
+        clickhouse_query(client, &request, statement.at, &result, NULL, NULL)) {
         for (size_t i = 0; i < clickhouse_result_rows(result); i++) {
             json_array_append_new(at->dead_letters,
                 json_pack("{s:s, s:s, s:I}", "stage", "insert", "reason", clickhouse_result_text(result, i, 0, NULL),
@@ -277,7 +272,7 @@ static void add_clickhouse_letters(struct gathering *at, struct clickhouse_clien
         }
     }
     clickhouse_result_free(result);
-    free(statement);
+    clickhouse_text_finish(&statement);
 }
 
 static void gather_clickhouse(struct gathering *at)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/config/config_build.h"
 
+#include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
 
 #include <stdio.h>
@@ -88,6 +89,9 @@ static bool build_text(struct config_memory *memory, const struct config_key *ke
     }
     if (target != NULL) {
         *target = config_memory_text(memory, text);
+        if (key->check == config_check_clickhouse_table) {
+            config_plain_clickhouse_table(*target);
+        }
     }
     return true;
 }

@@ -94,12 +94,12 @@ bool config_check_column(const char *text, struct relay_error *error)
     return strlen(text) <= POSTGRES_MAX || expected(error, "a column's name, at most 63 bytes");
 }
 
-// One name: `anything`, or letters, digits and _ . NULL: it is none.
+// One name: `anything` but a point, or letters, digits and _ . NULL: it is none.
 static const char *clickhouse_name_end(const char *at)
 {
     if (*at == '`') {
-        const char *end = strchr(at + 1, '`');
-        return end == NULL || end == at + 1 || memchr(at, '\\', (size_t)(end - at)) != NULL ? NULL : end + 1;
+        const char *end = at + 1 + strcspn(at + 1, "`.\\");
+        return *end != '`' || end == at + 1 ? NULL : end + 1;
     }
     const char *start = at;
     while (isalnum((unsigned char)*at) || *at == '_' || *at == '-' || (unsigned char)*at >= 0x80) {
@@ -113,7 +113,21 @@ bool config_check_clickhouse_table(const char *text, struct relay_error *error)
     const char *end = clickhouse_name_end(text);
     end = end != NULL && *end == '.' ? clickhouse_name_end(end + 1) : end;
     return (end != NULL && *end == '\0') ||
-        expected(error, "table or database.table, names with odd characters in backticks");
+        expected(error, "table or database.table, names with odd characters in backticks, none with a point in it");
+}
+
+void config_plain_clickhouse_table(char *text)
+{
+    char *to = text;
+    if (!config_check_clickhouse_table(text, NULL)) {
+        return;
+    }
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at != '`') {
+            *to++ = *at;
+        }
+    }
+    *to = '\0';
 }
 
 bool config_check_name(const char *text, struct relay_error *error)

@@ -88,6 +88,16 @@ bool clickhouse_text_name(struct clickhouse_text *text, const char *name)
     return add_quoted(text, '`', name, strlen(name));
 }
 
+bool clickhouse_text_table(struct clickhouse_text *text, const char *table)
+{
+    const char *dot = strchr(table, '.');
+    if (!dot) {
+        return clickhouse_text_name(text, table);
+    }
+    return add_quoted(text, '`', table, (size_t)(dot - table)) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, dot + 1);
+}
+
 bool clickhouse_text_url(struct clickhouse_text *text, const char *value, size_t length)
 {
     static const char digits[] = "0123456789ABCDEF";

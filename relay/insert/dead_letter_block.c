@@ -120,26 +120,12 @@ static bool write_columns(struct clickhouse_text *text)
     return true;
 }
 
-// "database.table" or "table", quoted part by part.
-static bool write_table(struct clickhouse_text *text, const char *table)
-{
-    const char *dot = strchr(table, '.');
-    if (!dot) {
-        return clickhouse_text_name(text, table);
-    }
-    char *database = strndup(table, (size_t)(dot - table));
-    bool done = database && clickhouse_text_name(text, database) && clickhouse_text_add(text, ".") &&
-        clickhouse_text_name(text, dot + 1);
-    free(database);
-    return done;
-}
-
 char *dead_letter_statement(struct dead_letter_block *block, const char *table, bool use_input, const char *guard,
     struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     char *structure = native_block_structure(block->rows, error);
-    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && write_table(&text, table) &&
+    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && clickhouse_text_table(&text, table) &&
         clickhouse_text_add(&text, " (") && write_columns(&text) && clickhouse_text_add(&text, ")");
     if (done && use_input) {
         done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text) &&

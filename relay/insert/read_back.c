@@ -167,20 +167,14 @@ bool read_back_settle(const struct relay_context *context, struct clickhouse_cli
     return answered > 0 || error_prefix(error, "waiting for inserts under way");
 }
 
-// The quoted name of the table, or of the dead-letter table ("name" or "database.name") where that is given.
+// The quoted name of the table, or of the dead-letter table where that is given.
 static bool add_name(struct clickhouse_text *text, const struct table_plan *plan, const char *dead_letter_table)
 {
-    const char *dot = dead_letter_table ? strchr(dead_letter_table, '.') : NULL;
-    char database[256] = "";
-    if (!dead_letter_table) {
-        return clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
-            clickhouse_text_name(text, plan->schema->table);
+    if (dead_letter_table) {
+        return clickhouse_text_table(text, dead_letter_table);
     }
-    if (dot && (size_t)(dot - dead_letter_table) < sizeof(database)) {
-        memcpy(database, dead_letter_table, (size_t)(dot - dead_letter_table));
-    }
-    return (!database[0] || (clickhouse_text_name(text, database) && clickhouse_text_add(text, "."))) &&
-        clickhouse_text_name(text, dot ? dot + 1 : dead_letter_table);
+    return clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, plan->schema->table);
 }
 
 // "FROM db.t WHERE kafka_topic = .. AND kafka_partition = .. [AND target = ..]"

@@ -173,6 +173,30 @@ def test_headers_that_are_no_text_can_be_listed_and_command_no_terminal(place):
     assert done.returncode == 0 and "2 put back" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_table_of_an_odd_name_takes_the_letters(place):
+    place.clickhouse("CREATE TABLE {db}.`my letters` AS {db}.outbox_relay_dead_letters")
+    place.clickhouse("CREATE TABLE {db}.`my numbers` (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+                     "ENGINE = MergeTree ORDER BY kafka_offset")
+    odd = {"insert": {"dead_letter_table": "`my letters`"},
+           "route__numbers": {"topics": f"{place.prefix}.post.events", "table": "`my numbers`", "n": "$.n"}}
+    relay = place.relay(**odd)
+    place.insert_event(payload='{"n": "many"}')
+    place.insert_event(payload='{"n": 1}')
+    relay.wait(lambda: place.clickhouse_rows("`my letters`") == 1, "a dead letter", 60)
+    relay.wait(lambda: place.clickhouse_rows("`my numbers`") == 1, "a row", 60)
+    assert relay.stop() == 0
+    found = run(place, "list", "--json", "--stage", "insert", **odd)
+    assert [one["place"] for one in json.loads(found.stdout)["dead_letters"]] == ["my numbers"], found.stderr
+    config = write_config(os.path.join(place.folder, "letters.ini"), place.sections(**odd))
+    status = json.loads(command("status", "--json", config=config, binary=place.binary).stdout)
+    assert [one["events"] for one in status["dead_letters"] if one["stage"] == "insert"] == [1]
+    assert {"table": "my numbers", "rows": 1} in status["tables"]
+    place.clickhouse("ALTER TABLE {db}.`my numbers` MODIFY COLUMN n String SETTINGS mutations_sync = 1")
+    done = run(place, "retry", "--all", "--stage", "insert", **odd)
+    assert done.returncode == 0 and "1 put back" in done.stdout, done.stdout + done.stderr
+    assert place.clickhouse_rows("`my numbers`") == 2 and place.clickhouse_rows("`my letters`") == 0
+
+
 def test_a_stage_that_is_down_does_not_hide_the_other(place):
     event = put_aside(place)
     result = run(place, "list", "--json", clickhouse={"url": "http://127.0.0.1:1"})

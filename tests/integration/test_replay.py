@@ -113,8 +113,11 @@ def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number)
     assert place.clickhouse("SELECT count(), uniqExact(event_id) FROM {db}.copy").split() == ["50", "50"]
 
 
-def test_what_the_daemon_has_not_committed_is_left_to_it(place):
-    relay = place.relay()
+@pytest.mark.parametrize("name", ["outbox_events", "`{db}`.`outbox_events`"])
+def test_what_the_daemon_has_not_committed_is_left_to_it(place, name):
+    name = name.format(db=place.name)
+    route = {"route__default": {"table": name}}
+    relay = place.relay(**route)
     place.insert_event()
     place.wait_inserted(1)
     assert relay.stop() == 0
@@ -122,9 +125,9 @@ def test_what_the_daemon_has_not_committed_is_left_to_it(place):
     place.insert_event()
     place.wait_published()
     assert publisher.stop() == 0
-    result = run(place, "--into", "outbox_events", "--since", "1h")
+    result = run(place, "--into", name, "--since", "1h", **route)
     assert result.returncode == 0 and place.clickhouse_rows() == 1, result.stdout
-    relay = place.relay()
+    relay = place.relay(**route)
     place.wait_inserted(2)
     assert relay.stop() == 0
     assert place.clickhouse_rows() == 2

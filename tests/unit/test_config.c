@@ -143,6 +143,17 @@ Test(config, the_debezium_layout_names_its_columns)
     config_free(config);
 }
 
+Test(config, tables_of_clickhouse_are_kept_without_backticks)
+{
+    struct config *config = load_good(MINIMAL "[insert]\ndead_letter_table = `my letters`\n"
+                                              "[route a]\ntopics = a\ntable = analytics.`orders`\nid = $.id\n"
+                                              "[route default]\ntable = `analytics`.`all of them`\n");
+    cr_assert_str_eq(config->insert.dead_letter_table, "my letters");
+    cr_assert_str_eq(config->routes[0].table, "analytics.all of them");
+    cr_assert_str_eq(config->routes[1].table, "analytics.orders");
+    config_free(config);
+}
+
 Test(config, routes_come_in_their_order_the_default_first)
 {
     struct config *config = load_good(

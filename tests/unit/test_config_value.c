@@ -158,7 +158,8 @@ Test(config_checks, tables)
     BAD(config_check_table, "public.a123456789012345678901234567890123456789012345678901234567890123");
     GOOD(config_check_clickhouse_table, "outbox_events");
     GOOD(config_check_clickhouse_table, "analytics.orders");
-    GOOD(config_check_clickhouse_table, "`my db`.`a.b`");
+    GOOD(config_check_clickhouse_table, "`my db`.`a b`");
+    BAD(config_check_clickhouse_table, "`my db`.`a.b`");
     BAD(config_check_clickhouse_table, "a.b.c");
     BAD(config_check_clickhouse_table, "a b");
     BAD(config_check_clickhouse_table, ".b");

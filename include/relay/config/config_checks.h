@@ -13,7 +13,11 @@ bool config_check_dsn(const char *text, struct relay_error *error); // libpq can
 bool config_check_table(const char *text,
     struct relay_error *error); // PostgreSQL: schema.table, names quoted as in SQL
 bool config_check_column(const char *text, struct relay_error *error); // PostgreSQL: a column's name as it is stored
-bool config_check_clickhouse_table(const char *text, struct relay_error *error); // table or database.table, no quotes
+// table or database.table, each name in backticks or not, none with a point or backtick in it
+bool config_check_clickhouse_table(const char *text, struct relay_error *error);
+// Takes the backticks out of such a text, so that one table has one name, as the server itself would give it. Whoever
+// makes SQL of it quotes it (clickhouse_text_table). What is no table stays as it is.
+void config_plain_clickhouse_table(char *text);
 bool config_check_name(const char *text, struct relay_error *error);       // a database or user: no blanks, no quotes
 bool config_check_topic(const char *text, struct relay_error *error);      // a Kafka topic's name
 bool config_check_topic_part(const char *text, struct relay_error *error); // characters of topics

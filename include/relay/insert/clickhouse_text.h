@@ -20,6 +20,8 @@ bool clickhouse_text_bytes(struct clickhouse_text *text, const char *bytes, size
 bool clickhouse_text_literal(struct clickhouse_text *text, const char *value, size_t length);
 // `a\`b`: a name of a database, table or column.
 bool clickhouse_text_name(struct clickhouse_text *text, const char *name);
+// `a`.`b`: a table as the configuration has it, "table" or "database.table".
+bool clickhouse_text_table(struct clickhouse_text *text, const char *table);
 // Percent-encodes everything but unreserved characters (RFC 3986).
 bool clickhouse_text_url(struct clickhouse_text *text, const char *value, size_t length);
 void clickhouse_text_reset(struct clickhouse_text *text);  // empty; memory kept
