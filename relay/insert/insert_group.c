@@ -13,6 +13,9 @@
 // - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are
 // committed. If
 //   they are lost, somebody else may own them: dropped at once;
+// - an INSERT of theirs may still begin: they are not given back; the handle is closed without leaving the group, which
+// gives them
+//   away when the session ends, and a new member joins;
 // - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands
 // still and the
 //   board says so;
@@ -298,7 +301,7 @@ static void forget_everywhere(struct insert_group *group, const struct insert_pa
     }
 }
 
-static void on_revoked(void *context, const rd_kafka_topic_partition_list_t *list, bool lost)
+static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
     struct insert_group *group = context;
     bool orderly = !lost && !group->leaving && !group->broken;
@@ -320,8 +323,12 @@ static void on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
         let_partition_go(group, partition);
     }
     if (orderly && !wait_for_starts(group, within_drain(group, START_WAIT))) {
-        kafka_consumer_stay(group->consumer);
+        struct relay_error error;
+        error_set(&error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "an INSERT of revoked partitions may still begin");
+        insert_group_break(group, &error);
+        return false;
     }
+    return true;
 }
 
 static void on_trouble(void *context, const struct relay_error *error, bool finished)

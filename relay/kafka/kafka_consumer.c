@@ -73,7 +73,12 @@ static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_
         consumer->listener.assigned(consumer->listener.context, partitions);
     } else {
         bool lost = code != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS || rd_kafka_assignment_lost(client);
-        consumer->listener.revoked(consumer->listener.context, partitions, lost);
+        if (!consumer->listener.revoked(consumer->listener.context, partitions, lost)) {
+            // Given back, they would be somebody else's at once. librdkafka goes on with its heartbeats, so that the
+            // coordinator waits; it is destroyed without asking for the partitions again.
+            kafka_consumer_stay(consumer);
+            return;
+        }
         if (cooperative) {
             failed = rd_kafka_incremental_unassign(client, partitions);
         } else {

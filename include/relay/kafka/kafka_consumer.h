@@ -24,8 +24,10 @@ struct kafka_consumer;
 struct kafka_consumer_listener {
     void *context;
     void (*assigned)(void *context, const rd_kafka_topic_partition_list_t *partitions);
-    // Before the partitions go: finish with them. lost: somebody else may own them already.
-    void (*revoked)(void *context, const rd_kafka_topic_partition_list_t *partitions, bool lost);
+    // Before the partitions go: finish with them. lost: somebody else may own them already. false: nobody may have them
+    // yet. Then they stay this member's until its session ends; the handle is only good to be closed, as after
+    // kafka_consumer_stay().
+    bool (*revoked)(void *context, const rd_kafka_topic_partition_list_t *partitions, bool lost);
     void (*message)(void *context, const rd_kafka_message_t *message);
     void (*partition_end)(void *context, const char *topic, int32_t partition, int64_t offset);
     // The offset where we stand is not in the log, or the partition cannot be read: it stays still until begun again.
