@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics that the relay may look at and not write to. Kafka fails a whole transaction for them, with reports that tell
-neither the topic nor the reason."""
+"""A relay that may do in Kafka what docs/operations.md asks for, and nothing else; and what it does without a part of that. Kafka
+fails a whole transaction for a topic that may not be written to, with reports that tell neither the topic nor the reason."""
+import os
+import re
+
 import pytest
 
 from conftest import place_name
+from inserting import FAST
 from publishing import ids, publishing, wait_ids
-from relaytools.kafka_acls import DESCRIBE, READ, WRITE, allow
+from relaytools.kafka_acls import allow, allow_as_told
 from relaytools.place import Place
-from relaytools.servers import temporary_servers
+from relaytools.relay import command
+from relaytools.servers import ROOT, temporary_servers
 
 
 @pytest.fixture(scope="module")
@@ -23,28 +28,76 @@ def place(request, ruled_servers):
     place.close()
 
 
+def ruled(place):
+    """The [kafka] section of a relay that has only the rights given to it."""
+    env = place.servers.env
+    return dict(FAST, **{"bootstrap.servers": env["KAFKA_RULED_BOOTSTRAP"], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+            "sasl.username": env["KAFKA_RULED_USER"], "sasl.password": env["KAFKA_RULED_PASSWORD"]})
+
+
+def documented(place):
+    """The options of each command that the document gives, with the names of this place."""
+    names = {"nova.": f"{place.prefix}.", "outbox-relay.receipts": f"{place.name}-receipts", "outbox-relay-": f"{place.name}-",
+             "outbox-relay": place.sections()["insert"]["group_id"]}
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        told = [line.strip()[len("acl "):] for line in file if re.match(r"\s*acl --", line)]
+    assert told
+    return [" ".join(names.get(word, word) for word in line.split()) for line in told]
+
+
+def allow_documented(place, without=()):
+    for options in documented(place):
+        if not set(without) & set(options.split()):
+            allow_as_told(place.servers, options)
+
+
+def test_the_documented_rights_are_enough(place):
+    place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact"})
+    allow_documented(place)
+    for _ in range(20):
+        place.insert_event()
+    relay = place.relay(kafka=ruled(place))
+    place.wait_inserted(20)
+    relay.kill()
+    for _ in range(20):
+        place.insert_event()
+    relay.start()
+    place.wait_inserted(40)
+    place.wait_published()
+    assert place.clickhouse_rows() == 40
+    result = command("check", config=relay.config, binary=place.binary)
+    assert result.returncode == 0 and "DESCRIBE_CONFIGS" not in result.stdout, result.stdout
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    result = command("replay", "--into", "outbox_events", "--since", "1h", config=relay.config, binary=place.binary)
+    assert result.returncode == 0 and place.clickhouse_rows() == 40, result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("guarantee", ("exactly_once", "at_least_once"))
 def test_a_topic_that_may_not_be_written_to_parks_its_type_and_no_other(place, guarantee):
     topic = f"{place.prefix}.ruled.events"
     place.servers.create_topics([topic], 1)
-    allow(place.servers.bootstrap, topic, READ, DESCRIBE)
-    ruled, flowing = [], []
+    allow_documented(place, without=(f"{place.prefix}.",))
+    allow(place.servers, "topic", topic, "Read", "Describe")
+    for other in place.topics:
+        allow(place.servers, "topic", other, "Write")
+    allow(place.servers, "topic", f"{place.name}-receipts", "Create")
+    refused, flowing = [], []
     for _ in range(20):
-        ruled.append(place.insert_event("ruled.created"))
+        refused.append(place.insert_event("ruled.created"))
         flowing.append(place.insert_event())
-    relay = publishing(place, publish={"guarantee": guarantee})
+    relay = publishing(place, publish={"guarantee": guarantee}, kafka=ruled(place))
     wait_ids(place, flowing)
     relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked", 30)
     relay.wait(lambda: topic in str(relay.health()) and "authorization failed" in str(relay.health()), "health names topic and reason", 30)
     flowing.append(place.insert_event())
     wait_ids(place, flowing)
-    assert not set(ruled) & set(ids(place))
-    ruled.append(place.insert_event("ruled.created"))
-    allow(place.servers.bootstrap, topic, WRITE)
-    wait_ids(place, ruled)
+    assert not set(refused) & set(ids(place))
+    refused.append(place.insert_event("ruled.created"))
+    allow(place.servers, "topic", topic, "Write")
+    wait_ids(place, refused)
     place.wait_published()
     found = [record[0] for record in place.records() if record[1] == topic]
-    assert found == ruled, "once, and in their order"
+    assert found == refused, "once, and in their order"
     others = [record[0] for record in place.records() if record[1] != topic]
     assert sorted(others if guarantee == "exactly_once" else set(others)) == sorted(flowing)
 
@@ -52,11 +105,12 @@ def test_a_topic_that_may_not_be_written_to_parks_its_type_and_no_other(place, g
 def test_a_receipt_topic_that_may_not_be_written_to_is_named(place):
     topic = f"{place.prefix}-receipts"
     place.servers.create_topics([topic], 1, {"cleanup.policy": "compact"})
-    allow(place.servers.bootstrap, topic, READ, DESCRIBE)
+    allow_documented(place, without=(topic,))
+    allow(place.servers, "topic", topic, "Read", "Describe")
     event = place.insert_event()
-    relay = publishing(place, start=False)
+    relay = publishing(place, start=False, kafka=ruled(place))
     relay.start(ready=False)
     relay.wait(lambda: any(topic in one["error"] and "authorization failed" in one["error"]
                            for one in relay.events("publish.term_failed")), "the term names the topic", 60)
-    allow(place.servers.bootstrap, topic, WRITE)
+    allow(place.servers, "topic", topic, "Write")
     assert wait_ids(place, [event]) == [event]

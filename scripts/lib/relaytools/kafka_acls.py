@@ -1,70 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Access rules in Kafka, by librdkafka's own functions: the Python client of Debian 12 has none for them."""
-import ctypes
+"""Access rules in Kafka, by its own protocol: the Python client of Debian 12 has no function for them, and the librdkafka of
+Debian 12 knows no rule for a transactional id."""
+import argparse
+import shlex
+import socket
+import struct
 
-TOPIC, LITERAL, ALLOW = 2, 3, 3
-READ, WRITE, DESCRIBE = 3, 4, 8
-PRODUCER = 0
+KINDS = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
+PATTERNS = {"literal": 3, "prefixed": 4}
+OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "IdempotentWrite": 12}
+ALLOW = 3
+CREATE_ACLS, VERSION = 30, 1
 SECONDS = 30
 
 
-def _library():
-    library = ctypes.CDLL("librdkafka.so.1")
-    pointer = ctypes.c_void_p
-    for name, result, arguments in (
-            ("rd_kafka_conf_new", pointer, []),
-            ("rd_kafka_conf_set", ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]),
-            ("rd_kafka_new", pointer, [ctypes.c_int, pointer, ctypes.c_char_p, ctypes.c_size_t]),
-            ("rd_kafka_destroy", None, [pointer]),
-            ("rd_kafka_queue_new", pointer, [pointer]),
-            ("rd_kafka_queue_destroy", None, [pointer]),
-            ("rd_kafka_queue_poll", pointer, [pointer, ctypes.c_int]),
-            ("rd_kafka_event_destroy", None, [pointer]),
-            ("rd_kafka_event_error", ctypes.c_int, [pointer]),
-            ("rd_kafka_event_CreateAcls_result", pointer, [pointer]),
-            ("rd_kafka_CreateAcls_result_acls", ctypes.POINTER(pointer), [pointer, ctypes.POINTER(ctypes.c_size_t)]),
-            ("rd_kafka_acl_result_error", pointer, [pointer]),
-            ("rd_kafka_error_string", ctypes.c_char_p, [pointer]),
-            ("rd_kafka_AclBinding_new", pointer, [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p,
-                                                  ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]),
-            ("rd_kafka_AclBinding_destroy", None, [pointer]),
-            ("rd_kafka_CreateAcls", None, [pointer, ctypes.POINTER(pointer), ctypes.c_size_t, pointer, pointer])):
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+def _text(text):
+    return struct.pack(">h", len(text)) + text.encode()
 
 
-def allow(bootstrap, topic, *operations):
-    """Everybody may do these things with the topic. From its first rule on nothing else is allowed on it."""
-    library = _library()
-    why = ctypes.create_string_buffer(256)
-    conf = library.rd_kafka_conf_new()
-    library.rd_kafka_conf_set(conf, b"bootstrap.servers", bootstrap.encode(), why, len(why))
-    client = library.rd_kafka_new(PRODUCER, conf, why, len(why))
-    if not client:
-        raise RuntimeError(f"a Kafka client: {why.value.decode()}")
-    rules = [library.rd_kafka_AclBinding_new(TOPIC, topic.encode(), LITERAL, b"User:*", b"*", operation, ALLOW, why, len(why))
-             for operation in operations]
-    queue = library.rd_kafka_queue_new(client)
-    library.rd_kafka_CreateAcls(client, (ctypes.c_void_p * len(rules))(*rules), len(rules), None, queue)
-    event = library.rd_kafka_queue_poll(queue, SECONDS * 1000)
-    try:
-        _judge(library, event, topic)
-    finally:
-        if event:
-            library.rd_kafka_event_destroy(event)
-        for rule in rules:
-            library.rd_kafka_AclBinding_destroy(rule)
-        library.rd_kafka_queue_destroy(queue)
-        library.rd_kafka_destroy(client)
+def _ask(bootstrap, body):
+    """The answer, behind its length and the request's number."""
+    host, port = bootstrap.split(",")[0].rsplit(":", 1)
+    request = struct.pack(">hhi", CREATE_ACLS, VERSION, 1) + _text("acls") + body
+    with socket.create_connection((host, int(port)), SECONDS) as connection, connection.makefile("rb") as answers:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        return answers.read(struct.unpack(">i", answers.read(4))[0])[4:]
 
 
-def _judge(library, event, topic):
-    if not event or library.rd_kafka_event_error(event):
-        raise RuntimeError(f"no rule for {topic} was made")
-    count = ctypes.c_size_t()
-    made = library.rd_kafka_CreateAcls_result_acls(library.rd_kafka_event_CreateAcls_result(event), ctypes.byref(count))
-    for number in range(count.value):
-        error = library.rd_kafka_acl_result_error(made[number])
+def allow(servers, kind, name, *operations, pattern="literal"):
+    """The user of the ruled listener may do these things with it."""
+    principal = f"User:{servers.env['KAFKA_RULED_USER']}"
+    rules = [struct.pack(">b", KINDS[kind]) + _text(name) + struct.pack(">b", PATTERNS[pattern]) + _text(principal) + _text("*")
+             + struct.pack(">bb", OPERATIONS[operation], ALLOW) for operation in operations]
+    answer = _ask(servers.bootstrap, struct.pack(">i", len(rules)) + b"".join(rules))
+    _, count = struct.unpack_from(">ii", answer)
+    at = 8
+    for _ in range(count):
+        error, length = struct.unpack_from(">hh", answer, at)
+        at += 4 + max(length, 0)
         if error:
-            raise RuntimeError(f"a rule for {topic}: {library.rd_kafka_error_string(error).decode()}")
+            raise RuntimeError(f"a rule for {kind} {name}: Kafka's error {error}")
+    if count != len(rules):
+        raise RuntimeError(f"{count} of {len(rules)} rules for {kind} {name} were made")
+
+
+def allow_as_told(servers, options):
+    """What `kafka-acls.sh --add` does with these options, which name resources and operations."""
+    parser = argparse.ArgumentParser(prog="kafka-acls.sh", allow_abbrev=False)
+    named = [kind for kind in KINDS if kind != "cluster"]
+    for kind in named:
+        parser.add_argument("--" + kind, dest=kind, action="append", default=[])
+    parser.add_argument("--cluster", action="store_true")
+    parser.add_argument("--operation", action="append", required=True, choices=OPERATIONS)
+    parser.add_argument("--resource-pattern-type", dest="pattern", default="literal", choices=PATTERNS)
+    told = parser.parse_args(shlex.split(options, comments=True))
+    for kind in named:
+        for name in getattr(told, kind):
+            allow(servers, kind, name, *told.operation, pattern=told.pattern)
+    if told.cluster:
+        allow(servers, "cluster", "kafka-cluster", *told.operation)

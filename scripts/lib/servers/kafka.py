@@ -6,11 +6,14 @@ A killed broker may register again only when its old session has ended, hence th
 Ready means: each running node answers, and lists all running nodes.
 With --kafka-proxy-ports each node has a second listener, PROXIED, which advertises 127.0.0.1 and the port given for
 it: clients that come through proxies on those ports stay behind them, all others connect directly.
+With --kafka-acls each node has a listener RULED, where user `relay` logs in by SASL/PLAIN, and may do what access rules
+allow and nothing else. Who comes to the plain listener, as the brokers and tools do, may do everything.
 """
 
 import base64
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,11 +25,11 @@ PROPERTIES = """# Written by scripts/services at each start.
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{proxied_listener}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{proxied_advertised}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more_advertised}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,RULED:SASL_PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={factor}
@@ -49,9 +52,10 @@ log.cleaner.dedupe.buffer.size=16777216
 # What Kafka's own bin/kafka-server-start.sh gives a broker: with less of a heap the JVM stops for 10 ms and more each second.
 STOCK_JVM = ["-Xms1G", "-Xmx1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
              "-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15"]
-# Everything is allowed until there is a rule for it.
 ACLS = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
+super.users=User:ANONYMOUS
+listener.name.ruled.sasl.enabled.mechanisms=PLAIN
+listener.name.ruled.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_relay="{password}";
 """
 
 
@@ -72,8 +76,11 @@ class Kafka:
             settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         elif wanted and wanted != len(settings["nodes"]):
             raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
-        settings["acls"] = settings.get("acls", False) or options.kafka_acls
         self._configure_proxies(settings["nodes"], options.kafka_proxy_ports, taken)
+        if options.kafka_acls and "password" not in settings:
+            settings["password"] = secrets.token_hex(12)
+            for node in settings["nodes"]:
+                node["ruled"] = process.free_port(taken)
         self.processes = [self.instance.process(f"kafka-{number + 1}") for number in range(len(settings["nodes"]))]
 
     def _configure_proxies(self, nodes, proxy_ports, taken):
@@ -97,13 +104,15 @@ class Kafka:
         factor = min(3, len(nodes))
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "server.properties")
-        proxied = nodes[number - 1].get("proxied")
+        proxied, ruled = nodes[number - 1].get("proxied"), nodes[number - 1].get("ruled")
+        listeners = f",PROXIED://127.0.0.1:{proxied['port']}" if proxied else ""
+        advertised = f",PROXIED://127.0.0.1:{proxied['proxy_port']}" if proxied else ""
+        own = f",RULED://127.0.0.1:{ruled}" if ruled else ""
         with open(path, "w", encoding="utf-8") as file:
-            file.write(PROPERTIES.format(proxied_listener=f",PROXIED://127.0.0.1:{proxied['port']}" if proxied else "",
-                                         proxied_advertised=f",PROXIED://127.0.0.1:{proxied['proxy_port']}" if proxied else "", node=number, voters=voters, data=os.path.join(folder, "data"), factor=factor,
-                                         in_sync=2 if factor == 3 else 1, **nodes[number - 1]))
-            if settings.get("acls"):
-                file.write(ACLS)
+            file.write(PROPERTIES.format(more_listeners=listeners + own, more_advertised=advertised + own, node=number, voters=voters,
+                                         data=os.path.join(folder, "data"), factor=factor, in_sync=2 if factor == 3 else 1, **nodes[number - 1]))
+            if ruled:
+                file.write(ACLS.format(password=settings["password"]))
         return path
 
     def _java(self, *arguments):
@@ -171,4 +180,7 @@ class Kafka:
         if all("proxied" in node for node in nodes):
             values["KAFKA_PROXIED_BOOTSTRAP"] = ",".join(f"127.0.0.1:{node['proxied']['proxy_port']}" for node in nodes)
             values["KAFKA_PROXIED_TARGETS"] = ",".join(f"127.0.0.1:{node['proxied']['port']}" for node in nodes)
+        if all("ruled" in node for node in nodes):
+            values["KAFKA_RULED_BOOTSTRAP"] = ",".join(f"127.0.0.1:{node['ruled']}" for node in nodes)
+            values.update(KAFKA_RULED_USER="relay", KAFKA_RULED_PASSWORD=self.instance.settings(self.name)["password"])
         return values
