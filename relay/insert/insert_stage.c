@@ -15,6 +15,7 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
+#include "relay/insert/encode_reason.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 
@@ -148,6 +149,14 @@ static bool start_tables(struct insert_stage *stage, struct relay_error *error)
     return true;
 }
 
+// Prometheus counts an increase from a series' first value: one that began with its first dead letters would hide them.
+static void count_dead_letters_from_zero(struct metrics *metrics)
+{
+    for (int reason = ENCODE_NONE + 1; reason < ENCODE_REASON_COUNT; reason++) {
+        metrics_series2(metrics, METRIC_DEAD_LETTERS, "insert", encode_reason_name((enum encode_reason)reason));
+    }
+}
+
 struct insert_stage *insert_stage_start(const struct relay_context *context, struct relay_error *error)
 {
     struct insert_stage *stage = calloc(1, sizeof(*stage));
@@ -156,6 +165,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
         return NULL;
     }
     stage->context = context;
+    count_dead_letters_from_zero(context->metrics);
     pthread_mutex_init(&stage->lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);

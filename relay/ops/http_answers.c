@@ -39,12 +39,13 @@ struct listing {
     json_t *list;
     const char *labels[METRICS_LABELS_MAX]; // NULL ends
     const char *value_name;
+    bool without_zeros;
 };
 
 static void list_one(void *context, const char *const *values, double value)
 {
     const struct listing *listing = context;
-    if (json_array_size(listing->list) >= LISTED) {
+    if (json_array_size(listing->list) >= LISTED || (listing->without_zeros && value == 0)) {
         return;
     }
     json_t *one = json_object();
@@ -58,7 +59,10 @@ static void list_one(void *context, const char *const *values, double value)
 static void put_list(json_t *root, const char *name, struct metrics *metrics, enum metric_id id, const char *label,
     const char *second_label, const char *value_name)
 {
-    struct listing listing = {.list = json_array(), .labels = {label, second_label}, .value_name = value_name};
+    struct listing listing = {.list = json_array(),
+        .labels = {label, second_label},
+        .value_name = value_name,
+        .without_zeros = id == METRIC_DEAD_LETTERS}; // a series for each reason there can be
     if (listing.list != NULL) {
         metrics_each(metrics, id, list_one, &listing);
         json_object_set_new(root, name, listing.list);

@@ -2,6 +2,7 @@
 #include "relay/publish/publish_stage.h"
 
 #include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_reason.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -29,6 +30,14 @@ static void *run(void *argument)
     return NULL;
 }
 
+// Prometheus counts an increase from a series' first value: one that began with its first dead letters would hide them.
+static void count_dead_letters_from_zero(struct metrics *metrics)
+{
+    for (int reason = PUBLISH_REASON_NONE + 1; reason < PUBLISH_REASON_COUNT; reason++) {
+        metrics_series2(metrics, METRIC_DEAD_LETTERS, "publish", publish_reason_name((enum publish_reason)reason));
+    }
+}
+
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error)
 {
     const struct config *config = context->config;
@@ -38,6 +47,7 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
         return NULL;
     }
     stage->context = context;
+    count_dead_letters_from_zero(context->metrics);
     if (!publish_share_init(&stage->share, (int)config->outbox_count)) {
         free(stage);
         error_set(error, RELAY_ERROR_SYSTEM, "a lock cannot be made");

@@ -111,6 +111,16 @@ def test_a_metric_that_nobody_gives_is_no_zero(relay):
     assert math.isnan(relay.metric("events_published_total"))
 
 
+def test_dead_letters_are_counted_from_zero(watch_place):
+    """Prometheus sees no increase in a series that begins with its first dead letters."""
+    relay = watch_place.relay(insert={"enabled": "true"}, clickhouse={"url": "http://127.0.0.1:1"})
+    for stage, reason in (("publish", "null_type"), ("publish", "refused"), ("insert", "missing_header"), ("insert", "rejected")):
+        line = f'outbox_relay_dead_letters_total{{stage="{stage}",reason="{reason}"}} 0'
+        wait_until(lambda line=line: line in relay.get("/metrics")[1].splitlines(), line)
+    assert 'reason="none"' not in relay.get("/metrics")[1]
+    assert json.loads(relay.get("/health")[1])["dead_letters"] == []
+
+
 def test_slow_clients_are_cut(relay):
     clients = [dial(relay, 60) for _ in range(SLOW)]
     for client in clients:
