@@ -25,6 +25,7 @@ struct alert_receiver {
     CURL *easy;
     struct curl_slist *headers;
     struct circuit_breaker *breaker;
+    struct metric_series *sent[ALERT_UNCLEAR + 1]; // by outcome
     struct backoff failed, refused;
     struct mono_time not_before;
     char *body; // of the request under way
@@ -101,6 +102,17 @@ static bool make_breaker(struct alert_receiver *receiver, struct relay_error *er
     return receiver->breaker != NULL;
 }
 
+// All are there before the first attempt: an increase is counted from a series' first value.
+static void find_series(struct alert_receiver *receiver)
+{
+    static const char *const results[] =
+        {[ALERT_SENT] = "ok", [ALERT_REFUSED] = "refused", [ALERT_NOT_SENT] = "failed", [ALERT_UNCLEAR] = "failed"};
+    for (int outcome = ALERT_SENT; outcome <= ALERT_UNCLEAR; outcome++) {
+        receiver->sent[outcome] = metrics_series2(receiver->context->metrics, METRIC_ALERTS_SENT,
+            alert_receiver_name(receiver->kind), results[outcome]);
+    }
+}
+
 static size_t throw_away(char *bytes, size_t size, size_t count, void *context)
 {
     (void)bytes;
@@ -149,6 +161,7 @@ struct alert_receiver *alert_receiver_new(const struct relay_context *context, e
         alert_receiver_free(receiver, NULL);
         return NULL;
     }
+    find_series(receiver);
     return receiver;
 }
 
@@ -258,14 +271,11 @@ enum alert_outcome alert_receiver_finish(struct alert_receiver *receiver, CURLM 
 
     enum alert_outcome outcome = judge(code, status, sent);
     struct mono_time now = clock_mono(receiver->context->clock);
-    const char *result = "failed";
     if (outcome == ALERT_SENT) {
-        result = "ok";
         backoff_reset(&receiver->failed);
         backoff_reset(&receiver->refused);
         receiver->not_before = now;
     } else if (outcome == ALERT_REFUSED) {
-        result = "refused";
         receiver->not_before = mono_add(now, backoff_next(&receiver->refused));
     } else {
         receiver->not_before = mono_add(now, backoff_next(&receiver->failed));
@@ -278,8 +288,6 @@ enum alert_outcome alert_receiver_finish(struct alert_receiver *receiver, CURLM 
     if (outcome != ALERT_SENT) {
         complain(receiver, code, status);
     }
-    metric_add(
-        metrics_series2(receiver->context->metrics, METRIC_ALERTS_SENT, alert_receiver_name(receiver->kind), result),
-        receiver->alerts);
+    metric_add(receiver->sent[outcome], receiver->alerts);
     return outcome;
 }

@@ -166,6 +166,27 @@ Test(alerts, a_webhook_hears_of_the_beginning_and_of_the_end)
     http_script_stop(script);
 }
 
+static void collect(void *found, const char *const *values, double value)
+{
+    char *text = found;
+    size_t filled = strlen(text);
+    snprintf(text + filled, 256 - filled, "%s %s %.0f\n", values[0], values[1], value);
+}
+
+// Prometheus sees no increase in a series that begins with its first attempts.
+Test(alerts, what_a_receiver_takes_is_counted_from_zero)
+{
+    static char url[] = "http://127.0.0.1:1/";
+    char found[256] = "";
+    config.alert.webhook_url = url;
+    go();
+    metrics_each(metrics, METRIC_ALERTS_SENT, collect, found);
+    cr_assert_not_null(strstr(found, "webhook ok 0\n"), "%s", found);
+    cr_assert_not_null(strstr(found, "webhook failed 0\n"), "%s", found);
+    cr_assert_not_null(strstr(found, "webhook refused 0\n"), "%s", found);
+    cr_assert_null(strstr(found, "slack"), "%s", found);
+}
+
 static void ask_back(void *unused, enum log_level level, const char *line)
 {
     keep_log(unused, level, line);
