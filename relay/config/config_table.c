@@ -90,7 +90,7 @@ const struct config_section config_sections[CONFIG_SECTIONS] = {
     }
 
 const struct config_key config_keys[] = {
-    {POSTGRES(dsn), TEXT, .name = "dsn", .fallback = "", .example = "host=localhost dbname=app user=outbox_relay",
+    {POSTGRES(dsn), TEXT, .name = "dsn", .fallback = "", .example = "host=localhost dbname=app user=outbox_relay_login",
         .flags = CONFIG_SECRET, .check = config_check_dsn,
         .sentence = "libpq connection string or URI. Several hosts with "
                     "target_session_attrs=read-write follow a failover. Through pgbouncer only in session mode."},
@@ -152,7 +152,8 @@ const struct config_key config_keys[] = {
             "Template of the topic: text with {prefix}, {event_type}, {event_type:N} (its N-th part between dots), "
             "{aggregate_type}, {aggregate_id}."},
     {PUBLISH(prefix), TEXT, .name = "prefix", .fallback = "nova", .check = config_check_topic_part,
-        .sentence = "What {prefix} stands for."},
+        .sentence =
+            "What {prefix} stands for. Choose it before the first event: another one later renames every topic."},
     {PUBLISH(key), TEXT, .name = "key", .fallback = "{aggregate_id}", .check = config_check_template,
         .sentence = "Template of the record's key; events with one key keep their order."},
     {PUBLISH(value), WORD(values), .name = "value", .fallback = "payload",
