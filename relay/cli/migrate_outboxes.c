@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The outbox tables of the configuration beyond public.outbox_events, which the schema files make themselves.
-// A table that is not there is created when it is of the native layout with the usual columns; one that is there is
-// attached if it fits. What does not fit is said with PostgreSQL's own hint, and the others are still looked at.
+// The outbox tables of the configuration beyond public.outbox_events, which the schema files make or adopt themselves,
+// unless the application has made it with its seq. A table that is not there is created when it is of the native layout
+// with the usual columns; one that is there is attached if it fits. What does not fit is said with PostgreSQL's own
+// hint, and the others are still looked at.
 #include "relay/cli/migrate.h"
 
 #include <stdio.h>
 #include <string.h>
 
 struct outbox_state {
-    bool exists, known, is_default;
+    bool exists, known;
+    bool by_files; // the schema files, which have not run yet, make or adopt it
 };
 
 static bool look(struct pg_connection *connection, const struct relay_context *context,
@@ -25,8 +27,7 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
     }
     result = pg_query(connection,
         migrated ? "SELECT pg_catalog.to_regclass($1) IS NOT NULL, "
-                   "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)), "
-                   "pg_catalog.to_regclass($1) IS NOT DISTINCT FROM pg_catalog.to_regclass('public.outbox_events')"
+                   "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)), false"
                  : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
                    "pg_catalog.parse_ident($1) IN (ARRAY['public', 'outbox_events'], ARRAY['outbox_events'])",
         &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
@@ -35,7 +36,7 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
     }
     *state = (struct outbox_state){.exists = strcmp(pg_cell(result, 0, 0), "t") == 0,
         .known = strcmp(pg_cell(result, 0, 1), "t") == 0,
-        .is_default = strcmp(pg_cell(result, 0, 2), "t") == 0};
+        .by_files = strcmp(pg_cell(result, 0, 2), "t") == 0};
     PQclear(result);
     return true;
 }
@@ -94,7 +95,7 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
     if (!look(connection, context, outbox, &state, error)) {
         return false;
     }
-    if (state.known || state.is_default) {
+    if (state.known || state.by_files) {
         return true;
     }
     if (!state.exists && !has_usual_columns(outbox)) {

@@ -271,6 +271,23 @@ def test_tables_of_the_configuration_are_created_and_attached(place):
     assert "outbox theirs: table public.theirs does not exist" in unfit.stderr and "create it" in unfit.stderr
 
 
+def test_a_default_table_that_the_application_made_whole_is_attached(place):
+    """With a seq of its own there is nothing to adopt, so that no file registers it."""
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_type text NOT NULL, "
+                  "aggregate_id bigint NOT NULL, event_type text NOT NULL, payload jsonb NOT NULL, metadata jsonb, "
+                  "created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz, "
+                  "seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 1))")
+    place.execute("CREATE UNIQUE INDEX outbox_events_unpublished_seq_idx ON public.outbox_events (seq) WHERE published_at IS NULL")
+    here = {"outbox": {"table": "public.outbox_events"}}
+    dry = run(place, "postgres", "up", "--dry-run", **here)
+    assert dry.returncode == 0 and "would attach" not in dry.stdout, dry.stderr
+    done = run(place, "postgres", **here)
+    assert done.returncode == 0 and "table public.outbox_events attached" in done.stdout, done.stdout + done.stderr
+    assert place.execute("SELECT count(*) FROM outbox_relay.outboxes WHERE outbox = 'public.outbox_events'::regclass") == [(1,)]
+    assert "outbox_events attached" not in run(place, "postgres", **here).stdout
+
+
 def test_clickhouse_up_down_and_status(place):
     assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied"]
     assert run(place, "clickhouse", "down", "--to", "0").returncode == 0
