@@ -87,17 +87,18 @@
         " FROM outbox_relay.parked_event_types p WHERE p.identity = @id ORDER BY p.lowest_seq LIMIT 1),"               \
         " (SELECT 'row ' || h.lowest_seq || ': ' || h.reason_text"                                                     \
         " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1), '')")             \
+    /* Without @opent a marking outbox would be read as a whole: its index has the open rows only. */                  \
     X(PARK_TYPE, "park_type",                                                                                          \
         "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
         " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
-        " WHERE t.@seq = $1::int8 ON CONFLICT (identity, event_type)"                                                  \
+        " WHERE t.@seq = $1::int8 @opent ON CONFLICT (identity, event_type)"                                           \
         " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq), topic = excluded.topic,"                \
         " reason_code = excluded.reason_code, reason_text = excluded.reason_text")                                     \
     /* Held already: behind this row, too, or behind this one instead of a row that is not there any more. */          \
     X(HOLD_AGGREGATE, "hold_aggregate",                                                                                \
         "INSERT INTO outbox_relay.held_aggregates AS p (identity, aggregate_type, aggregate_id, lowest_seq,"           \
         " reason_code, reason_text) SELECT @id, coalesce(@aggregate, ''), coalesce(@key, ''), $1::int8, $2::text,"     \
-        " $3::text FROM @name t WHERE t.@seq = $1::int8 ON CONFLICT (identity, aggregate_type, aggregate_id)"          \
+        " $3::text FROM @name t WHERE t.@seq = $1::int8 @opent ON CONFLICT (identity, aggregate_type, aggregate_id)"   \
         " DO UPDATE SET lowest_seq = excluded.lowest_seq, reason_code = excluded.reason_code, reason_text ="           \
         " excluded.reason_text, held_at = excluded.held_at WHERE excluded.lowest_seq < p.lowest_seq"                   \
         " OR NOT EXISTS (SELECT FROM @name t WHERE t.@seq = p.lowest_seq @opent)")                                     \

@@ -41,7 +41,7 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
         if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
             kafka_producer_forget_topic(pipe->producer, batch->events[i].topic);
             *anything = true;
-            if (!publish_park(pipe, seq, batch->events[i].topic, &why, error)) {
+            if (!publish_park(pipe, &batch->rows[i], batch->events[i].topic, &why, error)) {
                 return false;
             }
         } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
@@ -116,7 +116,7 @@ static bool judge_rights(struct publish_pipe *pipe, const struct publish_lane *l
         const char *topic = batch->topics[i]->name;
         struct relay_error why;
         kafka_error_set(&why, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing to topic %s", topic);
-        if (!publish_park(pipe, batch->rows[i].seq, topic, &why, error)) {
+        if (!publish_park(pipe, &batch->rows[i], topic, &why, error)) {
             return false;
         }
         *anything = true;

@@ -9,6 +9,7 @@
 // while the broker still takes those of this one. Receipt, number and commits come with the last of them.
 #include "relay/publish/publish_pipe.h"
 
+#include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_error.h"
@@ -42,13 +43,28 @@ struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const s
     return mono_before(stop, own) ? stop : own;
 }
 
-bool publish_park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
-    struct relay_error *error)
+static uint32_t type_hash(const struct outbox_row *row)
 {
-    struct publish_verdict verdict = {.seq = seq, .action = VERDICT_PARK};
+    return fnv_bytes(FNV_START, row->type.at, row->type.length);
+}
+
+bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
+    const struct relay_error *why, struct relay_error *error)
+{
+    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK, .event_type = type_hash(row)};
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
     snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
+    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
+}
+
+// A topic that some row of the batch has just missed is not asked for again: each answer takes a round trip.
+static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, const struct publish_verdict *other,
+    struct relay_error *error)
+{
+    struct publish_verdict verdict = *other;
+    verdict.seq = row->seq;
+    verdict.event_type = type_hash(row);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
@@ -57,11 +73,15 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
     struct relay_error *error)
 {
     const struct routed_event *event = &lane->batch->events[i];
-    int64_t seq = lane->batch->rows[i].seq;
+    const struct outbox_row *row = &lane->batch->rows[i];
     struct relay_error why;
     const struct kafka_topic *topic = lane->batch->topics[i];
     *fits = false;
     if (topic == NULL) {
+        const struct publish_verdict *missing = publish_verdicts_parking(&pipe->verdicts, event->topic);
+        if (missing != NULL) {
+            return park_alike(pipe, row, missing, error);
+        }
         topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
     }
@@ -76,17 +96,19 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
             *error = why;
             return false;
         }
-        return publish_park(pipe, seq, event->topic, &why, error);
+        publish_tick(pipe);
+        return publish_park(pipe, row, event->topic, &why, error);
     }
     char text[200];
     if (event->size > kafka_producer_message_max(pipe->producer)) {
         snprintf(text, sizeof(text), "the record takes up to %zu bytes, message.max.bytes is %zu", event->size,
             kafka_producer_message_max(pipe->producer));
-        return publish_judge_poison(pipe, lane, seq, publish_reason_name(PUBLISH_REASON_TOO_LARGE), text, error);
+        return publish_judge_poison(pipe, lane, row->seq, publish_reason_name(PUBLISH_REASON_TOO_LARGE), text, error);
     }
     if (event->partition >= topic->partitions) {
         snprintf(text, sizeof(text), "partition %d, topic %s has %d", event->partition, topic->name, topic->partitions);
-        return publish_judge_poison(pipe, lane, seq, publish_reason_name(PUBLISH_REASON_BAD_PARTITION), text, error);
+        return publish_judge_poison(pipe, lane, row->seq, publish_reason_name(PUBLISH_REASON_BAD_PARTITION), text,
+            error);
     }
     *fits = true;
     return true;

@@ -16,12 +16,22 @@ void publish_verdicts_clear(struct publish_verdicts *verdicts)
     verdicts->count = 0;
 }
 
+// Two types of the same hash: the second is judged again once the first is parked.
+static bool parks_the_same(const struct publish_verdict *a, const struct publish_verdict *b)
+{
+    return a->action == VERDICT_PARK && b->action == VERDICT_PARK && a->event_type == b->event_type &&
+        strcmp(a->topic, b->topic) == 0;
+}
+
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error)
 {
     for (size_t i = 0; i < verdicts->count; i++) {
-        if (verdicts->items[i].seq == verdict->seq) {
-            verdicts->items[i] = *verdict;
+        struct publish_verdict *item = &verdicts->items[i];
+        if (item->seq == verdict->seq || parks_the_same(item, verdict)) {
+            int64_t seq = item->seq < verdict->seq ? item->seq : verdict->seq;
+            *item = *verdict;
+            item->seq = seq;
             return true;
         }
     }
@@ -36,6 +46,16 @@ bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publis
     }
     verdicts->items[verdicts->count++] = *verdict;
     return true;
+}
+
+const struct publish_verdict *publish_verdicts_parking(const struct publish_verdicts *verdicts, const char *topic)
+{
+    for (size_t i = 0; i < verdicts->count; i++) {
+        if (verdicts->items[i].action == VERDICT_PARK && strcmp(verdicts->items[i].topic, topic) == 0) {
+            return &verdicts->items[i];
+        }
+    }
+    return NULL;
 }
 
 // Index of the first suspect that is not below seq.

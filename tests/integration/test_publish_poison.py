@@ -5,7 +5,7 @@ import os
 import confluent_kafka.admin
 import pytest
 
-from publishing import backlog, dead_letters, ids, publishing, wait_ids
+from publishing import as_admin, backlog, dead_letters, ids, publishing, wait_ids
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -66,6 +66,26 @@ def test_a_missing_topic_parks_its_type_and_is_released_in_order(place):
     assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
     relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
     relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok")
+
+
+def test_a_type_is_parked_once_however_many_rows_and_marked_ones_there_are(place):
+    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at, published_at) "
+                  "SELECT 'post', gen_random_uuid(), 'post.created', '{}', now(), now() FROM generate_series(1, 100000)")
+    scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'outbox_events'"
+    waiting = backlog(place, 3000, "late.created")
+    as_admin(place, "ANALYZE public.outbox_events")
+    before = place.execute(scans)
+    relay = publishing(place, outbox={"disposition": "mark"})
+    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
+    wait_ids(place, [place.insert_event()])
+    assert len(relay.events("publish.event_type_parked")) == 1
+    assert relay.stop() == 0    # a session that ends leaves what it has counted
+    wait_until(lambda: place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)], "no session", 20)
+    assert place.execute(scans) == before
+    relay.start()
+    place.servers.create_topics([f"{place.prefix}.late.events"], 1)
+    wait_ids(place, waiting)
+    assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
 
 
 @pytest.fixture

@@ -20,6 +20,29 @@ Test(publish_verdicts, a_second_verdict_on_a_row_replaces_the_first)
     publish_verdicts_finish(&verdicts);
 }
 
+Test(publish_verdicts, a_type_is_parked_once_for_a_topic_and_from_its_lowest_row_on)
+{
+    struct publish_verdicts verdicts = {0};
+    cr_assert_null(publish_verdicts_parking(&verdicts, "late"));
+    struct publish_verdict verdict = {.action = VERDICT_PARK, .topic = "late", .event_type = 1};
+    const int64_t seqs[] = {8, 7, 9};
+    for (size_t i = 0; i < 3; i++) {
+        verdict.seq = seqs[i];
+        cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    }
+    cr_assert_eq(verdicts.count, 1);
+    cr_assert_eq(publish_verdicts_parking(&verdicts, "late")->seq, 7);
+    cr_assert_null(publish_verdicts_parking(&verdicts, "other"));
+    verdict = (struct publish_verdict){.seq = 10, .action = VERDICT_PARK, .topic = "late", .event_type = 2};
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    verdict = (struct publish_verdict){.seq = 11, .action = VERDICT_PARK, .topic = "other", .event_type = 2};
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    verdict = (struct publish_verdict){.seq = 12, .action = VERDICT_DEAD_LETTER, .event_type = 2};
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    cr_assert_eq(verdicts.count, 4);
+    publish_verdicts_finish(&verdicts);
+}
+
 Test(publish_verdicts, suspects_go_alone_and_the_others_together_up_to_them)
 {
     struct publish_verdicts verdicts = {0};

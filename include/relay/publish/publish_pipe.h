@@ -179,8 +179,8 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 
 // The event type of the row waits until the topic is as it should be: a verdict.
-bool publish_park(struct publish_pipe *pipe, int64_t seq, const char *topic, const struct relay_error *why,
-    struct relay_error *error);
+bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
+    const struct relay_error *why, struct relay_error *error);
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane);
 
 // publish_refused.c

@@ -23,7 +23,8 @@ struct publish_verdict {
     enum verdict_action action;
     char code[48]; // for machines: a publish_reason, or the broker's error
     char reason[512];
-    char topic[250]; // of PARK
+    char topic[250];     // of PARK
+    uint32_t event_type; // of PARK: a hash of it
 };
 
 struct publish_verdicts {
@@ -35,9 +36,13 @@ struct publish_verdicts {
 
 void publish_verdicts_finish(struct publish_verdicts *verdicts);
 void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts; the suspects stay
-// A second verdict on the same row replaces the first. Errors: NO_MEMORY.
+// A second verdict on the same row replaces the first. PARK stands for all rows of a type and a topic: it has the
+// lowest of their numbers. Errors: NO_MEMORY.
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error);
+
+// What parks the types of this topic; NULL: nothing does. Valid until the next verdict.
+const struct publish_verdict *publish_verdicts_parking(const struct publish_verdicts *verdicts, const char *topic);
 
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);
 bool publish_suspects_has(const struct publish_verdicts *verdicts, int64_t seq);
