@@ -16,6 +16,17 @@ void publish_verdicts_clear(struct publish_verdicts *verdicts)
     verdicts->count = 0;
 }
 
+void publish_verdicts_clear_rows(struct publish_verdicts *verdicts)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < verdicts->count; i++) {
+        if (verdicts->items[i].action == VERDICT_PARK) {
+            verdicts->items[kept++] = verdicts->items[i];
+        }
+    }
+    verdicts->count = kept;
+}
+
 // Two types of the same hash: the second is judged again once the first is parked.
 static bool parks_the_same(const struct publish_verdict *a, const struct publish_verdict *b)
 {

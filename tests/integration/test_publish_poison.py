@@ -88,6 +88,18 @@ def test_a_type_is_parked_once_however_many_rows_and_marked_ones_there_are(place
     assert [r[0] for r in place.records() if r[1].endswith(".late.events")] == waiting
 
 
+def test_a_row_that_was_mended_before_its_verdict_could_be_carried_out_is_published(place):
+    place.execute("REVOKE INSERT ON public.outbox_dead_letters FROM CURRENT_USER")
+    relay = publishing(place)
+    mended, poison = place.insert_event("po st.x"), place.insert_event("al so.x")
+    relay.wait(lambda: any("outbox_dead_letters" in one["error"] for one in relay.events("publish.term_failed")), "the dead letter is refused")
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", mended)
+    place.execute("GRANT INSERT ON public.outbox_dead_letters TO CURRENT_USER")
+    place.wait_published()
+    assert ids(place) == [mended]
+    assert list(dead_letters(place)) == [poison]
+
+
 @pytest.fixture
 def held(place):
     """An aggregate that waits behind a poison row: (relay, the poison row's id, the ids that wait)."""

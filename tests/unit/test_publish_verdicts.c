@@ -40,6 +40,10 @@ Test(publish_verdicts, a_type_is_parked_once_for_a_topic_and_from_its_lowest_row
     verdict = (struct publish_verdict){.seq = 12, .action = VERDICT_DEAD_LETTER, .event_type = 2};
     cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
     cr_assert_eq(verdicts.count, 4);
+    cr_assert(publish_suspects_add(&verdicts, 12, NULL));
+    publish_verdicts_clear_rows(&verdicts);
+    cr_assert_eq(verdicts.count, 3, "the dead letter is judged again");
+    cr_assert(publish_suspects_has(&verdicts, 12));
     publish_verdicts_finish(&verdicts);
 }
 
