@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define PARAMETERS_MAX 64
+#define TICK_EVERY     DURATION_MS(200)
 
 struct parameters {
     const char *keywords[PARAMETERS_MAX + 1];
@@ -139,9 +140,27 @@ static bool connect_failed(struct pg_connection *connection, struct relay_error 
     return error_set(error, code, "%s: %s (SQLSTATE %s)", connection->address, text, sqlstate);
 }
 
+// pg_wait() with ticks.
+static bool wait_for_host(struct pg_connection *connection, const struct pg_options *options, short events,
+    struct mono_time deadline)
+{
+    const struct clock *clock = connection->context->clock;
+    for (;;) {
+        struct mono_time slice = options->tick == NULL ? deadline : mono_add(clock_mono(clock), TICK_EVERY);
+        bool last = !mono_before(slice, deadline);
+        if (pg_wait(connection->context, PQsocket(connection->libpq), events, last ? deadline : slice)) {
+            return true;
+        }
+        if (last || !mono_reached(clock_mono(clock), slice)) { // sooner: the stop's deadline
+            return false;
+        }
+        options->tick(options->tick_context);
+    }
+}
+
 // Runs PQconnectPoll to its end.
-static bool finish_connecting(struct pg_connection *connection, bool brief, struct mono_time deadline,
-    struct relay_error *error)
+static bool finish_connecting(struct pg_connection *connection, const struct pg_options *options,
+    struct mono_time deadline, struct relay_error *error)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     while (status != PGRES_POLLING_OK) {
@@ -149,9 +168,9 @@ static bool finish_connecting(struct pg_connection *connection, bool brief, stru
             return connect_failed(connection, error);
         }
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!pg_wait(connection->context, PQsocket(connection->libpq), events, deadline)) {
+        if (!wait_for_host(connection, options, events, deadline)) {
             return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer within [postgres] %s",
-                connection->address, brief ? "acquire_timeout" : "connect_timeout");
+                connection->address, options->brief ? "acquire_timeout" : "connect_timeout");
         }
         status = PQconnectPoll(connection->libpq);
     }
@@ -241,7 +260,7 @@ static struct pg_connection *connect_host(const struct relay_context *context, c
         port == NULL ? "" : port);
     PQsetErrorVerbosity(connection->libpq, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(connection->libpq, log_notice, connection);
-    if (!finish_connecting(connection, options->brief, deadline, error)) {
+    if (!finish_connecting(connection, options, deadline, error)) {
         goto failed;
     }
     PQsetErrorVerbosity(connection->libpq, PQERRORS_DEFAULT);

@@ -28,9 +28,16 @@ void outbox_owner_used(struct outbox_owner *owner, int slot, bool busy)
     owner->busy[slot] = busy;
 }
 
+static void tick(void *owner)
+{
+    outbox_owner_tick(owner);
+}
+
 static bool connect_slot(struct outbox_owner *owner, int slot, struct relay_error *error)
 {
     struct pg_options options = {.role = "publish", .read_write = true, .lease = owner->context->config->lease};
+    options.tick = tick; // the first session holds its lock while the second is made
+    options.tick_context = owner;
     owner->connections[slot] = pg_connect(owner->context, &options, error);
     outbox_owner_used(owner, slot, false);
     return owner->connections[slot] != NULL;

@@ -6,11 +6,13 @@
 #define SLICE_MS "400"
 
 bool outbox_sleep_start(struct outbox_sleep *sleep, const struct relay_context *context,
-    const struct outbox_table *table, struct relay_error *error)
+    const struct outbox_table *table, void (*tick)(void *context), void *tick_context, struct relay_error *error)
 {
     *sleep = (struct outbox_sleep){.context = context, .used = clock_mono(context->clock)};
     snprintf(sleep->table, sizeof(sleep->table), "%u", table->oid);
     struct pg_options options = {.role = "wake", .read_write = true, .lease = context->config->lease};
+    options.tick = tick;
+    options.tick_context = tick_context;
     sleep->connection = pg_connect(context, &options, error);
     char listen[64];
     snprintf(listen, sizeof(listen), "LISTEN outbox_relay_%u", table->oid);

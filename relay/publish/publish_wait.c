@@ -46,7 +46,7 @@ static void keep_session(struct publish_pipe *pipe)
     pipe->sleep_tried_at = now;
     outbox_sleep_finish(&pipe->sleep);
     struct relay_error error;
-    if (!outbox_sleep_start(&pipe->sleep, pipe->context, pipe->owner.table, &error)) {
+    if (!outbox_sleep_start(&pipe->sleep, pipe->context, pipe->owner.table, publish_tick, pipe, &error)) {
         log_event(LOG_LEVEL_WARNING, "publish.no_notifications", "polling instead",
             LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(&error));
         outbox_sleep_finish(&pipe->sleep);

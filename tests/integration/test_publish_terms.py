@@ -2,6 +2,7 @@
 """Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
 import os
 import signal
+import socket
 
 import confluent_kafka.admin
 import psycopg2
@@ -191,6 +192,17 @@ def test_several_outboxes_are_shared_evenly_and_taken_over_whole(place):
     second.wait(lambda: second.metric("outbox_owned") == 5, "the one that is left owns all", 30)
     events += [place.insert_event(table=table) for table in tables]
     assert sorted(wait_ids(place, events)) == sorted(events)
+
+
+def test_a_silent_host_ahead_of_the_primary_does_not_keep_the_outbox_without_an_owner(place):
+    given = psycopg2.extensions.parse_dsn(place.dsn)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:     # takes connections and never answers
+        relay = publishing(place, start=False, postgres={"dsn": psycopg2.extensions.make_dsn(
+            place.dsn, host=f"127.0.0.1,{given['host']}", port=f"{silent.getsockname()[1]},{given['port']}")})
+        relay.start(ready=False)
+        event = place.insert_event()
+        relay.wait(lambda: relay.events("publish.term_started"), "the outbox is owned")
+        assert wait_ids(place, [event]) == [event]
 
 
 def least_privileged(place):

@@ -27,6 +27,10 @@ struct pg_options {
     // [postgres] idle_timeout.
     struct duration lease;
     struct duration statement_timeout; // 0: [postgres] statement_timeout; < 0: none (migrations)
+    // Called several times a second while a host is waited for, so that sessions which are there already do not fall
+    // silent: a host that swallows packets takes connect_timeout, and the lease may be as short. NULL: nothing is.
+    void (*tick)(void *context);
+    void *tick_context;
     bool brief; // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
     bool raw;   // leave the session's settings as they are, but for application_name (migrations)
 };
