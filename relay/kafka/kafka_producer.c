@@ -142,11 +142,24 @@ static bool set_default(rd_kafka_conf_t *conf, const struct config *config, cons
     return kafka_conf_given(config, name) != NULL || set_number(conf, name, value, error);
 }
 
+static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
+{
+    char text[64];
+    size_t size = sizeof(text);
+    return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
+}
+
+static int64_t message_max(const rd_kafka_conf_t *conf)
+{
+    return number_of(conf, "message.max.bytes", 1000000);
+}
+
 static bool configure(rd_kafka_conf_t *conf, const struct config *config, const struct kafka_producer_options *options,
     struct relay_error *error)
 {
     int64_t rows = 2 * options->batch_rows + 64;
-    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024;
+    // A record larger than the queue is refused for ever, even by an empty one: the largest fits besides two batches.
+    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024 + message_max(conf) / 1024;
     // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
     bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) &&
         set_number(conf, "socket.max.fails", 1, error) &&
@@ -160,13 +173,6 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
         kafka_conf_set(conf, "isolation.level", "read_uncommitted", error) &&
         set_default(conf, config, "transaction.timeout.ms", 15000, error);
-}
-
-static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
-{
-    char text[64];
-    size_t size = sizeof(text);
-    return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
 }
 
 struct kafka_producer *kafka_producer_new(const struct relay_context *context,
@@ -195,7 +201,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     if (!configure(conf, context->config, options, error)) {
         goto fail_conf;
     }
-    producer->message_max = (size_t)number_of(conf, "message.max.bytes", 1000000);
+    producer->message_max = (size_t)message_max(conf);
     producer->transaction_timeout = DURATION_MS(
         number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
     rd_kafka_conf_set_opaque(conf, producer);

@@ -110,6 +110,15 @@ def test_disposition_mark_keeps_the_rows(place):
     assert len(found) == 3
 
 
+def test_an_event_larger_than_two_batches_goes_where_the_limits_are_raised(place):
+    limit = str(64 << 20)
+    place.servers.create_topics([f"{place.prefix}.large.events"], 1, {"max.message.bytes": limit})
+    publishing(place, kafka={"message.max.bytes": limit})
+    event = place.insert_event("large.created", payload='{"x": "%s"}' % ("a" * (40 << 20)))
+    place.wait_published()
+    assert ids(place) == [event]
+
+
 def test_a_table_of_debeziums_layout(place):
     place.servers.create_topics([f"{place.prefix}.order.events"], 2)
     place.execute("CREATE TABLE public.debezium_outbox (id uuid PRIMARY KEY, aggregatetype varchar(255) NOT NULL, aggregateid varchar(255)"
