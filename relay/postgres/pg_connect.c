@@ -211,6 +211,9 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
             "SET client_connection_check_interval = %lld; SET idle_session_timeout = %lld;",
             (long long)(lease > 0 ? lease / 3 : 5000), (long long)idle);
     }
+    if (pg_server_version(connection) >= 170000) {
+        length += snprintf(sql + length, sizeof(sql) - (size_t)length, "SET transaction_timeout = 0;");
+    }
     if (lease > 0) {
         snprintf(sql + length, sizeof(sql) - (size_t)length,
             "SET tcp_keepalives_idle = %lld; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; "

@@ -88,6 +88,7 @@ enum relay_error_code pg_error_code(const char *sqlstate)
         {"08", RELAY_ERROR_POSTGRES_UNREACHABLE},    // connection exceptions
         {"57P", RELAY_ERROR_POSTGRES_UNREACHABLE},   // shutdown, crash, cannot connect now, idle session timeout
         {"25P03", RELAY_ERROR_POSTGRES_UNREACHABLE}, // idle in transaction for too long: the session is gone
+        {"25P04", RELAY_ERROR_POSTGRES_UNREACHABLE}, // transaction_timeout: so is it
         {"57014", RELAY_ERROR_POSTGRES_QUERY},       // statement_timeout, cancel
         {"55P03", RELAY_ERROR_POSTGRES_QUERY},       // lock_timeout
         {"40", RELAY_ERROR_POSTGRES_QUERY},          // deadlock, serialisation

@@ -106,6 +106,9 @@ Test(postgres_connection, a_refusal_has_a_class_and_leaves_the_connection)
     cr_assert_not(
         pg_execute(connection, "SET statement_timeout = 10; SELECT pg_sleep(5)", pg_deadline(&context), &error));
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE, "%s", error.text);
+    // What transaction_timeout says; servers before PostgreSQL 17 have none.
+    cr_assert_not(pg_execute(connection, "DO $$BEGIN RAISE SQLSTATE '25P04'; END$$", pg_deadline(&context), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s", error.text);
     expect_cell(connection, "SELECT 1", "1");
     pg_close(connection);
 }
