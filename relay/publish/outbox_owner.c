@@ -86,8 +86,13 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         outbox_owner_finish(owner);
         return true;
     }
+    Oid locked = owner->table->oid;
     if (!reload(owner, error)) {
         return false;
+    }
+    if (owner->table->oid != locked) { // made anew since: the locks are those of a table that is gone
+        outbox_owner_finish(owner);
+        return true;
     }
     owner->owned = true;
     return true;

@@ -205,6 +205,19 @@ def test_a_silent_host_ahead_of_the_primary_does_not_keep_the_outbox_without_an_
         assert wait_ids(place, [event]) == [event]
 
 
+def test_a_standby_locks_the_table_that_was_made_anew(place):
+    place.execute("SELECT outbox_relay.create_outbox('public.anew')")
+    first, second = (publishing(place, name, start=False, outbox={"table": "public.anew"}) for name in ("first", "second"))
+    first.start()
+    first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
+    second.start()
+    place.execute("DROP TABLE public.anew; SELECT outbox_relay.create_outbox('public.anew')")
+    first.kill()
+    event = place.insert_event(table="public.anew")
+    wait_ids(place, [event])
+    assert len(owner_pids(place, "public.anew")) == 2, "the locks are those of the present table"
+
+
 def least_privileged(place):
     """A connection string of a role that has only what roles.sql gives to outbox_relay."""
     role = place.name + "_login"
