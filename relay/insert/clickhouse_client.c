@@ -317,6 +317,15 @@ bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct dura
             clickhouse_client_url(client, outcome.endpoint));
 }
 
+void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration timeout)
+{
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        if (clickhouse_endpoint_reported_down(client->endpoints[i])) {
+            (void)clickhouse_ping(client, (int)i, timeout, NULL); // breaker and board are told how it went
+        }
+    }
+}
+
 // One round: kills, then counts what is still there. (KILL QUERY SYNC may wait without end, so it is asynchronous.)
 static bool kill_round(struct clickhouse_client *client, const struct clickhouse_request *request, const char *kill,
     const char *count, size_t *left, struct relay_error *error)

@@ -184,6 +184,14 @@ void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char
     }
 }
 
+bool clickhouse_endpoint_reported_down(struct clickhouse_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    bool down = endpoint->reported_down;
+    pthread_mutex_unlock(&endpoint->lock);
+    return down;
+}
+
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server)
 {
     pthread_mutex_lock(&endpoint->lock);

@@ -2,6 +2,7 @@
 //
 // The HTTP client against a scripted peer: what is success, what a failure means, what is never sent twice.
 #include "http_script.h"
+#include "relay/base/status_board.h"
 #include "relay/insert/clickhouse_client.h"
 
 #include <criterion/criterion.h>
@@ -341,6 +342,42 @@ Test(clickhouse_client, a_refused_connection_is_not_sent_and_the_next_replica_is
     cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
     cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
     cr_assert_eq(outcome.endpoint, 0);
+    finish(&peer);
+}
+
+// Of the only endpoint that the board has heard of.
+static enum status_level level_on(struct status_board *board)
+{
+    size_t count;
+    struct status_entry *entries = status_board_entries(board, &count);
+    cr_assert_eq(count, 1);
+    enum status_level level = entries[0].level;
+    free(entries);
+    return level;
+}
+
+Test(clickhouse_client, a_replica_that_is_back_is_found_though_no_request_goes_to_it)
+{
+    struct peer peer;
+    struct relay_error error;
+    struct script silent = {.reply = {.then = HTTP_RESET}};
+    struct http_script *second = http_script_start(handle, &silent);
+    start_with(&peer, http_script_url(second));
+    peer.script.reply.answer = ok("");
+    peer.context.board = status_board_new(clock_system(), &error);
+    struct clickhouse_request pinned = {.endpoint = 1};
+    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, NULL, &error));
+    cr_assert_eq(level_on(peer.context.board), STATUS_DOWN);
+    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
+    cr_assert_eq(level_on(peer.context.board), STATUS_DOWN, "it is still away");
+    silent.reply = (struct http_reply){.answer = HTTP_OK(4, "Ok.\n")};
+    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
+    cr_assert_eq(level_on(peer.context.board), STATUS_OK);
+    size_t asked = silent.asked;
+    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
+    cr_assert_eq(silent.asked, asked, "who answers is left alone");
+    status_board_free(peer.context.board);
+    http_script_stop(second);
     finish(&peer);
 }
 

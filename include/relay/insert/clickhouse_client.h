@@ -87,6 +87,9 @@ bool clickhouse_insert(struct clickhouse_client *client, const struct clickhouse
 // GET /ping: is somebody there? Counts for the breaker.
 bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct duration timeout,
     struct relay_error *error);
+// Pings each endpoint whose last answer was none, as far as its breaker lets it: where the requests go to another one
+// meanwhile, nobody else would find out that it is back.
+void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration timeout);
 // KILL QUERY for every query whose id begins with prefix, on that endpoint, and waits until none is left or the
 // timeout. *left (may be NULL): how many still run. true: none is left.
 bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,

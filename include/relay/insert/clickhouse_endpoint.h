@@ -30,6 +30,7 @@ struct duration clickhouse_endpoint_idle_limit(struct clickhouse_endpoint *endpo
 void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds);
 // What happened goes to the status board: problem NULL = it answered.
 void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char *problem);
+bool clickhouse_endpoint_reported_down(struct clickhouse_endpoint *endpoint);
 
 // What is known of the server; false before clickhouse_endpoint_learn or after the breaker was open.
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);
