@@ -205,7 +205,8 @@ const struct config_key config_keys[] = {
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
         .flags = CONFIG_DISCREET, .check = config_check_url,
-        .sentence = "HTTP interface, http:// or https://; several with commas are replicas of one shard."},
+        .sentence = "HTTP interface of one server, http:// or https://, never of a load balancer; several with commas "
+                    "are replicas of one shard."},
     {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name,
         .sentence = "Database of tables that name none."},
     {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name,
