@@ -64,6 +64,26 @@ def fragile_place(request, fragile_servers):
     place.close()
 
 
+class NoPlace:
+    """A folder and a configuration whose servers are not there, for what ends without them."""
+    binary = None
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def sections(self, **changes):
+        sections = {"postgres": {"dsn": "host=127.0.0.1 port=1 dbname=x user=x"}, "kafka": {"bootstrap.servers": "127.0.0.1:1"},
+                    "clickhouse": {"url": "http://127.0.0.1:1", "database": "x"}}
+        for section, keys in changes.items():
+            sections.setdefault(section.replace("__", " "), {}).update(keys)
+        return sections
+
+
+@pytest.fixture
+def no_place(tmp_path):
+    return NoPlace(str(tmp_path))
+
+
 @pytest.fixture(scope="session")
 def watch_servers():
     """PostgreSQL and an Alertmanager only; tests may pause and kill them."""

@@ -211,7 +211,7 @@ def test_a_pooler_is_noticed(place, mode, level, words):
         pooler.wait(10)
 
 
-def test_bad_usage_and_bad_configuration(place):
-    assert run(place, "everything").returncode == 2
-    result = run(place, publish={"guarantee": "maybe"})
+def test_bad_usage_and_bad_configuration(no_place):
+    assert run(no_place, "everything").returncode == 2
+    result = run(no_place, publish={"guarantee": "maybe"})
     assert result.returncode == 78 and "guarantee" in result.stderr

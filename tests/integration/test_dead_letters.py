@@ -204,16 +204,16 @@ def test_a_stage_that_is_down_does_not_hide_the_other(place):
     assert [found["event_id"] for found in json.loads(result.stdout)["dead_letters"]] == [event]
 
 
-def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(place):
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(no_place):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x user=y"
-        result = run(place, "list", "--stage", "publish", postgres={"dsn": dsn, "acquire_timeout": "50ms", "connect_timeout": "5m"})
+        result = run(no_place, "list", "--stage", "publish", postgres={"dsn": dsn, "acquire_timeout": "50ms", "connect_timeout": "5m"})
         assert result.returncode == 1 and "acquire_timeout" in result.stderr
 
 
-def test_bad_usage_is_told(place):
+def test_bad_usage_is_told(no_place):
     for arguments, words in ((["list", "--id", "17"], "no dead letter's id"), (["list", "--since", "soon"], "no time"),
                              (["list", "--stage", "both"], "--stage"), (["forget"], "forget"), ([], "list, show, retry"),
                              (["list", "--limit", "0"], "--limit")):
-        result = run(place, *arguments)
+        result = run(no_place, *arguments)
         assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)

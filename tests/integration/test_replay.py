@@ -148,9 +148,9 @@ def test_messages_that_do_not_fit_are_told(place):
     assert place.clickhouse("SELECT n FROM {db}.numbers").split() == ["1"]
 
 
-def test_bad_usage_is_told(place):
+def test_bad_usage_is_told(no_place):
     for arguments, words in (([], "--since"), (["--since", "soon"], "no time"), (["--from", "1h", "--to", "2h"], "not after"),
                              (["--since", "1h", "--rate", "0"], "--rate"), (["--since", "1h", "--route", "x"], "--into"),
                              (["--since", "1h", "--from", "2h"], "same"), (["--since", "1h", "--outbox", "nobody"], "no outbox nobody")):
-        result = run(place, *arguments)
+        result = run(no_place, *arguments)
         assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)
