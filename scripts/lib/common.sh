@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Shared by scripts/setup, scripts/fetch and scripts/librdkafka-prefix: where the cache is, one line of
-# progress per step, long commands into a log that is named and quoted when they fail. Sourced, never run.
+# Shared by scripts/setup and scripts/fetch: where the cache is, one line of progress per step, long commands into a log
+# that is named and quoted when they fail. Sourced, never run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=scripts/pins

@@ -23,6 +23,11 @@ def inserting(place, name="relay", start=True, environment=None, **changes):
     return place.relay(name, start=start, environment=environment, **changes)
 
 
+def post(place):
+    """The topic of the events that the tests send."""
+    return f"{place.prefix}.post.events"
+
+
 def event_headers(number, **changes):
     headers = {"event_id": str(uuid.UUID(int=number)), "event_type": "post.created", "aggregate_type": "post",
                "aggregate_id": str(number % 100), "created_at": "2026-03-01T12:34:56.123456Z", "seq": str(number)}

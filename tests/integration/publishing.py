@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the publish stage share."""
 import os
+import signal
 import subprocess
 
 import psycopg2
@@ -48,6 +49,15 @@ def use_test_points(relay):
     done = subprocess.run([relay.binary, "test-points"], capture_output=True, text=True, timeout=20, check=False)
     if done.returncode != 0 or not done.stdout.split():
         pytest.skip("built without -Dtest_hooks=true")
+
+
+def crash_at(relay, point):
+    """Runs the relay until it kills itself there."""
+    relay.environment["OUTBOX_RELAY_CRASH_AT"] = point
+    relay.start(ready=False)
+    wait_until(lambda: relay.process.poll() is not None, f"a crash at {point}", 60)
+    assert relay.process.returncode == -signal.SIGKILL, relay.log_tail()
+    del relay.environment["OUTBOX_RELAY_CRASH_AT"]
 
 
 def as_admin(place, *statements):

@@ -6,14 +6,10 @@ import uuid
 
 import pytest
 
-from inserting import (Sender, committed, counts, dead_letters, event_headers, inserting, paused, settle, wait_counts, wait_no_lag,
-                       wait_pause_reason)
+from inserting import (Sender, admin, committed, counts, dead_letters, event_headers, inserting, paused, post, settle, wait_counts,
+                       wait_no_lag, wait_pause_reason)
 from relaytools import kafka_ends
 from relaytools.relay import wait_until
-
-
-def post(place):
-    return f"{place.prefix}.post.events"
 
 
 @pytest.mark.tsan
@@ -288,7 +284,6 @@ def test_topics_that_are_not_there_yet_are_named_with_what_to_do(place):
 def test_a_partition_added_while_running_is_read_from_its_beginning(place):
     from confluent_kafka.admin import NewPartitions
 
-    from inserting import admin
     relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"})
     Sender(place).events(post(place), 400).flush()
     wait_counts(place, 400)

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import random
 import signal
-import socket
 import struct
 import threading
 import time
@@ -14,15 +13,13 @@ import urllib.request
 
 import pytest
 
-from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, set_committed, settle, wait_counts)
+from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, post, set_committed, settle, wait_counts)
 from relaytools import kafka_ends, kafka_groups
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
 from servers.web import open_direct
 
-
-def post(place):
-    return f"{place.prefix}.post.events"
+DELETE_RECORDS = 21
 
 
 class Background:
@@ -247,14 +244,8 @@ def behind(place, partition, low):
 def expire(place, topic, partition, before):
     """DeleteRecords by Kafka's own protocol: the distribution's Python client has no call for it."""
     name = topic.encode()
-    body = struct.pack(">i", 1) + struct.pack(">h", len(name)) + name + struct.pack(">i", 1) + struct.pack(">iq", partition, before) + \
-        struct.pack(">i", 10000)
-    frame = struct.pack(">hhih", 21, 1, 1, 4) + b"test" + body
-    host, port = place.servers.bootstrap.split(",")[0].rsplit(":", 1)
-    with socket.create_connection((host, int(port)), 5) as connection:
-        connection.settimeout(20)
-        connection.sendall(struct.pack(">i", len(frame)) + frame)
-        answer = connection.recv(4096)
+    answer = kafka_groups.ask(place.servers.bootstrap.split(",")[0], DELETE_RECORDS, 1,
+        struct.pack(">ih", 1, len(name)) + name + struct.pack(">iiqi", 1, partition, before, 10000))
     assert struct.unpack(">h", answer[-2:])[0] == 0, answer
 
 

@@ -2,15 +2,11 @@
 """Tables with materialized views: an INSERT that loses its sender leaves no view behind."""
 import pytest
 
-from inserting import Sender, committed, counts, inserting, paused, wait_counts
+from inserting import Sender, committed, counts, inserting, paused, post, wait_counts
 from relaytools.relay import wait_until
 
 EVENTS = 100000  # one INSERT of more rows than the blocks in which ClickHouse reads
 ONE_BATCH = {"batch_rows": "500000", "batch_bytes": "64MiB", "linger": "3s"}
-
-
-def post(place):
-    return f"{place.prefix}.post.events"
 
 
 def make_views(place, trouble):

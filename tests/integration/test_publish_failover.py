@@ -9,7 +9,7 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from conftest import place_name
-from publishing import ids, use_test_points, wait_ids
+from publishing import crash_at, ids, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
 from relaytools.relay import wait_until
@@ -125,11 +125,7 @@ def test_a_batch_in_doubt_is_finished_on_the_new_primary(failover):
     relay = failover.relay(insert={"enabled": "false"})
     use_test_points(relay)
     events = [event for event, _ in failover.insert(30)]
-    relay.environment["OUTBOX_RELAY_CRASH_AT"] = "publish.after_kafka_commit"
-    relay.start(ready=False)
-    wait_until(lambda: relay.process.poll() is not None, "a crash between the commits", 60)
-    assert relay.process.returncode == -signal.SIGKILL
-    del relay.environment["OUTBOX_RELAY_CRASH_AT"]
+    crash_at(relay, "publish.after_kafka_commit")
     failover.fail_over()
     relay.start()
     events += [event for event, _ in failover.insert(5)]

@@ -8,22 +8,13 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
-from publishing import as_admin, assert_kafka_is_right, ids, owner_pids, publishing, use_test_points, wait_ids
+from publishing import as_admin, assert_kafka_is_right, crash_at, ids, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
           "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery",
           "publish.after_number", "publish.after_kafka_commit", "publish.after_commit")
-
-
-def crash_at(relay, point):
-    """Runs the relay until it kills itself there."""
-    relay.environment["OUTBOX_RELAY_CRASH_AT"] = point
-    relay.start(ready=False)
-    wait_until(lambda: relay.process.poll() is not None, f"a crash at {point}", 40)
-    assert relay.process.returncode == -signal.SIGKILL, relay.log_tail()
-    del relay.environment["OUTBOX_RELAY_CRASH_AT"]
 
 
 @pytest.mark.parametrize("point", POINTS)

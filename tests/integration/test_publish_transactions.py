@@ -8,9 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from publishing import Transaction, backlog, dead_letters, ids, publishing, use_test_points, wait_ids
+from publishing import Transaction, backlog, crash_at, dead_letters, ids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
-from test_publish_terms import crash_at
 
 BATCH = 20
 SMALL = {"outbox": {"batch_rows": BATCH}}

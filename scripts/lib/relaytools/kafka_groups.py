@@ -82,15 +82,20 @@ def delete_group(bootstrap, group, seconds=20):
 
 def _delete_group_at(address, group):
     name = group.encode()
-    frame = struct.pack(">hhih", DELETE_GROUPS, 0, 1, 5) + b"bench" + struct.pack(">ih", 1, len(name)) + name
-    host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), 5) as connection:
-        connection.settimeout(10)
-        connection.sendall(struct.pack(">i", len(frame)) + frame)
-        answer = _exactly(connection, struct.unpack(">i", _exactly(connection, 4))[0])
+    answer = ask(address, DELETE_GROUPS, 0, struct.pack(">ih", 1, len(name)) + name)
     # correlation id, throttle time, number of groups, its name, its error
     length = struct.unpack(">h", answer[12:14])[0]
     return struct.unpack(">h", answer[14 + length:16 + length])[0]
+
+
+def ask(address, api, version, body):
+    """One request with the old form of a header, answered by its whole answer from the correlation id on."""
+    frame = struct.pack(">hhih", api, version, 1, 5) + b"bench" + body
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.settimeout(20)
+        connection.sendall(struct.pack(">i", len(frame)) + frame)
+        return _exactly(connection, struct.unpack(">i", _exactly(connection, 4))[0])
 
 
 def _exactly(connection, count):
