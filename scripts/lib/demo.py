@@ -113,6 +113,18 @@ def run_once(place, relays):
     return 0 if exact else 1
 
 
+def stop(place, workload):
+    """The writers, then the relays; whatever does not end is ended."""
+    try:
+        if workload is not None:
+            workload.stop()
+        for relay in place.relays if place else []:
+            relay.stop()
+    finally:
+        if place is not None:
+            place.close()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="scripts/demo", add_help=False)
     parser.add_argument("--once", action="store_true")
@@ -144,18 +156,21 @@ def main():
         say(f"demo: {error}")
         code = 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         say("demo: stopping everything ...")
-        if workload is not None:
-            workload.stop()
-        for relay in place.relays if place else []:
-            relay.stop()
-        servers.quiet = True
-        if options.keep:
-            servers.command("stop")
-            say(f"demo: logs and data are in {servers.folder}")
-        else:
-            servers.remove()
+        try:
+            stop(place, workload)
+        except TimeoutError as error:
+            say(f"demo: {error}")
+            code = 1
+        finally:
+            servers.quiet = True
+            if options.keep:
+                servers.command("stop")
+                say(f"demo: logs and data are in {servers.folder}")
+            else:
+                servers.remove()
     return code
 
 

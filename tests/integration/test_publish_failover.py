@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PostgreSQL's failover: the primary is killed, its streaming standby becomes the primary of a new timeline, and the relay
 follows through a dsn that names both. What the standby had decides what there is to make good."""
+import contextlib
 import re
 import signal
 import struct
@@ -13,7 +14,7 @@ from publishing import crash_at, ids, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
 from relaytools.relay import wait_until
-from relaytools.servers import Servers
+from relaytools.servers import temporary_servers
 from relaytools.standby import Standby
 from relaytools.workload import Habits, settle_all_prepared
 
@@ -26,22 +27,18 @@ class Failover:
 
     def __init__(self, shared, name):
         shared.revive()
-        self.servers = Servers().start("postgres")
-        self.servers.env = dict(shared.env, **self.servers.env)
-        self.standby = Standby(self.servers)
-        self.place = None
-        try:
+        with contextlib.ExitStack() as stack:
+            self.servers = stack.enter_context(temporary_servers("postgres"))
+            self.servers.env = dict(shared.env, **self.servers.env)
+            self.standby = Standby(self.servers)
+            stack.callback(self.standby.remove)
             self.standby.start()
             self.place = Place(self.servers, name)
-        except BaseException:
-            self.close()
-            raise
+            stack.callback(self.place.close)
+            self._held = stack.pop_all()
 
     def close(self):
-        if self.place is not None:
-            self.place.close()
-        self.standby.remove()
-        self.servers.remove()
+        self._held.close()
 
     def relay(self, **changes):
         """Its breaker asks again after a second, so that the tests do not wait for it."""
