@@ -28,7 +28,8 @@ class Background:
     def __init__(self, place, rate=4000):
         self.sender, self.topic, self.rate = Sender(place), post(place), rate
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that failed does not wait for it
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        place.writing.append(self)  # a test that failed neither waits for it nor leaves it to the next one
         self._thread.start()
 
     def _run(self):
@@ -37,8 +38,11 @@ class Background:
             self.sender.producer.poll(0)
             time.sleep(0.05)
 
-    def stop(self):
+    def abandon(self):
         self._stop.set()
+
+    def stop(self):
+        self.abandon()
         self._thread.join()
         self.sender.flush()
         return self.sender.sent

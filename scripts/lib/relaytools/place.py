@@ -21,6 +21,7 @@ class Place:
         self.prefix = self.name
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
         self.relays = []
+        self.writing = []   # what writes beside a test, with an abandon(): it ends with the place at the latest
         self.views = []     # tables of ClickHouse that materialized views on outbox_events fill, to be audited too
         self._create_databases()
         self.topics = [f"{self.prefix}.{kind}.events" for kind in
@@ -70,6 +71,8 @@ class Place:
         return relay.start() if start else relay
 
     def close(self):
+        for writer in self.writing:
+            writer.abandon()
         for relay in self.relays:
             relay.kill()
 
@@ -97,7 +100,9 @@ class Place:
 
     def workload(self, **options):
         aggregates = prepare(self.dsn, options.pop("aggregate_count", 200))
-        return Workload(self.dsn, aggregates, **options)
+        workload = Workload(self.dsn, aggregates, **options)
+        self.writing.append(workload)
+        return workload
 
     def outbox_rows(self, table="public.outbox_events"):
         return self.execute(f"SELECT count(*) FROM {table} WHERE published_at IS NULL")[0][0]
