@@ -21,7 +21,14 @@ if [ -n "$pgbench" ]; then
     chmod 755 "$work"
     (cd "$work" && exec env --default-signal=INT "$pgbench" -n -U "$writer" -c 4 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
     (cd "$work" && exec env --default-signal=INT "$pgbench" -n -c 1 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
-    until [ "$(sql -c "SELECT count(*) > $count + 100 FROM outbox_events")" = t ]; do :; done
+    deadline=$((SECONDS + 60))
+    until [ "$(sql -c "SELECT count(*) > $count + 100 FROM outbox_events")" = t ]; do
+        if ! kill -0 "${writers[0]}" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+            not_ok "writers write"; tail -n 5 "$work/writers.out"
+            break
+        fi
+        read -r -t 0.02 <> <(:) || true
+    done
 else
     echo "  without concurrent writers: no pgbench found"
 fi
@@ -35,7 +42,7 @@ migrate up 007 007
 if sql -f "$schemas/008_finish_adoption.up.sql" 2>"$work/err"; then not_ok "an invalid index is refused"; else is "an invalid index is refused, with the way out" "$(grep -c 'REINDEX INDEX CONCURRENTLY public.outbox_events_unpublished_seq_idx' "$work/err")" 1; fi
 is "drop_invalid_indexes drops it" "$(sql -c "SELECT outbox_relay.drop_invalid_indexes()")" 1
 migrate up 007
-for pid in "${writers[@]}"; do kill -INT "$pid"; wait "$pid" 2>/dev/null || true; done
+for pid in "${writers[@]}"; do kill -INT "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done
 if [ -n "$pgbench" ]; then
     echo "  longest stall of a writer: $(awk '$3 > most {most = $3} END {printf "%.0f ms of %d inserts", most / 1000, NR}' "$work"/stall.*)"
     is "no writer failed" "$(grep -c 'aborted\|ERROR' "$work/writers.out" || true)" 0
