@@ -10,16 +10,13 @@ import threading
 import urllib.error
 import urllib.request
 
-import confluent_kafka
 import pytest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
 
-from relaytools import audit as audit_module  # noqa: E402
 from relaytools import proxy as proxies  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
-from relaytools.servers import Servers  # noqa: E402
 from servers.web import open_direct  # noqa: E402
 
 # ---------------------------------------------------------------------------------------------- peers for the proxy
@@ -239,32 +236,6 @@ def test_a_connection_is_held_from_a_text_on_that_follows_others(proxy, peer):
     proxy.lift(rule)
     wait_until(lambda: peer.ends, "the end at the server", 5)
     assert peer.read == passed
-
-
-def test_kafka_clients_stay_behind_the_proxies_of_its_second_listener():
-    nodes = [proxies.Proxy(kind="kafka") for _ in range(3)]
-    servers = Servers()
-    try:
-        servers.start("kafka", kafka_nodes=3, kafka_proxy_ports=[proxy.port for proxy in nodes])
-        for proxy, target in zip(nodes, servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
-            proxy.target = tuple(target.split(":"))
-        servers.create_topics(["t"], 6)
-        moved = [proxy.moved[proxies.TO_SERVER] for proxy in nodes]
-        assert moved == [0, 0, 0], "a direct client came through a proxy"
-        producer = confluent_kafka.Producer({"bootstrap.servers": servers.env["KAFKA_PROXIED_BOOTSTRAP"], "client.id": "tools"})
-        for partition in range(6):
-            producer.produce("t", b"value", partition=partition)
-        assert producer.flush(30) == 0
-        # The leaders are spread over the nodes, and each is reached through its own proxy.
-        assert all(proxy.moved[proxies.TO_SERVER] > 0 for proxy in nodes)
-        assert sum(proxy.cut(client="tools") for proxy in nodes) >= 3
-        producer.produce("t", b"value")
-        assert producer.flush(30) == 0
-        assert len(list(audit_module.read_topics(servers.bootstrap, "t"))) == 7
-    finally:
-        servers.remove()
-        for proxy in nodes:
-            proxy.close()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
