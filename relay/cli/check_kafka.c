@@ -267,7 +267,8 @@ static void check_publishing(struct kafka_check *at)
             note_topic(at, publish->receipt_topic);
         } else {
             check_add(at->check->report, CHECK_WARN, "receipt topic",
-                "nothing, if the relay may create topics; else create it with cleanup.policy=compact and 3 replicas",
+                "create it with replication factor 3, cleanup.policy=compact and min.insync.replicas=2; the relay, if "
+                "it may, makes it with the brokers' default.replication.factor, often 1",
                 "%s does not exist yet, or is not visible to us", publish->receipt_topic);
         }
     }

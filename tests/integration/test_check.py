@@ -119,6 +119,7 @@ def test_rights_of_the_relays_role(place):
 def test_topics(place):
     place.insert_event("nobody.listens")
     fails(place, f"{place.prefix}.nobody.events")
+    warns(place, f"{place.name}-receipts does not exist yet, or is not visible to us; create it with replication factor 3")
     place.servers.create_topics([f"{place.name}-receipts"], 1)
     fails(place, "cleanup.policy=delete")
     place.servers.create_topics([f"{place.name}-both"], 1, {"cleanup.policy": "compact,delete"})
