@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLOCK_LIMIT DURATION_S(2)
-#define MENDABLE    "start the server, or mend [clickhouse] url, user and password"
+#define CLOCK_LIMIT   DURATION_S(2)
+#define ACCESS_DENIED 497
+#define MENDABLE      "start the server, or mend [clickhouse] url, user and password"
 
 struct clickhouse_check {
     struct check *check;
@@ -152,7 +153,9 @@ static struct table_schema *read_table(struct clickhouse_check *at, const char *
     struct relay_error error;
     struct table_schema *schema = table_schema_read(at->client, &request, NULL, table, &error);
     if (!schema) {
-        check_add(at->check->report, CHECK_FAIL, what, mend, "%s", error.text);
+        check_add(at->check->report, CHECK_FAIL, what,
+            error.detail == ACCESS_DENIED ? "grant it to [clickhouse] user (docs/schema.md, ClickHouse grants)" : mend,
+            "%s", error.text);
     }
     return schema;
 }
