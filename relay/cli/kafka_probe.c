@@ -2,10 +2,9 @@
 //
 // Happy path: a producer handle (the kind that joins nothing) reads metadata; further questions are admin requests
 // whose answers come on a queue of their own.
-//   Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is
-//   put into
-//     the error, since that is what an operator can mend.
-//   A question is refused (rights): the broker's own code, per topic where the answer has one.
+// - Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is
+//   put into the error, since that is what an operator can mend.
+// - A question is refused (rights): the broker's own code, per topic where the answer has one.
 #include "relay/cli/kafka_probe.h"
 
 #include "relay/kafka/kafka_conf.h"

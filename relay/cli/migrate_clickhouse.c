@@ -5,11 +5,10 @@
 // its start, which its statements (IF NOT EXISTS, IF EXISTS) allow. Two migrates at the same time do the same work
 // twice, to no harm.
 //
-//   Several URLs: they are replicas of one shard, and the files of this project make tables that are not replicated;
-//   such a file
-//     is refused, since each replica would have rows of its own. Files of the operator's own, with ReplicatedMergeTree,
-//     are run on each replica (a table's replicas are created one by one).
-//   A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with
+// - Several URLs: they are replicas of one shard, and the files of this project make tables that are not replicated;
+//   such a file is refused, since each replica would have rows of its own. Files of the operator's own, with
+//   ReplicatedMergeTree, are run on each replica (a table's replicas are created one by one).
+// - A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with
 //   this file.
 #include "relay/cli/migrate.h"
 

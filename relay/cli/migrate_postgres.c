@@ -4,17 +4,15 @@
 // the plan and record it: in one transaction with its record, or, marked `-- relay:no-transaction`, statement by
 // statement with the record at the end.
 //
-//   Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
-//   statement
-//     holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
-//   A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried
-//   again. A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are
-//   shown; what was
-//     applied before stays recorded, so the next run goes on with this file.
-//   A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow;
-//   an
-//     index that a broken build left invalid is dropped before.
-//   Ctrl-C: the statement is cancelled in the server, where it would otherwise go on alone.
+// - Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
+//   statement holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
+// - A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried
+//   again.
+// - A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are shown;
+//   what was applied before stays recorded, so the next run goes on with this file.
+// - A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow;
+//   an index that a broken build left invalid is dropped before.
+// - Ctrl-C: the statement is cancelled in the server, where it would otherwise go on alone.
 #include "relay/cli/migrate.h"
 
 #include "relay/cli/sql_split.h"

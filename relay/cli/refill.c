@@ -2,13 +2,14 @@
 //
 // Happy path: no INSERT of an earlier run is under way; for each partition among the messages one question for the
 // offsets that are there; the others are encoded into one block; one INSERT.
-//   The outcome is unknown (cut, timeout): what still runs is ended, then the table is asked again and only what is
-//     missing is sent. A few rounds, with pauses. Also where the operator ends the command meanwhile: the next run
-//     would ask too early.
-//   The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
-//     several table partitions are not one; a later run finds them by their offsets.)
-//   A message does not fit the table: REFUSED with the encoder's reason, the others go on.
-//   A replica that does not answer is passed over, unless it is the one that has the INSERT in doubt.
+//
+// - The outcome is unknown (cut, timeout): what still runs is ended, then the table is asked again and only what is
+//   missing is sent. A few rounds, with pauses. Also where the operator ends the command meanwhile: the next run would
+//   ask too early.
+// - The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
+//   several table partitions are not one; a later run finds them by their offsets.)
+// - A message does not fit the table: REFUSED with the encoder's reason, the others go on.
+// - A replica that does not answer is passed over, unless it is the one that has the INSERT in doubt.
 #include "relay/cli/refill.h"
 
 #include "relay/base/backoff.h"

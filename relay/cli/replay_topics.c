@@ -4,13 +4,11 @@
 // partition from the first to the second with a consumer that is assigned by hand (no group, nothing is committed),
 // committed messages only; write batch by batch what the table does not have (refill.c).
 //
-//   The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
-//   it may
-//     insert the same ones at the same moment.
-//   A message does not fit the table: told (the first few) and counted; the others go on.
-//   Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
-//   finds
-//     what is there.
+// - The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
+//   it may insert the same ones at the same moment.
+// - A message does not fit the table: told (the first few) and counted; the others go on.
+// - Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
+//   finds what is there.
 #include "relay/cli/replay.h"
 
 #include "relay/cli/kafka_probe.h"

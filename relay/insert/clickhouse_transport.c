@@ -7,11 +7,11 @@
 // Failures, and what may be said afterwards:
 // - no connection (refused, no such host, TLS, connect timeout): nothing was sent, TRANSPORT_NOT_SENT;
 // - the connection breaks, or the deadline passes, after something was sent: CUT or TIMED_OUT; the server may go on
-// with
-//   what it has got, so only the caller can find out what happened. A kept connection that the server closed just then
-//   looks the same. libcurl would like to send again on a new connection: it cannot, because the body has no rewind;
-// - the server answers before it has read the whole body (wrong password, too large): the answer counts, even if
-//   the sending then breaks;
+//   with what it has got, so only the caller can find out what happened. A kept connection that the server closed just
+//   then looks the same. libcurl would like to send again on a new connection: it cannot, because the body has no
+//   rewind;
+// - the server answers before it has read the whole body (wrong password, too large): the answer counts, even if the
+//   sending then breaks;
 // - the relay stops, or the answer is too long: the request is dropped by closing its connection.
 #include "relay/insert/clickhouse_transport.h"
 

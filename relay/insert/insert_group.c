@@ -6,19 +6,16 @@
 //
 // Failures:
 // - a commit is answered too late, or not at all, or by a broken connection: whether and when it counts is unknown, and
-// librdkafka may
-//   still repeat it. The handle is closed and a new member joins, whose id fences whatever is still under way;
+//   librdkafka may still repeat it. The handle is closed and a new member joins, whose id fences whatever is still
+//   under way;
 // - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are
-// still members;
+//   still members;
 // - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are
-// committed. If
-//   they are lost, somebody else may own them: dropped at once;
+//   committed. If they are lost, somebody else may own them: dropped at once;
 // - an INSERT of theirs may still begin: they are not given back; the handle is closed without leaving the group, which
-// gives them
-//   away when the session ends, and a new member joins;
+//   gives them away when the session ends, and a new member joins;
 // - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands
-// still and the
-//   board says so;
+//   still and the board says so;
 // - the committed offsets cannot be read: asked again; "cannot be read" never means "none".
 #include "relay/insert/insert_group.h"
 

@@ -5,13 +5,11 @@
 //
 // What a verdict other than DONE does:
 // - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows
-// are sent;
+//   are sent;
 // - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead
-// letter
-//   when it comes again;
+//   letter when it comes again;
 // - OPERATOR: the table is paused. With dependent views every refusal is the operator's, since it does not say which
-// table
-//   refused; the same insert is kept and repeated first when the pause ends.
+//   table refused; the same insert is kept and repeated first when the pause ends.
 // Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
 #include "relay/insert/insert_table.h"
 

@@ -9,11 +9,10 @@
 // - a broker is away: librdkafka reconnects by itself; told as trouble, so that the board shows it;
 // - the offset is not in the log: auto.offset.reset=error makes it an event of that partition;
 // - a seek that librdkafka refuses (the partition stopped after such an error): the partition is taken out of the
-// assignment
-//   and put back at the offset;
+//   assignment and put back at the offset;
 // - a fatal error, or this member was fenced: told as finished;
 // - closing hangs (a coordinator that accepts and never answers): after the deadline the handle is left to a detached
-// thread.
+//   thread.
 #include "relay/kafka/kafka_consumer.h"
 
 #include "relay/base/log.h"

@@ -3,18 +3,16 @@
 // Start: signals are blocked before the first thread is made, so that only our descriptor sees them; then breakers,
 // alerts, HTTP (so that /health answers from the first moment), the two pipes, the health watch. No part contacts a
 // server in its start function, so the daemon is up at once and waits for servers that are not.
-//   A part refuses to start:        everything already started is stopped again, the error is the exit.
-//   Stop:                           the stop is raised with a deadline; pipes first, then the watch, alerts (they tell
-//   what the
-//                                   stop has caused), HTTP last. Deadlines leave room for the ones behind.
-//   A thread does not end in time:  it hangs in a library. Nothing is freed, the process ends at once; what was in
-//   flight is
-//                                   found again by the next start, as after a crash.
-//   A loop is silent for a minute:  the process ends itself with code 70 instead of looking alive (a call into
-//   librdkafka may
-//                                   outlive every timeout); nothing is lost by it. Counted in our own rounds, so that a
-//                                   process that was stopped and continued is not judged by the time it slept.
-//   A bad configuration at SIGHUP:  every mistake is logged, the old configuration stays.
+//
+// - A part refuses to start: everything already started is stopped again, the error is the exit.
+// - Stop: it is raised with a deadline; pipes first, then the watch, alerts (they tell what the stop has caused), HTTP
+//   last. Deadlines leave room for the ones behind.
+// - A thread does not end in time: it hangs in a library. Nothing is freed, the process ends at once; what was in
+//   flight is found again by the next start, as after a crash.
+// - A loop is silent for a minute: the process ends itself with code 70 instead of looking alive (a call into
+//   librdkafka may outlive every timeout); nothing is lost by it. Counted in our own rounds, so that a process that was
+//   stopped and continued is not judged by the time it slept.
+// - A bad configuration at SIGHUP: every mistake is logged, the old configuration stays.
 #include "relay/ops/lifecycle.h"
 
 #include "relay/base/log.h"

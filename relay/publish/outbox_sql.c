@@ -12,9 +12,8 @@
 #include <string.h>
 
 // Words in the texts: @name table, @seq its column, @row the columns over t, @receipt what a receipt knows of them,
-// @key @type @aggregate expressions over t,
-// @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL", @waits the row t waits, @id the
-// identity's literal, @oid the table's, @size about the bytes of the row u.
+// @key @type @aggregate expressions over t, @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL",
+// @waits the row t waits, @id the identity's literal, @oid the table's, @size about the bytes of the row u.
 #define HELD                                                                                                           \
     "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = "                \
     "coalesce(@aggregate, '')"                                                                                         \

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-//   Rows that wait    Every two seconds: is the topic of a parked type there, has the row gone behind which an
-//   aggregate is held?
-//                     (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then
-//                     its rows are published in their order, and with the last of them, in the same transaction, the
-//                     entry goes. What comes meanwhile waits behind.
-//   The sweep         Every minute: rows below the watermark that nobody waits for (numbers drawn without a lock,
-//   entries that an
-//                     operator deleted, rows put back by hand).
-//   Sharing           Every two seconds, with several outboxes: how many replicas are alive, and do we own more than
-//   our share? Progress          Every second: settled_seq for the health function.
+// - Rows that wait, every two seconds: is the topic of a parked type there, has the row gone behind which an aggregate
+//   is held? (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then its rows
+//   are published in their order, and with the last of them, in the same transaction, the entry goes. What comes
+//   meanwhile waits behind.
+// - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
+//   an operator deleted, rows put back by hand).
+// - Sharing, every two seconds, with several outboxes: how many replicas are alive, and do we own more than our share?
+// - Progress, every second: settled_seq for the health function.
 #include "relay/publish/publish_pipe.h"
 
 #include "relay/base/log.h"

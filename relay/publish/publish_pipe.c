@@ -3,23 +3,19 @@
 // The pipe from one outbox table to Kafka. What holds at every moment, and each part of it relies on:
 //
 //  1. A row leaves the outbox only in the transaction of the batch that published it, and only rows that were published
-//  leave.
+//     leave.
 //  2. Events of an aggregate whose transactions do not overlap go out in the order of their commits; within one by seq.
 //     Batches go to Kafka strictly one after another; what a look-up found below the watermark goes before what is new.
 //  3. A batch is in Kafka or in the table, as a reader of committed data sees both; while it is in doubt, its receipt
-//  and its
-//     number tell the next owner which.
+//     and its number tell the next owner which.
 //  4. Who publishes has proved the ownership after it fenced the producers before it (a term); what was read before
-//  that is
-//     forgotten. Kafka refuses the producers of earlier terms, PostgreSQL their batch numbers.
+//     that is forgotten. Kafka refuses the producers of earlier terms, PostgreSQL their batch numbers.
 //  5. Nothing is dropped: a row that Kafka will never take goes into the dead letters or waits, in a committed
-//  transaction, with
-//     its reason.
+//     transaction, with its reason.
 //  6. Memory: at most two batches and what librdkafka holds of them; of the other batches of their transactions, a
 //     number and a hash for each row.
 //  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is
-//  open, and the
-//     stop ends every wait.
+//     open, and the stop ends every wait.
 //
 // An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches),
 // then everything read is rolled back. A broken session ends the ownership as well.

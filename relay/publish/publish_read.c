@@ -5,11 +5,12 @@
 // statements is then in the second, and belongs before anything that was inserted after it. Look-ups happen strictly in
 // the order of the batches, and never ask for what an open batch holds.
 //
-//   A look-up cut by its limit   the rest of the holes belongs before the new rows: the batch is undone and holes are
-//   read
-//                                alone until they are through.
-//   A row that cannot be routed  is judged (dead letter, hold, stop), the batch is undone and read again the careful
-//   way. A locked row                 makes the statement fail after lock_timeout: undone, and tried again later.
+// - A look-up cut by its limit: the rest of the holes belongs before the new rows. The batch is undone and holes are
+//   read alone until they are through.
+// - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
+//   way.
+// - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
+//
 // The careful way, also taken while any rows wait: verdicts are carried out first and committed alone; then the rows
 // are only listed, and exactly those that may go are taken. It runs alone, without a sibling.
 #include "relay/publish/publish_pipe.h"

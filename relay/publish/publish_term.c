@@ -6,14 +6,15 @@
 // it.
 //
 // The receipts, compared with the number n that PostgreSQL has:
-//   none behind n           in step.
-//   n+1 .. m, unbroken      Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server
-//   that lost
-//                           commits it had given. Exactly the rows whose number and hash agree are taken out, and the
-//                           numbers written. A row of another hash is another event under a reused number: it stays.
-//   the one of n missing    the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator
-//   decides. a gap, a generation or a timeline above ours   PostgreSQL went back in time, or is an old primary: an
-//   operator decides.
+// - none behind n: in step.
+// - n+1 .. m, unbroken: Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server that
+//   lost commits it had given. Exactly the rows whose number and hash agree are taken out, and the numbers written. A
+//   row of another hash is another event under a reused number: it stays.
+// - the one of n missing: the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator
+//   decides.
+// - a gap, a generation or a timeline above ours: PostgreSQL went back in time, or is an old primary: an operator
+//   decides.
+//
 // From an old primary the sessions are closed and the next try is a while away: it may find the new one, and each term
 // on the old one fences the relay that publishes from the new one.
 // In a generation that an operator began after such an end, only receipts of that generation count.

@@ -28,8 +28,8 @@ struct migration_files {
 };
 
 // server: "postgres" or "clickhouse". given: the folder that holds both (--schemas), or NULL: $OUTBOX_RELAY_SCHEMAS,
-// else
-// ../share/outbox-relay/schemas and ../schemas beside the binary, else the folder that the build was configured for.
+// else ../share/outbox-relay/schemas and ../schemas beside the binary, else the folder that the build was configured
+// for.
 // Errors: USAGE (no such folder, and which were tried), CONFIG (its content), SYSTEM, NO_MEMORY. *files needs no
 // finishing on failure.
 bool migration_files_read(struct migration_files *files, const char *given, const char *server,
