@@ -24,6 +24,7 @@
 #include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
+#include "relay/insert/insert_lag.h"
 #include "relay/insert/insert_memory.h"
 #include "relay/insert/view_note.h"
 
@@ -135,7 +136,7 @@ static bool add_partition(struct insert_group *group, const char *topic, int32_t
     if (!partition) {
         return false;
     }
-    partition->since = insert_group_now(group);
+    partition->since = partition->asked_at = insert_group_now(group);
     char text[16];
     snprintf(text, sizeof(text), "%d", number);
     partition->lag = metrics_series2(group->context->metrics, METRIC_CONSUMER_LAG, topic, text);
@@ -163,6 +164,7 @@ static void on_assigned(void *context, const rd_kafka_topic_partition_list_t *li
     }
     log_event(LOG_LEVEL_INFO, "insert.assigned", NULL, LOG_INT("partitions", list->cnt));
     insert_group_health(group, STATUS_OK, "");
+    group->assigned = true;
     group->ask_at = insert_group_now(group);
 }
 
@@ -396,7 +398,7 @@ static void leave(struct insert_group *group)
             let_partition_go(group, partition);
         }
     }
-    group->leaving = group->broken = false;
+    group->leaving = group->broken = group->assigned = false;
     atomic_store(&group->lag, -1);
 }
 
@@ -466,24 +468,7 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
 
 static void tell(struct insert_group *group, struct mono_time now)
 {
-    int64_t total = 0;
-    bool unknown = group->partitions.count == 0;
-    for (size_t i = 0; i < group->partitions.count; i++) {
-        const struct insert_partition *partition = group->partitions.items[i];
-        int64_t low, end = partition->end, done = insert_partition_low(partition);
-        if (partition->gone) {
-            continue;
-        }
-        if (end == OFFSET_NONE &&
-            !kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &end)) {
-            unknown = true;
-            continue;
-        }
-        int64_t lag = done == OFFSET_NONE ? end : end - done;
-        metric_set(partition->lag, (double)(lag > 0 ? lag : 0));
-        total += lag > 0 ? lag : 0;
-    }
-    atomic_store(&group->lag, unknown ? -1 : total);
+    insert_lag_tell(group, now);
     metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES), (double)insert_memory_held(group));
     group->tell_at = mono_add(now, DURATION_S(1));
 }

@@ -21,7 +21,7 @@ struct insert_partition *insert_partition_new(const char *topic, int32_t number,
     }
     partition->number = number;
     partition->feed_count = feeds;
-    partition->position = partition->committed = partition->end = OFFSET_NONE;
+    partition->position = partition->committed = partition->end = partition->asked_end = OFFSET_NONE;
     for (size_t i = 0; i < feeds; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         feed->partition = partition;

@@ -59,14 +59,17 @@ static void judge_dependency(struct health_conditions *conditions, const struct 
     alerts_raise(conditions->alerts, names[check], "", level, look.why, (double)level, quiet);
 }
 
+// Unknown is no news: a lag that was told is not over because Kafka does not answer.
 static void judge_lag(struct health_conditions *conditions, const struct config_health *limits, int64_t lag)
 {
+    if (lag < 0) {
+        return;
+    }
     enum alert_level level = health_window_add(&conditions->lag, health_lag_level(limits, lag));
     char summary[128];
     snprintf(summary, sizeof(summary), "%" PRId64 " messages are behind the end of the partitions of this process",
-        lag < 0 ? 0 : lag);
-    alerts_raise(conditions->alerts, "consumer_lag", conditions->replica, level, summary, (double)(lag < 0 ? 0 : lag),
-        false);
+        lag);
+    alerts_raise(conditions->alerts, "consumer_lag", conditions->replica, level, summary, (double)lag, false);
 }
 
 static struct health_part *part_of(struct health_conditions *conditions, const struct status_entry *entry)

@@ -299,13 +299,18 @@ def test_a_partition_added_while_running_is_read_from_its_beginning(place):
 
 
 def test_a_wrong_password_is_the_operators_and_heals(place):
-    Sender(place).events(post(place), 100).flush()
+    sender = Sender(place).events(post(place), 100).flush()
     relay = inserting(place, clickhouse={"password": "wrong"})
     relay.wait(lambda: paused(relay), "the table paused", 30)
     wait_pause_reason(relay, "516")
+    # Nothing is fetched, and the lag grows all the same.
+    relay.wait(lambda: sum(relay.series("consumer_lag", topic=post(place))) == 100, "the lag told", 40)
+    sender.events(post(place), 50).flush()
+    relay.wait(lambda: sum(relay.series("consumer_lag", topic=post(place))) == 150, "the lag grown", 40)
     assert relay.stop() == 0
     relay = inserting(place)
-    wait_counts(place, 100)
+    wait_counts(place, 150)
+    wait_no_lag(relay, post(place), 4)
     assert relay.stop() == 0
 
 

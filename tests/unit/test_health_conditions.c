@@ -122,4 +122,11 @@ Test(health_conditions, lag_is_told)
     judge(11, true);
     cr_assert_str_eq(judge(12, true),
         "consumer_lag[here:8000] 1: 12 messages are behind the end of the partitions of this process; ");
+    for (int i = 0; i < 5; i++) {
+        cr_assert_str_eq(judge(-1, true), "", "a lag that is not known is no end of it");
+    }
+    cr_assert_str_eq(judge(0, true),
+        "consumer_lag[here:8000] 1: 0 messages are behind the end of the partitions of this process; ",
+        "one look of two that it takes");
+    cr_assert_str_eq(judge(0, true), "");
 }

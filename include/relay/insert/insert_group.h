@@ -26,6 +26,7 @@ struct insert_group {
     struct kafka_consumer *consumer; // NULL: not a member
     bool leaving;                    // closing: nothing is committed any more
     bool broken;                     // the consumer must be closed and made anew
+    bool assigned;                   // this member was told its partitions, be it that there are none
     struct relay_error why_broken;
     bool some_refused; // by the last commit
     struct backoff backoff;
@@ -41,7 +42,7 @@ struct insert_group {
     struct insert_partition *last; // of the last message
     struct source_header *headers;
     size_t header_room;
-    _Atomic int64_t lag;
+    _Atomic int64_t lag; // of all partitions together; -1: not known
 };
 
 void insert_group_init(struct insert_group *group);

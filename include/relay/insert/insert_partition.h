@@ -65,11 +65,13 @@ struct insert_partition {
     int64_t position;             // the next message that Kafka will give us; OFFSET_NONE: not positioned
     int64_t committed;            // OFFSET_NONE: none
     bool committed_known;
-    bool fetching; // positioned and not paused
-    bool held;     // paused because a table is full
-    bool failed;   // the log does not have our offset; an operator has to decide
-    bool gone;     // no longer ours; kept while jobs refer to it
-    int64_t end;   // the log's end when it was last reached; OFFSET_NONE
+    bool fetching;     // positioned and not paused
+    bool held;         // paused because a table is full
+    bool failed;       // the log does not have our offset; an operator has to decide
+    bool gone;         // no longer ours; kept while jobs refer to it
+    int64_t end;       // the log's end when it was last reached; OFFSET_NONE
+    int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE
+    struct mono_time asked_at;
     unsigned jobs; // read-backs and batches that refer to its feeds
     struct metric_series *lag;
 };

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: librdkafka learns a log's end with the messages that it fetches, and with the end itself.
+// - A partition stands still, since a table is paused or full, or since the server has been away from the start:
+//   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s.
+// - It flows again: what was asked for counts until the first messages tell more.
+// - The broker does not answer: the sum is unknown, unless an end was told before. Unknown is not "none".
+#include "relay/insert/insert_lag.h"
+
+#define ASK_EVERY DURATION_S(10)
+#define ASK_LIMIT DURATION_MS(500)
+#define ASK_SPAN  DURATION_MS(50)
+
+static bool flows(const struct insert_partition *partition)
+{
+    return partition->fetching && !partition->held;
+}
+
+static void ask_ends(struct insert_group *group, struct mono_time now)
+{
+    struct mono_time until = mono_add(now, ASK_SPAN);
+    for (size_t i = 0; i < group->partitions.count && !mono_reached(insert_group_now(group), until); i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        if (partition->gone || !mono_reached(now, mono_add(partition->asked_at, ASK_EVERY))) {
+            continue;
+        }
+        if (flows(partition)) {
+            partition->asked_end = OFFSET_NONE;
+            continue;
+        }
+        struct relay_error error; // whoever needs the broker tells that it is away
+        int64_t low, high;
+        partition->asked_at = now;
+        if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, ASK_LIMIT, &low, &high,
+                &error)) {
+            return;
+        }
+        partition->asked_end = high;
+    }
+}
+
+// OFFSET_NONE: not known.
+static int64_t end_of(const struct insert_group *group, const struct insert_partition *partition)
+{
+    int64_t low, high, end = OFFSET_NONE;
+    if (flows(partition)) {
+        end = partition->end;
+        if (end == OFFSET_NONE &&
+            kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high)) {
+            end = high;
+        }
+    }
+    return partition->asked_end > end ? partition->asked_end : end;
+}
+
+void insert_lag_tell(struct insert_group *group, struct mono_time now)
+{
+    int64_t total = 0;
+    bool unknown = !group->assigned;
+    ask_ends(group, now);
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        if (partition->gone) {
+            continue;
+        }
+        int64_t end = end_of(group, partition), done = insert_partition_low(partition);
+        if (end == OFFSET_NONE) {
+            unknown = true;
+            continue;
+        }
+        int64_t lag = done == OFFSET_NONE ? end : end - done;
+        metric_set(partition->lag, (double)(lag > 0 ? lag : 0));
+        total += lag > 0 ? lag : 0;
+    }
+    atomic_store(&group->lag, unknown ? -1 : total);
+}
