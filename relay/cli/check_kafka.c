@@ -9,6 +9,7 @@
 #include "relay/kafka/kafka_conf.h"
 #include "relay/publish/event_router.h"
 
+#include <limits.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,31 @@ static void check_library(struct check *check)
             rd_kafka_version_str());
     } else {
         check_add(check->report, CHECK_OK, "kafka", "", "librdkafka %s", rd_kafka_version_str());
+    }
+}
+
+static long long number_given(const struct config *config, const char *name, long long otherwise)
+{
+    const char *given = kafka_conf_given(config, name);
+    return given ? strtoll(given, NULL, 10) : otherwise;
+}
+
+static long long message_max(const struct config *config)
+{
+    return number_given(config, "message.max.bytes", 1000000);
+}
+
+// librdkafka never takes a record that is larger than its queue. Left out, the queue is as large as it must be.
+static void check_queue(struct check *check)
+{
+    const struct config *config = check->context->config;
+    long long largest = message_max(config), room = number_given(config, "queue.buffering.max.kbytes", LLONG_MAX);
+    if (room < largest / 1024 + 1) {
+        check_add(check->report, CHECK_WARN, "kafka",
+            "raise [kafka] queue.buffering.max.kbytes, or leave it out, or lower message.max.bytes",
+            "queue.buffering.max.kbytes has room for %lld bytes, message.max.bytes is %lld: an event in between stops "
+            "its outbox",
+            room * 1024, largest);
     }
 }
 
@@ -196,8 +222,7 @@ static void judge_receipts(struct kafka_check *at, const struct kafka_topic_sett
 
 static void judge_size(struct kafka_check *at, const struct kafka_topic_settings *settings)
 {
-    const char *given = kafka_conf_given(at->check->context->config, "message.max.bytes");
-    long long ours = given ? strtoll(given, NULL, 10) : 1000000;
+    long long ours = message_max(at->check->context->config);
     if (settings->max_message_bytes > 0 && settings->max_message_bytes < ours) {
         check_add(at->check->report, CHECK_WARN, "topics",
             "raise the topic's max.message.bytes, or lower [kafka] message.max.bytes",
@@ -325,6 +350,7 @@ void check_kafka(struct check *check)
     const struct config *config = check->context->config;
     struct kafka_check at = {.check = check};
     check_library(check);
+    check_queue(check);
     if (check_cluster(&at)) {
         check_publishing(&at);
         check_settings(&at);
