@@ -92,7 +92,7 @@ void insert_group_health(struct insert_group *group, enum status_level level, co
 {
     struct circuit_breaker *breaker = group->context->kafka_breaker;
     bool healthy = level == STATUS_OK;
-    if (healthy && (group->healthy || any_failed(group))) {
+    if (healthy && ((group->healthy && !group->unreachable) || any_failed(group))) {
         return; // a partition that stands still is said until it is ours no more
     }
     group->healthy = healthy;
@@ -103,6 +103,22 @@ void insert_group_health(struct insert_group *group, enum status_level level, co
         } else {
             breaker_failure(breaker, reason);
         }
+    }
+    if (level != STATUS_DEGRADED) {
+        group->unreachable = !healthy || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
+    }
+}
+
+// A group without messages would not find out by itself that the brokers are back: librdkafka reconnects, and says
+// nothing.
+static void look_for_brokers(struct insert_group *group, struct mono_time now)
+{
+    if (!group->unreachable || !mono_reached(now, group->prove_at)) {
+        return;
+    }
+    group->prove_at = mono_add(now, DURATION_S(2));
+    if (kafka_consumer_answered(group->consumer, DURATION_MS(500))) {
+        insert_group_health(group, STATUS_OK, "");
     }
 }
 
@@ -512,6 +528,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
     insert_flow_hold(group);
     insert_catch_up_work(group);
     insert_commit_if_due(group, now);
+    look_for_brokers(group, now);
     if (mono_reached(now, group->tell_at)) {
         tell(group, now);
     }

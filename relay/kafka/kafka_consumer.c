@@ -405,6 +405,17 @@ bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *
     return !code || kafka_error_set(error, code, "asking for the log's first offset");
 }
 
+bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    bool answered = rd_kafka_metadata(consumer->client, 0, NULL, &metadata, (int)duration_ms(timeout)) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (metadata) {
+        rd_kafka_metadata_destroy(metadata);
+    }
+    return answered;
+}
+
 // Destroying may hang, so it has a thread of its own; whoever comes last frees the note.
 struct burial {
     rd_kafka_t *client;

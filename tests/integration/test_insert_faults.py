@@ -15,8 +15,10 @@ import pytest
 
 from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, post, set_committed, settle, wait_counts)
 from relaytools import kafka_ends, kafka_groups
+from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
+from relaytools.servers import temporary_servers
 from servers.web import open_direct
 
 DELETE_RECORDS = 21
@@ -294,6 +296,26 @@ def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, pro
     sender.events(post(place), 500).flush()
     wait_counts(place, 1000)
     assert relay.stop() == 0
+
+
+def test_a_relay_without_messages_finds_out_that_kafka_is_back():
+    proxy = Proxy(kind="kafka")
+    with temporary_servers("kafka", "postgres", "clickhouse", kafka_proxy_ports=[proxy.port]) as servers:
+        host, port = servers.env["KAFKA_PROXIED_TARGETS"].split(":")
+        proxy.target = (host, int(port))
+        place = Place(servers, "blip")
+        relay = inserting(place, kafka={"bootstrap.servers": servers.env["KAFKA_PROXIED_BOOTSTRAP"]})
+        Sender(place).events(post(place), 10).flush()
+        wait_counts(place, 10)
+        wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == 10, "nothing left to commit", 20)
+        proxy.refuse()
+        proxy.cut()
+        relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "down", "Kafka away", 30)
+        proxy.accept()
+        relay.wait(lambda: relay.health()["status"] == "ok" and relay.metric("breaker_state", dependency="kafka") == 0, "all well again", 60)
+        assert relay.stop() == 0
+        place.close()
+    proxy.close()
 
 
 def test_a_dedup_window_that_overflows(place, proxied):

@@ -36,6 +36,8 @@ struct insert_group {
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
     bool healthy;                  // as the board has it
+    bool unreachable;              // no broker answered when last one was needed, or the breaker is not closed since
+    struct mono_time prove_at;     // when to ask again whether one does
     bool hangs;                    // a handle was left behind
     struct kafka_consumer *reader; // of feeds that catch up by themselves, NULL: there are none
     bool reader_stale;             // which partitions it has to read has changed

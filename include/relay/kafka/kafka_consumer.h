@@ -88,6 +88,9 @@ bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topi
 bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition,
     struct duration timeout, int64_t *low, int64_t *high, struct relay_error *error);
 
+// A broker answers now, within `timeout`: one round trip.
+bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout);
+
 // The closing that follows does not tell the coordinator: the group learns of it by the end of the session.
 void kafka_consumer_stay(struct kafka_consumer *consumer);
 // Leaves the group and frees, listener->revoked included, at most until the deadline. false: librdkafka hangs; the
