@@ -482,7 +482,6 @@ static void try_to_own(struct publish_pipe *pipe)
 
 void publish_pipe_run(struct publish_pipe *pipe)
 {
-    show(pipe, STATUS_DEGRADED, "none", "starting");
     while (!publish_stopping(pipe)) {
         heartbeat_beat(pipe->heartbeat);
         if (!pipe->owner.owned) {
@@ -534,6 +533,8 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         publish_pipe_free(pipe);
         return NULL;
     }
+    // Before its thread runs: until then nothing else would keep the process from being called ready.
+    show(pipe, STATUS_DEGRADED, "none", "starting");
     return pipe;
 }
 

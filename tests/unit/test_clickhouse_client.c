@@ -376,9 +376,9 @@ Test(clickhouse_client, a_replica_that_is_back_is_found_though_no_request_goes_t
     size_t asked = silent.asked;
     clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
     cr_assert_eq(silent.asked, asked, "who answers is left alone");
+    finish(&peer);
     status_board_free(peer.context.board);
     http_script_stop(second);
-    finish(&peer);
 }
 
 Test(clickhouse_client, a_huge_answer_is_refused)
