@@ -3,28 +3,19 @@
 Debian 12 knows no rule for a transactional id."""
 import argparse
 import shlex
-import socket
 import struct
+
+from . import kafka_groups
 
 KINDS = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
 PATTERNS = {"literal": 3, "prefixed": 4}
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "IdempotentWrite": 12}
 ALLOW = 3
 CREATE_ACLS, VERSION = 30, 1
-SECONDS = 30
 
 
 def _text(text):
     return struct.pack(">h", len(text)) + text.encode()
-
-
-def _ask(bootstrap, body):
-    """The answer, behind its length and the request's number."""
-    host, port = bootstrap.split(",")[0].rsplit(":", 1)
-    request = struct.pack(">hhi", CREATE_ACLS, VERSION, 1) + _text("acls") + body
-    with socket.create_connection((host, int(port)), SECONDS) as connection, connection.makefile("rb") as answers:
-        connection.sendall(struct.pack(">i", len(request)) + request)
-        return answers.read(struct.unpack(">i", answers.read(4))[0])[4:]
 
 
 def allow(servers, kind, name, *operations, pattern="literal"):
@@ -32,9 +23,9 @@ def allow(servers, kind, name, *operations, pattern="literal"):
     principal = f"User:{servers.env['KAFKA_RULED_USER']}"
     rules = [struct.pack(">b", KINDS[kind]) + _text(name) + struct.pack(">b", PATTERNS[pattern]) + _text(principal) + _text("*")
              + struct.pack(">bb", OPERATIONS[operation], ALLOW) for operation in operations]
-    answer = _ask(servers.bootstrap, struct.pack(">i", len(rules)) + b"".join(rules))
-    _, count = struct.unpack_from(">ii", answer)
-    at = 8
+    answer = kafka_groups.ask(servers.bootstrap.split(",")[0], CREATE_ACLS, VERSION, struct.pack(">i", len(rules)) + b"".join(rules))
+    # correlation id, throttle time, number of rules
+    count, at = struct.unpack_from(">i", answer, 8)[0], 12
     for _ in range(count):
         error, length = struct.unpack_from(">hh", answer, at)
         at += 4 + max(length, 0)
