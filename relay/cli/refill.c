@@ -116,12 +116,6 @@ static bool same_partition(const struct source_message *a, const struct source_m
     return a->partition == b->partition && strcmp(a->topic, b->topic) == 0;
 }
 
-static bool add_table(const struct refill *refill, struct clickhouse_text *text)
-{
-    return clickhouse_text_name(text, refill->schema->database) && clickhouse_text_add(text, ".") &&
-        clickhouse_text_name(text, refill->schema->table);
-}
-
 static bool build_question(const struct refill *refill, const struct source_message *messages, size_t count,
     size_t first, struct clickhouse_text *text)
 {
@@ -133,8 +127,8 @@ static bool build_question(const struct refill *refill, const struct source_mess
             high = messages[i].offset > high ? messages[i].offset : high;
         }
     }
-    bool done = clickhouse_text_add(text, "SELECT DISTINCT toString(kafka_offset) FROM ") && add_table(refill, text) &&
-        clickhouse_text_add(text, " WHERE kafka_topic = ") &&
+    bool done = clickhouse_text_add(text, "SELECT DISTINCT toString(kafka_offset) FROM ") &&
+        table_schema_add_name(text, refill->schema) && clickhouse_text_add(text, " WHERE kafka_topic = ") &&
         clickhouse_text_literal(text, one->topic, strlen(one->topic)) &&
         clickhouse_text_add(text,
             " AND kafka_partition = %d AND kafka_offset >= %lld AND kafka_offset <= %lld AND kafka_offset IN (",
@@ -194,8 +188,8 @@ static bool catch_up(struct refill *refill, struct table_question *question, str
     if (!refill->schema->is_replicated) {
         return true;
     }
-    bool done = add_table(refill, &name) ? table_question_sync(question, name.at, error)
-                                         : error_no_memory(error, "asking a table what it has");
+    bool done = table_schema_add_name(&name, refill->schema) ? table_question_sync(question, name.at, error)
+                                                             : error_no_memory(error, "asking a table what it has");
     clickhouse_text_finish(&name);
     return done;
 }

@@ -17,7 +17,6 @@
 #define PAGE_OFFSETS 500000
 #define ASK_TIMEOUT  DURATION_S(30)
 #define KILL_TIMEOUT DURATION_S(5)
-#define LAST_WORD    TABLE_QUESTION_LAST
 
 static bool stopping(const struct relay_context *context)
 {
@@ -48,7 +47,7 @@ static bool list_running(struct clickhouse_client *client, int endpoint, const s
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
     bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
         clickhouse_text_literal(&text, of->prefix, strlen(of->prefix)) &&
-        clickhouse_text_add(&text, ") UNION ALL SELECT " LAST_WORD);
+        clickhouse_text_add(&text, ") UNION ALL SELECT " TABLE_QUESTION_LAST);
     if (!done) {
         error_no_memory(error, "asking what runs");
     }
@@ -77,8 +76,8 @@ static bool count_running(struct clickhouse_client *client, int endpoint, const 
         clickhouse_text_reset(&text);
     }
     done = done &&
-        clickhouse_text_add(&text, "SELECT count(), " LAST_WORD " FROM system.processes WHERE query_id IN (%s)",
-            list) &&
+        clickhouse_text_add(&text,
+            "SELECT count(), " TABLE_QUESTION_LAST " FROM system.processes WHERE query_id IN (%s)", list) &&
         clickhouse_query(client, &request, text.at, &result, NULL, error) && table_question_whole(result, 2, error);
     *left = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);
@@ -173,8 +172,7 @@ static bool add_name(struct clickhouse_text *text, const struct table_plan *plan
     if (dead_letter_table) {
         return clickhouse_text_table(text, dead_letter_table);
     }
-    return clickhouse_text_name(text, plan->schema->database) && clickhouse_text_add(text, ".") &&
-        clickhouse_text_name(text, plan->schema->table);
+    return table_schema_add_name(text, plan->schema);
 }
 
 // "FROM db.t WHERE kafka_topic = .. AND kafka_partition = .. [AND target = ..]"
@@ -199,7 +197,7 @@ static bool read_lowest(struct table_question *question, const struct table_plan
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     *found = false;
-    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " LAST_WORD) &&
+    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " TABLE_QUESTION_LAST) &&
         add_place(&text, plan, of, dead_letter_table);
     bool done = built && table_question_ask(question, text.at, &result, error) &&
         table_question_whole(result, 3, error);
@@ -253,7 +251,7 @@ static bool read_ranges(struct table_question *question, const struct table_plan
         add_place(&text, plan, of, dead_letter_table) &&
         clickhouse_text_add(&text,
             " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
-            "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " LAST_WORD ") ORDER BY first",
+            "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " TABLE_QUESTION_LAST ") ORDER BY first",
             (long long)of->from, PAGE_OFFSETS);
     bool done = built && table_question_ask(question, text.at, &result, error) &&
         table_question_whole(result, 4, error);

@@ -520,10 +520,8 @@ char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, c
     struct clickhouse_text text = {0};
     struct native_block *block = row_encoder_block(encoder, error);
     char *structure = block ? native_block_structure(block, error) : NULL;
-    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") &&
-        clickhouse_text_name(&text, schema->database) && clickhouse_text_add(&text, ".") &&
-        clickhouse_text_name(&text, schema->table) && clickhouse_text_add(&text, " (") &&
-        write_columns(encoder, &text) && clickhouse_text_add(&text, ")");
+    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && table_schema_add_name(&text, schema) &&
+        clickhouse_text_add(&text, " (") && write_columns(encoder, &text) && clickhouse_text_add(&text, ")");
     if (done && use_input) {
         done = clickhouse_text_add(&text, " SELECT ") && write_columns(encoder, &text) &&
             clickhouse_text_add(&text, " FROM input(") &&

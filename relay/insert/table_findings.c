@@ -233,8 +233,7 @@ bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoin
     size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error)
 {
     struct judgement judgement = {.schema = schema, .findings = findings, .possible = true};
-    bool done = clickhouse_text_name(&judgement.name, schema->database) && clickhouse_text_add(&judgement.name, ".") &&
-        clickhouse_text_name(&judgement.name, schema->table) && judge_columns(&judgement) &&
+    bool done = table_schema_add_name(&judgement.name, schema) && judge_columns(&judgement) &&
         judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
         judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement, endpoints) &&
         judge_lifetime(&judgement);

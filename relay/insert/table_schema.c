@@ -486,6 +486,12 @@ failed:
     return NULL;
 }
 
+bool table_schema_add_name(struct clickhouse_text *text, const struct table_schema *schema)
+{
+    return clickhouse_text_name(text, schema->database) && clickhouse_text_add(text, ".") &&
+        clickhouse_text_name(text, schema->table);
+}
+
 void table_schema_free(struct table_schema *schema)
 {
     if (!schema) {

@@ -24,12 +24,6 @@
 #define CLOCK_SECONDS 60   // so far apart may the clocks of relay and server be
 #define REPLICA_MOST  1800 // seconds for which replicated tables surely remember (their default is an hour)
 
-static bool add_table(struct clickhouse_text *text, const struct table_schema *schema)
-{
-    return clickhouse_text_name(text, schema->database) && clickhouse_text_add(text, ".") &&
-        clickhouse_text_name(text, schema->table);
-}
-
 static bool add_run(struct clickhouse_text *text, const struct view_run *run)
 {
     return clickhouse_text_add(text, "(kafka_topic = ") &&
@@ -88,7 +82,8 @@ static bool count_rows(struct clickhouse_client *client, int *endpoint, const st
         clickhouse_text_add(&text,
             " AND kafka_partition = %d), count(), toInt64(toUnixTimestamp(now())), '" LAST_WORD "' FROM ",
             repeat->partition) &&
-        add_table(&text, plan->schema) && clickhouse_text_add(&text, " WHERE ") && add_runs(&text, repeat->note);
+        table_schema_add_name(&text, plan->schema) && clickhouse_text_add(&text, " WHERE ") &&
+        add_runs(&text, repeat->note);
     bool done = built ? ask(client, endpoint, text.at, 4, &result, error) : error_no_memory(error, "counting rows");
     if (done) {
         *there = (struct there){.own = clickhouse_result_uint(result, 0, 0),
@@ -195,10 +190,10 @@ static bool add_columns(struct clickhouse_text *text, const struct table_schema 
 static bool add_statement(struct clickhouse_text *text, const struct table_plan *plan, const struct view_note *note,
     int64_t deadline)
 {
-    return clickhouse_text_add(text, "INSERT INTO ") && add_table(text, plan->schema) &&
+    return clickhouse_text_add(text, "INSERT INTO ") && table_schema_add_name(text, plan->schema) &&
         clickhouse_text_add(text, " (") && add_columns(text, plan->schema) && clickhouse_text_add(text, ") SELECT ") &&
-        add_columns(text, plan->schema) && clickhouse_text_add(text, " FROM ") && add_table(text, plan->schema) &&
-        clickhouse_text_add(text, " WHERE ") && add_runs(text, note) &&
+        add_columns(text, plan->schema) && clickhouse_text_add(text, " FROM ") &&
+        table_schema_add_name(text, plan->schema) && clickhouse_text_add(text, " WHERE ") && add_runs(text, note) &&
         clickhouse_text_add(text,
             " AND throwIf(toUnixTimestamp(now()) > %lld, '" TABLE_PLAN_LATE
             "') = 0 ORDER BY kafka_topic, kafka_partition, kafka_offset",
