@@ -7,6 +7,7 @@
 #include "relay/base/log.h"
 
 #include "relay/base/clock.h"
+#include "relay/base/utf8.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,25 +58,36 @@ static void put_text(struct line *line, const char *text)
     }
 }
 
-// JSON string escapes; used by both formats for quoted values, so that no value can break a line or a terminal.
+// Text of servers and libraries, made fit for a line, a terminal, and JSON, which refuses bytes that are not UTF-8.
+static void put_clean(struct line *line, const char *text, bool quoted)
+{
+    char printable[UTF8_PRINTABLE];
+    for (size_t left = strlen(text), taken; left > 0; text += taken, left -= taken) {
+        taken = utf8_printable(printable, text, left);
+        if (quoted && (*text == '"' || *text == '\\')) {
+            put_char(line, '\\');
+        }
+        put_text(line, printable);
+    }
+}
+
+// As JSON has it; values of the text formats as well, where they need it.
 static void put_quoted(struct line *line, const char *text)
 {
     put_char(line, '"');
-    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
-        if (*at == '"' || *at == '\\') {
-            put_char(line, '\\');
-            put_char(line, (char)*at);
-        } else if (*at == '\n') {
-            put_text(line, "\\n");
-        } else if (*at < 0x20 || *at == 0x7f) {
-            char escape[8];
-            snprintf(escape, sizeof(escape), "\\u%04x", *at);
-            put_text(line, escape);
-        } else {
-            put_char(line, (char)*at);
-        }
-    }
+    put_clean(line, text, true);
     put_char(line, '"');
+}
+
+static bool needs_quotes(const char *text)
+{
+    char printable[UTF8_PRINTABLE];
+    bool needs = text[0] == '\0' || strpbrk(text, " \"=\\") != NULL;
+    for (size_t left = strlen(text), taken; left > 0 && !needs; text += taken, left -= taken) {
+        taken = utf8_printable(printable, text, left);
+        needs = memcmp(printable, text, taken) != 0;
+    }
+    return needs;
 }
 
 static void put_value(struct line *line, const struct log_field *field, bool json)
@@ -84,14 +96,10 @@ static void put_value(struct line *line, const struct log_field *field, bool jso
     switch (field->kind) {
     case LOG_FIELD_TEXT: {
         const char *text = field->text == NULL ? "" : field->text;
-        bool plain = !json && text[0] != '\0' && strcspn(text, " \"=\\\n\r\t\x7f") == strlen(text);
-        for (const char *at = text; plain && *at != '\0'; at++) {
-            plain = (unsigned char)*at >= 0x20;
-        }
-        if (plain) {
-            put_text(line, text);
-        } else {
+        if (json || needs_quotes(text)) {
             put_quoted(line, text);
+        } else {
+            put_text(line, text);
         }
         return;
     }
@@ -165,7 +173,7 @@ static void build_text(struct line *line, enum log_level level, const char *even
     put_text(line, event);
     if (sentence != NULL) {
         put_text(line, ": ");
-        put_text(line, sentence);
+        put_clean(line, sentence, false);
     }
     for (; fields->name != NULL; fields++) {
         put_char(line, ' ');

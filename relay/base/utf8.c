@@ -64,19 +64,29 @@ size_t utf8_clean(char *out, size_t room, const char *text)
     return written;
 }
 
+size_t utf8_printable(char out[UTF8_PRINTABLE], const char *text, size_t length)
+{
+    size_t width = utf8_character(text, length);
+    if (width == 0) {
+        memcpy(out, "?", 2);
+        return 1;
+    }
+    if (*text == '\n') {
+        memcpy(out, "\\n", 3);
+    } else if (is_control(text, width)) {
+        snprintf(out, UTF8_PRINTABLE, "\\u%04x", (unsigned char)text[width - 1]);
+    } else {
+        memcpy(out, text, width);
+        out[width] = '\0';
+    }
+    return width;
+}
+
 void utf8_print(FILE *out, const char *text, size_t length)
 {
-    for (size_t width; length > 0; text += width, length -= width) {
-        width = utf8_character(text, length);
-        if (width == 0) {
-            fputc('?', out);
-            width = 1;
-        } else if (*text == '\n') {
-            fputs("\\n", out);
-        } else if (is_control(text, width)) {
-            fprintf(out, "\\u%04x", (unsigned char)text[width - 1]);
-        } else {
-            fwrite(text, 1, width, out);
-        }
+    char printable[UTF8_PRINTABLE];
+    for (size_t taken; length > 0; text += taken, length -= taken) {
+        taken = utf8_printable(printable, text, length);
+        fputs(printable, out);
     }
 }

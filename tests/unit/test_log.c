@@ -54,6 +54,42 @@ Test(log, text_quotes_only_what_needs_it, .init = start)
     cr_assert_not_null(strstr(last, " info test.event a=plain b=\"two words\""), "%s", last);
 }
 
+// Texts of servers and libraries; \xc2\x9b is U+009B, with which some terminals begin a command.
+static const struct {
+    const char *value, *in_text, *in_json;
+} hostile[] = {
+    {"a\xc2\x9bm", "\"a\\u009bm\"", "a\xc2\x9bm"},
+    {"a\xc2\xa0\xc3\xa9", "a\xc2\xa0\xc3\xa9", "a\xc2\xa0\xc3\xa9"},
+    {"a\x1b[m\n", "\"a\\u001b[m\\n\"", "a\x1b[m\n"},
+    {"a\x9bm", "\"a?m\"", "a?m"}, // no UTF-8
+    {"a\xc2", "\"a?\"", "a?"},
+};
+
+Test(log, no_value_can_break_a_line_or_command_a_terminal, .init = start)
+{
+    for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+        char expected[64];
+        snprintf(expected, sizeof(expected), " info test.event v=%s", hostile[i].in_text);
+        log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+        log_event(LOG_LEVEL_INFO, "test.event", NULL, LOG_TEXT("v", hostile[i].value));
+        cr_assert_not_null(strstr(last, expected), "%zu: %s", i, last);
+        log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+        log_event(LOG_LEVEL_INFO, "test.event", hostile[i].value, LOG_TEXT("v", hostile[i].value));
+        json_t *line = json_loads(last, 0, NULL);
+        cr_assert_not_null(line, "%zu: %s", i, last);
+        cr_assert_str_eq(json_string_value(json_object_get(line, "v")), hostile[i].in_json);
+        cr_assert_str_eq(json_string_value(json_object_get(line, "message")), hostile[i].in_json);
+        json_decref(line);
+    }
+}
+
+Test(log, no_sentence_can_break_a_line_or_command_a_terminal, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_event(LOG_LEVEL_INFO, "test.event", "the \"server\" says \xc2\x9bm\x1b[m\n\xff");
+    cr_assert_not_null(strstr(last, " info test.event: the \"server\" says \\u009bm\\u001b[m\\n?"), "%s", last);
+}
+
 Test(log, repeated_errors_are_folded_and_counted, .init = start)
 {
     log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);

@@ -3,8 +3,8 @@
 // One line for each event of interest: level, event name, a sentence, fields. Formats: text (a terminal), json
 // (everything else), journald (text with the <priority> prefix that systemd reads). Lines go to stderr with one
 // write(2), so lines of several threads do not mix. The level is the project's one global (see log_set_level).
-// Values of fields are escaped; secrets must not be passed, payloads only at debug. A line that comes again (same
-// event and same fold key) within ten seconds is folded: counted, and told with the next line of its kind.
+// Values of fields and sentences are escaped; secrets must not be passed, payloads only at debug. A line that comes
+// again (same event and same fold key) within ten seconds is folded: counted, and told with the next line of its kind.
 // Any thread may call everything here, except log_init, which comes before the other threads.
 #ifndef RELAY_BASE_LOG_H
 #define RELAY_BASE_LOG_H

@@ -16,8 +16,13 @@ size_t utf8_character(const char *text, size_t length);
 // characters a space. NULL text counts as "". room must be at least 1. Returns the length without the NUL.
 size_t utf8_clean(char *out, size_t room, const char *text);
 
-// Writes text[0..length), which may hold NUL, for a terminal: malformed bytes as '?', control characters as JSON has
-// them (\n, \u001b), so that no text can break a line or command the terminal.
+// The first character of text[0..length) as a terminal may have it, with a NUL behind: a malformed byte as '?', a
+// control character as JSON has it (\n, \u001b, \u009b), so that no text can break a line or command the terminal.
+// length must be at least 1. Returns how many bytes of text it stands for.
+#define UTF8_PRINTABLE 8
+size_t utf8_printable(char out[UTF8_PRINTABLE], const char *text, size_t length);
+
+// Writes text[0..length), which may hold NUL, as that.
 void utf8_print(FILE *out, const char *text, size_t length);
 
 #endif
