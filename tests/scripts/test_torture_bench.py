@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torture bench as a whole, with a relay whose faults are known (tests/support/naive_relay.py): it passes while
 nothing goes wrong, and is found out by the faults it was not built for. And the bench leaves nothing behind."""
+import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -17,7 +19,7 @@ import pytest
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
-from relaytools import safeguards  # noqa: E402
+from relaytools import aimed_faults, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError  # noqa: E402
@@ -179,6 +181,41 @@ def test_a_pipeline_that_stands_still_has_lost_nothing(monkeypatch, name, moves,
     safeguard = next(each for each in safeguards.SAFEGUARDS if each.name == name)
     assert safeguards._cell(Told(*safeguard.finding, moves), parse(["--seed", "1"]), safeguard, (name,), said.append) == well
     assert ("stands still" in "".join(said)) == (not well)
+
+
+class Outboxes:
+    """As much of a bench as a late commit needs: two outboxes, and the events above that leave them, one with each look."""
+
+    def __init__(self, leaving):
+        self.leaving, self.looks, self.committed_after = leaving, 0, None
+
+    @contextlib.contextmanager
+    def canaries(self):
+        yield self.commit
+
+    def commit(self):
+        self.committed_after = min(self.looks, self.leaving)
+
+    @staticmethod
+    def write_canaries():
+        return ["above-1", "above-2"]
+
+    def departed(self, _):
+        self.looks += 1
+        return min(self.looks, self.leaving)
+
+
+@pytest.mark.parametrize("leaving", (0, 2))
+def test_a_late_commit_comes_when_rows_above_it_have_left_every_outbox(monkeypatch, leaving):
+    if leaving == 0:
+        monkeypatch.setattr(aimed_faults, "PATIENCE", 0.0)
+    outboxes = Outboxes(leaving)
+    steps = FAULTS["late-commit"].begin(outboxes, random.Random(1))
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(steps)
+    assert outboxes.committed_after == leaving, "it is committed all the same, and then hit nothing"
+    assert ended.value.value == leaving
 
 
 def test_every_safeguard_of_the_relay_has_its_row():

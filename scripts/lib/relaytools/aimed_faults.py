@@ -93,11 +93,14 @@ def frozen_publisher(bench, _):
 
 @fault("late-commit", 2, "postgres")
 def late_commit(bench, rng):
-    """A transaction draws its numbers and commits seconds later, after many with higher numbers."""
+    """A transaction draws its numbers and commits seconds later, when higher ones have left each outbox."""
     with bench.canaries() as commit:
         yield rng.uniform(1.0, 3.0)
+        above = bench.write_canaries()
+        yield from _until(lambda: bench.departed(above) == len(above), PATIENCE)
+        hits = bench.departed(above)
         commit()
-    return len(bench.tables)
+    return hits
 
 
 # ------------------------------------------------------------------------------------------------------------- insert

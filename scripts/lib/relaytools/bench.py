@@ -256,7 +256,7 @@ class Bench:
         when nothing at all has moved for `seconds`. After a quarter of that the writers are held: on a slow machine the
         pipeline would never come through what they go on to write."""
         began = time.monotonic()
-        ids = self._until_deadline(self._write_canaries, began + seconds, "writing a canary event")
+        ids = self._until_deadline(self.write_canaries, began + seconds, "writing a canary event")
         listed = ", ".join(f"'{event_id}'" for event_id in ids)
         def arrived():
             self.revive()
@@ -290,9 +290,15 @@ class Bench:
             if self.workload is not None:
                 self.workload.resume()
 
-    def _write_canaries(self):
+    def write_canaries(self):
+        """An event in each outbox; returns their ids."""
         with self.canaries() as commit:
             return commit()
+
+    def departed(self, ids):
+        """How many of these canaries have left their outboxes."""
+        waiting = " UNION ALL ".join(f"SELECT id FROM {table} WHERE published_at IS NULL" for table in self.tables)
+        return len(ids) - self.place.execute(f"SELECT count(*) FROM ({waiting}) AS waiting WHERE id = ANY(%s::uuid[])", ids)[0][0]
 
     @contextlib.contextmanager
     def canaries(self):
