@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The HTTP client against a scripted peer: what is success, what a failure means, what is never sent twice.
-#include "http_script.h"
+#include "clickhouse_peer.h"
 #include "relay/base/status_board.h"
-#include "relay/insert/clickhouse_client.h"
 
 #include <criterion/criterion.h>
 #include <lz4frame.h>
@@ -11,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SETTINGS "async_insert\ninsert_deduplicate\ninsert_deduplication_token\nmax_execution_time\n"
 
 // What the next request that is not one of the client's own questions gets.
 struct script {
@@ -26,37 +23,23 @@ struct script {
 
 struct peer {
     struct script script;
-    struct http_script *http;
-    char *urls[2];
-    struct config config;
-    struct stop stop;
-    struct relay_context context;
-    struct clickhouse_client *client;
+    struct clickhouse_peer server;
 };
-
-static const char *write_ok(char *answer, size_t room, const char *body)
-{
-    snprintf(answer, room, "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {}\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
-        body);
-    return answer;
-}
 
 static const char *ok(const char *body)
 {
     static char answer[4096];
-    return write_ok(answer, sizeof(answer), body);
+    return clickhouse_peer_ok(answer, sizeof(answer), body);
 }
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
     struct script *script = context;
-    static size_t question; // version, serverUUID, settings come in this order, once
-    if (strstr(seen->target, "-learn")) {
-        static const char *const answers[] = {"24.8.1.1\thost\n", "11111111-2222-3333-4444-555555555555\n", SETTINGS};
+    const char *learned = clickhouse_peer_learned(seen);
+    if (learned) {
         static char answer[4096];
-        const char *told = question % 3 == 0 && script->version ? script->version : answers[question % 3];
-        reply->answer = script->learn_reply ? script->learn_reply : write_ok(answer, sizeof(answer), told);
-        question++;
+        learned = script->version && strstr(seen->target, "-learn-version") ? script->version : learned;
+        reply->answer = script->learn_reply ? script->learn_reply : clickhouse_peer_ok(answer, sizeof(answer), learned);
         return;
     }
     script->asked++;
@@ -70,29 +53,8 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
 
 static void start_with(struct peer *peer, const char *second_url)
 {
-    struct relay_error error;
-    memset(peer, 0, sizeof(*peer));
-    peer->http = http_script_start(handle, &peer->script);
-    peer->urls[0] = strdup(http_script_url(peer->http));
-    peer->urls[1] = second_url ? strdup(second_url) : NULL;
-    static char database[] = "db", user[] = "someone", password[] = "s3cret";
-    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = peer->urls, .count = second_url ? 2 : 1},
-        .database = database,
-        .user = user,
-        .password = password,
-        .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(20),
-        .compression = CONFIG_COMPRESSION_LZ4};
-    peer->config.breakers[CONFIG_DEPENDENCY_CLICKHOUSE] = (struct config_breaker){.failures = 3,
-        .open = DURATION_S(30),
-        .successes = 1};
-    cr_assert(stop_init(&peer->stop, &error));
-    peer->context = (struct relay_context){.config = &peer->config,
-        .clock = clock_system(),
-        .stop = &peer->stop,
-        .instance = "abc"};
-    peer->client = clickhouse_client_new(&peer->context, &error);
-    cr_assert_not_null(peer->client, "%s", error.text);
+    memset(&peer->script, 0, sizeof(peer->script));
+    clickhouse_peer_start(&peer->server, handle, &peer->script, second_url);
 }
 
 static void start(struct peer *peer)
@@ -102,11 +64,7 @@ static void start(struct peer *peer)
 
 static void finish(struct peer *peer)
 {
-    clickhouse_client_free(peer->client);
-    http_script_stop(peer->http);
-    stop_finish(&peer->stop);
-    free(peer->urls[0]);
-    free(peer->urls[1]);
+    clickhouse_peer_finish(&peer->server);
 }
 
 static const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
@@ -115,7 +73,7 @@ static bool insert(struct peer *peer, struct clickhouse_outcome *outcome, struct
 {
     struct iovec body[] = {{(void *)(uintptr_t) "hello ", 6}, {(void *)(uintptr_t) "", 0},
         {(void *)(uintptr_t) "world", 5}};
-    return clickhouse_insert(peer->client, &any, "INSERT INTO t FORMAT Native", body, 3, outcome, error);
+    return clickhouse_insert(peer->server.client, &any, "INSERT INTO t FORMAT Native", body, 3, outcome, error);
 }
 
 Test(clickhouse_client, a_query_gives_rows_of_text)
@@ -126,7 +84,7 @@ Test(clickhouse_client, a_query_gives_rows_of_text)
     size_t length;
     start(&peer);
     peer.script.reply.answer = ok("1\ta\\tb\\\\\\'\n-2\t\\N\n");
-    cr_assert(clickhouse_query(peer.client, &any, "SELECT x", &result, NULL, &error), "%s", error.text);
+    cr_assert(clickhouse_query(peer.server.client, &any, "SELECT x", &result, NULL, &error), "%s", error.text);
     cr_assert_eq(clickhouse_result_rows(result), 2);
     cr_assert_eq(clickhouse_result_columns(result), 2);
     cr_assert_str_eq(clickhouse_result_text(result, 0, 1, &length), "a\tb\\'");
@@ -135,7 +93,7 @@ Test(clickhouse_client, a_query_gives_rows_of_text)
     cr_assert_null(clickhouse_result_text(result, 1, 1, NULL));
     cr_assert_null(clickhouse_result_text(result, 2, 0, NULL));
     clickhouse_result_free(result);
-    cr_assert_str_eq(http_script_body(peer.http, 3, NULL), "SELECT x");
+    cr_assert_str_eq(http_script_body(peer.server.http, 3, NULL), "SELECT x");
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-User: someone"));
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-Key: s3cret"));
     cr_assert_null(strstr(peer.script.target, "s3cret"));
@@ -158,7 +116,7 @@ Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server
     cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
     cr_assert_not_null(strstr(peer.script.headers, "Transfer-Encoding: chunked"));
     size_t length = 0;
-    const char *body = http_script_body(peer.http, 3, &length);
+    const char *body = http_script_body(peer.server.http, 3, &length);
     char raw[64];
     size_t raw_length = sizeof(raw), used = length;
     LZ4F_dctx *context;
@@ -180,8 +138,8 @@ static void insert_frame(struct peer *peer, const char *text, char *frame, size_
     cr_assert_not(LZ4F_isError(*length));
     struct iovec body[] = {{frame, 5}, {frame + 5, *length - 5}};
     peer->script.reply.answer = ok("");
-    cr_assert(clickhouse_insert(peer->client, &a_frame, "INSERT INTO t FORMAT Native", body, 2, NULL, &error), "%s",
-        error.text);
+    cr_assert(clickhouse_insert(peer->server.client, &a_frame, "INSERT INTO t FORMAT Native", body, 2, NULL, &error),
+        "%s", error.text);
 }
 
 Test(clickhouse_client, a_frame_goes_as_it_is)
@@ -192,7 +150,7 @@ Test(clickhouse_client, a_frame_goes_as_it_is)
     start(&peer);
     insert_frame(&peer, "hello world", frame, &length);
     cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
-    const char *body = http_script_body(peer.http, 3, &sent);
+    const char *body = http_script_body(peer.server.http, 3, &sent);
     cr_assert_eq(sent, length);
     cr_assert_arr_eq(body, frame, length);
     finish(&peer);
@@ -207,7 +165,7 @@ Test(clickhouse_client, a_frame_is_unpacked_for_a_server_that_does_not_know_them
     peer.script.version = "21.8.1.1\thost\n";
     insert_frame(&peer, "hello world", frame, &length);
     cr_assert_null(strstr(peer.script.headers, "Content-Encoding"));
-    const char *body = http_script_body(peer.http, 2, &sent);
+    const char *body = http_script_body(peer.server.http, 2, &sent);
     cr_assert_eq(sent, 11);
     cr_assert_arr_eq(body, "hello world", 11);
     finish(&peer);
@@ -284,7 +242,7 @@ Test(clickhouse_client, a_silent_server_ends_at_the_deadline)
     start(&peer);
     peer.script.reply.then = HTTP_HANG;
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_MS(300)};
-    cr_assert_not(clickhouse_query(peer.client, &request, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_not(clickhouse_query(peer.server.client, &request, "SELECT 1", NULL, &outcome, &error));
     cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN);
     cr_assert_not_null(strstr(error.text, "deadline"), "%s", error.text);
     finish(&peer);
@@ -293,8 +251,8 @@ Test(clickhouse_client, a_silent_server_ends_at_the_deadline)
 static void *raise_stop(void *argument)
 {
     struct peer *peer = argument;
-    http_script_wait(peer->http, 4);
-    stop_raise(&peer->stop, clock_mono(clock_system()));
+    http_script_wait(peer->server.http, 4);
+    stop_raise(&peer->server.stop, clock_mono(clock_system()));
     return NULL;
 }
 
@@ -330,15 +288,15 @@ Test(clickhouse_client, a_refused_connection_is_not_sent_and_the_next_replica_is
     start_with(&peer, dead);
     peer.script.reply.answer = ok("");
     struct clickhouse_request pinned = {.endpoint = 1};
-    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, &outcome, &error));
     cr_assert_eq(outcome.failure, CLICKHOUSE_NOT_SENT);
     cr_assert_eq(error.code, RELAY_ERROR_CLICKHOUSE_UNREACHABLE);
     cr_assert_not(outcome.body_sent);
     for (int i = 0; i < 2; i++) {
-        cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+        cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, &outcome, &error));
     }
-    cr_assert_not(clickhouse_endpoint_usable(peer.client, 1), "three failures open its breaker");
-    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_not(clickhouse_endpoint_usable(peer.server.client, 1), "three failures open its breaker");
+    cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, &outcome, &error));
     cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
     cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
     cr_assert_eq(outcome.endpoint, 0);
@@ -364,20 +322,20 @@ Test(clickhouse_client, a_replica_that_is_back_is_found_though_no_request_goes_t
     struct http_script *second = http_script_start(handle, &silent);
     start_with(&peer, http_script_url(second));
     peer.script.reply.answer = ok("");
-    peer.context.board = status_board_new(clock_system(), &error);
+    peer.server.context.board = status_board_new(clock_system(), &error);
     struct clickhouse_request pinned = {.endpoint = 1};
-    cr_assert_not(clickhouse_query(peer.client, &pinned, "SELECT 1", NULL, NULL, &error));
-    cr_assert_eq(level_on(peer.context.board), STATUS_DOWN);
-    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
-    cr_assert_eq(level_on(peer.context.board), STATUS_DOWN, "it is still away");
+    cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, NULL, &error));
+    cr_assert_eq(level_on(peer.server.context.board), STATUS_DOWN);
+    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
+    cr_assert_eq(level_on(peer.server.context.board), STATUS_DOWN, "it is still away");
     silent.reply = (struct http_reply){.answer = HTTP_OK(4, "Ok.\n")};
-    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
-    cr_assert_eq(level_on(peer.context.board), STATUS_OK);
+    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
+    cr_assert_eq(level_on(peer.server.context.board), STATUS_OK);
     size_t asked = silent.asked;
-    clickhouse_ask_silent_endpoints(peer.client, DURATION_S(5));
+    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
     cr_assert_eq(silent.asked, asked, "who answers is left alone");
     finish(&peer);
-    status_board_free(peer.context.board);
+    status_board_free(peer.server.context.board);
     http_script_stop(second);
 }
 
@@ -393,10 +351,10 @@ Test(clickhouse_client, a_huge_answer_is_refused)
     peer.script.reply.answer = answer;
     peer.script.reply.answer_length = (size_t)head + 2000;
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = 1000};
-    cr_assert_not(clickhouse_query(peer.client, &request, "SELECT 1", NULL, NULL, &error));
+    cr_assert_not(clickhouse_query(peer.server.client, &request, "SELECT 1", NULL, NULL, &error));
     cr_assert_eq(error.code, RELAY_ERROR_PROTOCOL);
     request.max_response = 2000;
-    cr_assert(clickhouse_query(peer.client, &request, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+    cr_assert(clickhouse_query(peer.server.client, &request, "SELECT 1", NULL, NULL, &error), "%s", error.text);
     finish(&peer);
 }
 
@@ -434,7 +392,8 @@ Test(clickhouse_client, a_refusal_before_the_body_was_read_is_heard)
         large[i] = (char)((i * 2654435761u) >> 13);
     }
     struct iovec body = {large, sizeof(large)};
-    cr_assert_not(clickhouse_insert(peer.client, &any, "INSERT INTO t FORMAT Native", &body, 1, &outcome, &error));
+    cr_assert_not(
+        clickhouse_insert(peer.server.client, &any, "INSERT INTO t FORMAT Native", &body, 1, &outcome, &error));
     if (outcome.exception_code != 0) { // the kernel may have thrown the answer away with the connection
         cr_assert_eq(outcome.exception_code, 516);
         cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
@@ -467,7 +426,7 @@ static void *talk_often(void *argument)
         struct clickhouse_outcome outcome;
         struct relay_error error;
         bool done = i % 2 == 0 ? insert(peer, &outcome, &error)
-                               : clickhouse_query(peer->client, &any, "SELECT 1", NULL, &outcome, &error);
+                               : clickhouse_query(peer->server.client, &any, "SELECT 1", NULL, &outcome, &error);
         failed += !done;
     }
     return (void *)failed; // NOLINT: a count in a pointer
@@ -480,8 +439,8 @@ Test(clickhouse_client, many_threads_share_a_client_and_its_connections)
     pthread_t threads[6];
     start(&peer);
     peer.script.reply.answer = ok("");
-    // One request first: the scripted peer answers the client's questions in one order only.
-    cr_assert(clickhouse_query(peer.client, &any, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+    // One request first: the scripted peer's answers to the client's own questions share their room.
+    cr_assert(clickhouse_query(peer.server.client, &any, "SELECT 1", NULL, NULL, &error), "%s", error.text);
     for (size_t i = 0; i < 6; i++) {
         cr_assert_eq(pthread_create(&threads[i], NULL, talk_often, &peer), 0);
     }
@@ -491,7 +450,7 @@ Test(clickhouse_client, many_threads_share_a_client_and_its_connections)
         cr_assert_null(failed);
     }
     cr_assert_eq(peer.script.asked, 6 * 40 + 1);
-    cr_assert_leq(http_script_connections(peer.http), 6, "kept alive between requests");
+    cr_assert_leq(http_script_connections(peer.server.http), 6, "kept alive between requests");
     finish(&peer);
 }
 

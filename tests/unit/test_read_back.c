@@ -2,7 +2,7 @@
 //
 // The read-back against a scripted peer: what it takes from an answer, and that nothing but a whole answer means
 // "none".
-#include "http_script.h"
+#include "clickhouse_peer.h"
 #include "relay/insert/read_back.h"
 
 #include <criterion/criterion.h>
@@ -14,14 +14,9 @@
 #define LOWEST_NONE "0\t0\toutbox-relay: end\n"
 
 struct peer {
-    struct http_script *http;
+    struct clickhouse_peer server;
     const char *const *answers; // to the questions, in order; the last one is repeated
     size_t asked;
-    char *url;
-    struct config config;
-    struct stop stop;
-    struct relay_context context;
-    struct clickhouse_client *client;
     struct table_schema schema;
     struct table_plan plan;
 };
@@ -30,42 +25,21 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
 {
     static char answer[4096];
     struct peer *peer = context;
-    const char *body;
-    if (strstr(seen->target, "-learn")) {
-        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n"
-            : strstr(seen->target, "uuid")     ? "u\n"
-                                               : "max_execution_time\n";
-    } else {
+    const char *body = clickhouse_peer_learned(seen);
+    if (!body) {
         body = peer->answers[peer->asked];
         peer->asked += peer->answers[peer->asked + 1] != NULL;
     }
-    snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
-    reply->read_body = (size_t)-1;
-    reply->answer = answer;
+    reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
 
 static void start(struct peer *peer, const char *const *answers)
 {
-    static char database[] = "db", table[] = "t", letters[] = "dead", user[] = "u", empty[] = "";
-    struct relay_error error;
+    static char database[] = "db", table[] = "t", letters[] = "dead";
     memset(peer, 0, sizeof(*peer));
     peer->answers = answers;
-    peer->http = http_script_start(handle, peer);
-    peer->url = strdup(http_script_url(peer->http));
-    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1},
-        .database = database,
-        .user = user,
-        .password = empty,
-        .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(10)};
-    peer->config.insert.dead_letter_table = letters;
-    cr_assert(stop_init(&peer->stop, &error));
-    peer->context = (struct relay_context){.config = &peer->config,
-        .clock = clock_system(),
-        .stop = &peer->stop,
-        .instance = "abc"};
-    peer->client = clickhouse_client_new(&peer->context, &error);
-    cr_assert_not_null(peer->client, "%s", error.text);
+    clickhouse_peer_start(&peer->server, handle, peer, NULL);
+    peer->server.config.insert.dead_letter_table = letters;
     peer->schema.database = database;
     peer->schema.table = table;
     peer->plan.schema = &peer->schema;
@@ -73,17 +47,14 @@ static void start(struct peer *peer, const char *const *answers)
 
 static void finish(struct peer *peer)
 {
-    clickhouse_client_free(peer->client);
-    http_script_stop(peer->http);
-    stop_finish(&peer->stop);
-    free(peer->url);
+    clickhouse_peer_finish(&peer->server);
 }
 
 static bool ask(const char *const *answers, struct read_back *of, struct relay_error *error)
 {
     struct peer peer;
     start(&peer, answers);
-    bool done = read_back_offsets(&peer.context, peer.client, &peer.plan, of, error);
+    bool done = read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, of, error);
     finish(&peer);
     return done;
 }
@@ -110,10 +81,10 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     const char *answers[] = {"", "", SENTINEL, NULL};
     start(&peer, answers);
     peer.schema.is_replicated = peer.plan.dead_letters_replicated = true;
-    cr_assert(read_back_offsets(&peer.context, peer.client, &peer.plan, &of, &error), "%s", error.text);
-    size_t requests = http_script_requests(peer.http), tables = 0, dead_letters = 0;
+    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    size_t requests = http_script_requests(peer.server.http), tables = 0, dead_letters = 0;
     for (size_t i = 0; i < requests; i++) {
-        const char *statement = http_script_body(peer.http, i, NULL);
+        const char *statement = http_script_body(peer.server.http, i, NULL);
         tables += statement && strcmp(statement, "SYSTEM SYNC REPLICA `db`.`t`") == 0;
         dead_letters += statement && strcmp(statement, "SYSTEM SYNC REPLICA `dead`") == 0;
     }
@@ -183,7 +154,7 @@ static bool settle(struct peer *peer, struct clickhouse_client *client, struct d
         .patience = patience,
         .longest = longest,
         .may_run_until = may_run_until};
-    bool done = read_back_settle(&peer->context, client, &of, error);
+    bool done = read_back_settle(&peer->server.context, client, &of, error);
     insert_places_finish(&places);
     return done;
 }
@@ -208,12 +179,12 @@ Test(read_back, settling_kills_what_runs_and_waits_until_it_is_gone)
     running(ours, sizeof(ours), 1);
     const char *answers[] = {ours, "" /* KILL */, "1\toutbox-relay: end\n", "0\toutbox-relay: end\n", NULL};
     start(&peer, answers);
-    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
+    cr_assert(settle(&peer, peer.server.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
     cr_assert_eq(peer.asked, 3);
     finish(&peer);
     const char *falsified[] = {"", NULL};
     start(&peer, falsified);
-    cr_assert_not(settle(&peer, peer.client, DURATION_MS(1), DURATION_S(60), &long_ago, &error));
+    cr_assert_not(settle(&peer, peer.server.client, DURATION_MS(1), DURATION_S(60), &long_ago, &error));
     finish(&peer);
 }
 
@@ -226,7 +197,7 @@ Test(read_back, settling_lets_the_inserts_of_members_that_go_on_with_other_parti
     running(others, sizeof(others), 2);
     const char *answers[] = {others, "the question that must not come", "neither", NULL};
     start(&peer, answers);
-    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
+    cr_assert(settle(&peer, peer.server.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
     cr_assert_eq(peer.asked, 1);
     finish(&peer);
 }
@@ -239,11 +210,11 @@ Test(read_back, settling_waits_for_inserts_of_unknown_partitions_as_long_as_one_
     const char *ends[] = {"outbox-relay-1\noutbox-relay: end\n", "1\toutbox-relay: end\n", "0\toutbox-relay: end\n",
         "a KILL that must not come", NULL};
     start(&peer, ends);
-    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
+    cr_assert(settle(&peer, peer.server.client, DURATION_MS(0), DURATION_S(60), &long_ago, &error), "%s", error.text);
     finish(&peer);
     const char *stays[] = {"outbox-relay-1\noutbox-relay: end\n", "" /* KILL */, "0\toutbox-relay: end\n", NULL};
     start(&peer, stays);
-    cr_assert(settle(&peer, peer.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
+    cr_assert(settle(&peer, peer.server.client, DURATION_MS(0), DURATION_MS(0), &long_ago, &error), "%s", error.text);
     finish(&peer);
 }
 
@@ -254,11 +225,11 @@ Test(read_back, an_endpoint_that_does_not_answer_is_passed_over_only_when_nothin
     struct relay_error error;
     const char *answers[] = {"outbox-relay: end\n", NULL};
     start(&peer, answers);
-    char *urls[] = {gone, peer.url};
-    peer.config.clickhouse.urls = (struct config_list){.items = urls, .count = 2};
-    struct clickhouse_client *client = clickhouse_client_new(&peer.context, &error);
+    char *urls[] = {gone, peer.server.urls[0]};
+    peer.server.config.clickhouse.urls = (struct config_list){.items = urls, .count = 2};
+    struct clickhouse_client *client = clickhouse_client_new(&peer.server.context, &error);
     cr_assert_not_null(client, "%s", error.text);
-    struct mono_time now = clock_mono(peer.context.clock);
+    struct mono_time now = clock_mono(peer.server.context.clock);
     struct mono_time may_run[] = {mono_add(now, DURATION_S(60)), mono_add(now, DURATION_S(60))};
     cr_assert_not(settle(&peer, client, DURATION_MS(0), DURATION_S(60), may_run, &error));
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);

@@ -2,7 +2,7 @@
 //
 // A replicated table as a scripted server describes it, with views into tables of several engines, and what is said
 // about them.
-#include "http_script.h"
+#include "clickhouse_peer.h"
 #include "relay/insert/table_findings.h"
 
 #include <criterion/criterion.h>
@@ -30,67 +30,31 @@ static const char *const answers[] = {
 };
 
 struct peer {
-    struct http_script *http;
+    struct clickhouse_peer server;
     size_t asked;
-    char *url;
-    struct config config;
-    struct stop stop;
-    struct relay_context context;
-    struct clickhouse_client *client;
 };
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
     static char answer[1000];
     struct peer *peer = context;
-    const char *body = "";
-    if (strstr(seen->target, "-learn")) {
-        body = strstr(seen->target, "version") ? "24.8.1.1\thost\n"
-            : strstr(seen->target, "uuid")     ? "u\n"
-                                               : "max_execution_time\n";
-    } else if (peer->asked < sizeof(answers) / sizeof(answers[0])) {
-        body = answers[peer->asked++];
+    const char *body = clickhouse_peer_learned(seen);
+    if (!body) {
+        body = peer->asked < sizeof(answers) / sizeof(answers[0]) ? answers[peer->asked++] : "";
     }
-    snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
-    reply->read_body = (size_t)-1;
-    reply->answer = answer;
-}
-
-static void start(struct peer *peer)
-{
-    static char database[] = "db", user[] = "u", empty[] = "";
-    struct relay_error error;
-    memset(peer, 0, sizeof(*peer));
-    peer->http = http_script_start(handle, peer);
-    peer->url = strdup(http_script_url(peer->http));
-    peer->config.clickhouse = (struct config_clickhouse){.urls = {.items = &peer->url, .count = 1},
-        .database = database,
-        .user = user,
-        .password = empty,
-        .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(10)};
-    cr_assert(stop_init(&peer->stop, &error));
-    peer->context = (struct relay_context){.config = &peer->config,
-        .clock = clock_system(),
-        .stop = &peer->stop,
-        .instance = "abc"};
-    peer->client = clickhouse_client_new(&peer->context, &error);
-    cr_assert_not_null(peer->client, "%s", error.text);
+    reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
 
 static struct table_schema *read_schema(void)
 {
-    struct peer peer;
+    struct peer peer = {.asked = 0};
     struct relay_error error;
-    start(&peer);
+    clickhouse_peer_start(&peer.server, handle, &peer, NULL);
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_S(10)};
-    struct table_schema *schema = table_schema_read(peer.client, &request, "", "t", &error);
+    struct table_schema *schema = table_schema_read(peer.server.client, &request, "", "t", &error);
     cr_assert_not_null(schema, "%s", error.text);
     cr_assert_eq(peer.asked, sizeof(answers) / sizeof(answers[0]));
-    clickhouse_client_free(peer.client);
-    http_script_stop(peer.http);
-    stop_finish(&peer.stop);
-    free(peer.url);
+    clickhouse_peer_finish(&peer.server);
     return schema;
 }
 
