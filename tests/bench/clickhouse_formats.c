@@ -254,14 +254,8 @@ static const char *const default_table[] = {"event_id", "UUID", "event_type", "L
     "DateTime64(6, 'UTC')", "seq", "UInt64", "kafka_topic", "LowCardinality(String)", "kafka_partition", "Int32",
     "kafka_offset", "Int64", NULL};
 
-int main(int argc, char **argv)
+static void time_encodings(void)
 {
-    char *url = getenv("CLICKHOUSE_URL"), *user = getenv("CLICKHOUSE_USER"), *password = getenv("CLICKHOUSE_PASSWORD");
-    static char database[] = "formats_bench";
-    static char none[] = "";
-    struct relay_error error;
-    rows_per_batch = argc > 1 ? strtoul(argv[1], NULL, 10) : rows_per_batch;
-    batches = argc > 2 ? strtoul(argv[2], NULL, 10) : batches;
     printf("| encode | cost | | |\n|---|---|---|---|\n");
     time_encoding("default route", default_table, (const char *const[]){NULL});
     time_encoding("12 typed columns",
@@ -271,35 +265,40 @@ int main(int argc, char **argv)
         (const char *const[]){"id", "$.id", "user", "$.user", "amount", "$.amount", "currency", "$.currency", "op",
             "$.op: insert=1 delete=-1", "at", "$.at", "ok", "$.ok", "tags", "$.tags", "zip", "$.address.zip", "score",
             "$.score", "note", "$.note", "trace", "$.meta.trace", NULL});
-    if (!url || !user || !password) {
-        printf("CLICKHOUSE_URL is not set: no server, no formats\n");
-        return 0;
-    }
-    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1},
-        .database = none,
-        .user = user,
-        .password = password,
-        .connect_timeout = DURATION_S(5),
-        .request_timeout = DURATION_S(60)};
-    context = (struct relay_context){.config = &config, .clock = clock_system(), .instance = "bench"};
+}
+
+static void use_database(char *name)
+{
+    struct relay_error error;
+    clickhouse_client_free(client);
+    config.clickhouse.database = name;
     client = clickhouse_client_new(&context, &error);
     must(client != NULL, &error);
+}
+
+static void create_tables(void)
+{
+    static char database[] = "formats_bench", none[] = "";
+    use_database(none);
     run("DROP DATABASE IF EXISTS formats_bench");
     run("CREATE DATABASE formats_bench");
-    clickhouse_client_free(client);
-    config.clickhouse.database = database;
-    client = clickhouse_client_new(&context, &error);
+    use_database(database);
     run("CREATE TABLE target (event_id UUID, event_type LowCardinality(String), aggregate_type LowCardinality(String), "
         "aggregate_id String, payload "
         "String, created_at DateTime64(6, 'UTC'), seq UInt64, kafka_topic LowCardinality(String), kafka_partition "
         "Int32, kafka_offset Int64) ENGINE = "
         "MergeTree PARTITION BY toYYYYMM(created_at) ORDER BY (event_type, created_at, event_id)");
     run("CREATE TABLE nowhere AS target ENGINE = Null");
+}
 
+static void time_formats(void)
+{
+    struct relay_error error;
     struct config_pair room[1];
     struct config_route route = fixture_route((const char *const[]){NULL}, room);
     struct table_schema *schema = fixture_schema(default_table);
     struct row_encoder *encoder = row_encoder_new(&route, schema, NULL, &error);
+    must(encoder != NULL, &error);
     struct native_block *block = row_encoder_block(encoder, &error);
     struct clickhouse_text binary = {0}, json = {0};
     struct event event;
@@ -322,12 +321,32 @@ int main(int argc, char **argv)
         time_inserts("RowBinary", tables[i], "RowBinary", &binary_body, 1);
         time_inserts("JSONEachRow", tables[i], "JSONEachRow", &json_body, 1);
     }
-    run("DROP DATABASE formats_bench");
     clickhouse_text_finish(&binary);
     clickhouse_text_finish(&json);
     native_block_free(block);
     row_encoder_free(encoder);
     table_schema_free(schema);
+}
+
+int main(int argc, char **argv)
+{
+    char *url = getenv("CLICKHOUSE_URL"), *user = getenv("CLICKHOUSE_USER"), *password = getenv("CLICKHOUSE_PASSWORD");
+    rows_per_batch = argc > 1 ? strtoul(argv[1], NULL, 10) : rows_per_batch;
+    batches = argc > 2 ? strtoul(argv[2], NULL, 10) : batches;
+    time_encodings();
+    if (!url || !user || !password) {
+        printf("CLICKHOUSE_URL is not set: no server, no formats\n");
+        return 0;
+    }
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = &url, .count = 1},
+        .user = user,
+        .password = password,
+        .connect_timeout = DURATION_S(5),
+        .request_timeout = DURATION_S(60)};
+    context = (struct relay_context){.config = &config, .clock = clock_system(), .instance = "bench"};
+    create_tables();
+    time_formats();
+    run("DROP DATABASE formats_bench");
     clickhouse_client_free(client);
     return 0;
 }
