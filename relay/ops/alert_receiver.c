@@ -138,6 +138,9 @@ static bool make_handle(struct alert_receiver *receiver, const char *ca_file, st
 #endif
     tls_trust(easy, ca_file);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // a request that is over does not wait for the resolver's thread
+#endif
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, REQUEST_MS);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, throw_away);

@@ -7,6 +7,8 @@
 // Failures:
 // - a receiver does not take it: its conditions stay due; it is tried again after its backoff with what is true by
 //   then. What began and ended meanwhile is never told, as nobody could do anything with it;
+// - its name is not resolved in time: the request ends all the same, and the resolver's thread is left to end by itself
+//   (libcurl before 7.87 waits for it; only this thread does, and never with the lock);
 // - it may have taken it (cut, timed out): told again; and it counts as told where the end of an alert is concerned;
 // - too many conditions (ALERT_CONDITIONS_MAX) or no memory for one: logged, not told;
 // - the stop: what is due and can be sent at once is sent, until the deadline; what is firing then stays firing at the
@@ -144,12 +146,12 @@ static struct mono_time outlet_due(struct alerts *alerts, size_t kind)
     return mono_before(due, next) ? next : due;
 }
 
-// @locks held
-static void take_replacements(struct alerts *alerts)
+// @locks held. Those that are replaced are handed out: to free one may take as long as libcurl's resolver does.
+static void take_replacements(struct alerts *alerts, struct alert_receiver *replaced[ALERT_RECEIVERS])
 {
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         if (alerts->replaced[kind]) {
-            alert_receiver_free(alerts->outlets[kind].receiver, alerts->multi);
+            replaced[kind] = alerts->outlets[kind].receiver;
             alerts->outlets[kind] = (struct outlet){.receiver = alerts->replacement[kind]};
             alerts->replacement[kind] = NULL;
             alerts->replaced[kind] = false;
@@ -164,8 +166,9 @@ static void take_replacements(struct alerts *alerts)
 // Lets the book decide and starts what can be started. Returns when something is due again.
 static struct mono_time start_due(struct alerts *alerts)
 {
+    struct alert_receiver *replaced[ALERT_RECEIVERS] = {NULL};
     pthread_mutex_lock(&alerts->lock);
-    take_replacements(alerts);
+    take_replacements(alerts, replaced);
     struct mono_time due = alert_book_evaluate(&alerts->book, keep_news, alerts);
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         struct alert_receiver *receiver = alerts->outlets[kind].receiver;
@@ -184,6 +187,9 @@ static struct mono_time start_due(struct alerts *alerts)
     }
     pthread_mutex_unlock(&alerts->lock);
     write_news(alerts);
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        alert_receiver_free(replaced[kind], alerts->multi);
+    }
     return due;
 }
 
@@ -233,6 +239,18 @@ static bool any_busy(const struct alerts *alerts)
     return busy;
 }
 
+// On this thread, whose end is waited for with a deadline: what is under way may end only when libcurl's resolver does.
+static void drop_receivers(struct alerts *alerts)
+{
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        pthread_mutex_lock(&alerts->lock);
+        struct alert_receiver *receiver = alerts->outlets[kind].receiver;
+        alerts->outlets[kind].receiver = NULL;
+        pthread_mutex_unlock(&alerts->lock);
+        alert_receiver_free(receiver, alerts->multi);
+    }
+}
+
 static void *run(void *argument)
 {
     struct alerts *alerts = argument;
@@ -254,6 +272,7 @@ static void *run(void *argument)
         struct curl_waitfd extra = {.fd = stop->fd, .events = CURL_WAIT_POLLIN};
         curl_multi_poll(alerts->multi, &extra, stopping ? 0 : 1, duration_to_poll_ms(mono_left(now, due)), NULL);
     }
+    drop_receivers(alerts);
     heartbeat_end(alerts->heartbeat);
     alerts->heartbeat = NULL; // the slot is another loop's from now on
     return NULL;

@@ -4,7 +4,12 @@
 #include "relay/ops/alerts.h"
 
 #include <criterion/criterion.h>
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +137,47 @@ static char *url_with(struct http_script *script, const char *path)
     char *url = urls[used++ % 4];
     snprintf(url, sizeof(urls[0]), "%s%s", http_script_url(script), path);
     return url;
+}
+
+static sem_t resolver_asked, resolver_free;
+static atomic_bool resolver_hangs;
+
+// In place of the C library's, for libcurl as well: the name "slow.test" is resolved when the test lets it.
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    static int (*real)(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node != NULL && strcmp(node, "slow.test") == 0) {
+        atomic_store(&resolver_hangs, true);
+        sem_post(&resolver_asked);
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 15;
+        sem_timedwait(&resolver_free, &until);
+        atomic_store(&resolver_hangs, false);
+        return EAI_AGAIN;
+    }
+    return real(node, service, hints, found);
+}
+
+static void begin_to_resolve(void)
+{
+    static char slow[] = "http://slow.test/";
+    sem_init(&resolver_asked, 0, 0);
+    sem_init(&resolver_free, 0, 0);
+    config.alert.webhook_url = slow;
+    go();
+    raise_backlog(ALERT_WARNING);
+    sem_wait(&resolver_asked);
+}
+
+// Its thread uses the semaphores of this process.
+static void end_resolving(void)
+{
+    sem_post(&resolver_free);
+    while (atomic_load(&resolver_hangs)) {
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
 }
 
 TestSuite(alerts, .init = start, .fini = end, .timeout = 60);
@@ -317,6 +363,32 @@ Test(alerts, a_reload_changes_the_receiver_and_tells_it_what_is_true)
     http_script_stop(first);
     http_script_stop(second);
 }
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+Test(alerts, a_resolver_that_hangs_delays_no_reload)
+{
+    struct http_script *second = http_script_start(answer_ok, NULL);
+    begin_to_resolve();
+    struct config changed = config;
+    changed.alert.webhook_url = url_with(second, "/");
+    alerts_reload(alerts, &changed);
+    wait_sent("webhook", "ok", 1); // takes the lock of the alerts at each turn
+    cr_assert(atomic_load(&resolver_hangs));
+    end_resolving();
+    http_script_stop(second);
+}
+
+Test(alerts, a_resolver_that_hangs_delays_no_stop)
+{
+    begin_to_resolve();
+    stop_raise(&stop, clock_mono(&fake.base));
+    cr_assert(alerts_join(alerts, mono_add(clock_mono(&fake.base), DURATION_S(5))));
+    alerts_free(alerts);
+    alerts = NULL;
+    cr_assert(atomic_load(&resolver_hangs));
+    end_resolving();
+}
+#endif
 
 Test(alerts, a_url_that_is_none_is_refused_without_being_told)
 {

@@ -23,7 +23,8 @@ enum alert_outcome {
 // url and ca_file (tls_trust.h) are copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
 struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
     const char *url, const char *ca_file, struct relay_error *error);
-// Accepts NULL. A request under way is dropped: multi must be the one that it was started with.
+// Accepts NULL. A request under way is dropped: multi must be the one that it was started with. With a libcurl before
+// 7.87 that waits until its name is resolved, so no lock may be held.
 void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi);
 // No receiver of this kind is configured any more: its breaker leaves the metrics.
 void alert_receiver_gone(const struct relay_context *context, enum alert_receiver_kind kind);
