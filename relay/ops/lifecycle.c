@@ -216,16 +216,22 @@ static void reload(struct lifecycle *self)
 
 // Running
 
+// The end of the promised time, which the parts have one after another once the drain is over.
+static struct duration drain_reserve(const struct lifecycle *self)
+{
+    int64_t fifth = self->context.config->drain_timeout.ns / 5;
+    return DURATION_NS(fifth < 2000000000 ? fifth : 2000000000);
+}
+
 static void begin_stop(struct lifecycle *self, const char *why)
 {
     const struct clock *clock = self->context.clock;
     struct duration drain = self->context.config->drain_timeout;
-    // What comes behind the pipes (watch, alerts, HTTP) has its share of the promised time as well.
-    struct duration share = {drain.ns / 5 < 2000000000 ? drain.ns / 5 : 2000000000};
-    struct mono_time until = mono_add(clock_mono(clock), (struct duration){drain.ns - share.ns});
+    struct duration reserve = drain_reserve(self);
+    struct mono_time until = mono_add(clock_mono(clock), DURATION_NS(drain.ns - reserve.ns));
     log_event(LOG_LEVEL_INFO, "lifecycle.stopping", why, LOG_REAL("drain_seconds", duration_seconds(drain)));
     stop_raise(&self->stop, until);
-    service_manager_stopping(&self->service, mono_add(until, share));
+    service_manager_stopping(&self->service, mono_add(until, reserve));
 }
 
 // Takes the signals that have come. true: stop.
@@ -290,7 +296,7 @@ static int serve(struct lifecycle *self)
 
 // Stopping
 
-enum part { PART_PUBLISH, PART_INSERT, PART_WATCH, PART_ALERTS };
+enum part { PART_PUBLISH, PART_INSERT, PART_WATCH, PART_ALERTS, PART_COUNT };
 
 static bool join_part(struct lifecycle *self, enum part part, struct mono_time until)
 {
@@ -299,6 +305,7 @@ static bool join_part(struct lifecycle *self, enum part part, struct mono_time u
     case PART_INSERT: return self->insert == NULL || insert_stage_join(self->insert, until);
     case PART_WATCH: return self->watch == NULL || health_watch_join(self->watch, until);
     case PART_ALERTS: return self->alerts == NULL || alerts_join(self->alerts, until);
+    case PART_COUNT: break;
     }
     return true;
 }
@@ -328,9 +335,9 @@ static bool join_until(struct lifecycle *self, enum part part, struct duration r
 static void stop_parts(struct lifecycle *self)
 {
     static const char *const names[] = {"publish", "insert", "health watch", "alerts"};
-    struct duration share = {self->context.config->drain_timeout.ns / 20};
-    for (enum part part = PART_PUBLISH; part <= PART_ALERTS; part++) {
-        if (!join_until(self, part, (struct duration){share.ns * ((int64_t)part + 1)})) {
+    struct duration reserve = drain_reserve(self);
+    for (enum part part = PART_PUBLISH; part < PART_COUNT; part++) {
+        if (!join_until(self, part, DURATION_NS(reserve.ns * ((int64_t)part + 1) / PART_COUNT))) {
             log_event(LOG_LEVEL_WARNING, "lifecycle.left_behind",
                 "did not end in time; what it had under way is found again by the next start",
                 LOG_TEXT("part", names[part]));

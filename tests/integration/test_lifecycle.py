@@ -52,8 +52,37 @@ def test_it_is_up_at_once_and_says_what_is_missing_while_every_server_hangs(hung
 
 
 def test_sigterm_ends_it_within_the_drain_timeout_though_every_server_hangs(hung):
-    assert hung.stop(seconds=30) == 0
+    assert hung.stop(seconds=7) == 0
     assert hung.events("lifecycle.stopped")
+
+
+@pytest.fixture
+def stuck(tmp_path, silent_port):
+    """Starts relays that hang in libpq, which reads a service file that has no end: the publish stage and the health watch."""
+    fifo, relays = os.path.realpath(tmp_path / "pg_service.conf"), []
+    os.mkfifo(fifo)
+    end = os.open(fifo, os.O_RDWR)
+
+    def start(drain_timeout):
+        found = sections(silent_port, insert={"enabled": "false"}, run={"drain_timeout": drain_timeout})
+        found["postgres"]["dsn"] += " service=stuck"
+        relay = Relay(str(tmp_path), found, environment={"PGSERVICEFILE": fifo})
+        relays.append(relay)
+        relay.start(ready=False)
+        descriptors = f"/proc/{relay.process.pid}/fd"
+        relay.wait(lambda: [os.path.realpath(os.path.join(descriptors, fd)) for fd in os.listdir(descriptors)].count(fifo) == 2,
+                   "both threads read the file")
+        return relay
+    yield start
+    for relay in relays:
+        relay.kill()
+    os.close(end)
+
+
+def test_threads_that_hang_are_left_behind_within_the_drain_timeout(stuck):
+    relay = stuck("30s")
+    assert relay.stop(seconds=31) == 0
+    assert [line["part"] for line in relay.events("lifecycle.left_behind")] == ["publish", "health watch"]
 
 
 def test_secrets_are_in_no_log_line_and_in_no_argument(hung):
@@ -166,18 +195,13 @@ def test_the_service_manager_hears_ready_watchdog_reloading_and_stopping(tmp_pat
         relay.kill()
 
 
-def test_a_second_sigterm_cuts_the_drain_short(tmp_path, silent_port):
-    relay = Relay(str(tmp_path), sections(silent_port, run={"drain_timeout": "60s"}))
-    relay.start(ready=False)
-    try:
-        relay.wait(lambda: relay.get("/live")[0] == 200, "up")
-        relay.signal(signal.SIGTERM)
-        wait_until(lambda: relay.events("lifecycle.stopping") or relay.process.poll() is not None, "stopping", 10)
-        if relay.process.poll() is None:
-            relay.signal(signal.SIGTERM)
-        assert relay.process.wait(20) == 0
-    finally:
-        relay.kill()
+def test_a_second_sigterm_cuts_the_drain_short(stuck):
+    relay = stuck("60s")
+    relay.signal(signal.SIGTERM)
+    relay.wait(lambda: relay.events("lifecycle.stopping"), "stopping")
+    relay.signal(signal.SIGTERM)
+    assert relay.process.wait(20) == 0
+    assert any("cut short" in line["message"] for line in relay.events("lifecycle.stopping"))
 
 
 def test_version_and_help():
