@@ -323,15 +323,17 @@ static bool session_ended(struct health_watch *watch)
     return watch->connection != NULL && pg_broken(watch->connection);
 }
 
-static void take_reload(struct health_watch *watch)
+// true: the session was closed, since its lease is made of the interval; a new one is due.
+static bool take_reload(struct health_watch *watch)
 {
     pthread_mutex_lock(&watch->lock);
     bool same_lease = watch->limits.interval.ns == watch->pending.interval.ns;
     watch->limits = watch->pending;
     pthread_mutex_unlock(&watch->lock);
     if (!same_lease) {
-        disconnect(watch); // the session's lease is made of the interval
+        disconnect(watch);
     }
+    return !same_lease;
 }
 
 static void *run(void *argument)
@@ -342,8 +344,8 @@ static void *run(void *argument)
     struct mono_time look_at;
     do {
         heartbeat_beat(watch->heartbeat);
-        take_reload(watch);
-        if (mono_reached(clock_mono(context->clock), judge_at) || session_ended(watch)) {
+        bool due = take_reload(watch);
+        if (due || mono_reached(clock_mono(context->clock), judge_at) || session_ended(watch)) {
             judge_at = judge_outboxes(watch);
         }
         int64_t lag = watch->lag == NULL ? -1 : watch->lag(watch->lag_of);

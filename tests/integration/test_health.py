@@ -6,6 +6,7 @@ import signal
 import pytest
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
+from relaytools.sessions import autocommitting
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
 
 
@@ -101,6 +102,21 @@ def test_thresholds_change_by_a_reload(watch_place):
     write_config(relay.config, watch_place.sections(health={"warning_rows": "100", "critical_rows": "1000"}))
     relay.signal(signal.SIGHUP)
     wait_figure(relay, "health", "OK")
+
+
+def test_a_shorter_interval_does_not_wait_for_the_longer_one(watch_place):
+    def watcher():
+        with autocommitting(watch_place.dsn) as cursor:
+            cursor.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 3 AND objsubid = 2 "
+                           "AND classid = 'public.outbox_events'::regclass::oid")
+            return cursor.fetchall()
+    relay = watch_place.relay(health={"interval": "1h"})
+    before = wait_until(watcher, "the watch lock")
+    write_config(relay.config, watch_place.sections(health={"interval": "2s"}))
+    relay.signal(signal.SIGHUP)
+    wait_until(lambda: watcher() not in ([], before), "another session holds the watch lock")
+    watch_place.write_events(3)
+    wait_figure(relay, "health", "WARNING")
 
 
 @pytest.mark.own_servers
