@@ -230,6 +230,7 @@ void kafka_producer_free(struct kafka_producer *producer)
     struct mono_time deadline = mono_add(clock_mono(producer->clock), DURATION_S(2));
     while (producer->pending > 0 && !mono_reached(clock_mono(producer->clock), deadline)) {
         rd_kafka_poll(producer->client, 10);
+        producer->tick.function(producer->tick.context);
     }
     for (size_t i = 0; i < TOPIC_BUCKETS; i++) {
         for (struct topic *topic = producer->topics[i], *next; topic != NULL; topic = next) {

@@ -21,15 +21,15 @@ static bool allows_write(rd_kafka_event_t *event)
     return operations == 0;
 }
 
-bool kafka_may_write(rd_kafka_t *client, const char *topic, const struct clock *clock, struct mono_time deadline)
+bool kafka_may_write(rd_kafka_t *client, const char *topic, struct kafka_tick tick, const struct clock *clock,
+    struct mono_time deadline)
 {
-    int wait = duration_to_poll_ms(mono_left(clock_mono(clock), deadline));
     rd_kafka_TopicCollection_t *topics = rd_kafka_TopicCollection_of_topic_names(&topic, 1);
     rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_error_destroy(rd_kafka_AdminOptions_set_include_authorized_operations(options, 1));
     rd_kafka_DescribeTopics(client, topics, options, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, wait);
+    rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock, deadline);
     bool may = event == NULL || allows_write(event);
     if (event != NULL) {
         rd_kafka_event_destroy(event);

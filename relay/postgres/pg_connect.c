@@ -17,7 +17,6 @@
 #include <string.h>
 
 #define PARAMETERS_MAX 64
-#define TICK_EVERY     DURATION_MS(200)
 
 struct parameters {
     const char *keywords[PARAMETERS_MAX + 1];
@@ -140,24 +139,6 @@ static bool connect_failed(struct pg_connection *connection, struct relay_error 
     return error_set(error, code, "%s: %s (SQLSTATE %s)", connection->address, text, sqlstate);
 }
 
-// pg_wait() with ticks.
-static bool wait_for_host(struct pg_connection *connection, const struct pg_options *options, short events,
-    struct mono_time deadline)
-{
-    const struct clock *clock = connection->context->clock;
-    for (;;) {
-        struct mono_time slice = options->tick == NULL ? deadline : mono_add(clock_mono(clock), TICK_EVERY);
-        bool last = !mono_before(slice, deadline);
-        if (pg_wait(connection->context, PQsocket(connection->libpq), events, last ? deadline : slice)) {
-            return true;
-        }
-        if (last || !mono_reached(clock_mono(clock), slice)) { // sooner: the stop's deadline
-            return false;
-        }
-        options->tick(options->tick_context);
-    }
-}
-
 // Runs PQconnectPoll to its end.
 static bool finish_connecting(struct pg_connection *connection, const struct pg_options *options,
     struct mono_time deadline, struct relay_error *error)
@@ -168,7 +149,7 @@ static bool finish_connecting(struct pg_connection *connection, const struct pg_
             return connect_failed(connection, error);
         }
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!wait_for_host(connection, options, events, deadline)) {
+        if (!pg_wait(connection, events, deadline)) {
             return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer within [postgres] %s",
                 connection->address, options->brief ? "acquire_timeout" : "connect_timeout");
         }
@@ -252,6 +233,9 @@ static struct pg_connection *connect_host(const struct relay_context *context, c
         return NULL;
     }
     connection->context = context;
+    connection->tick = options->tick;
+    connection->tick_context = options->tick_context;
+    connection->beat = DURATION_NS(options->lease.ns / 3);
     connection->libpq = PQconnectStartParams(parameters->keywords, parameters->values, 0);
     if (connection->libpq == NULL) {
         free(connection);

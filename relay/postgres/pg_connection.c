@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TICK_EVERY DURATION_MS(200)
+
 bool pg_broken(const struct pg_connection *connection)
 {
     return connection->broken;
@@ -163,7 +165,7 @@ static bool is_failure(const PGresult *result)
 
 // Waiting
 
-bool pg_wait(const struct relay_context *context, int socket, short events, struct mono_time deadline)
+static bool wait_silently(const struct relay_context *context, int socket, short events, struct mono_time deadline)
 {
     for (;;) {
         struct mono_time now = clock_mono(context->clock);
@@ -184,6 +186,28 @@ bool pg_wait(const struct relay_context *context, int socket, short events, stru
         if (mono_reached(clock_mono(context->clock), until)) {
             return false;
         }
+    }
+}
+
+static void tick(struct pg_connection *connection)
+{
+    connection->ticked = clock_mono(connection->context->clock);
+    connection->tick(connection->tick_context);
+}
+
+bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline)
+{
+    const struct clock *clock = connection->context->clock;
+    for (;;) {
+        struct mono_time slice = connection->tick == NULL ? deadline : mono_add(clock_mono(clock), TICK_EVERY);
+        bool last = !mono_before(slice, deadline);
+        if (wait_silently(connection->context, PQsocket(connection->libpq), events, last ? deadline : slice)) {
+            return true;
+        }
+        if (last || !mono_reached(clock_mono(clock), slice)) { // sooner: the stop's deadline
+            return false;
+        }
+        tick(connection);
     }
 }
 
@@ -217,7 +241,7 @@ static bool flush(struct pg_connection *connection, struct mono_time deadline, s
             return broken_by(connection, error, "sending to PostgreSQL");
         }
         // The server may be waiting for us to read before it reads on.
-        if (!pg_wait(connection->context, PQsocket(connection->libpq), POLLIN | POLLOUT, deadline)) {
+        if (!pg_wait(connection, POLLIN | POLLOUT, deadline)) {
             return too_late(connection, error);
         }
         if (PQconsumeInput(connection->libpq) == 0) {
@@ -305,7 +329,7 @@ static bool next_result(struct pg_connection *connection, PGresult **result, str
     struct relay_error *error)
 {
     while (PQisBusy(connection->libpq) != 0) {
-        if (!pg_wait(connection->context, PQsocket(connection->libpq), POLLIN, deadline)) {
+        if (!pg_wait(connection, POLLIN, deadline)) {
             return too_late(connection, error);
         }
         if (PQconsumeInput(connection->libpq) == 0) {
@@ -321,6 +345,15 @@ static void note_failure(struct pg_connection *connection, const PGresult *resul
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     snprintf(connection->sqlstate, sizeof(connection->sqlstate), "%s", sqlstate == NULL ? "" : sqlstate);
     pg_error_set(error, connection, result, "PostgreSQL");
+}
+
+// Many short waits one after another keep the other sessions silent as one long one does.
+static void answered(struct pg_connection *connection)
+{
+    connection->heard = clock_mono(connection->context->clock);
+    if (connection->tick != NULL && mono_reached(connection->heard, mono_add(connection->ticked, TICK_EVERY))) {
+        tick(connection);
+    }
 }
 
 PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
@@ -355,6 +388,7 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
     if (PQstatus(connection->libpq) == CONNECTION_BAD) {
         connection->broken = true;
     }
+    answered(connection);
     if (failed) {
         PQclear(kept);
         return NULL;
@@ -423,6 +457,22 @@ bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_t
     PGresult *result = pg_receive(connection, deadline, error);
     PQclear(result);
     return result != NULL;
+}
+
+// Beats
+
+bool pg_busy(const struct pg_connection *connection)
+{
+    return !connection->broken && PQtransactionStatus(connection->libpq) == PQTRANS_ACTIVE;
+}
+
+void pg_beat(struct pg_connection *connection)
+{
+    struct mono_time now = clock_mono(connection->context->clock);
+    if (connection->beat.ns > 0 && !connection->broken && !pg_busy(connection) &&
+        mono_reached(now, mono_add(connection->heard, connection->beat))) {
+        pg_execute(connection, "SELECT 1", mono_add(now, connection->beat), NULL);
+    }
 }
 
 // COMMIT

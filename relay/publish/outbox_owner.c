@@ -5,9 +5,9 @@
 #include <string.h>
 
 void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
-    const struct config_outbox *config)
+    const struct config_outbox *config, void (*tick)(void *context), void *tick_context)
 {
-    *owner = (struct outbox_owner){.context = context, .config = config};
+    *owner = (struct outbox_owner){.context = context, .config = config, .tick = tick, .tick_context = tick_context};
 }
 
 void outbox_owner_finish(struct outbox_owner *owner)
@@ -15,31 +15,18 @@ void outbox_owner_finish(struct outbox_owner *owner)
     for (int slot = 1; slot >= 0; slot--) {
         pg_close(owner->connections[slot]);
         owner->connections[slot] = NULL;
-        owner->busy[slot] = false;
     }
     outbox_table_free(owner->table);
     owner->table = NULL;
     owner->owned = false;
 }
 
-void outbox_owner_used(struct outbox_owner *owner, int slot, bool busy)
-{
-    owner->used[slot] = clock_mono(owner->context->clock);
-    owner->busy[slot] = busy;
-}
-
-static void tick(void *owner)
-{
-    outbox_owner_tick(owner);
-}
-
 static bool connect_slot(struct outbox_owner *owner, int slot, struct relay_error *error)
 {
     struct pg_options options = {.role = "publish", .read_write = true, .lease = owner->context->config->lease};
-    options.tick = tick; // the first session holds its lock while the second is made
-    options.tick_context = owner;
+    options.tick = owner->tick;
+    options.tick_context = owner->tick_context;
     owner->connections[slot] = pg_connect(owner->context, &options, error);
-    outbox_owner_used(owner, slot, false);
     return owner->connections[slot] != NULL;
 }
 
@@ -55,7 +42,6 @@ static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct 
     }
     *taken = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
     PQclear(result);
-    outbox_owner_used(owner, slot, false);
     return true;
 }
 
@@ -113,21 +99,15 @@ bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error)
         if (!pg_execute(owner->connections[slot], "SELECT 1", pg_deadline(owner->context), error)) {
             return error_prefix(error, "the locks of the outbox are not proved");
         }
-        outbox_owner_used(owner, slot, false);
     }
     return true;
 }
 
 void outbox_owner_tick(struct outbox_owner *owner)
 {
-    struct mono_time now = clock_mono(owner->context->clock);
-    struct duration beat = DURATION_NS(owner->context->config->lease.ns / 3);
     for (int slot = 0; slot < 2; slot++) {
-        struct pg_connection *connection = owner->connections[slot];
-        if (connection != NULL && !owner->busy[slot] && !pg_broken(connection) &&
-            mono_reached(now, mono_add(owner->used[slot], beat))) {
-            pg_execute(connection, "SELECT 1", mono_add(now, beat), NULL);
-            outbox_owner_used(owner, slot, false);
+        if (owner->connections[slot] != NULL) {
+            pg_beat(owner->connections[slot]);
         }
     }
 }

@@ -8,7 +8,7 @@
 bool outbox_sleep_start(struct outbox_sleep *sleep, const struct relay_context *context,
     const struct outbox_table *table, void (*tick)(void *context), void *tick_context, struct relay_error *error)
 {
-    *sleep = (struct outbox_sleep){.context = context, .used = clock_mono(context->clock)};
+    *sleep = (struct outbox_sleep){.context = context};
     snprintf(sleep->table, sizeof(sleep->table), "%u", table->oid);
     struct pg_options options = {.role = "wake", .read_write = true, .lease = context->config->lease};
     options.tick = tick;
@@ -27,16 +27,10 @@ void outbox_sleep_finish(struct outbox_sleep *sleep)
     sleep->asleep = false;
 }
 
-static void used(struct outbox_sleep *sleep)
-{
-    sleep->used = clock_mono(sleep->context->clock);
-}
-
 // The end of a slice.
 static bool take_answer(struct outbox_sleep *sleep, bool *granted, struct relay_error *error)
 {
     PGresult *result = pg_receive(sleep->connection, pg_deadline(sleep->context), error);
-    used(sleep);
     sleep->asking = false;
     if (result == NULL) {
         return error_prefix(error, "going to sleep");
@@ -70,7 +64,6 @@ bool outbox_sleep_wake(struct outbox_sleep *sleep, struct relay_error *error)
     if (sleep->asleep) {
         PGresult *result = pg_query(sleep->connection, "SELECT pg_advisory_unlock($1::oid::int4, 0)",
             (struct pg_value[]){PG_TEXT(sleep->table)}, 1, false, pg_deadline(sleep->context), error);
-        used(sleep);
         if (result == NULL) {
             return error_prefix(error, "waking up");
         }
@@ -92,14 +85,8 @@ bool outbox_sleep_notified(struct outbox_sleep *sleep, bool *notified, struct re
 
 void outbox_sleep_tick(struct outbox_sleep *sleep)
 {
-    if (sleep->connection == NULL || sleep->asking || pg_broken(sleep->connection)) {
-        return;
-    }
-    struct duration beat = DURATION_NS(sleep->context->config->lease.ns / 3);
-    struct mono_time now = clock_mono(sleep->context->clock);
-    if (mono_reached(now, mono_add(sleep->used, beat))) {
-        pg_execute(sleep->connection, "SELECT 1", mono_add(now, beat), NULL);
-        used(sleep);
+    if (sleep->connection != NULL) {
+        pg_beat(sleep->connection);
     }
 }
 

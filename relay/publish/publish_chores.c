@@ -55,7 +55,6 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
     }
     pipe->noted_at = clock_mono(pipe->context->clock);
     pipe->noted = settled;
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context),
         error);
 }
@@ -157,9 +156,11 @@ static bool release_types(struct publish_pipe *pipe, struct publish_lane *lane, 
         const char *topic = PQgetvalue(parked, i, 1);
         struct release release = {.event_type = PQgetvalue(parked, i, 0), .lowest = pg_cell_int64(parked, i, 2)};
         kafka_producer_forget_topic(pipe->producer, topic);
+        publish_tick(pipe);
         struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
         if (kafka_producer_topic(pipe->producer, topic, deadline, NULL) != NULL &&
-            kafka_may_write(kafka_producer_client(pipe->producer), topic, pipe->context->clock, deadline)) {
+            kafka_may_write(kafka_producer_client(pipe->producer), topic, publish_kafka_tick(pipe),
+                pipe->context->clock, deadline)) {
             done = release_rows(pipe, lane, &release, error);
         }
     }
@@ -203,7 +204,6 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
             pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     publish_show_waiting(pipe);
     if (pipe->parked > 0 && !release_types(pipe, lane, error)) {
         return false;
@@ -258,7 +258,6 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
     }
     pipe->sharer.replicas = (int)pg_cell_int64(result, 0, 0);
     PQclear(result);
-    outbox_owner_used(&pipe->owner, 0, false);
     if (pipe->owner.owned && publish_share_give_up(pipe->share, &pipe->sharer, pipe->replicas_counted_at)) {
         log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("replicas", pipe->sharer.replicas));

@@ -25,7 +25,6 @@
 #include "relay/base/test_points.h"
 
 #include <assert.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,18 +76,6 @@ const struct publish_lane *publish_other(const struct publish_pipe *pipe, const 
 bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next)
 {
     return next->continues && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
-}
-
-void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *lane)
-{
-    struct pg_connection *connection = publish_connection(pipe, lane);
-    struct mono_time deadline = pg_deadline(pipe->context);
-    while (
-        !pg_broken(connection) && !pg_ready(connection) && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
-        struct pollfd fd = {.fd = pg_socket(connection), .events = POLLIN};
-        poll(&fd, 1, 200);
-        publish_tick(pipe);
-    }
 }
 
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)
@@ -189,7 +176,6 @@ static bool commit_empty(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (!pg_send_commit(publish_connection(pipe, lane), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, true);
     publish_lane_move(pipe, lane, LANE_COMMITTING);
     return publish_committed(pipe, lane, error);
 }
@@ -512,7 +498,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
     pipe->share = share;
     pipe->exactly_once = config->publish.guarantee == CONFIG_EXACTLY_ONCE;
     pipe->row_bytes = 2048;
-    outbox_owner_init(&pipe->owner, context, config);
+    outbox_owner_init(&pipe->owner, context, config, publish_tick, pipe);
     backoff_init(&pipe->backoff, DURATION_MS(100), DURATION_S(5));
     backoff_init(&pipe->turns, DURATION_MS(TRY_INTERVAL_MS - 50), DURATION_MS(TRY_INTERVAL_MS + 50));
     struct metrics *metrics = context->metrics;

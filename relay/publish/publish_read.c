@@ -83,7 +83,6 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, co
                         : !outbox_sql_begin(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     if (!lane->continues) {
         publish_transaction_begin(transaction, clock_mono(pipe->context->clock), pipe->holes);
     }
@@ -101,7 +100,6 @@ bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, co
     if (lane->holes_only) {
         return true;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, true);
     return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes),
         publish_read_limit(pipe), error);
 }
@@ -172,7 +170,6 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     int64_t limit = publish_read_limit(pipe);
     PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
         pg_deadline(pipe->context), error);
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     size_t before = lane->batch->count, bytes_before = lane->batch->bytes;
     if (result == NULL || !add_result(pipe, lane, result, error)) {
         return false;
@@ -242,16 +239,14 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
         return true;
     }
     assert(lane->state != LANE_COMMITTING);
-    if (pipe->owner.busy[lane->slot]) { // its answer must be out of the way before anything else can be said
-        publish_wait_ready(pipe, lane);
-        PQclear(pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), NULL));
-    }
     struct pg_connection *connection = publish_connection(pipe, lane);
+    if (pg_busy(connection)) { // its answer must be out of the way before anything else can be said
+        PQclear(pg_receive(connection, pg_deadline(pipe->context), NULL));
+    }
     if (lane->continues ? !outbox_sql_rollback_batch(connection, pg_deadline(pipe->context), error)
                         : !outbox_sql_rollback(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     if (!lane->continues) {
         publish_transaction_of(pipe, lane)->open = false;
     }
@@ -302,9 +297,7 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
     bool cut = false;
     if (!lane->holes_only) {
         int64_t limit = publish_read_limit(pipe);
-        publish_wait_ready(pipe, lane);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
-        outbox_owner_used(&pipe->owner, lane->slot, false);
         if (result == NULL || !add_result(pipe, lane, result, error)) {
             return false;
         }
@@ -381,7 +374,6 @@ bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_err
         return false;
     }
     PGresult *result = pg_receive(connection, pg_deadline(pipe->context), error);
-    outbox_owner_used(&pipe->owner, 0, false);
     if (result == NULL) {
         return false;
     }
@@ -453,7 +445,6 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
         if (!done) {
             return false;
         }
-        outbox_owner_used(&pipe->owner, lane->slot, false);
         publish_tick(pipe);
     }
     return true;
@@ -487,7 +478,6 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
             late, error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     pipe->holes_first = count > 0 && (int64_t)late->count >= limit;
     if (pipe->holes_first) {
         fresh->count = 0;
@@ -523,7 +513,6 @@ static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, co
     }
     PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
         pg_deadline(pipe->context), error);
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     if (result == NULL || !add_result(pipe, lane, result, error)) {
         return false;
     }
@@ -627,7 +616,6 @@ static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, voi
     if (count > 0) {
         PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), these->seqs, count,
             pg_deadline(pipe->context), error);
-        outbox_owner_used(&pipe->owner, lane->slot, false);
         if (result == NULL || !add_result(pipe, lane, result, error)) {
             return false;
         }

@@ -92,8 +92,8 @@ static bool may_write(struct publish_pipe *pipe, const struct kafka_topic *topic
             return asked[i].may_write;
         }
     }
-    bool may = kafka_may_write(kafka_producer_client(pipe->producer), topic->name, pipe->context->clock,
-        publish_deadline(pipe, RIGHTS_WITHIN));
+    bool may = kafka_may_write(kafka_producer_client(pipe->producer), topic->name, publish_kafka_tick(pipe),
+        pipe->context->clock, publish_deadline(pipe, RIGHTS_WITHIN));
     asked[(*count)++] = (struct topic_right){topic, may};
     publish_tick(pipe);
     return may;
@@ -140,8 +140,8 @@ static bool judge_purged(struct publish_pipe *pipe, const struct publish_lane *l
         return false;
     }
     if (*anything ||
-        kafka_may_write(kafka_producer_client(pipe->producer), pipe->store.topic, pipe->context->clock,
-            publish_deadline(pipe, RIGHTS_WITHIN))) {
+        kafka_may_write(kafka_producer_client(pipe->producer), pipe->store.topic, publish_kafka_tick(pipe),
+            pipe->context->clock, publish_deadline(pipe, RIGHTS_WITHIN))) {
         return true;
     }
     return kafka_error_set(error, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing receipts to topic %s",

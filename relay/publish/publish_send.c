@@ -294,7 +294,6 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (!outbox_sql_write_number(pipe->sql, connection, number, pg_deadline(pipe->context), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     TEST_POINT(PUBLISH_AFTER_NUMBER);
     if (!kafka_producer_commit(pipe->producer, publish_batch_deadline(pipe, lane), error)) {
         return false;
@@ -335,7 +334,6 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
     if (!pg_send_commit(publish_connection(pipe, lane), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, true);
     publish_lane_move(pipe, lane, LANE_COMMITTING);
     return true;
 }
@@ -362,11 +360,9 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_COMMITTING);
-    publish_wait_ready(pipe, lane);
     if (!pg_receive_commit(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
         return false;
     }
-    outbox_owner_used(&pipe->owner, lane->slot, false);
     TEST_POINT(PUBLISH_AFTER_COMMIT);
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     transaction->open = false;

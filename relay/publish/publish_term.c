@@ -335,7 +335,6 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
             !outbox_sql_prepare(pipe->sql, pipe->owner.connections[i], pg_deadline(pipe->context), error)) {
             return false;
         }
-        outbox_owner_used(&pipe->owner, i, false);
     }
     return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
         pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);
@@ -357,7 +356,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     bool recovered = fenced &&
         (!pipe->exactly_once ||
             (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
-                 publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
+                 publish_kafka_tick(pipe), publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
                 recover(pipe, error)));
     if (pipe->context->kafka_breaker != NULL) {
         publish_report_kafka(pipe, recovered ? NULL : error);

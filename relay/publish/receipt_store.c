@@ -24,13 +24,9 @@
 // The end of the partition is told by a fetch that finds nothing, which the broker holds back for so long.
 #define FETCH_WAIT_MS "5"
 
-static rd_kafka_event_t *admin_result(rd_kafka_queue_t *queue, struct mono_time deadline, const struct clock *clock)
-{
-    return rd_kafka_queue_poll(queue, duration_to_poll_ms(mono_left(clock_mono(clock), deadline)));
-}
-
 // Creates the topic; that somebody else was faster is no error.
-static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time deadline, struct relay_error *error)
+static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
 {
     char why[256];
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, RECEIPT_PARTITIONS, -1, why, sizeof(why));
@@ -40,7 +36,7 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time 
     rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
-    rd_kafka_event_t *event = admin_result(queue, deadline, clock_system());
+    rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
     rd_kafka_resp_err_t code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
     if (event != NULL && code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         size_t count = 0;
@@ -64,14 +60,15 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct mono_time 
 }
 
 // Fills topic_id, where the broker has one.
-static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struct mono_time deadline)
+static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struct kafka_tick tick,
+    struct mono_time deadline)
 {
     store->topic_id[0] = '\0';
     const char *names[] = {store->topic};
     rd_kafka_TopicCollection_t *topics = rd_kafka_TopicCollection_of_topic_names(names, 1);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_DescribeTopics(client, topics, NULL, queue);
-    rd_kafka_event_t *event = admin_result(queue, deadline, clock_system());
+    rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
     const rd_kafka_DescribeTopics_result_t *result = event == NULL ? NULL : rd_kafka_event_DescribeTopics_result(event);
     size_t count = 0;
     const rd_kafka_TopicDescription_t **found = result == NULL ? NULL
@@ -89,7 +86,7 @@ static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struc
 }
 
 bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
-    struct mono_time deadline, struct relay_error *error)
+    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
 {
     rd_kafka_t *client = kafka_producer_client(producer);
     store->client = client;
@@ -98,12 +95,13 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
     if (store->handle == NULL) {
         bool missing = error->detail == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
             error->detail == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-        if (!missing || !create_topic(client, topic, deadline, error)) {
+        if (!missing || !create_topic(client, topic, tick, deadline, error)) {
             return false;
         }
         do { // the brokers learn of a new topic one after another
             store->handle = kafka_producer_topic(producer, topic, deadline, error);
             kafka_producer_poll(producer, DURATION_MS(store->handle == NULL ? 20 : 0));
+            tick.function(tick.context);
         } while (store->handle == NULL && error->code == RELAY_ERROR_KAFKA_OPERATOR &&
             !mono_reached(clock_mono(clock_system()), deadline));
         if (store->handle == NULL) {
@@ -111,7 +109,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
         }
     }
     store->partitions = store->handle->partitions;
-    read_topic_id(store, client, deadline);
+    read_topic_id(store, client, tick, deadline);
     return true;
 }
 

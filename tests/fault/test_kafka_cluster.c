@@ -4,6 +4,7 @@
 // closes connections and refuses requests when a test wants it.
 #include "relay/kafka/kafka_consumer.h"
 #include "relay/kafka/kafka_producer.h"
+#include "relay/kafka/kafka_rights.h"
 #include "relay/publish/receipt_store.h"
 
 #include <criterion/criterion.h>
@@ -183,12 +184,25 @@ Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
     context.stop = NULL;
 }
 
+// The mock cluster does not answer what describes a topic.
+Test(fault_kafka, who_asks_for_rights_or_the_id_of_a_topic_beats_meanwhile)
+{
+    struct receipt_store store = {0};
+    ticks = 0;
+    cr_assert(kafka_may_write(kafka_producer_client(producer), TOPIC, tick, clock_system(), in_seconds(1)));
+    cr_assert_gt(ticks, 2);
+    cr_assert_not_null(kafka_producer_topic(producer, TOPIC, in_seconds(20), &error), "%s", error.text);
+    ticks = 0;
+    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(1), &error), "%s", error.text);
+    cr_assert_gt(ticks, 2);
+}
+
 // A leader that was elected a moment ago does not know yet how far the one before it had committed (KIP-207); its
 // answers to fetches end below that.
 Test(fault_kafka, receipts_are_read_to_an_end_that_the_leader_vouches_for)
 {
     struct receipt_store store = {0};
-    cr_assert(receipt_store_open(&store, producer, TOPIC, in_seconds(20), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
     write_receipt(&store);
 
     rd_kafka_resp_err_t not_yet[400];

@@ -209,6 +209,30 @@ Test(postgres_connection, a_brief_wait_is_shared_by_all_hosts_and_is_no_verdict_
     close(silent);
 }
 
+static void beat(void *other)
+{
+    pg_beat(other);
+}
+
+// One long answer, and then many short ones: the other session is in a transaction, since only those are ended before
+// PostgreSQL 14.
+Test(postgres_connection, a_session_with_a_lease_outlives_what_another_one_waits_for)
+{
+    struct pg_options leased = {.role = "owner", .lease = DURATION_S(1)};
+    struct pg_connection *other = connected(&leased);
+    struct pg_options ticking = {.role = "test", .tick = beat, .tick_context = other};
+    struct pg_connection *connection = connected(&ticking);
+    cr_assert(pg_execute(other, "BEGIN", pg_deadline(&context), &error), "%s", error.text);
+    cr_assert(pg_execute(connection, "SELECT pg_sleep(2.5)", pg_deadline(&context), &error), "%s", error.text);
+    for (int i = 0; i < 50; i++) {
+        cr_assert(pg_execute(connection, "SELECT pg_sleep(0.05)", pg_deadline(&context), &error), "%s", error.text);
+    }
+    expect_cell(other, "SELECT 1", "1");
+    cr_assert_not(pg_broken(other));
+    pg_close(connection);
+    pg_close(other);
+}
+
 Test(postgres_connection, an_idle_session_without_a_lock_is_ended_by_the_server)
 {
     config.postgres.idle_timeout = DURATION_MS(50);

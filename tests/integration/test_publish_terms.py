@@ -196,6 +196,28 @@ def test_a_silent_host_ahead_of_the_primary_does_not_keep_the_outbox_without_an_
         assert wait_ids(place, [event]) == [event]
 
 
+SLOW = {
+    "last_batch_number": ("(uuid)", "TABLE (generation integer, number bigint, receipt_topic_id text, receipt_partition integer, "
+                          "receipt_offset bigint, written_at timestamptz)", "SELECT * FROM outbox_relay.quick($1)"),
+    "write_batch_number": ("(uuid, integer, bigint, text, integer, bigint)", "void", "SELECT outbox_relay.quick($1, $2, $3, $4, $5, $6)"),
+    "note_progress": ("(uuid, bigint)", "void", "SELECT outbox_relay.quick($1, $2)"),
+}
+
+
+@pytest.mark.parametrize("function", SLOW)
+def test_a_statement_that_takes_longer_than_the_lease_does_not_end_the_term(place, function):
+    arguments, returns, then = SLOW[function]
+    place.execute(f"ALTER FUNCTION outbox_relay.{function}{arguments} RENAME TO quick; "
+                  f"CREATE FUNCTION outbox_relay.{function}{arguments} RETURNS {returns} LANGUAGE sql AS 'SELECT pg_sleep(4); {then}'")
+    relay = publishing(place, run={"lease": "2s"})
+    for _ in range(2):      # on one session and on the other
+        wait_ids(place, [place.insert_event()])
+    place.wait_published()
+    wait_until(lambda: place.execute("SELECT count(*) FROM outbox_relay.progress")[0][0] == 1, "progress is noted")
+    assert relay.events("publish.term_failed") == []
+    assert len(owner_pids(place)) == 2
+
+
 def test_a_standby_locks_the_table_that_was_made_anew(place):
     place.execute("SELECT outbox_relay.create_outbox('public.anew')")
     first, second = (publishing(place, name, start=False, outbox={"table": "public.anew"}) for name in ("first", "second"))

@@ -22,6 +22,7 @@
 #include "relay/base/error.h"
 #include "relay/base/metrics.h"
 #include "relay/config/context.h"
+#include "relay/kafka/kafka_wait.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
@@ -67,12 +68,6 @@ struct kafka_message {
     size_t value_length;
     int64_t timestamp_ms;        // 0: now
     rd_kafka_headers_t *headers; // taken over when produce succeeds; may be NULL
-};
-
-// Called between slices of a wait.
-struct kafka_tick {
-    void (*function)(void *context);
-    void *context;
 };
 
 // Contacts nothing yet. Errors: CONFIG, NO_MEMORY.

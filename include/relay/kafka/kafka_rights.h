@@ -5,12 +5,14 @@
 #ifndef RELAY_KAFKA_KAFKA_RIGHTS_H
 #define RELAY_KAFKA_KAFKA_RIGHTS_H
 
-#include "relay/base/clock.h"
+#include "relay/kafka/kafka_wait.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 
-// Asks a broker, at most until the deadline. true also when it does not tell, or librdkafka (before 2.3) cannot ask.
-bool kafka_may_write(rd_kafka_t *client, const char *topic, const struct clock *clock, struct mono_time deadline);
+// Asks a broker, ticking, at most until the deadline. true also when it does not tell, or librdkafka (before 2.3)
+// cannot ask.
+bool kafka_may_write(rd_kafka_t *client, const char *topic, struct kafka_tick tick, const struct clock *clock,
+    struct mono_time deadline);
 
 #endif

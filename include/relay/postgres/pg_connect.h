@@ -10,14 +10,19 @@ struct pg_connection {
     const struct relay_context *context;
     PGconn *libpq;
     bool broken; // no call but pg_close() is left
+    void (*tick)(void *context);
+    void *tick_context;
+    struct mono_time ticked;
+    struct duration beat;   // of a session with a lease: it is to be heard of so often; 0: never mind
+    struct mono_time heard; // when the server answered last
     char address[160];
     char sqlstate[6];
     char **prepared; // names
     size_t prepared_count;
 };
 
-// Waits for the events on the socket. false: the deadline, or the stop's own, has passed.
-bool pg_wait(const struct relay_context *context, int socket, short events, struct mono_time deadline);
+// Waits for the events on the socket, ticking. false: the deadline, or the stop's own, has passed.
+bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline);
 // Turns libpq's text of several lines into one, in place.
 void pg_one_line(char *text);
 enum relay_error_code pg_error_code(const char *sqlstate);

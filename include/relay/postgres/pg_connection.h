@@ -27,8 +27,9 @@ struct pg_options {
     // [postgres] idle_timeout.
     struct duration lease;
     struct duration statement_timeout; // 0: [postgres] statement_timeout; < 0: none (migrations)
-    // Called several times a second while a host is waited for, so that sessions which are there already do not fall
-    // silent: a host that swallows packets takes connect_timeout, and the lease may be as short. NULL: nothing is.
+    // Called several times a second while hosts and answers are waited for, one long wait or many short ones, so that
+    // the other sessions of the same thread do not fall silent meanwhile (pg_beat()). It may use those, not this one.
+    // NULL: nothing is.
     void (*tick)(void *context);
     void *tick_context;
     bool brief; // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
@@ -79,6 +80,12 @@ bool pg_send_prepared(struct pg_connection *connection, const char *name, const 
     bool binary_result, struct relay_error *error);
 bool pg_ready(struct pg_connection *connection);
 PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
+
+// Whether a statement has been sent whose answer has not been taken yet.
+bool pg_busy(const struct pg_connection *connection);
+// Speaks to the server when it has not answered this session for a third of the lease, unless a statement is under way.
+// A failure shows at the session's next use. Without a lease: nothing.
+void pg_beat(struct pg_connection *connection);
 
 // COMMIT. A broken connection or a deadline gives POSTGRES_UNKNOWN; a refusal (serialisation, deferred constraint)
 // gives POSTGRES_QUERY and the transaction is rolled back. A COMMIT answered by ROLLBACK is an error too.

@@ -4,7 +4,7 @@
 // given up only by closing the sessions. A replica that does not own it tries again now and then on one session that
 // holds no snapshot and waits for nothing, so a standby costs the server nothing lasting. Sessions carry the lease: the
 // server ends one that has been silent for so long, so a frozen owner loses the outbox; outbox_owner_tick() beats at a
-// third of it. One thread at a time.
+// third of it, also while a statement or a new session is waited for. One thread at a time.
 #ifndef RELAY_PUBLISH_OUTBOX_OWNER_H
 #define RELAY_PUBLISH_OUTBOX_OWNER_H
 
@@ -15,14 +15,15 @@ struct outbox_owner {
     const struct relay_context *context;
     const struct config_outbox *config;
     struct pg_connection *connections[2]; // both set: owned; only the first: standby
-    struct mono_time used[2];             // last time that the server heard of the session
-    bool busy[2];                         // a statement is running: no beat needed, none possible
     bool owned;
     struct outbox_table *table; // as it was read when the locks were taken
+    void (*tick)(void *context);
+    void *tick_context;
 };
 
+// tick: called while a session waits, so that the others beat meanwhile: it calls outbox_owner_tick().
 void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
-    const struct config_outbox *config);
+    const struct config_outbox *config, void (*tick)(void *context), void *tick_context);
 // Closes the sessions: the locks are free as soon as the server has noticed.
 void outbox_owner_finish(struct outbox_owner *owner);
 
@@ -32,7 +33,5 @@ bool outbox_owner_try(struct outbox_owner *owner, struct relay_error *error);
 bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error);
 // Beats on sessions that have been silent for a third of the lease. Its failures show at the next use of the session.
 void outbox_owner_tick(struct outbox_owner *owner);
-// The session was used just now, and whether a statement goes on running on it.
-void outbox_owner_used(struct outbox_owner *owner, int slot, bool busy);
 
 #endif

@@ -19,10 +19,9 @@ struct outbox_sleep {
     char table[16]; // the oid
     bool asking;    // a slice is running
     bool asleep;    // W is ours
-    struct mono_time used;
 };
 
-// Connects and listens. tick: called with tick_context while it waits for a host. Errors: the connection's.
+// Connects and listens. tick: called with tick_context while it waits. Errors: the connection's.
 bool outbox_sleep_start(struct outbox_sleep *sleep, const struct relay_context *context,
     const struct outbox_table *table, void (*tick)(void *context), void *tick_context, struct relay_error *error);
 void outbox_sleep_finish(struct outbox_sleep *sleep); // W is free when the server has noticed

@@ -107,9 +107,7 @@ struct publish_pipe {
 // Deadlines of one pipe.
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now);
 bool publish_stopping(const struct publish_pipe *pipe);
-// Waits for the answer of a lane's statement, beating meanwhile.
-void publish_wait_ready(struct publish_pipe *pipe, const struct publish_lane *lane);
-// Heartbeats of the sessions and of the loop; called in every wait.
+// Heartbeats of the sessions and of the loop; called in every wait, also for an answer of PostgreSQL.
 void publish_tick(void *pipe);
 struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);

@@ -19,9 +19,10 @@ struct receipt_store {
     const struct kafka_topic *handle; // the producer's
 };
 
-// The topic through this producer's connections. Errors: KAFKA_OPERATOR (no right to create it), KAFKA_UNREACHABLE, ...
+// The topic through this producer's connections. tick: called while waiting. Errors: KAFKA_OPERATOR (no right to create
+// it), KAFKA_UNREACHABLE, ...
 bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
-    struct mono_time deadline, struct relay_error *error);
+    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error);
 // The partition of an outbox that has no receipt yet.
 int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16]);
 
