@@ -159,10 +159,11 @@ static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
     if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, NULL, error)) {
         return false;
     }
-    if (lane->state == LANE_READING && !publish_read_take(pipe, lane, error)) {
+    if (lane->state == LANE_READING && !publish_read_take(pipe, lane, other, error)) {
         return false;
     }
     if (lane->state != LANE_TAKEN) {
+        assert(lane->state == LANE_IDLE);
         return true;
     }
     bool ahead = lane->batch->count > 0 && is_free(pipe, other);

@@ -3,8 +3,11 @@
 // How rows come out of the table. The happy path: BEGIN, take the new rows (above the watermark), look up the holes
 // (numbers below it that may have committed since), sort, route. The new rows first: what commits between the two
 // statements is then in the second, and belongs before anything that was inserted after it. Look-ups happen strictly in
-// the order of the batches, and never ask for what an open batch holds.
+// the order of the batches, and never ask for what an open transaction of the other session has taken: it ends only by
+// this thread, which would wait for it.
 //
+// - Holes may cover rows of that transaction (ranges that were merged, rows that a sweep took): they are looked up when
+//   it has ended.
 // - A look-up cut by its limit: the rest of the holes belongs before the new rows. The batch is undone and holes are
 //   read alone until they are through.
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
@@ -55,6 +58,8 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     lane->chosen = false;
     lane->careful = false;
     lane->released = false;
+    lane->seen = false;
+    lane->behind = false;
     lane->holes_only = pipe->holes_first;
     seq_holes_copy(lane->before, pipe->holes);
 }
@@ -291,10 +296,26 @@ static void is_taken(struct publish_pipe *pipe, struct publish_lane *lane)
     }
 }
 
+// Whether the holes cover rows that the transaction in the other session has taken out.
+static bool meets_other(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    const struct publish_transaction *transaction = &pipe->transactions[1 - lane->slot];
+    if (!transaction->open || seq_holes_ranges(pipe->holes) == 0) {
+        return false;
+    }
+    const struct outbox_batch *last = publish_other(pipe, lane)->batch;
+    bool meets = false;
+    for (size_t i = 0; !meets && i < last->count; i++) {
+        meets = seq_holes_covers(pipe->holes, last->rows[i].seq);
+    }
+    for (size_t i = 0; !meets && i < transaction->sent_count; i++) { // of the batches before it, too
+        meets = seq_holes_covers(pipe->holes, transaction->sent[i].seq);
+    }
+    return meets;
+}
+
 static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    assert(lane->state == LANE_READING);
-    bool cut = false;
     if (!lane->holes_only) {
         int64_t limit = publish_read_limit(pipe);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
@@ -310,6 +331,14 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
             (int64_t)lane->batch->bytes >= pipe->config->batch_bytes / 2;
         seq_holes_saw(pipe->holes, seqs, lane->batch->count);
     }
+    lane->seen = true;
+    lane->behind = meets_other(pipe, lane);
+    return true;
+}
+
+static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    bool cut;
     if (!list_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
         return false;
     }
@@ -337,9 +366,22 @@ static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct
     return publish_read_undo(pipe, lane, error);
 }
 
-bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
 {
-    return take_new(pipe, lane, error) || put_off(pipe, lane, error);
+    assert(lane->state == LANE_READING);
+    if (!lane->seen && !take_new(pipe, lane, error)) {
+        return put_off(pipe, lane, error);
+    }
+    if (lane->behind && other->state != LANE_IDLE) {
+        if (other->state != LANE_COMMITTING) {
+            return true;
+        }
+        if (!publish_committed(pipe, other, error)) {
+            return false;
+        }
+    }
+    return take_late(pipe, lane, error) || put_off(pipe, lane, error);
 }
 
 bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,

@@ -220,13 +220,19 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     return true;
 }
 
+// Whether it goes on reading before this lane's COMMIT.
+static bool is_reading(const struct publish_lane *other)
+{
+    return other->state == LANE_READING && !other->behind;
+}
+
 // While the broker takes this batch, the other lane's rows arrive and are routed, and sent unless they must wait for
 // the end of this transaction.
-static bool advance_other(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
+static bool advance_other(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    if (other->state == LANE_READING && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
-        !publish_read_take(pipe, other, error)) {
+    if (is_reading(other) && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
+        !publish_read_take(pipe, other, lane, error)) {
         return false;
     }
     if (other->state == LANE_TAKEN && !publish_read_route(pipe, other, NULL, error)) {
@@ -251,7 +257,7 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
                 lane->batch->flight.pending + receipt->pending, lane->batch->count + pipe->exactly_once);
         }
         // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
-        if (other->state == LANE_READING) {
+        if (is_reading(other)) {
             kafka_producer_poll(pipe->producer, DURATION_MS(1));
         } else {
             kafka_producer_flush(pipe->producer, other->state == LANE_SENT ? DURATION_MS(5) : DURATION_MS(200));

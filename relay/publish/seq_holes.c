@@ -246,6 +246,20 @@ uint64_t seq_holes_numbers(const struct seq_holes *holes)
     return sum;
 }
 
+bool seq_holes_covers(const struct seq_holes *holes, int64_t seq)
+{
+    size_t low = 0, high = holes->count; // the first range that does not end below it
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (holes->ranges[middle].last < seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < holes->count && holes->ranges[low].first <= seq;
+}
+
 static int compare_distances(const void *a, const void *b)
 {
     uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;

@@ -86,6 +86,21 @@ def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
+def test_merged_holes_do_not_make_a_reading_wait_for_our_own_rows(place):
+    holder = Transaction(place)     # it may fill any hole: none is forgotten, and there are more than are kept apart
+    own = holder.insert()
+    events = [row[0] for row in place.execute(
+        "INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+        "SELECT 1000 + 2 * i, 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 60000) i RETURNING id::text")]
+    relay = publishing(place)
+    place.wait_published()
+    holder.end()
+    place.wait_published()
+    assert sorted(wait_ids(place, [own])) == sorted(events + [own])
+    assert relay.metric("outbox_holes") < 8192
+    assert relay.events("publish.read_refused") == []
+
+
 def test_a_poison_row_that_stops_the_outbox_lets_all_before_it_out(place):
     before = backlog(place, 5 * BATCH)
     place.insert_event(" not a type ")

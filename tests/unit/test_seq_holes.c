@@ -329,6 +329,24 @@ Test(seq_holes, without_room_a_found_number_stays_covered)
     seq_holes_free(few);
 }
 
+Test(seq_holes, a_merged_range_covers_what_was_read_between_two_holes)
+{
+    cr_assert_not(seq_holes_covers(holes, 1));
+    SAW(3, 4, 8);
+    const int64_t covered[] = {1, 2, 5, 6, 7}, others[] = {INT64_MIN, 0, 3, 4, 8, 9, INT64_MAX};
+    for (size_t i = 0; i < sizeof(covered) / sizeof(covered[0]); i++) {
+        cr_assert(seq_holes_covers(holes, covered[i]), "%lld", (long long)covered[i]);
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        cr_assert_not(seq_holes_covers(holes, others[i]), "%lld", (long long)others[i]);
+    }
+    for (int64_t seq = 10; seq <= 200; seq += 2) { // more holes than are kept apart
+        SAW(seq);
+    }
+    cr_assert(seq_holes_covers(holes, 10), "which was read");
+    cr_assert_not(seq_holes_covers(holes, 200));
+}
+
 Test(seq_holes, numbers_at_the_ends)
 {
     seq_holes_reset(holes, INT64_MIN);

@@ -41,6 +41,8 @@ struct publish_lane {
     struct seq_holes *before; // the holes as they were before this batch
     bool full;                // there are probably more rows behind it
     bool holes_only;          // no new rows were asked for
+    bool seen;                // the new rows are in memory, the holes are still to be looked up:
+    bool behind;              // not before the other lane's transaction has ended, which has taken rows out of them
     bool late;                // some of its rows were holes before
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
@@ -131,8 +133,10 @@ int64_t publish_read_limit(const struct publish_pipe *pipe); // rows of the next
 bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
     struct relay_error *error);
 // Takes its rows, looks up the holes. The lane is then TAKEN; with no rows its batch is empty. IDLE: undone, and the
-// next reading knows why (a locked row: pipe->read_again_at).
-bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// next reading knows why (a locked row: pipe->read_again_at). READING: lane->behind, and the other lane's COMMIT is not
+// on its way yet; once it is, this waits for it.
+bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
 // Routes what was taken. The lane is then READ. IDLE: undone for a verdict, and with it `later`, the lane that has
 // begun to read what comes after it (NULL: none has).
 bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,

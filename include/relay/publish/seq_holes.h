@@ -23,7 +23,8 @@
 // look-up. With nothing else going on that is the batch that saw it, so roll-backs leave nothing behind.
 //
 // Ranges are coarsened past the limit: the nearest neighbours become one range that also covers numbers already
-// published, which a look-up does not find again. That costs look-ups some index entries, never an event.
+// published, which a look-up does not find again. That costs look-ups some index entries, never an event; one that
+// would meet rows that an open transaction has just taken out waits until that is over (publish_read.c).
 //
 // What this cannot know, and a sweep (a look-up of everything below the watermark) must find: numbers drawn without the
 // lock (nextval by hand, a sequence with CACHE > 1) and rows put in with an old number. Both belong to one thread at a
@@ -64,6 +65,8 @@ void seq_holes_reset(struct seq_holes *holes, int64_t watermark); // a new term:
 int64_t seq_holes_watermark(const struct seq_holes *holes);
 size_t seq_holes_ranges(const struct seq_holes *holes);    // how many ranges
 uint64_t seq_holes_numbers(const struct seq_holes *holes); // how many numbers they cover
+// Whether a range covers it. One that was read may be covered, too: ranges are merged at the limit.
+bool seq_holes_covers(const struct seq_holes *holes, int64_t seq);
 // Everything up to it has been read: past no hole. INT64_MIN while that is not known.
 int64_t seq_holes_settled(const struct seq_holes *holes);
 
