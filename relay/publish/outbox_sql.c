@@ -12,8 +12,9 @@
 #include <string.h>
 
 // Words in the texts: @name table, @seq its column, @row the columns over t, @receipt what a receipt knows of them,
-// @key @type @aggregate expressions over t, @take( ... @) DELETE or UPDATE of t, @open(x) "AND x.published_at IS NULL",
-// @waits the row t waits, @id the identity's literal, @oid the table's, @size about the bytes of the row u.
+// @key @type @aggregate expressions over t, @bytes the type's as it is read, @take "DELETE FROM" or "UPDATE" the table
+// as t, @opent @openu "AND t.published_at IS NULL" (or of u), @id the identity's literal, @oid the table's, @size about
+// the bytes of the row u.
 #define HELD                                                                                                           \
     "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = "                \
     "coalesce(@aggregate, '')"                                                                                         \
@@ -86,11 +87,13 @@
         " FROM outbox_relay.parked_event_types p WHERE p.identity = @id ORDER BY p.lowest_seq LIMIT 1),"               \
         " (SELECT 'row ' || h.lowest_seq || ': ' || h.reason_text"                                                     \
         " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1), '')")             \
+    /* Only while the row is of the type that was judged: somebody may have mended it. */                              \
     /* Without @opent a marking outbox would be read as a whole: its index has the open rows only. */                  \
     X(PARK_TYPE, "park_type",                                                                                          \
         "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
         " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
-        " WHERE t.@seq = $1::int8 @opent ON CONFLICT (identity, event_type)"                                           \
+        " WHERE t.@seq = $1::int8 @opent AND substr(@bytes, 1, $6::int4) = $5::bytea"                                  \
+        " ON CONFLICT (identity, event_type)"                                                                          \
         " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq), topic = excluded.topic,"                \
         " reason_code = excluded.reason_code, reason_text = excluded.reason_text")                                     \
     /* Held already: behind this row, too, or behind this one instead of a row that is not there any more. */          \
@@ -214,6 +217,7 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         {"aggregate", table->aggregate_type},
         {"key", table->key},
         {"type", table->type},
+        {"bytes", table->type_bytes},
         {"opent", table->published_at ? "AND t.published_at IS NULL" : ""},
         {"openu", table->published_at ? "AND u.published_at IS NULL" : ""},
         {"id", identity},
@@ -555,13 +559,18 @@ bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection
 }
 
 bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *topic, const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
+    struct text_view type, const char *topic, const char *code, const char *reason, bool *parked,
+    struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    struct number_text room;
-    return run(connection, SQL_PARK_TYPE,
-        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, deadline,
-        error);
+    struct number_text room, most;
+    PGresult *result = query(connection, SQL_PARK_TYPE,
+        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason),
+            PG_BINARY(type.at, (int)type.length, 0), PG_TEXT(number(&most, OUTBOX_TYPE_BYTES))},
+        6, false, deadline, error);
+    *parked = result != NULL && strcmp(PQcmdTuples(result), "0") != 0;
+    PQclear(result);
+    return result != NULL;
 }
 
 bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,

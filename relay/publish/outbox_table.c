@@ -184,6 +184,11 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
         *kept = text_new("%s::text", expression);
         done = *kept != NULL || error_no_memory(error, "a column");
     }
+    if (done && role == CONFIG_COLUMN_TYPE) {
+        table->type_bytes = text_new(
+            found.type == OID_BYTEA ? "coalesce(%s, '')" : "convert_to(coalesce(%s::text, ''), 'UTF8')", expression);
+        done = table->type_bytes != NULL || error_no_memory(error, "a column");
+    }
     if (done && role == CONFIG_COLUMN_SEQ) {
         table->seq = found.name;
         found.name = NULL;
@@ -360,6 +365,7 @@ void outbox_table_free(struct outbox_table *table)
     free(table->seq);
     free(table->key);
     free(table->type);
+    free(table->type_bytes);
     free(table->aggregate_type);
     free(table->created_at);
     free(table->size);

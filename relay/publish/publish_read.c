@@ -467,9 +467,9 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
     for (size_t i = 0; i < pipe->verdicts.count; i++) {
-        const struct publish_verdict *verdict = &pipe->verdicts.items[i];
+        struct publish_verdict *verdict = &pipe->verdicts.items[i];
         struct mono_time deadline = pg_deadline(pipe->context);
-        bool done = false;
+        bool done = false, parked;
         switch (verdict->action) {
         case VERDICT_DEAD_LETTER:
             done = outbox_sql_dead_letter(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason, 1,
@@ -480,8 +480,10 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
                 deadline, error);
             break;
         case VERDICT_PARK:
-            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code,
-                verdict->reason, deadline, error);
+            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq,
+                (struct text_view){verdict->type, verdict->type_length}, verdict->topic, verdict->code, verdict->reason,
+                &parked, deadline, error);
+            verdict->moot = done && !parked;
             break;
         }
         if (!done) {

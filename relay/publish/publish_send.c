@@ -9,7 +9,6 @@
 // while the broker still takes those of this one. Receipt, number and commits come with the last of them.
 #include "relay/publish/publish_pipe.h"
 
-#include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_error.h"
@@ -43,15 +42,11 @@ struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const s
     return mono_before(stop, own) ? stop : own;
 }
 
-static uint32_t type_hash(const struct outbox_row *row)
-{
-    return fnv_bytes(FNV_START, row->type.at, row->type.length);
-}
-
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
     const struct relay_error *why, struct relay_error *error)
 {
-    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK, .event_type = type_hash(row)};
+    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK};
+    publish_verdict_type(&verdict, row->type);
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
     snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
@@ -64,7 +59,7 @@ static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, 
 {
     struct publish_verdict verdict = *other;
     verdict.seq = row->seq;
-    verdict.event_type = type_hash(row);
+    publish_verdict_type(&verdict, row->type);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
@@ -349,6 +344,9 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
 {
     for (size_t i = 0; i < pipe->verdicts.count; i++) {
         const struct publish_verdict *verdict = &pipe->verdicts.items[i];
+        if (verdict->moot) {
+            continue;
+        }
         if (verdict->action == VERDICT_DEAD_LETTER) {
             metric_add(metrics_series2(pipe->context->metrics, METRIC_DEAD_LETTERS, "publish", verdict->code), 1);
         }

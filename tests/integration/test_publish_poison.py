@@ -100,6 +100,22 @@ def test_a_row_that_was_mended_before_its_verdict_could_be_carried_out_is_publis
     assert list(dead_letters(place)) == [poison]
 
 
+@pytest.mark.parametrize("kind", ("text", "bytea"))
+def test_a_row_whose_type_was_changed_before_it_could_be_parked_is_published(place, kind):
+    place.execute(f"ALTER TABLE public.outbox_events ALTER COLUMN event_type TYPE {kind} USING event_type::text::{kind}; "
+                  "REVOKE INSERT ON outbox_relay.parked_event_types FROM CURRENT_USER")
+    relay = publishing(place)
+    mended, waiting = place.insert_event("late.created"), place.insert_event("late.created")
+    relay.wait(lambda: any("parked_event_types" in one["error"] for one in relay.events("publish.term_failed")), "the entry is refused")
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", mended)
+    place.execute("GRANT INSERT ON outbox_relay.parked_event_types TO CURRENT_USER")
+    assert wait_ids(place, [mended]) == [mended]
+    assert place.execute("SELECT topic FROM outbox_relay.parked_event_types") == [(f"{place.prefix}.late.events",)]
+    assert len(relay.events("publish.event_type_parked")) == 1
+    place.servers.create_topics([f"{place.prefix}.late.events"], 1)
+    wait_ids(place, [waiting])
+
+
 @pytest.fixture
 def held(place):
     """An aggregate that waits behind a poison row: (relay, the poison row's id, the ids that wait)."""

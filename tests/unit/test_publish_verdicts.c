@@ -2,6 +2,7 @@
 #include "relay/publish/publish_verdicts.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 Test(publish_verdicts, a_second_verdict_on_a_row_replaces_the_first)
@@ -24,7 +25,8 @@ Test(publish_verdicts, a_type_is_parked_once_for_a_topic_and_from_its_lowest_row
 {
     struct publish_verdicts verdicts = {0};
     cr_assert_null(publish_verdicts_parking(&verdicts, "late"));
-    struct publish_verdict verdict = {.action = VERDICT_PARK, .topic = "late", .event_type = 1};
+    struct publish_verdict verdict = {.action = VERDICT_PARK, .topic = "late"};
+    publish_verdict_type(&verdict, (struct text_view){"late.created", 12});
     const int64_t seqs[] = {8, 7, 9};
     for (size_t i = 0; i < 3; i++) {
         verdict.seq = seqs[i];
@@ -33,11 +35,13 @@ Test(publish_verdicts, a_type_is_parked_once_for_a_topic_and_from_its_lowest_row
     cr_assert_eq(verdicts.count, 1);
     cr_assert_eq(publish_verdicts_parking(&verdicts, "late")->seq, 7);
     cr_assert_null(publish_verdicts_parking(&verdicts, "other"));
-    verdict = (struct publish_verdict){.seq = 10, .action = VERDICT_PARK, .topic = "late", .event_type = 2};
+    verdict = (struct publish_verdict){.seq = 10, .action = VERDICT_PARK, .topic = "late"};
+    publish_verdict_type(&verdict, (struct text_view){"late.changed", 12});
     cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
-    verdict = (struct publish_verdict){.seq = 11, .action = VERDICT_PARK, .topic = "other", .event_type = 2};
+    snprintf(verdict.topic, sizeof(verdict.topic), "other");
+    verdict.seq = 11;
     cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
-    verdict = (struct publish_verdict){.seq = 12, .action = VERDICT_DEAD_LETTER, .event_type = 2};
+    verdict = (struct publish_verdict){.seq = 12, .action = VERDICT_DEAD_LETTER};
     cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
     cr_assert_eq(verdicts.count, 4);
     cr_assert(publish_suspects_add(&verdicts, 12, NULL));
@@ -45,6 +49,20 @@ Test(publish_verdicts, a_type_is_parked_once_for_a_topic_and_from_its_lowest_row
     cr_assert_eq(verdicts.count, 3, "the dead letter is judged again");
     cr_assert(publish_suspects_has(&verdicts, 12));
     publish_verdicts_finish(&verdicts);
+}
+
+Test(publish_verdicts, a_type_is_kept_as_far_as_there_is_room)
+{
+    struct publish_verdict verdict = {.action = VERDICT_PARK};
+    static const char type[] = {'a', '\0', 'b'}; // of a column of bytes
+    publish_verdict_type(&verdict, (struct text_view){type, sizeof(type)});
+    cr_assert_eq(verdict.type_length, sizeof(type));
+    cr_assert_eq(memcmp(verdict.type, type, sizeof(type)), 0);
+    static const char large[1000];
+    publish_verdict_type(&verdict, (struct text_view){large, sizeof(large)});
+    cr_assert_eq(verdict.type_length, sizeof(verdict.type));
+    publish_verdict_type(&verdict, (struct text_view){NULL, 0});
+    cr_assert_eq(verdict.type_length, 0);
 }
 
 Test(publish_verdicts, suspects_go_alone_and_the_others_together_up_to_them)

@@ -8,6 +8,7 @@
 #ifndef RELAY_PUBLISH_OUTBOX_SQL_H
 #define RELAY_PUBLISH_OUTBOX_SQL_H
 
+#include "relay/publish/outbox_row.h"
 #include "relay/publish/outbox_table.h"
 #include "relay/publish/seq_holes.h"
 
@@ -89,9 +90,11 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
 bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
     int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error);
 // The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry
-// that exists keeps the lower seq.
+// that exists keeps the lower seq. type: of the row when that was judged, at most
+// OUTBOX_TYPE_BYTES; not parked: it is another one now.
 bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *topic, const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
+    struct text_view type, const char *topic, const char *code, const char *reason, bool *parked,
+    struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
 // Parked types: event_type, topic, lowest_seq. Held aggregates: aggregate_type, aggregate_id, lowest_seq, reason_code,

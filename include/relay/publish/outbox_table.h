@@ -26,6 +26,7 @@ struct outbox_table {
     char *seq;  // the seq column, quoted
     char *key, *type,
         *aggregate_type; // expressions of text over alias t, for exclusion lists; "NULL::text" when absent
+    char *type_bytes;    // an expression of bytea over alias t: the type as it is read, "" for NULL
     char *created_at;    // an expression of timestamptz over alias t
     char *size;          // an expression over alias u: about the bytes that the row takes when it is read
     char *row;           // the list of columns over alias t: the order of outbox_batch.c
