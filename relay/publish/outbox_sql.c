@@ -282,8 +282,7 @@ bool outbox_sql_savepoint(struct pg_connection *connection, struct duration limi
 bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
     // Released as well, so that the name is the batch's before it again.
-    return pg_execute(connection, "ROLLBACK TO SAVEPOINT batch", deadline, error) &&
-        pg_execute(connection, "RELEASE SAVEPOINT batch", deadline, error);
+    return pg_execute(connection, "ROLLBACK TO SAVEPOINT batch; RELEASE SAVEPOINT batch", deadline, error);
 }
 
 // Parameters
