@@ -14,6 +14,7 @@
 
 #include "relay/postgres/pg_connect.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -77,6 +78,13 @@ struct mono_time pg_deadline(const struct relay_context *context)
 int64_t pg_cell_int64(const PGresult *result, int row, int column)
 {
     return PQgetisnull(result, row, column) ? 0 : strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+int64_t pg_binary_int64(const PGresult *result, int row, int column)
+{
+    uint64_t raw;
+    memcpy(&raw, PQgetvalue(result, row, column), sizeof(raw));
+    return (int64_t)be64toh(raw);
 }
 
 // Errors

@@ -5,7 +5,6 @@
 #include "relay/publish/outbox_batch.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,13 +83,6 @@ static bool grow(struct outbox_batch *batch, size_t wanted, struct relay_error *
     return true;
 }
 
-static int64_t read_int64(const char *bytes)
-{
-    uint64_t raw;
-    memcpy(&raw, bytes, sizeof(raw));
-    return (int64_t)be64toh(raw);
-}
-
 // The text of one cell in the form of its column. false: out of memory, or a value that is not of that form.
 static bool read_text(struct outbox_batch *batch, const PGresult *result, int row, int column, enum column_form form,
     struct text_view *text, struct relay_error *error)
@@ -131,7 +123,7 @@ static void read_created_at(struct outbox_row *row, const PGresult *result, int 
     if (PQgetisnull(result, i, COLUMN_CREATED_AT)) {
         return;
     }
-    int64_t at = read_int64(PQgetvalue(result, i, COLUMN_CREATED_AT));
+    int64_t at = pg_binary_int64(result, i, COLUMN_CREATED_AT);
     if (at == INT64_MAX) {
         row->created_at_kind = CREATED_AT_INFINITY;
     } else if (at == INT64_MIN) {
@@ -167,7 +159,7 @@ static bool read_row(struct outbox_batch *batch, const struct outbox_table *tabl
     const PGresult *result, int i, struct outbox_row *row, struct relay_error *error)
 {
     const enum column_form *forms = table->forms;
-    row->seq = read_int64(PQgetvalue(result, i, COLUMN_SEQ));
+    row->seq = pg_binary_int64(result, i, COLUMN_SEQ);
     read_created_at(row, result, i);
     return read_text(batch, result, i, COLUMN_ID, forms[CONFIG_COLUMN_ID], &row->id, error) &&
         read_text(batch, result, i, COLUMN_TYPE, forms[CONFIG_COLUMN_TYPE], &row->type, error) &&

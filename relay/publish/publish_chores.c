@@ -15,7 +15,6 @@
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_rights.h"
 
-#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,13 +58,6 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
         error);
 }
 
-static int64_t binary_int64(const PGresult *result, int row, int column)
-{
-    uint64_t raw;
-    memcpy(&raw, PQgetvalue(result, row, column), sizeof(raw));
-    return (int64_t)be64toh(raw);
-}
-
 // The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory,
 // or no result.
 static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
@@ -78,8 +70,8 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     int64_t *seqs = malloc((all + 1) * sizeof(*seqs)), bytes = 0;
     *count = 0;
     while (seqs != NULL && *count < all && bytes < pipe->config->batch_bytes) {
-        seqs[*count] = binary_int64(result, (int)*count, 0);
-        bytes += binary_int64(result, (int)*count, 1);
+        seqs[*count] = pg_binary_int64(result, (int)*count, 0);
+        bytes += pg_binary_int64(result, (int)*count, 1);
         ++*count;
     }
     *more = *count < all || (int64_t)all >= limit;

@@ -22,7 +22,6 @@
 #include "relay/base/test_points.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -435,13 +434,6 @@ struct listed {
     size_t count;
 };
 
-static int64_t binary_int64(const PGresult *result, int row, int column)
-{
-    uint64_t raw;
-    memcpy(&raw, PQgetvalue(result, row, column), sizeof(raw));
-    return (int64_t)be64toh(raw);
-}
-
 static bool take_listing(struct outbox_batch *batch, PGresult *result, struct listed *listed, struct relay_error *error)
 {
     if (result == NULL) {
@@ -454,8 +446,8 @@ static bool take_listing(struct outbox_batch *batch, PGresult *result, struct li
     bool done = (listed->seqs != NULL && listed->sizes != NULL && listed->waits != NULL) ||
         error_no_memory(error, "a listing");
     for (size_t i = 0; done && i < listed->count; i++) {
-        listed->seqs[i] = binary_int64(result, (int)i, 0);
-        listed->sizes[i] = binary_int64(result, (int)i, 1);
+        listed->seqs[i] = pg_binary_int64(result, (int)i, 0);
+        listed->sizes[i] = pg_binary_int64(result, (int)i, 1);
         listed->waits[i] = PQnfields(result) > 2 && PQgetvalue(result, (int)i, 2)[0] != 0;
     }
     PQclear(result);

@@ -107,11 +107,12 @@ bool pg_error_set(struct relay_error *error, const struct pg_connection *connect
 // The five characters of the last failed result on this connection, "" if none.
 const char *pg_last_sqlstate(const struct pg_connection *connection);
 
-// Cells of a result, as text.
+// Cells of a result, as text but for the last.
 static inline const char *pg_cell(const PGresult *result, int row, int column)
 {
     return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
-int64_t pg_cell_int64(const PGresult *result, int row, int column); // text cell; 0 for NULL
+int64_t pg_cell_int64(const PGresult *result, int row, int column);   // text cell; 0 for NULL
+int64_t pg_binary_int64(const PGresult *result, int row, int column); // binary int8, not NULL
 
 #endif
