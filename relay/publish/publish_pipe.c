@@ -75,7 +75,7 @@ const struct publish_lane *publish_other(const struct publish_pipe *pipe, const 
 
 bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next)
 {
-    return next->continues && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
+    return next->joined && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
 }
 
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)
@@ -278,46 +278,65 @@ static bool ask_breaker(struct publish_pipe *pipe, struct relay_error *error)
     return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
 }
 
-// What there is to do on this lane before anything can be sent. The lane is then READ with rows, or IDLE after a wait.
-static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+// What comes before the lane's next batch is begun. *paused: a moment was waited instead.
+static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, bool *paused,
     struct relay_error *error)
 {
-    // Under steady load the other lane's COMMIT is always on its way. What wants both lanes idle waits for it: nothing
-    // else would ever end the chores' being due, nor the pause after a refused reading or a small transaction.
     struct mono_time from = mono_before(pipe->read_again_at, pipe->begin_again_at) ? pipe->begin_again_at
                                                                                    : pipe->read_again_at;
     bool pause = !mono_reached(clock_mono(pipe->context->clock), from);
-    if (lane->state == LANE_IDLE && other->state == LANE_COMMITTING && (pause || publish_chores_due(pipe)) &&
+    // Under steady load the other lane's COMMIT is always on its way. What wants both lanes idle waits for it: nothing
+    // else would ever end the chores' being due, nor the pause after a refused reading or a small transaction.
+    if (other->state == LANE_COMMITTING && (pause || publish_chores_due(pipe)) &&
         !publish_committed(pipe, other, error)) {
         return false;
     }
-    bool idle = lane->state == LANE_IDLE && other->state == LANE_IDLE;
-    if (idle && !kafka_allows(pipe)) {
+    if (other->state != LANE_IDLE) {
+        return true;
+    }
+    if (!kafka_allows(pipe)) {
         return breaker_refuse(pipe->context->kafka_breaker, "Kafka", error);
     }
-    if (idle && pause) {
+    if (pause) {
         pause_for(pipe, mono_left(clock_mono(pipe->context->clock), from));
+        *paused = true;
         return true;
     }
     // Verdicts first: a chore would come to the same rows again.
-    if (idle && pipe->verdicts.count == 0 && publish_chores_due(pipe) && !publish_chores(pipe, lane, error)) {
-        return false;
-    }
-    if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {
-        return false;
-    }
-    if (lane->state == LANE_IDLE && lane->continues && publish_transaction_of(pipe, lane)->open) {
-        publish_read_nothing(pipe, lane); // it was undone; what the transaction held before waits for its end
-    }
-    if (lane->state != LANE_READ || lane->batch->count > 0 || lane->continues) {
-        return true;
-    }
+    return pipe->verdicts.count > 0 || !publish_chores_due(pipe) || publish_chores(pipe, lane, error);
+}
+
+// The lane has read nothing: both lanes are idle then, and there is something to read, or to do.
+static bool after_nothing(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
     if (!commit_empty(pipe, lane, error) ||
         (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;
     }
     is_well(pipe);
     return lane->full || publish_wait_for_rows(pipe, error);
+}
+
+// What there is to do on this lane before anything can be sent. The lane is then READ with rows, or IDLE after a wait.
+static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    bool paused = false;
+    if (lane->state == LANE_IDLE && !before_batch(pipe, lane, other, &paused, error)) {
+        return false;
+    }
+    if (paused) {
+        return true;
+    }
+    if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {
+        return false;
+    }
+    if (lane->state == LANE_IDLE && lane->joined && publish_transaction_of(pipe, lane)->open) {
+        publish_read_nothing(pipe, lane); // it was undone; what the transaction held before waits for its end
+    }
+    bool nothing = lane->state == LANE_READ && lane->batch->count == 0 && !lane->joined;
+    return !nothing || after_nothing(pipe, lane, other, error);
 }
 
 // Sends the lane's batch and brings it to its COMMIT, while the other lane's COMMIT comes in and its next rows are
@@ -355,7 +374,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
 // Whether records of the lane's transaction are in Kafka: it must come to its end.
 static bool under_way(const struct publish_lane *lane)
 {
-    return lane->state == LANE_SENT || (lane->state != LANE_IDLE && lane->continues);
+    return lane->state == LANE_SENT || (lane->state != LANE_IDLE && lane->joined);
 }
 
 // Batches, until the stop or an error. The lanes take turns.

@@ -76,18 +76,18 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, co
 {
     const struct publish_lane *other = publish_other(pipe, lane);
     reset_lane(pipe, lane);
-    lane->continues = before != NULL;
+    lane->joined = before != NULL;
     if (other->state != LANE_IDLE) {
         lane->slot = before != NULL ? before->slot : 1 - other->slot;
     }
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
-    assert(transaction->open == lane->continues);
+    assert(transaction->open == lane->joined);
     struct pg_connection *connection = publish_connection(pipe, lane);
-    if (lane->continues ? !outbox_sql_savepoint(connection, joined_limit(pipe), pg_deadline(pipe->context), error)
-                        : !outbox_sql_begin(connection, pg_deadline(pipe->context), error)) {
+    if (lane->joined ? !outbox_sql_savepoint(connection, joined_limit(pipe), pg_deadline(pipe->context), error)
+                     : !outbox_sql_begin(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
-    if (!lane->continues) {
+    if (!lane->joined) {
         publish_transaction_begin(transaction, clock_mono(pipe->context->clock), pipe->holes);
     }
     transaction->batches++;
@@ -247,11 +247,11 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
     if (pg_busy(connection)) { // its answer must be out of the way before anything else can be said
         PQclear(pg_receive(connection, pg_deadline(pipe->context), NULL));
     }
-    if (lane->continues ? !outbox_sql_rollback_batch(connection, pg_deadline(pipe->context), error)
-                        : !outbox_sql_rollback(connection, pg_deadline(pipe->context), error)) {
+    if (lane->joined ? !outbox_sql_rollback_batch(connection, pg_deadline(pipe->context), error)
+                     : !outbox_sql_rollback(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
-    if (!lane->continues) {
+    if (!lane->joined) {
         publish_transaction_of(pipe, lane)->open = false;
     }
     seq_holes_copy(pipe->holes, lane->before);
@@ -267,14 +267,14 @@ bool publish_read_undo_all(struct publish_pipe *pipe, struct publish_lane *lane,
                                         : !publish_read_undo(pipe, other, error)) {
         return false;
     }
-    lane->continues = false;
+    lane->joined = false;
     seq_holes_copy(lane->before, publish_transaction_of(pipe, lane)->before);
     return publish_read_undo(pipe, lane, error);
 }
 
 void publish_read_nothing(struct publish_pipe *pipe, struct publish_lane *lane)
 {
-    assert(lane->continues && publish_transaction_of(pipe, lane)->open);
+    assert(lane->joined && publish_transaction_of(pipe, lane)->open);
     reset_lane(pipe, lane);
     lane->settled = seq_holes_settled(pipe->holes);
     publish_lane_move(pipe, lane, LANE_READING);
@@ -389,7 +389,7 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
     assert(lane->state == LANE_TAKEN);
     bool clean = true;
     if (!route(pipe, lane, &clean, error)) {
-        if (!lane->continues || error->code != RELAY_ERROR_ROUTE) {
+        if (!lane->joined || error->code != RELAY_ERROR_ROUTE) {
             return false;
         }
         clean = false; // on_poison = stop: not before what stands ahead of the row is out

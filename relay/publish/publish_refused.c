@@ -151,7 +151,8 @@ static bool judge_purged(struct publish_pipe *pipe, const struct publish_lane *l
 bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    bool ended = take_back(pipe, lane, other, error);
+    struct relay_error not_ended = {0};
+    bool ended = take_back(pipe, lane, other, &not_ended);
     struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
     bool anything = false;
     if (!judge_refused(pipe, lane, &anything, error) ||
@@ -163,7 +164,7 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
         return false;
     }
     if (!ended || !anything) {
-        *error = ended ? why : *error;
+        *error = ended ? why : not_ended;
         return false;
     }
     log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),

@@ -301,10 +301,13 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
         .batch_bytes = pipe->config->batch_bytes,
     };
     pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
-    if (pipe->producer == NULL) {
-        return false;
-    }
-    // The receipt, of as many new rows and as many late ones, is one record.
+    return pipe->producer != NULL;
+}
+
+// How many rows fit into a batch and a transaction: the receipt, of as many new rows and as many late ones, is one
+// record.
+static bool size_batches(struct publish_pipe *pipe, struct relay_error *error)
+{
     size_t most = kafka_producer_message_max(pipe->producer);
     int64_t within = (int64_t)receipt_rows_within(most < RECEIPT_BYTES ? most : RECEIPT_BYTES) / 2;
     if (pipe->receipt_refused > 0 && within > pipe->receipt_refused / 4) {
@@ -313,7 +316,6 @@ static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
     pipe->most_rows = pipe->exactly_once && within < pipe->config->batch_rows ? within : pipe->config->batch_rows;
     pipe->receipt_rows = 2 * pipe->most_rows > JOINED_ROWS ? 2 * pipe->most_rows : JOINED_ROWS;
     pipe->receipt_rows = pipe->receipt_rows < within * 2 ? pipe->receipt_rows : within * 2;
-    pipe->purges = 0;
     return pipe->most_rows > 0 ||
         error_set(error, RELAY_ERROR_CONFIG, "[kafka] message.max.bytes is too small for a receipt");
 }
@@ -347,12 +349,13 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
         return false;
     }
     pipe->holes_first = false;
+    pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);
     pipe->noted = INT64_MIN;
     pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
-    bool fenced = make_producer(pipe, error) && (kafka_producer_init_start(pipe->producer), true) &&
-        prepare(pipe, error) && fence(pipe, error);
+    bool fenced = make_producer(pipe, error) && size_batches(pipe, error) &&
+        (kafka_producer_init_start(pipe->producer), true) && prepare(pipe, error) && fence(pipe, error);
     bool recovered = fenced &&
         (!pipe->exactly_once ||
             (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,

@@ -30,11 +30,11 @@ enum lane_state {
     LANE_COMMITTING, // COMMIT is on its way
 };
 
-// A batch on its way from the table to Kafka. There are two, in turn; each is in a transaction of its own, or goes on
-// in that of the batch before it.
+// A batch on its way from the table to Kafka. There are two, in turn; each begins a transaction, or joins that of the
+// batch before it.
 struct publish_lane {
-    int slot;       // of its transaction, and of the connection
-    bool continues; // what was in the transaction before it can do without it
+    int slot;    // of its transaction, and of the connection
+    bool joined; // behind a savepoint: undone, it leaves an open transaction that must come to its end
     enum lane_state state;
     struct outbox_batch *batch;
     int64_t settled;          // past no hole, once this batch is committed
@@ -115,7 +115,7 @@ struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);
 struct publish_transaction *publish_transaction_of(struct publish_pipe *pipe, const struct publish_lane *lane);
 const struct publish_lane *publish_other(const struct publish_pipe *pipe, const struct publish_lane *lane);
-// Whether `next` has begun to go on in the lane's transaction.
+// Whether `next` has joined the lane's transaction, and is not undone.
 bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next);
 // What the board and the gauges say: all is well or rows wait; something is in the way, going on.
 void publish_show_waiting(struct publish_pipe *pipe);
