@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pipe of one outbox, and what its parts share: publish_term.c starts a term (fence, proof, receipts),
-// publish_read.c takes rows out of the table, publish_send.c brings them to Kafka and commits, publish_pipe.c is the
-// loop. Everything in it belongs to the outbox's own thread.
+// publish_read.c takes rows out of the table (publish_careful.c while some of them wait), publish_send.c brings them to
+// Kafka and commits, publish_pipe.c is the loop. Everything in it belongs to the outbox's own thread.
 #ifndef RELAY_PUBLISH_PUBLISH_PIPE_H
 #define RELAY_PUBLISH_PUBLISH_PIPE_H
 
@@ -141,8 +141,6 @@ bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, str
 // begun to read what comes after it (NULL: none has).
 bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
     struct relay_error *error);
-// The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
-bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // Rolls back and forgets what the lane and every later one have read, but not what its transaction held before.
 bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 // The lane's whole transaction, and what the other lane holds after it. Kafka has aborted, or was told nothing.
@@ -150,18 +148,31 @@ bool publish_read_undo_all(struct publish_pipe *pipe, struct publish_lane *lane,
     struct relay_error *error);
 // Takes nothing more into the transaction in which the lane was to go on: an empty batch ends it. The lane is READ.
 void publish_read_nothing(struct publish_pipe *pipe, struct publish_lane *lane);
-// Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before.
-// then: one more step in the batch's transaction, NULL for none.
-typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
-    struct relay_error *error);
-bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
-    publish_step *then, void *context, struct relay_error *error);
 // Whether there is anything to read.
 bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
+
+// What publish_careful.c reads with. A step inside a batch's transaction; from BEGIN to READ, whatever takes the rows
+// out; pg_locks, when a hole wants it, but not more often than every 20 ms; the ranges to look up; rows for the batch.
+typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
+    struct relay_error *error);
+bool publish_read_with(struct publish_pipe *pipe, struct publish_lane *lane, publish_step *take, void *context,
+    struct relay_error *error);
+bool publish_read_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+size_t publish_read_ask(struct publish_pipe *pipe, const struct seq_range **ranges);
+bool publish_read_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result,
+    struct relay_error *error);
 
 // A row of the lane that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
 bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
     const char *text, struct relay_error *error);
+
+// publish_careful.c
+// The careful way, from BEGIN on: verdicts are carried out, rows that wait are left. Both lanes must be idle before.
+bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// Takes exactly these rows, as a batch without new rows (the sweep, rows that waited). Both lanes must be idle before.
+// then: one more step in the batch's transaction, NULL for none.
+bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
+    publish_step *then, void *context, struct relay_error *error);
 
 // publish_send.c
 // Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
