@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/insert_health.h"
 #include "relay/insert/insert_note.h"
 #include "relay/insert/view_note.h"
 #include "relay/kafka/kafka_error.h"
@@ -229,7 +230,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
             LOG_TEXT("error", rd_kafka_err2name(refused)), LOG_INT("accepted", accepted));
         kafka_error_set(&error, refused, "committing offsets");
         if (error.class == RELAY_CLASS_OPERATOR) {
-            insert_group_health(group, STATUS_DEGRADED, error.text);
+            insert_health_tell(group, STATUS_DEGRADED, error.text);
         }
     }
     end_notes(group, offsets, !code);
@@ -245,7 +246,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     }
     insert_lease_grant(group->lease, sent);
     if (!refused) {
-        insert_group_health(group, STATUS_OK, "");
+        insert_health_tell(group, STATUS_OK, "");
     }
     TEST_POINT(INSERT_AFTER_COMMIT);
 }

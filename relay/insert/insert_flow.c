@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/insert/insert_catch_up.h"
+#include "relay/insert/insert_health.h"
 #include "relay/insert/insert_memory.h"
 
 #include <stdio.h>
@@ -122,7 +123,7 @@ void insert_flow_end(void *context, const char *topic, int32_t number, int64_t o
     struct insert_partition *partition = insert_group_find(group, topic, number);
     if (partition && partition->fetching) {
         insert_partition_reached_end(partition, offset, false);
-        insert_group_health(group, STATUS_OK, "");
+        insert_health_tell(group, STATUS_OK, "");
     }
 }
 
@@ -184,15 +185,11 @@ static void count_lost(const struct insert_group *group, const struct insert_par
         LOG_INT("to", expiry->low - 1));
 }
 
-static void tell_lost(struct insert_group *group, const struct insert_partition *partition, int64_t from,
+static void tell_lost(struct insert_group *group, struct insert_partition *partition, int64_t from,
     const struct relay_error *error)
 {
-    char reason[250];
-    snprintf(reason, sizeof(reason),
-        "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
-        "made anew)",
-        partition->topic, partition->number, (long long)from);
-    insert_group_health(group, STATUS_DEGRADED, reason);
+    partition->lost_at = from;
+    insert_health_stands(group);
     log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log",
         "messages are lost, or the topic is another one; the tables of the partition that lack them stand still "
         "(see [insert] on_lost_messages)",

@@ -15,7 +15,7 @@
 // - an INSERT of theirs may still begin: they are not given back; the handle is closed without leaving the group, which
 //   gives them away when the session ends, and a new member joins;
 // - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands
-//   still and the board says so;
+//   still and the board says so (insert_health.c);
 // - the committed offsets cannot be read: asked again; "cannot be read" never means "none".
 #include "relay/insert/insert_group.h"
 
@@ -24,6 +24,7 @@
 #include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
+#include "relay/insert/insert_health.h"
 #include "relay/insert/insert_lag.h"
 #include "relay/insert/insert_memory.h"
 #include "relay/insert/view_note.h"
@@ -64,6 +65,9 @@ void insert_group_finish(struct insert_group *group)
     }
     free(group->partitions.items);
     free(group->headers);
+    if (group->absent) {
+        rd_kafka_topic_partition_list_destroy(group->absent);
+    }
 }
 
 struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number)
@@ -75,51 +79,6 @@ struct insert_partition *insert_group_find(const struct insert_group *group, con
         }
     }
     return NULL;
-}
-
-static bool any_failed(const struct insert_group *group)
-{
-    for (size_t i = 0; i < group->partitions.count; i++) {
-        const struct insert_partition *partition = group->partitions.items[i];
-        if (!partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void insert_group_health(struct insert_group *group, enum status_level level, const char *reason)
-{
-    struct circuit_breaker *breaker = group->context->kafka_breaker;
-    bool healthy = level == STATUS_OK;
-    if (healthy && ((group->healthy && !group->unreachable) || any_failed(group))) {
-        return; // a partition that stands still is said until it is ours no more
-    }
-    group->healthy = healthy;
-    status_board_set(group->context->board, STATUS_KAFKA, "insert", level, reason);
-    if (breaker && level != STATUS_DEGRADED && breaker_allow(breaker)) {
-        if (healthy) {
-            breaker_success(breaker);
-        } else {
-            breaker_failure(breaker, reason);
-        }
-    }
-    if (level != STATUS_DEGRADED) {
-        group->unreachable = !healthy || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
-    }
-}
-
-// A group without messages would not find out by itself that the brokers are back: librdkafka reconnects, and says
-// nothing.
-static void look_for_brokers(struct insert_group *group, struct mono_time now)
-{
-    if (!group->unreachable || !mono_reached(now, group->prove_at)) {
-        return;
-    }
-    group->prove_at = mono_add(now, DURATION_S(2));
-    if (kafka_consumer_answered(group->consumer, DURATION_MS(500))) {
-        insert_group_health(group, STATUS_OK, "");
-    }
 }
 
 void insert_group_break(struct insert_group *group, const struct relay_error *error)
@@ -179,7 +138,8 @@ static void on_assigned(void *context, const rd_kafka_topic_partition_list_t *li
         TEST_POINT(INSERT_AFTER_ASSIGN);
     }
     log_event(LOG_LEVEL_INFO, "insert.assigned", NULL, LOG_INT("partitions", list->cnt));
-    insert_group_health(group, STATUS_OK, "");
+    insert_health_tell(group, STATUS_OK, "");
+    group->absent_at = insert_group_now(group); // one of them may be there now
     group->assigned = true;
     group->ask_at = insert_group_now(group);
 }
@@ -355,7 +315,7 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
     log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble", NULL, LOG_ERROR(error));
     bool down = error->detail == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
     if (finished || down || error->class == RELAY_CLASS_OPERATOR) {
-        insert_group_health(group, down ? STATUS_DOWN : STATUS_DEGRADED, error->text);
+        insert_health_tell(group, down ? STATUS_DOWN : STATUS_DEGRADED, error->text);
     }
 }
 
@@ -370,6 +330,7 @@ static void join(struct insert_group *group, struct mono_time now)
         .partition_end = insert_flow_end,
         .partition_failed = insert_flow_failed,
         .committed = insert_commit_answered,
+        .topic_absent = insert_health_absent,
         .trouble = on_trouble};
     struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
         .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE,
@@ -380,7 +341,7 @@ static void join(struct insert_group *group, struct mono_time now)
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->consumer) {
         group->join_at = mono_add(now, backoff_next(&group->backoff));
-        insert_group_health(group, STATUS_DEGRADED, error.text);
+        insert_health_tell(group, STATUS_DEGRADED, error.text);
         log_event(LOG_LEVEL_ERROR, "insert.cannot_join", NULL, LOG_ERROR(&error));
         return;
     }
@@ -528,7 +489,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
     insert_flow_hold(group);
     insert_catch_up_work(group);
     insert_commit_if_due(group, now);
-    look_for_brokers(group, now);
+    insert_health_work(group, now);
     if (mono_reached(now, group->tell_at)) {
         tell(group, now);
     }

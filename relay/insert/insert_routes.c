@@ -132,12 +132,16 @@ const struct config_route *insert_routes_at(const struct insert_routes *routes, 
     return routes->routes[index].route;
 }
 
+static bool pattern_takes(const struct pattern *pattern, const char *topic)
+{
+    return pattern->is_expression ? regexec(&pattern->expression, topic, 0, NULL, 0) == 0
+                                  : strcmp(pattern->text, topic) == 0;
+}
+
 static bool takes(const struct compiled_route *compiled, const char *topic)
 {
     for (size_t i = 0; i < compiled->pattern_count; i++) {
-        const struct pattern *pattern = &compiled->patterns[i];
-        if (pattern->is_expression ? regexec(&pattern->expression, topic, 0, NULL, 0) == 0
-                                   : strcmp(pattern->text, topic) == 0) {
+        if (pattern_takes(&compiled->patterns[i], topic)) {
             return true;
         }
     }
@@ -176,4 +180,17 @@ const char *const *insert_routes_topics(const struct insert_routes *routes, size
 {
     *count = routes->topic_count;
     return routes->topics;
+}
+
+bool insert_routes_means(const struct insert_routes *routes, const char *subscribed, const char *topic)
+{
+    for (size_t i = 0; i < routes->count; i++) {
+        const struct compiled_route *compiled = &routes->routes[i];
+        for (size_t j = 0; j < compiled->pattern_count; j++) {
+            if (strcmp(compiled->patterns[j].text, subscribed) == 0) {
+                return pattern_takes(&compiled->patterns[j], topic);
+            }
+        }
+    }
+    return false;
 }

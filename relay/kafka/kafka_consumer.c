@@ -216,6 +216,12 @@ consumer_held:
     return NULL;
 }
 
+static bool is_absent(rd_kafka_resp_err_t code, const char *text)
+{
+    return (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) &&
+        strncmp(text, ABSENT, strlen(ABSENT)) == 0;
+}
+
 static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
     const struct kafka_consumer_listener *listener = &consumer->listener;
@@ -226,15 +232,14 @@ static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_
         return;
     }
     const char *text = message->payload ? (const char *)message->payload : rd_kafka_err2str(message->err);
-    if (message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART && strncmp(text, ABSENT, strlen(ABSENT)) == 0) {
+    if (is_absent(message->err, text)) {
         const char *topic = text + strlen(ABSENT), *end = strstr(topic, ": ");
-        kafka_error_set(&error, message->err,
-            "no topic that we can see is called, or matches, %.*s: create it (the relay creates none), or grant "
-            "DESCRIBE and READ",
-            (int)(end ? end - topic : (ptrdiff_t)strlen(topic)), topic);
-    } else {
-        kafka_error_set(&error, message->err, "%s", text);
+        char name[256];
+        snprintf(name, sizeof(name), "%.*s", (int)(end ? end - topic : (ptrdiff_t)strlen(topic)), topic);
+        listener->topic_absent(listener->context, name);
+        return;
     }
+    kafka_error_set(&error, message->err, "%s", text);
     if (message->rkt && message->partition >= 0 &&
         (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
             message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
@@ -405,15 +410,27 @@ bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *
     return !code || kafka_error_set(error, code, "asking for the log's first offset");
 }
 
-bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout)
+static const struct rd_kafka_metadata *ask_metadata(struct kafka_consumer *consumer, bool all_topics,
+    struct duration timeout)
 {
     const struct rd_kafka_metadata *metadata = NULL;
-    bool answered = rd_kafka_metadata(consumer->client, 0, NULL, &metadata, (int)duration_ms(timeout)) ==
-        RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_resp_err_t code = rd_kafka_metadata(consumer->client, all_topics, NULL, &metadata,
+        (int)duration_ms(timeout));
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? metadata : NULL;
+}
+
+bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout)
+{
+    const struct rd_kafka_metadata *metadata = ask_metadata(consumer, false, timeout);
     if (metadata) {
         rd_kafka_metadata_destroy(metadata);
     }
-    return answered;
+    return metadata != NULL;
+}
+
+const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer *consumer, struct duration timeout)
+{
+    return ask_metadata(consumer, true, timeout);
 }
 
 // Destroying may hang, so it has a thread of its own; whoever comes last frees the note.

@@ -281,6 +281,38 @@ def test_topics_that_are_not_there_yet_are_named_with_what_to_do(place):
     assert relay.stop() == 0
 
 
+def test_a_topic_of_several_that_is_missing_stays_on_the_board_until_it_is_there(place):
+    from confluent_kafka.admin import NewPartitions
+
+    def reason():
+        return relay.health()["checks"]["kafka"].get("reason", "")
+
+    later, named = f"^{place.name}-later-.*", f"{place.name}-named"
+    place.clickhouse("CREATE TABLE {db}.later (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
+        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"},
+        **{"route default": {"topics": f"{post(place)}, {named}"}, "route later": {"topics": later, "table": "later", "n": "header.seq"}})
+    sender = Sender(place).events(post(place), 40).flush()
+    wait_counts(place, 40)
+    relay.wait(lambda: later in reason() and named in reason(), "both are named")
+    assigned = len(relay.events("insert.assigned"))
+    client = admin(place)
+    for future in client.create_partitions([NewPartitions(post(place), 6)]).values():
+        future.result(20)
+    relay.wait(lambda: len(relay.events("insert.assigned")) > assigned, "another assignment", 30)
+    wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == 40, "all committed", 20)
+    assert later in reason() and named in reason()
+    assert relay.health()["checks"]["kafka"]["status"] == "degraded"
+    place.servers.create_topics([named], 1)
+    relay.wait(lambda: reason().endswith("READ") and later in reason() and named not in reason(), "one of them is found", 30)
+    place.servers.create_topics([f"{place.name}-later-1"], 1)
+    relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "ok", "the other is found", 30)
+    sender.events(f"{place.name}-later-1", 10).events(named, 10).flush()
+    wait_counts(place, 50)
+    wait_counts(place, 10, table="later")
+    assert relay.stop() == 0
+
+
 def test_a_partition_added_while_running_is_read_from_its_beginning(place):
     from confluent_kafka.admin import NewPartitions
 

@@ -298,24 +298,60 @@ def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, pro
     assert relay.stop() == 0
 
 
-def test_a_relay_without_messages_finds_out_that_kafka_is_back():
+@pytest.fixture(scope="module")
+def proxied_kafka():
     proxy = Proxy(kind="kafka")
     with temporary_servers("kafka", "postgres", "clickhouse", kafka_proxy_ports=[proxy.port]) as servers:
         host, port = servers.env["KAFKA_PROXIED_TARGETS"].split(":")
         proxy.target = (host, int(port))
-        place = Place(servers, "blip")
-        relay = inserting(place, kafka={"bootstrap.servers": servers.env["KAFKA_PROXIED_BOOTSTRAP"]})
-        Sender(place).events(post(place), 10).flush()
-        wait_counts(place, 10)
-        wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == 10, "nothing left to commit", 20)
-        proxy.refuse()
-        proxy.cut()
-        relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "down", "Kafka away", 30)
-        proxy.accept()
-        relay.wait(lambda: relay.health()["status"] == "ok" and relay.metric("breaker_state", dependency="kafka") == 0, "all well again", 60)
-        assert relay.stop() == 0
-        place.close()
+        yield servers, proxy
     proxy.close()
+
+
+def kafka_goes_and_comes_back(relay, proxy, status):
+    """Until the relay has this status again, and its breaker is closed."""
+    proxy.refuse()
+    proxy.cut()
+    relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "down", "Kafka away", 30)
+    relay.wait(lambda: relay.metric("breaker_state", dependency="kafka") != 0, "the breaker open", 60)
+    proxy.accept()
+    relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == status and
+               relay.metric("breaker_state", dependency="kafka") == 0, f"Kafka {status} again", 60)
+
+
+def through_the_proxy(place, name="relay", **changes):
+    return inserting(place, name, kafka={"bootstrap.servers": place.servers.env["KAFKA_PROXIED_BOOTSTRAP"]}, **changes)
+
+
+def test_a_relay_without_messages_finds_out_that_kafka_is_back(proxied_kafka):
+    servers, proxy = proxied_kafka
+    place = Place(servers, "blip")
+    relay = through_the_proxy(place, breaker={"kafka.failures": "1", "kafka.open": "2s"})
+    Sender(place).events(post(place), 10).flush()
+    wait_counts(place, 10)
+    wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == 10, "nothing left to commit", 20)
+    kafka_goes_and_comes_back(relay, proxy, "ok")
+    assert relay.health()["status"] == "ok"
+    assert relay.stop() == 0
+    place.close()
+
+
+def test_a_partition_that_stands_still_is_said_again_once_kafka_is_back(proxied_kafka):
+    servers, proxy = proxied_kafka
+    place = Place(servers, "still")
+    relay = through_the_proxy(place)
+    sender = Sender(place).events(post(place), 40, partition=0).flush()
+    wait_counts(place, 40)
+    assert relay.stop() == 0
+    sender.events(post(place), 40, partition=0).flush()
+    low = committed(place, post(place), 1)[0]
+    expire(place, post(place), 0, low + 10)
+    relay = through_the_proxy(place, "again", breaker={"kafka.failures": "1", "kafka.open": "2s"})
+    relay.wait(lambda: relay.events("insert.offset_not_in_log"), "the loss is told", 30)
+    kafka_goes_and_comes_back(relay, proxy, "degraded")
+    assert f"offset {low} is not in Kafka's log" in relay.health()["checks"]["kafka"]["instances"]["insert"]["reason"]
+    assert relay.stop() == 0
+    place.close()
 
 
 def test_a_dedup_window_that_overflows(place, proxied):

@@ -30,3 +30,20 @@ Test(insert_routes, a_table_takes_a_message_once_however_its_database_is_written
     cr_assert(second_takes("orders", "shop.others"));
     cr_assert(second_takes("shop.orders", "sho.orders"));
 }
+
+Test(insert_routes, a_subscription_stands_for_its_name_or_for_what_it_matches)
+{
+    char *topics[] = {(char *)(uintptr_t) "orders", (char *)(uintptr_t) "^shop\\.[^.]+$"};
+    struct config_route list[] = {{.name = (char *)(uintptr_t) "a", .table = (char *)(uintptr_t) "t", .enabled = true}};
+    list[0].topics.items = topics;
+    list[0].topics.count = 2;
+    struct config config = {.routes = list, .route_count = 1};
+    struct insert_routes *routes = insert_routes_new(&config, NULL);
+    cr_assert_not_null(routes);
+    cr_assert(insert_routes_means(routes, "orders", "orders"));
+    cr_assert_not(insert_routes_means(routes, "orders", "orders2"));
+    cr_assert(insert_routes_means(routes, "^shop\\.[^.]+$", "shop.post"));
+    cr_assert_not(insert_routes_means(routes, "^shop\\.[^.]+$", "orders"));
+    cr_assert_not(insert_routes_means(routes, "^other", "other"));
+    insert_routes_free(routes);
+}

@@ -35,13 +35,15 @@ struct insert_group {
     bool crowded;       // the memory is full: partitions are held until something is stored
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
-    bool healthy;                  // as the board has it
-    bool unreachable;              // no broker answered when last one was needed, or the breaker is not closed since
-    struct mono_time prove_at;     // when to ask again whether one does
-    bool hangs;                    // a handle was left behind
-    struct kafka_consumer *reader; // of feeds that catch up by themselves, NULL: there are none
-    bool reader_stale;             // which partitions it has to read has changed
-    struct insert_partition *last; // of the last message
+    bool healthy;              // as the board has it
+    bool unreachable;          // no broker answered when last one was needed, or the breaker is not closed since
+    struct mono_time prove_at; // when to ask again whether one does
+    rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
+    struct mono_time absent_at;              // when to look for it again
+    bool hangs;                              // a handle was left behind
+    struct kafka_consumer *reader;           // of feeds that catch up by themselves, NULL: there are none
+    bool reader_stale;                       // which partitions it has to read has changed
+    struct insert_partition *last;           // of the last message
     struct source_header *headers;
     size_t header_room;
     _Atomic int64_t lag; // of all partitions together; -1: not known
@@ -52,7 +54,6 @@ void insert_group_finish(struct insert_group *group); // after insert_group_leav
 
 // For the parts of the group.
 struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number);
-void insert_group_health(struct insert_group *group, enum status_level level, const char *reason);
 // The consumer is of no more use: the group is left and joined again at the next insert_group_work.
 void insert_group_break(struct insert_group *group, const struct relay_error *error);
 struct mono_time insert_group_now(const struct insert_group *group);

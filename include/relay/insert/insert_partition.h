@@ -68,6 +68,7 @@ struct insert_partition {
     bool fetching;     // positioned and not paused
     bool held;         // paused because a table is full
     bool failed;       // the log does not have our offset; an operator has to decide
+    int64_t lost_at;   // which one, of failed and of feeds that are FEED_LOST
     bool gone;         // no longer ours; kept while jobs refer to it
     int64_t end;       // the log's end when it was last reached; OFFSET_NONE
     int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE

@@ -22,5 +22,7 @@ const struct config_route *insert_routes_at(const struct insert_routes *routes, 
 bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic);
 // What to subscribe to, each once. The array is the routes'.
 const char *const *insert_routes_topics(const struct insert_routes *routes, size_t *count);
+// Whether the topic is what one of those stands for: the name itself, or one that the expression matches.
+bool insert_routes_means(const struct insert_routes *routes, const char *subscribed, const char *topic);
 
 #endif

@@ -35,6 +35,9 @@ struct kafka_consumer_listener {
     // sent: when. The offsets of each partition with its own error.
     void (*committed)(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
         struct mono_time sent);
+    // A name or an expression of the subscription that stands for no topic that we can see. Told once, also where it
+    // stays so; that there is one now shows in kafka_consumer_all_topics().
+    void (*topic_absent)(void *context, const char *subscribed);
     // finished: the handle is of no more use (fatal error, fenced): close it and make another.
     void (*trouble)(void *context, const struct relay_error *error, bool finished);
 };
@@ -90,6 +93,9 @@ bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *
 
 // A broker answers now, within `timeout`: one round trip.
 bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout);
+// What topics there are, asked of a broker, within `timeout`: the caller's (rd_kafka_metadata_destroy). NULL: no
+// answer.
+const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer *consumer, struct duration timeout);
 
 // The closing that follows does not tell the coordinator: the group learns of it by the end of the session.
 void kafka_consumer_stay(struct kafka_consumer *consumer);

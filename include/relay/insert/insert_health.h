@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the group tells Kafka's breaker and the status board. Whether the brokers answer goes to both. What an answer
+// does not take back goes to the board only, and stays there until it is over: partitions whose log no longer has our
+// offset, and topics that are subscribed to and not there. The thread of the group.
+#ifndef RELAY_INSERT_INSERT_HEALTH_H
+#define RELAY_INSERT_INSERT_HEALTH_H
+
+#include "relay/insert/insert_group.h"
+
+// OK: the brokers answer. DOWN: they do not. DEGRADED: they refuse something; the next OK takes it back.
+void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
+// The brokers have answered with something that stays.
+void insert_health_stands(struct insert_group *group);
+// Told by the consumer.
+void insert_health_absent(void *group, const char *subscribed);
+// Asks whether the brokers are back, and for the topics that were not there: half a second at most.
+void insert_health_work(struct insert_group *group, struct mono_time now);
+
+#endif

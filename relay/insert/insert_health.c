@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: partitions reach their ends and commits are accepted, so the brokers answer; told once, until something
+// else was told.
+// - No broker answers: told, and from then on they are asked, since a group without messages would not find out by
+//   itself that they are back: librdkafka reconnects, and says nothing.
+// - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
+//   for it, every ten seconds and with each assignment.
+// - A partition stands still: said until it is ours no more.
+#include "relay/insert/insert_health.h"
+
+#include "relay/base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ASK_LIMIT    DURATION_MS(500)
+#define PROVE_EVERY  DURATION_S(2)
+#define LOOK_EVERY   DURATION_S(10)
+#define ABSENT_NAMES 300 // bytes of a reason
+
+static const struct insert_partition *lost_partition(const struct insert_group *group)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        if (!partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST))) {
+            return partition;
+        }
+    }
+    return NULL;
+}
+
+static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reason, size_t room)
+{
+    char names[ABSENT_NAMES] = "";
+    size_t used = 0;
+    for (int i = 0; i < absent->cnt && used < sizeof(names); i++) {
+        used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i > 0 ? ", " : "", absent->elems[i].topic);
+    }
+    snprintf(reason, room,
+        "no topic that we can see is called, or matches, %s%s: create %s (the relay creates none), or grant DESCRIBE "
+        "and READ",
+        names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it");
+}
+
+// What an answer of the brokers does not take back. false: nothing.
+static bool say_what_stands(const struct insert_group *group, char *reason, size_t room)
+{
+    const struct insert_partition *lost = lost_partition(group);
+    if (lost) {
+        snprintf(reason, room,
+            "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
+            "made anew)",
+            lost->topic, lost->number, (long long)lost->lost_at);
+    } else if (group->absent && group->absent->cnt > 0) {
+        say_absent(group->absent, reason, room);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void tell_breaker(struct insert_group *group, bool answers, const char *reason)
+{
+    struct circuit_breaker *breaker = group->context->kafka_breaker;
+    if (breaker && breaker_allow(breaker)) {
+        if (answers) {
+            breaker_success(breaker);
+        } else {
+            breaker_failure(breaker, reason);
+        }
+    }
+    group->unreachable = !answers || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
+}
+
+void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason)
+{
+    char standing[512];
+    bool answers = level == STATUS_OK;
+    if (answers && group->healthy && !group->unreachable) {
+        return;
+    }
+    if (level != STATUS_DEGRADED) {
+        tell_breaker(group, answers, reason);
+    }
+    group->healthy = answers && !say_what_stands(group, standing, sizeof(standing));
+    if (answers && !group->healthy) {
+        level = STATUS_DEGRADED;
+        reason = standing;
+    }
+    status_board_set(group->context->board, STATUS_KAFKA, "insert", level, reason);
+}
+
+void insert_health_stands(struct insert_group *group)
+{
+    group->healthy = false;
+    insert_health_tell(group, STATUS_OK, "");
+}
+
+void insert_health_absent(void *context, const char *subscribed)
+{
+    struct insert_group *group = context;
+    group->absent = group->absent ? group->absent : rd_kafka_topic_partition_list_new(4);
+    if (!rd_kafka_topic_partition_list_find(group->absent, subscribed, RD_KAFKA_PARTITION_UA)) {
+        rd_kafka_topic_partition_list_add(group->absent, subscribed, RD_KAFKA_PARTITION_UA);
+        log_event(LOG_LEVEL_WARNING, "insert.topic_absent",
+            "no topic that we can see is called so, or matches it: create it (the relay creates none), or grant "
+            "DESCRIBE and READ",
+            LOG_TEXT("topic", subscribed));
+    }
+    group->absent_at = mono_add(insert_group_now(group), LOOK_EVERY);
+    insert_health_stands(group);
+}
+
+static void look_for_brokers(struct insert_group *group, struct mono_time now)
+{
+    if (!mono_reached(now, group->prove_at)) {
+        return;
+    }
+    group->prove_at = mono_add(now, PROVE_EVERY);
+    if (kafka_consumer_answered(group->consumer, ASK_LIMIT)) {
+        insert_health_tell(group, STATUS_OK, "");
+    }
+}
+
+static bool is_there(const struct insert_group *group, const struct rd_kafka_metadata *metadata, const char *subscribed)
+{
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        if (metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+            insert_routes_means(group->routes, subscribed, metadata->topics[i].topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void look_for_topics(struct insert_group *group, struct mono_time now)
+{
+    if (!group->absent || group->absent->cnt == 0 || !mono_reached(now, group->absent_at)) {
+        return;
+    }
+    group->absent_at = mono_add(now, LOOK_EVERY);
+    const struct rd_kafka_metadata *metadata = kafka_consumer_all_topics(group->consumer, ASK_LIMIT);
+    for (int i = group->absent->cnt; metadata && i > 0; i--) {
+        const char *subscribed = group->absent->elems[i - 1].topic;
+        if (is_there(group, metadata, subscribed)) {
+            log_event(LOG_LEVEL_INFO, "insert.topic_found", NULL, LOG_TEXT("topic", subscribed));
+            rd_kafka_topic_partition_list_del_by_idx(group->absent, i - 1);
+        }
+    }
+    if (metadata) {
+        rd_kafka_metadata_destroy(metadata);
+        insert_health_tell(group, STATUS_OK, "");
+    }
+}
+
+void insert_health_work(struct insert_group *group, struct mono_time now)
+{
+    if (group->unreachable) {
+        look_for_brokers(group, now);
+    } else {
+        look_for_topics(group, now);
+    }
+}
