@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: no INSERT of an earlier run is under way; for each partition among the messages one question for the
-// offsets that are there; the others are encoded into one block; one INSERT.
+// Happy path: what an earlier run has left under way is ended, once; for each partition among the messages one question
+// for the offsets that are there; the others are encoded into one block; one INSERT, with the deadline after which the
+// server does not start it any more.
 //
-// - The outcome is unknown (cut, timeout): what still runs is ended, then the table is asked again and only what is
-//   missing is sent. A few rounds, with pauses. Also where the operator ends the command meanwhile: the next run would
-//   ask too early.
+// - The outcome is unknown (cut, timeout): until the server can no longer start it nothing is asked; then what still
+//   runs is ended, the table is asked again and only what is missing is sent. A few rounds, with pauses. Also where the
+//   operator ends the command meanwhile: the next run would ask too early. There only the waiting is left to the
+//   operator, who is told.
 // - The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
 //   several table partitions are not one; a later run finds them by their offsets.)
 // - A message does not fit the table: REFUSED with the encoder's reason, the others go on.
@@ -15,6 +17,7 @@
 #include "relay/base/backoff.h"
 #include "relay/base/fnv.h"
 #include "relay/insert/clickhouse_text.h"
+#include "relay/insert/insert_deadline.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_question.h"
 
@@ -37,13 +40,18 @@ struct refill {
     char name[512];
     char prefix[64]; // of the query ids of all runs that fill this table
     uint64_t attempts;
-    int in_doubt; // the endpoint that may still run an INSERT of ours, or NOBODY
+    struct server_clock *clocks; // for each endpoint
+    bool guarded;                // the statement has a deadline
+    bool settled;                // nothing runs, of this run or an earlier one
+    int in_doubt;                // the endpoint that may still run an INSERT of ours, or NOBODY
+    struct mono_time starts;     // it may begin until then
 };
 
 static bool compile(struct refill *refill, struct relay_error *error)
 {
     const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
     struct table_findings findings = {0};
+    struct clickhouse_server server;
     refill->schema = table_schema_read(refill->client, &any, NULL, refill->table, error);
     if (!refill->schema) {
         return error_prefix(error, "table %s", refill->table);
@@ -65,8 +73,14 @@ static bool compile(struct refill *refill, struct relay_error *error)
         return error_prefix(error, "route %s does not fit table %s", refill->route.name, refill->name);
     }
     table_findings_finish(&findings);
+    if (!clickhouse_server_info(refill->client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error)) {
+        return false;
+    }
+    refill->guarded = server.has_input_function;
     refill->block = row_encoder_block(refill->encoder, error);
-    refill->statement = refill->block ? row_encoder_statement(refill->encoder, false, NULL, error) : NULL;
+    refill->statement = refill->block
+        ? row_encoder_statement(refill->encoder, refill->guarded, refill->guarded ? INSERT_DEADLINE_GUARD : NULL, error)
+        : NULL;
     return refill->statement != NULL;
 }
 
@@ -74,10 +88,10 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     const struct config_route *route, const char *table, struct relay_error *error)
 {
     struct refill *refill = calloc(1, sizeof(*refill));
-    if (!refill || !(refill->table = strdup(table ? table : route->table))) {
-        free(refill);
+    if (!refill || !(refill->table = strdup(table ? table : route->table)) ||
+        !(refill->clocks = calloc(clickhouse_client_endpoints(client), sizeof(*refill->clocks)))) {
         error_no_memory(error, "preparing to fill a table");
-        return NULL;
+        goto failed;
     }
     refill->context = context;
     refill->client = client;
@@ -87,6 +101,8 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     if (compile(refill, error)) {
         return refill;
     }
+
+failed:
     refill_close(refill);
     return NULL;
 }
@@ -100,6 +116,7 @@ void refill_close(struct refill *refill)
     native_block_free(refill->block);
     row_encoder_free(refill->encoder);
     table_schema_free(refill->schema);
+    free(refill->clocks);
     free(refill->table);
     free(refill);
 }
@@ -194,8 +211,9 @@ static bool catch_up(struct refill *refill, struct table_question *question, str
     return done;
 }
 
+// *endpoint: who has answered.
 static bool ask_all(struct refill *refill, const struct source_message *messages, size_t count,
-    struct refill_result *results, struct relay_error *error)
+    struct refill_result *results, int *endpoint, struct relay_error *error)
 {
     struct table_question question = {refill->client, CLICKHOUSE_ANY_ENDPOINT};
     if (!catch_up(refill, &question, error)) {
@@ -210,6 +228,7 @@ static bool ask_all(struct refill *refill, const struct source_message *messages
             return false;
         }
     }
+    *endpoint = question.endpoint;
     return true;
 }
 
@@ -234,9 +253,15 @@ static bool encode(struct refill *refill, const struct source_message *messages,
     return true;
 }
 
-// Whatever INSERT into this table still runs, of an attempt in doubt or of a run that was killed, is ended, so that the
-// next question has a final answer.
-static bool end_inserts(struct refill *refill, struct relay_error *error)
+// Until no INSERT of ours can begin any more. false: the operator ends the command.
+static bool await_starts(const struct refill *refill, struct relay_error *error)
+{
+    const struct clock *clock = refill->context->clock;
+    return mono_reached(clock_mono(clock), refill->starts) ||
+        !stop_wait(refill->context->stop, clock, refill->starts) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
+}
+
+static bool kill_inserts(struct refill *refill, struct relay_error *error)
 {
     for (int i = 0; i < (int)clickhouse_client_endpoints(refill->client); i++) {
         if (!clickhouse_kill_query(refill->client, i, refill->prefix, DURATION_S(10), NULL, error) &&
@@ -244,15 +269,31 @@ static bool end_inserts(struct refill *refill, struct relay_error *error)
             return error_prefix(error, "ending an INSERT of unknown outcome");
         }
     }
+    return true;
+}
+
+// Whatever INSERT into this table still runs, of an attempt in doubt or of a run that was killed, is ended, so that the
+// next question has a final answer.
+static bool settle(struct refill *refill, struct relay_error *error)
+{
+    if (!refill->settled && (!await_starts(refill, error) || !kill_inserts(refill, error))) {
+        return false;
+    }
     refill->in_doubt = NOBODY;
+    refill->settled = true;
     return true;
 }
 
 enum sending { SENT, UNCLEAR, NOT_SENT };
 
-static enum sending send_block(struct refill *refill, struct relay_error *error)
+static enum sending class_of(const struct relay_error *error)
 {
-    struct clickhouse_outcome outcome = {.endpoint = NOBODY};
+    return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? UNCLEAR : NOT_SENT;
+}
+
+static bool send_statement(struct refill *refill, int endpoint, const char *statement,
+    struct clickhouse_outcome *outcome, struct relay_error *error)
+{
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     size_t pieces;
     snprintf(query_id, sizeof(query_id), "%s%s-%llu", refill->prefix, refill->context->instance,
@@ -260,27 +301,61 @@ static enum sending send_block(struct refill *refill, struct relay_error *error)
     // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by
     // now.
     const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}};
-    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+    const struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = query_id,
         .settings = settings,
         .setting_count = 1};
     const struct iovec *body = native_block_body(refill->block, &pieces, error);
-    if (!body) {
+    return body && clickhouse_insert(refill->client, &request, statement, body, pieces, outcome, error);
+}
+
+static enum sending send_block(struct refill *refill, int endpoint, struct relay_error *error)
+{
+    const struct relay_context *context = refill->context;
+    struct clickhouse_outcome outcome = {.endpoint = NOBODY};
+    struct mono_time end = mono_add(clock_mono(context->clock), insert_deadline_most(context));
+    int64_t deadline = 0;
+    if (refill->guarded &&
+        !server_clock_seconds(&refill->clocks[endpoint], context, refill->client, endpoint, end, &deadline, error)) {
+        return class_of(error);
+    }
+    char *statement = strdup(refill->statement);
+    if (!statement) {
+        error_no_memory(error, "filling a table");
         return NOT_SENT;
     }
-    if (clickhouse_insert(refill->client, &request, refill->statement, body, pieces, &outcome, error)) {
+    insert_deadline_set(statement, deadline);
+    bool sent = send_statement(refill, endpoint, statement, &outcome, error);
+    free(statement);
+    if (sent) {
         return SENT;
     }
-    refill->in_doubt = outcome.endpoint;
-    return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? UNCLEAR : NOT_SENT;
+    enum sending sending = class_of(error);
+    if (insert_deadline_was_over(&outcome, error)) {
+        refill->clocks[endpoint].known = false;
+    } else if (sending == UNCLEAR && outcome.body_sent) {
+        refill->settled = false;
+        refill->in_doubt = outcome.endpoint;
+        refill->starts = outcome.exception_code == 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : refill->starts;
+    }
+    return sending;
 }
 
 // Nothing of ours outlives the command: the next run would ask too early.
 static bool give_up(struct refill *refill, struct relay_error *error)
 {
     struct relay_error why = {0};
-    if (refill->in_doubt != NOBODY && !end_inserts(refill, &why)) {
+    if (refill->in_doubt == NOBODY) {
+        return false;
+    }
+    bool awaited = await_starts(refill, &why);
+    if (!kill_inserts(refill, &why)) {
         return error_prefix(error, "an INSERT may still run (%s), so wait before you try again", why.text);
+    }
+    if (!awaited) {
+        struct duration left = mono_left(clock_mono(refill->context->clock), refill->starts);
+        return error_prefix(error, "an INSERT has no answer and may still begin, so wait %.0f s before you try again",
+            duration_seconds(left) + 1);
     }
     return false;
 }
@@ -299,22 +374,23 @@ bool refill_write(struct refill *refill, const struct source_message *messages, 
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
     memset(results, 0, count * sizeof(*results));
     for (int round = 1;; round++) {
-        bool known = (dry || end_inserts(refill, error)) && ask_all(refill, messages, count, results, error);
-        if (known) {
+        int endpoint = NOBODY;
+        enum sending sending;
+        if ((dry || settle(refill, error)) && ask_all(refill, messages, count, results, &endpoint, error)) {
             if (!encode(refill, messages, count, results, error)) {
                 return false;
             }
             if (dry || native_block_rows(refill->block) == 0) {
                 return true;
             }
-            enum sending sending = send_block(refill, error);
-            if (sending != UNCLEAR) {
-                return sending == SENT;
-            }
-        } else if (error->class != RELAY_CLASS_RETRIABLE && error->class != RELAY_CLASS_UNKNOWN) {
-            return false;
+            sending = send_block(refill, endpoint, error);
+        } else {
+            sending = class_of(error);
         }
-        if (round == ROUNDS || !pause_round(refill, &backoff, error)) {
+        if (sending == SENT) {
+            return true;
+        }
+        if (sending == NOT_SENT || round == ROUNDS || !pause_round(refill, &backoff, error)) {
             return give_up(refill, error);
         }
     }

@@ -5,7 +5,7 @@
 //
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
-// - "late": the server's clock says that the lease is over. The clock is measured again, the lease renewed, the INSERT
+// - "late": the server's clock is past the deadline. The clock is measured again, the lease renewed, the INSERT
 //   repeated;
 // - everything else may have been executed, whole or in part, or may be yet. The token would make the same bytes
 //   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
@@ -26,35 +26,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLOCK_AGE        DURATION_S(30)
 #define COPIES_LIMIT     DURATION_S(30)
 #define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
 #define LEASE_PATIENCE   DURATION_S(5)
-#define START_MOST       DURATION_S(10) // the server starts it within this time or not at all
-#define START_SECOND     DURATION_S(1)  // more, since the server's now() knows whole seconds
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
-
-// The server's clock as it is now at `at`, in seconds, and never later than it really is. false: it could not be asked.
-static bool server_seconds(struct table_worker *worker, int endpoint, struct mono_time at, int64_t *seconds,
-    struct relay_error *error)
-{
-    const struct relay_context *context = worker->options.context;
-    struct server_clock *known = &worker->clocks[endpoint];
-    if (!known->known || mono_reached(clock_mono(context->clock), mono_add(known->at, CLOCK_AGE))) {
-        struct duration ahead, doubt;
-        if (!clickhouse_server_clock(worker->options.client, endpoint, DURATION_S(10), &ahead, &doubt, error)) {
-            return false;
-        }
-        *known = (struct server_clock){.known = true,
-            .at = clock_mono(context->clock),
-            .server_us = clock_wall(context->clock).us + ahead.ns / 1000,
-            .doubt = doubt};
-    }
-    int64_t us = known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000;
-    *seconds = us / 1000000;
-    return true;
-}
 
 // The endpoint to send to: the last good one, else the next that lets requests through.
 static int choose_endpoint(struct table_worker *worker)
@@ -126,14 +102,6 @@ static bool hold_lease(struct table_worker *worker, struct table_job *job, struc
     }
 }
 
-// A request that we have stopped waiting for is not to begin.
-static struct duration start_most(const struct relay_context *context)
-{
-    struct duration timeout = context->config->clickhouse.request_timeout;
-    timeout = timeout.ns < LEASE_LEAST.ns ? LEASE_LEAST : timeout;
-    return timeout.ns < START_MOST.ns ? timeout : START_MOST;
-}
-
 // One attempt. *outcome says what became of it.
 static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
@@ -147,16 +115,18 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
             return false;
         }
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
-        struct mono_time most = mono_add(clock_mono(context->clock), start_most(context));
+        struct mono_time most = mono_add(clock_mono(context->clock), insert_deadline_most(context));
         end = mono_before(most, end) ? most : end;
-        if (!server_seconds(worker, part->endpoint, end, &deadline, error)) {
+        if (!server_clock_seconds(&worker->clocks[part->endpoint], context, worker->options.client, part->endpoint, end,
+                &deadline, error)) {
             return false;
         }
     }
-    char *statement = table_plan_with_deadline(part->statement, deadline);
+    char *statement = strdup(part->statement);
     if (!statement) {
         return error_no_memory(error, "sending an INSERT");
     }
+    insert_deadline_set(statement, deadline);
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     insert_query_id_write(query_id, sizeof(query_id), worker->prefix, context->instance, worker->options.route->name,
         worker->next_query++, &job->places);
@@ -168,7 +138,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         .fresh_connection = part->unclear,
         .settings = &token,
         .setting_count = 1};
-    set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, START_SECOND) : end);
+    set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : end);
     // After set_running: who cancels either sees this INSERT in table_worker_may_start, or is seen here.
     bool done = !table_worker_given_up(worker, job);
     if (done) {
@@ -179,11 +149,6 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     end_running(worker, part, done || outcome->exception_code != 0 || !outcome->body_sent);
     free(statement);
     return done;
-}
-
-static bool is_late(const struct clickhouse_outcome *outcome, const struct relay_error *error)
-{
-    return outcome->exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE) != NULL;
 }
 
 // The verdict on a part whose last attempt may have been executed.
@@ -212,7 +177,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
     bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
     enum clickhouse_failure failure = outcome->failure;
-    bool late = is_late(outcome, error);
+    bool late = insert_deadline_was_over(outcome, error);
     metric_add(worker->retries[failure], 1);
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);

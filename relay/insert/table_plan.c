@@ -5,25 +5,11 @@
 #include "relay/base/test_points.h"
 #include "relay/insert/clickhouse_text.h"
 #include "relay/insert/dead_letter_block.h"
+#include "relay/insert/insert_deadline.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NO_DEADLINE "9999999999"
-static const char guard[] = "throwIf(toUnixTimestamp(now()) > " NO_DEADLINE ", '" TABLE_PLAN_LATE "') = 0";
-
-char *table_plan_with_deadline(const char *statement, int64_t deadline)
-{
-    char *copy = strdup(statement);
-    char *at = copy ? strstr(copy, "> " NO_DEADLINE ",") : NULL;
-    if (at && deadline > 0 && deadline < INT64_C(9999999999)) {
-        char digits[24];
-        snprintf(digits, sizeof(digits), "%010lld", (long long)deadline);
-        memcpy(at + 2, digits, 10);
-    }
-    return copy;
-}
 
 static void log_findings(const struct config_route *route, const struct table_findings *findings)
 {
@@ -61,7 +47,7 @@ static bool judge_guarantee(const struct relay_context *context, struct clickhou
 static bool write_statements(const struct relay_context *context, struct table_plan *plan, bool has_input,
     struct relay_error *error)
 {
-    const char *condition = plan->guarded ? guard : NULL;
+    const char *condition = plan->guarded ? INSERT_DEADLINE_GUARD : NULL;
     plan->statement = row_encoder_statement(plan->encoder, has_input, condition, error);
     struct dead_letter_block *block = plan->statement ? dead_letter_block_new(error) : NULL;
     if (block) {

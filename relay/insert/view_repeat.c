@@ -15,6 +15,7 @@
 #include "relay/insert/view_repeat.h"
 
 #include "relay/base/test_points.h"
+#include "relay/insert/insert_deadline.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -187,17 +188,13 @@ static bool add_columns(struct clickhouse_text *text, const struct table_schema 
     return done;
 }
 
-static bool add_statement(struct clickhouse_text *text, const struct table_plan *plan, const struct view_note *note,
-    int64_t deadline)
+static bool add_statement(struct clickhouse_text *text, const struct table_plan *plan, const struct view_note *note)
 {
     return clickhouse_text_add(text, "INSERT INTO ") && table_schema_add_name(text, plan->schema) &&
         clickhouse_text_add(text, " (") && add_columns(text, plan->schema) && clickhouse_text_add(text, ") SELECT ") &&
         add_columns(text, plan->schema) && clickhouse_text_add(text, " FROM ") &&
         table_schema_add_name(text, plan->schema) && clickhouse_text_add(text, " WHERE ") && add_runs(text, note) &&
-        clickhouse_text_add(text,
-            " AND throwIf(toUnixTimestamp(now()) > %lld, '" TABLE_PLAN_LATE
-            "') = 0 ORDER BY kafka_topic, kafka_partition, kafka_offset",
-            (long long)deadline);
+        clickhouse_text_add(text, " AND " INSERT_DEADLINE_GUARD " ORDER BY kafka_topic, kafka_partition, kafka_offset");
 }
 
 static bool send(struct clickhouse_client *client, int endpoint, const struct view_repeat *repeat,
@@ -222,7 +219,7 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
     if (clickhouse_query(client, &request, statement, NULL, &outcome, error)) {
         return true;
     }
-    bool late = outcome.exception_code == 395 && strstr(error->text, TABLE_PLAN_LATE);
+    bool late = insert_deadline_was_over(&outcome, error);
     switch (outcome.failure) {
     case CLICKHOUSE_OPERATOR:
     case CLICKHOUSE_SCHEMA_DRIFT:
@@ -266,8 +263,11 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
     }
     TEST_POINT(INSERT_BEFORE_VIEW_REPEAT);
     struct clickhouse_text text = {0};
-    bool built = add_statement(&text, plan, repeat->note, there.now + START_SECONDS);
-    bool done = built ? send(client, endpoint, repeat, text.at, error) : error_no_memory(error, "completing views");
+    bool done = add_statement(&text, plan, repeat->note) || error_no_memory(error, "completing views");
+    if (done) {
+        insert_deadline_set(text.at, there.now + START_SECONDS);
+        done = send(client, endpoint, repeat, text.at, error);
+    }
     clickhouse_text_finish(&text);
     if (done) {
         TEST_POINT(INSERT_AFTER_VIEW_REPEAT);

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the insert stage share: producing straight into Kafka, counting what arrived, group offsets."""
+import http.client
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import uuid
 
 import confluent_kafka
@@ -8,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from relaytools import kafka_groups
 from relaytools.relay import wait_until
+from servers.web import open_direct
 
 FAST = {"bootstrap.servers": None, "session.timeout.ms": "6000", "heartbeat.interval.ms": "500",
         "socket.timeout.ms": "4000"}
@@ -122,6 +127,26 @@ def delete_group(place):
         except RuntimeError:
             return False  # a killed member counts until its session ends
     wait_until(try_it, "the group deleted", 40, every=0.5)
+
+
+def fnv(text):
+    value = 2166136261
+    for byte in text.encode():
+        value = (value ^ byte) * 16777619 % 2 ** 32
+    return value
+
+
+def run_under(place, query_id, query):
+    """Runs it under this id in ClickHouse, row by row. False: it was killed."""
+    env = place.servers.env
+    parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1, "query": query})
+    request = urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
+        "X-ClickHouse-User": env["CLICKHOUSE_USER"], "X-ClickHouse-Key": env["CLICKHOUSE_PASSWORD"]})
+    try:
+        with open_direct(request, 120) as answer:
+            return b"QUERY_WAS_CANCELLED" not in answer.read()
+    except (urllib.error.HTTPError, http.client.HTTPException):
+        return False
 
 
 def paused(relay, table="outbox_events"):

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
-import contextlib
-import http.client
 import random
 import signal
 import struct
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
 import pytest
 
-from inserting import (Sender, committed, counts, delete_group, group_of, inserting, paused, post, set_committed, settle, wait_counts)
+from inserting import (Sender, committed, counts, delete_group, fnv, group_of, inserting, paused, post, run_under, set_committed, settle,
+                       wait_counts)
 from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
 from relaytools.servers import temporary_servers
-from servers.web import open_direct
 
 DELETE_RECORDS = 21
 
@@ -406,13 +401,6 @@ def test_a_slow_table_does_not_hold_up_the_others(place):
     assert relay.stop() == 0
 
 
-def fnv(text):
-    value = 2166136261
-    for byte in text.encode():
-        value = (value ^ byte) * 16777619 % 2 ** 32
-    return value
-
-
 def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
     """Something runs under the group's query ids for that table, as if a former owner's INSERT took its time."""
     place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
@@ -420,14 +408,7 @@ def test_a_table_whose_read_back_has_to_wait_does_not_hold_up_the_others(place):
     Sender(place).events(post(place), 2000).flush()
     query_id = f"outbox-relay-{fnv(group_of(place)):08x}-{fnv(place.name + '.other'):08x}-former-owner"
 
-    def run():
-        parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1,
-            "query": "SELECT sleepEachRow(0.5) FROM numbers(1000)"})
-        with contextlib.suppress(urllib.error.HTTPError, http.client.HTTPException):  # it is killed
-            open_direct(urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
-                "X-ClickHouse-User": place.servers.env["CLICKHOUSE_USER"],
-                "X-ClickHouse-Key": place.servers.env["CLICKHOUSE_PASSWORD"]}), 120).read()
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run_under, args=(place, query_id, "SELECT sleepEachRow(0.5) FROM numbers(1000)"))
     thread.start()
     runs = "SELECT count() FROM system.processes WHERE query_id = '" + query_id + "'"
     wait_until(lambda: place.clickhouse(runs) == "1\n", "the query of the former owner", 20)

@@ -7,6 +7,8 @@ import uuid
 
 import pytest
 
+from inserting import fnv, run_under
+from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
 
 MARK = {"outbox": {"disposition": "mark"}}
@@ -111,6 +113,47 @@ def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number)
     result = run(place, "--into", "copy", "--since", "1h")
     assert result.returncode == 0, result.stdout + result.stderr
     assert place.clickhouse("SELECT count(), uniqExact(event_id) FROM {db}.copy").split() == ["50", "50"]
+
+
+def test_an_insert_of_a_refill_that_arrives_late_is_refused(place):
+    """Its connection is cut, its bytes lie in a proxy: before the table is asked again the server must refuse them."""
+    relay = place.relay()
+    for _ in range(50):
+        place.insert_event()
+    place.wait_published()
+    place.wait_inserted(50)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    host, port = place.servers.clickhouse_url.split("//")[1].split(":")
+    proxy = Proxy((host, int(port)), kind="http")
+    rule = proxy.add(Rule(http="late", match=b"query=INSERT", hang_up=True))
+    result = run(place, "--into", "outbox_events", "--since", "1h", clickhouse={"url": f"http://127.0.0.1:{proxy.port}"})
+    assert rule.hits == 1 and result.returncode == 0, result.stdout + result.stderr
+    assert place.clickhouse_rows() == 50
+    proxy.lift(rule)
+    wait_until(lambda: rule.late_answers == 1, "ClickHouse has answered the late one", 30)
+    assert place.clickhouse_rows() == 50
+    proxy.close()
+
+
+def test_a_refill_ends_what_an_earlier_run_has_left_and_not_again_with_each_batch(place):
+    """A query under the ids of refills of this table that begins after the first batch is none that an earlier run has left."""
+    relay = place.relay()
+    for _ in range(80):
+        place.insert_event()
+    place.wait_published()
+    place.wait_inserted(80)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    config = write_config(os.path.join(place.folder, "replay.ini"), place.sections())
+    query_id = f"outbox-relay-refill-{fnv(place.name + '.outbox_events'):08x}-another"
+    with subprocess.Popen([program(place.binary), "replay", "--into", "outbox_events", "--since", "1h", "--rate", "10", "--config", config]) as refill:
+        place.wait_inserted(10)
+        before = place.clickhouse_rows()
+        assert run_under(place, query_id, "SELECT sleepEachRow(0.25) FROM numbers(10)"), "it was not killed"
+        assert place.clickhouse_rows() > before, "there were batches meanwhile"
+        assert refill.wait(60) == 0
+    assert place.clickhouse_rows() == 80
 
 
 @pytest.mark.parametrize("name", ["outbox_events", "`{db}`.`outbox_events`"])

@@ -33,10 +33,4 @@ struct table_plan *table_plan_read(const struct relay_context *context, struct c
 struct table_plan *table_plan_hold(struct table_plan *plan);
 void table_plan_release(struct table_plan *plan); // accepts NULL
 
-// The statement with its deadline set: seconds since 1970 on the server's clock, after which the server refuses to
-// start it. malloc'd; NULL: out of memory.
-char *table_plan_with_deadline(const char *statement, int64_t deadline);
-// The words by which such a refusal is known.
-#define TABLE_PLAN_LATE "outbox-relay: the lease is over"
-
 #endif

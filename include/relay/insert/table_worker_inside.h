@@ -6,18 +6,12 @@
 #define RELAY_INSERT_TABLE_WORKER_INSIDE_H
 
 #include "relay/base/backoff.h"
+#include "relay/insert/insert_deadline.h"
 #include "relay/insert/table_worker.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-struct server_clock {
-    bool known;
-    struct mono_time at; // when it was
-    int64_t server_us;   // this time there
-    struct duration doubt;
-};
 
 struct table_worker {
     struct table_worker_options options;
