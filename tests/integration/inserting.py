@@ -136,12 +136,12 @@ def fnv(text):
     return value
 
 
-def run_under(place, query_id, query):
+def run_under(place, query_id, query, user=None):
     """Runs it under this id in ClickHouse, row by row. False: it was killed."""
     env = place.servers.env
     parameters = urllib.parse.urlencode({"query_id": query_id, "max_block_size": 1, "query": query})
     request = urllib.request.Request(f"{place.servers.clickhouse_url}/?{parameters}", headers={
-        "X-ClickHouse-User": env["CLICKHOUSE_USER"], "X-ClickHouse-Key": env["CLICKHOUSE_PASSWORD"]})
+        "X-ClickHouse-User": user or env["CLICKHOUSE_USER"], "X-ClickHouse-Key": env["CLICKHOUSE_PASSWORD"]})
     try:
         with open_direct(request, 120) as answer:
             return b"QUERY_WAS_CANCELLED" not in answer.read()

@@ -34,9 +34,10 @@ class Servers:
             raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
         return result.stdout
 
-    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False):
+    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, clickhouse_roles=()):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
         options += ["--kafka-acls"] if kafka_acls else []
+        options += ["--clickhouse-roles", ",".join(clickhouse_roles)] if clickhouse_roles else []
         options += ["--kafka-proxy-ports", ",".join(str(port) for port in kafka_proxy_ports)] if kafka_proxy_ports else []
         self.command("start", *services, *options)
         self._read_env()

@@ -6,6 +6,9 @@ the engine's; it has no async-insert queue, no HTTPS and no Keeper. The library 
 CREATE USER) and keeps no query_log. User `relay` may do everything; `reader`, with the same password, may only
 SELECT from database outbox_relay; `default` has none, as the launcher's own session needs it so, and may do nothing but what that session
 does: a client that forgets its credentials finds no table.
+
+With --clickhouse-roles there is a user for each role of schemas/clickhouse/roles.sql, called as it is and with the same password, who
+has its rights in the databases that the option names, and the server gives nothing that is not granted.
 """
 
 import hashlib
@@ -37,9 +40,17 @@ CONFIG = """<clickhouse>
         <database>system</database>
         <table>query_log</table>
         <flush_interval_milliseconds>1000</flush_interval_milliseconds>
-    </query_log>
+    </query_log>{access}
 </clickhouse>
 """
+
+# As a packaged server has it.
+ASKS_FOR_GRANTS = """
+    <access_control_improvements>
+        <select_from_system_db_requires_grant>true</select_from_system_db_requires_grant>
+        <select_from_information_schema_requires_grant>true</select_from_information_schema_requires_grant>
+        <table_engines_require_grant>true</table_engines_require_grant>
+    </access_control_improvements>"""
 
 USERS = """<clickhouse>
     <profiles><default/></profiles>
@@ -65,10 +76,18 @@ USERS = """<clickhouse>
             <networks><ip>127.0.0.1</ip></networks>
             <profile>default</profile><quota>default</quota>
             <grants><query>GRANT SELECT ON outbox_relay.*</query></grants>
-        </reader>
+        </reader>{roles}
     </users>
 </clickhouse>
 """
+
+ROLE = """
+        <{name}>
+            <password_sha256_hex>{hash}</password_sha256_hex>
+            <networks><ip>127.0.0.1</ip></networks>
+            <profile>default</profile><quota>default</quota>
+            <grants>{grants}</grants>
+        </{name}>"""
 
 # Starts the HTTP port and then reads a line that never comes, so that the library's main() does not return.
 SERVE = ("SYSTEM START LISTEN HTTP; SELECT count() FROM file('/dev/stdin', 'LineAsString', 'l String') "
@@ -90,6 +109,25 @@ def server_on_path():
     return path, match[0].split()[1]
 
 
+def rights_of_roles(database):
+    """{role: [what the file grants to it in this database, as users.xml has it]}"""
+    path = os.path.join(os.path.dirname(__file__), "..", "..", "..", "schemas", "clickhouse", "roles.sql")
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"--.*", "", file.read())
+    rights = {}
+    found = re.findall(r"GRANT\s+([^;]+?)(?:\s+ON\s+(\S+))?\s+TO\s+(\w+)\s*;", text)
+    if len(found) != len(re.findall(r"\bGRANT\b", text)):
+        raise process.ServerError(f"{path} has a GRANT of another form than `GRANT rights ON table TO role;`")
+    for what, where, role in found:
+        if not where:
+            rights.setdefault(role, []).extend(rights[what])
+            continue
+        if "." not in where and what != "TABLE ENGINE":
+            where = f"{database}.{where}"
+        rights.setdefault(role, []).append(f"GRANT {what} ON {where}")
+    return rights
+
+
 class ClickHouse:
     name = "clickhouse"
 
@@ -100,10 +138,9 @@ class ClickHouse:
         self.processes = [self.process]
 
     def configure(self, options, taken):
-        del options
         settings = self.instance.settings(self.name)
         if not settings:
-            settings.update(port=process.free_port(taken), password=secrets.token_hex(12))
+            settings.update(port=process.free_port(taken), password=secrets.token_hex(12), roles=options.clickhouse_roles)
 
     def prepare(self):
         settings = self.instance.settings(self.name)
@@ -119,8 +156,9 @@ class ClickHouse:
         for folder in (data, os.path.join(data, "tmp"), os.path.join(data, "user_files")):
             os.makedirs(folder, exist_ok=True)
         digest = hashlib.sha256(settings["password"].encode()).hexdigest()
-        self._write(config, CONFIG.format(data=data, port=settings["port"], users=users))
-        self._write(users, USERS.format(hash=digest))
+        databases = settings.get("roles", [])
+        self._write(config, CONFIG.format(data=data, port=settings["port"], users=users, access=ASKS_FOR_GRANTS if databases else ""))
+        self._write(users, USERS.format(hash=digest, roles=self._roles(databases, digest)))
         if settings["server"]:
             argv = [settings["server"], "server", "--config-file=" + config]
         else:
@@ -131,6 +169,15 @@ class ClickHouse:
         self.process.wait_ready(self._probe, 60, "ClickHouse")
         settings["version"] = self.query("SELECT version()").strip()
         self.query("CREATE DATABASE IF NOT EXISTS outbox_relay")
+
+    @staticmethod
+    def _roles(databases, digest):
+        rights = {}
+        for database in databases:
+            for role, grants in rights_of_roles(database).items():
+                rights.setdefault(role, []).extend(grants)
+        return "".join(ROLE.format(name=role, hash=digest, grants="".join(f"<query>{grant}</query>" for grant in dict.fromkeys(grants)))
+                       for role, grants in rights.items())
 
     @staticmethod
     def _write(path, text):
