@@ -9,10 +9,12 @@
 #include "relay/insert/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CLOCK_LIMIT   DURATION_S(2)
+#define LOOKS         8 // for other servers under one url
 #define ACCESS_DENIED 497
 #define MENDABLE      "start the server, or mend [clickhouse] url, user and password"
 
@@ -21,6 +23,35 @@ struct clickhouse_check {
     struct clickhouse_client *client;
     int endpoint; // one that answers; -1: none does
 };
+
+// A load balancer sends connections to different servers, be it by chance.
+static void check_one_server(struct clickhouse_check *at, int endpoint, const struct clickhouse_server *server)
+{
+    const struct clickhouse_request request = {.endpoint = endpoint,
+        .timeout = CHECK_TIMEOUT,
+        .fresh_connection = true};
+    const char *question = server->server_uuid[0] != '\0' ? "SELECT hostName(), serverUUID()" : "SELECT hostName(), ''";
+    char first[200] = "", other[200] = "";
+    for (int i = 0; i < LOOKS && strcmp(first, other) == 0; i++) {
+        struct clickhouse_result *result = NULL;
+        if (!clickhouse_query(at->client, &request, question, &result, NULL, NULL)) {
+            return; // it has just answered; whatever else needs it says so
+        }
+        const char *name = clickhouse_result_text(result, 0, 0, NULL), *id = clickhouse_result_text(result, 0, 1, NULL);
+        snprintf(i == 0 ? first : other, sizeof(other), "%s %s", name ? name : "", id ? id : "");
+        clickhouse_result_free(result);
+        if (i == 0) {
+            memcpy(other, first, sizeof(other));
+        }
+    }
+    if (strcmp(first, other) != 0) {
+        check_add(at->check->report, CHECK_WARN, "clickhouse",
+            "give each replica a url of its own (docs/guarantees-insert.md)",
+            "%s: several servers answer there, %s and %s: after an INSERT in doubt another one may be asked what the "
+            "table has, and rows be doubled",
+            clickhouse_client_url(at->client, endpoint), first, other);
+    }
+}
 
 static bool check_endpoint(struct clickhouse_check *at, int endpoint)
 {
@@ -51,6 +82,7 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
         check_add(report, CHECK_WARN, "clickhouse", "upgrade to 23.8 or newer",
             "%s: ClickHouse %s has no input(): routes are filled at least once", url, server.version);
     }
+    check_one_server(at, endpoint, &server);
     return true;
 }
 

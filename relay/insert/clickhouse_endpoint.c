@@ -4,10 +4,12 @@
 #include "relay/base/log.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define POOL_ROOM  16
+#define NAMES_ROOM 8
 #define IDLE_GUESS DURATION_S(2) // 18.16 keeps connections for 3 s; newer servers say what they do
 
 struct clickhouse_endpoint {
@@ -20,6 +22,9 @@ struct clickhouse_endpoint {
     size_t idle_count;
     int keep_alive_seconds;
     bool known, reported_down, reported;
+    char names[NAMES_ROOM][64]; // that answers came under, the last ones
+    size_t name_count, last_name;
+    bool names_told;
     struct clickhouse_server server;
     struct clickhouse_result *settings;
 };
@@ -161,12 +166,42 @@ struct duration clickhouse_endpoint_idle_limit(struct clickhouse_endpoint *endpo
     return seconds > 0 ? DURATION_S(seconds > 2 ? seconds - 1 : 1) : IDLE_GUESS;
 }
 
-void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds)
+// @locks lock held. true: a name that has answered before comes back after another one. A server that was replaced has
+// another name from then on; only servers that share the url take turns.
+static bool name_returns(struct clickhouse_endpoint *endpoint, const char *name)
 {
+    size_t count = endpoint->name_count < NAMES_ROOM ? endpoint->name_count : NAMES_ROOM, index = 0;
+    if (count > 0 && strcmp(endpoint->names[endpoint->last_name], name) == 0) {
+        return false;
+    }
+    while (index < count && strcmp(endpoint->names[index], name) != 0) {
+        index++;
+    }
+    bool returns = index < count;
+    if (!returns) {
+        index = endpoint->name_count++ % NAMES_ROOM;
+        snprintf(endpoint->names[index], sizeof(endpoint->names[index]), "%s", name);
+    }
+    endpoint->last_name = index;
+    return returns;
+}
+
+void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds, const char *server_name)
+{
+    char former[sizeof(endpoint->names[0])];
+    pthread_mutex_lock(&endpoint->lock);
     if (keep_alive_seconds > 0) {
-        pthread_mutex_lock(&endpoint->lock);
         endpoint->keep_alive_seconds = keep_alive_seconds;
-        pthread_mutex_unlock(&endpoint->lock);
+    }
+    memcpy(former, endpoint->names[endpoint->last_name], sizeof(former));
+    bool tell = server_name[0] != '\0' && !endpoint->names_told && name_returns(endpoint, server_name);
+    endpoint->names_told = endpoint->names_told || tell;
+    pthread_mutex_unlock(&endpoint->lock);
+    if (tell) {
+        log_event(LOG_LEVEL_WARNING, "clickhouse.several_servers",
+            "several servers answer under one url, so what is asked after an INSERT in doubt may be asked of another "
+            "one, and rows be doubled: give each replica a url of its own",
+            LOG_TEXT("url", endpoint->url), LOG_TEXT("server", server_name), LOG_TEXT("and", former));
     }
 }
 

@@ -249,7 +249,7 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
         .max_response = exchange->request->max_response ? exchange->request->max_response : max_response};
     struct transport_answer answer;
     clickhouse_transport_run(transport, &request, &answer);
-    clickhouse_endpoint_heard(exchange->endpoint, answer.keep_alive_seconds);
+    clickhouse_endpoint_heard(exchange->endpoint, answer.keep_alive_seconds, answer.server_name);
     clickhouse_endpoint_give(exchange->endpoint, transport, answer.end == TRANSPORT_ANSWERED);
 
     outcome->body_sent = answer.sent;

@@ -19,6 +19,7 @@
 #include "relay/insert/lz4_stream.h"
 #include "relay/insert/lz4_unpack.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,6 +152,21 @@ static bool header_number(const char *line, size_t length, const char *name, con
     return true;
 }
 
+static void header_text(const char *line, size_t length, const char *name, char *value, size_t room)
+{
+    size_t from = strlen(name);
+    if (length <= from || strncasecmp(line, name, from) != 0) {
+        return;
+    }
+    while (from < length && isspace((unsigned char)line[from])) {
+        from++;
+    }
+    while (length > from && isspace((unsigned char)line[length - 1])) {
+        length--;
+    }
+    snprintf(value, room, "%.*s", (int)(length - from), line + from);
+}
+
 static size_t on_header(char *line, size_t size, size_t count, void *context)
 {
     struct clickhouse_transport *transport = context;
@@ -161,6 +177,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
         answer->clickhouse = true;
     }
     header_number(line, length, "Keep-Alive:", "timeout=", &answer->keep_alive_seconds);
+    header_text(line, length, "X-ClickHouse-Server-Display-Name:", answer->server_name, sizeof(answer->server_name));
     return length;
 }
 

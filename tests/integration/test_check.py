@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """check: what is as it must be, and each thing that is not, with what to do."""
+import contextlib
 import http.server
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import threading
+import urllib.error
+import urllib.request
+import uuid
 
 import confluent_kafka.admin
 import psycopg2
@@ -15,6 +20,7 @@ from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
 from servers import process
+from servers.web import open_direct
 
 
 def run(place, *arguments, **changes):
@@ -148,6 +154,63 @@ def test_tables_of_clickhouse(place):
     fails(place, "migrate clickhouse up", clickhouse={"database": "no_such_database"})
 
 
+class Balancer(http.server.BaseHTTPRequestHandler):
+    """ClickHouse as it is, but that every second connection says that it is another server."""
+    protocol_version = "HTTP/1.1"
+    connections = itertools.count()
+    target = None
+
+    def setup(self):
+        super().setup()
+        self.name = f"replica-{next(self.connections) % 2}"
+
+    def do_POST(self):
+        body = b"".join(iter(self.chunk, b""))
+        if body.startswith(b"SELECT hostName()"):
+            return self.answer(200, f"{self.name}\t{uuid.UUID(int=1)}\n".encode())
+        headers = {name: value for name, value in self.headers.items() if name.startswith("X-ClickHouse")}
+        try:
+            with open_direct(urllib.request.Request(self.target + self.path, data=body, headers=headers), 20) as answer:
+                return self.answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            return self.answer(error.code, error.read())
+
+    def chunk(self):
+        piece = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return piece
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_servers_that_share_a_url_are_noticed(place):
+    Balancer.target = place.servers.clickhouse_url
+    with serving(Balancer) as url:
+        warns(place, f"{url}: several servers answer there, replica-", clickhouse={"url": url})
+    _, texts = findings(place, "warn")
+    assert not any("several servers" in text for text in texts), texts
+
+
 class Manager(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/am/api/v2/status" else 404)
@@ -158,19 +221,11 @@ class Manager(http.server.BaseHTTPRequestHandler):
 
 
 def test_alert_targets(place):
-    server = http.server.HTTPServer(("127.0.0.1", 0), Manager)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with serving(Manager) as url:
         code, texts = findings(place, "ok", alert={"alertmanager_url": url + "/am", "webhook_url": url + "/hook/secret"})
         assert any("is an Alertmanager" in text for text in texts) and any("no message was sent" in text for text in texts), (code, texts)
         assert not any("secret" in text for text in texts)
         fails(place, "answers /api/v2/status with 404", alert={"alertmanager_url": url})
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin") is None, reason="pgbouncer is not installed")

@@ -2,6 +2,7 @@
 //
 // The HTTP client against a scripted peer: what is success, what a failure means, what is never sent twice.
 #include "clickhouse_peer.h"
+#include "relay/base/log.h"
 #include "relay/base/status_board.h"
 
 #include <criterion/criterion.h>
@@ -451,6 +452,43 @@ Test(clickhouse_client, many_threads_share_a_client_and_its_connections)
     }
     cr_assert_eq(peer.script.asked, 6 * 40 + 1);
     cr_assert_leq(http_script_connections(peer.server.http), 6, "kept alive between requests");
+    finish(&peer);
+}
+
+static size_t told;
+
+static void count_told(void *unused, enum log_level level, const char *line)
+{
+    (void)unused, (void)level;
+    told += strstr(line, "clickhouse.several_servers") != NULL;
+}
+
+// A query that a server of this name answers; NULL: one that says no name.
+static void answered_by(struct peer *peer, const char *name)
+{
+    static char answer[256];
+    struct relay_error error;
+    snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\n%s%s%sContent-Length: 2\r\n\r\n1\n",
+        name ? "x-clickhouse-server-display-name: " : "", name ? name : "", name ? "\r\n" : "");
+    peer->script.reply.answer = answer;
+    cr_assert(clickhouse_query(peer->server.client, &any, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+}
+
+Test(clickhouse_client, servers_that_take_turns_under_one_url_are_told_once)
+{
+    static const struct {
+        const char *name;
+        size_t told;
+    } steps[] = {{"one", 0}, {"one", 0}, {NULL, 0}, {"one", 0}, {"its successor", 0}, {NULL, 0}, {"the next", 0},
+        {"its successor", 1}, {"the next", 1}};
+    struct peer peer;
+    start(&peer);
+    log_set_sink(count_told, NULL);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        answered_by(&peer, steps[i].name);
+        cr_assert_eq(told, steps[i].told, "step %zu", i);
+    }
+    log_set_sink(NULL, NULL);
     finish(&peer);
 }
 

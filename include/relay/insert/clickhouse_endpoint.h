@@ -27,7 +27,8 @@ void clickhouse_endpoint_give(struct clickhouse_endpoint *endpoint, struct click
 
 // How long a kept connection may lie idle: a second below what the server said, or a careful guess.
 struct duration clickhouse_endpoint_idle_limit(struct clickhouse_endpoint *endpoint);
-void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds);
+// server_name: as the answer gives it, "" for none. A url that several servers answer under is told in the log, once.
+void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_alive_seconds, const char *server_name);
 // What happened goes to the status board: problem NULL = it answered.
 void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char *problem);
 bool clickhouse_endpoint_reported_down(struct clickhouse_endpoint *endpoint);

@@ -58,6 +58,7 @@ struct transport_answer {
     int exception_code;     // X-ClickHouse-Exception-Code, 0: none
     int keep_alive_seconds; // of the Keep-Alive header, 0: none
     bool clickhouse;        // a header that only ClickHouse sends was seen
+    char server_name[64];   // X-ClickHouse-Server-Display-Name, cut; "": none
     bool sent;              // at least one byte of the request left us
     uint64_t bytes_sent;    // of the body, on the wire
     char *body;             // malloc'd, the caller frees; NUL-terminated; NULL when empty
