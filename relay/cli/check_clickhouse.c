@@ -13,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLOCK_LIMIT   DURATION_S(2)
-#define LOOKS         8 // for other servers under one url
-#define ACCESS_DENIED 497
-#define MENDABLE      "start the server, or mend [clickhouse] url, user and password"
+#define CLOCK_LIMIT DURATION_S(2)
+#define LOOKS       8 // for other servers under one url
+#define MENDABLE    "start the server, or mend [clickhouse] url, user and password"
 
 struct clickhouse_check {
     struct check *check;
@@ -61,7 +60,7 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
     struct duration ahead, doubt;
     const char *url = clickhouse_client_url(at->client, endpoint);
     if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, &server, &error)) {
-        bool database = error.detail == 81;
+        bool database = error.detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
         check_add(report, CHECK_FAIL, "clickhouse", database ? "outbox-relay migrate clickhouse up" : MENDABLE, "%s",
             error.text);
         return false;
@@ -186,7 +185,9 @@ static struct table_schema *read_table(struct clickhouse_check *at, const char *
     struct table_schema *schema = table_schema_read(at->client, &request, NULL, table, &error);
     if (!schema) {
         check_add(at->check->report, CHECK_FAIL, what,
-            error.detail == ACCESS_DENIED ? "grant it to [clickhouse] user (docs/schema.md, ClickHouse grants)" : mend,
+            error.detail == CLICKHOUSE_CODE_ACCESS_DENIED
+                ? "grant it to [clickhouse] user (docs/schema.md, ClickHouse grants)"
+                : mend,
             "%s", error.text);
     }
     return schema;

@@ -18,7 +18,6 @@
 #include <string.h>
 
 #define STATEMENT_TIMEOUT DURATION_S(600)
-#define UNKNOWN_DATABASE  81
 
 struct runner {
     const struct relay_context *context;
@@ -61,7 +60,7 @@ bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, 
     if (!clickhouse_query(client, &request,
             "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'outbox_relay_migrations'",
             &result, &outcome, error)) {
-        return outcome.exception_code == UNKNOWN_DATABASE;
+        return outcome.exception_code == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
     }
     *recorded = clickhouse_result_int(result, 0, 0) > 0;
     clickhouse_result_free(result);
@@ -172,7 +171,7 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
     const char *database = runner->context->config->clickhouse.database;
     // A database that is still to come has no records; it is only looked for by status and --dry-run.
     if (!clickhouse_server_info(runner->client, runner->endpoint, (struct duration){0}, &server, error) &&
-        error->detail != UNKNOWN_DATABASE) {
+        error->detail != CLICKHOUSE_CODE_UNKNOWN_DATABASE) {
         return false;
     }
     printf("ClickHouse %s at %s, database %s; files of %s\n", server.version,

@@ -4,15 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UNKNOWN_TABLE    60
-#define UNKNOWN_DATABASE 81
-
 static const struct {
     int code;
     enum clickhouse_failure failure;
     const char *name;
 } exceptions[] = {
-#define X(code, failure, name) {code, CLICKHOUSE_##failure, name},
+#define X(code, failure, name) {code, CLICKHOUSE_##failure, #name},
     CLICKHOUSE_EXCEPTIONS(X)
 #undef X
 };
@@ -144,14 +141,14 @@ static enum relay_error_class class_of(enum clickhouse_failure failure)
 
 bool clickhouse_error_no_table(const struct relay_error *error)
 {
-    return error->detail == UNKNOWN_TABLE || error->detail == UNKNOWN_DATABASE;
+    return error->detail == CLICKHOUSE_CODE_UNKNOWN_TABLE || error->detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
 }
 
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
     size_t message_length)
 {
     enum clickhouse_failure failure = clickhouse_failure_of(exception_code);
-    if (exception_code == 252 && message_length > 0 &&
+    if (exception_code == CLICKHOUSE_CODE_TOO_MANY_PARTS && message_length > 0 &&
         memmem(message, message_length, "partitions for single INSERT", 28)) {
         failure = CLICKHOUSE_OPERATOR; // max_partitions_per_insert_block is fixed by a profile: waiting never helps
     }

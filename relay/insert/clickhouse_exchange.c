@@ -167,7 +167,9 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
 
 static bool overloaded(int code)
 {
-    return code == 202 || code == 203 || code == 425 || code == 439 || code == 1000;
+    return code == CLICKHOUSE_CODE_TOO_MANY_SIMULTANEOUS_QUERIES || code == CLICKHOUSE_CODE_NO_FREE_CONNECTION ||
+        code == CLICKHOUSE_CODE_SYSTEM_ERROR || code == CLICKHOUSE_CODE_CANNOT_SCHEDULE_TASK ||
+        code == CLICKHOUSE_CODE_POCO_EXCEPTION;
 }
 
 // Old servers, and what stands between, may say 200 and give an exception for rows.

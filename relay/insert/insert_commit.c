@@ -159,29 +159,36 @@ static void end_notes(struct insert_group *group, const rd_kafka_topic_partition
     }
 }
 
-// Sends what has changed, or, for the lease, what has not (all of it after a refusal: a topic without rights must not
-// stand in for those that are accepted). false: nothing was sent.
-bool insert_commit_send(struct insert_group *group, bool for_lease)
+static void add_changed(const struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
 {
-    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
-    const struct insert_partition *any = NULL;
     for (size_t i = 0; i < group->partitions.count; i++) {
         const struct insert_partition *partition = group->partitions.items[i];
         int64_t offset = committable(partition);
-        if (offset == OFFSET_NONE) {
-            continue;
-        }
-        any = partition;
-        if (offset != partition->committed || (for_lease && group->some_refused)) {
+        if (offset != OFFSET_NONE && offset != partition->committed) {
             add_offset(offsets, partition, offset);
         }
     }
-    if (offsets->cnt == 0 && for_lease && any) {
-        add_offset(offsets, any, committable(any));
+}
+
+// The lease needs a commit also where nothing has changed. After a refusal it is of all partitions: a topic without
+// rights must not stand in for those that are accepted.
+static void add_unchanged(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
+{
+    for (size_t i = 0; i < group->partitions.count && (offsets->cnt == 0 || group->some_refused); i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        int64_t offset = committable(partition);
+        if (offset != OFFSET_NONE && offset == partition->committed) {
+            add_offset(offsets, partition, offset);
+        }
     }
-    if (!any && for_lease) {
+    if (offsets->cnt == 0) {
         add_beginning(group, offsets);
     }
+}
+
+// With the notes of the flights that wait for theirs. Takes the list over.
+static bool send_offsets(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
+{
     add_flights(group, offsets);
     bool sent = offsets->cnt > 0;
     if (sent) {
@@ -193,6 +200,21 @@ bool insert_commit_send(struct insert_group *group, bool for_lease)
     }
     rd_kafka_topic_partition_list_destroy(offsets);
     return sent;
+}
+
+bool insert_commit_changed(struct insert_group *group)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
+    add_changed(group, offsets);
+    return send_offsets(group, offsets);
+}
+
+static void renew_lease(struct insert_group *group)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
+    add_changed(group, offsets);
+    add_unchanged(group, offsets);
+    send_offsets(group, offsets);
 }
 
 static bool outcome_unknown(rd_kafka_resp_err_t code)
@@ -291,6 +313,10 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
         bool careless = !safeguard_active(SAFEGUARD_MONOTONIC_COMMIT);
         group->commit_at = mono_add(now, careless ? DURATION_MS(50) : COMMIT_EVERY);
         group->committed_at = now;
-        insert_commit_send(group, for_lease);
+        if (for_lease) {
+            renew_lease(group);
+        } else {
+            insert_commit_changed(group);
+        }
     }
 }

@@ -22,7 +22,8 @@ void insert_deadline_set(char *statement, int64_t seconds)
 
 bool insert_deadline_was_over(const struct clickhouse_outcome *outcome, const struct relay_error *error)
 {
-    return outcome->exception_code == 395 && strstr(error->text, INSERT_DEADLINE_LATE) != NULL;
+    return outcome->exception_code == CLICKHOUSE_CODE_FUNCTION_THROW_IF_VALUE_IS_NON_ZERO &&
+        strstr(error->text, INSERT_DEADLINE_LATE) != NULL;
 }
 
 struct duration insert_deadline_most(const struct relay_context *context)

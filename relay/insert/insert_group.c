@@ -227,7 +227,7 @@ static bool commit_and_wait(struct insert_group *group, struct mono_time until)
     for (;;) {
         kafka_consumer_serve_commits(group->consumer);
         if (!kafka_consumer_committing(group->consumer, &since)) {
-            if (sent || group->broken || !insert_commit_send(group, false)) {
+            if (sent || group->broken || !insert_commit_changed(group)) {
                 return !group->broken;
             }
             sent = true;

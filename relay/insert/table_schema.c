@@ -140,7 +140,7 @@ static bool read_table(const struct reading *reading, struct table_schema *schem
     struct clickhouse_result *result = ask(reading,
         "SELECT toString(uuid), engine, engine_full, partition_key, sorting_key FROM system.tables", "database",
         schema->database, "name", schema->table, "");
-    if (!result && reading->error->detail == 47) { // 18.16 has no uuid
+    if (!result && reading->error->detail == CLICKHOUSE_CODE_UNKNOWN_IDENTIFIER) { // 18.16 has no uuid
         result = ask(reading, "SELECT '', engine, engine_full, partition_key, sorting_key FROM system.tables",
             "database", schema->database, "name", schema->table, "");
     }
@@ -204,7 +204,7 @@ static bool read_columns(const struct reading *reading, struct table_schema *sch
         "SELECT name, type, toString(default_kind), default_expression, is_in_partition_key, is_in_sorting_key "
         "FROM system.columns",
         "database", schema->database, "table", schema->table, "ORDER BY position");
-    if (!result && reading->error->detail == 47) { // 18.16 has no position
+    if (!result && reading->error->detail == CLICKHOUSE_CODE_UNKNOWN_IDENTIFIER) { // 18.16 has no position
         result = ask(reading,
             "SELECT name, type, toString(default_kind), default_expression, is_in_partition_key, is_in_sorting_key "
             "FROM system.columns",
@@ -257,7 +257,8 @@ static bool read_offset_columns(const struct reading *reading, struct table_sche
         schema->database, "table", schema->table, "AND expr = 'kafka_offset'");
     if (!result) {
         // Servers without this table: the index is a warning at most.
-        return reading->error->detail == 60 || reading->error->detail == 47;
+        return reading->error->detail == CLICKHOUSE_CODE_UNKNOWN_TABLE ||
+            reading->error->detail == CLICKHOUSE_CODE_UNKNOWN_IDENTIFIER;
     }
     schema->offset_has_index = schema->offset_has_index || clickhouse_result_int(result, 0, 0) > 0;
     clickhouse_result_free(result);
@@ -363,7 +364,7 @@ static bool read_views_of(const struct reading *reading, struct table_schema *sc
         "FROM system.tables",
         "database", database, "name", table, ")");
     if (!result) {
-        return reading->error->detail == 47; // 18.16 does not say which views there are
+        return reading->error->detail == CLICKHOUSE_CODE_UNKNOWN_IDENTIFIER; // 18.16 does not say which views there are
     }
     bool done = true;
     for (size_t row = 0; done && row < clickhouse_result_rows(result) && schema->view_count < MAX_VIEWS; row++) {

@@ -26,73 +26,79 @@ enum clickhouse_failure {
 
 // code, failure, the server's name for it
 #define CLICKHOUSE_EXCEPTIONS(X)                                                                                       \
-    X(3, OUTCOME_UNKNOWN, "UNEXPECTED_END_OF_FILE")                                                                    \
-    X(159, OUTCOME_UNKNOWN, "TIMEOUT_EXCEEDED")                                                                        \
-    X(209, OUTCOME_UNKNOWN, "SOCKET_TIMEOUT")                                                                          \
-    X(210, OUTCOME_UNKNOWN, "NETWORK_ERROR")                                                                           \
-    X(216, OUTCOME_UNKNOWN, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")                                                   \
-    X(286, OUTCOME_UNKNOWN, "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE")                                                   \
-    X(319, OUTCOME_UNKNOWN, "UNKNOWN_STATUS_OF_INSERT")                                                                \
-    X(394, OUTCOME_UNKNOWN, "QUERY_WAS_CANCELLED")                                                                     \
-    X(198, TRANSIENT, "DNS_ERROR")                                                                                     \
-    X(201, TRANSIENT, "QUOTA_EXCEEDED")                                                                                \
-    X(203, TRANSIENT, "NO_FREE_CONNECTION")                                                                            \
-    X(236, TRANSIENT, "ABORTED")                                                                                       \
-    X(242, TRANSIENT, "TABLE_IS_READ_ONLY")                                                                            \
-    X(243, TRANSIENT, "NOT_ENOUGH_SPACE")                                                                              \
-    X(244, TRANSIENT, "UNEXPECTED_ZOOKEEPER_ERROR")                                                                    \
-    X(254, TRANSIENT, "NO_ACTIVE_REPLICAS")                                                                            \
-    X(265, TRANSIENT, "UNEXPECTED_NODE_IN_ZOOKEEPER")                                                                  \
-    X(279, TRANSIENT, "ALL_CONNECTION_TRIES_FAILED")                                                                   \
-    X(285, TRANSIENT, "TOO_FEW_LIVE_REPLICAS")                                                                         \
-    X(289, TRANSIENT, "REPLICA_IS_NOT_IN_QUORUM")                                                                      \
-    X(290, TRANSIENT, "LIMIT_EXCEEDED")                                                                                \
-    X(297, TRANSIENT, "SHARD_HAS_NO_CONNECTIONS")                                                                      \
-    X(364, TRANSIENT, "IPV6_ADDRESS_PARSE_OR_RESOLVE")                                                                 \
-    X(384, TRANSIENT, "PART_IS_TEMPORARILY_LOCKED")                                                                    \
-    X(425, TRANSIENT, "SYSTEM_ERROR")                                                                                  \
-    X(439, TRANSIENT, "CANNOT_SCHEDULE_TASK")                                                                          \
-    X(473, TRANSIENT, "DEADLOCK_AVOIDED")                                                                              \
-    X(999, TRANSIENT, "KEEPER_EXCEPTION")                                                                              \
-    X(1000, TRANSIENT, "POCO_EXCEPTION")                                                                               \
-    X(202, BACK_PRESSURE, "TOO_MANY_SIMULTANEOUS_QUERIES")                                                             \
-    X(252, BACK_PRESSURE, "TOO_MANY_PARTS")                                                                            \
-    X(241, MEMORY, "MEMORY_LIMIT_EXCEEDED")                                                                            \
-    X(173, MEMORY, "CANNOT_ALLOCATE_MEMORY")                                                                           \
-    X(16, OPERATOR, "NO_SUCH_COLUMN_IN_TABLE")                                                                         \
-    X(20, OPERATOR, "NUMBER_OF_COLUMNS_DOESNT_MATCH")                                                                  \
-    X(47, OPERATOR, "UNKNOWN_IDENTIFIER")                                                                              \
-    X(60, OPERATOR, "UNKNOWN_TABLE")                                                                                   \
-    X(81, OPERATOR, "UNKNOWN_DATABASE")                                                                                \
-    X(107, OPERATOR, "FILE_DOESNT_EXIST")                                                                              \
-    X(115, OPERATOR, "UNKNOWN_SETTING")                                                                                \
-    X(164, OPERATOR, "READONLY")                                                                                       \
-    X(192, OPERATOR, "UNKNOWN_USER")                                                                                   \
-    X(193, OPERATOR, "WRONG_PASSWORD")                                                                                 \
-    X(194, OPERATOR, "REQUIRED_PASSWORD")                                                                              \
-    X(195, OPERATOR, "IP_ADDRESS_NOT_ALLOWED")                                                                         \
-    X(291, OPERATOR, "DATABASE_ACCESS_DENIED")                                                                         \
-    X(395, OPERATOR, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO")                                                            \
-    X(452, OPERATOR, "SETTING_CONSTRAINT_VIOLATION")                                                                   \
-    X(469, BAD_ROW, "VIOLATED_CONSTRAINT")                                                                             \
-    X(497, OPERATOR, "ACCESS_DENIED")                                                                                  \
-    X(516, OPERATOR, "AUTHENTICATION_FAILED")                                                                          \
-    X(33, SCHEMA_DRIFT, "CANNOT_READ_ALL_DATA")                                                                        \
-    X(131, SCHEMA_DRIFT, "TOO_LARGE_STRING_SIZE")                                                                      \
-    X(6, BAD_ROW, "CANNOT_PARSE_TEXT")                                                                                 \
-    X(25, BAD_ROW, "CANNOT_PARSE_ESCAPE_SEQUENCE")                                                                     \
-    X(26, BAD_ROW, "CANNOT_PARSE_QUOTED_STRING")                                                                       \
-    X(27, BAD_ROW, "CANNOT_PARSE_INPUT_ASSERTION_FAILED")                                                              \
-    X(38, BAD_ROW, "CANNOT_PARSE_DATE")                                                                                \
-    X(41, BAD_ROW, "CANNOT_PARSE_DATETIME")                                                                            \
-    X(53, BAD_ROW, "TYPE_MISMATCH")                                                                                    \
-    X(72, BAD_ROW, "CANNOT_PARSE_NUMBER")                                                                              \
-    X(117, BAD_ROW, "INCORRECT_DATA")                                                                                  \
-    X(321, BAD_ROW, "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE")                                                              \
-    X(349, BAD_ROW, "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN")                                                           \
-    X(376, BAD_ROW, "CANNOT_PARSE_UUID")                                                                               \
-    X(441, BAD_ROW, "CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING")                                                           \
-    X(691, BAD_ROW, "UNKNOWN_ELEMENT_OF_ENUM")
+    X(3, OUTCOME_UNKNOWN, UNEXPECTED_END_OF_FILE)                                                                      \
+    X(159, OUTCOME_UNKNOWN, TIMEOUT_EXCEEDED)                                                                          \
+    X(209, OUTCOME_UNKNOWN, SOCKET_TIMEOUT)                                                                            \
+    X(210, OUTCOME_UNKNOWN, NETWORK_ERROR)                                                                             \
+    X(216, OUTCOME_UNKNOWN, QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)                                                     \
+    X(286, OUTCOME_UNKNOWN, UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE)                                                     \
+    X(319, OUTCOME_UNKNOWN, UNKNOWN_STATUS_OF_INSERT)                                                                  \
+    X(394, OUTCOME_UNKNOWN, QUERY_WAS_CANCELLED)                                                                       \
+    X(198, TRANSIENT, DNS_ERROR)                                                                                       \
+    X(201, TRANSIENT, QUOTA_EXCEEDED)                                                                                  \
+    X(203, TRANSIENT, NO_FREE_CONNECTION)                                                                              \
+    X(236, TRANSIENT, ABORTED)                                                                                         \
+    X(242, TRANSIENT, TABLE_IS_READ_ONLY)                                                                              \
+    X(243, TRANSIENT, NOT_ENOUGH_SPACE)                                                                                \
+    X(244, TRANSIENT, UNEXPECTED_ZOOKEEPER_ERROR)                                                                      \
+    X(254, TRANSIENT, NO_ACTIVE_REPLICAS)                                                                              \
+    X(265, TRANSIENT, UNEXPECTED_NODE_IN_ZOOKEEPER)                                                                    \
+    X(279, TRANSIENT, ALL_CONNECTION_TRIES_FAILED)                                                                     \
+    X(285, TRANSIENT, TOO_FEW_LIVE_REPLICAS)                                                                           \
+    X(289, TRANSIENT, REPLICA_IS_NOT_IN_QUORUM)                                                                        \
+    X(290, TRANSIENT, LIMIT_EXCEEDED)                                                                                  \
+    X(297, TRANSIENT, SHARD_HAS_NO_CONNECTIONS)                                                                        \
+    X(364, TRANSIENT, IPV6_ADDRESS_PARSE_OR_RESOLVE)                                                                   \
+    X(384, TRANSIENT, PART_IS_TEMPORARILY_LOCKED)                                                                      \
+    X(425, TRANSIENT, SYSTEM_ERROR)                                                                                    \
+    X(439, TRANSIENT, CANNOT_SCHEDULE_TASK)                                                                            \
+    X(473, TRANSIENT, DEADLOCK_AVOIDED)                                                                                \
+    X(999, TRANSIENT, KEEPER_EXCEPTION)                                                                                \
+    X(1000, TRANSIENT, POCO_EXCEPTION)                                                                                 \
+    X(202, BACK_PRESSURE, TOO_MANY_SIMULTANEOUS_QUERIES)                                                               \
+    X(252, BACK_PRESSURE, TOO_MANY_PARTS)                                                                              \
+    X(241, MEMORY, MEMORY_LIMIT_EXCEEDED)                                                                              \
+    X(173, MEMORY, CANNOT_ALLOCATE_MEMORY)                                                                             \
+    X(16, OPERATOR, NO_SUCH_COLUMN_IN_TABLE)                                                                           \
+    X(20, OPERATOR, NUMBER_OF_COLUMNS_DOESNT_MATCH)                                                                    \
+    X(47, OPERATOR, UNKNOWN_IDENTIFIER)                                                                                \
+    X(60, OPERATOR, UNKNOWN_TABLE)                                                                                     \
+    X(81, OPERATOR, UNKNOWN_DATABASE)                                                                                  \
+    X(107, OPERATOR, FILE_DOESNT_EXIST)                                                                                \
+    X(115, OPERATOR, UNKNOWN_SETTING)                                                                                  \
+    X(164, OPERATOR, READONLY)                                                                                         \
+    X(192, OPERATOR, UNKNOWN_USER)                                                                                     \
+    X(193, OPERATOR, WRONG_PASSWORD)                                                                                   \
+    X(194, OPERATOR, REQUIRED_PASSWORD)                                                                                \
+    X(195, OPERATOR, IP_ADDRESS_NOT_ALLOWED)                                                                           \
+    X(291, OPERATOR, DATABASE_ACCESS_DENIED)                                                                           \
+    X(395, OPERATOR, FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)                                                              \
+    X(452, OPERATOR, SETTING_CONSTRAINT_VIOLATION)                                                                     \
+    X(469, BAD_ROW, VIOLATED_CONSTRAINT)                                                                               \
+    X(497, OPERATOR, ACCESS_DENIED)                                                                                    \
+    X(516, OPERATOR, AUTHENTICATION_FAILED)                                                                            \
+    X(33, SCHEMA_DRIFT, CANNOT_READ_ALL_DATA)                                                                          \
+    X(131, SCHEMA_DRIFT, TOO_LARGE_STRING_SIZE)                                                                        \
+    X(6, BAD_ROW, CANNOT_PARSE_TEXT)                                                                                   \
+    X(25, BAD_ROW, CANNOT_PARSE_ESCAPE_SEQUENCE)                                                                       \
+    X(26, BAD_ROW, CANNOT_PARSE_QUOTED_STRING)                                                                         \
+    X(27, BAD_ROW, CANNOT_PARSE_INPUT_ASSERTION_FAILED)                                                                \
+    X(38, BAD_ROW, CANNOT_PARSE_DATE)                                                                                  \
+    X(41, BAD_ROW, CANNOT_PARSE_DATETIME)                                                                              \
+    X(53, BAD_ROW, TYPE_MISMATCH)                                                                                      \
+    X(72, BAD_ROW, CANNOT_PARSE_NUMBER)                                                                                \
+    X(117, BAD_ROW, INCORRECT_DATA)                                                                                    \
+    X(321, BAD_ROW, VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE)                                                                \
+    X(349, BAD_ROW, CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN)                                                             \
+    X(376, BAD_ROW, CANNOT_PARSE_UUID)                                                                                 \
+    X(441, BAD_ROW, CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING)                                                             \
+    X(691, BAD_ROW, UNKNOWN_ELEMENT_OF_ENUM)
+
+enum clickhouse_code {
+#define X(code, failure, name) CLICKHOUSE_CODE_##name = (code),
+    CLICKHOUSE_EXCEPTIONS(X)
+#undef X
+};
 
 enum clickhouse_failure clickhouse_failure_of(int exception_code);
 const char *clickhouse_failure_name(enum clickhouse_failure failure); // "outcome_unknown"; static

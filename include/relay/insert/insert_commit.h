@@ -9,10 +9,11 @@
 
 #include "relay/insert/insert_group.h"
 
-// Sends what has changed, or, for the lease, what has not. false: nothing was sent.
-bool insert_commit_send(struct insert_group *group, bool for_lease);
+// Sends what has changed. false: nothing was sent.
+bool insert_commit_changed(struct insert_group *group);
 // A table waits for a commit that carries its note.
 bool insert_commit_awaited(const struct insert_group *group);
+// Also where nothing has changed, for the lease.
 void insert_commit_if_due(struct insert_group *group, struct mono_time now);
 // kafka_consumer_listener.committed
 void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
