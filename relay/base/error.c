@@ -5,6 +5,8 @@
 #define RELAY_BASE_ERROR_C
 #include "relay/base/error.h"
 
+#include "relay/base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +24,7 @@ static void finish_text(struct relay_error *error, int wanted)
 {
     size_t room = sizeof(error->text);
     if (wanted >= 0 && (size_t)wanted >= room) {
-        memcpy(error->text + room - 4, "...", 4);
+        memcpy(error->text + utf8_cut(error->text, room - 4), "...", 4);
     }
     for (char *at = error->text; *at != '\0'; at++) {
         if (*at == '\n' || *at == '\r') {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // See log.h. A line is built in a buffer on the stack (4 KiB; what does not fit is cut and the line says so) and
-// written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept by a hash of event and
-// error text; a kind seen less than FOLD_WINDOW ago is counted, not written, and the next line that is written for it
-// carries `repeated=N`. Infos and debug lines are never folded.
+// written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept by a hash of event,
+// sentence and fields, so that only what says the same is one kind; a kind seen less than FOLD_WINDOW ago is counted,
+// not written, and the next line that is written for it carries `repeated=N`. One that makes room for another tells its
+// count first. Infos and debug lines are never folded.
 #include "relay/base/log.h"
 
-#include "relay/base/clock.h"
 #include "relay/base/utf8.h"
 
 #include <pthread.h>
@@ -29,10 +29,13 @@ static struct {
     // under lock
     log_sink *sink;
     void *sink_context;
-    struct {
-        uint64_t key;
+    const struct clock *clock; // NULL: the system's
+    struct fold {
+        uint64_t key; // 0: free
         struct mono_time written;
         uint64_t folded;
+        enum log_level level;
+        const char *event;
     } folds[FOLD_SLOTS];
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -42,6 +45,7 @@ struct line {
     bool cut;
 };
 
+// Leaves room for the last } of JSON and for the end of the line.
 static void put_char(struct line *line, char c)
 {
     if (line->length + 2 < sizeof(line->text)) {
@@ -103,7 +107,8 @@ static void put_value(struct line *line, const struct log_field *field, bool jso
         }
         return;
     }
-    case LOG_FIELD_INTEGER: snprintf(number, sizeof(number), "%lld", (long long)field->integer); break;
+    case LOG_FIELD_INTEGER:
+    case LOG_FIELD_COUNT: snprintf(number, sizeof(number), "%lld", (long long)field->integer); break;
     case LOG_FIELD_REAL: snprintf(number, sizeof(number), "%.6g", field->real); break;
     case LOG_FIELD_BOOLEAN: snprintf(number, sizeof(number), "%s", field->integer ? "true" : "false"); break;
     }
@@ -153,7 +158,7 @@ static void build_json(struct line *line, enum log_level level, const char *even
         put_quoted(line, event);
         put_text(line, ",\"message\":\"(line too long, fields left out)\"");
     }
-    put_char(line, '}');
+    line->text[line->length++] = '}'; // put_char() leaves room for it
 }
 
 static void build_text(struct line *line, enum log_level level, const char *event, const char *sentence,
@@ -187,70 +192,118 @@ static void build_text(struct line *line, enum log_level level, const char *even
         put_text(line, number);
     }
     if (line->cut) {
-        memcpy(line->text + line->length - 3, "...", 3);
+        size_t kept = utf8_cut(line->text, line->length - 3);
+        memcpy(line->text + kept, "...", 3);
+        line->length = kept + 3;
     }
 }
 
-static uint64_t fold_key(const char *event, const struct log_field *fields)
+static void build(struct line *line, enum log_level level, const char *event, const char *sentence,
+    const struct log_field *fields, uint64_t repeated)
 {
-    uint64_t hash = 14695981039346656037u; // FNV-1a
-    for (const char *at = event; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * 1099511628211u;
+    line->length = 0;
+    line->cut = false;
+    if (format_now == LOG_FORMAT_JSON) {
+        build_json(line, level, event, sentence, fields, repeated);
+    } else {
+        build_text(line, level, event, sentence, fields, repeated);
     }
-    for (; fields->name != NULL; fields++) {
-        if (fields->kind != LOG_FIELD_TEXT || fields->text == NULL) {
-            continue;
-        }
-        for (const char *at = fields->text; *at != '\0'; at++) {
-            hash = (hash ^ (unsigned char)*at) * 1099511628211u;
-        }
+}
+
+// Under the lock.
+static void emit(enum log_level level, const char *event, const char *sentence, const struct log_field *fields,
+    uint64_t repeated)
+{
+    struct line line;
+    build(&line, level, event, sentence, fields, repeated);
+    if (state.sink != NULL) {
+        line.text[line.length] = '\0';
+        state.sink(state.sink_context, level, line.text);
+    } else {
+        line.text[line.length++] = '\n';
+        ssize_t written = write(STDERR_FILENO, line.text, line.length);
+        (void)written; // nowhere left to complain
+    }
+}
+
+static uint64_t add_bytes(uint64_t hash, const void *bytes, size_t length) // FNV-1a
+{
+    const unsigned char *at = bytes;
+    for (size_t i = 0; i < length; i++) {
+        hash = (hash ^ at[i]) * 1099511628211u;
     }
     return hash;
 }
 
+// With the NUL, so that no two texts run into each other.
+static uint64_t add_text(uint64_t hash, const char *text)
+{
+    return text == NULL ? add_bytes(hash, "\1", 1) : add_bytes(hash, text, strlen(text) + 1);
+}
+
+static uint64_t fold_key(const char *event, const char *sentence, const struct log_field *fields)
+{
+    uint64_t hash = add_text(add_text(14695981039346656037u, event), sentence);
+    for (; fields->name != NULL; fields++) {
+        switch (fields->kind) {
+        case LOG_FIELD_TEXT: hash = add_text(hash, fields->text); break;
+        case LOG_FIELD_INTEGER:
+        case LOG_FIELD_BOOLEAN: hash = add_bytes(hash, &fields->integer, sizeof(fields->integer)); break;
+        case LOG_FIELD_REAL: hash = add_bytes(hash, &fields->real, sizeof(fields->real)); break;
+        case LOG_FIELD_COUNT: break;
+        }
+    }
+    return hash == 0 ? 1 : hash;
+}
+
+// The slot of the kind, else a free one, else the one that was written longest ago.
+static struct fold *find_fold(uint64_t key)
+{
+    struct fold *found = &state.folds[0];
+    for (size_t i = 0; i < FOLD_SLOTS; i++) {
+        struct fold *slot = &state.folds[i];
+        if (slot->key == key) {
+            return slot;
+        }
+        if (found->key != 0 && (slot->key == 0 || mono_before(slot->written, found->written))) {
+            found = slot;
+        }
+    }
+    return found;
+}
+
 // Under the lock. Returns whether the line is to be written; *repeated is what was folded since the last one.
-static bool fold(enum log_level level, const char *event, const struct log_field *fields, uint64_t *repeated)
+static bool fold(enum log_level level, const char *event, const char *sentence, const struct log_field *fields,
+    uint64_t *repeated)
 {
     *repeated = 0;
     if (level < LOG_LEVEL_WARNING) {
         return true;
     }
-    uint64_t key = fold_key(event, fields);
-    struct mono_time now = clock_mono(clock_system());
-    size_t slot = key % FOLD_SLOTS;
-    bool known = state.folds[slot].key == key;
-    if (known && mono_since(now, state.folds[slot].written).ns < FOLD_WINDOW.ns) {
-        state.folds[slot].folded++;
+    uint64_t key = fold_key(event, sentence, fields);
+    struct mono_time now = clock_mono(state.clock == NULL ? clock_system() : state.clock);
+    struct fold *slot = find_fold(key);
+    bool known = slot->key == key;
+    if (known && mono_since(now, slot->written).ns < FOLD_WINDOW.ns) {
+        slot->folded++;
         return false;
     }
-    *repeated = known ? state.folds[slot].folded : 0;
-    state.folds[slot].key = key;
-    state.folds[slot].written = now;
-    state.folds[slot].folded = 0;
+    if (known) {
+        *repeated = slot->folded;
+    } else if (slot->folded > 0) {
+        emit(slot->level, slot->event, "the same again as it was told before",
+            (const struct log_field[]){{.name = NULL}}, slot->folded);
+    }
+    *slot = (struct fold){.key = key, .written = now, .level = level, .event = event};
     return true;
 }
 
 void log_write(enum log_level level, const char *event, const char *sentence, const struct log_field *fields)
 {
-    struct line line;
-    line.length = 0;
-    line.cut = false;
     uint64_t repeated;
     pthread_mutex_lock(&state.lock);
-    if (fold(level, event, fields, &repeated)) {
-        if (format_now == LOG_FORMAT_JSON) {
-            build_json(&line, level, event, sentence, fields, repeated);
-        } else {
-            build_text(&line, level, event, sentence, fields, repeated);
-        }
-        if (state.sink != NULL) {
-            line.text[line.length] = '\0';
-            state.sink(state.sink_context, level, line.text);
-        } else {
-            line.text[line.length++] = '\n';
-            ssize_t written = write(STDERR_FILENO, line.text, line.length);
-            (void)written; // nowhere left to complain
-        }
+    if (fold(level, event, sentence, fields, &repeated)) {
+        emit(level, event, sentence, fields, repeated);
     }
     pthread_mutex_unlock(&state.lock);
 }
@@ -289,5 +342,12 @@ void log_set_sink(log_sink *sink, void *context)
     pthread_mutex_lock(&state.lock);
     state.sink = sink;
     state.sink_context = context;
+    pthread_mutex_unlock(&state.lock);
+}
+
+void log_set_clock(const struct clock *clock)
+{
+    pthread_mutex_lock(&state.lock);
+    state.clock = clock;
     pthread_mutex_unlock(&state.lock);
 }

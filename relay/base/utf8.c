@@ -31,6 +31,15 @@ size_t utf8_character(const char *text, size_t length)
     return 0;
 }
 
+size_t utf8_cut(const char *text, size_t at)
+{
+    size_t cut = at;
+    while (cut > 0 && at - cut < 3 && continues((unsigned char)text[cut])) {
+        cut--;
+    }
+    return continues((unsigned char)text[cut]) ? at : cut; // no character that could lose its end
+}
+
 // Those of ASCII, and U+0080 to U+009F, of which a terminal takes some for the start of a command as well.
 static bool is_control(const char *text, size_t width)
 {

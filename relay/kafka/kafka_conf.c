@@ -48,6 +48,12 @@ void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, c
     if (ours == LOG_LEVEL_ERROR && (strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0)) {
         ours = LOG_LEVEL_WARNING;
     }
+    // Of trouble that comes again the log can tell that it is the same only by the same words.
+    char steady[512];
+    if (ours >= LOG_LEVEL_WARNING) {
+        kafka_error_steady(steady, sizeof(steady), text);
+        text = steady;
+    }
     log_event(ours, "kafka.client", text, LOG_TEXT("client", client == NULL ? "" : rd_kafka_name(client)),
         LOG_TEXT("facility", facility));
 }

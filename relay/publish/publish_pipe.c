@@ -418,7 +418,7 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
         1);
     show_servers(pipe, error);
     log_event(pipe->failures == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "publish.term_failed", "trying again",
-        LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_INT("failures", pipe->failures));
+        LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_COUNT("failures", pipe->failures));
     bool down = pipe->failures >= 3 || error->class == RELAY_CLASS_OPERATOR;
     show(pipe, down ? STATUS_DOWN : STATUS_DEGRADED, pipe->owner.owned ? "owner" : "none", error->text);
     struct duration length = backoff_next(&pipe->backoff);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/error.h"
+#include "relay/base/utf8.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -32,6 +33,24 @@ Test(error, too_long_a_text_is_cut_visibly)
     cr_assert_str_eq(error.text + sizeof(error.text) - 4, "...");
     error_prefix(&error, "%s", text);
     cr_assert_str_eq(error.text + sizeof(error.text) - 4, "...");
+}
+
+Test(error, no_character_is_cut_in_two)
+{
+    char text[2000] = "";
+    for (size_t before = 0; before < 4; before++) {
+        memset(text, 'x', before);
+        for (size_t at = before; at + 4 < sizeof(text); at += 3) {
+            memcpy(text + at, "\xe2\x82\xac", 4);
+        }
+        struct relay_error error;
+        error_set(&error, RELAY_ERROR_SYSTEM, "%s", text);
+        for (size_t at = 0, width; error.text[at] != '\0'; at += width) {
+            width = utf8_character(error.text + at, strlen(error.text + at));
+            cr_assert(width > 0, "%zu: %s", before, error.text);
+        }
+        cr_assert_str_eq(error.text + strlen(error.text) - 3, "...");
+    }
 }
 
 Test(error, an_empty_format_takes_the_codes_sentence_and_null_is_allowed)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/log.h"
+#include "relay/base/utf8.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
@@ -90,15 +91,95 @@ Test(log, no_sentence_can_break_a_line_or_command_a_terminal, .init = start)
     cr_assert_not_null(strstr(last, " info test.event: the \"server\" says \\u009bm\\u001b[m\\n?"), "%s", last);
 }
 
-Test(log, repeated_errors_are_folded_and_counted, .init = start)
+Test(log, every_length_around_the_limit_gives_a_whole_line, .init = start)
 {
-    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-    for (int i = 0; i < 5; i++) {
-        log_event(LOG_LEVEL_ERROR, "test.again", NULL, LOG_TEXT("error", "same"));
+    static char text[4200];
+    memset(text, 'y', sizeof(text) - 1);
+    for (size_t length = 3900; length < sizeof(text); length++) {
+        text[length] = '\0';
+        log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+        log_event(LOG_LEVEL_INFO, "test.long", NULL, LOG_TEXT("t", text));
+        json_t *line = json_loads(last, 0, NULL);
+        cr_assert_not_null(line, "%zu bytes: %s", length, last + strlen(last) - 20);
+        json_decref(line);
+        memcpy(text + length - 2, "\xc3\xa9", 2); // a character of two bytes, across the limit or not
+        log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+        log_event(LOG_LEVEL_INFO, "test.long", NULL, LOG_TEXT("t", text));
+        for (size_t at = 0, width; last[at] != '\0'; at += width) {
+            width = utf8_character(last + at, strlen(last + at));
+            cr_assert(width > 0, "%zu bytes: a character is cut", length);
+        }
+        memset(text + length - 2, 'y', 3);
     }
+}
+
+static struct clock_fake now;
+
+static void start_with_a_clock(void)
+{
+    start();
+    clock_fake_init(&now, (struct mono_time){1}, (struct wall_time){1});
+    log_set_clock(&now.base);
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+}
+
+static void tell_again(int times)
+{
+    for (int i = 0; i < times; i++) {
+        log_event(LOG_LEVEL_ERROR, "test.again", "trying again", LOG_TEXT("error", "same"), LOG_INT("partition", 3),
+            LOG_COUNT("failures", i));
+    }
+}
+
+Test(log, repeated_errors_are_folded_and_counted, .init = start_with_a_clock)
+{
+    tell_again(5);
     cr_assert_eq(lines, 1);
-    log_event(LOG_LEVEL_ERROR, "test.again", NULL, LOG_TEXT("error", "another"));
+    cr_assert_null(strstr(last, "repeated="), "%s", last);
+    clock_fake_advance(&now, DURATION_S(10));
+    tell_again(2);
     cr_assert_eq(lines, 2);
+    cr_assert_not_null(strstr(last, " failures=0 repeated=4"), "%s", last);
+    clock_fake_advance(&now, DURATION_S(10));
+    tell_again(1);
+    cr_assert_not_null(strstr(last, " repeated=1"), "%s", last);
+}
+
+Test(log, errors_that_differ_in_anything_are_all_written, .init = start_with_a_clock)
+{
+    static const char *const mistakes[] = {"line 3: no", "line 4: no", "line 5: no"};
+    for (int i = 0; i < 3; i++) {
+        log_event(LOG_LEVEL_ERROR, "config.mistake", mistakes[i]);
+        log_event(LOG_LEVEL_ERROR, "test.lost", "expired", LOG_TEXT("topic", "t"), LOG_INT("partition", i));
+        log_event(LOG_LEVEL_ERROR, "test.real", NULL, LOG_REAL("value", i / 2.0));
+        log_event(LOG_LEVEL_ERROR, "test.text", NULL, LOG_TEXT("a", "bcd" + i), LOG_TEXT("e", i == 0 ? "" : "bcd"));
+    }
+    cr_assert_eq(lines, 12);
+}
+
+static char evicted[8192];
+
+static void keep_evicted(void *context, enum log_level level, const char *line)
+{
+    keep(context, level, line);
+    if (strstr(line, " repeated=") != NULL) {
+        snprintf(evicted, sizeof(evicted), "%s", line);
+    }
+}
+
+Test(log, what_was_folded_is_told_when_its_place_is_taken, .init = start_with_a_clock)
+{
+    log_set_sink(keep_evicted, NULL);
+    tell_again(5);
+    for (int i = 0; i < 64; i++) {
+        clock_fake_advance(&now, DURATION_MS(1));
+        log_event(LOG_LEVEL_WARNING, "test.other", NULL, LOG_INT("i", i));
+    }
+    cr_assert_eq(lines, 66);
+    cr_assert_not_null(strstr(evicted, " error test.again: "), "%s", evicted);
+    cr_assert_not_null(strstr(evicted, " repeated=4"), "%s", evicted);
+    tell_again(1);
+    cr_assert_null(strstr(last, "repeated="), "told already: %s", last);
 }
 
 Test(log, below_the_level_nothing_is_written, .init = start)

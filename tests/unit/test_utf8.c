@@ -46,6 +46,12 @@ Test(utf8, what_is_printed_cannot_command_a_terminal)
 
 Test(utf8, a_character_is_never_cut)
 {
+    static const char text[] = "a\xf0\x9f\x98\x80z";
+    static const size_t cuts[] = {0, 1, 1, 1, 1, 5, 6};
+    for (size_t at = 0; at < sizeof(cuts) / sizeof(cuts[0]); at++) {
+        cr_assert_eq(utf8_cut(text, at), cuts[at], "%zu", at);
+    }
+    cr_assert_eq(utf8_cut("\x80\x80\x80\x80\x80", 4), 4, "no character");
     char out[4];
     cr_assert_eq(utf8_clean(out, sizeof(out), "ab\xc3\xa9"), 2);
     cr_assert_str_eq(out, "ab");

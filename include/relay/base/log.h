@@ -4,11 +4,13 @@
 // (everything else), journald (text with the <priority> prefix that systemd reads). Lines go to stderr with one
 // write(2), so lines of several threads do not mix. The level is the project's one global (see log_set_level).
 // Values of fields and sentences are escaped; secrets must not be passed, payloads only at debug. A line that comes
-// again (same event and same fold key) within ten seconds is folded: counted, and told with the next line of its kind.
+// again (a warning or an error with the same event, sentence and fields, but for counts) within ten seconds is folded:
+// counted, and told with the next line of its kind.
 // Any thread may call everything here, except log_init, which comes before the other threads.
 #ifndef RELAY_BASE_LOG_H
 #define RELAY_BASE_LOG_H
 
+#include "relay/base/clock.h"
 #include "relay/base/error.h"
 
 #include <stdbool.h>
@@ -20,7 +22,7 @@ enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_JSON, LOG_FORMAT_
 // A field of a line. Made by the macros below; strings are read during the call only.
 struct log_field {
     const char *name; // NULL ends the list
-    enum { LOG_FIELD_TEXT, LOG_FIELD_INTEGER, LOG_FIELD_REAL, LOG_FIELD_BOOLEAN } kind;
+    enum { LOG_FIELD_TEXT, LOG_FIELD_INTEGER, LOG_FIELD_REAL, LOG_FIELD_BOOLEAN, LOG_FIELD_COUNT } kind;
     const char *text;
     int64_t integer;
     double real;
@@ -29,6 +31,8 @@ struct log_field {
 #define LOG_INT(n, v)  ((struct log_field){.name = (n), .kind = LOG_FIELD_INTEGER, .integer = (int64_t)(v)})
 #define LOG_REAL(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_REAL, .real = (v)})
 #define LOG_BOOL(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_BOOLEAN, .integer = (v)})
+// A number that grows with each attempt: lines that differ in it only say the same.
+#define LOG_COUNT(n, v) ((struct log_field){.name = (n), .kind = LOG_FIELD_COUNT, .integer = (int64_t)(v)})
 #define LOG_ERROR(e)                                                                                                   \
     LOG_TEXT("error", (e)->text), LOG_TEXT("error_code", error_code_name((e)->code)),                                  \
         LOG_TEXT("error_class", error_class_name((e)->class))
@@ -52,5 +56,7 @@ void log_write(enum log_level level, const char *event, const char *sentence, co
 // For tests: lines go to this function instead of stderr (NULL: back to stderr). Called under the log's lock.
 typedef void log_sink(void *context, enum log_level level, const char *line);
 void log_set_sink(log_sink *sink, void *context);
+// For tests: what time it is for the folding (NULL: the system's clock again).
+void log_set_clock(const struct clock *clock);
 
 #endif

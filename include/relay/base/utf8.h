@@ -12,6 +12,9 @@
 // surrogates and code points above U+10FFFF are refused (RFC 3629). length must be at least 1.
 size_t utf8_character(const char *text, size_t length);
 
+// Where text may be cut at or before text[at], so that no character loses its end. text[at] is read.
+size_t utf8_cut(const char *text, size_t at);
+
 // Copies text into out, at most room-1 bytes and a NUL, never cutting a character: malformed bytes become '?', control
 // characters a space. NULL text counts as "". room must be at least 1. Returns the length without the NUL.
 size_t utf8_clean(char *out, size_t room, const char *text);
