@@ -37,12 +37,11 @@
 #include <unistd.h>
 
 #define SILENT_ROUNDS 60 // of a second each
-#define CONFIGS_MAX   64 // reloads that changed something; old configs stay, since stages borrow them
 
 struct lifecycle {
     const struct lifecycle_options *options;
-    struct config *configs[CONFIGS_MAX]; // the first is the stages' own, the last the one in force
-    size_t config_count;
+    struct config *config;   // of the start: all borrow it
+    struct config *in_force; // the same, or of a reload: of it nobody keeps anything but copies
     struct relay_context context;
     struct stop stop;
     int signals;
@@ -84,7 +83,7 @@ static bool make_context(struct lifecycle *self, struct relay_error *error)
     struct relay_context *context = &self->context;
     char libpq[16];
     snprintf(libpq, sizeof(libpq), "%d.%d", PQlibVersion() / 10000, PQlibVersion() % 10000);
-    context->config = self->configs[0];
+    context->config = self->config;
     context->clock = clock_system();
     context->stop = &self->stop;
     command_instance(context->instance);
@@ -155,14 +154,17 @@ static bool open_signals(struct lifecycle *self, struct relay_error *error)
 }
 
 struct differences {
-    size_t live, at_restart;
+    bool live; // which are meant
+    size_t count;
 };
 
 static void tell_difference(void *context, const char *section, const char *key, bool live)
 {
     struct differences *differences = context;
-    differences->live += live;
-    differences->at_restart += !live;
+    if (live != differences->live) {
+        return;
+    }
+    differences->count++;
     log_event(live ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, live ? "config.changed" : "config.needs_restart",
         live ? "takes effect now" : "takes effect at the next start", LOG_TEXT("section", section),
         LOG_TEXT("key", key));
@@ -175,6 +177,16 @@ static void apply_config(struct lifecycle *self, struct config *config)
     breaker_set_options(self->context.kafka_breaker, breaker_options_of(config, CONFIG_DEPENDENCY_KAFKA));
     alerts_reload(self->alerts, config);
     health_watch_reload(self->watch, config);
+}
+
+static void take_config(struct lifecycle *self, struct config *config)
+{
+    struct config *before = self->in_force;
+    apply_config(self, config);
+    self->in_force = config;
+    if (before != self->config) {
+        config_free(before);
+    }
 }
 
 static void log_mistakes(char *mistakes)
@@ -192,23 +204,17 @@ static void reload(struct lifecycle *self)
     char *mistakes = NULL;
     struct relay_error error;
     struct config *config = config_load(self->options->config_path, &mistakes, &error);
-    struct differences differences = {0, 0};
     if (config == NULL) {
         log_mistakes(mistakes);
         log_event(LOG_LEVEL_ERROR, "config.reload_failed", "the configuration in force stays", LOG_ERROR(&error));
     } else {
-        config_compare(self->configs[self->config_count - 1], config, tell_difference, &differences);
-        if (differences.live == 0 || self->config_count == CONFIGS_MAX) {
-            if (differences.live > 0) {
-                log_event(LOG_LEVEL_ERROR, "config.reload_failed", "too many reloads: restart the relay");
-            }
-            config_free(config);
-        } else {
-            self->configs[self->config_count++] = config;
-            apply_config(self, config);
-        }
-        log_event(LOG_LEVEL_INFO, "config.reloaded", NULL, LOG_INT("live", differences.live),
-            LOG_INT("at_restart", differences.at_restart));
+        // What cannot change while running is still as it was at the start, whatever reloads came in between.
+        struct differences live = {.live = true}, at_restart = {.live = false};
+        config_compare(self->in_force, config, tell_difference, &live);
+        config_compare(self->config, config, tell_difference, &at_restart);
+        take_config(self, config);
+        log_event(LOG_LEVEL_INFO, "config.reloaded", NULL, LOG_INT("live", live.count),
+            LOG_INT("at_restart", at_restart.count));
     }
     free(mistakes);
     service_manager_ready(&self->service);
@@ -363,8 +369,8 @@ static void free_parts(struct lifecycle *self)
 int lifecycle_run(struct config *config, const struct lifecycle_options *options)
 {
     struct lifecycle self = {.options = options,
-        .configs = {config},
-        .config_count = 1,
+        .config = config,
+        .in_force = config,
         .signals = -1,
         .stop = {.fd = -1}};
     struct relay_error error;
@@ -401,8 +407,9 @@ ended:
         close(self.signals);
     }
     stop_finish(&self.stop);
-    while (self.config_count > 0) {
-        config_free(self.configs[--self.config_count]);
+    if (self.in_force != self.config) {
+        config_free(self.in_force);
     }
+    config_free(self.config);
     return code;
 }

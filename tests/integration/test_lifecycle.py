@@ -134,11 +134,31 @@ def test_sighup_applies_what_can_change_and_names_the_rest(hung, tmp_path, silen
     assert {("log", "level"), ("health", "warning_rows")} <= live
     assert ("insert", "batch_rows") in later
 
-    write_config(hung.config, sections(silent_port, log={"level": "loud"}))
+    write_config(hung.config, sections(silent_port, log={"level": "loud"}, health={"warning_rows": "few"}, insert={"batch_rows": "many"}))
     hung.signal(signal.SIGHUP)
     hung.wait(lambda: hung.events("config.reload_failed"), "the bad configuration is refused")
-    assert any("loud" in line["message"] for line in hung.events("config.mistake"))
+    mistakes = [line["message"] for line in hung.events("config.mistake")]
+    assert all(any(word in line for line in mistakes) for word in ("loud", "few", "many")), mistakes
     assert hung.get("/live")[0] == 200
+
+
+def test_sighup_judges_what_needs_a_restart_by_what_the_process_runs(hung, silent_port):
+    def reload(**changed):
+        count = len(hung.events("config.reloaded"))
+        write_config(hung.config, sections(silent_port, **changed))
+        hung.signal(signal.SIGHUP)
+        hung.wait(lambda: len(hung.events("config.reloaded")) > count, "reloaded")
+        line = hung.events("config.reloaded")[-1]
+        return line["live"], line["at_restart"]
+
+    changed = {"health": {"warning_rows": "7"}, "insert": {"batch_rows": "10"}}
+    assert reload(**changed) == (1, 1)
+    assert reload(**changed) == (0, 1), "still the old value"
+    assert reload(health={"warning_rows": "7"}) == (0, 0), "back at what it runs"
+    assert reload() == (1, 0)
+    for i in range(70):
+        assert reload(health={"warning_rows": str(1 + i)}) == (1, 0)
+    assert not hung.events("config.reload_failed")
 
 
 def test_sighup_names_a_changed_password_and_leaves_it_to_the_next_start(hung, tmp_path, silent_port):

@@ -24,7 +24,7 @@ struct alerts *alerts_start(const struct relay_context *context, struct relay_er
 // After the stop was raised: sends what is due, at most until the deadline, then ends. false: still hanging.
 bool alerts_join(struct alerts *alerts, struct mono_time deadline);
 void alerts_free(struct alerts *alerts);                                // accepts NULL
-void alerts_reload(struct alerts *alerts, const struct config *config); // borrows the config from now on
+void alerts_reload(struct alerts *alerts, const struct config *config); // copies what it keeps
 
 // The present level of a condition: "outbox_backlog" of outbox "default", "postgres_down" of "" ...
 // Repeating the same level is free; transitions are what is told. name: static. instance, summary: copied, no secrets.

@@ -18,6 +18,6 @@ struct health_watch *health_watch_start(const struct relay_context *context, str
     int64_t (*lag)(const void *lag_of), const void *lag_of, struct relay_error *error);
 bool health_watch_join(struct health_watch *watch, struct mono_time deadline);     // after the stop was raised
 void health_watch_free(struct health_watch *watch);                                // accepts NULL
-void health_watch_reload(struct health_watch *watch, const struct config *config); // borrows the config from now on
+void health_watch_reload(struct health_watch *watch, const struct config *config); // copies what it keeps
 
 #endif
