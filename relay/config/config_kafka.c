@@ -28,6 +28,7 @@ static const struct config_kafka_refusal refused[] = {
     {"request.required.acks",
         "is always all, as a row leaves the outbox only when every in-sync replica has its event; leave it out"},
     {"delivery.report.only.error", "each event's delivery is waited for; leave it out"},
+    {"socket.max.fails", "a request that fails closes its connection, by which a lost answer is seen; leave it out"},
 };
 
 const struct config_kafka_refusal *config_kafka_refused(size_t i)
@@ -50,6 +51,7 @@ static const char *why_refused(const char *name)
 static bool take(const struct config_source *source, const struct config_setting *setting, rd_kafka_conf_t *scratch)
 {
     const char *why = why_refused(setting->key);
+    why = why != NULL ? why : why_refused(kafka_properties_meant(source->kafka, setting->key));
     if (why != NULL) {
         config_source_mistake(source, setting, "cannot be set: %s", why);
         return false;
@@ -86,7 +88,8 @@ void config_build_kafka(const struct config_source *source, struct config *confi
         if (setting->section == CONFIG_SECTION_KAFKA && take(source, setting, scratch)) {
             config->kafka[config->kafka_count++] = (struct config_pair){
                 .name = config_memory_text(config->memory, setting->key),
-                .value = config_memory_text(config->memory, setting->value)};
+                .value = config_memory_text(config->memory, setting->value),
+                .meant = config_memory_text(config->memory, kafka_properties_meant(source->kafka, setting->key))};
         }
     }
     rd_kafka_conf_destroy(scratch);

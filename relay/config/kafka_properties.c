@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See kafka_properties.h. A line of the table is "name | P | range | default | importance | description"; the others
-// are headings and rules.
+// See kafka_properties.h. A line of the table is "name | P | range | default | importance | description", where the
+// description may begin with "Alias for `name`"; the others are headings and rules.
 #include "relay/config/kafka_properties.h"
 
 #include <librdkafka/rdkafka.h>
@@ -10,7 +10,8 @@
 #include <string.h>
 
 struct property {
-    const char *name; // in text
+    const char *name;  // in text
+    const char *alias; // for which property the name stands, in text; NULL: for itself
     char kind;
 };
 
@@ -36,11 +37,24 @@ static char *printed_table(void)
     return text;
 }
 
+// The name that the description says, cut out in place.
+static const char *read_alias(char *description)
+{
+    static const char words[] = "Alias for `";
+    char *name = strstr(description, words);
+    if (name == NULL) {
+        return NULL;
+    }
+    name += sizeof(words) - 1;
+    name[strcspn(name, "`")] = '\0';
+    return name;
+}
+
 // Cuts the line's name out, in place. false: the line has none.
 static bool read_line(char *line, struct property *property)
 {
     size_t length = strcspn(line, " |");
-    const char *bar = strchr(line, '|');
+    char *bar = strchr(line, '|');
     if (length == 0 || bar == NULL || strspn(line, "abcdefghijklmnopqrstuvwxyz0123456789._") != length) {
         return false;
     }
@@ -48,8 +62,8 @@ static bool read_line(char *line, struct property *property)
     if (kind != 'P' && kind != 'C' && kind != '*') {
         return false;
     }
+    *property = (struct property){.name = line, .alias = read_alias(bar), .kind = kind};
     line[length] = '\0';
-    *property = (struct property){.name = line, .kind = kind};
     return true;
 }
 
@@ -105,19 +119,31 @@ const char *kafka_properties_name(const struct kafka_properties *properties, siz
     return properties->list[i].name;
 }
 
-char kafka_properties_kind(const struct kafka_properties *properties, const char *name)
+static const struct property *find(const struct kafka_properties *properties, const char *name)
 {
     for (size_t i = 0; i < properties->count; i++) {
         if (strcmp(properties->list[i].name, name) == 0) {
-            return properties->list[i].kind;
+            return &properties->list[i];
         }
     }
-    return '\0';
+    return NULL;
+}
+
+char kafka_properties_kind(const struct kafka_properties *properties, const char *name)
+{
+    const struct property *found = find(properties, name);
+    return found == NULL ? '\0' : found->kind;
+}
+
+const char *kafka_properties_meant(const struct kafka_properties *properties, const char *name)
+{
+    const struct property *found = find(properties, name);
+    return found == NULL || found->alias == NULL ? name : found->alias;
 }
 
 bool kafka_property_is_secret(const char *name)
 {
-    static const char *const parts[] = {"password", "secret", "jaas", ".pem", "sasl.oauthbearer.config"};
+    static const char *const parts[] = {"password", "passphrase", "secret", "jaas", ".pem", "sasl.oauthbearer.config"};
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         if (strstr(name, parts[i]) != NULL) {
             return true;

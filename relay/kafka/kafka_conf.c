@@ -73,8 +73,9 @@ const char *kafka_conf_given(const struct config *config, const char *name)
 {
     const char *value = NULL;
     for (size_t i = 0; i < config->kafka_count; i++) {
-        if (strcmp(config->kafka[i].name, name) == 0) {
-            value = config->kafka[i].value;
+        const struct config_pair *pair = &config->kafka[i];
+        if (strcmp(pair->meant == NULL ? pair->name : pair->meant, name) == 0) {
+            value = pair->value;
         }
     }
     return value;

@@ -145,12 +145,14 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
             return false;
         }
     }
+    // librdkafka makes no consumer that fetches less at a time than the largest message has.
+    int64_t largest = conf_number(conf, "message.max.bytes", 1000000);
+    int64_t fetch = clamp(options->memory / 2, 1 << 20, 52428800);
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
         set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
         // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.
-        (kafka_conf_given(context->config, "max.partition.fetch.bytes") ||
-            set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error)) &&
-        set_size(context, conf, "fetch.max.bytes", clamp(options->memory / 2, 1 << 20, 52428800), error) &&
+        set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error) &&
+        set_size(context, conf, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
         set_size(context, conf, "socket.timeout.ms", 10000, error) &&
         set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
         // A partition whose queue is full is looked at again after this long.

@@ -151,7 +151,7 @@ Test(config_mistakes, kafka)
         {"group.protocol", "leave it out"}, {"transactional.id", "[publish] transactional_id"},
         {"enable.idempotence", "always on"}, {"acks", "always all"}, {"request.required.acks", "always all"},
         {"partition.assignment.strategy", "cooperative-sticky"}, {"enable.partition.eof", "leave it out"},
-        {"queued.max.messages.kbytes", "memory_limit"}};
+        {"queued.max.messages.kbytes", "memory_limit"}, {"socket.max.fails", "leave it out"}};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         char text[512];
         snprintf(text, sizeof(text), "[kafka]\n%s = 1\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n",
@@ -173,6 +173,13 @@ Test(config_mistakes, kafka)
     struct config *config = load_good(
         "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
     cr_assert_str_eq(config->kafka[0].value, "me");
+    config_free(config);
+    config = load_good(
+        "[kafka]\nbootstrap.servers = k\ndelivery.timeout.ms = 1\nmessage.max.bytes = 9999\n[clickhouse]\n"
+        "url = http://c\n[postgres]\ndsn = host=h\n");
+    cr_assert_str_eq(config->kafka[1].name, "delivery.timeout.ms");
+    cr_assert_str_eq(config->kafka[1].meant, "message.timeout.ms");
+    cr_assert_str_eq(config->kafka[2].meant, "message.max.bytes");
     config_free(config);
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/kafka/kafka_conf.h"
+
+#include "relay/config/kafka_properties.h"
+#include "relay/kafka/kafka_consumer.h"
 #include "relay/kafka/kafka_error.h"
+#include "relay/kafka/kafka_producer.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -56,6 +60,36 @@ Test(kafka_conf, the_relays_defaults_lie_under_the_users_settings)
     rd_kafka_conf_destroy(conf);
 }
 
+Test(kafka_conf, what_is_given_by_an_alias_is_given)
+{
+    struct config_pair pairs[] = {
+        {.name = (char[]){"delivery.timeout.ms"}, .value = (char[]){"61000"}, .meant = (char[]){"message.timeout.ms"}}};
+    struct config config = {.kafka = pairs, .kafka_count = 1};
+    struct relay_context context = {.config = &config, .instance = "0123456789abcdef", .clock = clock_system()};
+    struct kafka_producer_options options = {.batch_rows = 10, .batch_bytes = 1 << 20};
+    struct relay_error error;
+    struct kafka_producer *producer = kafka_producer_new(&context, &options, (struct kafka_tick){0}, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_eq(duration_ms(kafka_producer_transaction_timeout(producer)), 61000);
+    kafka_producer_free(producer);
+}
+
+Test(kafka_conf, a_consumer_fetches_as_much_as_the_largest_message_has)
+{
+    static const int64_t memories[] = {1 << 20, 16 << 20, 1 << 30};
+    struct config_pair pairs[] = {{.name = (char[]){"message.max.bytes"}, .value = (char[]){"10485760"}}};
+    struct config config = {.kafka = pairs, .kafka_count = 1};
+    struct relay_context context = {.config = &config, .instance = "0123456789abcdef", .clock = clock_system()};
+    struct kafka_consumer_listener listener = {0};
+    for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++) {
+        struct kafka_consumer_options options = {.group_id = "g", .memory = memories[i], .wake_fd = -1};
+        struct relay_error error;
+        struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
+        cr_assert_not_null(consumer, "%s", error.text);
+        cr_assert(kafka_consumer_close(consumer, mono_add(clock_mono(clock_system()), DURATION_S(20))));
+    }
+}
+
 Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
 {
     struct config_pair unknown[] = {{.name = (char[]){"no.such.thing"}, .value = (char[]){"1"}}};
@@ -67,6 +101,14 @@ Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
     struct config_pair secret[] = {{.name = (char[]){"no.such.password"}, .value = (char[]){"hunter2"}}};
     cr_assert_null(make(KAFKA_CLIENT_PRODUCER, secret, 1, &error));
     cr_assert_null(strstr(error.text, "hunter2"));
+}
+
+Test(kafka_conf, secrets_are_known_by_their_names)
+{
+    cr_assert(kafka_property_is_secret("sasl.password"));
+    cr_assert(kafka_property_is_secret("ssl.key.pem"));
+    cr_assert(kafka_property_is_secret("sasl.oauthbearer.assertion.private.key.passphrase"));
+    cr_assert_not(kafka_property_is_secret("sasl.username"));
 }
 
 Test(kafka_conf, errors_have_the_class_that_says_what_to_do)

@@ -27,6 +27,7 @@ struct config_list {
 struct config_pair {
     char *name;
     char *value;
+    char *meant; // in [kafka]: the property that the name, if it is an alias, stands for; NULL: itself
 };
 
 struct config_postgres {

@@ -18,6 +18,8 @@ size_t kafka_properties_count(const struct kafka_properties *properties);
 const char *kafka_properties_name(const struct kafka_properties *properties, size_t i);
 // 'P' for producers, 'C' for consumers, '*' for both, '\0' for a name that librdkafka does not know.
 char kafka_properties_kind(const struct kafka_properties *properties, const char *name);
+// The property that the name means: itself, or the one that it is an alias for. Lives as long as both.
+const char *kafka_properties_meant(const struct kafka_properties *properties, const char *name);
 
 // Whether the value must not be told. By the name, so also for properties of versions to come.
 bool kafka_property_is_secret(const char *name);
