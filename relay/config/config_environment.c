@@ -152,7 +152,7 @@ static const char *candidate(const void *context, size_t i)
     return name;
 }
 
-static void read_variable(struct config_source *source, const char *variable, const char *value)
+static void read_variable(struct config_source *source, const char *variable, char *value)
 {
     if (*variable == '\0') {
         return; // the copy found no memory, which ends the loading
@@ -165,6 +165,9 @@ static void read_variable(struct config_source *source, const char *variable, co
     }
     struct config_setting setting = {.variable = variable, .value = value};
     if (find(source, text, &setting)) {
+        if (!setting.in_file && config_source_is_secret(source, setting.section, setting.key)) {
+            config_cut_line_end(value, strlen(value)); // as of a secret in a file: what made the variable put it there
+        }
         config_source_add(source, setting);
     } else if (!is_service_link(text, value)) {
         struct candidates candidates = {.memory = source->memory};

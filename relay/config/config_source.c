@@ -5,11 +5,13 @@
 // first. The environment is read afterwards (config_environment.c finds the keys) and replaces.
 #include "relay/config/config_source.h"
 
+#include "relay/base/clock.h"
 #include "relay/config/config_value.h"
 #include "relay/config/ini_reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #define SECRET_FILE_MAX (64 * 1024)
+#define READ_LIMIT      DURATION_S(5) // for a pipe whose writer is slow
 #define NAME_MAX_LENGTH 48
 
 const char *config_section_label(struct config_memory *memory, enum config_section_id section, const char *name)
@@ -322,6 +325,20 @@ void config_source_read_text(struct config_source *source, char *text, size_t le
 
 // Files
 
+// Waits for the writer of a pipe. false: the deadline has passed.
+static bool has_more(int descriptor, struct mono_time deadline)
+{
+    struct pollfd fd = {.fd = descriptor, .events = POLLIN};
+    int ready;
+    do {
+        ready = poll(&fd, 1, duration_to_poll_ms(mono_left(clock_mono(clock_system()), deadline)));
+    } while (ready < 0 && errno == EINTR);
+    if (ready == 0) {
+        errno = ETIMEDOUT;
+    }
+    return ready > 0;
+}
+
 static char *read_descriptor(struct config_memory *memory, int descriptor, size_t most, size_t *length,
     struct relay_error *error)
 {
@@ -332,10 +349,11 @@ static char *read_descriptor(struct config_memory *memory, int descriptor, size_
     }
     // The size is not asked for: it is 0 for pipes and for what some mounts hold.
     size_t room = 4096, used = 0;
+    struct mono_time deadline = mono_add(clock_mono(clock_system()), READ_LIMIT);
     char *text = config_memory_take(memory, room);
     while (text != NULL) {
         ssize_t got = read(descriptor, text + used, room - 1 - used);
-        if (got < 0 && errno == EINTR) {
+        if (got < 0 && (errno == EINTR || (errno == EAGAIN && has_more(descriptor, deadline)))) {
             continue;
         }
         if (got < 0) {
@@ -394,6 +412,17 @@ bool config_source_read_file(struct config_source *source, bool may_miss)
     return true;
 }
 
+size_t config_cut_line_end(char *text, size_t length)
+{
+    if (length > 0 && text[length - 1] == '\n') {
+        text[--length] = '\0';
+        if (length > 0 && text[length - 1] == '\r') {
+            text[--length] = '\0';
+        }
+    }
+    return length;
+}
+
 static void read_secret(struct config_source *source, struct config_setting *setting)
 {
     struct relay_error error = {0};
@@ -411,14 +440,7 @@ static void read_secret(struct config_source *source, struct config_setting *set
         }
     }
     if (text != NULL) {
-        // One line end, which editors and echo put there; a second one is meant.
-        if (length > 0 && text[length - 1] == '\n') {
-            text[--length] = '\0';
-            if (length > 0 && text[length - 1] == '\r') {
-                text[--length] = '\0';
-            }
-        }
-        if (length == 0) {
+        if (config_cut_line_end(text, length) == 0) {
             config_source_mistake(source, setting, "the file %.200s is empty", setting->value);
         }
     }

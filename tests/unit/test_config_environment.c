@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config_fixture.h"
 
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
 static void setup(void)
 {
     unsetenv("OUTBOX_RELAY_CONFIG");
@@ -115,6 +118,55 @@ Test(config_environment, knows_librdkafkas_names)
     cr_assert(found);
     config_free(config);
     unlink(path);
+}
+
+Test(config_environment, a_secret_loses_one_line_end_as_in_a_file)
+{
+    static const char *const values[][2] = {{"pw\n", "pw"}, {"pw\r\n", "pw"}, {"pw\n\n", "pw\n"}, {"pw", "pw"}};
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        SET("POSTGRES_PASSWORD", values[i][0]);
+        SET("KAFKA_SASL_PASSWORD", values[i][0]);
+        struct config *config = load_good(MINIMAL);
+        cr_assert_str_eq(config->postgres.password, values[i][1]);
+        cr_assert_str_eq(config->kafka[config->kafka_count - 1].value, values[i][1]);
+        config_free(config);
+    }
+}
+
+// Writes a line, waits until it was read, writes the next: the reader comes to an empty pipe again and again.
+static void write_slowly(int descriptor, const char *text)
+{
+    for (const char *end; *text != '\0'; text = end) {
+        end = strchr(text, '\n') + 1;
+        int unread = write(descriptor, text, (size_t)(end - text)) > 0;
+        for (int rounds = 0; unread > 0 && rounds < 20000; rounds++) {
+            usleep(1000);
+            if (ioctl(descriptor, FIONREAD, &unread) != 0) {
+                _exit(1);
+            }
+        }
+    }
+    _exit(0);
+}
+
+Test(config_environment, a_file_may_be_a_pipe_whose_writer_is_slow)
+{
+    int ends[2];
+    char path[32];
+    cr_assert_eq(pipe(ends), 0);
+    pid_t writer = fork();
+    if (writer == 0) {
+        close(ends[0]);
+        write_slowly(ends[1], "# 1\n# 2\n# 3\n# 4\n# 5\n# 6\n" MINIMAL);
+    }
+    cr_assert(writer > 0);
+    close(ends[1]);
+    snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+    struct config *config = load_path(path);
+    cr_assert_not_null(config, "%s", mistakes);
+    config_free(config);
+    close(ends[0]);
+    waitpid(writer, NULL, 0);
 }
 
 static void assert_variable(const char *name, const char *value, const char *expected)

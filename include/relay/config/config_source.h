@@ -73,6 +73,9 @@ void config_source_mistake(const struct config_source *source, const struct conf
 const char *config_section_label(struct config_memory *memory, enum config_section_id section, const char *name);
 // The key of a section, an outbox's also of [publish]; NULL: none. Not for [kafka] and a route's columns.
 const struct config_key *config_source_key(enum config_section_id section, const char *key);
+// Takes one line end away, which editors and echo put behind a secret; a second one is meant. Returns the length.
+size_t config_cut_line_end(char *text, size_t length);
+
 // Whole content of a small file, NUL-terminated, in memory, with which it is wiped. NULL: error SYSTEM, CONFIG (a
 // directory, beyond `most` bytes) or NO_MEMORY; the text goes behind the file's name.
 char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
