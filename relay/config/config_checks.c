@@ -25,6 +25,16 @@ static bool expected(struct relay_error *error, const char *what)
     return error_set(error, RELAY_ERROR_CONFIG, "expected %s", what);
 }
 
+void config_dsn_free(PQconninfoOption *options)
+{
+    for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
+        if (option->val != NULL) {
+            explicit_bzero(option->val, strlen(option->val));
+        }
+    }
+    PQconninfoFree(options);
+}
+
 bool config_check_dsn(const char *text, struct relay_error *error)
 {
     char *problem = NULL;
@@ -39,7 +49,7 @@ bool config_check_dsn(const char *text, struct relay_error *error)
             option ? ": " : "", option ? (int)strcspn(problem, "\n") : 0, option ? problem : "");
     }
     PQfreemem(problem);
-    PQconninfoFree(options);
+    config_dsn_free(options);
     return good;
 }
 
@@ -50,10 +60,9 @@ bool config_dsn_has_password(const char *dsn)
     for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
         if (strcmp(option->keyword, "password") == 0 && option->val != NULL && option->val[0] != '\0') {
             found = true;
-            explicit_bzero(option->val, strlen(option->val));
         }
     }
-    PQconninfoFree(options);
+    config_dsn_free(options);
     return found;
 }
 

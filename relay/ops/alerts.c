@@ -286,12 +286,21 @@ static const char *url_of(const struct config_alert *config, size_t kind)
     return urls[kind];
 }
 
+// Its path may be a secret.
+static void free_url(char *url)
+{
+    if (url != NULL) {
+        explicit_bzero(url, strlen(url));
+        free(url);
+    }
+}
+
 static void free_alerts(struct alerts *alerts)
 {
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         alert_receiver_free(alerts->outlets[kind].receiver, alerts->multi);
         alert_receiver_free(alerts->replacement[kind], alerts->multi);
-        free(alerts->urls[kind]);
+        free_url(alerts->urls[kind]);
     }
     free(alerts->ca_file);
     free(alerts->news);
@@ -382,13 +391,13 @@ static bool replace(struct alerts *alerts, size_t kind, const char *url, struct 
     if ((url[0] != '\0' &&
             (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, alerts->ca_file,
                  error)) == NULL)) {
-        free(copy);
+        free_url(copy);
         return false;
     }
     alert_receiver_free(alerts->replacement[kind], NULL); // of a reload that the thread has not seen: never used
     alerts->replacement[kind] = receiver;
     alerts->replaced[kind] = true;
-    free(alerts->urls[kind]);
+    free_url(alerts->urls[kind]);
     alerts->urls[kind] = copy;
     return true;
 }

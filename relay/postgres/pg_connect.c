@@ -9,6 +9,7 @@
 #include "relay/postgres/pg_connect.h"
 
 #include "relay/base/log.h"
+#include "relay/config/config_checks.h"
 
 #include <ctype.h>
 #include <poll.h>
@@ -358,7 +359,7 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
         connection = connect_any(context, options, given, end, &problem);
         report(context, connection != NULL, options->brief && mono_reached(clock_mono(context->clock), end), &problem);
     }
-    PQconninfoFree(given);
+    config_dsn_free(given);
     if (connection == NULL && error != NULL) {
         *error = problem;
     }

@@ -7,6 +7,7 @@
 
 #include "relay/base/error.h"
 
+#include <libpq-fe.h>
 #include <stdbool.h>
 
 bool config_check_dsn(const char *text, struct relay_error *error); // libpq can read it
@@ -33,5 +34,7 @@ bool config_check_listen(const char *text, struct relay_error *error); // host:p
 
 // Whether the dsn itself holds a password.
 bool config_dsn_has_password(const char *dsn);
+// PQconninfoFree() that wipes the values, of which one is a password. Accepts NULL.
+void config_dsn_free(PQconninfoOption *options);
 
 #endif
