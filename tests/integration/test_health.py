@@ -121,7 +121,7 @@ def test_a_shorter_interval_does_not_wait_for_the_longer_one(watch_place):
 
 @pytest.mark.own_servers
 def test_a_server_that_hangs_is_told_by_every_replica_and_fools_nobody(watch_place, watch_servers):
-    relays = [watch_place.relay("one"), watch_place.relay("two")]
+    relays = [watch_place.relay(name, postgres={"statement_timeout": "5s"}) for name in ("one", "two")]
     wait_until(lambda: any(outbox(relay).get("figures", {}).get("watched_by") == "this process" for relay in relays), "a watcher")
     watch_servers.pause("postgres")
     try:

@@ -31,6 +31,7 @@ class WatchPlace:
             "postgres": {"dsn": self.dsn, "connect_timeout": "2s", "acquire_timeout": "5s"},
             "kafka": {"bootstrap.servers": "127.0.0.1:1"},  # nobody is there: what is written stays
             "insert": {"enabled": "false"},
+            "breaker": {"postgres.open": "2s"},
             "health": {"interval": "1s", "warning_rows": "2", "critical_rows": "5"},
             "alert": {"hold": "0s"},
             "http": {"listen": "127.0.0.1:0"},
