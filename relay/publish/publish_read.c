@@ -391,7 +391,9 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
     assert(lane->state == LANE_TAKEN);
     bool clean = true;
     if (!route(pipe, lane, &clean, error)) {
-        if (!lane->joined || error->code != RELAY_ERROR_ROUTE) {
+        const struct publish_lane *other = publish_other(pipe, lane);
+        bool ahead = lane->joined || (other != later && other->state != LANE_IDLE && other->state != LANE_COMMITTING);
+        if (!ahead || error->code != RELAY_ERROR_ROUTE) {
             return false;
         }
         clean = false; // on_poison = stop: not before what stands ahead of the row is out

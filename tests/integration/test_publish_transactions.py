@@ -101,12 +101,14 @@ def test_merged_holes_do_not_make_a_reading_wait_for_our_own_rows(place):
     assert relay.events("publish.read_refused") == []
 
 
-def test_a_poison_row_that_stops_the_outbox_lets_all_before_it_out(place):
+@pytest.mark.parametrize("guarantee", ("exactly_once", "at_least_once"))
+def test_a_poison_row_that_stops_the_outbox_lets_all_before_it_out(place, guarantee):
     before = backlog(place, 5 * BATCH)
     place.insert_event(" not a type ")
     backlog(place, BATCH)
-    relay = publishing(place, publish={"on_poison": "stop"}, **SMALL)
+    relay = publishing(place, publish={"on_poison": "stop", "guarantee": guarantee}, **SMALL)
     wait_ids(place, before)
+    wait_until(lambda: place.outbox_rows() == 1 + BATCH, "they have left the outbox", 30)
     relay.wait(lambda: "on_poison = stop" in str(relay.health()), "it says why", 30)
     assert sorted(ids(place)) == sorted(before)
 
