@@ -35,6 +35,40 @@ void config_dsn_free(PQconninfoOption *options)
     PQconninfoFree(options);
 }
 
+int config_list_length(const char *list)
+{
+    int count = 1;
+    for (const char *at = list; *at != '\0'; at++) {
+        count += *at == ',';
+    }
+    return count;
+}
+
+// libpq's own rule, which it applies only when it connects: one list of hosts or addresses leads, the others are as
+// long, and a single port serves all.
+bool config_dsn_lists_agree(const PQconninfoOption *options, struct relay_error *error)
+{
+    int hosts = 0, addresses = 0, ports = 0;
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        int length = option->val == NULL || option->val[0] == '\0' ? 0 : config_list_length(option->val);
+        if (strcmp(option->keyword, "host") == 0) {
+            hosts = length;
+        } else if (strcmp(option->keyword, "hostaddr") == 0) {
+            addresses = length;
+        } else if (strcmp(option->keyword, "port") == 0) {
+            ports = length;
+        }
+    }
+    if (hosts > 0 && addresses > 0 && hosts != addresses) {
+        return error_set(error, RELAY_ERROR_CONFIG, "host names %d hosts, hostaddr %d; expected as many of each", hosts,
+            addresses);
+    }
+    int wanted = addresses > 0 ? addresses : hosts > 0 ? hosts : 1;
+    return ports <= 1 || ports == wanted ||
+        error_set(error, RELAY_ERROR_CONFIG, "port names %d ports for %d hosts; expected one for all, or one for each",
+            ports, wanted);
+}
+
 bool config_check_dsn(const char *text, struct relay_error *error)
 {
     char *problem = NULL;
@@ -48,6 +82,7 @@ bool config_check_dsn(const char *text, struct relay_error *error)
             "libpq cannot read it%s%.*s; expected host=... dbname=... user=..., or postgresql://user@host/database",
             option ? ": " : "", option ? (int)strcspn(problem, "\n") : 0, option ? problem : "");
     }
+    good = good && config_dsn_lists_agree(options, error);
     PQfreemem(problem);
     config_dsn_free(options);
     return good;

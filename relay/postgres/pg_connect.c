@@ -27,33 +27,25 @@ struct parameters {
     char tcp_user_timeout[16];
 };
 
+// NULL: it is not given, or empty, which is the same to libpq.
 static const char *option_value(const PQconninfoOption *options, const char *keyword)
 {
     for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
         if (strcmp(option->keyword, keyword) == 0) {
-            return option->val;
+            return option->val == NULL || option->val[0] == '\0' ? NULL : option->val;
         }
     }
     return NULL;
 }
 
-static int pieces(const char *list)
-{
-    int count = 1;
-    for (const char *at = list; *at != '\0'; at++) {
-        count += *at == ',';
-    }
-    return count;
-}
-
-// The n-th piece between commas, copied; a list of one piece serves every n (as ports do). NULL: out of memory.
+// The n-th piece between commas, copied; beyond the last it is the last, so that a list of one (as ports are) serves
+// every n. NULL: out of memory.
 static char *piece(const char *list, int n)
 {
     const char *at = list;
-    if (pieces(list) > 1) {
-        for (; n > 0; n--) {
-            at = strchr(at, ',') + 1;
-        }
+    for (const char *comma = strchr(at, ','); n > 0 && comma != NULL; comma = strchr(at, ',')) {
+        at = comma + 1;
+        n--;
     }
     return strndup(at, strcspn(at, ","));
 }
@@ -284,7 +276,7 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
     const char *hosts = option_value(given, "host"), *addresses = option_value(given, "hostaddr"),
                *ports = option_value(given, "port");
     const char *list = addresses != NULL ? addresses : hosts;
-    int count = list == NULL ? 1 : pieces(list);
+    int count = list == NULL ? 1 : config_list_length(list);
     if (count > 1 && options->read_write) {
         const char *wanted = option_value(given, "target_session_attrs");
         set(&parameters, "target_session_attrs", wanted == NULL ? "read-write" : wanted);
@@ -354,6 +346,8 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
     struct pg_connection *connection = NULL;
     if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
+    } else if (!config_dsn_lists_agree(given, &problem)) {
+        error_prefix(&problem, "[postgres] dsn");
     } else if (context->postgres_breaker == NULL || breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
         struct mono_time end = mono_add(clock_mono(context->clock), context->config->postgres.acquire_timeout);
         connection = connect_any(context, options, given, end, &problem);

@@ -233,6 +233,19 @@ Test(postgres_connection, a_session_with_a_lease_outlives_what_another_one_waits
     pg_close(other);
 }
 
+Test(postgres_connection, lists_of_unequal_length_in_the_dsn_are_refused)
+{
+    static char short_ports[] = "host=127.0.0.1,127.0.0.1,127.0.0.1 port=1,1 user=x dbname=x";
+    static char short_hosts[] = "host=127.0.0.1,127.0.0.1 hostaddr=127.0.0.1,127.0.0.1,127.0.0.1 port=1 user=x";
+    char *lists[] = {short_ports, short_hosts};
+    for (size_t i = 0; i < 2; i++) {
+        config.postgres.dsn = lists[i];
+        cr_assert_null(pg_connect(&context, &options, &error));
+        cr_assert_eq(error.class, RELAY_CLASS_OPERATOR, "%s", error.text);
+        cr_assert_not_null(strstr(error.text, "[postgres] dsn"), "%s", error.text);
+    }
+}
+
 Test(postgres_connection, an_idle_session_without_a_lock_is_ended_by_the_server)
 {
     config.postgres.idle_timeout = DURATION_MS(50);

@@ -225,6 +225,17 @@ Test(config_checks, a_dsn_is_judged_without_being_told)
     cr_assert_null(strstr(error.text, "hunter2"), "%s", error.text);
     BAD(config_check_dsn, "postgresql://u:hunter%zz@h/d");
     cr_assert_null(strstr(error.text, "hunter"), "%s", error.text);
+    GOOD(config_check_dsn, "host=a,b,c port=1,2,3");
+    GOOD(config_check_dsn, "host=a,b port=1");
+    GOOD(config_check_dsn, "host=a,b hostaddr= port=,2");
+    GOOD(config_check_dsn, "hostaddr=::1,::2 port=1,2");
+    GOOD(config_check_dsn, "postgresql://a,b:2/d");
+    BAD(config_check_dsn, "host=a,b,c port=1,2");
+    cr_assert_not_null(strstr(error.text, "port names 2 ports for 3 hosts"), "%s", error.text);
+    BAD(config_check_dsn, "port=1,2");
+    BAD(config_check_dsn, "host=a,b hostaddr=::1,::2,::3");
+    cr_assert_not_null(strstr(error.text, "host names 2 hosts, hostaddr 3"), "%s", error.text);
+    BAD(config_check_dsn, "host=a,b hostaddr=::1 port=1,2");
     cr_assert(config_dsn_has_password("postgresql://u:p@h/d"));
     cr_assert(config_dsn_has_password("host=a password=b"));
     cr_assert_not(config_dsn_has_password("postgresql://u@h/d"));

@@ -10,7 +10,7 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 
-bool config_check_dsn(const char *text, struct relay_error *error); // libpq can read it
+bool config_check_dsn(const char *text, struct relay_error *error); // libpq can read it, its lists are of one length
 bool config_check_table(const char *text,
     struct relay_error *error); // PostgreSQL: schema.table, names quoted as in SQL
 bool config_check_column(const char *text, struct relay_error *error); // PostgreSQL: a column's name as it is stored
@@ -32,6 +32,10 @@ bool config_check_authorities(const char *text,
     struct relay_error *error); // a file with a certificate in PEM, which is looked at
 bool config_check_listen(const char *text, struct relay_error *error); // host:port, [v6]:port, :port, none
 
+// How many pieces a list with commas has.
+int config_list_length(const char *list);
+// Whether host, hostaddr and port of a dsn that is taken apart name the same number of hosts.
+bool config_dsn_lists_agree(const PQconninfoOption *options, struct relay_error *error);
 // Whether the dsn itself holds a password.
 bool config_dsn_has_password(const char *dsn);
 // PQconninfoFree() that wipes the values, of which one is a password. Accepts NULL.
