@@ -348,6 +348,21 @@ static bool next_result(struct pg_connection *connection, PGresult **result, str
     return true;
 }
 
+static bool is_copy(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+// libpq gives the result of a COPY again and again until the rows are through, and nobody here has any to give or take.
+static bool refuse_copy(struct pg_connection *connection, struct relay_error *error)
+{
+    connection->broken = true;
+    return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+        "%s: COPY with STDIN or STDOUT is not possible here; use INSERT, or COPY with a file of the server",
+        connection->address);
+}
+
 static void note_failure(struct pg_connection *connection, const PGresult *result, struct relay_error *error)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -374,6 +389,12 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
     bool failed = false;
     do {
         if (!next_result(connection, &result, deadline, failed ? NULL : error)) {
+            PQclear(kept);
+            return NULL;
+        }
+        if (is_copy(result)) {
+            refuse_copy(connection, failed ? NULL : error);
+            PQclear(result);
             PQclear(kept);
             return NULL;
         }

@@ -113,6 +113,20 @@ Test(postgres_connection, a_refusal_has_a_class_and_leaves_the_connection)
     pg_close(connection);
 }
 
+// libpq answers each question for a result anew while it waits for the rows.
+Test(postgres_connection, a_copy_ends_the_connection)
+{
+    const char *copies[] = {"CREATE TEMP TABLE t (a int); COPY t FROM STDIN", "COPY (SELECT 1) TO STDOUT"};
+    for (size_t i = 0; i < 2; i++) {
+        struct pg_connection *connection = connected(&options);
+        cr_assert_not(pg_execute(connection, copies[i], pg_deadline(&context), &error));
+        cr_assert_not_null(strstr(error.text, "COPY"), "%s", error.text);
+        cr_assert_eq(error.class, RELAY_CLASS_OPERATOR, "%s", error.text);
+        cr_assert(pg_broken(connection));
+        pg_close(connection);
+    }
+}
+
 Test(postgres_connection, the_deadline_breaks_a_connection_that_does_not_answer)
 {
     struct pg_connection *connection = connected(&options);
