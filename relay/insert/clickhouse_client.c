@@ -104,6 +104,13 @@ void clickhouse_client_free(struct clickhouse_client *client)
     free(client);
 }
 
+void clickhouse_client_limit(struct clickhouse_client *client, const struct config_breaker *limits)
+{
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        clickhouse_endpoint_limit(client->endpoints[i], limits);
+    }
+}
+
 size_t clickhouse_client_endpoints(const struct clickhouse_client *client)
 {
     return client->endpoint_count;

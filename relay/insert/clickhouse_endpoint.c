@@ -61,6 +61,13 @@ static void on_breaker(void *context, enum breaker_state from, enum breaker_stat
         LOG_TEXT("to", breaker_state_name(to)));
 }
 
+static struct breaker_options options_of(const struct config_breaker *limits)
+{
+    return (struct breaker_options){.failures = limits->failures > 0 ? limits->failures : 5,
+        .open = limits->open.ns > 0 ? limits->open : DURATION_S(30),
+        .successes = limits->successes > 0 ? limits->successes : 2};
+}
+
 struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,
     struct relay_error *error)
 {
@@ -82,10 +89,7 @@ struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *
     for (size_t length = strlen(endpoint->url); length > 0 && endpoint->url[length - 1] == '/'; length--) {
         endpoint->url[length - 1] = '\0';
     }
-    const struct config_breaker *limits = &context->config->breakers[CONFIG_DEPENDENCY_CLICKHOUSE];
-    struct breaker_options options = {.failures = limits->failures > 0 ? limits->failures : 5,
-        .open = limits->open.ns > 0 ? limits->open : DURATION_S(30),
-        .successes = limits->successes > 0 ? limits->successes : 2};
+    struct breaker_options options = options_of(&context->config->breakers[CONFIG_DEPENDENCY_CLICKHOUSE]);
     struct clickhouse_text name = {0};
     if (!clickhouse_text_add(&name, "clickhouse %s", endpoint->url)) {
         error_no_memory(error, "preparing a ClickHouse endpoint");
@@ -132,6 +136,11 @@ const char *clickhouse_endpoint_url(const struct clickhouse_endpoint *endpoint)
 struct circuit_breaker *clickhouse_endpoint_breaker(struct clickhouse_endpoint *endpoint)
 {
     return endpoint->breaker;
+}
+
+void clickhouse_endpoint_limit(struct clickhouse_endpoint *endpoint, const struct config_breaker *limits)
+{
+    breaker_set_options(endpoint->breaker, options_of(limits));
 }
 
 struct clickhouse_transport *clickhouse_endpoint_take(struct clickhouse_endpoint *endpoint, struct relay_error *error)

@@ -267,6 +267,11 @@ void insert_stage_free(struct insert_stage *stage)
     free(stage);
 }
 
+void insert_stage_reload(struct insert_stage *stage, const struct config *config)
+{
+    clickhouse_client_limit(stage->client, &config->breakers[CONFIG_DEPENDENCY_CLICKHOUSE]);
+}
+
 int64_t insert_stage_lag(const struct insert_stage *stage)
 {
     return atomic_load(&stage->group.lag);

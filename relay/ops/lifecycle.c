@@ -175,8 +175,16 @@ static void apply_config(struct lifecycle *self, struct config *config)
     log_set_level(config->log.level);
     breaker_set_options(self->context.postgres_breaker, breaker_options_of(config, CONFIG_DEPENDENCY_POSTGRES));
     breaker_set_options(self->context.kafka_breaker, breaker_options_of(config, CONFIG_DEPENDENCY_KAFKA));
-    alerts_reload(self->alerts, config);
-    health_watch_reload(self->watch, config);
+    // A signal may come while a start that failed is stopped: then some part is not there.
+    if (self->alerts != NULL) {
+        alerts_reload(self->alerts, config);
+    }
+    if (self->insert != NULL) {
+        insert_stage_reload(self->insert, config);
+    }
+    if (self->watch != NULL) {
+        health_watch_reload(self->watch, config);
+    }
 }
 
 static void take_config(struct lifecycle *self, struct config *config)

@@ -161,6 +161,21 @@ def test_sighup_judges_what_needs_a_restart_by_what_the_process_runs(hung, silen
     assert not hung.events("config.reload_failed")
 
 
+def test_sighup_changes_the_breaker_of_clickhouse(tmp_path, silent_port):
+    def found(failures):
+        return sections(silent_port, clickhouse={"url": "http://127.0.0.1:1"}, breaker={"clickhouse.failures": failures})
+    relay = Relay(str(tmp_path), found("1000"))
+    relay.start(ready=False)
+    try:
+        relay.wait(lambda: relay.get("/health")[0] == 503 and relay.health()["checks"]["clickhouse"]["status"] == "down", "ClickHouse is down")
+        assert relay.metric("breaker_state", dependency="clickhouse http://127.0.0.1:1") == 0
+        write_config(relay.config, found("1"))
+        relay.signal(signal.SIGHUP)
+        relay.wait(lambda: relay.metric("breaker_state", dependency="clickhouse http://127.0.0.1:1") == 2, "its breaker is open")
+    finally:
+        relay.kill()
+
+
 def test_sighup_names_a_changed_password_and_leaves_it_to_the_next_start(hung, tmp_path, silent_port):
     # The fixture's passwords stand in its configuration; here the same ones come from files.
     files = {}

@@ -30,6 +30,8 @@ struct clickhouse_client;
 // Connects to nothing. Errors: CONFIG (a bad URL), NO_MEMORY, SYSTEM.
 struct clickhouse_client *clickhouse_client_new(const struct relay_context *context, struct relay_error *error);
 void clickhouse_client_free(struct clickhouse_client *client); // no call may be under way; accepts NULL
+// New limits of the endpoints' breakers (reload).
+void clickhouse_client_limit(struct clickhouse_client *client, const struct config_breaker *limits);
 
 size_t clickhouse_client_endpoints(const struct clickhouse_client *client);
 const char *clickhouse_client_url(const struct clickhouse_client *client,

@@ -19,6 +19,7 @@ struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *
 void clickhouse_endpoint_free(struct clickhouse_endpoint *endpoint);             // accepts NULL
 const char *clickhouse_endpoint_url(const struct clickhouse_endpoint *endpoint); // without a slash at its end
 struct circuit_breaker *clickhouse_endpoint_breaker(struct clickhouse_endpoint *endpoint);
+void clickhouse_endpoint_limit(struct clickhouse_endpoint *endpoint, const struct config_breaker *limits);
 
 // Takes an idle transport or makes one. NULL: NO_MEMORY.
 struct clickhouse_transport *clickhouse_endpoint_take(struct clickhouse_endpoint *endpoint, struct relay_error *error);

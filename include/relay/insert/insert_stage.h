@@ -22,6 +22,8 @@ bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline);
 // still run, so nothing is freed here either; the process has all the same ended properly.
 bool insert_stage_left_handle(const struct insert_stage *stage);
 void insert_stage_free(struct insert_stage *stage); // after a join that returned true; accepts NULL
+// Takes over what may change while running: the limits of ClickHouse's breakers. Copies; any thread.
+void insert_stage_reload(struct insert_stage *stage, const struct config *config);
 
 // Messages behind the end of the assigned partitions, all together; -1 while unknown. Any thread, never waits.
 int64_t insert_stage_lag(const struct insert_stage *stage);
