@@ -40,6 +40,7 @@ static void *take_signals(void *context)
 bool command_signals_start(struct command_signals *signals, struct stop *stop, struct relay_error *error)
 {
     *signals = (struct command_signals){.stop = stop};
+    signal(SIGPIPE, SIG_IGN);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);

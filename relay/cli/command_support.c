@@ -92,6 +92,10 @@ int command_perform(const char *command, int parsed, const char *config_path, co
         code = broken;
     }
     close_environment(&environment);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "outbox-relay %s: not all of the output could be written\n", command);
+        code = code == 0 ? broken : code;
+    }
     return code;
 }
 

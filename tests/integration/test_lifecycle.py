@@ -3,10 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
-from relaytools.relay import Relay, command, wait_until, write_config
+from relaytools.relay import Relay, command, program, wait_until, write_config
 
 
 @pytest.fixture
@@ -237,6 +238,21 @@ def test_a_second_sigterm_cuts_the_drain_short(stuck):
     relay.signal(signal.SIGTERM)
     assert relay.process.wait(20) == 0
     assert any("cut short" in line["message"] for line in relay.events("lifecycle.stopping"))
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path):
+    config = write_config(str(tmp_path / "relay.ini"), sections(1))
+
+    def complaint(stdout):
+        result = subprocess.run([program(), "check", "--config", config], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+        return result.returncode, result.stderr.splitlines()[-1:]
+    said = (1, ["outbox-relay check: not all of the output could be written"])
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody_reads:
+        assert complaint(nobody_reads) == said
+    with open("/dev/full", "wb") as full:
+        assert complaint(full) == said
 
 
 def test_version_and_help():

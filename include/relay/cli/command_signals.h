@@ -2,6 +2,8 @@
 //
 // Ctrl-C and SIGTERM for the commands: the first one raises the stop, so that what waits on a server ends, cancels its
 // query there and says where it stands; a second one ends the process at once. A thread of its own takes the signals.
+// SIGPIPE is ignored from then on: work is not cut in the middle because nobody reads its output any more, nor by a
+// server that closes a TLS connection (libcurl before 7.88 writes to those without MSG_NOSIGNAL).
 // Start it before any other thread, so that those inherit the blocked signals.
 #ifndef RELAY_CLI_COMMAND_SIGNALS_H
 #define RELAY_CLI_COMMAND_SIGNALS_H

@@ -19,7 +19,8 @@ struct config *command_load_config(const char *path);
 // What a command does once its configuration is read and Ctrl-C ends what it waits for. Returns its exit code.
 typedef int command_work(const struct command_environment *environment, void *arguments);
 // The way of every command but `run`: ends with what its arguments came to (0: goes on; -1: help was shown; else the
-// exit code), opens the environment, starts the signals, works, and closes both. broken: the exit code when that fails.
+// exit code), opens the environment, starts the signals, works, and closes both. broken: the exit code when that fails,
+// or when the work was done and not all of its output could be written.
 int command_perform(const char *command, int parsed, const char *config_path, command_work *work, void *arguments,
     int broken);
 // 32 random lower-case hex digits.
