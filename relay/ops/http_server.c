@@ -266,6 +266,28 @@ static void *serve(void *argument)
 
 // From here on: on the caller's thread.
 
+// -1 with errno where the address cannot be listened on.
+static int listen_on(const struct addrinfo *at)
+{
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    int on = 1;
+    int off = 0;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (at->ai_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)); // "[::]" serves IPv4 too
+    }
+    if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
+        int failed = errno;
+        close(fd);
+        errno = failed;
+        return -1;
+    }
+    return fd;
+}
+
 static int open_listener(const struct listen_address *address, struct relay_error *error)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -282,25 +304,17 @@ static int open_listener(const struct listen_address *address, struct relay_erro
     int fd = -1;
     int failed = 0;
     for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
-        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        fd = listen_on(at);
         if (fd >= 0) {
-            int on = 1;
-            int off = 0;
-            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-            if (at->ai_family == AF_INET6) {
-                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)); // "[::]" serves IPv4 too
-            }
-            if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) {
-                break;
-            }
+            break;
         }
         failed = errno;
-        if (fd >= 0) {
-            close(fd);
-            fd = -1;
-        }
     }
     freeaddrinfo(found);
+    if (fd < 0 && failed == EAFNOSUPPORT && address->host[0] == '\0') {
+        struct listen_address ipv4 = {.host = "0.0.0.0", .port = address->port}; // a kernel without IPv6
+        return open_listener(&ipv4, error);
+    }
     if (fd < 0) {
         error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_OPERATOR, failed, "[http] listen: %s%s%s:%u: %s",
             strchr(host, ':') == NULL ? "" : "[", host, strchr(host, ':') == NULL ? "" : "]", address->port,

@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,7 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MANY 400
+#define MANY        400
+#define PATIENCE_MS 10000
+#define SOON_MS     3000 // well below 5 s, after which libmicrohttpd itself closes what is idle
 
 static struct clock_fake fake;
 static struct status_board *board;
@@ -22,6 +26,8 @@ static struct config config;
 static struct relay_context context;
 static struct http_server *server;
 static unsigned port;
+static int patience_ms;
+static bool without_ipv6;
 static char answer[1 << 18];
 
 // The real one needs a thread; the server only asks for the list.
@@ -31,12 +37,24 @@ json_t *alerts_recent_json(struct alerts *alerts)
     return json_pack("[{s:s}]", "name", "outbox_backlog");
 }
 
+// In place of the C library's: a kernel without IPv6 where a test says so.
+int socket(int domain, int type, int protocol)
+{
+    static int (*real)(int domain, int type, int protocol);
+    *(void **)&real = dlsym(RTLD_NEXT, "socket");
+    if (without_ipv6 && domain == AF_INET6) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    return real(domain, type, protocol);
+}
+
 static void read_port(void *unused, enum log_level level, const char *line)
 {
     (void)unused;
     (void)level;
-    const char *at = strstr(line, "address=127.0.0.1:");
-    at = at != NULL ? at : strstr(line, "127.0.0.1:");
+    const char *at = strstr(line, "127.0.0.1:");
+    at = at != NULL ? at : strstr(line, "0.0.0.0:");
     if (at != NULL) {
         sscanf(strchr(at, ':'), ":%u", &port);
     }
@@ -44,6 +62,7 @@ static void read_port(void *unused, enum log_level level, const char *line)
 
 static void start(void)
 {
+    patience_ms = PATIENCE_MS;
     log_set_sink(read_port, NULL);
     clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
     board = status_board_new(&fake.base, NULL);
@@ -72,22 +91,30 @@ static void end(void)
     log_set_sink(NULL, NULL);
 }
 
-static int dial(void)
+// From 127.0.0.NUMBER.
+static int dial_from(unsigned number)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + number)};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
     cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     return fd;
 }
 
-// Reads to the end of the stream; a deadline of 10 s.
+static int dial(void)
+{
+    return dial_from(1);
+}
+
+// Reads to the end of the stream.
 static void read_all(int fd)
 {
     size_t filled = 0;
     struct pollfd polled = {.fd = fd, .events = POLLIN};
     for (;;) {
-        cr_assert_eq(poll(&polled, 1, 10000), 1, "no answer within 10 s");
+        cr_assert_eq(poll(&polled, 1, patience_ms), 1, "no answer within %d ms", patience_ms);
         ssize_t got = recv(fd, answer + filled, sizeof(answer) - filled - 1, 0);
         if (got <= 0) {
             break;
@@ -239,23 +266,38 @@ Test(http_server, garbage_and_oversized_requests_do_no_harm)
     cr_assert_eq(get("/live"), 200);
 }
 
-Test(http_server, idle_connections_make_room)
+// So many that idle, shared by so many addresses: the oldest is cut, and a newcomer is answered.
+static void idle_from(unsigned addresses, unsigned count)
 {
-    int idle[MANY];
-    for (size_t i = 0; i < MANY; i++) {
-        idle[i] = dial();
+    static int idle[MANY];
+    patience_ms = SOON_MS;
+    for (unsigned i = 0; i < count; i++) {
+        idle[i] = dial_from(1 + i * addresses / count);
     }
     cr_assert_eq(get("/live"), 200);
     struct pollfd oldest = {.fd = idle[0], .events = POLLIN};
-    cr_assert_eq(poll(&oldest, 1, 10000), 1); // was cut
-    for (size_t i = 0; i < MANY; i++) {
+    cr_assert_eq(poll(&oldest, 1, SOON_MS), 1);
+    struct pollfd newest = {.fd = idle[count - 1], .events = POLLIN};
+    cr_assert_eq(poll(&newest, 1, 0), 0);
+    for (unsigned i = 0; i < count; i++) {
         close(idle[i]);
     }
     cr_assert_eq(get("/live"), 200);
 }
 
+Test(http_server, idle_connections_make_room)
+{
+    idle_from(1, MANY);
+}
+
+Test(http_server, idle_connections_of_several_addresses_make_room)
+{
+    idle_from(3, 300); // none has more than its share
+}
+
 Test(http_server, a_slow_client_is_cut_when_its_time_is_over)
 {
+    patience_ms = SOON_MS;
     int slow = dial();
     cr_assert_eq(send(slow, "GET /live", 9, 0), 9);
     cr_assert_eq(get("/live"), 200); // by now the server has the slow one
@@ -263,6 +305,21 @@ Test(http_server, a_slow_client_is_cut_when_its_time_is_over)
     cr_assert_eq(get("/live"), 200); // turns the loop
     read_all(slow);
     cr_assert_null(strstr(answer, "200 OK"));
+}
+
+Test(http_server, every_address_is_ipv4s_where_there_is_no_ipv6)
+{
+    char listen[] = ":0";
+    struct config second = {.http = {.listen = listen}};
+    struct relay_context other = context;
+    other.config = &second;
+    struct relay_error error = {0};
+    without_ipv6 = true;
+    struct http_server *on_ipv4 = http_server_start(&other, NULL, &error);
+    without_ipv6 = false;
+    cr_assert_not_null(on_ipv4, "%s", error.text);
+    cr_assert_eq(get("/live"), 200);
+    http_server_stop(on_ipv4);
 }
 
 Test(http_server, an_address_in_use_is_said)
