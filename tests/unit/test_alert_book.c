@@ -175,6 +175,23 @@ Test(alert_book, conditions_are_bounded_and_right_ones_are_not_kept)
     cr_assert_eq(book.count, ALERT_CONDITIONS_MAX);
 }
 
+// "insert TABLE at HOST:PORT": the end tells the replicas apart.
+Test(alert_book, long_instances_that_differ_at_their_end_are_two)
+{
+    char one[235], other[235];
+    memset(one, 'x', sizeof(one));
+    memset(other, 'x', sizeof(other));
+    memcpy(one + 229, "a:999", 6);
+    memcpy(other + 229, "b:999", 6);
+    cr_assert(alert_book_raise(&book, "x", one, ALERT_WARNING, "", 0, false));
+    cr_assert(alert_book_raise(&book, "x", other, ALERT_WARNING, "", 0, false));
+    cr_assert_eq(book.count, 2);
+    char fingerprints[2][ALERT_FINGERPRINT];
+    alert_fingerprint(book.conditions, fingerprints[0]);
+    alert_fingerprint(book.conditions->next, fingerprints[1]);
+    cr_assert_str_neq(fingerprints[0], fingerprints[1]);
+}
+
 Test(alert_book, a_fingerprint_depends_on_name_and_instance_only)
 {
     struct alert_condition a = {.name = "outbox_backlog", .instance = "default", .value = 1};

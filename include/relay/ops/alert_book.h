@@ -28,8 +28,8 @@ struct alert_told {
 struct alert_condition {
     struct alert_condition *next;
     const char *name;
-    char instance[128];
-    char summary[256]; // the latest
+    char instance[256]; // whole, since it is the identity: "insert PART at HOST:PORT" with the longest names
+    char summary[256];  // the latest
     double value;
     enum alert_level level;                              // the latest, raised
     struct mono_time at_least_since[ALERT_CRITICAL + 1]; // since when it is this bad or worse; meaningful up to `level`
