@@ -19,7 +19,7 @@ import pytest
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
-from relaytools import aimed_faults, safeguards  # noqa: E402
+from relaytools import aimed_faults, crash_points, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError  # noqa: E402
@@ -114,6 +114,16 @@ def test_crash_points_are_met_and_judged_one_by_one(scratch):
     assert verdicts["publish.after_flush"] == verdicts["insert.after_insert:3"] == "FAILED", done.stdout
     assert verdicts["insert.never"] == "NOT REACHED" and "publish.owned_with_rows" in verdicts, done.stdout
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+def test_a_crash_that_cannot_come_any_more_is_not_waited_for():
+    looks = []
+    def at_rest():
+        looks.append(len(looks))
+        return len(looks) == 3
+    assert not crash_points._ends(SimpleNamespace(running=lambda: True), 600, at_rest)
+    assert len(looks) == 3
+    assert crash_points._ends(SimpleNamespace(running=lambda: False), 600)
 
 
 def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scratch):

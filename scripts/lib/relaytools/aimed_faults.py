@@ -105,12 +105,13 @@ def late_commit(bench, rng):
 
 # ------------------------------------------------------------------------------------------------------------- insert
 
-def _ends(bench):
+def ends_of(bench):
     """The group's topics as they are now: (topic, partition) -> end of the log."""
     return kafka_ends.ends(bench.servers.bootstrap, partitions_of(bench))
 
 
-def _stored_up_to(bench, ends):
+def committed_up_to(bench, ends):
+    """Whether the group has committed all that lies before these ends."""
     committed = committed_of(bench, [each for each, end in ends.items() if end > 0])
     return all(committed.get(each, -1) >= end for each, end in ends.items() if end > 0)
 
@@ -143,8 +144,8 @@ def _late_insert(bench, freeze):
     replica, proxy, rule = first
     if freeze:
         replica.signal(signal.SIGSTOP)
-    ends = _ends(bench)
-    yield from _until(lambda: _stored_up_to(bench, ends), TAKEOVER, every=0.3)
+    ends = ends_of(bench)
+    yield from _until(lambda: committed_up_to(bench, ends), TAKEOVER, every=0.3)
     proxy.lift(rule)
     yield from _until(lambda: rule.late_answers, PATIENCE)
     if freeze:

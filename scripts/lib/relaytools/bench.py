@@ -383,21 +383,24 @@ class Bench:
             replica.end_stop()
 
     def _come_to_rest(self, stall, limit):
-        expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
         end = time.monotonic() + limit
         seen, since = None, time.monotonic()
         while True:
-            waiting = self._waiting()
-            inserted = self._inserted()
-            behind = max(0, self.view.behind()) if self.view else 0
-            if waiting == 0 and inserted >= expected and behind == 0:
+            left = self.left()
+            if not any(left):
                 return None
-            if (waiting, inserted, behind) != seen:
-                seen, since = (waiting, inserted, behind), time.monotonic()
+            if left != seen:
+                seen, since = left, time.monotonic()
             if time.monotonic() - since > stall or time.monotonic() > end:
-                return (f"the pipeline did not come to rest: {waiting} rows in the outboxes, {inserted} of {expected} events in "
-                        f"ClickHouse, {behind} not in its view, and nothing moved for {time.monotonic() - since:.0f} s")
+                return (f"the pipeline did not come to rest: {left[0]} rows in the outboxes, {left[1]} events not in ClickHouse, "
+                        f"{left[2]} not in its view, and nothing moved for {time.monotonic() - since:.0f} s")
             time.sleep(0.2)
+
+    def left(self):
+        """Rows in the outboxes, committed events that ClickHouse has not, rows that the view has not."""
+        waiting, inserted = self._waiting(), self._inserted()
+        expected = self.place.execute("SELECT count(*) FROM workload.journal")[0][0]
+        return waiting, max(0, expected - inserted), max(0, self.view.behind()) if self.view else 0
 
     def _waiting(self):
         return sum(self.place.outbox_rows(table) for table in self.tables)

@@ -6,10 +6,12 @@ import random
 import subprocess
 import time
 
+from .aimed_faults import committed_up_to, ends_of
 from .bench import BenchError
 
 EVENTS = 3000
 REACH_SECONDS = 15.0
+LOOK_SECONDS = 0.5
 KILLS_TO_REACH = 12
 # Steps of a recovery that has something to finish: a first crash, there, makes work for it.
 FIRST_CRASH = {"publish.after_recovery_delete": "publish.after_kafka_commit",
@@ -90,7 +92,7 @@ def _work_for_recovery(name, rng):
 
 
 def _reach(bench, replica, hooked, rng):
-    if _ends(replica, REACH_SECONDS):
+    if _ends(replica, REACH_SECONDS, lambda: _at_rest(bench)):
         return "reached at once"
     bench.workload.stop()
     bench.write(rate=500, seed=rng.getrandbits(30))
@@ -104,10 +106,23 @@ def _reach(bench, replica, hooked, rng):
     return None
 
 
-def _ends(replica, seconds):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not replica.running():
-            return True
+def _at_rest(bench):
+    """Whether the writers have ended, and all that they committed has arrived and is committed in Kafka."""
+    try:
+        return not bench.workload.running() and not any(bench.left()) and committed_up_to(bench, ends_of(bench))
+    except (RuntimeError, OSError):     # ClickHouse may have ended by itself, as Servers.revive() says
+        return False
+
+
+def _ends(replica, seconds, idle=lambda: False):
+    """Whether it ends within so many seconds. It is not waited for any longer once `idle` says that it has nothing left to do."""
+    now = time.monotonic()
+    deadline, look = now + seconds, now
+    while now < deadline and replica.running():
+        if now >= look:
+            if idle():
+                break
+            look = time.monotonic() + LOOK_SECONDS
         time.sleep(0.02)
-    return False
+        now = time.monotonic()
+    return not replica.running()
