@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torture bench as a whole, with a relay whose faults are known (tests/support/naive_relay.py): it passes while
 nothing goes wrong, and is found out by the faults it was not built for. And the bench leaves nothing behind."""
+import collections
 import contextlib
 import os
 import random
@@ -174,10 +175,12 @@ class Told:
 
 
 class Struck:
-    """A schedule whose faults hit."""
+    """A schedule whose faults hit, but for one."""
+    missed = None
 
     def __init__(self, *_, **__):
-        self.faults, self.tallies = ["a fault"], {"a fault": SimpleNamespace(hits=1)}
+        self.faults, self.tallies = ["a fault"], collections.defaultdict(lambda: SimpleNamespace(hits=1))
+        self.tallies[self.missed] = SimpleNamespace(hits=0)
 
     def strike(self, faults):
         assert faults == self.faults
@@ -188,9 +191,23 @@ class Struck:
 def test_a_pipeline_that_stands_still_has_lost_nothing(monkeypatch, name, moves, well):
     monkeypatch.setattr(safeguards, "Schedule", Struck)
     said = []
-    safeguard = next(each for each in safeguards.SAFEGUARDS if each.name == name)
-    assert safeguards._cell(Told(*safeguard.finding, moves), parse(["--seed", "1"]), safeguard, (name,), said.append) == well
+    cell = next(each for each in safeguards.cells(safeguards.SAFEGUARDS) if each.name == name and each.finding)
+    assert safeguards._run(Told(*cell.finding, moves), parse(["--seed", "1"]), cell, said.append) == well
     assert ("stands still" in "".join(said)) == (not well)
+
+
+def test_with_all_safeguards_on_no_fault_is_left_out_and_none_may_miss(monkeypatch):
+    clean = [each for each in safeguards.cells(safeguards.SAFEGUARDS) if not each.removed]
+    assert sorted(sum((each.faults for each in clean), ())) == sorted(sum((each.faults for each in safeguards.SAFEGUARDS), ()))
+    assert [each.faults for each in clean if "kill-behind-view" in each.faults] == [("kill-behind-view",)], "a view is in the way of other faults"
+    monkeypatch.setattr(safeguards, "Schedule", Struck)
+    told, said = Told("Kafka", "lost", True), []
+    monkeypatch.setattr(told, "quiesce", lambda: None)
+    monkeypatch.setattr(told, "audit", Audit)
+    assert safeguards._run(told, parse(["--seed", "1"]), clean[0], said.append)
+    monkeypatch.setattr(Struck, "missed", clean[0].faults[-1])
+    assert not safeguards._run(told, parse(["--seed", "1"]), clean[0], said.append)
+    assert f"hit nothing: {clean[0].faults[-1]}" in "".join(said)
 
 
 class Outboxes:

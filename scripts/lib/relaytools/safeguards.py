@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Safeguard mode: a build with test hooks runs without one of the relay's safeguards, under the fault that the safeguard
-is for, and the audit has to find what it prevents. The same run with the safeguard has to be clean; otherwise the finding
-would be the fault's, or the relay has a defect."""
+is for, and the audit has to find what it prevents. Under the same fault the relay with all of them has to be clean; otherwise
+the finding would be the fault's, or the relay has a defect."""
 import collections
 import contextlib
 import dataclasses
@@ -27,9 +27,14 @@ class Safeguard:
     finding: tuple
     behind: str = ""
 
-    def removals(self):
-        """What is removed in each run of this safeguard; the last one has to be found."""
-        return [(), (self.behind,), (self.name, self.behind)] if self.behind else [(), (self.name,)]
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run. `finding`: what it must have; None: it must be clean."""
+    name: str
+    faults: tuple
+    removed: tuple = ()
+    finding: tuple = None
 
 
 SAFEGUARDS = (
@@ -46,6 +51,22 @@ SAFEGUARDS = (
 )
 
 
+def cells(chosen):
+    """With all safeguards on, the faults of all of them strike one after the other in one run, as far as they want the same
+    place: a run that is clean under several of them is so under each."""
+    found = []
+    for view in (False, True):
+        together = [each for each in chosen if view_wanted(each.faults) == view]
+        if together:
+            shared = {each.name for each in together}
+            found.append(Cell(shared.pop() if len(shared) == 1 else "all of them", sum((each.faults for each in together), ())))
+    for each in chosen:
+        if each.behind:
+            found.append(Cell(each.name, each.faults, (each.behind,)))
+        found.append(Cell(each.name, each.faults, (each.name, each.behind) if each.behind else (each.name,), each.finding))
+    return found
+
+
 def run(bench, options, say):
     """The whole matrix, or the rows of `options.without`, on one set of servers. True: every removal was found and every run
     that has to be clean was."""
@@ -54,13 +75,9 @@ def run(bench, options, say):
     say(f"torture: {count} safeguards, {bench.replica_count} replicas, {bench.outboxes} outbox(es), {bench.kafka_nodes} Kafka node(s), "
         f"seed {options.seed}; logs in {bench.servers.folder}")
     bench.start_servers()
-    wrong, runs = [], 0
-    for safeguard in chosen:
-        for removed in safeguard.removals():
-            runs += 1
-            if not _cell(bench, options, safeguard, removed, say):
-                wrong.append(f"{safeguard.name} ({_words(removed)})")
-    say(f"{count} safeguards, {runs} runs, {len(wrong)} of them did not end as they have to" + (f": {', '.join(wrong)}" if wrong else ""))
+    runs = cells(chosen)
+    wrong = [f"{cell.name} ({_words(cell)})" for cell in runs if not _run(bench, options, cell, say)]
+    say(f"{count} safeguards, {len(runs)} runs, {len(wrong)} of them did not end as they have to" + (f": {', '.join(wrong)}" if wrong else ""))
     return not wrong
 
 
@@ -68,43 +85,44 @@ def names():
     return list(dict.fromkeys(each.name for each in SAFEGUARDS))
 
 
-def _faults(safeguard):
-    return "+".join(name if times == 1 else f"{name} x{times}" for name, times in collections.Counter(safeguard.faults).items())
+def _faults(cell):
+    words = "+".join(name if times == 1 else f"{name} x{times}" for name, times in collections.Counter(cell.faults).items())
+    return words if len(words) < 20 else f"{len(cell.faults)} faults"
 
 
-def _words(removed):
-    return "all on" if not removed else "without " + ", ".join(removed)
+def _words(cell):
+    return "without " + ", ".join(cell.removed) if cell.removed else "all on"
 
 
-def _cell(bench, options, safeguard, removed, say):
+def _run(bench, options, cell, say):
     """One run; says in a line how it ended, and more where that is not how it has to."""
     began = time.monotonic()
-    must_fail = safeguard.name in removed
     try:
-        with _removed(removed):
-            hits, missing, goes_on = _strike(bench, options, safeguard, f"{safeguard.name}{safeguard.faults[0]}{len(removed)}", must_fail)
+        with _removed(cell.removed):
+            idle, missing, goes_on = _strike(bench, options, cell)
             result = bench.place.audit()
     finally:
         bench.end_place()
     bench.read_logs()
-    side, kind = safeguard.finding
-    found = result.kafka_or_clickhouse(side)[kind]
-    # A run that is to fail must do so in the way that is the safeguard's to prevent.
-    well = hits > 0 and ((found > 0 and goes_on) if must_fail else (result.ok() and missing is None and not bench.complaints))
-    say(f"{safeguard.name:<17} {_faults(safeguard):<19} {_words(removed):<27} {result.committed:>6} events, "
+    if cell.finding:     # it must fail in the way that is the safeguard's to prevent
+        side, kind = cell.finding
+        well = result.kafka_or_clickhouse(side)[kind] > 0 and goes_on and not idle
+    else:
+        well = result.ok() and missing is None and not bench.complaints and not idle
+    say(f"{cell.name:<17} {_faults(cell):<19} {_words(cell):<27} {result.committed:>6} events, "
         f"{_findings(result):<46} {'ok' if well else 'FAILED'} ({time.monotonic() - began:.1f} s)")
     if not well:
-        for line in ["the fault hit nothing"] * (hits == 0) + [missing] * bool(missing) + bench.complaints + result.text(5).splitlines():
+        for line in [f"hit nothing: {', '.join(idle)}"] * bool(idle) + [missing] * bool(missing) + bench.complaints + result.text(5).splitlines():
             say(f"    {line}")
-        say(f"    again with: {command(options, safeguard, removed)}")
+        say(f"    again with: {command(options, cell)}")
     return well
 
 
-def command(options, safeguard, removed):
+def command(options, cell):
     """The run by itself."""
     return (f"scripts/torture --each --seed {options.seed} --outboxes {options.outboxes} --replicas {options.replicas} "
-            f"--kafka-nodes {options.kafka_nodes} --faults {','.join(safeguard.faults)}"
-            + (f" --without {','.join(removed)}" if removed else "") + (" --expect-failure" if safeguard.name in removed else ""))
+            f"--kafka-nodes {options.kafka_nodes} --faults {','.join(cell.faults)}"
+            + (f" --without {','.join(cell.removed)}" if cell.removed else "") + (" --expect-failure" if cell.finding else ""))
 
 
 def _findings(result):
@@ -125,20 +143,20 @@ def _removed(names):
             os.environ[VARIABLE] = before
 
 
-def _strike(bench, options, safeguard, name, must_fail):
-    """Returns the fewest hits of a fault, in words what did not come to rest, and whether the pipeline goes on."""
+def _strike(bench, options, cell):
+    """Returns the faults that hit nothing, in words what did not come to rest, and whether the pipeline goes on."""
     bench.complaints = []
-    bench.prepare(name, view=view_wanted(safeguard.faults)).start()
+    bench.prepare(f"{cell.name}{cell.faults[0]}{len(cell.removed)}", view=view_wanted(cell.faults)).start()
     bench.write()
-    schedule = Schedule(bench, options.seed, safeguard.faults, lambda _: None, **({"patience": PATIENCE} if must_fail else {}))
+    schedule = Schedule(bench, options.seed, cell.faults, lambda _: None, **({"patience": PATIENCE} if cell.finding else {}))
     try:
         for fault in schedule.faults:
             schedule.strike([fault])
     except BenchError as error:
         bench.complain(str(error))
-    goes_on = not must_fail or safeguard.finding[1] != "lost" or _goes_on(bench)
-    missing = bench.quiesce(**({"stall": STALL} if must_fail else {}))
-    return min((tally.hits for tally in schedule.tallies.values()), default=0), missing, goes_on
+    goes_on = cell.finding is None or cell.finding[1] != "lost" or _goes_on(bench)
+    missing = bench.quiesce(**({"stall": STALL} if cell.finding else {}))
+    return [name for name in dict.fromkeys(cell.faults) if schedule.tallies[name].hits == 0], missing, goes_on
 
 
 def _goes_on(bench):
