@@ -26,10 +26,12 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
         return false;
     }
     result = pg_query(connection,
-        migrated ? "SELECT pg_catalog.to_regclass($1) IS NOT NULL, "
-                   "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)), false"
-                 : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
-                   "pg_catalog.parse_ident($1) IN (ARRAY['public', 'outbox_events'], ARRAY['outbox_events'])",
+        migrated
+            ? "SELECT pg_catalog.to_regclass($1) IS NOT NULL, "
+              "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid), "
+              "false"
+            : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
+              "pg_catalog.parse_ident($1) IN (ARRAY['public', 'outbox_events'], ARRAY['outbox_events'])",
         &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
     if (!result) {
         return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);

@@ -14,6 +14,7 @@ DROP TABLE outbox_relay.batch_numbers;
 DROP TABLE outbox_relay.outboxes;
 DO $$
 BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = 'outbox_relay'::pg_catalog.regnamespace)
        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'outbox_relay'::pg_catalog.regnamespace) THEN
         DROP SCHEMA outbox_relay;

@@ -3,7 +3,8 @@
 
 DO $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox = 'public.outbox_events'::regclass) THEN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox::oid = to_regclass('public.outbox_events')::oid) THEN
         PERFORM pg_catalog.set_config('lock_timeout', '2s', true);
         DROP INDEX IF EXISTS public.outbox_events_unpublished_seq_idx;
     END IF;

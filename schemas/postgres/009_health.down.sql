@@ -1,13 +1,17 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Takes our view and function away and puts back what a project had under these names.
 
-DROP VIEW public.outbox_status;
+-- It goes with a table that is dropped by hand.
+DROP VIEW IF EXISTS public.outbox_status;
 DROP FUNCTION public.check_outbox_health();
 DO $$
 DECLARE
     old outbox_relay.replaced_objects;
     reader text;
 BEGIN
+    -- Names in the old texts mean what they meant in the session's own path, whatever migrate has set.
+    PERFORM pg_catalog.set_config('search_path', s.reset_val, true) FROM pg_catalog.pg_settings s
+     WHERE s.name OPERATOR(pg_catalog.=) 'search_path';
     FOR old IN SELECT r.* FROM outbox_relay.replaced_objects r ORDER BY r.kind LOOP
         IF old.kind = 'function' THEN
             EXECUTE old.definition;

@@ -226,7 +226,7 @@ def test_a_table_that_psql_adopted_is_taken_over_when_it_is_complete(empty_place
     place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY, aggregate_type text, aggregate_id uuid, event_type text, payload jsonb, "
                   "metadata jsonb, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz)")
     by_psql(place, *FILES[:5])
-    by_psql(place, FILES[8])
+    by_psql(place, *FILES[8:])
     refused(place, "is not registered")
     by_psql(place, *FILES[5:8])
     assert run(place, "postgres", "--baseline").returncode == 0

@@ -53,3 +53,9 @@ SELECT outbox_relay.note_progress(identity, (SELECT min(seq) - 1 FROM public.out
 SELECT test.same(unpublished_count, 10::bigint, 'ten are left') FROM check_outbox_health();
 SELECT test.ok(n < 500, format('dead rows below what is settled are not walked: %s buffers', n)) FROM test.buffers('SELECT * FROM check_outbox_health()') n;
 ROLLBACK;
+-- Numbers that began anew lie below what was settled, and are counted all the same.
+SELECT outbox_relay.note_progress(identity, 100000000) FROM outbox_relay.outboxes;
+TRUNCATE public.outbox_events RESTART IDENTITY;
+SELECT test.same(health_status || unpublished_count, 'OK0', 'an outbox that begins anew is empty') FROM check_outbox_health();
+SELECT pg_temp.fill(2000, '1 day');
+SELECT test.ok(health_status = 'CRITICAL' AND unpublished_count > 1000 AND oldest_age_seconds >= 86400, 'events whose numbers began anew are counted') FROM check_outbox_health();
