@@ -70,5 +70,33 @@ SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1
 SELECT test.ok(length(event_id) = 500 AND length(event_type) = 500 AND length(event->>'id') = 12800 AND event->'payload' = '{"a": 1}', 'texts too long for an index are cut, and whole in the event')
   FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
 DELETE FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+DELETE FROM public.odd_outbox;
+-- Nested deeper than the stack allows: what is left of it is less where the row is moved than where it was inserted.
+INSERT INTO public.odd_outbox (id, type, at, payload) VALUES ('deep', 'a.b', 7, (repeat('[', 3000) || repeat(']', 3000))::json) RETURNING event_no AS odd \gset
+SET max_stack_depth = '200kB';
+SELECT test.fails('SELECT to_jsonb(payload) FROM public.odd_outbox', '54001', 'jsonb does not nest so deep');
+SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
+SELECT test.ok(event_id = 'deep' AND length(event->>'payload') = 6000, 'json nested too deep for jsonb is kept as text') FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+RESET max_stack_depth;
+SELECT outbox_relay.retry_dead_letter(:letter) IS NULL AS none \gset
+SELECT test.ok(length(payload::text) = 6000 AND id = 'deep' AND at = 7, 'and given back') FROM public.odd_outbox;
+DELETE FROM public.odd_outbox;
+INSERT INTO public.odd_outbox (id, type, payload, note) VALUES ('large', 'a.b', '{"a": 1}', repeat('x', 270000000)) RETURNING event_no AS odd \gset
+SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
+SELECT test.ok(event_id = 'large' AND event->>'payload' = '{"a": 1}' AND length(event->>'note') = 65536 AND event->'outbox_relay.cut' = '{"note": 270000000}', 'of a value too large for jsonb the beginning is kept, and its length')
+  FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+SELECT test.fails(format('SELECT outbox_relay.retry_dead_letter(%s)', :letter), '55000', 'what was cut is not published');
+DELETE FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+-- An event all of whose columns were kept as texts.
+ALTER TABLE public.odd_outbox ALTER COLUMN payload TYPE jsonb, ADD COLUMN t text, ADD COLUMN tags text[], ADD COLUMN yes boolean;
+INSERT INTO public.odd_outbox (id, type, payload, t, tags, yes) VALUES (repeat('x', 270000000), 'a.b', '{"a": 1}', 'time', '{a,"b c"}', true) RETURNING event_no AS odd \gset
+SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
+SELECT test.same(length(event_id), 500, 'an id too large') FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+UPDATE public.outbox_dead_letters SET event = event - 'outbox_relay.cut' || '{"id": "t"}' WHERE dead_letter_id = :letter;
+SELECT outbox_relay.retry_dead_letter(:letter) IS NULL AS none \gset
+SELECT test.ok(payload = '{"a": 1}' AND t = 'time' AND tags = '{a,"b c"}' AND yes AND note IS NULL AND at IS NULL, 'columns kept as texts go back as what they were') FROM public.odd_outbox;
+SELECT outbox_relay.dead_letter('public.odd_outbox', event_no, 'bad_topic', 'why', 1) AS letter FROM public.odd_outbox \gset
+SELECT test.ok(event->>'id' = 't' AND event->>'t' = 'time' AND event->'tags' = '["a", "b c"]', 'a column named t is a column like others') FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
+DELETE FROM public.outbox_dead_letters WHERE dead_letter_id = :letter;
 DELETE FROM outbox_relay.outboxes WHERE outbox = 'public.odd_outbox'::regclass;
 DROP TABLE public.odd_outbox;
