@@ -6,7 +6,7 @@
 //
 // - A report with an error: counted in the flight and kept in its slot; the caller aborts and looks at the slots.
 // - A call that returns "timed out": librdkafka lets the same call be made again to go on waiting, so a long wait is
-//   many short ones. At the deadline: TIMEOUT, for commit KAFKA_UNKNOWN; the producer is then of no more use.
+//   many short ones. At the deadline: KAFKA_UNREACHABLE, for commit KAFKA_UNKNOWN; the producer is then of no more use.
 // - A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live
 //   fails and the supervisor ends the process. Nothing is lost by that.
 // - A broker connection that is closed: noted for kafka_producer_suspicious(), at the socket, because librdkafka

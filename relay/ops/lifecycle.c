@@ -5,8 +5,8 @@
 // server in its start function, so the daemon is up at once and waits for servers that are not.
 //
 // - A part refuses to start: everything already started is stopped again, the error is the exit.
-// - Stop: it is raised with a deadline; pipes first, then the watch, alerts (they tell what the stop has caused), HTTP
-//   last. Deadlines leave room for the ones behind.
+// - Stop: it is raised with a deadline; pipes first, then the watch, alerts, HTTP last. Deadlines leave room for the
+//   ones behind. All of them see it at once: alerts send what is due by then, and nothing that the stop itself causes.
 // - A thread does not end in time: it hangs in a library. Nothing is freed, the process ends at once; what was in
 //   flight is found again by the next start, as after a crash.
 // - A loop is silent for a minute: the process ends itself with code 70 instead of looking alive (a call into

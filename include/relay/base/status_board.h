@@ -53,7 +53,8 @@ void heartbeat_end(struct heartbeat *heartbeat);  // the loop has ended properly
 // false: some loop is silent; its name is copied into silent (may be NULL).
 bool status_board_live(struct status_board *board, char *silent, size_t room);
 bool status_board_is_ready(struct status_board *board);
-// The same; when not, why is filled: "publish: default", the first stage that is not ready, or "no stage runs yet".
+// The same; when not, why is filled: the first stage that is not ready, "publish default: REASON" or "publish default
+// is not ready", or "starting: no stage runs yet".
 bool status_board_ready_why(struct status_board *board, char *why, size_t room);
 
 // The level of the whole. Rules (docs/operations.md has them in words):

@@ -13,8 +13,8 @@
 // outcome, and the delayed request finds a newer epoch. A producer is never used again after an error other than
 // KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
 //
-// One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; TIMEOUT when a deadline
-// passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
+// One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; KAFKA_UNREACHABLE when a
+// deadline passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
 #ifndef RELAY_KAFKA_KAFKA_PRODUCER_H
 #define RELAY_KAFKA_KAFKA_PRODUCER_H
 
@@ -107,7 +107,7 @@ void kafka_producer_poll(struct kafka_producer *producer, struct duration wait);
 // flights, at most `wait`.
 void kafka_producer_flush(struct kafka_producer *producer, struct duration wait);
 // Waits until the flight is empty. true: everything was delivered. false: the error of the first message that failed
-// (the slots say which did), or TIMEOUT with messages still pending.
+// (the slots say which did), or KAFKA_UNREACHABLE with messages still pending.
 bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
     struct relay_error *error);
 

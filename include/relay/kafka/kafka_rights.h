@@ -10,8 +10,7 @@
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 
-// Asks a broker, ticking, at most until the deadline. true also when it does not tell, or librdkafka (before 2.3)
-// cannot ask.
+// Asks a broker, ticking, at most until the deadline. true also when it does not tell.
 bool kafka_may_write(rd_kafka_t *client, const char *topic, struct kafka_tick tick, const struct clock *clock,
     struct mono_time deadline);
 

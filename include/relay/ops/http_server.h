@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// GET /health, /live, /ready, /metrics and / (a status page), over libmicrohttpd: few threads, bounded connections,
+// GET /health, /live, /ready, /metrics and / (a status page), over libmicrohttpd: one thread, bounded connections,
 // short timeouts, nothing read from a body. Handlers read snapshots (board, metrics, alerts) and never wait for a pipe.
 // Logs "http.listening" with the field "address" (host:port, the real port where 0 was asked for).
 #ifndef RELAY_OPS_HTTP_SERVER_H

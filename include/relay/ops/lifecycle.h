@@ -2,9 +2,9 @@
 //
 // The daemon from its first thread to its last: start order, signals, reload, the service manager, and a stop that
 // drains and ends in time even when every server hangs. Runs on the main thread, which does nothing else.
-//   SIGTERM, SIGINT   stop: work in flight is finished or left where it is found again; a second one cuts the drain
-//   short SIGHUP            reads the configuration again; what can change while running does, the rest is named in the
-//   log
+// - SIGTERM, SIGINT: stop; work in flight is finished or left where it is found again; a second one cuts the drain
+//   short.
+// - SIGHUP: reads the configuration again; what can change while running does, the rest is named in the log.
 #ifndef RELAY_OPS_LIFECYCLE_H
 #define RELAY_OPS_LIFECYCLE_H
 

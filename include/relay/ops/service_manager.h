@@ -3,7 +3,7 @@
 // What systemd (Type=notify) wants to hear, through sd_notify(3): READY, RELOADING with its time, STOPPING, a STATUS
 // line, and WATCHDOG only while every loop of the daemon beats (status_board_live), so that a hung process is
 // restarted. Without NOTIFY_SOCKET every call does nothing. It holds no descriptor and no memory; it never waits (a
-// datagram) and never fails: a message that systemd does not take is logged once and not missed. The lifecycle's thread
+// datagram) and never fails: a message that systemd does not take is logged and not missed. The lifecycle's thread
 // only.
 #ifndef RELAY_OPS_SERVICE_MANAGER_H
 #define RELAY_OPS_SERVICE_MANAGER_H
