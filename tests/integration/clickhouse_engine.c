@@ -198,7 +198,7 @@ Test(engine, every_type_comes_back_as_it_was)
     for (size_t i = 0; i < VALUES; i++) {
         snprintf(names[i], sizeof(names[i]), "c%zu", i);
         snprintf(sources[i], sizeof(sources[i]), "$.c%zu", i);
-        pairs[i] = (struct config_pair){names[i], sources[i]};
+        pairs[i] = (struct config_pair){.name = names[i], .value = sources[i]};
         clickhouse_text_add(&create, ", %s %s", names[i], values[i].type);
         clickhouse_text_add(&payload, "%s\"%s\": %s", i > 0 ? "," : "", names[i], values[i].json);
     }
@@ -247,7 +247,7 @@ Test(engine, defaults_are_the_servers)
     for (size_t i = 0; i < VALUES; i++) {
         snprintf(names[i], sizeof(names[i]), "c%zu", i);
         snprintf(sources[i], sizeof(sources[i]), "$.no?");
-        pairs[i] = (struct config_pair){names[i], sources[i]};
+        pairs[i] = (struct config_pair){.name = names[i], .value = sources[i]};
         clickhouse_text_add(&create, ", %s %s", names[i], values[i].type);
     }
     clickhouse_text_add(&create, ") ENGINE = MergeTree ORDER BY n");
@@ -293,7 +293,7 @@ static const char *const landing =
     "INDEX o kafka_offset TYPE minmax) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = "
     "1000";
 static char column_a[] = "a", source_a[] = "$.a", route_l[] = "l";
-static struct config_pair pair_a = {column_a, source_a};
+static struct config_pair pair_a = {.name = column_a, .value = source_a};
 static const struct config_route landing_route = {.name = route_l, .columns = &pair_a, .column_count = 1};
 
 Test(engine, a_token_a_deadline_and_one_part)
