@@ -94,6 +94,29 @@ static void judge_memory(const struct config_source *source, const struct config
     }
 }
 
+static int64_t kafka_number(const struct config *config, const char *name, int64_t otherwise)
+{
+    const char *value = kafka_value(config, name);
+    return value == NULL ? otherwise : strtoll(value, NULL, 10);
+}
+
+// librdkafka takes each of these by itself, and makes no consumer of them together.
+static void judge_message_sizes(const struct config_source *source, const struct config *config)
+{
+    int64_t largest = kafka_number(config, "message.max.bytes", 1000000);
+    int64_t fetch = kafka_number(config, "fetch.max.bytes", largest);
+    int64_t receive = kafka_number(config, "receive.message.max.bytes", INT64_MAX);
+    if (fetch < largest) {
+        config_report_whole(source->report, "kafka", "fetch.max.bytes",
+            "%lld is less than message.max.bytes (%lld); expected at least that much, or none", (long long)fetch,
+            (long long)largest);
+    } else if (receive < fetch + 512) {
+        config_report_whole(source->report, "kafka", "receive.message.max.bytes",
+            "%lld is less than what a fetch may bring (%lld and 512 more); expected at least that much, or none",
+            (long long)receive, (long long)fetch);
+    }
+}
+
 static bool takes(const struct config_route *route, const char *topic)
 {
     if (route->topics.count == 1 && route->topics.items[0][0] == '^') {
@@ -197,6 +220,7 @@ void config_judge(const struct config_source *source, const struct config *confi
     }
     if (config->insert.enabled) {
         judge_memory(source, config);
+        judge_message_sizes(source, config);
         judge_routes(source, config);
     }
 }

@@ -145,9 +145,12 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
             return false;
         }
     }
-    // librdkafka makes no consumer that fetches less at a time than the largest message has.
+    // librdkafka makes no consumer that fetches less at a time than the largest message has, or more than it receives.
     int64_t largest = conf_number(conf, "message.max.bytes", 1000000);
     int64_t fetch = clamp(options->memory / 2, 1 << 20, 52428800);
+    if (kafka_conf_given(context->config, "receive.message.max.bytes") != NULL) {
+        fetch = clamp(fetch, 0, conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
+    }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
         set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
         // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.

@@ -170,6 +170,12 @@ Test(config_mistakes, kafka)
     assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
                    "k\nfetch.max.bytes = 1000000000\n",
         "is more than [insert] memory_limit (256MiB) may hold");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
+                   "k\nfetch.max.bytes = 2000000\nmessage.max.bytes = 3000000\n",
+        "[kafka] fetch.max.bytes: 2000000 is less than message.max.bytes (3000000)");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
+                   "k\nreceive.message.max.bytes = 3000000\nmessage.max.bytes = 3000000\n",
+        "[kafka] receive.message.max.bytes: 3000000 is less than what a fetch may bring");
     struct config *config = load_good(
         "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
     cr_assert_str_eq(config->kafka[0].value, "me");

@@ -77,12 +77,14 @@ Test(kafka_conf, what_is_given_by_an_alias_is_given)
 Test(kafka_conf, a_consumer_fetches_as_much_as_the_largest_message_has)
 {
     static const int64_t memories[] = {1 << 20, 16 << 20, 1 << 30};
-    struct config_pair pairs[] = {{.name = (char[]){"message.max.bytes"}, .value = (char[]){"10485760"}}};
-    struct config config = {.kafka = pairs, .kafka_count = 1};
+    struct config_pair pairs[] = {{.name = (char[]){"message.max.bytes"}, .value = (char[]){"10485760"}},
+        {.name = (char[]){"receive.message.max.bytes"}, .value = (char[]){"10490000"}}};
+    struct config config = {.kafka = pairs};
     struct relay_context context = {.config = &config, .instance = "0123456789abcdef", .clock = clock_system()};
     struct kafka_consumer_listener listener = {0};
-    for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++) {
-        struct kafka_consumer_options options = {.group_id = "g", .memory = memories[i], .wake_fd = -1};
+    for (size_t i = 0; i < 2 * sizeof(memories) / sizeof(memories[0]); i++) {
+        struct kafka_consumer_options options = {.group_id = "g", .memory = memories[i / 2], .wake_fd = -1};
+        config.kafka_count = 1 + i % 2;
         struct relay_error error;
         struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
         cr_assert_not_null(consumer, "%s", error.text);
