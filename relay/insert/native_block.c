@@ -19,7 +19,7 @@ struct native_column {
     const struct clickhouse_type *type;
     char *header; // top-level columns: name and type as on the wire
     size_t header_length;
-    char *structure;    // "`name` Type"
+    char *structure;           // "`name` Type"
     struct native_buffer data; // values, lengths and bytes, null map, or array offsets
     uint64_t count, marked_count;
     struct native_column *inner;
