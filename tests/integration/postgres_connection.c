@@ -7,6 +7,8 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +260,85 @@ Test(postgres_connection, lists_of_unequal_length_in_the_dsn_are_refused)
         cr_assert_eq(error.class, RELAY_CLASS_OPERATOR, "%s", error.text);
         cr_assert_not_null(strstr(error.text, "[postgres] dsn"), "%s", error.text);
     }
+}
+
+// A server that lets us in, reads nothing further until it has been told to, and then fails as libpq itself does: with
+// an error that has no SQLSTATE.
+struct rude_server {
+    int listening, port;
+    sem_t reads;
+    pthread_t thread;
+};
+
+static void *run_rude_server(void *argument)
+{
+    struct rude_server *server = argument;
+    char bytes[4096];
+    int peer = accept(server->listening, NULL, NULL);
+    cr_assert_geq(peer, 0);
+    cr_assert_gt(recv(peer, bytes, sizeof(bytes), 0), 0);
+    static const char welcome[] = "R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", failure[] = "E\0\0\0\x0aMbad\0\0Z\0\0\0\x05I";
+    cr_assert_eq(send(peer, welcome, sizeof(welcome) - 1, 0), (ssize_t)sizeof(welcome) - 1);
+    while (sem_wait(&server->reads) != 0) {
+    }
+    if (recv(peer, bytes, sizeof(bytes), 0) > 0) {
+        send(peer, failure, sizeof(failure) - 1, MSG_NOSIGNAL);
+    }
+    while (recv(peer, bytes, sizeof(bytes), 0) > 0) {
+    }
+    close(peer);
+    return NULL;
+}
+
+static struct pg_connection *connect_rude(struct rude_server *server, char dsn[256])
+{
+    server->listening = silent_host(1, &server->port);
+    sem_init(&server->reads, 0, 0);
+    cr_assert_eq(pthread_create(&server->thread, NULL, run_rude_server, server), 0);
+    snprintf(dsn, 256, "host=127.0.0.1 port=%d user=x dbname=x sslmode=disable gssencmode=disable", server->port);
+    config.postgres.dsn = dsn;
+    struct pg_options raw = {.role = "test", .raw = true};
+    return connected(&raw);
+}
+
+static void end_rude(struct rude_server *server)
+{
+    sem_post(&server->reads);
+    pthread_join(server->thread, NULL);
+    close(server->listening);
+}
+
+Test(postgres_connection, the_deadline_holds_for_sending_too, .timeout = 60)
+{
+    struct rude_server server;
+    char dsn[256];
+    struct pg_connection *connection = connect_rude(&server, dsn);
+    config.postgres.statement_timeout = DURATION_S(300); // longer than the test may take
+    size_t size = (size_t)64 << 20;                      // more than the sockets hold
+    char *sql = malloc(size + 1);
+    cr_assert_not_null(sql);
+    memset(sql, ' ', size);
+    sql[size] = '\0';
+    struct mono_time soon = mono_add(clock_mono(context.clock), DURATION_MS(50));
+    cr_assert_not(pg_execute(connection, sql, soon, &error));
+    cr_assert_not_null(strstr(error.text, "no answer in time"), "%s", error.text);
+    cr_assert(pg_broken(connection));
+    free(sql);
+    pg_close(connection);
+    end_rude(&server);
+}
+
+Test(postgres_connection, a_commit_that_fails_without_a_word_of_the_server_is_unknown, .timeout = 60)
+{
+    struct rude_server server;
+    char dsn[256];
+    struct pg_connection *connection = connect_rude(&server, dsn);
+    sem_post(&server.reads);
+    cr_assert_not(pg_commit(connection, pg_deadline(&context), &error));
+    cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "%s", error.text);
+    cr_assert(pg_broken(connection));
+    pg_close(connection);
+    end_rude(&server);
 }
 
 Test(postgres_connection, an_idle_session_without_a_lock_is_ended_by_the_server)
