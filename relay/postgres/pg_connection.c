@@ -204,13 +204,13 @@ static void tick(struct pg_connection *connection)
     connection->tick(connection->tick_context);
 }
 
-bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline)
+bool pg_wait_on(struct pg_connection *connection, int fd, short events, struct mono_time deadline)
 {
     const struct clock *clock = connection->context->clock;
     for (;;) {
         struct mono_time slice = connection->tick == NULL ? deadline : mono_add(clock_mono(clock), TICK_EVERY);
         bool last = !mono_before(slice, deadline);
-        if (wait_silently(connection->context, PQsocket(connection->libpq), events, last ? deadline : slice)) {
+        if (wait_silently(connection->context, fd, events, last ? deadline : slice)) {
             return true;
         }
         if (last || !mono_reached(clock_mono(clock), slice)) { // sooner: the stop's deadline
@@ -218,6 +218,11 @@ bool pg_wait(struct pg_connection *connection, short events, struct mono_time de
         }
         tick(connection);
     }
+}
+
+bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline)
+{
+    return pg_wait_on(connection, PQsocket(connection->libpq), events, deadline);
 }
 
 static bool broken_by(struct pg_connection *connection, struct relay_error *error, const char *what)
