@@ -24,6 +24,41 @@ static bool written(const struct config_source *source, enum config_section_id s
     return config_source_find(source, section, "", key) != NULL;
 }
 
+// An empty one would connect to wherever libpq's defaults and its own variables lead. (Of one in a file
+// config_source.c has said it.)
+static void judge_dsn(const struct config_source *source, const struct config *config)
+{
+    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
+    if (!config->publish.enabled) {
+        return;
+    }
+    if (dsn == NULL) {
+        config_report_whole(source->report, "postgres", "dsn",
+            "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
+    } else if (!dsn->in_file && dsn->value[strspn(dsn->value, " \t\r\n")] == '\0') {
+        config_source_mistake(source, dsn,
+            "is empty; expected host=... dbname=... user=..., or [publish] enabled = false");
+    }
+}
+
+// Of two passwords of different origin the environment's has replaced the file's already where it is the dsn's
+// (config_environment.c).
+static void judge_password(const struct config_source *source, const struct config *config)
+{
+    const struct config_setting *password = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "password");
+    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
+    if (dsn == NULL || password == NULL || config->postgres.password[0] == '\0' || config->postgres.dsn[0] == '\0' ||
+        !config_dsn_has_password(config->postgres.dsn)) {
+        return;
+    }
+    if (dsn->variable != NULL) {
+        config_source_mistake(source, password, "%s holds a password too; expected one of them", dsn->variable);
+    } else {
+        config_source_mistake(source, password, "the dsn of line %d holds a password too; expected one of them",
+            dsn->line);
+    }
+}
+
 static void judge_presence(const struct config_source *source, const struct config *config)
 {
     struct config_report *report = source->report;
@@ -32,11 +67,8 @@ static void judge_presence(const struct config_source *source, const struct conf
             "both stages are switched off; expected [publish] or [insert] enabled = true");
         return;
     }
-    if (config->publish.enabled && config->postgres.dsn[0] == '\0' &&
-        !written(source, CONFIG_SECTION_POSTGRES, "dsn")) {
-        config_report_whole(report, "postgres", "dsn",
-            "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
-    }
+    judge_dsn(source, config);
+    judge_password(source, config);
     if (kafka_value(config, "bootstrap.servers") == NULL && kafka_value(config, "metadata.broker.list") == NULL &&
         !written(source, CONFIG_SECTION_KAFKA, "bootstrap.servers")) {
         config_report_whole(report, "kafka", "bootstrap.servers",
@@ -46,10 +78,6 @@ static void judge_presence(const struct config_source *source, const struct conf
         !written(source, CONFIG_SECTION_CLICKHOUSE, "url")) {
         config_report_whole(report, "clickhouse", "url",
             "is missing; expected http://host:8123, or [insert] enabled = false");
-    }
-    if (config->postgres.password[0] != '\0' && config->postgres.dsn[0] != '\0' &&
-        config_dsn_has_password(config->postgres.dsn)) {
-        config_report_whole(report, "postgres", "password", "the dsn holds a password too; expected one of them");
     }
 }
 

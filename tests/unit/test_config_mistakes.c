@@ -81,6 +81,14 @@ Test(config_mistakes, an_empty_file_lacks_what_cannot_be_guessed)
     cr_assert_eq(mistake_count(), 3);
 }
 
+Test(config_mistakes, an_empty_dsn_would_connect_to_anything)
+{
+    assert_mistake("[postgres]\ndsn =\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n",
+        ":2: [postgres] dsn: is empty; expected host=");
+    config_free(load_good("[postgres]\ndsn =\n[publish]\nenabled = no\n[kafka]\nbootstrap.servers = k\n"
+                          "[clickhouse]\nurl = http://c\n"));
+}
+
 Test(config_mistakes, sections)
 {
     assert_mistake(MINIMAL "[postgers]\nx = y\n", ":7: [postgers]: unknown section; did you mean [postgres]?");
@@ -240,7 +248,7 @@ Test(config_mistakes, contradictions)
     assert_mistake(MINIMAL "[publish]\nmetadata_headers = a, a\n", "header");
     assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = "
                    "k\n[clickhouse]\nurl = http://c\n",
-        "the dsn holds a password too; expected one of them");
+        ":3: [postgres] password: the dsn of line 2 holds a password too; expected one of them");
 }
 
 Test(config_mistakes, secrets_in_files)
