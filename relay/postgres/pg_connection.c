@@ -29,6 +29,11 @@ bool pg_broken(const struct pg_connection *connection)
     return connection->broken;
 }
 
+bool pg_idle(const struct pg_connection *connection)
+{
+    return !connection->broken && PQtransactionStatus(connection->libpq) == PQTRANS_IDLE;
+}
+
 int pg_socket(const struct pg_connection *connection)
 {
     return connection->broken ? -1 : PQsocket(connection->libpq);

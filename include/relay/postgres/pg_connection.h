@@ -45,9 +45,10 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
 void pg_close(struct pg_connection *connection); // accepts NULL; rolls back and frees locks by ending the session
 
 bool pg_broken(const struct pg_connection *connection);
-int pg_socket(const struct pg_connection *connection);                 // to poll for notifications; -1 when broken
-int pg_server_version(const struct pg_connection *connection);         // 150004
-PGconn *pg_libpq(struct pg_connection *connection);                    // for escaping and pipelines; do not wait on it
+bool pg_idle(const struct pg_connection *connection);          // whole, and in no transaction, not even one that failed
+int pg_socket(const struct pg_connection *connection);         // to poll for notifications; -1 when broken
+int pg_server_version(const struct pg_connection *connection); // 150004
+PGconn *pg_libpq(struct pg_connection *connection);            // for escaping and pipelines; do not wait on it
 const char *pg_server_address(const struct pg_connection *connection); // "host:port", owned by the connection
 
 // A parameter of a statement: text unless `binary`. Borrowed during the call.
