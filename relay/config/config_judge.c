@@ -5,15 +5,19 @@
 #include "relay/config/config_value.h"
 #include "relay/publish/event_router.h"
 
+#include <librdkafka/rdkafka.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+// By its own name or by an alias of it.
 static const char *kafka_value(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->kafka_count; i++) {
-        if (strcmp(config->kafka[i].name, name) == 0) {
-            return config->kafka[i].value;
+        const struct config_pair *pair = &config->kafka[i];
+        if (strcmp(pair->name, name) == 0 || (pair->meant != NULL && strcmp(pair->meant, name) == 0)) {
+            return pair->value;
         }
     }
     return NULL;
@@ -145,6 +149,42 @@ static void judge_message_sizes(const struct config_source *source, const struct
     }
 }
 
+static bool librdkafka_has(const char *feature)
+{
+    char features[512] = "";
+    size_t size = sizeof(features);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    bool told = rd_kafka_conf_get(conf, "builtin.features", features, &size) == RD_KAFKA_CONF_OK;
+    rd_kafka_conf_destroy(conf);
+    return !told || strstr(features, feature) != NULL;
+}
+
+// With these librdkafka makes no client at all, which it says only when one is made.
+static void judge_sasl(const struct config_source *source, const struct config *config)
+{
+    const char *protocol = kafka_value(config, "security.protocol");
+    const char *mechanism = kafka_value(config, "sasl.mechanisms");
+    if (protocol == NULL || strncasecmp(protocol, "sasl", 4) != 0) {
+        return;
+    }
+    if (mechanism == NULL) {
+        config_report_whole(source->report, "kafka", "sasl.mechanism",
+            "is missing, and security.protocol is %s; expected the mechanism that the brokers take, such as "
+            "SCRAM-SHA-512",
+            protocol);
+    } else if (strcmp(mechanism, "GSSAPI") == 0 && !librdkafka_has("sasl_gssapi")) {
+        config_report_whole(source->report, "kafka", "sasl.mechanism", "this librdkafka was built without GSSAPI");
+    }
+    bool by_password = mechanism != NULL && (strcmp(mechanism, "PLAIN") == 0 || strncmp(mechanism, "SCRAM-", 6) == 0);
+    static const char *const needed[] = {"sasl.username", "sasl.password"};
+    for (size_t i = 0; by_password && i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (kafka_value(config, needed[i]) == NULL && !written(source, CONFIG_SECTION_KAFKA, needed[i])) {
+            config_report_whole(source->report, "kafka", needed[i], "is missing; sasl.mechanism %s needs it",
+                mechanism);
+        }
+    }
+}
+
 static bool takes(const struct config_route *route, const char *topic)
 {
     if (route->topics.count == 1 && route->topics.items[0][0] == '^') {
@@ -241,6 +281,7 @@ void config_judge(const struct config_source *source, const struct config *confi
 {
     judge_presence(source, config);
     judge_thresholds(source, config);
+    judge_sasl(source, config);
     if (config->publish.enabled) {
         for (size_t i = 0; i < config->outbox_count; i++) {
             judge_outbox(source, &config->outboxes[i]);

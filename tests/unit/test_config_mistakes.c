@@ -184,6 +184,16 @@ Test(config_mistakes, kafka)
     assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
                    "k\nreceive.message.max.bytes = 3000000\nmessage.max.bytes = 3000000\n",
         "[kafka] receive.message.max.bytes: 3000000 is less than what a fetch may bring");
+#define SASL(lines)                                                                                                    \
+    "[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\n"                         \
+    "security.protocol = SASL_SSL\n" lines
+    assert_mistake(SASL(""), "[kafka] sasl.mechanism: is missing, and security.protocol is SASL_SSL");
+    assert_mistake(SASL("sasl.mechanism = SCRAM-SHA-512\nsasl.username = u\n"),
+        "[kafka] sasl.password: is missing; sasl.mechanism SCRAM-SHA-512 needs it");
+    assert_mistake(SASL("sasl.mechanisms = PLAIN\nsasl.password = p\n"),
+        "[kafka] sasl.username: is missing; sasl.mechanism PLAIN needs it");
+    config_free(load_good(SASL("sasl.mechanism = PLAIN\nsasl.username = u\nsasl.password = p\n")));
+#undef SASL
     struct config *config = load_good(
         "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
     cr_assert_str_eq(config->kafka[0].value, "me");
