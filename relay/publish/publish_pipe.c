@@ -542,6 +542,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
     }
     // Before its thread runs: until then nothing else would keep the process from being called ready.
     show(pipe, STATUS_DEGRADED, "none", "starting");
+    status_board_set_starting(context->board, STATUS_PUBLISH, config->name, "starting");
     return pipe;
 }
 
