@@ -199,6 +199,17 @@ static enum verdict_action poison_action(const struct publish_pipe *pipe)
     return pipe->config->publish.on_poison == CONFIG_POISON_HOLD_AGGREGATE ? VERDICT_HOLD : VERDICT_DEAD_LETTER;
 }
 
+// Whether held_aggregates has room for the row's aggregate: otherwise it would fail at every term.
+static bool can_be_held(const struct outbox_batch *batch, int64_t seq)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->rows[i].seq == seq) {
+            return batch->rows[i].aggregate_type.length + batch->rows[i].key.length <= PUBLISH_WAITING_KEY_MAX;
+        }
+    }
+    return true;
+}
+
 bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
     const char *text, struct relay_error *error)
 {
@@ -210,7 +221,8 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
         // The aggregate is held already. What lies before this row goes first, and the row is judged when it is next.
         return publish_suspects_add(&pipe->verdicts, seq, error);
     }
-    struct publish_verdict verdict = {.seq = seq, .action = poison_action(pipe)};
+    struct publish_verdict verdict = {.seq = seq,
+        .action = can_be_held(lane->batch, seq) ? poison_action(pipe) : VERDICT_DEAD_LETTER};
     snprintf(verdict.code, sizeof(verdict.code), "%s", code);
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", text);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);

@@ -42,10 +42,17 @@ struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const s
     return mono_before(stop, own) ? stop : own;
 }
 
+// A type for which parked_event_types has no room cannot wait.
+static enum verdict_action park_action(const struct publish_pipe *pipe, const struct outbox_row *row)
+{
+    bool fits = row->type.length <= PUBLISH_WAITING_KEY_MAX;
+    return fits || pipe->config->publish.on_poison == CONFIG_POISON_STOP ? VERDICT_PARK : VERDICT_DEAD_LETTER;
+}
+
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
     const struct relay_error *why, struct relay_error *error)
 {
-    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK};
+    struct publish_verdict verdict = {.seq = row->seq, .action = park_action(pipe, row)};
     publish_verdict_type(&verdict, row->type);
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
@@ -59,6 +66,7 @@ static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, 
 {
     struct publish_verdict verdict = *other;
     verdict.seq = row->seq;
+    verdict.action = park_action(pipe, row);
     publish_verdict_type(&verdict, row->type);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }

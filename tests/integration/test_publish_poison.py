@@ -271,3 +271,16 @@ def test_a_parked_type_names_the_topic_that_is_still_missing(place):
     wait_until(lambda: missing() == list(topics - {there}), "it names the other topic", 30)
     place.servers.create_topics(missing(), 2)
     wait_ids(place, waiting)
+
+
+def test_what_is_too_long_to_wait_becomes_a_dead_letter(place):
+    """Those that wait are rows under a primary key, whose entries have a limit of 2704 bytes."""
+    place.execute("ALTER TABLE public.outbox_events ALTER COLUMN aggregate_id TYPE text, ALTER COLUMN event_type TYPE text")
+    long = os.urandom(1600).hex()
+    rows = [("post", long, "...."), ("post", "a", "nowhere." + long), ("post", "b", "post.created")]
+    made = [place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES (%s, %s, %s, '{}') RETURNING id::text",
+                          *row)[0][0] for row in rows]
+    relay = publishing(place, publish={"on_poison": "hold_aggregate"})
+    wait_ids(place, made[2:])
+    wait_until(lambda: set(dead_letters(place)) == set(made[:2]), "both are dead letters", 30)
+    assert not relay.events("publish.term_failed")

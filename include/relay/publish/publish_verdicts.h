@@ -13,6 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Names of up to so many bytes fit the primary keys of held_aggregates and parked_event_types: an entry of such an
+// index takes 2704 bytes, the outbox's identity included.
+#define PUBLISH_WAITING_KEY_MAX 2600
+
 enum verdict_action {
     VERDICT_DEAD_LETTER, // poison: into the dead letters
     VERDICT_HOLD,        // poison: it stays, and its aggregate waits behind it
