@@ -137,7 +137,7 @@ static PGresult *waiting_types(struct kafka_check *at, const struct config_outbo
     const struct pg_value table = PG_TEXT(outbox->table);
     PGresult *name = pg_query(connection,
         "SELECT pg_catalog.to_regclass($1)::text, EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
-        "pg_catalog.to_regclass($1) AND a.attname = 'published_at' AND NOT a.attisdropped)",
+        "pg_catalog.to_regclass($1)::oid AND a.attname = 'published_at' AND NOT a.attisdropped)",
         &table, 1, false, check_deadline(at->check), error);
     if (name && pg_cell(name, 0, 0) && names[4] &&
         asprintf(&sql,

@@ -68,7 +68,7 @@ static bool check_registered(struct outbox_check *at)
     result = ask(at,
         "SELECT o.identity, o.seq_column, o.system_identifier = (SELECT c.system_identifier FROM "
         "pg_catalog.pg_control_system() c) "
-        "FROM outbox_relay.outboxes o WHERE o.outbox = pg_catalog.to_regclass($1)",
+        "FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid",
         &PG_TEXT(table), 1);
     if (!result) {
         return false;
@@ -99,7 +99,7 @@ static bool has_column(struct outbox_check *at, const char *column)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(column)};
     PGresult *result = ask(at,
-        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND "
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND "
         "a.attname = $2 "
         "AND a.attnum > 0 AND NOT a.attisdropped)",
         values, 2);
@@ -144,9 +144,10 @@ static void check_sequence(struct outbox_check *at)
         "        AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1) "
         "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid "
         "= a.attnum "
-        "     AND d.refclassid = 'pg_class'::regclass AND d.classid = 'pg_class'::regclass AND d.deptype = 'i' "
+        "     AND d.refclassid = 'pg_class'::regclass::oid AND d.classid = 'pg_class'::regclass::oid AND d.deptype = "
+        "'i' "
         "LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid "
-        "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped "
         "ORDER BY s.seqrelid IS NULL LIMIT 1",
         values, 2);
     if (!result || PQntuples(result) == 0) {
@@ -177,7 +178,8 @@ static void check_sequence(struct outbox_check *at)
 static void check_trigger(struct outbox_check *at)
 {
     PGresult *result = ask(at,
-        "SELECT t.tgenabled FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = "
+        "SELECT t.tgenabled FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass($1)::oid AND "
+        "t.tgname = "
         "'outbox_relay_wakeup'",
         &PG_TEXT(at->outbox->table), 1);
     if (!result) {
@@ -216,14 +218,14 @@ static const char missing_rights[] =
     "pg_catalog.unnest(pg_catalog.string_to_array(n.privileges, ',')) p(privilege) "
     "WHERE pg_catalog.to_regclass(n.object) IS NOT NULL "
     "AND NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass(n.object), p.privilege) "
-    "UNION ALL SELECT 'UPDATE (' || a.attname || ')', $1 FROM pg_catalog.pg_attribute a "
-    "WHERE $3 = 'mark' AND a.attrelid = pg_catalog.to_regclass($1) AND a.attname = 'published_at' "
+    "UNION ALL SELECT 'UPDATE (' || a.attname::text || ')', $1 FROM pg_catalog.pg_attribute a "
+    "WHERE $3 = 'mark' AND a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = 'published_at' "
     "AND NOT pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE') "
-    "UNION ALL SELECT 'USAGE', 'SCHEMA ' || n.nspname FROM pg_catalog.pg_namespace n "
+    "UNION ALL SELECT 'USAGE', 'SCHEMA ' || n.nspname::text FROM pg_catalog.pg_namespace n "
     "WHERE (n.nspname = 'outbox_relay' OR n.oid = (SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = "
-    "pg_catalog.to_regclass($1))) "
+    "pg_catalog.to_regclass($1)::oid)) "
     "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') "
-    "UNION ALL SELECT 'EXECUTE', 'FUNCTION ' || p.oid::regprocedure FROM pg_catalog.pg_proc p "
+    "UNION ALL SELECT 'EXECUTE', 'FUNCTION ' || p.oid::regprocedure::text FROM pg_catalog.pg_proc p "
     "JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'outbox_relay' "
     "AND p.proname IN ('write_batch_number', 'last_batch_number', 'begin_generation', 'note_progress', 'try_sleep', "
     "'dead_letter', "

@@ -69,10 +69,11 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
         PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT])};
     PGresult *result = pg_query(at->connection,
         "SELECT pg_catalog.to_regclass($1)::text, pg_catalog.to_regclass($1)::oid, "
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = "
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND "
+        "a.attname = "
         "'published_at' "
         "AND NOT a.attisdropped), (SELECT a.atttypid = 'bigint'::regtype FROM pg_catalog.pg_attribute a "
-        "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped)",
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped)",
         values, 2, false, pg_deadline(at->context), error);
     if (!result) {
         return false;
@@ -124,7 +125,7 @@ static void conditions(const struct outbox_replay *at, char times[2][WALL_TIME_T
     wall_time_format(at->options->from, times[0]);
     wall_time_format(at->options->to, times[1]);
     values[0] = PG_TEXT(times[0]);
-    values[1] = PG_TEXT(at->options->to_given ? times[1] : NULL);
+    values[1] = PG_TEXT(at->options->to.us == 0 ? NULL : times[1]);
     values[2] = PG_TEXT(at->options->event_type);
     values[3] = PG_TEXT(at->options->aggregate_id);
 }

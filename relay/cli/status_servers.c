@@ -60,7 +60,7 @@ static PGresult *ask_health(struct gathering *at, struct pg_connection *connecti
         "SELECT h.health_status, h.message, h.unpublished_count, h.oldest_age_seconds, "
         "(SELECT a.application_name || coalesce(' at ' || pg_catalog.host(a.client_addr), '') "
         " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 1 "
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 1::oid "
         " AND l.classid = $1::regclass::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE "
         "d.datname = current_database()) "
         " LIMIT 1) "

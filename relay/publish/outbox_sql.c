@@ -68,7 +68,7 @@
     X(HOLDERS, "holders",                                                                                              \
         "SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"    \
         " AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"       \
-        " AND (l.relation = @oid OR l.relation IN (SELECT p.relid FROM pg_partition_tree(@oid) p))"                    \
+        " AND (l.relation = @oid::oid OR l.relation IN (SELECT p.relid::oid FROM pg_partition_tree(@oid) p))"          \
         " AND (l.pid IS NULL OR l.pid <> ALL ($1::int4[]))")                                                           \
     X(LAST_NUMBER, "last_number",                                                                                      \
         "SELECT generation, number, receipt_topic_id, receipt_partition, receipt_offset"                               \

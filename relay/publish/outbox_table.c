@@ -238,13 +238,13 @@ static const char find_table[] =
     " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'published_at' AND NOT "
     "a.attisdropped),"
     " to_regclass('outbox_relay.outboxes') IS NOT NULL"
-    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)::oid";
 static const char find_columns[] = "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND "
                                    "a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
     " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
-    " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox = $1::oid::regclass";
+    " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox::oid = $1::oid";
 
 // Which table it is. Sets oid, name, published_at.
 static bool load_table(struct outbox_table *table, struct pg_connection *connection, const struct config_outbox *config,

@@ -1,11 +1,14 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Least privilege. Not part of the migrations, since roles belong to the whole cluster: run it once by a role that may
--- create roles and owns the outbox tables, and again after each new outbox table. Safe to repeat.
+-- create roles and owns the outbox tables, and again after each new outbox table or column. Safe to repeat.
 --   outbox_writer    the application: inserts events, reads nothing
 --   outbox_relay     the daemon: reads, deletes and marks events; owns nothing, creates nothing
 --   outbox_operator  the daemon's rights, and puts dead letters and kept events back
 --   outbox_monitor   health and figures, no event
 -- They cannot log in: GRANT outbox_writer TO my_service.
+
+-- Mostly run by a superuser: nobody else's operators are to be found.
+SET search_path = pg_catalog, pg_temp;
 
 DO $$
 DECLARE
@@ -25,16 +28,21 @@ BEGIN
     END IF;
 
     FOR known IN SELECT o.outbox, o.seq_column, n.nspname FROM outbox_relay.outboxes o
-                   JOIN pg_catalog.pg_class c ON c.oid = o.outbox JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
+                   JOIN pg_catalog.pg_class c ON c.oid = o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
         EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO outbox_writer, outbox_relay', known.nspname);
-        EXECUTE pg_catalog.format('GRANT INSERT ON %s TO outbox_writer, outbox_operator', known.outbox);
+        EXECUTE pg_catalog.format('GRANT INSERT ON %s TO outbox_operator', known.outbox);
+        -- All columns but the number: OVERRIDING SYSTEM VALUE could take the last one there is, and nothing would follow it.
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ') INTO wanted FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = known.outbox::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> known.seq_column;
+        EXECUTE pg_catalog.format('REVOKE INSERT ON %s FROM outbox_writer', known.outbox);
+        EXECUTE pg_catalog.format('GRANT INSERT (%s) ON %s TO outbox_writer', wanted, known.outbox);
         EXECUTE pg_catalog.format('GRANT SELECT, DELETE ON %s TO outbox_relay', known.outbox);
         -- Marking, and new numbers for replayed events; the event itself is never changed. A table of one's own may have
         -- fewer columns.
         SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ') INTO wanted FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = known.outbox AND NOT a.attisdropped
+         WHERE a.attrelid = known.outbox::oid AND NOT a.attisdropped
            AND (a.attname IN ('published_at', 'retry_count', 'last_error') OR a.attname = known.seq_column);
-        IF EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = known.outbox AND a.attname = 'published_at') THEN
+        IF EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = known.outbox::oid AND a.attname = 'published_at') THEN
             EXECUTE pg_catalog.format('GRANT UPDATE (%s) ON %s TO outbox_relay', wanted, known.outbox);
         END IF;
     END LOOP;
@@ -73,3 +81,5 @@ BEGIN
     END IF;
 END
 $$;
+
+RESET search_path;

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from publishing import publishing, wait_ids
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 
@@ -295,6 +296,11 @@ def test_clickhouse_up_down_and_status(place):
     assert run(place, "clickhouse", "--dry-run").stdout.count("would run") == 2
     assert run(place, "clickhouse").returncode == 0
     assert "nothing to do" in run(place, "clickhouse").stdout
+    place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic) VALUES ('outbox_events', 't')")
+    refused_down = run(place, "clickhouse", "down")
+    assert refused_down.returncode == 1 and "still holds messages" in refused_down.stderr, refused_down.stderr
+    assert place.clickhouse("SELECT count() FROM {db}.outbox_relay_dead_letters").strip() == "1"
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_relay_dead_letters")
     assert run(place, "clickhouse", "down").returncode == 0
     assert states(run(place, "clickhouse", "status").stdout) == ["applied", "pending"]
 
@@ -333,3 +339,20 @@ def test_an_unreachable_server_is_named(no_place):
     assert result.returncode == 1 and "127.0.0.1:1" in result.stderr
     result = run(no_place, "clickhouse")
     assert result.returncode == 1 and "127.0.0.1:1" in result.stderr
+
+
+def test_no_strangers_operator_is_called(place):
+    """Where everybody may create in schema public, as PostgreSQL 13 and 14 come, an operator that fits better than PostgreSQL's own would run
+    with the rights of the migrator and of the relay."""
+    for number, (left, right) in enumerate((("oid", "regclass"), ("regclass", "regclass"), ("oid", "integer"), ("oid", "bigint"), ("oid", "regnamespace"))):
+        place.execute(f"CREATE FUNCTION public.stranger{number}({left}, {right}) RETURNS boolean LANGUAGE plpgsql AS "
+                      "$$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$")
+        place.execute(f"CREATE OPERATOR public.= (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = public.stranger{number})")
+    for arguments in (("down", "--to", "0"), ("up",)):
+        done = run(place, "postgres", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    checked = command("check", config=config_of(place), binary=place.binary)
+    assert "a stranger was called" not in checked.stdout + checked.stderr, checked.stdout + checked.stderr
+    event = place.insert_event()
+    publishing(place)
+    assert wait_ids(place, [event]) == [event]

@@ -78,4 +78,14 @@ is "its reader too" "$(sql -c "SELECT has_table_privilege('$writer', 'outbox_sta
 is "the old function is back" "$(sql -c "SELECT pg_get_functiondef('check_outbox_health()'::regprocedure)")" "$old_function"
 migrate up
 is "and up again" "$(sql -c "SELECT count(seq) FROM outbox_events")" $((total + 1))
+
+# Rows are numbered by their id.
+for form in "id uuid" "id uuid NOT NULL" "id uuid UNIQUE"; do
+    sql -c "DROP TABLE IF EXISTS public.unfit" -c "CREATE TABLE public.unfit ($form, created_at timestamptz, published_at timestamptz)" \
+        -c "INSERT INTO public.unfit VALUES (gen_random_uuid())"
+    if sql -c "CALL outbox_relay.adopt_outbox('public.unfit')" 2>"$work/err"; then not_ok "'$form' is not adopted"; else
+        is "'$form' is not adopted" "$(grep -c 'its column id is not unique and NOT NULL' "$work/err")" 1
+    fi
+done
+is "nor touched" "$(sql -c "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.unfit'::regclass AND attname = 'seq'")" 0
 sql -c "DROP OWNED BY $writer" -c "DROP ROLE $writer"

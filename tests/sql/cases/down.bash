@@ -39,6 +39,9 @@ if wait $down; then not_ok "a dead letter that is committed meanwhile is not dro
 session_close
 
 sql -c "DELETE FROM public.outbox_dead_letters"; migrate up 004
+sql -c "SELECT outbox_relay.create_outbox('public.other')" -c "DROP TABLE public.other" >/dev/null
+is "a table that was dropped is detached" "$(sql -c "SELECT outbox_relay.detach_outbox(o.outbox) FROM outbox_relay.outboxes o WHERE o.outbox <> 'public.outbox_events'::regclass" \
+    -c "SELECT count(*) FROM outbox_relay.outboxes")" $'\n1'
 sql -c "DROP TABLE public.outbox_events CASCADE"
 if migrate down; then ok "a table that was dropped by hand is no hindrance"; else not_ok "a table that was dropped by hand is no hindrance"; fi
 is "nothing is left" "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox_relay'")" 0

@@ -2,14 +2,28 @@
 -- Each role can do its work and nothing else. Roles are dropped again at the end: they belong to the cluster.
 \set quiet_insert 'INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'')'
 BEGIN;
+-- Where everybody may create in public (as PostgreSQL 13 and 14 come), an ordinary role's operators are not run by others.
+CREATE ROLE outbox_test_stranger;
+GRANT CREATE ON SCHEMA public TO outbox_test_stranger;
+SET LOCAL ROLE outbox_test_stranger;
+CREATE FUNCTION public.stranger(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.stranger);
+CREATE FUNCTION public.stranger(regclass, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+CREATE OPERATOR public.= (LEFTARG = regclass, RIGHTARG = regclass, FUNCTION = public.stranger);
+RESET ROLE;
+SELECT test.fails($$SELECT 1 FROM pg_class c WHERE c.oid = 'pg_class'::regclass$$, 'P0001', 'a stranger''s operator is found by the default search_path');
 \ir ../../../schemas/postgres/roles.sql
+GRANT INSERT ON public.outbox_events TO outbox_writer; -- as roles.sql did before
 \ir ../../../schemas/postgres/roles.sql
+SELECT test.ok(true, 'roles.sql runs no stranger''s operator, and can be repeated');
 INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}');
 SELECT identity AS me FROM outbox_relay.outboxes \gset
 -- The relay sleeps, so that the writer's trigger function really runs.
 SET LOCAL ROLE outbox_writer;
 :quiet_insert;
 SELECT test.ok(true, 'the writer inserts');
+SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, seq) OVERRIDING SYSTEM VALUE VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', 9223372036854775807)',
+                  '42501', 'the writer chooses no seq');
 SELECT test.fails('SELECT * FROM public.outbox_events', '42501', 'the writer cannot read');
 SELECT test.fails('DELETE FROM public.outbox_events', '42501', 'the writer cannot delete');
 SELECT test.fails('UPDATE public.outbox_events SET payload = ''1''', '42501', 'the writer cannot change');
@@ -55,3 +69,9 @@ SET LOCAL search_path = evil, pg_catalog;
 SELECT test.ok(true, 'the trigger does not follow the writer''s search_path');
 SELECT pg_advisory_unlock_all();
 ROLLBACK;
+-- Outside a transaction, since the procedure commits.
+CREATE FUNCTION public.stranger(regclass, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+CREATE OPERATOR public.= (LEFTARG = regclass, RIGHTARG = regclass, FUNCTION = public.stranger);
+CALL outbox_relay.adopt_outbox('public.outbox_events');
+SELECT test.ok(true, 'adoption runs no stranger''s operator');
+DROP FUNCTION public.stranger(regclass, regclass) CASCADE;

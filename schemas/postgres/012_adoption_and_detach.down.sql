@@ -1,0 +1,2 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The functions of 004 and 005 stay as they were mended; their down scripts drop them.
