@@ -33,7 +33,8 @@ struct instance {
     enum status_level level;
     char reason[REASON_MAX_BYTES];
     struct wall_time since;
-    bool pinned; // has a state: figures or readiness alone do not make one
+    bool starting; // nothing was pinned since it was said so
+    bool pinned;   // has a state: figures or readiness alone do not make one
     enum { READY_UNSAID, READY_NO, READY_YES } ready;
     struct figure *figures;
 };
@@ -251,6 +252,7 @@ void status_board_set(struct status_board *board, enum status_check check, const
     struct instance *instance = find_or_make(board, check, name);
     if (instance != NULL) {
         utf8_clean(instance->reason, sizeof(instance->reason), reason);
+        instance->starting = false;
         bool changed = !instance->pinned || instance->level != level;
         if (changed) {
             instance->pinned = true;
@@ -258,6 +260,18 @@ void status_board_set(struct status_board *board, enum status_check check, const
             instance->since = clock_wall(board->clock);
             judge(board);
         }
+    }
+    pthread_mutex_unlock(&board->lock);
+}
+
+void status_board_set_starting(struct status_board *board, enum status_check check, const char *name,
+    const char *reason)
+{
+    status_board_set(board, check, name, STATUS_DEGRADED, reason);
+    pthread_mutex_lock(&board->lock);
+    struct instance *instance = find_or_make(board, check, name);
+    if (instance != NULL) {
+        instance->starting = true;
     }
     pthread_mutex_unlock(&board->lock);
 }
@@ -421,6 +435,7 @@ struct status_entry *status_board_entries(struct status_board *board, size_t *co
             entry->check = at->check;
             entry->level = at->level;
             entry->since = at->since;
+            entry->starting = at->starting;
             memcpy(entry->instance, at->name, sizeof(entry->instance));
             memcpy(entry->reason, at->reason, sizeof(entry->reason));
         }

@@ -91,12 +91,13 @@ static int parse_limit(struct arguments *arguments, const char *text)
 // One option; returns 0, or the exit code.
 static int take_option(struct arguments *arguments, int option, const char *value)
 {
+    struct letter_filter *filter = &arguments->filter;
     switch (option) {
     case 'S': return parse_stage(arguments, value);
-    case 's': return command_time_argument("dead-letters", value, &arguments->filter.since);
-    case 'u': return command_time_argument("dead-letters", value, &arguments->filter.until);
-    case 't': arguments->filter.type = value; return 0;
-    case 'r': arguments->filter.reason = value; return 0;
+    case 's': filter->since_given = true; return command_time_argument("dead-letters", value, &filter->since);
+    case 'u': filter->until_given = true; return command_time_argument("dead-letters", value, &filter->until);
+    case 't': filter->type = value; return 0;
+    case 'r': filter->reason = value; return 0;
     case 'i': return add_id(arguments, value);
     case 'l': return parse_limit(arguments, value);
     case 'a': arguments->all = true; return 0;
@@ -146,11 +147,14 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     }
     int code = parse_action(argc, argv, arguments);
     const struct letter_filter *filter = &arguments->filter;
-    bool filtered = filter->since.us != 0 || filter->until.us != 0 || filter->type || filter->reason ||
+    bool filtered = filter->since_given || filter->until_given || filter->type || filter->reason ||
         filter->id_count > 0;
     if (code == 0 && arguments->action >= RETRY && !filtered && !arguments->all) {
         return command_usage("dead-letters", "%s without a filter wants --all",
             arguments->action == RETRY ? "retry" : "drop");
+    }
+    if (code == 0 && filter->since_given && filter->until_given && filter->until.us <= filter->since.us) {
+        return command_usage("dead-letters", "--until is not after --since");
     }
     if (arguments->limit < 0) {
         arguments->limit = arguments->action == LIST ? 100 : arguments->action == SHOW ? 10 : -1;
@@ -225,8 +229,10 @@ static bool act_on_inserted(struct walk *walk, const char *table, const json_t *
         return error_set(error, RELAY_ERROR_STOPPED, "stopped");
     }
     if (walk->arguments->action == DROP) {
-        walk->done += json_array_size(page);
-        return insert_letters_drop(walk->context, walk->client, page, error);
+        bool dropped = insert_letters_drop(walk->context, walk->client, page, error);
+        walk->done += dropped ? json_array_size(page) : 0;
+        walk->stayed += dropped ? 0 : json_array_size(page);
+        return dropped;
     }
     struct letter_counts counts = {0};
     bool done = insert_letters_retry(walk->context, walk->client, page, &counts, error);

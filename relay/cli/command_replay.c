@@ -61,9 +61,12 @@ static int take_option(struct arguments *arguments, int option, char *value)
     struct replay_options *options = &arguments->options;
     switch (option) {
     case 'f':
-        return options->from.us != 0 ? command_usage("replay", "--since and --from are the same: give one")
-                                     : command_time_argument("replay", value, &options->from);
-    case 't': return command_time_argument("replay", value, &options->to);
+        if (options->from_given) {
+            return command_usage("replay", "--since and --from are the same: give one");
+        }
+        options->from_given = true;
+        return command_time_argument("replay", value, &options->from);
+    case 't': options->to_given = true; return command_time_argument("replay", value, &options->to);
     case 'e': options->event_type = value; return 0;
     case 'a': options->aggregate_id = value; return 0;
     case 'o': options->outbox = value; return 0;
@@ -81,10 +84,10 @@ static int take_option(struct arguments *arguments, int option, char *value)
 
 static int judge(const struct replay_options *options)
 {
-    if (options->from.us == 0) {
+    if (!options->from_given) {
         return command_usage("replay", "say from when: --since T or --from T");
     }
-    if (options->to.us != 0 && options->to.us <= options->from.us) {
+    if (options->to_given && options->to.us <= options->from.us) {
         return command_usage("replay", "--to is not after --from");
     }
     if (options->route && !options->into) {

@@ -42,12 +42,12 @@ static bool add_conditions(struct clickhouse_text *text, const struct letter_fil
     if (cursor->begun) {
         done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " > ") && add_key(text, &cursor->last);
     }
-    if (filter->since.us != 0) {
+    if (filter->since_given) {
         done = done &&
             clickhouse_text_add(text, " AND at >= fromUnixTimestamp64Milli(%lld)",
                 (long long)(filter->since.us / 1000));
     }
-    if (filter->until.us != 0) {
+    if (filter->until_given) {
         done = done &&
             clickhouse_text_add(text, " AND at < fromUnixTimestamp64Milli(%lld)", (long long)(filter->until.us / 1000));
     }

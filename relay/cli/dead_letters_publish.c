@@ -62,10 +62,10 @@ static bool id_array(const struct letter_filter *filter, const char *table, char
     return fclose(memory) == 0 || error_no_memory(error, "reading dead letters");
 }
 
-static const char *time_text(struct wall_time time, char text[WALL_TIME_TEXT])
+static const char *time_text(bool given, struct wall_time time, char text[WALL_TIME_TEXT])
 {
     wall_time_format(time, text);
-    return time.us == 0 ? NULL : text;
+    return given ? text : NULL;
 }
 
 static json_t *letter_of(const PGresult *result, int row, const char *table, bool whole)
@@ -133,9 +133,9 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
     }
     snprintf(last, sizeof(last), "%lld", (long long)(cursor->begun ? cursor->last.number : -1));
     snprintf(most, sizeof(most), "%zu", limit);
-    const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since, times[0])),
-        PG_TEXT(time_text(filter->until, times[1])), PG_TEXT(filter->type), PG_TEXT(filter->reason), PG_TEXT(ids),
-        PG_TEXT(most)};
+    const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since_given, filter->since, times[0])),
+        PG_TEXT(time_text(filter->until_given, filter->until, times[1])), PG_TEXT(filter->type),
+        PG_TEXT(filter->reason), PG_TEXT(ids), PG_TEXT(most)};
     PGresult *result = pg_query(connection, sql, values, 7, false, pg_deadline(context), error);
     done = result != NULL;
     for (int i = 0; done && i < PQntuples(result); i++) {

@@ -125,7 +125,7 @@ static void conditions(const struct outbox_replay *at, char times[2][WALL_TIME_T
     wall_time_format(at->options->from, times[0]);
     wall_time_format(at->options->to, times[1]);
     values[0] = PG_TEXT(times[0]);
-    values[1] = PG_TEXT(at->options->to.us == 0 ? NULL : times[1]);
+    values[1] = PG_TEXT(at->options->to_given ? times[1] : NULL);
     values[2] = PG_TEXT(at->options->event_type);
     values[3] = PG_TEXT(at->options->aggregate_id);
 }

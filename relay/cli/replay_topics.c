@@ -125,13 +125,15 @@ static rd_kafka_t *consumer_new(const struct relay_context *context, struct rela
     return conf ? kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error) : NULL;
 }
 
-// The first offset at or after the time in each part; -1 (none later) becomes the end of the log.
+// The first offset at or after the time in each part; -1 (none later) becomes the end of the log. Below 0 Kafka has no
+// times: its protocol takes -1 and -2 for the ends of the log.
 static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka_topic_partition_list_t **found,
     struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
+    int64_t time_ms = time.us < 0 ? 0 : time.us / 1000;
     for (size_t i = 0; i < at->part_count; i++) {
-        rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = time.us / 1000;
+        rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = time_ms;
     }
     rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(at->consumer, list, (int)duration_ms(PATIENCE));
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -201,7 +203,7 @@ static bool set_ranges(struct topics_replay *at, struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *from = NULL, *to = NULL;
     bool done = add_parts(at, error) && offsets_at(at, at->options->from, &from, error) &&
-        (at->options->to.us == 0 || offsets_at(at, at->options->to, &to, error));
+        (!at->options->to_given || offsets_at(at, at->options->to, &to, error));
     for (size_t i = 0; done && i < at->part_count; i++) {
         done = set_range(at, &at->parts[i], from, to, error);
     }

@@ -143,6 +143,8 @@ static void skip_blanks(const char **at)
     }
 }
 
+#define LONGEST_AGO (100LL * 366 * 86400) // seconds
+
 static bool parse_ago(const char *at, struct wall_time now, struct wall_time *time)
 {
     int64_t seconds = 0;
@@ -153,7 +155,7 @@ static bool parse_ago(const char *at, struct wall_time now, struct wall_time *ti
         int64_t value = 0;
         for (; isdigit((unsigned char)*at); at++) {
             value = value * 10 + (*at - '0');
-            if (value > 1000000000) {
+            if (value > LONGEST_AGO) {
                 return false;
             }
         }
@@ -162,14 +164,20 @@ static bool parse_ago(const char *at, struct wall_time now, struct wall_time *ti
         if (unit == 0) {
             return false;
         }
+        if (value > LONGEST_AGO / unit) {
+            return false;
+        }
         seconds += value * unit;
         skip_blanks(&at);
     }
     if (strcmp(at, "ago") == 0) {
         at += 3;
     }
+    if (*at != '\0' || seconds > LONGEST_AGO) {
+        return false;
+    }
     time->us = now.us - seconds * 1000000;
-    return *at == '\0' && seconds <= 100LL * 366 * 86400;
+    return true;
 }
 
 bool time_argument_parse(const char *text, struct wall_time now, struct wall_time *time, struct relay_error *error)

@@ -5,15 +5,19 @@
 #include "relay/config/config_value.h"
 #include "relay/publish/event_router.h"
 
+#include <librdkafka/rdkafka.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+// By its own name or by an alias of it.
 static const char *kafka_value(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->kafka_count; i++) {
-        if (strcmp(config->kafka[i].name, name) == 0) {
-            return config->kafka[i].value;
+        const struct config_pair *pair = &config->kafka[i];
+        if (strcmp(pair->name, name) == 0 || (pair->meant != NULL && strcmp(pair->meant, name) == 0)) {
+            return pair->value;
         }
     }
     return NULL;
@@ -24,6 +28,41 @@ static bool written(const struct config_source *source, enum config_section_id s
     return config_source_find(source, section, "", key) != NULL;
 }
 
+// An empty one would connect to wherever libpq's defaults and its own variables lead. (Of one in a file
+// config_source.c has said it.)
+static void judge_dsn(const struct config_source *source, const struct config *config)
+{
+    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
+    if (!config->publish.enabled) {
+        return;
+    }
+    if (dsn == NULL) {
+        config_report_whole(source->report, "postgres", "dsn",
+            "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
+    } else if (!dsn->in_file && dsn->value[strspn(dsn->value, " \t\r\n")] == '\0') {
+        config_source_mistake(source, dsn,
+            "is empty; expected host=... dbname=... user=..., or [publish] enabled = false");
+    }
+}
+
+// Of two passwords of different origin the environment's has replaced the file's already where it is the dsn's
+// (config_environment.c).
+static void judge_password(const struct config_source *source, const struct config *config)
+{
+    const struct config_setting *password = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "password");
+    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
+    if (dsn == NULL || password == NULL || config->postgres.password[0] == '\0' || config->postgres.dsn[0] == '\0' ||
+        !config_dsn_has_password(config->postgres.dsn)) {
+        return;
+    }
+    if (dsn->variable != NULL) {
+        config_source_mistake(source, password, "%s holds a password too; expected one of them", dsn->variable);
+    } else {
+        config_source_mistake(source, password, "the dsn of line %d holds a password too; expected one of them",
+            dsn->line);
+    }
+}
+
 static void judge_presence(const struct config_source *source, const struct config *config)
 {
     struct config_report *report = source->report;
@@ -32,11 +71,8 @@ static void judge_presence(const struct config_source *source, const struct conf
             "both stages are switched off; expected [publish] or [insert] enabled = true");
         return;
     }
-    if (config->publish.enabled && config->postgres.dsn[0] == '\0' &&
-        !written(source, CONFIG_SECTION_POSTGRES, "dsn")) {
-        config_report_whole(report, "postgres", "dsn",
-            "is missing; expected host=... dbname=... user=..., or [publish] enabled = false");
-    }
+    judge_dsn(source, config);
+    judge_password(source, config);
     if (kafka_value(config, "bootstrap.servers") == NULL && kafka_value(config, "metadata.broker.list") == NULL &&
         !written(source, CONFIG_SECTION_KAFKA, "bootstrap.servers")) {
         config_report_whole(report, "kafka", "bootstrap.servers",
@@ -46,10 +82,6 @@ static void judge_presence(const struct config_source *source, const struct conf
         !written(source, CONFIG_SECTION_CLICKHOUSE, "url")) {
         config_report_whole(report, "clickhouse", "url",
             "is missing; expected http://host:8123, or [insert] enabled = false");
-    }
-    if (config->postgres.password[0] != '\0' && config->postgres.dsn[0] != '\0' &&
-        config_dsn_has_password(config->postgres.dsn)) {
-        config_report_whole(report, "postgres", "password", "the dsn holds a password too; expected one of them");
     }
 }
 
@@ -114,6 +146,42 @@ static void judge_message_sizes(const struct config_source *source, const struct
         config_report_whole(source->report, "kafka", "receive.message.max.bytes",
             "%lld is less than what a fetch may bring (%lld and 512 more); expected at least that much, or none",
             (long long)receive, (long long)fetch);
+    }
+}
+
+static bool librdkafka_has(const char *feature)
+{
+    char features[512] = "";
+    size_t size = sizeof(features);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    bool told = rd_kafka_conf_get(conf, "builtin.features", features, &size) == RD_KAFKA_CONF_OK;
+    rd_kafka_conf_destroy(conf);
+    return !told || strstr(features, feature) != NULL;
+}
+
+// With these librdkafka makes no client at all, which it says only when one is made.
+static void judge_sasl(const struct config_source *source, const struct config *config)
+{
+    const char *protocol = kafka_value(config, "security.protocol");
+    const char *mechanism = kafka_value(config, "sasl.mechanisms");
+    if (protocol == NULL || strncasecmp(protocol, "sasl", 4) != 0) {
+        return;
+    }
+    if (mechanism == NULL) {
+        config_report_whole(source->report, "kafka", "sasl.mechanism",
+            "is missing, and security.protocol is %s; expected the mechanism that the brokers take, such as "
+            "SCRAM-SHA-512",
+            protocol);
+    } else if (strcmp(mechanism, "GSSAPI") == 0 && !librdkafka_has("sasl_gssapi")) {
+        config_report_whole(source->report, "kafka", "sasl.mechanism", "this librdkafka was built without GSSAPI");
+    }
+    bool by_password = mechanism != NULL && (strcmp(mechanism, "PLAIN") == 0 || strncmp(mechanism, "SCRAM-", 6) == 0);
+    static const char *const needed[] = {"sasl.username", "sasl.password"};
+    for (size_t i = 0; by_password && i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (kafka_value(config, needed[i]) == NULL && !written(source, CONFIG_SECTION_KAFKA, needed[i])) {
+            config_report_whole(source->report, "kafka", needed[i], "is missing; sasl.mechanism %s needs it",
+                mechanism);
+        }
     }
 }
 
@@ -213,6 +281,7 @@ void config_judge(const struct config_source *source, const struct config *confi
 {
     judge_presence(source, config);
     judge_thresholds(source, config);
+    judge_sasl(source, config);
     if (config->publish.enabled) {
         for (size_t i = 0; i < config->outbox_count; i++) {
             judge_outbox(source, &config->outboxes[i]);

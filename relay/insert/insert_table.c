@@ -121,7 +121,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
         free(table);
         return NULL;
     }
-    set_status(table, STATUS_DEGRADED, "reading the table's schema");
+    status_board_set_starting(table->context->board, STATUS_INSERT, table->name, "reading the table's schema");
     submit_open_job(table, clock_mono(table->context->clock));
     return table;
 }

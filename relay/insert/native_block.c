@@ -9,26 +9,18 @@
 #include "relay/insert/native_block.h"
 
 #include "relay/insert/clickhouse_text.h"
+#include "relay/insert/native_buffer.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-// Larger buffers grow by a quarter: what [insert] memory_limit must allow for the next message stays small.
-#define DOUBLE_BELOW 4096
-
-struct buffer {
-    char *at;
-    size_t length, room;
-    size_t marked; // length after the last whole row
-};
-
 struct native_column {
     const struct clickhouse_type *type;
     char *header; // top-level columns: name and type as on the wire
     size_t header_length;
-    char *structure;    // "`name` Type"
-    struct buffer data; // values, lengths and bytes, null map, or array offsets
+    char *structure;           // "`name` Type"
+    struct native_buffer data; // values, lengths and bytes, null map, or array offsets
     uint64_t count, marked_count;
     struct native_column *inner;
     size_t inner_count;
@@ -42,26 +34,6 @@ struct native_block {
     size_t piece_room;
     char head[24]; // columns and rows
 };
-
-static bool grow(struct buffer *buffer, size_t more)
-{
-    size_t room = buffer->room ? buffer->room : 256;
-    while (room - buffer->length < more) {
-        room += room < DOUBLE_BELOW ? room : room / 4;
-    }
-    char *at = realloc(buffer->at, room);
-    if (!at) {
-        return false;
-    }
-    buffer->at = at;
-    buffer->room = room;
-    return true;
-}
-
-static inline bool reserve(struct buffer *buffer, size_t more)
-{
-    return buffer->room - buffer->length >= more || grow(buffer, more);
-}
 
 static inline size_t write_varint(char *to, uint64_t value)
 {
@@ -89,7 +61,7 @@ static void finish_column(struct native_column *column)
         finish_column(&column->inner[i]);
     }
     free(column->inner);
-    free(column->data.at);
+    native_buffer_free(&column->data);
     free(column->header);
     free(column->structure);
 }
@@ -199,7 +171,7 @@ const struct clickhouse_type *native_column_type(const struct native_column *col
 bool native_put_fixed(struct native_column *column, const void *value, size_t width)
 {
     assert(width == column->type->width && column->inner_count == 0);
-    if (!reserve(&column->data, width)) {
+    if (!native_buffer_reserve(&column->data, width)) {
         return false;
     }
     memcpy(column->data.at + column->data.length, value, width);
@@ -211,7 +183,7 @@ bool native_put_fixed(struct native_column *column, const void *value, size_t wi
 bool native_put_string(struct native_column *column, const char *value, size_t length)
 {
     assert(column->type->kind == CLICKHOUSE_STRING || column->type->kind == CLICKHOUSE_JSON);
-    if (!reserve(&column->data, length + 10)) {
+    if (!native_buffer_reserve(&column->data, length + 10)) {
         return false;
     }
     char *to = column->data.at + column->data.length;
@@ -228,7 +200,7 @@ bool native_put_fixed_string(struct native_column *column, const char *value, si
 {
     size_t width = column->type->width;
     assert(column->type->kind == CLICKHOUSE_FIXED_STRING && length <= width);
-    if (!reserve(&column->data, width)) {
+    if (!native_buffer_reserve(&column->data, width)) {
         return false;
     }
     char *to = column->data.at + column->data.length;
@@ -244,7 +216,7 @@ bool native_put_fixed_string(struct native_column *column, const char *value, si
 static bool put_null_flag(struct native_column *column, char flag)
 {
     assert(column->type->kind == CLICKHOUSE_NULLABLE);
-    if (!reserve(&column->data, 1)) {
+    if (!native_buffer_reserve(&column->data, 1)) {
         return false;
     }
     column->data.at[column->data.length++] = flag;
@@ -276,7 +248,7 @@ bool native_put_array_end(struct native_column *column)
     assert(column->type->kind == CLICKHOUSE_ARRAY || column->type->kind == CLICKHOUSE_MAP);
     uint64_t end = column_rows(&column->inner[0]);
     assert(column->inner_count == 1 || column_rows(&column->inner[1]) == end);
-    if (!reserve(&column->data, sizeof(end))) {
+    if (!native_buffer_reserve(&column->data, sizeof(end))) {
         return false;
     }
     memcpy(column->data.at + column->data.length, &end, sizeof(end));
@@ -398,8 +370,7 @@ size_t native_block_memory(const struct native_block *block)
 static void reset_column(struct native_column *column, bool give_back)
 {
     if (give_back) {
-        free(column->data.at);
-        column->data = (struct buffer){0};
+        native_buffer_free(&column->data);
     }
     column->data.length = column->data.marked = 0;
     column->count = column->marked_count = 0;

@@ -153,6 +153,8 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
     }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
         set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
+        // librdkafka counts the bytes of messages; each takes some hundred more, which is what small ones cost.
+        set_size(context, conf, "queued.min.messages", clamp(options->memory / 1024, 1000, 100000), error) &&
         // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.
         set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error) &&
         set_size(context, conf, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define START_LIMIT DURATION_S(30) // a part that starts for longer is one that waits for somebody
+
 struct look {
     enum alert_level level;
     char why[400];
@@ -110,6 +112,11 @@ static bool waits_for_a_dependency(const struct health_conditions *conditions, e
         dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
 }
 
+static bool just_starts(const struct health_conditions *conditions, const struct status_entry *entry)
+{
+    return entry->starting && clock_wall(conditions->context->clock).us - entry->since.us < START_LIMIT.ns / 1000;
+}
+
 static void judge_parts(struct health_conditions *conditions, const struct status_entry *entries, size_t count)
 {
     for (size_t i = 0; i < conditions->part_count; i++) {
@@ -117,7 +124,7 @@ static void judge_parts(struct health_conditions *conditions, const struct statu
     }
     for (size_t i = 0; i < count; i++) {
         const struct status_entry *entry = &entries[i];
-        if (entry->check != STATUS_PUBLISH && entry->check != STATUS_INSERT) {
+        if ((entry->check != STATUS_PUBLISH && entry->check != STATUS_INSERT) || just_starts(conditions, entry)) {
             continue;
         }
         struct health_part *part = part_of(conditions, entry);

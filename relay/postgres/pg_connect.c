@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Making a connection: the dsn is taken apart, each of its hosts is tried alone and asynchronously under its own
-// deadline, the first that answers properly gets the session's settings.
+// Making a connection: the dsn is taken apart, each of its hosts is looked up, each of its addresses is tried alone and
+// asynchronously under its own deadline, the first that answers properly gets the session's settings.
+//   A name is not resolved in time or not at all: the next host. libpq would wait for the resolver without a deadline.
 //   A host does not answer, refuses, is starting up or is the wrong kind (target_session_attrs): the next one.
 //   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same,
 //   since a standby may be the one that is misconfigured; the operator's error is told if none works.
@@ -10,7 +11,9 @@
 
 #include "relay/base/log.h"
 #include "relay/config/config_checks.h"
+#include "relay/postgres/pg_lookup.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <poll.h>
 #include <stdio.h>
@@ -18,6 +21,7 @@
 #include <string.h>
 
 #define PARAMETERS_MAX 64
+#define LOOKUP_SECONDS 30 // several nameservers that are away, at the resolver's 5 s and two attempts each
 
 struct parameters {
     const char *keywords[PARAMETERS_MAX + 1];
@@ -143,8 +147,10 @@ static bool finish_connecting(struct pg_connection *connection, const struct pg_
         }
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         if (!pg_wait(connection, events, deadline)) {
-            return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: no answer within [postgres] %s",
-                connection->address, options->brief ? "acquire_timeout" : "connect_timeout");
+            const char *at = PQhostaddr(connection->libpq);
+            return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s (%s): no answer within [postgres] %s",
+                connection->address, at == NULL || *at == '\0' ? "local" : at,
+                options->brief ? "acquire_timeout" : "connect_timeout");
         }
         status = PQconnectPoll(connection->libpq);
     }
@@ -254,8 +260,8 @@ failed:
     return NULL;
 }
 
-// When the n-th host of `count` must have answered: who waits only briefly shares what is left among those still to
-// try.
+// When the n-th of `count` hosts or addresses must have answered: who waits only briefly shares what is left among
+// those still to try.
 static struct mono_time host_deadline(const struct relay_context *context, const struct pg_options *options,
     struct mono_time end, int n, int count)
 {
@@ -267,50 +273,139 @@ static struct mono_time host_deadline(const struct relay_context *context, const
     return mono_add(now, limit);
 }
 
-// Tries one host of the list after another. An operator's error outlives a host that is merely away.
+// Neither a number nor the path of a socket.
+static bool is_name(const char *host)
+{
+    struct in6_addr number;
+    return host[0] != '\0' && host[0] != '/' && host[0] != '@' && inet_pton(AF_INET, host, &number) != 1 &&
+        inet_pton(AF_INET6, host, &number) != 1;
+}
+
+// The addresses of a name as a list, which the caller frees. deadline: of a brief wait.
+static char *look_up(const struct relay_context *context, const struct pg_options *options, const char *name,
+    struct mono_time deadline, struct relay_error *error)
+{
+    struct pg_lookup *lookup = pg_lookup_start(name, error);
+    if (lookup == NULL) {
+        return NULL;
+    }
+    char *found = NULL;
+    struct pg_connection none = {.context = context, .tick = options->tick, .tick_context = options->tick_context};
+    if (!options->brief) {
+        deadline = mono_add(clock_mono(context->clock), DURATION_S(LOOKUP_SECONDS));
+    }
+    if (pg_wait_on(&none, pg_lookup_fd(lookup), POLLIN, deadline)) {
+        found = pg_lookup_take(lookup, error);
+    } else if (options->brief) {
+        error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE,
+            "the name \"%s\" was not resolved within [postgres] acquire_timeout", name);
+    } else {
+        error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE,
+            "the name \"%s\" was not resolved within %d s; look at the nameservers of this machine", name,
+            LOOKUP_SECONDS);
+    }
+    pg_lookup_leave(lookup);
+    return found;
+}
+
+// What pg_connect() is busy with.
+struct attempt {
+    const struct relay_context *context;
+    const struct pg_options *options;
+    struct parameters parameters;
+    struct relay_error last; // why there is no connection yet
+};
+
+static bool stopping(const struct attempt *attempt)
+{
+    return attempt->context->stop != NULL && stop_raised(attempt->context->stop);
+}
+
+// An operator's error outlives a host that is merely away.
+static void note_problem(struct attempt *attempt, const struct relay_error *problem)
+{
+    if (attempt->last.class != RELAY_CLASS_OPERATOR) {
+        attempt->last = *problem;
+    }
+}
+
+// Tries one address of the list after another. end: of the host's share of a brief wait.
+static struct pg_connection *connect_addresses(struct attempt *attempt, const char *addresses, struct mono_time end)
+{
+    struct pg_connection *connection = NULL;
+    int count = config_list_length(addresses);
+    for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(attempt)); n++) {
+        struct relay_error problem;
+        error_clear(&problem);
+        char *address = piece(addresses, n);
+        if (address == NULL) {
+            error_no_memory(&problem, "an address of [postgres] dsn");
+        } else {
+            set(&attempt->parameters, "hostaddr", address);
+            connection = connect_host(attempt->context, attempt->options, &attempt->parameters,
+                host_deadline(attempt->context, attempt->options, end, n, count), &problem);
+            set(&attempt->parameters, "hostaddr", NULL);
+            free(address);
+        }
+        if (connection == NULL) {
+            note_problem(attempt, &problem);
+        }
+    }
+    return connection;
+}
+
+// One host of the dsn. address: as it is given there, "" if it is not.
+static struct pg_connection *connect_given(struct attempt *attempt, const char *host, const char *address,
+    const char *port, struct mono_time end)
+{
+    set(&attempt->parameters, "host", host);
+    set(&attempt->parameters, "port", port);
+    if (address[0] != '\0' || host == NULL || !is_name(host)) {
+        return connect_addresses(attempt, address, end);
+    }
+    struct relay_error problem;
+    error_clear(&problem);
+    char *found = look_up(attempt->context, attempt->options, host, end, &problem);
+    if (found == NULL) {
+        note_problem(attempt, &problem);
+        return NULL;
+    }
+    struct pg_connection *connection = connect_addresses(attempt, found, end);
+    free(found);
+    return connection;
+}
+
+// Tries one host of the list after another.
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
     const PQconninfoOption *given, struct mono_time end, struct relay_error *error)
 {
-    struct parameters parameters = {.count = 0};
-    fill_parameters(&parameters, context, options, given);
+    struct attempt attempt = {.context = context, .options = options};
+    fill_parameters(&attempt.parameters, context, options, given);
     const char *hosts = option_value(given, "host"), *addresses = option_value(given, "hostaddr"),
                *ports = option_value(given, "port");
     const char *list = addresses != NULL ? addresses : hosts;
     int count = list == NULL ? 1 : config_list_length(list);
     if (count > 1 && options->read_write) {
         const char *wanted = option_value(given, "target_session_attrs");
-        set(&parameters, "target_session_attrs", wanted == NULL ? "read-write" : wanted);
+        set(&attempt.parameters, "target_session_attrs", wanted == NULL ? "read-write" : wanted);
     }
     struct pg_connection *connection = NULL;
-    struct relay_error last = {.code = RELAY_ERROR_NONE};
-    for (int n = 0; n < count && connection == NULL; n++) {
+    for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(&attempt)); n++) {
         char *host = hosts == NULL ? NULL : piece(hosts, n);
-        char *address = addresses == NULL ? NULL : piece(addresses, n);
+        char *address = piece(addresses == NULL ? "" : addresses, n);
         char *port = ports == NULL ? NULL : piece(ports, n);
-        if ((hosts != NULL && host == NULL) || (addresses != NULL && address == NULL) ||
-            (ports != NULL && port == NULL)) {
-            error_no_memory(&last, "a host of [postgres] dsn");
+        if ((hosts != NULL && host == NULL) || address == NULL || (ports != NULL && port == NULL)) {
+            error_no_memory(&attempt.last, "a host of [postgres] dsn");
         } else {
-            set(&parameters, "host", host);
-            set(&parameters, "hostaddr", address);
-            set(&parameters, "port", port);
-            struct relay_error problem;
-            error_clear(&problem);
-            connection = connect_host(context, options, &parameters, host_deadline(context, options, end, n, count),
-                &problem);
-            if (connection == NULL && last.class != RELAY_CLASS_OPERATOR) {
-                last = problem;
-            }
+            connection = connect_given(&attempt, host, address, port,
+                options->brief ? host_deadline(context, options, end, n, count) : end);
         }
         free(host);
         free(address);
         free(port);
-        if (context->stop != NULL && stop_raised(context->stop)) {
-            break;
-        }
     }
     if (connection == NULL && error != NULL) {
-        *error = last;
+        *error = attempt.last;
         error_prefix(error, "connecting to PostgreSQL");
     }
     return connection;

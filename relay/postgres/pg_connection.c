@@ -8,6 +8,7 @@
 //                            The server ends the statement by its own statement_timeout or when it sees the closed
 //                            socket.
 //   The socket is cut:       broken; outside of COMMIT the transaction is gone, at COMMIT the outcome is unknown.
+//   libpq fails by itself:   broken as well, since what the server did is not known.
 //   The server refuses:      an error with a class by SQLSTATE; the connection stays, the transaction is aborted.
 //   The relay stops:         the wait goes on until the stop's drain deadline, then as for a deadline.
 #include "relay/postgres/pg_connection.h"
@@ -26,6 +27,11 @@
 bool pg_broken(const struct pg_connection *connection)
 {
     return connection->broken;
+}
+
+bool pg_idle(const struct pg_connection *connection)
+{
+    return !connection->broken && PQtransactionStatus(connection->libpq) == PQTRANS_IDLE;
 }
 
 int pg_socket(const struct pg_connection *connection)
@@ -203,13 +209,13 @@ static void tick(struct pg_connection *connection)
     connection->tick(connection->tick_context);
 }
 
-bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline)
+bool pg_wait_on(struct pg_connection *connection, int fd, short events, struct mono_time deadline)
 {
     const struct clock *clock = connection->context->clock;
     for (;;) {
         struct mono_time slice = connection->tick == NULL ? deadline : mono_add(clock_mono(clock), TICK_EVERY);
         bool last = !mono_before(slice, deadline);
-        if (wait_silently(connection->context, PQsocket(connection->libpq), events, last ? deadline : slice)) {
+        if (wait_silently(connection->context, fd, events, last ? deadline : slice)) {
             return true;
         }
         if (last || !mono_reached(clock_mono(clock), slice)) { // sooner: the stop's deadline
@@ -217,6 +223,11 @@ bool pg_wait(struct pg_connection *connection, short events, struct mono_time de
         }
         tick(connection);
     }
+}
+
+bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline)
+{
+    return pg_wait_on(connection, PQsocket(connection->libpq), events, deadline);
 }
 
 static bool broken_by(struct pg_connection *connection, struct relay_error *error, const char *what)
@@ -258,12 +269,12 @@ static bool flush(struct pg_connection *connection, struct mono_time deadline, s
     }
 }
 
-static bool sent(struct pg_connection *connection, int accepted, struct relay_error *error)
+static bool sent(struct pg_connection *connection, int accepted, struct mono_time deadline, struct relay_error *error)
 {
     if (accepted == 0) {
         return broken_by(connection, error, "sending to PostgreSQL");
     }
-    return flush(connection, pg_deadline(connection->context), error);
+    return flush(connection, deadline, error);
 }
 
 // Sending
@@ -290,8 +301,8 @@ static bool lay_out(struct value_arrays *arrays, const struct pg_value *values, 
     return true;
 }
 
-bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
-    bool binary_result, struct relay_error *error)
+static bool send_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
+    bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
     struct value_arrays arrays;
     if (connection->broken) {
@@ -301,11 +312,11 @@ bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_
         sent(connection,
             PQsendQueryParams(connection->libpq, sql, count, arrays.types, arrays.texts, arrays.lengths, arrays.formats,
                 binary_result ? 1 : 0),
-            error);
+            deadline, error);
 }
 
-bool pg_send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
-    bool binary_result, struct relay_error *error)
+static bool send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
+    bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
     struct value_arrays arrays;
     if (connection->broken) {
@@ -315,7 +326,19 @@ bool pg_send_prepared(struct pg_connection *connection, const char *name, const 
         sent(connection,
             PQsendQueryPrepared(connection->libpq, name, count, arrays.texts, arrays.lengths, arrays.formats,
                 binary_result ? 1 : 0),
-            error);
+            deadline, error);
+}
+
+bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
+    bool binary_result, struct relay_error *error)
+{
+    return send_query(connection, sql, values, count, binary_result, pg_deadline(connection->context), error);
+}
+
+bool pg_send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
+    bool binary_result, struct relay_error *error)
+{
+    return send_prepared(connection, name, values, count, binary_result, pg_deadline(connection->context), error);
 }
 
 // Receiving
@@ -363,10 +386,12 @@ static bool refuse_copy(struct pg_connection *connection, struct relay_error *er
         connection->address);
 }
 
+// A failure without an SQLSTATE is libpq's own (no memory, an answer it cannot read): what the server did is not known.
 static void note_failure(struct pg_connection *connection, const PGresult *result, struct relay_error *error)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     snprintf(connection->sqlstate, sizeof(connection->sqlstate), "%s", sqlstate == NULL ? "" : sqlstate);
+    connection->broken = connection->broken || sqlstate == NULL;
     pg_error_set(error, connection, result, "PostgreSQL");
 }
 
@@ -408,7 +433,7 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
             failed = true;
             note_failure(connection, result, error);
         }
-    } while (result != NULL);
+    } while (result != NULL && !connection->broken);
 
     if (kept == NULL) {
         broken_by(connection, error, "PostgreSQL");
@@ -430,14 +455,15 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
 PGresult *pg_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
     bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
-    return pg_send(connection, sql, values, count, binary_result, error) ? pg_receive(connection, deadline, error)
-                                                                         : NULL;
+    return send_query(connection, sql, values, count, binary_result, deadline, error)
+        ? pg_receive(connection, deadline, error)
+        : NULL;
 }
 
 PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values,
     int count, bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
-    return pg_send_prepared(connection, name, values, count, binary_result, error)
+    return send_prepared(connection, name, values, count, binary_result, deadline, error)
         ? pg_receive(connection, deadline, error)
         : NULL;
 }
@@ -463,7 +489,7 @@ bool pg_prepare(struct pg_connection *connection, const char *name, const char *
         return error_no_memory(error, "a prepared statement's name");
     }
     PGresult *result = NULL;
-    if (sent(connection, PQsendPrepare(connection->libpq, name, sql, 0, NULL), error)) {
+    if (sent(connection, PQsendPrepare(connection->libpq, name, sql, 0, NULL), deadline, error)) {
         result = pg_receive(connection, deadline, error);
     }
     if (result == NULL) {
@@ -480,7 +506,7 @@ bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_t
     if (connection->broken) {
         return refuse_broken(connection, error);
     }
-    if (!sent(connection, PQsendQuery(connection->libpq, sql), error)) {
+    if (!sent(connection, PQsendQuery(connection->libpq, sql), deadline, error)) {
         return false;
     }
     PGresult *result = pg_receive(connection, deadline, error);

@@ -426,10 +426,11 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
     pipe->outdated = false;
 }
 
-static bool sessions_broken(const struct publish_pipe *pipe)
+// A statement of recovery that failed leaves its transaction open: in it, every statement of the next term would fail.
+static bool sessions_idle(const struct publish_pipe *pipe)
 {
-    return pipe->owner.connections[0] == NULL || pipe->owner.connections[1] == NULL ||
-        pg_broken(pipe->owner.connections[0]) || pg_broken(pipe->owner.connections[1]);
+    return pipe->owner.connections[0] != NULL && pipe->owner.connections[1] != NULL &&
+        pg_idle(pipe->owner.connections[0]) && pg_idle(pipe->owner.connections[1]);
 }
 
 // One term, from its start to its end. The sessions are closed unless both are idle and whole.
@@ -451,7 +452,7 @@ static void one_term(struct publish_pipe *pipe)
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE && !pipe->transactions[0].open &&
         !pipe->transactions[1].open;
     publish_term_end(pipe);
-    if (!idle || sessions_broken(pipe) || pipe->giving_up || pipe->outdated) {
+    if (!idle || !sessions_idle(pipe) || pipe->giving_up || pipe->outdated) {
         outbox_owner_finish(&pipe->owner);
     }
     pipe->giving_up = false;
@@ -541,6 +542,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
     }
     // Before its thread runs: until then nothing else would keep the process from being called ready.
     show(pipe, STATUS_DEGRADED, "none", "starting");
+    status_board_set_starting(context->board, STATUS_PUBLISH, config->name, "starting");
     return pipe;
 }
 

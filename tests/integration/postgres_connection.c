@@ -6,7 +6,11 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +262,172 @@ Test(postgres_connection, lists_of_unequal_length_in_the_dsn_are_refused)
         cr_assert_eq(error.class, RELAY_CLASS_OPERATOR, "%s", error.text);
         cr_assert_not_null(strstr(error.text, "[postgres] dsn"), "%s", error.text);
     }
+}
+
+// The resolver. "stuck.test" takes until the name server is there again; "two.test" has the address of a host that is
+// silent before that of the server. The threads that are held end with the process.
+static sem_t nameserver;
+static char silent_address[] = "127.0.0.77";
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node != NULL && strcmp(node, "stuck.test") == 0) {
+        while (sem_wait(&nameserver) != 0) {
+        }
+        return real(environment("PGHOST"), service, hints, found);
+    }
+    if (node == NULL || strcmp(node, "two.test") != 0) {
+        return real(node, service, hints, found);
+    }
+    struct addrinfo *second;
+    int failure = real(silent_address, service, hints, found);
+    if (failure == 0 && (failure = real(environment("PGHOST"), service, hints, &second)) == 0) {
+        (*found)->ai_next = second; // a number is one address
+    }
+    return failure;
+}
+
+static void name_host(char dsn[256], const char *host)
+{
+    snprintf(dsn, 256, "host=%s port=%s user=%s dbname=%s", host, environment("PGPORT"), environment("PGUSER"),
+        environment("PGDATABASE"));
+    config.postgres.dsn = dsn;
+}
+
+static void release_at_third_tick(void *ticks)
+{
+    if (++*(int *)ticks == 3) {
+        sem_post(&nameserver);
+    }
+}
+
+// The time to connect begins when the name is resolved, and those who wait tick until then.
+Test(postgres_connection, a_slow_nameserver_takes_no_time_of_the_host, .timeout = 60)
+{
+    char dsn[256];
+    int ticks = 0;
+    name_host(dsn, "stuck.test");
+    config.postgres.connect_timeout = DURATION_MS(500); // three ticks take longer
+    sem_init(&nameserver, 0, 0);
+    struct pg_options ticking = {.role = "test", .tick = release_at_third_tick, .tick_context = &ticks};
+    struct pg_connection *connection = connected(&ticking);
+    expect_cell(connection, "SELECT 1", "1");
+    cr_assert_geq(ticks, 3);
+    pg_close(connection);
+}
+
+Test(postgres_connection, a_name_that_is_not_resolved_in_time_is_told_as_that, .timeout = 60)
+{
+    char dsn[256];
+    name_host(dsn, "stuck.test");
+    config.postgres.acquire_timeout = DURATION_MS(50);
+    sem_init(&nameserver, 0, 0);
+    struct pg_options brief = {.role = "test", .brief = true};
+    cr_assert_null(pg_connect(&context, &brief, &error));
+    cr_assert_eq(error.code, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "\"stuck.test\" was not resolved within"), "%s", error.text);
+    sem_post(&nameserver);
+}
+
+Test(postgres_connection, each_address_of_a_name_is_tried, .timeout = 60)
+{
+    int silent = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET,
+        .sin_port = htons((uint16_t)strtol(environment("PGPORT"), NULL, 10))};
+    inet_pton(AF_INET, silent_address, &at.sin_addr);
+    cr_assert_eq(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(listen(silent, 8), 0);
+    char dsn[256];
+    name_host(dsn, "two.test");
+    config.postgres.connect_timeout = DURATION_S(2);
+    config.postgres.acquire_timeout = DURATION_S(4);
+    struct pg_options brief = {.role = "test", .brief = true};
+    pg_close(connected(&options));
+    struct pg_connection *connection = connected(&brief);
+    expect_cell(connection, "SELECT 1", "1");
+    pg_close(connection);
+    close(silent);
+}
+
+// A server that lets us in, reads nothing further until it has been told to, and then fails as libpq itself does: with
+// an error that has no SQLSTATE.
+struct rude_server {
+    int listening, port;
+    sem_t reads;
+    pthread_t thread;
+};
+
+static void *run_rude_server(void *argument)
+{
+    struct rude_server *server = argument;
+    char bytes[4096];
+    int peer = accept(server->listening, NULL, NULL);
+    cr_assert_geq(peer, 0);
+    cr_assert_gt(recv(peer, bytes, sizeof(bytes), 0), 0);
+    static const char welcome[] = "R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", failure[] = "E\0\0\0\x0aMbad\0\0Z\0\0\0\x05I";
+    cr_assert_eq(send(peer, welcome, sizeof(welcome) - 1, 0), (ssize_t)sizeof(welcome) - 1);
+    while (sem_wait(&server->reads) != 0) {
+    }
+    if (recv(peer, bytes, sizeof(bytes), 0) > 0) {
+        send(peer, failure, sizeof(failure) - 1, MSG_NOSIGNAL);
+    }
+    while (recv(peer, bytes, sizeof(bytes), 0) > 0) {
+    }
+    close(peer);
+    return NULL;
+}
+
+static struct pg_connection *connect_rude(struct rude_server *server, char dsn[256])
+{
+    server->listening = silent_host(1, &server->port);
+    sem_init(&server->reads, 0, 0);
+    cr_assert_eq(pthread_create(&server->thread, NULL, run_rude_server, server), 0);
+    snprintf(dsn, 256, "host=127.0.0.1 port=%d user=x dbname=x sslmode=disable gssencmode=disable", server->port);
+    config.postgres.dsn = dsn;
+    struct pg_options raw = {.role = "test", .raw = true};
+    return connected(&raw);
+}
+
+static void end_rude(struct rude_server *server)
+{
+    sem_post(&server->reads);
+    pthread_join(server->thread, NULL);
+    close(server->listening);
+}
+
+Test(postgres_connection, the_deadline_holds_for_sending_too, .timeout = 60)
+{
+    struct rude_server server;
+    char dsn[256];
+    struct pg_connection *connection = connect_rude(&server, dsn);
+    config.postgres.statement_timeout = DURATION_S(300); // longer than the test may take
+    size_t size = (size_t)64 << 20;                      // more than the sockets hold
+    char *sql = malloc(size + 1);
+    cr_assert_not_null(sql);
+    memset(sql, ' ', size);
+    sql[size] = '\0';
+    struct mono_time soon = mono_add(clock_mono(context.clock), DURATION_MS(50));
+    cr_assert_not(pg_execute(connection, sql, soon, &error));
+    cr_assert_not_null(strstr(error.text, "no answer in time"), "%s", error.text);
+    cr_assert(pg_broken(connection));
+    free(sql);
+    pg_close(connection);
+    end_rude(&server);
+}
+
+Test(postgres_connection, a_commit_that_fails_without_a_word_of_the_server_is_unknown, .timeout = 60)
+{
+    struct rude_server server;
+    char dsn[256];
+    struct pg_connection *connection = connect_rude(&server, dsn);
+    sem_post(&server.reads);
+    cr_assert_not(pg_commit(connection, pg_deadline(&context), &error));
+    cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "%s", error.text);
+    cr_assert(pg_broken(connection));
+    pg_close(connection);
+    end_rude(&server);
 }
 
 Test(postgres_connection, an_idle_session_without_a_lock_is_ended_by_the_server)

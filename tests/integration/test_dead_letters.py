@@ -60,6 +60,27 @@ def test_an_id_that_is_not_there_is_told(place):
     assert both.returncode == 1 and "1 put back" in both.stdout and "1 of 2 --id" in both.stderr
 
 
+def test_the_year_1970_is_a_time_as_any_other(place):
+    put_aside(place)
+    letter(place, 10, "{}")
+    assert len(listed(place, "--since", "1970-01-01")) == 2
+    assert listed(place, "--until", "1970-01-01") == []
+    dropped = run(place, "drop", "--until", "1970-01-01", "--yes")
+    assert dropped.returncode == 0 and "0 dropped" in dropped.stdout
+    assert len(listed(place)) == 2
+    turned = run(place, "list", "--since", "1h", "--until", "2h")
+    assert turned.returncode == 2 and "--until is not after --since" in turned.stderr
+
+
+def test_what_clickhouse_did_not_drop_is_not_counted_as_dropped(place):
+    letter(place, 10, "{}")
+    place.clickhouse("RENAME TABLE {db}.outbox_relay_dead_letters TO {db}.kept")
+    place.clickhouse("CREATE VIEW {db}.outbox_relay_dead_letters AS SELECT * FROM {db}.kept")  # which cannot be deleted from
+    refused = run(place, "drop", "--all", "--stage", "insert", "--yes")
+    assert refused.returncode == 1 and "0 dropped, 1 stay" in refused.stdout, refused.stdout + refused.stderr
+    assert len(listed(place)) == 1
+
+
 def test_a_letter_that_comes_back_is_published(place):
     event = put_aside(place)
     relay = place.relay()

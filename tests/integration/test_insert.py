@@ -8,6 +8,7 @@ import pytest
 
 from inserting import (Sender, admin, committed, counts, dead_letters, event_headers, inserting, paused, post, settle, wait_counts,
                        wait_no_lag, wait_pause_reason)
+from benchmark import machine
 from relaytools import kafka_ends
 from relaytools.relay import wait_until
 
@@ -404,6 +405,19 @@ def test_memory_stays_below_its_limit_with_many_slow_tables(place, compression):
     for table in tables + ["outbox_events"]:
         wait_counts(place, 4000, table=table, seconds=90)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 4000, "all committed", 20)
+    assert relay.stop() == 0
+
+
+def test_small_messages_take_no_more_than_they_may(place):
+    """librdkafka counts the messages' bytes only, and each takes it some hundred more."""
+    place.clickhouse("CREATE TABLE {db}.small (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+        "ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    Sender(place).events(post(place), 200000, value=b"{}").flush()
+    relay = inserting(place, insert={"batch_rows": 20000},
+        **{"route default": {"enabled": "false"}, "route small": {"topics": post(place), "table": "small", "n": "header.seq"}})
+    wait_counts(place, 200000, table="small")
+    peak = machine.memory_mib(relay.process.pid)
+    assert peak < 40
     assert relay.stop() == 0
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
+import contextlib
 import os
 import signal
 import socket
@@ -154,6 +155,30 @@ def test_commits_that_postgresql_lost_are_made_good_from_the_receipts(place):
     assert sorted(wait_ids(place, events)) == sorted(events)
     assert place.execute("SELECT max(number) FROM outbox_relay.batch_numbers")[0][0] == len(events)
     assert relay.metric("replays_total", stage="publish") == 15
+
+
+def test_recovery_goes_on_once_a_row_of_a_batch_in_doubt_is_let_go(place):
+    """A statement that failed within recovery's transaction says so, and stays no reason for the next terms to fail."""
+    relay = publishing(place)
+    events = [place.insert_event()]
+    place.wait_published()
+    assert relay.stop() == 0
+    events.append(place.insert_event())
+    place.execute("CREATE TABLE public.kept AS SELECT * FROM public.outbox_events")
+    relay.start()
+    place.wait_published()
+    assert relay.stop() == 0
+    # What a server leaves that lost the commit of the last batch.
+    place.execute("DELETE FROM outbox_relay.batch_numbers WHERE number = (SELECT max(number) FROM outbox_relay.batch_numbers); "
+                  "INSERT INTO public.outbox_events OVERRIDING SYSTEM VALUE SELECT * FROM public.kept")
+    with contextlib.closing(psycopg2.connect(place.dsn)) as other:
+        other.cursor().execute("SELECT 1 FROM public.outbox_events FOR UPDATE")
+        relay.start(ready=False)
+        relay.wait(lambda: len(relay.events("publish.term_failed")) >= 2, "it fails again, while the rows are locked", 30)
+        assert all("lock timeout" in failure["error"] for failure in relay.events("publish.term_failed"))
+    relay.wait(lambda: relay.events("publish.term_started"), "it publishes once they are let go", 20)
+    events.append(place.insert_event())
+    assert sorted(wait_ids(place, events)) == sorted(events)
 
 
 def test_a_copy_of_the_database_is_told_to_say_what_it_is(place):

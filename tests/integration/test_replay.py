@@ -92,6 +92,10 @@ def test_a_table_is_refilled_without_doubles(place):
     assert result.returncode == 0 and place.clickhouse_rows("other") == 300, result.stdout + result.stderr
     later = run(place, "--into", "other", "--from", "2020-01-01", "--to", "2020-01-02")
     assert later.returncode == 0 and "0 messages read" in later.stdout
+    place.clickhouse("TRUNCATE TABLE {db}.other")
+    for first in ("1970-01-01", "1969-12-31T23:59:59.999Z"):
+        early = run(place, "--into", "other", "--since", first)
+        assert early.returncode == 0 and "300 messages read" in early.stdout, early.stdout + early.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

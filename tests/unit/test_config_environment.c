@@ -186,6 +186,9 @@ Test(config_environment, mistakes_name_the_variable)
         "environment: OUTBOX_RELAY_INSERT_LINGER: \"5\": expected a duration");
     assert_variable("OUTBOX_RELAY_KAFKA_GROUP_ID", "5", "environment: OUTBOX_RELAY_KAFKA_GROUP_ID: cannot be set");
     assert_variable("OUTBOX_RELAY_CLICKHOUSE_PASSWORD_FILE", "/nonexistent", "the file /nonexistent cannot be opened");
+    assert_variable("OUTBOX_RELAY_POSTGRES_DSN", "",
+        "environment: OUTBOX_RELAY_POSTGRES_DSN: is empty; expected host=");
+    assert_variable("OUTBOX_RELAY_POSTGRES_DSN", " ", "environment: OUTBOX_RELAY_POSTGRES_DSN: is empty");
     assert_variable("OUTBOX_RELAY_ROUTE_R_COLUMN", "a", "sets no known key");
     assert_variable("OUTBOX_RELAY_OUTBOX_TABEL", "a", "did you mean OUTBOX_RELAY_OUTBOX_TABLE?");
 }
@@ -198,6 +201,26 @@ Test(config_environment, a_secret_and_its_file_contradict_only_in_one_place)
     config_free(config);
     SET("CLICKHOUSE_PASSWORD_FILE", "/b");
     assert_mistake(MINIMAL, "password and password_file are both set");
+}
+
+Test(config_environment, a_dsn_with_a_password_replaces_the_password_of_the_file)
+{
+    static const char file[] =
+        "[postgres]\ndsn = host=db\npassword_file = /nonexistent\n[kafka]\nbootstrap.servers = k\n"
+        "[clickhouse]\nurl = http://c\n";
+    SET("POSTGRES_DSN", "host=other password=p");
+    struct config *config = load_good(file);
+    cr_assert_str_eq(config->postgres.dsn, "host=other password=p");
+    cr_assert_str_eq(config->postgres.password, "");
+    config_free(config);
+    SET("POSTGRES_PASSWORD", "q");
+    assert_mistake(file,
+        "environment: OUTBOX_RELAY_POSTGRES_PASSWORD: OUTBOX_RELAY_POSTGRES_DSN holds a password too; expected one of "
+        "them");
+    unsetenv("OUTBOX_RELAY_POSTGRES_DSN");
+    assert_mistake(
+        "[postgres]\ndsn = host=db password=p\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n",
+        "environment: OUTBOX_RELAY_POSTGRES_PASSWORD: the dsn of line 2 holds a password too");
 }
 
 Test(config_environment, what_others_put_there_is_left_alone)

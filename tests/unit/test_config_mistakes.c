@@ -81,6 +81,14 @@ Test(config_mistakes, an_empty_file_lacks_what_cannot_be_guessed)
     cr_assert_eq(mistake_count(), 3);
 }
 
+Test(config_mistakes, an_empty_dsn_would_connect_to_anything)
+{
+    assert_mistake("[postgres]\ndsn =\n[kafka]\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n",
+        ":2: [postgres] dsn: is empty; expected host=");
+    config_free(load_good("[postgres]\ndsn =\n[publish]\nenabled = no\n[kafka]\nbootstrap.servers = k\n"
+                          "[clickhouse]\nurl = http://c\n"));
+}
+
 Test(config_mistakes, sections)
 {
     assert_mistake(MINIMAL "[postgers]\nx = y\n", ":7: [postgers]: unknown section; did you mean [postgres]?");
@@ -176,6 +184,16 @@ Test(config_mistakes, kafka)
     assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
                    "k\nreceive.message.max.bytes = 3000000\nmessage.max.bytes = 3000000\n",
         "[kafka] receive.message.max.bytes: 3000000 is less than what a fetch may bring");
+#define SASL(lines)                                                                                                    \
+    "[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = k\n"                         \
+    "security.protocol = SASL_SSL\n" lines
+    assert_mistake(SASL(""), "[kafka] sasl.mechanism: is missing, and security.protocol is SASL_SSL");
+    assert_mistake(SASL("sasl.mechanism = SCRAM-SHA-512\nsasl.username = u\n"),
+        "[kafka] sasl.password: is missing; sasl.mechanism SCRAM-SHA-512 needs it");
+    assert_mistake(SASL("sasl.mechanisms = PLAIN\nsasl.password = p\n"),
+        "[kafka] sasl.username: is missing; sasl.mechanism PLAIN needs it");
+    config_free(load_good(SASL("sasl.mechanism = PLAIN\nsasl.username = u\nsasl.password = p\n")));
+#undef SASL
     struct config *config = load_good(
         "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
     cr_assert_str_eq(config->kafka[0].value, "me");
@@ -240,7 +258,7 @@ Test(config_mistakes, contradictions)
     assert_mistake(MINIMAL "[publish]\nmetadata_headers = a, a\n", "header");
     assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = "
                    "k\n[clickhouse]\nurl = http://c\n",
-        "the dsn holds a password too; expected one of them");
+        ":3: [postgres] password: the dsn of line 2 holds a password too; expected one of them");
 }
 
 Test(config_mistakes, secrets_in_files)

@@ -74,6 +74,22 @@ Test(health_conditions, a_dependency_is_down_when_all_of_it_is)
     cr_assert_str_eq(judge(-1, true), "clickhouse_down[] 2 quiet: http://a:8123: connection refused; ");
 }
 
+Test(health_conditions, a_start_is_told_only_when_it_lasts)
+{
+    status_board_set_starting(board, STATUS_PUBLISH, "default", "starting");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_str_eq(judge(-1, false), "");
+    }
+    clock_fake_advance(&fake, DURATION_S(31));
+    judge(-1, false);
+    cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default at here:8000] 1: starting; ");
+    // A reason of its own is none of the start, though the level is the same.
+    status_board_set_starting(board, STATUS_INSERT, "events", "reading the table's schema");
+    status_board_set(board, STATUS_INSERT, "events", STATUS_DEGRADED, "no such table");
+    judge(-1, false);
+    cr_assert_not_null(strstr(judge(-1, false), "pipeline_degraded[insert events at here:8000] 1: no such table; "));
+}
+
 Test(health_conditions, an_open_breaker_is_a_dependency_down)
 {
     context.kafka_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,

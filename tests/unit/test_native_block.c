@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct clickhouse_type *types[8];
 static size_t type_count;
@@ -183,6 +184,37 @@ Test(native_block, memory_is_kept_and_given_back)
     char *structure = native_block_structure(block, NULL);
     cr_assert_str_eq(structure, "`s` String");
     free(structure);
+    finish(block);
+}
+
+// The heap has no holes where it was while it grew.
+Test(native_block, a_large_column_has_pages_of_its_own)
+{
+    struct native_block *block = native_block_new(NULL);
+    struct native_column *text = add(block, "t", "String");
+    char value[5000];
+    size_t rows = 0, count;
+    while (native_block_bytes(block) < ((size_t)5 << 20)) {
+        memset(value, 'a' + (int)(rows % 26), sizeof(value));
+        cr_assert(native_put_string(text, value, sizeof(value)));
+        native_block_end_row(block);
+        rows++;
+    }
+    const struct iovec *pieces = native_block_body(block, &count, NULL);
+    cr_assert_eq(count, 3, "%zu pieces: head, header, data", count);
+    const char *data = pieces[2].iov_base;
+    cr_assert_eq((uintptr_t)data % (uintptr_t)sysconf(_SC_PAGESIZE), 0, "%p is not the beginning of a page", data);
+    for (size_t row = 0; row < rows; row++) {
+        const char *at = data + row * (sizeof(value) + 2); // and two bytes for the length
+        cr_assert(at[2] == (char)('a' + row % 26) && at[1 + sizeof(value)] == at[2], "row %zu", row);
+    }
+    native_block_reset(block);
+    cr_assert_geq(native_block_memory(block), (size_t)5 << 20, "it is kept for the next rows");
+    native_block_trim(block, 1 << 20);
+    cr_assert_eq(native_block_memory(block), 0);
+    cr_assert(native_put_string(text, "ab", 2) && (native_block_end_row(block), true));
+    static const char golden[] = "\x01\x01\x01t\x06String\x02\x61\x62";
+    expect(block, golden, sizeof(golden) - 1);
     finish(block);
 }
 

@@ -45,7 +45,7 @@ Test(time_argument, what_is_no_time_is_refused)
 {
     const char *const wrong[] = {"", "2026-02-29", "2026-13-01", "2026-03-01T24:00", "2026-03-01T12:60:00Z",
         "2026-03-01x", "2026-03-01T12:34:56+25:00", "2", "h", "2 fortnights", "2h later", "-2h", "yesterday",
-        "99999999999s", "2026-03-01T", "200y"};
+        "99999999999s", "1000000000w", "3000000000s 2000w", "2026-03-01T", "200y"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         cr_assert_str_eq(parse(wrong[i]), "no", "%s gave %s", wrong[i], parse(wrong[i]));
     }

@@ -34,6 +34,9 @@ void status_board_free(struct status_board *board);
 // Pins the state of one instance ("" for a check that has only one). reason: copied, one line, no secret; "" when ok.
 void status_board_set(struct status_board *board, enum status_check check, const char *instance,
     enum status_level level, const char *reason);
+// DEGRADED, and said to be nothing but the start of it, until the state is pinned again.
+void status_board_set_starting(struct status_board *board, enum status_check check, const char *instance,
+    const char *reason);
 // A figure behind the state: number or text, shown in /health and in `status --json`. Copied. NULL text removes it.
 void status_board_number(struct status_board *board, enum status_check check, const char *instance, const char *name,
     double value);
@@ -79,6 +82,7 @@ struct status_entry {
     enum status_level level;
     char reason[512];
     struct wall_time since;
+    bool starting;
 };
 struct status_entry *status_board_entries(struct status_board *board, size_t *count);
 

@@ -27,9 +27,10 @@ struct letter_id {
 bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error *error);
 
 struct letter_filter {
-    struct wall_time since, until; // 0: no limit
-    const char *type, *reason;     // NULL: any
-    const struct letter_id *ids;   // 0: any
+    bool since_given, until_given; // 1970-01-01 is a time too
+    struct wall_time since, until;
+    const char *type, *reason;   // NULL: any
+    const struct letter_id *ids; // 0: any
     size_t id_count;
 };
 

@@ -10,7 +10,8 @@
 #include "relay/config/context.h"
 
 struct replay_options {
-    struct wall_time from, to;             // to 0: until now
+    bool from_given, to_given; // without the second until now
+    struct wall_time from, to;
     const char *event_type, *aggregate_id; // NULL: any
     const char *outbox;                    // its name, NULL: the only one
     const char *into, *route;              // NULL: none

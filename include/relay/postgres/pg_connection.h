@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A connection to PostgreSQL whose every wait has a deadline: libpq's asynchronous calls over poll(2). It tries the
-// hosts of the dsn one after another (each with its share of the time), so that a host that swallows packets cannot
-// keep us from the next; sets what the protocols rely on (isolation, synchronous_commit, search_path, row_security,
-// timeouts) whatever the role's own defaults are; and maps SQLSTATEs to our classes. After a deadline, a cut or a
-// protocol error the connection is broken: every further call fails at once and only pg_close() is left. It never
-// reconnects by itself. A stop raised while waiting moves the deadline to the stop's own. One thread at a time. SQL
-// text belongs to the named functions of the module that uses it (outbox_*.c, health_watch.c, migrate.c ...).
+// hosts of the dsn, and the addresses of each, one after another (each with its share of the time), so that a host that
+// swallows packets cannot keep us from the next; sets what the protocols rely on (isolation, synchronous_commit,
+// search_path, row_security, timeouts) whatever the role's own defaults are; and maps SQLSTATEs to our classes. After a
+// deadline, a cut or a protocol error the connection is broken: every further call fails at once and only pg_close() is
+// left. It never reconnects by itself. A stop raised while waiting moves the deadline to the stop's own. One thread at
+// a time. SQL text belongs to the named functions of the module that uses it (outbox_*.c, health_watch.c, migrate.c
+// ...).
 #ifndef RELAY_POSTGRES_PG_CONNECTION_H
 #define RELAY_POSTGRES_PG_CONNECTION_H
 
@@ -27,9 +28,9 @@ struct pg_options {
     // [postgres] idle_timeout.
     struct duration lease;
     struct duration statement_timeout; // 0: [postgres] statement_timeout; < 0: none (migrations)
-    // Called several times a second while hosts and answers are waited for, one long wait or many short ones, so that
-    // the other sessions of the same thread do not fall silent meanwhile (pg_beat()). It may use those, not this one.
-    // NULL: nothing is.
+    // Called several times a second while nameservers, hosts and answers are waited for, one long wait or many short
+    // ones, so that the other sessions of the same thread do not fall silent meanwhile (pg_beat()). It may use those,
+    // not this one. NULL: nothing is.
     void (*tick)(void *context);
     void *tick_context;
     bool brief; // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
@@ -44,9 +45,10 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
 void pg_close(struct pg_connection *connection); // accepts NULL; rolls back and frees locks by ending the session
 
 bool pg_broken(const struct pg_connection *connection);
-int pg_socket(const struct pg_connection *connection);                 // to poll for notifications; -1 when broken
-int pg_server_version(const struct pg_connection *connection);         // 150004
-PGconn *pg_libpq(struct pg_connection *connection);                    // for escaping and pipelines; do not wait on it
+bool pg_idle(const struct pg_connection *connection);          // whole, and in no transaction, not even one that failed
+int pg_socket(const struct pg_connection *connection);         // to poll for notifications; -1 when broken
+int pg_server_version(const struct pg_connection *connection); // 150004
+PGconn *pg_libpq(struct pg_connection *connection);            // for escaping and pipelines; do not wait on it
 const char *pg_server_address(const struct pg_connection *connection); // "host:port", owned by the connection
 
 // A parameter of a statement: text unless `binary`. Borrowed during the call.
