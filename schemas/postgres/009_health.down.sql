@@ -15,6 +15,13 @@ BEGIN
     FOR old IN SELECT r.* FROM outbox_relay.replaced_objects r ORDER BY r.kind LOOP
         IF old.kind = 'function' THEN
             EXECUTE old.definition;
+            -- Whose it was and who might call it was not kept. What would run with our rights is given to nobody.
+            IF EXISTS (SELECT 1 FROM pg_catalog.pg_proc p
+                        WHERE p.oid = pg_catalog.to_regprocedure(old.name || '()')::oid AND p.prosecdef) THEN
+                EXECUTE 'REVOKE ALL ON FUNCTION ' || old.name || '() FROM PUBLIC';
+                RAISE NOTICE 'function %() is back, and nobody but % may call it: ALTER FUNCTION ... OWNER TO, GRANT EXECUTE',
+                    old.name, current_user;
+            END IF;
         ELSE
             EXECUTE 'CREATE VIEW ' || old.name || ' AS ' || old.definition;
             FOREACH reader IN ARRAY old.readers LOOP

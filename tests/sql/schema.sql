@@ -34,6 +34,8 @@ CREATE TABLE public.cached_outbox (seq bigint GENERATED ALWAYS AS IDENTITY (CACH
 SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.cached_outbox')$$, '55000', 'a cached sequence is refused');
 SELECT test.same((SELECT count(DISTINCT identity) FROM outbox_relay.outboxes), 3::bigint, 'each outbox has an identity of its own');
 SELECT identity AS old FROM outbox_relay.outboxes WHERE outbox = 'public.outbox_events'::regclass \gset
+SELECT outbox_relay.accept_system('public.outbox_events');
+SELECT test.fails($$SELECT outbox_relay.accept_system('pg_class')$$, '42704', 'the system of a table that is no outbox is not accepted');
 INSERT INTO outbox_relay.held_aggregates VALUES (:'old', 'a', 'b', 1, 'x', 'y');
 SELECT outbox_relay.renew_identity('public.outbox_events') AS new \gset
 SELECT test.ok(:'new' <> :'old' AND EXISTS (SELECT 1 FROM outbox_relay.held_aggregates WHERE identity = :'new'), 'a renewed identity keeps what is held');

@@ -45,3 +45,8 @@ is "a table that was dropped is detached" "$(sql -c "SELECT outbox_relay.detach_
 sql -c "DROP TABLE public.outbox_events CASCADE"
 if migrate down; then ok "a table that was dropped by hand is no hindrance"; else not_ok "a table that was dropped by hand is no hindrance"; fi
 is "nothing is left" "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox_relay'")" 0
+
+# A function of the project's own comes back as the migrator's: with SECURITY DEFINER nobody else may call it.
+sql -c "CREATE FUNCTION public.check_outbox_health() RETURNS integer LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
+migrate up; migrate down
+is "a function with the migrator's rights is given to nobody" "$(sql -c "SELECT public.check_outbox_health(), has_function_privilege('public', 'public.check_outbox_health()', 'EXECUTE')")" "1|f"

@@ -24,6 +24,9 @@ printf 'a\t%s\ta.b\t{}\n' 00000000-0000-0000-0000-000000000001 |
     sql -c "COPY public.outbox_events (aggregate_type, aggregate_id, event_type, payload) FROM STDIN"
 is "COPY wakes it too" "$(heard 1)" 1
 sql -c "SET outbox_relay.notify = 'off'; $insert"; is "outbox_relay.notify = off: no NOTIFY" "$(heard)" 0
+for word in FALSE no 0; do
+    sql -c "SET outbox_relay.notify = '$word'; $insert"; is "outbox_relay.notify = $word: no NOTIFY" "$(heard)" 0
+done
 sql -c "BEGIN; $insert; ROLLBACK"; is "a rollback does not wake it" "$(heard)" 0
 sql -c "BEGIN; $insert; $insert; $insert; COMMIT"; is "one transaction wakes it once" "$(heard 1)" 1
 sql -c "ALTER TABLE public.outbox_events RENAME TO renamed; INSERT INTO public.renamed (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}'); ALTER TABLE public.renamed RENAME TO outbox_events"
