@@ -197,8 +197,7 @@ static void check_route(struct clickhouse_check *at, const struct config_route *
 {
     char what[160];
     snprintf(what, sizeof(what), "route %s", route->name);
-    struct table_schema *schema = read_table(at, what, route->table,
-        "create it (the default route's: outbox-relay migrate clickhouse up)");
+    struct table_schema *schema = read_table(at, what, route->table, ""); // the text says it
     if (schema) {
         judge_route(at, route, what, schema);
     }

@@ -195,6 +195,20 @@ static void check_trigger(struct outbox_check *at)
     PQclear(result);
 }
 
+// The apply worker inserts under numbers of another server, late and without our locks.
+static void check_subscription(struct outbox_check *at)
+{
+    PGresult *result = ask(at,
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = pg_catalog.to_regclass($1))",
+        &PG_TEXT(at->outbox->table), 1);
+    if (result && is_true(result, 0)) {
+        find(at, CHECK_FAIL, "run the relay on the database where the rows are written",
+            "a subscription fills the table by logical replication: its numbers come out of order, and events lose "
+            "theirs");
+    }
+    PQclear(result);
+}
+
 static void check_row_security(struct outbox_check *at)
 {
     PGresult *result = ask(at, "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1)), current_user",
@@ -206,7 +220,8 @@ static void check_row_security(struct outbox_check *at)
     PQclear(result);
 }
 
-// What roles.sql grants, and of that what the configuration needs. Columns of `mark` are asked for one by one.
+// What roles.sql grants, and of that what the configuration needs. Columns of `mark` are asked for one by one;
+// dead_letter() deletes also there.
 static const char missing_rights[] =
     "SELECT pg_catalog.string_agg(r.privilege || ' ON ' || r.object, ', ') FROM ("
     "SELECT p.privilege, n.object FROM (VALUES "
@@ -214,7 +229,7 @@ static const char missing_rights[] =
     "('outbox_relay.progress', 'SELECT,INSERT,UPDATE'), ('outbox_relay.held_aggregates', "
     "'SELECT,INSERT,UPDATE,DELETE'), "
     "('outbox_relay.parked_event_types', 'SELECT,INSERT,UPDATE,DELETE'), ($2, 'SELECT,INSERT'), "
-    "($1, CASE WHEN $3 = 'mark' THEN 'SELECT' ELSE 'SELECT,DELETE' END)) n(object, privileges), "
+    "($1, CASE WHEN $3 = 'mark' AND $4 = 'stays' THEN 'SELECT' ELSE 'SELECT,DELETE' END)) n(object, privileges), "
     "pg_catalog.unnest(pg_catalog.string_to_array(n.privileges, ',')) p(privilege) "
     "WHERE pg_catalog.to_regclass(n.object) IS NOT NULL "
     "AND NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass(n.object), p.privilege) "
@@ -235,8 +250,9 @@ static const char missing_rights[] =
 static void check_rights(struct outbox_check *at)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(at->outbox->dead_letter_table),
-        PG_TEXT(at->outbox->disposition == CONFIG_DISPOSITION_MARK ? "mark" : "delete")};
-    PGresult *result = ask(at, missing_rights, values, 3);
+        PG_TEXT(at->outbox->disposition == CONFIG_DISPOSITION_MARK ? "mark" : "delete"),
+        PG_TEXT(at->outbox->publish.on_poison == CONFIG_POISON_DEAD_LETTER ? "moves" : "stays")};
+    PGresult *result = ask(at, missing_rights, values, 4);
     if (result && pg_cell(result, 0, 0)) {
         find(at, CHECK_FAIL,
             "run schemas/postgres/roles.sql (again after each new table) and GRANT outbox_relay TO the relay's role",
@@ -263,6 +279,7 @@ void check_outbox(struct check *check, const struct config_outbox *outbox)
         check_columns(&at);
         check_sequence(&at);
         check_trigger(&at);
+        check_subscription(&at);
         check_row_security(&at);
         check_rights(&at);
     }

@@ -54,7 +54,7 @@ static bool compile(struct refill *refill, struct relay_error *error)
     struct clickhouse_server server;
     refill->schema = table_schema_read(refill->client, &any, NULL, refill->table, error);
     if (!refill->schema) {
-        return error_prefix(error, "table %s", refill->table);
+        return false; // whose text names the table
     }
     snprintf(refill->name, sizeof(refill->name), "%s.%s", refill->schema->database, refill->schema->table);
     snprintf(refill->prefix, sizeof(refill->prefix), "outbox-relay-refill-%08x-", fnv_text(FNV_START, refill->name));

@@ -240,7 +240,11 @@ bool replay_outbox(const struct relay_context *context, const struct replay_opti
     at.connection = at.outbox ? pg_connect(context, &how, error) : NULL;
     if (at.connection && build(&at, error) && count(&at, error)) {
         if (at.found == 0) {
-            printf("no published event of outbox %s is kept from that time\n", at.outbox->name);
+            printf("no published event of outbox %s is kept from that time%s\n", at.outbox->name,
+                at.outbox->disposition == CONFIG_DISPOSITION_MARK ? ""
+                                                                  : ": with disposition = delete nothing is kept, only "
+                                                                    "mark keeps what was published (Kafka may have it: "
+                                                                    "--into)");
             done = true;
         } else if (options->dry_run) {
             printf("would publish %lld events again\n", (long long)at.found);

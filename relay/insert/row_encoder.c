@@ -237,13 +237,30 @@ static bool add_columns(struct compiler *compiler, const struct config_route *ro
     return true;
 }
 
+// Whether the route means to fill it; where it is not planned all the same, a finding has said why.
+static bool is_named(const struct config_route *route, const char *column)
+{
+    for (size_t i = 0; i < route->column_count; i++) {
+        if (strcmp(route->columns[i].name, column) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; route->column_count == 0 && i < sizeof(default_columns) / sizeof(default_columns[0]); i++) {
+        if (strcmp(default_columns[i].column, column) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Columns of the table that nobody fills: the server puts their default there; worth a word where they have none.
-static bool report_unfilled(struct compiler *compiler)
+static bool report_unfilled(struct compiler *compiler, const struct config_route *route)
 {
     const struct table_schema *schema = compiler->encoder->schema;
     for (size_t i = 0; i < schema->column_count; i++) {
         const struct table_column *column = &schema->columns[i];
         if (column->default_kind == TABLE_DEFAULT_NONE && !is_planned(compiler->encoder, column) &&
+            !is_named(route, column->name) &&
             !add_finding(compiler, false, "fill it in the route, or give it a DEFAULT",
                 "column %s (%s) is not filled by the route and has no DEFAULT: it will be empty", column->name,
                 column->type_text)) {
@@ -279,7 +296,7 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
     encoder->schema = schema;
     value_encoder_init(&encoder->value);
     encoder->paths = json_paths_new(error);
-    if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler)) {
+    if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route)) {
         goto failed;
     }
     if (compiler.fatal > 0) {

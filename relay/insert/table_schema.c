@@ -150,7 +150,8 @@ static bool read_table(const struct reading *reading, struct table_schema *schem
     bool done = false;
     if (clickhouse_result_rows(result) == 0) {
         error_set(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
-            "there is no such table, or the user may not see it; create it (outbox-relay migrate clickhouse), or grant "
+            "there is no such table, or the user may not see it; create it (the default route's: outbox-relay migrate "
+            "clickhouse up), or grant "
             "SELECT and INSERT");
     } else {
         done = copy(reading, result, 0, 0, &schema->uuid) && copy(reading, result, 0, 1, &schema->engine) &&

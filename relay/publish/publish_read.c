@@ -223,6 +223,11 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
     }
     struct publish_verdict verdict = {.seq = seq,
         .action = can_be_held(lane->batch, seq) ? poison_action(pipe) : VERDICT_DEAD_LETTER};
+    for (size_t i = 0; i < lane->batch->count; i++) {
+        if (lane->batch->rows[i].seq == seq) {
+            publish_verdict_type(&verdict, lane->batch->rows[i].type);
+        }
+    }
     snprintf(verdict.code, sizeof(verdict.code), "%s", code);
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", text);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);

@@ -347,6 +347,23 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
     return true;
 }
 
+static void log_verdict(const struct publish_pipe *pipe, const struct publish_verdict *verdict)
+{
+    static const struct {
+        const char *event, *to_do;
+    } texts[] = {[VERDICT_DEAD_LETTER] = {"publish.dead_letter",
+                     "mend the cause, then outbox-relay dead-letters retry; or dead-letters drop"},
+        [VERDICT_HOLD] = {"publish.aggregate_held",
+            "mend the row as the table's owner, or delete it: its aggregate waits behind it"},
+        [VERDICT_PARK] = {"publish.event_type_parked",
+            "create the topic, or let the relay write to it: its events go on by themselves"}};
+    char type[OUTBOX_TYPE_BYTES + 1];
+    snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);
+    log_event(LOG_LEVEL_WARNING, texts[verdict->action].event, verdict->reason, LOG_TEXT("outbox", pipe->config->name),
+        LOG_INT("seq", verdict->seq), LOG_TEXT("event_type", type), LOG_TEXT("topic", verdict->topic),
+        LOG_TEXT("reason", verdict->code), LOG_TEXT("to_do", texts[verdict->action].to_do));
+}
+
 // The careful batch is in: its verdicts are facts now.
 static void verdicts_carried_out(struct publish_pipe *pipe)
 {
@@ -358,12 +375,7 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
         if (verdict->action == VERDICT_DEAD_LETTER) {
             metric_add(metrics_series2(pipe->context->metrics, METRIC_DEAD_LETTERS, "publish", verdict->code), 1);
         }
-        log_event(LOG_LEVEL_WARNING,
-            verdict->action == VERDICT_DEAD_LETTER ? "publish.dead_letter"
-                : verdict->action == VERDICT_HOLD  ? "publish.aggregate_held"
-                                                   : "publish.event_type_parked",
-            verdict->reason, LOG_TEXT("outbox", pipe->config->name), LOG_INT("seq", verdict->seq),
-            LOG_TEXT("reason", verdict->code));
+        log_verdict(pipe, verdict);
         publish_suspects_clear(&pipe->verdicts, verdict->seq);
     }
     publish_verdicts_clear(&pipe->verdicts);

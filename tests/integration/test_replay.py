@@ -52,7 +52,7 @@ def test_marked_events_come_again_in_their_order_with_new_numbers(place):
 
 def test_an_outbox_that_deletes_has_nothing_to_replay(place):
     result = run(place, "--since", "1h")
-    assert result.returncode == 0 and "no published event" in result.stdout
+    assert result.returncode == 0 and "no published event" in result.stdout and "disposition = delete nothing is kept" in result.stdout
     place.execute("ALTER TABLE outbox_events DROP COLUMN published_at CASCADE")
     result = run(place, "--since", "1h")
     assert result.returncode == 1 and "--into" in result.stderr

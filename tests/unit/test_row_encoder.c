@@ -257,14 +257,16 @@ Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
     cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
     static const char *const expected[] = {"column nope, which the table does not have",
         "column b (Array(String)) cannot be filled from header.h", "\"Dynamic\" cannot be filled", "constant '300'",
-        "constant 'z'", "column a: source $..", "column a twice", "column c (Dynamic) is not filled",
-        "column plain (String) is not filled"};
+        "constant 'z'", "column a: source $..", "column a twice", "column plain (String) is not filled"};
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         bool found = false;
         for (size_t j = 0; j < findings.count; j++) {
             found = found || strstr(findings.items[j].what, expected[i]);
         }
         cr_assert(found, "%s", expected[i]);
+    }
+    for (size_t j = 0; j < findings.count; j++) {
+        cr_assert_null(strstr(findings.items[j].what, "column c (Dynamic) is not filled"), "the route names it");
     }
     table_findings_finish(&findings);
     table_schema_free(schema);

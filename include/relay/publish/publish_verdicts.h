@@ -28,11 +28,10 @@ struct publish_verdict {
     enum verdict_action action;
     char code[48]; // for machines: a publish_reason, or the broker's error
     char reason[512];
-    // of PARK
-    char topic[250];
     char type[OUTBOX_TYPE_BYTES]; // that was judged
     size_t type_length;
-    bool moot; // the row had another type when this was carried out: nothing was parked
+    char topic[250]; // of PARK
+    bool moot;       // the row had another type when this was carried out: nothing was parked
 };
 
 struct publish_verdicts {
@@ -52,7 +51,7 @@ void publish_verdicts_clear_rows(struct publish_verdicts *verdicts);
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error);
 
-// Of a PARK: the type of the row.
+// The type of the row.
 void publish_verdict_type(struct publish_verdict *verdict, struct text_view type);
 // What parks the types of this topic; NULL: nothing does. Valid until the next verdict.
 const struct publish_verdict *publish_verdicts_parking(const struct publish_verdicts *verdicts, const char *topic);
