@@ -35,8 +35,8 @@ static void usage(FILE *out)
           "  --version     versions of the relay and its libraries\n\n"
           "Configuration: --config FILE, else $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini; every key "
           "can come\n"
-          "from the environment. Exit codes: 0 done, 1 not done, 2 bad usage, 75 a server was not reachable in time,\n"
-          "78 bad configuration. Manual: man outbox-relay\n",
+          "from the environment. Exit codes: 0 done, 1 not done, 2 bad usage, 70 a part of the daemon hung,\n"
+          "75 a server was not reachable in time, 78 bad configuration. Manual: man outbox-relay\n",
         out);
 }
 
@@ -61,6 +61,9 @@ int main(int argc, char **argv)
             if (argc == 3 && strcmp(argv[2], "--version") == 0) {
                 return command_version();
             }
+            char called[64]; // getopt's errors begin with it
+            snprintf(called, sizeof(called), "outbox-relay %s", name);
+            argv[1] = called;
             curl_global_init(CURL_GLOBAL_DEFAULT);
             int code = commands[i].run(argc - 1, argv + 1);
             if (code & RELAY_EXIT_AT_ONCE) {
@@ -71,7 +74,9 @@ int main(int argc, char **argv)
             return code;
         }
     }
-    if (*name != '\0') {
+    if (*name == '-') {
+        fprintf(stderr, "outbox-relay: options come behind the command: outbox-relay COMMAND %s ...\n\n", name);
+    } else if (*name != '\0') {
         fprintf(stderr, "outbox-relay: there is no command '%s'\n\n", name);
     }
     usage(stderr);

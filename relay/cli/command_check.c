@@ -58,8 +58,9 @@ static int run_checks(const struct command_environment *environment, void *conte
     struct check_report report;
     struct check check = {.context = &environment->context, .report = &report, .schemas = arguments->schemas};
     check_report_init(&report, stdout, arguments->json);
-    check_add(&report, CHECK_OK, "config", "", "%s: %zu outboxes, %zu routes",
-        config->path[0] != '\0' ? config->path : "(environment)", config->outbox_count, config->route_count);
+    check_add(&report, CHECK_OK, "config", "", "%s: %zu outbox%s, %zu route%s",
+        config->path[0] != '\0' ? config->path : "(environment)", config->outbox_count,
+        config->outbox_count == 1 ? "" : "es", config->route_count, config->route_count == 1 ? "" : "s");
     if (config->publish.enabled) {
         check_postgres(&check);
     } else {

@@ -124,6 +124,11 @@ static int parse_action(int argc, char **argv, struct arguments *arguments)
     return command_usage("dead-letters", "\"%s\" is neither list, show, retry nor drop", argv[optind]);
 }
 
+static bool is_filtered(const struct letter_filter *filter)
+{
+    return filter->since_given || filter->until_given || filter->type || filter->reason || filter->id_count > 0;
+}
+
 // 0: go on; else the exit code, or -1 for help that was shown.
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
@@ -147,9 +152,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     }
     int code = parse_action(argc, argv, arguments);
     const struct letter_filter *filter = &arguments->filter;
-    bool filtered = filter->since_given || filter->until_given || filter->type || filter->reason ||
-        filter->id_count > 0;
-    if (code == 0 && arguments->action >= RETRY && !filtered && !arguments->all) {
+    if (code == 0 && arguments->action >= RETRY && !is_filtered(filter) && !arguments->all) {
         return command_usage("dead-letters", "%s without a filter wants --all",
             arguments->action == RETRY ? "retry" : "drop");
     }
@@ -212,6 +215,14 @@ static bool act_on_published(struct walk *walk, const char *table, const json_t 
             : publish_letter_drop(walk->context, walk->connection, table, id.number, &gone, error);
         if (!done && (pg_broken(walk->connection) || error->class == RELAY_CLASS_RETRIABLE)) {
             return false;
+        }
+        if (!done && strcmp(pg_last_sqlstate(walk->connection), "42501") == 0) {
+            walk->stayed += json_array_size(page) - i;
+            return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "role %s may not: permission denied; GRANT outbox_operator TO a login (the daemon's has no such "
+                "rights), "
+                "and name that in OUTBOX_RELAY_POSTGRES_DSN",
+                PQuser(pg_libpq(walk->connection)));
         }
         if (!done) {
             fprintf(stderr, "%s stays: %s\n", text, error->text);
@@ -402,6 +413,9 @@ static int list(struct walk *walk)
         json_decref(all);
     } else {
         print_letters(walk->listed, arguments->action == SHOW);
+        if (done && json_array_size(walk->listed) == 0) {
+            printf("no dead letters%s\n", is_filtered(&arguments->filter) ? " that the filter takes" : "");
+        }
         if (walk->left == 0) {
             printf("(the first %ld; --limit N shows more)\n", arguments->limit);
         }

@@ -92,24 +92,37 @@ static void print_checks(FILE *to, const json_t *status, bool colour)
     }
 }
 
-// One line a topic: the sum over its partitions, which stand together.
-static void print_lag(FILE *to, const json_t *lag)
+static const char *plural(json_int_t count)
 {
-    const char *topic = NULL;
+    return count == 1 ? "" : "s";
+}
+
+// Of the topic of lag[at], over all its partitions; nothing unless lag[at] is the first of them.
+static void print_topic_lag(FILE *to, const json_t *lag, size_t at)
+{
+    const char *topic = text_of(json_array_get(lag, at), "topic");
     json_int_t sum = 0;
     int partitions = 0;
-    for (size_t i = 0; i <= json_array_size(lag); i++) {
+    for (size_t i = 0; i < json_array_size(lag); i++) {
         const json_t *one = json_array_get(lag, i);
-        const char *name = one ? text_of(one, "topic") : NULL;
-        if (topic && (!name || strcmp(name, topic) != 0)) {
-            fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " messages behind in %s (%d partitions)\n", "lag", sum, topic,
-                partitions);
-            sum = 0;
-            partitions = 0;
+        if (strcmp(text_of(one, "topic"), topic) != 0) {
+            continue;
         }
-        topic = name;
-        sum += one ? json_integer_value(json_object_get(one, "messages")) : 0;
+        if (i < at) {
+            return;
+        }
+        sum += json_integer_value(json_object_get(one, "messages"));
         partitions++;
+    }
+    fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " message%s behind in %s (%d partition%s)\n", "lag", sum, plural(sum),
+        topic, partitions, plural(partitions));
+}
+
+// One line a topic, in the order in which they come. A daemon tells partitions in the order in which it got them.
+static void print_lag(FILE *to, const json_t *lag)
+{
+    for (size_t i = 0; i < json_array_size(lag); i++) {
+        print_topic_lag(to, lag, i);
     }
 }
 

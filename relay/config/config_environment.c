@@ -140,13 +140,16 @@ static bool is_service_link(const char *text, const char *value)
 
 struct candidates {
     struct config_memory *memory;
+    const struct kafka_properties *kafka; // behind our own keys
 };
 
 static const char *candidate(const void *context, size_t i)
 {
     const struct candidates *candidates = context;
-    char *name = config_memory_format(candidates->memory, "%s_%s", config_sections[config_keys[i].section].name,
-        config_keys[i].name);
+    bool own = i < config_key_count;
+    char *name = config_memory_format(candidates->memory, "%s_%s",
+        config_sections[own ? config_keys[i].section : CONFIG_SECTION_KAFKA].name,
+        own ? config_keys[i].name : kafka_properties_name(candidates->kafka, i - config_key_count));
     for (char *at = name; *at != '\0'; at++) {
         *at = variable_character(*at);
     }
@@ -171,8 +174,9 @@ static void read_variable(struct config_source *source, const char *variable, ch
         }
         config_source_add(source, setting);
     } else if (!is_service_link(text, value)) {
-        struct candidates candidates = {.memory = source->memory};
-        const char *near = config_nearest(text, candidate, &candidates, config_key_count);
+        struct candidates candidates = {.memory = source->memory, .kafka = source->kafka};
+        const char *near = config_nearest(text, candidate, &candidates,
+            config_key_count + kafka_properties_count(source->kafka));
         config_report_variable(source->report, variable, "sets no known key; %s" PREFIX "%s%s",
             near == NULL ? "expected " : "did you mean ", near == NULL ? "<SECTION>_<KEY>" : near,
             near == NULL ? "" : "?");

@@ -251,8 +251,9 @@ void publish_show_waiting(struct publish_pipe *pipe)
         (double)pipe->parked);
     char reason[128 + sizeof(pipe->first_waiting)] = "";
     if (pipe->held + pipe->parked > 0) {
-        snprintf(reason, sizeof(reason), "%lld aggregates held, %lld event types parked; the first: %s",
-            (long long)pipe->held, (long long)pipe->parked, pipe->first_waiting);
+        snprintf(reason, sizeof(reason), "%lld aggregate%s held, %lld event type%s parked; the first: %s",
+            (long long)pipe->held, pipe->held == 1 ? "" : "s", (long long)pipe->parked, pipe->parked == 1 ? "" : "s",
+            pipe->first_waiting);
     }
     show(pipe, reason[0] == '\0' ? STATUS_OK : STATUS_DEGRADED, "owner", reason);
 }

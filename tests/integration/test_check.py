@@ -16,7 +16,7 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
-from relaytools.relay import command, wait_until, write_config
+from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
 from servers import process
@@ -80,6 +80,12 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "does not rise by one")
     place.execute("DROP INDEX outbox_events_unpublished_seq_idx")
     fails(place, "CREATE UNIQUE INDEX CONCURRENTLY")
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute("CREATE SUBSCRIPTION elsewhere CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false)")
+        cursor.execute("INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) SELECT oid, 'public.outbox_events'::regclass, 'i' "
+                       "FROM pg_subscription WHERE subname = 'elsewhere'")
+        fails(place, "by logical replication")
+        cursor.execute("ALTER SUBSCRIPTION elsewhere SET (slot_name = NONE); DROP SUBSCRIPTION elsewhere")
     place.execute("ALTER TABLE outbox_events DROP COLUMN metadata")
     fails(place, "no column metadata")
     fails(place, "no column nothing, which `additional` names", publish={"additional": "nothing:header"})
@@ -114,6 +120,9 @@ def test_rights_of_the_relays_role(place):
             assert code == 0, texts
             cursor.execute("REVOKE DELETE ON outbox_events FROM outbox_relay")
             fails(place, "lacks DELETE ON", **dsn)
+            fails(place, "lacks DELETE ON", outbox={"disposition": "mark"}, **dsn)
+            code, texts = findings(place, "FAIL", outbox={"disposition": "mark"}, publish={"on_poison": "hold_aggregate"}, **dsn)
+            assert code == 0, texts
             cursor.execute("GRANT DELETE ON outbox_events TO outbox_relay")
             cursor.execute("ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY")
             fails(place, "row security", **dsn)
@@ -266,6 +275,13 @@ def test_a_pooler_is_noticed(place, mode, level, words):
     finally:
         pooler.terminate()
         pooler.wait(10)
+
+
+def test_options_are_told_where_they_belong(no_place):
+    before = subprocess.run([program(no_place.binary), "--config", "x.ini", "check"], capture_output=True, text=True, check=False)
+    assert before.returncode == 2 and "options come behind the command" in before.stderr
+    unknown = subprocess.run([program(no_place.binary), "check", "--nonsense"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 2 and unknown.stderr.startswith("outbox-relay check: "), unknown.stderr
 
 
 def test_bad_usage_and_bad_configuration(no_place):

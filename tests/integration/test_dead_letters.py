@@ -4,7 +4,11 @@ import json
 import os
 import socket
 
+import psycopg2.extensions
+
 from relaytools.relay import command, write_config
+from relaytools.servers import ROOT
+from relaytools.sessions import autocommitting
 
 
 def run(place, *arguments, stdin=None, **changes):
@@ -65,6 +69,7 @@ def test_the_year_1970_is_a_time_as_any_other(place):
     letter(place, 10, "{}")
     assert len(listed(place, "--since", "1970-01-01")) == 2
     assert listed(place, "--until", "1970-01-01") == []
+    assert run(place, "list", "--until", "1970-01-01").stdout == "no dead letters that the filter takes\n"
     dropped = run(place, "drop", "--until", "1970-01-01", "--yes")
     assert dropped.returncode == 0 and "0 dropped" in dropped.stdout
     assert len(listed(place)) == 2
@@ -79,6 +84,26 @@ def test_what_clickhouse_did_not_drop_is_not_counted_as_dropped(place):
     refused = run(place, "drop", "--all", "--stage", "insert", "--yes")
     assert refused.returncode == 1 and "0 dropped, 1 stay" in refused.stdout, refused.stdout + refused.stderr
     assert len(listed(place)) == 1
+
+
+def test_the_daemons_login_is_told_once_which_right_it_lacks(place):
+    for _ in range(3):
+        put_aside(place)
+    role = place.name + "_login"
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
+        try:
+            with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+                cursor.execute(file.read())
+            cursor.execute(f"GRANT outbox_relay TO {role}")
+            dsn = {"postgres": {"dsn": psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")}}
+            for action in ("retry", "drop"):
+                told = run(place, action, "--all", "--yes", "--stage", "publish", **dsn)
+                assert told.returncode == 1 and told.stderr.count("GRANT outbox_operator") == 1, told.stderr
+                assert "3 stay" in told.stdout and told.stderr.count("\n") == 1, told.stdout + told.stderr
+        finally:
+            cursor.execute(f"DROP OWNED BY {role}")
+            cursor.execute(f"DROP ROLE {role}")
 
 
 def test_a_letter_that_comes_back_is_published(place):

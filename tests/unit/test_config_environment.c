@@ -190,6 +190,7 @@ Test(config_environment, mistakes_name_the_variable)
         "environment: OUTBOX_RELAY_POSTGRES_DSN: is empty; expected host=");
     assert_variable("OUTBOX_RELAY_POSTGRES_DSN", " ", "environment: OUTBOX_RELAY_POSTGRES_DSN: is empty");
     assert_variable("OUTBOX_RELAY_ROUTE_R_COLUMN", "a", "sets no known key");
+    assert_variable("OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVER", "a", "did you mean OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS?");
     assert_variable("OUTBOX_RELAY_OUTBOX_TABEL", "a", "did you mean OUTBOX_RELAY_OUTBOX_TABLE?");
 }
 

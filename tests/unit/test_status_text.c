@@ -2,6 +2,9 @@
 #include "relay/cli/status.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static int level_of(const char *text)
 {
@@ -35,4 +38,21 @@ Test(status_text, an_outbox_that_is_critical_is_too)
     cr_assert_eq(level_of("{\"status\":\"degraded\",\"checks\":{\"outbox\":{\"status\":\"degraded\",\"instances\":"
                           "{\"a\":{\"figures\":{\"health\":\"OK\"}},\"b\":{\"figures\":{\"health\":\"CRITICAL\"}}}}}}"),
         2);
+}
+
+Test(status_text, the_lag_of_a_topic_is_one_line_in_whatever_order_its_partitions_come)
+{
+    json_t *status = json_loads("{\"lag\":[{\"topic\":\"a\",\"messages\":2},{\"topic\":\"b\",\"messages\":1},"
+                                "{\"topic\":\"a\",\"messages\":3}]}",
+        0, NULL);
+    char *text = NULL;
+    size_t length;
+    FILE *to = open_memstream(&text, &length);
+    status_print(to, status, false);
+    fclose(to);
+    cr_assert_not_null(strstr(text, "5 messages behind in a (2 partitions)\n"), "%s", text);
+    cr_assert_not_null(strstr(text, "1 message behind in b (1 partition)\n"), "%s", text);
+    cr_assert_null(strstr(text, "3 messages"), "%s", text);
+    json_decref(status);
+    free(text);
 }
