@@ -251,7 +251,7 @@ static void check_rights(struct outbox_check *at)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(at->outbox->dead_letter_table),
         PG_TEXT(at->outbox->disposition == CONFIG_DISPOSITION_MARK ? "mark" : "delete"),
-        PG_TEXT(at->outbox->publish.on_poison == CONFIG_POISON_DEAD_LETTER ? "moves" : "stays")};
+        PG_TEXT(at->outbox->publish.on_poison == CONFIG_POISON_STOP ? "stays" : "moves")};
     PGresult *result = ask(at, missing_rights, values, 4);
     if (result && pg_cell(result, 0, 0)) {
         find(at, CHECK_FAIL,
