@@ -350,7 +350,7 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
 static void log_verdict(const struct publish_pipe *pipe, const struct publish_verdict *verdict)
 {
     static const struct {
-        const char *event, *to_do;
+        const char *event, *mend;
     } texts[] = {[VERDICT_DEAD_LETTER] = {"publish.dead_letter",
                      "mend the cause, then outbox-relay dead-letters retry; or dead-letters drop"},
         [VERDICT_HOLD] = {"publish.aggregate_held",
@@ -361,7 +361,7 @@ static void log_verdict(const struct publish_pipe *pipe, const struct publish_ve
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);
     log_event(LOG_LEVEL_WARNING, texts[verdict->action].event, verdict->reason, LOG_TEXT("outbox", pipe->config->name),
         LOG_INT("seq", verdict->seq), LOG_TEXT("event_type", type), LOG_TEXT("topic", verdict->topic),
-        LOG_TEXT("reason", verdict->code), LOG_TEXT("to_do", texts[verdict->action].to_do));
+        LOG_TEXT("reason", verdict->code), LOG_TEXT("mend", texts[verdict->action].mend));
 }
 
 // The careful batch is in: its verdicts are facts now.

@@ -79,7 +79,7 @@ def test_a_type_is_parked_once_however_many_rows_and_marked_ones_there_are(place
     relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
     wait_ids(place, [place.insert_event()])
     parked, = relay.events("publish.event_type_parked")
-    assert parked["event_type"] == "late.created" and parked["topic"] == f"{place.prefix}.late.events" and "create the topic" in parked["to_do"]
+    assert parked["event_type"] == "late.created" and parked["topic"] == f"{place.prefix}.late.events" and "create the topic" in parked["mend"]
     assert relay.stop() == 0    # a session that ends leaves what it has counted
     wait_until(lambda: place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)], "no session", 20)
     assert place.execute(scans) == before
