@@ -14,6 +14,8 @@
 
 #include "relay/cli/sql_split.h"
 
+#include <ctype.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,12 +98,37 @@ static bool record(struct runner *runner, const struct migration_file *file, boo
     return done;
 }
 
+// Whether it names an engine of the MergeTree family that is not replicated, however that is spelt: engine=MergeTree().
+static bool makes_plain_table(const struct sql_statement *statement)
+{
+    static const char keyword[] = "ENGINE";
+    const char *end = statement->at + statement->length;
+    for (const char *at = statement->at; end - at > (ptrdiff_t)sizeof(keyword); at++) {
+        if (strncasecmp(at, keyword, sizeof(keyword) - 1) != 0) {
+            continue;
+        }
+        bool assigned = false; // else it is a word of a comment, or a grant's
+        const char *name = at + sizeof(keyword) - 1;
+        for (; name < end && (isspace((unsigned char)*name) || *name == '='); name++) {
+            assigned = assigned || *name == '=';
+        }
+        size_t length = 0;
+        while (name + length < end && isalnum((unsigned char)name[length])) {
+            length++;
+        }
+        bool family = length >= 9 && memcmp(name + length - 9, "MergeTree", 9) == 0;
+        bool replicated = length >= 10 && (memcmp(name, "Replicated", 10) == 0 || memcmp(name, "Shared", 6) == 0);
+        if (assigned && family && !replicated) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // The operator's files may make replicated tables; ours do not.
 static bool fits_replicas(struct runner *runner, const struct sql_statement *statement, struct relay_error *error)
 {
-    static const char engine[] = "ENGINE = MergeTree";
-    if (clickhouse_client_endpoints(runner->client) == 1 ||
-        memmem(statement->at, statement->length, engine, sizeof(engine) - 1) == NULL) {
+    if (clickhouse_client_endpoints(runner->client) == 1 || !makes_plain_table(statement)) {
         return true;
     }
     return error_set(error, RELAY_ERROR_CONFIG,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """migrate: both servers, up and down, resumed, concurrent, interrupted; the tables of the configuration."""
+import glob
 import os
 import shutil
 import signal
@@ -317,9 +318,16 @@ def test_clickhouse_database_is_created_and_failures_are_named(place):
             file.write("-- a; comment\nSELECT 'it''s; fine';\nSELECT nonsense(1);\n")
         failed = run(place, "clickhouse", "--schemas", folder, **section)
         assert failed.returncode == 1 and "900_bad.up.sql, statement at line 3" in failed.stderr, failed.stderr
-        two = run(place, "clickhouse", clickhouse={"url": place.servers.clickhouse_url + "," + place.servers.clickhouse_url.replace("127.0.0.1", "localhost"),
-                                                   "database": name + "2"})
+        both = {"url": place.servers.clickhouse_url + "," + place.servers.clickhouse_url.replace("127.0.0.1", "localhost"), "database": name + "2"}
+        two = run(place, "clickhouse", clickhouse=both)
         assert two.returncode == 1 and "ReplicatedMergeTree" in two.stderr
+        for path in glob.glob(os.path.join(folder, "clickhouse/*.up.sql")):
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text.replace("ENGINE = MergeTree", "engine=MergeTree()"))
+        spelt = run(place, "clickhouse", "--schemas", folder, clickhouse=both)
+        assert spelt.returncode == 1 and "ReplicatedMergeTree" in spelt.stderr, spelt.stdout + spelt.stderr
     finally:
         place.clickhouse(f"DROP DATABASE IF EXISTS {name}")
         place.clickhouse(f"DROP DATABASE IF EXISTS {name}2")
