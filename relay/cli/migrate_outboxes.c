@@ -3,7 +3,8 @@
 // The outbox tables of the configuration beyond public.outbox_events, which the schema files make or adopt themselves,
 // unless the application has made it with its seq. A table that is not there is created when it is of the native layout
 // with the usual columns; one that is there is attached if it fits. What does not fit is said with PostgreSQL's own
-// hint, and the others are still looked at.
+// hint, and the others are still looked at. A table's lock is not to be had within MIGRATE_LOCK_TIMEOUT: the writers
+// that queue behind us go on; it is tried again.
 #include "relay/cli/migrate.h"
 
 #include <stdio.h>
@@ -62,11 +63,33 @@ static bool has_usual_columns(const struct config_outbox *outbox)
     return same;
 }
 
+// A statement that takes a table's lock, which its writers have to themselves as long as they want. The caller clears
+// the result; NULL: an error.
+static PGresult *locking(struct pg_connection *connection, const struct relay_context *context, const char *sql,
+    const struct pg_value *values, int count, struct relay_error *error)
+{
+    const struct clock *clock = context->clock;
+    if (!pg_execute(connection, "SET lock_timeout = '" MIGRATE_LOCK_TIMEOUT "'", pg_deadline(context), error)) {
+        return NULL;
+    }
+    for (int tries = 1;; tries++) {
+        PGresult *result = pg_query(connection, sql, values, count, false, pg_deadline(context), error);
+        if (result || pg_broken(connection) || strcmp(pg_last_sqlstate(connection), MIGRATE_LOCK_REFUSED) != 0 ||
+            tries == MIGRATE_LOCK_TRIES) {
+            return result;
+        }
+        if (stop_wait(context->stop, clock, mono_add(clock_mono(clock), MIGRATE_LOCK_PAUSE))) {
+            error_set(error, RELAY_ERROR_STOPPED, "stopped while the table was locked");
+            return NULL;
+        }
+    }
+}
+
 static bool create(struct pg_connection *connection, const struct relay_context *context,
     const struct config_outbox *outbox, struct relay_error *error)
 {
-    PGresult *result = pg_query(connection, "SELECT outbox_relay.create_outbox($1)", &PG_TEXT(outbox->table), 1, false,
-        pg_deadline(context), error);
+    PGresult *result = locking(connection, context, "SELECT outbox_relay.create_outbox($1)", &PG_TEXT(outbox->table), 1,
+        error);
     if (result) {
         printf("outbox %s: table %s created, identity %s\n", outbox->name, outbox->table, pg_cell(result, 0, 0));
     }
@@ -79,9 +102,8 @@ static bool attach(struct pg_connection *connection, const struct relay_context 
 {
     const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ]),
         PG_TEXT(outbox->columns[CONFIG_COLUMN_CREATED_AT])};
-    PGresult *result = pg_query(connection,
-        "SELECT outbox_relay.attach_outbox(pg_catalog.to_regclass($1), $2::name, $3::name)", values, 3, false,
-        pg_deadline(context), error);
+    PGresult *result = locking(connection, context,
+        "SELECT outbox_relay.attach_outbox(pg_catalog.to_regclass($1), $2::name, $3::name)", values, 3, error);
     if (result) {
         printf("outbox %s: table %s attached, identity %s\n", outbox->name, outbox->table, pg_cell(result, 0, 0));
     }

@@ -6,13 +6,13 @@
 //
 // - Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
 //   statement holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
-// - A table's lock is not to be had within LOCK_TIMEOUT: the writers that queue behind us go on; the file is tried
-//   again.
+// - A table's lock is not to be had within MIGRATE_LOCK_TIMEOUT: the writers that queue behind us go on; the file is
+//   tried again.
 // - A statement fails: its transaction is rolled back; file, line, the server's message, detail and hint are shown;
 //   what was applied before stays recorded, so the next run goes on with this file.
 // - A file outside a transaction fails or we die inside it: it is run again from its start, which its statements allow;
 //   an index that a broken build left invalid is dropped before.
-// - Ctrl-C: the statement is cancelled in the server, where it would otherwise go on alone.
+// - Ctrl-C, or we give up waiting: the session is ended in the server, where it would otherwise go on alone.
 #include "relay/cli/migrate.h"
 
 #include "relay/cli/sql_split.h"
@@ -21,9 +21,6 @@
 #include <string.h>
 
 #define FOREVER                ((struct mono_time){INT64_MAX})
-#define LOCK_TRIES             60
-#define LOCK_TIMEOUT           "1s"
-#define LOCK_PAUSE             DURATION_MS(500)
 #define OTHER_MIGRATE_PATIENCE DURATION_S(600)
 
 // "outbox" as a number: the one key of all migrations of a database, in the one-integer form that the relay uses for
@@ -115,7 +112,7 @@ static bool take_lock(struct runner *runner, struct relay_error *error)
             name_holder(runner, holder, sizeof(holder));
             return error_set(error, RELAY_ERROR_TIMEOUT, "another migrate is still running (%s)", holder);
         }
-        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), LOCK_PAUSE))) {
+        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), MIGRATE_LOCK_PAUSE))) {
             return error_set(error, RELAY_ERROR_STOPPED, "stopped while another migrate was running");
         }
     }
@@ -188,7 +185,7 @@ static bool run_statement(struct runner *runner, const struct sql_statement *sta
     }
     bool done = pg_execute(runner->connection, text, FOREVER, error);
     free(text);
-    runner->lock_refused = !done && strcmp(pg_last_sqlstate(runner->connection), "55P03") == 0;
+    runner->lock_refused = !done && strcmp(pg_last_sqlstate(runner->connection), MIGRATE_LOCK_REFUSED) == 0;
     if (!done && !stop_raised(runner->context->stop)) {
         fprintf(stderr, "%s", PQerrorMessage(pg_libpq(runner->connection)));
     }
@@ -214,7 +211,7 @@ static bool run_statements(struct runner *runner, const char *text, const char *
 static bool run_whole(struct runner *runner, const struct migration_file *file, bool up, const char *file_name,
     struct relay_error *error)
 {
-    if (!execute(runner, "BEGIN; SET LOCAL lock_timeout = '" LOCK_TIMEOUT "'", error)) {
+    if (!execute(runner, "BEGIN; SET LOCAL lock_timeout = '" MIGRATE_LOCK_TIMEOUT "'", error)) {
         return false;
     }
     if (run_statements(runner, up ? file->up : file->down, file_name, error) &&
@@ -266,10 +263,10 @@ static bool run_file(struct runner *runner, const struct migration_file *file, b
             break;
         }
         // What runs outside a transaction has waited by itself for as long as it makes sense.
-        if (!whole || !runner->lock_refused || pg_broken(runner->connection) || tries == LOCK_TRIES) {
+        if (!whole || !runner->lock_refused || pg_broken(runner->connection) || tries == MIGRATE_LOCK_TRIES) {
             return false;
         }
-        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), LOCK_PAUSE))) {
+        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), MIGRATE_LOCK_PAUSE))) {
             return error_set(error, RELAY_ERROR_STOPPED, "%s: stopped while a table was locked", file_name);
         }
     }
@@ -340,8 +337,9 @@ records_held:
     return done;
 }
 
-// The server does not notice a closed socket while it works: the statement that we left is cancelled from beside.
-static void cancel_in_server(const struct relay_context *context, int pid)
+// The server does not notice a closed socket while it works, or waits for a lock with the table's writers behind it:
+// the session that we left is ended from beside.
+static void end_in_server(const struct relay_context *context, int pid)
 {
     struct relay_context beside = *context;
     beside.stop = NULL;
@@ -375,10 +373,10 @@ bool migrate_postgres(const struct relay_context *context, const struct migrate_
         PQparameterStatus(pg_libpq(runner.connection), "server_version"), pg_server_address(runner.connection),
         PQdb(pg_libpq(runner.connection)), files->folder);
     bool done = migrate_with(&runner, error);
-    bool left_behind = pg_broken(runner.connection) && stop_raised(context->stop);
+    bool left_behind = pg_broken(runner.connection);
     pg_close(runner.connection);
     if (left_behind) {
-        cancel_in_server(context, pid);
+        end_in_server(context, pid);
     }
     return done;
 }

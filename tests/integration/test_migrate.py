@@ -23,9 +23,9 @@ def run(place, *arguments, **changes):
     return command("migrate", *arguments, config=config_of(place, **changes), binary=place.binary)
 
 
-def started(place, *arguments):
+def started(place, *arguments, **changes):
     return subprocess.Popen([program(place.binary), "migrate",
-                             *arguments, "--config", config_of(place)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                             *arguments, "--config", config_of(place, **changes)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def own_schemas(place, **files):
@@ -146,6 +146,27 @@ def test_a_locked_table_is_tried_again(place):
         waiting.kill()
         writer.close()
     assert place.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.outbox_events'::regclass AND attname = 'extra'") == [(1,)]
+
+
+def test_a_table_that_is_attached_does_not_make_its_writers_queue(place):
+    place.execute("CREATE TABLE public.orders_outbox (seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY, id uuid, aggregate_id text, "
+                  "aggregate_type text, event_type text, payload jsonb, created_at timestamptz)")
+    writer = place.connect()
+    with writer.cursor() as cursor:
+        cursor.execute("INSERT INTO public.orders_outbox (event_type) VALUES ('a')")
+    waiting = started(place, "postgres", outbox__orders={"table": "public.orders_outbox"})
+    locks = ("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock' "
+             "AND relation = 'public.orders_outbox'::regclass")
+    try:
+        for _ in range(2):
+            wait_until(lambda: place.execute(locks)[0][0], "it waits for the writer", 30, every=0.02)
+            wait_until(lambda: not place.execute(locks)[0][0], "the queue is free again", 30, every=0.02)
+        writer.commit()
+        output, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0 and "public.orders_outbox attached" in output, output
+    finally:
+        waiting.kill()
+        writer.close()
 
 
 def test_an_interrupted_migration_leaves_nothing_running(place):

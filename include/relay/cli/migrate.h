@@ -11,6 +11,12 @@
 #include "relay/insert/clickhouse_client.h"
 #include "relay/postgres/pg_connection.h"
 
+// How long a table's writers may have to queue behind us, how often it is tried, and the SQLSTATE of a try that failed.
+#define MIGRATE_LOCK_TIMEOUT "1s"
+#define MIGRATE_LOCK_TRIES   60
+#define MIGRATE_LOCK_PAUSE   DURATION_MS(500)
+#define MIGRATE_LOCK_REFUSED "55P03"
+
 enum migrate_action { MIGRATE_UP, MIGRATE_DOWN, MIGRATE_STATUS };
 
 struct migrate_options {
