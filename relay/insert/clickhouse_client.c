@@ -324,11 +324,30 @@ bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct dura
             clickhouse_client_url(client, outcome.endpoint));
 }
 
-void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration timeout)
+bool clickhouse_client_answers(const struct clickhouse_client *client)
+{
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        if (clickhouse_endpoint_answers(client->endpoints[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void clickhouse_ask_endpoints_down(struct clickhouse_client *client, struct duration timeout)
 {
     for (size_t i = 0; i < client->endpoint_count; i++) {
         if (clickhouse_endpoint_reported_down(client->endpoints[i])) {
             (void)clickhouse_ping(client, (int)i, timeout, NULL); // breaker and board are told how it went
+        }
+    }
+}
+
+void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration silence, struct duration timeout)
+{
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        if (clickhouse_endpoint_take_silence(client->endpoints[i], silence)) {
+            (void)clickhouse_ping(client, (int)i, timeout, NULL);
         }
     }
 }

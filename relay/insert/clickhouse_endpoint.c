@@ -22,6 +22,7 @@ struct clickhouse_endpoint {
     size_t idle_count;
     int keep_alive_seconds;
     bool known, reported_down, reported;
+    struct mono_time heard_at;  // how a request went, or of the claim to ask
     char names[NAMES_ROOM][64]; // that answers came under, the last ones
     size_t name_count, last_name;
     bool names_told;
@@ -80,6 +81,7 @@ struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *
         return NULL;
     }
     endpoint->context = context;
+    endpoint->heard_at = clock_mono(context->clock);
     pthread_mutex_init(&endpoint->lock, NULL);
     endpoint->url = strdup(url);
     if (!endpoint->url) {
@@ -221,6 +223,7 @@ void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char
     bool changed = !endpoint->reported || down != endpoint->reported_down;
     endpoint->reported = true;
     endpoint->reported_down = down;
+    endpoint->heard_at = clock_mono(endpoint->context->clock);
     pthread_mutex_unlock(&endpoint->lock);
     if (endpoint->context->board && (changed || down)) {
         status_board_set(endpoint->context->board, STATUS_CLICKHOUSE, endpoint->url, down ? STATUS_DOWN : STATUS_OK,
@@ -234,6 +237,26 @@ bool clickhouse_endpoint_reported_down(struct clickhouse_endpoint *endpoint)
     bool down = endpoint->reported_down;
     pthread_mutex_unlock(&endpoint->lock);
     return down;
+}
+
+bool clickhouse_endpoint_answers(struct clickhouse_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    bool answers = endpoint->reported && !endpoint->reported_down;
+    pthread_mutex_unlock(&endpoint->lock);
+    return answers;
+}
+
+bool clickhouse_endpoint_take_silence(struct clickhouse_endpoint *endpoint, struct duration silence)
+{
+    struct mono_time now = clock_mono(endpoint->context->clock);
+    pthread_mutex_lock(&endpoint->lock);
+    bool silent = mono_reached(now, mono_add(endpoint->heard_at, silence));
+    if (silent) {
+        endpoint->heard_at = now;
+    }
+    pthread_mutex_unlock(&endpoint->lock);
+    return silent;
 }
 
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server)

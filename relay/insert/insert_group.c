@@ -40,6 +40,7 @@
 #define LEAVE_LIMIT  DURATION_S(5)
 #define START_WAIT   DURATION_S(12) // longer than the server may take to start an INSERT
 #define CLOSE_LEAST  DURATION_S(1)  // for closing, before the drain deadline
+#define FIRST_ANSWER DURATION_S(2)  // a group mostly has its partitions by then, and no broker has to be asked
 
 struct mono_time insert_group_now(const struct insert_group *group)
 {
@@ -348,6 +349,7 @@ static void join(struct insert_group *group, struct mono_time now)
         log_event(LOG_LEVEL_ERROR, "insert.cannot_join", NULL, LOG_ERROR(&error));
         return;
     }
+    group->prove_at = mono_add(now, FIRST_ANSWER);
     struct duration session = kafka_consumer_session_timeout(group->consumer);
     group->lease->length = DURATION_NS(session.ns > 6000000000 ? session.ns - 2000000000 : session.ns * 2 / 3);
 }

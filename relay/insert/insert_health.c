@@ -77,6 +77,7 @@ void insert_health_tell(struct insert_group *group, enum status_level level, con
 {
     char standing[512];
     bool answers = level == STATUS_OK;
+    group->answered = group->answered || answers;
     if (answers && group->healthy && !group->unreachable) {
         return;
     }
@@ -156,7 +157,8 @@ static void look_for_topics(struct insert_group *group, struct mono_time now)
 
 void insert_health_work(struct insert_group *group, struct mono_time now)
 {
-    if (group->unreachable) {
+    // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.
+    if (group->unreachable || !group->answered) {
         look_for_brokers(group, now);
     } else {
         look_for_topics(group, now);

@@ -77,19 +77,42 @@ static void wait_for_work(struct insert_stage *stage)
     }
 }
 
+static void show_paused(const struct insert_group *group)
+{
+    bool all = true;
+    for (size_t i = 0; all && i < group->table_count; i++) {
+        all = insert_table_paused(group->tables[i]);
+    }
+    for (size_t i = 0; i < group->table_count; i++) {
+        insert_table_show_paused(group->tables[i], all);
+    }
+}
+
+// Ready once a broker and a ClickHouse server have answered; then for good.
+static bool come_up(struct insert_stage *stage)
+{
+    bool up = stage->group.answered && clickhouse_client_answers(stage->client);
+    if (up) {
+        status_board_ready(stage->context->board, STATUS_INSERT, "", true);
+    }
+    return up;
+}
+
 static void *stage_main(void *argument)
 {
     struct insert_stage *stage = argument;
     const struct relay_context *context = stage->context;
     struct insert_group *group = &stage->group;
-    status_board_ready(context->board, STATUS_INSERT, "", true);
+    bool ready = false;
     while (!stop_raised(context->stop)) {
         heartbeat_beat(stage->heartbeat);
         struct mono_time now = clock_mono(context->clock);
         for (size_t i = 0; i < group->table_count; i++) {
             insert_table_work(group->tables[i], now);
         }
+        show_paused(group);
         insert_group_work(group, now);
+        ready = ready || come_up(stage);
         if (!insert_group_serve(group, SLICE)) {
             wait_for_work(stage);
         }
@@ -196,6 +219,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     stage->group.lease = &stage->lease;
     stage->group.wake_fd = stage->wake_fd;
     stage->ended = false;
+    status_board_ready(context->board, STATUS_INSERT, "", false);
     int failed = pthread_create(&stage->thread, NULL, stage_main, stage);
     if (failed) {
         stage->ended = true;

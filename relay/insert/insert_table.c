@@ -34,6 +34,11 @@ static void set_status(const struct insert_table *table, enum status_level level
     status_board_set(table->context->board, STATUS_INSERT, table->name, level, reason);
 }
 
+static enum status_level trouble_level(const struct insert_table *table)
+{
+    return table->stands ? STATUS_DOWN : STATUS_DEGRADED;
+}
+
 static size_t rows_allowed(const struct insert_table *table)
 {
     size_t rows = (size_t)table->context->config->insert.batch_rows;
@@ -223,16 +228,30 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     table->state = INSERT_TABLE_PAUSED;
     table->open_at = mono_add(now, backoff_next(&table->backoff));
     metric_set(table->paused, 1);
-    set_status(table, STATUS_DEGRADED, error->text);
+    table->why_paused = *error;
+    set_status(table, trouble_level(table), error->text);
     log_event(LOG_LEVEL_ERROR, "insert.table_paused",
         "inserts into this table wait for somebody to mend it; the others go on", LOG_TEXT("table", table->name),
         LOG_ERROR(error));
 }
 
+bool insert_table_paused(const struct insert_table *table)
+{
+    return table->state == INSERT_TABLE_PAUSED || table->on_trial;
+}
+
+void insert_table_show_paused(struct insert_table *table, bool all)
+{
+    if (insert_table_paused(table) && table->stands != all) {
+        table->stands = all;
+        set_status(table, trouble_level(table), table->why_paused.text);
+    }
+}
+
 // It takes rows again.
 static void show_open(struct insert_table *table)
 {
-    table->on_trial = false;
+    table->on_trial = table->stands = false;
     metric_set(table->paused, 0);
     set_status(table, STATUS_OK, "");
 }
@@ -586,7 +605,7 @@ static void show_trouble(struct insert_table *table)
     struct relay_error trouble;
     bool troubled = table_worker_trouble(table->worker, &trouble);
     if (table->state == INSERT_TABLE_OPEN && (troubled || (table->troubled && !table->on_trial))) {
-        set_status(table, troubled ? STATUS_DEGRADED : STATUS_OK, troubled ? trouble.text : "");
+        set_status(table, troubled ? trouble_level(table) : STATUS_OK, troubled ? trouble.text : "");
     } else if (table->state == INSERT_TABLE_OPENING && troubled) {
         set_status(table, STATUS_DEGRADED, trouble.text);
     }

@@ -155,7 +155,7 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
 
 static bool open_table(struct table_worker *worker, struct table_job *job)
 {
-    clickhouse_ask_silent_endpoints(worker->options.client, DURATION_S(5));
+    clickhouse_ask_endpoints_down(worker->options.client, DURATION_S(5));
     job->plan = table_plan_read(worker->options.context, worker->options.client, worker->options.route, &job->error);
     if (!job->plan) {
         return false;

@@ -13,6 +13,10 @@
 #include <string.h>
 #include <time.h>
 
+#define ASK_EVERY DURATION_S(5)
+#define SILENCE   DURATION_S(15)
+#define ASK_LIMIT DURATION_S(2) // a job that comes meanwhile waits so long
+
 static void run_job(struct table_worker *worker, struct table_job *job)
 {
     struct mono_time start = clock_mono(worker->options.context->clock);
@@ -27,14 +31,26 @@ static void run_job(struct table_worker *worker, struct table_job *job)
     job->elapsed = mono_since(clock_mono(worker->options.context->clock), start);
 }
 
+// @locks lock held. Until there is something to do. Where nothing is, nobody would find out that a server is away.
+static void wait_for_job(struct table_worker *worker)
+{
+    while (!worker->waiting && !worker->quit) {
+        struct mono_time due = mono_add(clock_mono(worker->options.context->clock), ASK_EVERY);
+        struct timespec at = {.tv_sec = due.ns / 1000000000, .tv_nsec = due.ns % 1000000000};
+        if (pthread_cond_timedwait(&worker->changed, &worker->lock, &at) == ETIMEDOUT && !worker->waiting) {
+            pthread_mutex_unlock(&worker->lock);
+            clickhouse_ask_silent_endpoints(worker->options.client, SILENCE, ASK_LIMIT);
+            pthread_mutex_lock(&worker->lock);
+        }
+    }
+}
+
 static void *worker_main(void *argument)
 {
     struct table_worker *worker = argument;
     pthread_mutex_lock(&worker->lock);
     for (;;) {
-        while (!worker->waiting && !worker->quit) {
-            pthread_cond_wait(&worker->changed, &worker->lock);
-        }
+        wait_for_job(worker);
         if (worker->quit) {
             break;
         }

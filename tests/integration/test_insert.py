@@ -336,6 +336,7 @@ def test_a_wrong_password_is_the_operators_and_heals(place):
     relay = inserting(place, clickhouse={"password": "wrong"})
     relay.wait(lambda: paused(relay), "the table paused", 30)
     wait_pause_reason(relay, "516")
+    relay.wait(lambda: relay.health()["checks"]["insert"]["status"] == "down", "the whole stage stands")
     # Nothing is fetched, and the lag grows all the same.
     relay.wait(lambda: sum(relay.series("consumer_lag", topic=post(place))) == 100, "the lag told", 40)
     sender.events(post(place), 50).flush()

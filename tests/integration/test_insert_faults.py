@@ -279,6 +279,18 @@ def test_lost_and_falsified_answers(place, proxied, fault, compression):
     assert relay.stop() == 0
 
 
+def test_a_clickhouse_that_goes_while_no_events_flow_is_noticed(place, proxied):
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}"})
+    relay.wait(lambda: relay.health()["checks"]["clickhouse"]["status"] == "ok", "it answers", 30)
+    proxied.refuse()
+    proxied.cut()
+    relay.wait(lambda: relay.health()["checks"]["clickhouse"]["status"] == "down", "it is missed", 60)
+    assert relay.get("/ready")[0] == 200
+    proxied.accept()
+    relay.wait(lambda: relay.health()["checks"]["clickhouse"]["status"] == "ok", "it is back", 90)
+    assert relay.stop() == 0
+
+
 def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, proxied):
     """Its connection is cut, its bytes lie in a proxy: the server must have refused it before anything is sent again."""
     relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}"}, insert={"linger": "50ms"})

@@ -160,7 +160,7 @@ def test_a_paused_table_is_called_paused_until_an_insert_succeeds(place):
         seen.append((paused(relay), table["status"], "a view of the user fails" in table["reason"]))
         return len(relay.events("insert.table_paused")) >= 3
     relay.wait(look, "two more attempts", 60)
-    assert set(seen) == {(True, "degraded", True)}
+    assert set(seen) == {(True, "down", True)}
     mend(place)
     relay.wait(lambda: not paused(relay), "the table open", 60)
     wait_whole(place, 1000)

@@ -102,8 +102,9 @@ def test_a_port_that_is_taken_is_named_with_its_key(tmp_path, silent_port):
     assert result.stderr.count("[http]") == 1
 
 
-def test_wait_ends_it_with_75_when_the_servers_do_not_come(tmp_path, silent_port):
-    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port))
+@pytest.mark.parametrize("changes", ({}, {"publish": {"enabled": "false"}}), ids=("both", "insert"))
+def test_wait_ends_it_with_75_when_the_servers_do_not_come(tmp_path, silent_port, changes):
+    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, **changes))
     result = command("run", "--wait", "300ms", config=config, seconds=20)
     assert result.returncode == 75, result.stderr
     assert "--wait" in result.stderr

@@ -327,17 +327,37 @@ Test(clickhouse_client, a_replica_that_is_back_is_found_though_no_request_goes_t
     struct clickhouse_request pinned = {.endpoint = 1};
     cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, NULL, &error));
     cr_assert_eq(level_on(peer.server.context.board), STATUS_DOWN);
-    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
+    clickhouse_ask_endpoints_down(peer.server.client, DURATION_S(5));
     cr_assert_eq(level_on(peer.server.context.board), STATUS_DOWN, "it is still away");
     silent.reply = (struct http_reply){.answer = HTTP_OK(4, "Ok.\n")};
-    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
+    clickhouse_ask_endpoints_down(peer.server.client, DURATION_S(5));
     cr_assert_eq(level_on(peer.server.context.board), STATUS_OK);
     size_t asked = silent.asked;
-    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(5));
+    clickhouse_ask_endpoints_down(peer.server.client, DURATION_S(5));
     cr_assert_eq(silent.asked, asked, "who answers is left alone");
     finish(&peer);
     status_board_free(peer.server.context.board);
     http_script_stop(second);
+}
+
+Test(clickhouse_client, a_server_that_is_away_is_found_though_nothing_is_asked_of_it)
+{
+    struct peer peer;
+    struct relay_error error;
+    start_with(&peer, NULL);
+    peer.script.reply = (struct http_reply){.answer = HTTP_OK(4, "Ok.\n")};
+    peer.server.context.board = status_board_new(clock_system(), &error);
+    cr_assert(clickhouse_ping(peer.server.client, 0, DURATION_S(5), &error), "%s", error.text);
+    cr_assert(clickhouse_client_answers(peer.server.client));
+    peer.script.reply = (struct http_reply){.then = HTTP_RESET};
+    size_t asked = peer.script.asked;
+    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_S(600), DURATION_S(5));
+    cr_assert_eq(peer.script.asked, asked, "it was heard of just now");
+    clickhouse_ask_silent_endpoints(peer.server.client, DURATION_NS(0), DURATION_S(5));
+    cr_assert_eq(level_on(peer.server.context.board), STATUS_DOWN);
+    cr_assert_not(clickhouse_client_answers(peer.server.client));
+    finish(&peer);
+    status_board_free(peer.server.context.board);
 }
 
 Test(clickhouse_client, a_huge_answer_is_refused)

@@ -91,7 +91,11 @@ bool clickhouse_ping(struct clickhouse_client *client, int endpoint, struct dura
     struct relay_error *error);
 // Pings each endpoint whose last answer was none, as far as its breaker lets it: where the requests go to another one
 // meanwhile, nobody else would find out that it is back.
-void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration timeout);
+void clickhouse_ask_endpoints_down(struct clickhouse_client *client, struct duration timeout);
+// Pings each endpoint that no request was answered by, or failed at, for so long.
+void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration silence,
+    struct duration timeout);
+bool clickhouse_client_answers(const struct clickhouse_client *client); // one of them did when last asked
 // KILL QUERY for every query whose id begins with prefix, on that endpoint, and waits until none is left or the
 // timeout. *left (may be NULL): how many still run. true: none is left.
 bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,

@@ -33,6 +33,9 @@ void clickhouse_endpoint_heard(struct clickhouse_endpoint *endpoint, int keep_al
 // What happened goes to the status board: problem NULL = it answered.
 void clickhouse_endpoint_report(struct clickhouse_endpoint *endpoint, const char *problem);
 bool clickhouse_endpoint_reported_down(struct clickhouse_endpoint *endpoint);
+bool clickhouse_endpoint_answers(struct clickhouse_endpoint *endpoint); // false before the first answer, too
+// Nothing was reported for so long, and of several callers this one is to ask.
+bool clickhouse_endpoint_take_silence(struct clickhouse_endpoint *endpoint, struct duration silence);
 
 // What is known of the server; false before clickhouse_endpoint_learn or after the breaker was open.
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);

@@ -36,6 +36,7 @@ struct insert_group {
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
     bool healthy;              // as the board has it
+    bool answered;             // a broker has, once
     bool unreachable;          // no broker answered when last one was needed, or the breaker is not closed since
     struct mono_time prove_at; // when to ask again whether one does
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was

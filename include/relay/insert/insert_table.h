@@ -34,7 +34,9 @@ struct insert_table {
     struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
     enum insert_table_state state;
     bool on_trial; // was paused since an INSERT failed, and is called so until one succeeds, or none is needed
-    bool opening;  // an OPEN job is under way
+    bool stands;   // called down: every table is paused, and so the whole stage
+    struct relay_error why_paused;
+    bool opening;             // an OPEN job is under way
     struct mono_time open_at; // when to read the table again
     struct backoff backoff;   // between attempts while paused
     struct insert_batch *open, *flight;
@@ -71,6 +73,9 @@ void insert_table_flush(struct insert_table *table);
 void insert_table_work(struct insert_table *table, struct mono_time now);
 // When insert_table_work has something to do by time alone.
 struct mono_time insert_table_due(const struct insert_table *table);
+bool insert_table_paused(const struct insert_table *table);
+// On the board: paused; all: as every other table.
+void insert_table_show_paused(struct insert_table *table, bool all);
 bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
 
 // Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
