@@ -16,18 +16,28 @@ static bool flows(const struct insert_partition *partition)
     return partition->fetching && !partition->held;
 }
 
+// The one that was not asked for longest, so that each has its turn, however slowly the broker answers. NULL: none is
+// due.
+static struct insert_partition *most_overdue(const struct insert_group *group, struct mono_time now)
+{
+    struct insert_partition *found = NULL;
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        bool due = !partition->gone && mono_reached(now, mono_add(partition->asked_at, ASK_EVERY));
+        if (due && flows(partition)) {
+            partition->asked_end = OFFSET_NONE;
+        } else if (due && (!found || mono_before(partition->asked_at, found->asked_at))) {
+            found = partition;
+        }
+    }
+    return found;
+}
+
 static void ask_ends(struct insert_group *group, struct mono_time now)
 {
     struct mono_time until = mono_add(now, ASK_SPAN);
-    for (size_t i = 0; i < group->partitions.count && !mono_reached(insert_group_now(group), until); i++) {
-        struct insert_partition *partition = group->partitions.items[i];
-        if (partition->gone || !mono_reached(now, mono_add(partition->asked_at, ASK_EVERY))) {
-            continue;
-        }
-        if (flows(partition)) {
-            partition->asked_end = OFFSET_NONE;
-            continue;
-        }
+    struct insert_partition *partition;
+    while (!mono_reached(insert_group_now(group), until) && (partition = most_overdue(group, now)) != NULL) {
         struct relay_error error; // whoever needs the broker tells that it is away
         int64_t low, high;
         partition->asked_at = now;

@@ -361,6 +361,25 @@ def test_a_partition_that_stands_still_is_said_again_once_kafka_is_back(proxied_
     place.close()
 
 
+def test_a_slow_broker_is_asked_for_the_end_of_each_partition_that_stands_still(proxied_kafka):
+    """Of 16 partitions, at one answer a second and each answer good for ten."""
+    servers, proxy = proxied_kafka
+    place = Place(servers, "slow", topics=())
+    place.servers.create_topics([post(place)], 16)
+    relay = through_the_proxy(place, clickhouse={"password": "wrong"})
+    relay.wait(lambda: relay.metric("insert_paused", table="outbox_events") == 1, "the pause", 60)
+    rule = Rule(delay=0.07)
+    proxy.add(rule)
+    sender = Sender(place)
+    for partition in range(16):
+        sender.events(post(place), 5, partition=partition)
+    sender.flush()
+    relay.wait(lambda: relay.metric("consumer_lag", topic=post(place)) == 80, "the lag of all partitions", 60)
+    proxy.lift(rule)
+    assert relay.stop() == 0
+    place.close()
+
+
 def test_a_dedup_window_that_overflows(place, proxied):
     place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
     relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}", "request_timeout": "3s"},
