@@ -4,11 +4,15 @@
 // written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept by a hash of event,
 // sentence and fields, so that only what says the same is one kind; a kind seen less than FOLD_WINDOW ago is counted,
 // not written, and the next line that is written for it carries `repeated=N`. One that makes room for another tells its
-// count first. Infos and debug lines are never folded.
+// count first. Infos and debug lines are never folded. A reader that does not read (a full pipe, a journal that hangs)
+// holds nobody up: after WRITE_PATIENCE_MS a line is dropped and counted, the next ones at once, and how many they were
+// is told as soon as there is room again.
 #include "relay/base/log.h"
 
 #include "relay/base/utf8.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,9 +21,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE_ROOM   4096
-#define FOLD_SLOTS  64
-#define FOLD_WINDOW DURATION_S(10)
+#define LINE_ROOM         4096 // at most PIPE_BUF, so that a pipe that has room takes it without blocking
+#define WRITE_PATIENCE_MS 1000
+#define FOLD_SLOTS        64
+#define FOLD_WINDOW       DURATION_S(10)
 
 static atomic_int level_now = LOG_LEVEL_INFO;
 static enum log_format format_now = LOG_FORMAT_TEXT;
@@ -30,6 +35,7 @@ static struct {
     log_sink *sink;
     void *sink_context;
     const struct clock *clock; // NULL: the system's
+    uint64_t dropped;          // lines since there was room for the last one
     struct fold {
         uint64_t key; // 0: free
         struct mono_time written;
@@ -210,6 +216,35 @@ static void build(struct line *line, enum log_level level, const char *event, co
     }
 }
 
+static bool has_room(int wait_ms)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    int ready;
+    do {
+        ready = poll(&out, 1, wait_ms);
+    } while (ready < 0 && errno == EINTR);
+    return ready != 0; // an error is write's to find
+}
+
+static void emit(enum log_level level, const char *event, const char *sentence, const struct log_field *fields,
+    uint64_t repeated);
+
+static void write_line(const struct line *line)
+{
+    if (state.dropped > 0 && has_room(0)) {
+        uint64_t dropped = state.dropped;
+        state.dropped = 0;
+        emit(LOG_LEVEL_WARNING, "log.lines_dropped", "nobody had read the log for a while",
+            (const struct log_field[]){LOG_INT("lines", dropped), {.name = NULL}}, 0);
+    }
+    if (!has_room(state.dropped > 0 ? 0 : WRITE_PATIENCE_MS)) {
+        state.dropped++;
+        return;
+    }
+    ssize_t written = write(STDERR_FILENO, line->text, line->length);
+    (void)written; // nowhere left to complain
+}
+
 // Under the lock.
 static void emit(enum log_level level, const char *event, const char *sentence, const struct log_field *fields,
     uint64_t repeated)
@@ -221,8 +256,7 @@ static void emit(enum log_level level, const char *event, const char *sentence, 
         state.sink(state.sink_context, level, line.text);
     } else {
         line.text[line.length++] = '\n';
-        ssize_t written = write(STDERR_FILENO, line.text, line.length);
-        (void)written; // nowhere left to complain
+        write_line(&line);
     }
 }
 

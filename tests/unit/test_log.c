@@ -3,9 +3,11 @@
 #include "relay/base/utf8.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static char last[8192];
 static int lines;
@@ -180,6 +182,43 @@ Test(log, what_was_folded_is_told_when_its_place_is_taken, .init = start_with_a_
     cr_assert_not_null(strstr(evicted, " repeated=4"), "%s", evicted);
     tell_again(1);
     cr_assert_null(strstr(last, "repeated="), "told already: %s", last);
+}
+
+// Fills stderr's pipe and puts its other end, which nobody reads yet, into *reader.
+static void stop_reading(int *reader)
+{
+    int ends[2];
+    cr_assert_eq(pipe2(ends, O_NONBLOCK), 0);
+    char page[4096] = {0};
+    while (write(ends[1], page, sizeof(page)) > 0) {
+    }
+    cr_assert_eq(fcntl(ends[1], F_SETFL, 0), 0);
+    cr_assert_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    *reader = ends[0];
+}
+
+Test(log, nobody_waits_for_a_reader_that_does_not_read, .timeout = 20)
+{
+    int reader;
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    stop_reading(&reader);
+    for (int i = 0; i < 3; i++) {
+        log_event(LOG_LEVEL_INFO, "test.unread", NULL);
+    }
+    char read_back[1 << 17];
+    ssize_t got = 0;
+    while ((got = read(reader, read_back, sizeof(read_back))) > 0) {
+    }
+    log_event(LOG_LEVEL_INFO, "test.read", NULL);
+    got = read(reader, read_back, sizeof(read_back) - 1);
+    cr_assert_gt(got, 0);
+    read_back[got] = '\0';
+    cr_assert_not_null(strstr(read_back, "log.lines_dropped"), "%s", read_back);
+    cr_assert_not_null(strstr(read_back, " lines=3\n"), "%s", read_back);
+    cr_assert_not_null(strstr(read_back, " test.read\n"), "%s", read_back);
+    cr_assert_null(strstr(read_back, "test.unread"));
+    close(reader);
 }
 
 Test(log, below_the_level_nothing_is_written, .init = start)

@@ -5,7 +5,8 @@
 // write(2), so lines of several threads do not mix. The level is the project's one global (see log_set_level).
 // Values of fields and sentences are escaped; secrets must not be passed, payloads only at debug. A line that comes
 // again (a warning or an error with the same event, sentence and fields, but for counts) within ten seconds is folded:
-// counted, and told with the next line of its kind.
+// counted, and told with the next line of its kind. Where nobody reads them, lines are dropped and counted after a
+// second: log_event() never waits longer.
 // Any thread may call everything here, except log_init, which comes before the other threads.
 #ifndef RELAY_BASE_LOG_H
 #define RELAY_BASE_LOG_H
