@@ -128,8 +128,9 @@ def test_a_crash_that_cannot_come_any_more_is_not_waited_for():
 
 
 def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scratch):
-    """The naive relay keeps one of the seven promises, and so has one safeguard that can be removed."""
-    done = torture("--safeguards", "--without", "hole_sweep", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
+    """The naive relay keeps one of the seven promises, and so has one safeguard that can be removed. Alone: a second one that joins while the
+    first has messages in hand gets them again."""
+    done = torture("--safeguards", "--without", "hole_sweep", "--replicas", "1", "--rate", "300", "--seed", "1", "--folder", str(scratch / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^hole_sweep +late-commit +all on +\d+ events, nothing found +ok ", done.stdout, re.M), done.stdout
     assert re.search(r"^hole_sweep +late-commit +without hole_sweep +\d+ events, \d+ lost in Kafka, .* ok ", done.stdout, re.M), done.stdout
