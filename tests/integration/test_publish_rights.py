@@ -37,11 +37,11 @@ def ruled(place):
 
 def documented(place):
     """The options of each command that the document gives, with the names of this place."""
-    names = {"nova.": f"{place.prefix}.", "outbox-relay.receipts": f"{place.name}-receipts", "outbox-relay-": f"{place.name}-",
+    names = {"shop.": f"{place.prefix}.", "outbox-relay.receipts": f"{place.name}-receipts", "outbox-relay-": f"{place.name}-",
              "outbox-relay": place.sections()["insert"]["group_id"]}
     with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
         told = [line.strip()[len("acl "):] for line in file if re.match(r"\s*acl --", line)]
-    assert told
+    assert set(names) <= {word for line in told for word in line.split()}, "a name of the document is another one now"
     return [" ".join(names.get(word, word) for word in line.split()) for line in told]
 
 
