@@ -24,6 +24,17 @@ def published(place, count):
     return place.records()
 
 
+def only_in_kafka(place, count):
+    """So many events that have been published and inserted, and that ClickHouse has lost since."""
+    relay = place.relay()
+    for _ in range(count):
+        place.insert_event()
+    place.wait_published()
+    place.wait_inserted(count)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+
+
 def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     relay = place.relay(**MARK)
     aggregate = str(uuid.uuid4())
@@ -121,13 +132,7 @@ def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number)
 
 def test_an_insert_of_a_refill_that_arrives_late_is_refused(place):
     """Its connection is cut, its bytes lie in a proxy: before the table is asked again the server must refuse them."""
-    relay = place.relay()
-    for _ in range(50):
-        place.insert_event()
-    place.wait_published()
-    place.wait_inserted(50)
-    assert relay.stop() == 0  # commits what it has inserted
-    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    only_in_kafka(place, 50)
     host, port = place.servers.clickhouse_url.split("//")[1].split(":")
     proxy = Proxy((host, int(port)), kind="http")
     rule = proxy.add(Rule(http="late", match=b"query=INSERT", hang_up=True))
@@ -142,13 +147,7 @@ def test_an_insert_of_a_refill_that_arrives_late_is_refused(place):
 
 def test_a_refill_ends_what_an_earlier_run_has_left_and_not_again_with_each_batch(place):
     """A query under the ids of refills of this table that begins after the first batch is none that an earlier run has left."""
-    relay = place.relay()
-    for _ in range(80):
-        place.insert_event()
-    place.wait_published()
-    place.wait_inserted(80)
-    assert relay.stop() == 0  # commits what it has inserted
-    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    only_in_kafka(place, 80)
     config = write_config(os.path.join(place.folder, "replay.ini"), place.sections())
     query_id = f"outbox-relay-refill-{fnv(place.name + '.outbox_events'):08x}-another"
     with subprocess.Popen([program(place.binary), "replay", "--into", "outbox_events", "--since", "1h", "--rate", "10", "--config", config]) as refill:
