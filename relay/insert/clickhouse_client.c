@@ -4,8 +4,9 @@
 // through), learn what the server is if that is not known yet, run the exchange, report to breaker and status board.
 //
 // Failures: no endpoint lets us through: BREAKER_OPEN, nothing was sent. The questions that learn fail: the caller's
-// own request was not sent. A failure of the endpoint itself moves the sticky choice on, so that the next request tries
-// another replica; nothing is ever repeated here. clickhouse_exchange.c tells how answers are judged.
+// own request was not sent. A failure of the endpoint itself, or one that another replica may not have, moves the
+// sticky choice on, so that the next request tries that one; nothing is ever repeated here. clickhouse_exchange.c tells
+// how answers are judged.
 #include "relay/insert/clickhouse_client.h"
 
 #include "relay/insert/clickhouse_endpoint.h"
@@ -224,22 +225,30 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
     return -1;
 }
 
+// It answers, but has lost Keeper, has no room, does not catch up: another replica may do better.
+static bool better_elsewhere(const struct clickhouse_exchange *exchange)
+{
+    enum clickhouse_failure failure = exchange->outcome->failure;
+    return failure == CLICKHOUSE_TRANSIENT || (exchange->request->waits && failure == CLICKHOUSE_OUTCOME_UNKNOWN);
+}
+
 // Tells breaker, board and the sticky choice how it went.
 static void settle(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool done,
     const struct relay_error *error)
 {
     struct circuit_breaker *breaker = clickhouse_endpoint_breaker(exchange->endpoint);
-    int index = exchange->outcome->endpoint;
     if (exchange->blames_endpoint) {
         breaker_failure(breaker, error->text);
         clickhouse_endpoint_report(exchange->endpoint, error->text);
-        size_t expected = (size_t)index;
-        atomic_compare_exchange_strong(&client->sticky, &expected, ((size_t)index + 1) % client->endpoint_count);
     } else if (done || exchange->outcome->http_status != 0) {
         breaker_success(breaker); // it answered, be it with a refusal
         clickhouse_endpoint_report(exchange->endpoint, NULL);
     } else {
         breaker_cancel(breaker);
+    }
+    if (exchange->blames_endpoint || better_elsewhere(exchange)) {
+        size_t index = (size_t)exchange->outcome->endpoint, expected = index;
+        atomic_compare_exchange_strong(&client->sticky, &expected, (index + 1) % client->endpoint_count);
     }
 }
 

@@ -10,7 +10,7 @@
 //   connection broke afterwards;
 // - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN.
 // Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts,
-// timeouts, overload), not for its refusals.
+// timeouts, overload), not for its refusals, nor for the time of a statement that waits for others.
 #include "relay/insert/clickhouse_exchange.h"
 
 #include "relay/insert/clickhouse_compression.h"
@@ -119,8 +119,9 @@ static bool judge_broken(struct clickhouse_exchange *exchange, const struct tran
 {
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *url = clickhouse_endpoint_url(exchange->endpoint);
-    exchange->blames_endpoint = answer->end == TRANSPORT_NOT_SENT || answer->end == TRANSPORT_CUT ||
-        answer->end == TRANSPORT_TIMED_OUT;
+    bool waited = answer->end == TRANSPORT_TIMED_OUT && answer->sent && exchange->request->waits;
+    exchange->blames_endpoint = !waited &&
+        (answer->end == TRANSPORT_NOT_SENT || answer->end == TRANSPORT_CUT || answer->end == TRANSPORT_TIMED_OUT);
     if (!answer->sent) {
         outcome->failure = CLICKHOUSE_NOT_SENT;
         if (answer->end == TRANSPORT_STOPPED) {

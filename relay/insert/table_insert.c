@@ -5,6 +5,7 @@
 //
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
+// - a replica that answers and cannot write (no Keeper, no room): another one is next, where all of them have the rows;
 // - "late": the server's clock is past the deadline. The clock is measured again, the lease renewed, the INSERT
 //   repeated;
 // - everything else may have been executed, whole or in part, or may be yet. The token would make the same bytes
@@ -170,6 +171,24 @@ static enum table_verdict verdict_of(struct table_worker *worker, enum clickhous
     return TABLE_UNCLEAR;
 }
 
+// The other replicas get what this one has stored of the part, and know its token, down to what the views fill.
+static bool is_replicated(const struct table_plan *plan, const struct part *part)
+{
+    bool replicated = plan->schema->is_replicated && (part->row || plan->dead_letters_replicated);
+    for (size_t i = 0; part->row && i < plan->schema->view_count; i++) {
+        const struct table_view_target *view = &plan->schema->views[i];
+        replicated = replicated && (view->is_replicated || !view->is_mergetree);
+    }
+    return replicated;
+}
+
+// The next endpoint after the part's, of those that let requests through.
+static void pass_on(struct table_worker *worker, struct part *part)
+{
+    worker->endpoint = (part->endpoint + 1) % (int)clickhouse_client_endpoints(worker->options.client);
+    part->endpoint = choose_endpoint(worker);
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -183,6 +202,9 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_note(worker, error, true);
     part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
     *verdict = part->unclear ? verdict_of(worker, failure) : TABLE_CANCELLED;
+    if (failure == CLICKHOUSE_TRANSIENT && is_replicated(job->plan, part)) {
+        pass_on(worker, part);
+    }
     if (table_worker_given_up(worker, job) || (table_worker_stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
         return false;
     }

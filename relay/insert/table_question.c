@@ -6,6 +6,20 @@
 #include <string.h>
 
 #define ASK_TIMEOUT DURATION_S(30)
+#define SYNC_LIMIT  "25" // seconds, below ASK_TIMEOUT: the server itself ends the waiting, and says so
+
+static bool ask(struct table_question *question, struct clickhouse_request *request, const char *statement,
+    struct clickhouse_result **result, struct relay_error *error)
+{
+    struct clickhouse_outcome outcome = {.endpoint = -1};
+    request->endpoint = question->endpoint;
+    request->timeout = ASK_TIMEOUT;
+    bool done = clickhouse_query(question->client, request, statement, result, &outcome, error);
+    if (done && outcome.endpoint >= 0) {
+        question->endpoint = outcome.endpoint;
+    }
+    return done;
+}
 
 bool table_question_ask(struct table_question *question, const char *statement, struct clickhouse_result **result,
     struct relay_error *error)
@@ -13,23 +27,18 @@ bool table_question_ask(struct table_question *question, const char *statement, 
     static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
         {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
         {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
-    struct clickhouse_request request = {.endpoint = question->endpoint,
-        .timeout = ASK_TIMEOUT,
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
-    struct clickhouse_outcome outcome = {.endpoint = -1};
-    bool done = clickhouse_query(question->client, &request, statement, result, &outcome, error);
-    if (done && outcome.endpoint >= 0) {
-        question->endpoint = outcome.endpoint;
-    }
-    return done;
+    struct clickhouse_request request = {.settings = settings, .setting_count = sizeof(settings) / sizeof(settings[0])};
+    return ask(question, &request, statement, result, error);
 }
 
 bool table_question_sync(struct table_question *question, const char *name, struct relay_error *error)
 {
+    static const struct clickhouse_setting limit = {"receive_timeout", SYNC_LIMIT};
+    struct clickhouse_request request = {.waits = true, .settings = &limit, .setting_count = 1};
     struct clickhouse_text text = {0};
-    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA %s", name)
-        ? table_question_ask(question, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
+    // LIGHTWEIGHT (23.4): not for merges and mutations, which may take hours and bring no rows.
+    bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA %s LIGHTWEIGHT", name)
+        ? ask(question, &request, text.at, NULL, error) || error_prefix(error, "bringing the replica up to date")
         : error_no_memory(error, "asking a table what it has");
     clickhouse_text_finish(&text);
     return done;

@@ -304,6 +304,58 @@ Test(clickhouse_client, a_refused_connection_is_not_sent_and_the_next_replica_is
     finish(&peer);
 }
 
+static const char read_only[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 242\r\nContent-Length: 25\r\n\r\n"
+                                "Code: 242. It is readonly";
+
+Test(clickhouse_client, a_replica_that_answers_but_cannot_is_left_and_not_blamed)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    struct script well = {.reply = {.answer = HTTP_OK(0, "")}};
+    struct http_script *second = http_script_start(handle, &well);
+    start_with(&peer, http_script_url(second));
+    peer.script.reply.answer = read_only;
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_TRANSIENT);
+    cr_assert_eq(outcome.endpoint, 0);
+    cr_assert(clickhouse_query(peer.server.client, &any, "SELECT 1", NULL, &outcome, &error), "%s", error.text);
+    cr_assert_eq(outcome.endpoint, 1, "the next request tries the next replica");
+    struct clickhouse_request pinned = {.endpoint = 0};
+    for (int i = 0; i < 3; i++) {
+        cr_assert_not(clickhouse_query(peer.server.client, &pinned, "SELECT 1", NULL, &outcome, &error));
+    }
+    cr_assert(clickhouse_endpoint_usable(peer.server.client, 0), "it answers");
+    finish(&peer);
+    http_script_stop(second);
+}
+
+Test(clickhouse_client, a_statement_that_waits_for_others_too_long_leaves_the_replica_and_does_not_blame_it)
+{
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    struct script well = {.reply = {.answer = HTTP_OK(0, "")}};
+    struct http_script *second = http_script_start(handle, &well);
+    start_with(&peer, http_script_url(second));
+    peer.script.reply.then = HTTP_HANG;
+    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+        .timeout = DURATION_MS(200),
+        .waits = true};
+    for (int i = 0; i < 3; i++) {
+        cr_assert_not(clickhouse_query(peer.server.client, &request, "SYSTEM", NULL, &outcome, &error));
+        cr_assert_eq(outcome.endpoint, 0);
+        cr_assert_eq(outcome.failure, CLICKHOUSE_OUTCOME_UNKNOWN);
+        request.endpoint = 0;
+    }
+    cr_assert(clickhouse_endpoint_usable(peer.server.client, 0), "three failures would open its breaker");
+    request.endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    cr_assert(clickhouse_query(peer.server.client, &request, "SYSTEM", NULL, &outcome, &error), "%s", error.text);
+    cr_assert_eq(outcome.endpoint, 1);
+    finish(&peer);
+    http_script_stop(second);
+}
+
 // Of the only endpoint that the board has heard of.
 static enum status_level level_on(struct status_board *board)
 {

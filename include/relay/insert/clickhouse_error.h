@@ -37,6 +37,7 @@ enum clickhouse_failure {
     X(198, TRANSIENT, DNS_ERROR)                                                                                       \
     X(201, TRANSIENT, QUOTA_EXCEEDED)                                                                                  \
     X(203, TRANSIENT, NO_FREE_CONNECTION)                                                                              \
+    X(225, TRANSIENT, NO_ZOOKEEPER)                                                                                    \
     X(236, TRANSIENT, ABORTED)                                                                                         \
     X(242, TRANSIENT, TABLE_IS_READ_ONLY)                                                                              \
     X(243, TRANSIENT, NOT_ENOUGH_SPACE)                                                                                \
