@@ -252,7 +252,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
             LOG_TEXT("error", rd_kafka_err2name(refused)), LOG_INT("accepted", accepted));
         kafka_error_set(&error, refused, "committing offsets");
         if (error.class == RELAY_CLASS_OPERATOR) {
-            insert_health_tell(group, STATUS_DEGRADED, error.text);
+            insert_health_refused(group, error.text);
         }
     }
     end_notes(group, offsets, !code);

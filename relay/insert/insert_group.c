@@ -315,7 +315,9 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
     }
     log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble", NULL, LOG_ERROR(error));
     bool down = error->detail == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
-    if (finished || down || error->class == RELAY_CLASS_OPERATOR) {
+    if (error->class == RELAY_CLASS_OPERATOR && error->detail > 0) { // else it comes from librdkafka itself
+        insert_health_refused(group, error->text);
+    } else if (finished || down || error->class == RELAY_CLASS_OPERATOR) {
         insert_health_tell(group, down ? STATUS_DOWN : STATUS_DEGRADED, error->text);
     }
 }

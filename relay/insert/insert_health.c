@@ -4,6 +4,8 @@
 // else was told.
 // - No broker answers: told, and from then on they are asked, since a group without messages would not find out by
 //   itself that they are back: librdkafka reconnects, and says nothing.
+// - A broker refuses something, the group perhaps: librdkafka says so once. Later answers to us do not take that back;
+//   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
 //   for it, every ten seconds and with each assignment.
 // - A partition stands still: said until it is ours no more.
@@ -52,6 +54,8 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
             "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
             "made anew)",
             lost->topic, lost->number, (long long)lost->lost_at);
+    } else if (group->refused[0] != '\0') {
+        snprintf(reason, room, "%s", group->refused);
     } else if (group->absent && group->absent->cnt > 0) {
         say_absent(group->absent, reason, room);
     } else {
@@ -73,29 +77,48 @@ static void tell_breaker(struct insert_group *group, bool answers, const char *r
     group->unreachable = !answers || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
 }
 
-void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason)
+static void tell_answer(struct insert_group *group)
 {
-    char standing[512];
-    bool answers = level == STATUS_OK;
-    group->answered = group->answered || answers;
-    if (answers && group->healthy && !group->unreachable) {
+    char standing[512] = "";
+    group->answered = true;
+    if (group->healthy && !group->unreachable) {
         return;
     }
-    if (level != STATUS_DEGRADED) {
-        tell_breaker(group, answers, reason);
+    tell_breaker(group, true, "");
+    group->healthy = !say_what_stands(group, standing, sizeof(standing));
+    status_board_set(group->context->board, STATUS_KAFKA, "insert", group->healthy ? STATUS_OK : STATUS_DEGRADED,
+        standing);
+}
+
+void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason)
+{
+    if (level == STATUS_OK) {
+        group->refused[0] = '\0';
+        tell_answer(group);
+        return;
     }
-    group->healthy = answers && !say_what_stands(group, standing, sizeof(standing));
-    if (answers && !group->healthy) {
-        level = STATUS_DEGRADED;
-        reason = standing;
+    if (level == STATUS_DOWN) {
+        tell_breaker(group, false, reason);
     }
+    group->healthy = false;
     status_board_set(group->context->board, STATUS_KAFKA, "insert", level, reason);
 }
 
 void insert_health_stands(struct insert_group *group)
 {
     group->healthy = false;
-    insert_health_tell(group, STATUS_OK, "");
+    tell_answer(group);
+}
+
+void insert_health_refused(struct insert_group *group, const char *reason)
+{
+    snprintf(group->refused, sizeof(group->refused), "%s", reason);
+    insert_health_stands(group);
+}
+
+bool insert_health_up(const struct insert_group *group)
+{
+    return group->answered && group->refused[0] == '\0';
 }
 
 void insert_health_absent(void *context, const char *subscribed)
@@ -120,7 +143,7 @@ static void look_for_brokers(struct insert_group *group, struct mono_time now)
     }
     group->prove_at = mono_add(now, PROVE_EVERY);
     if (kafka_consumer_answered(group->consumer, ASK_LIMIT)) {
-        insert_health_tell(group, STATUS_OK, "");
+        tell_answer(group);
     }
 }
 
@@ -151,7 +174,7 @@ static void look_for_topics(struct insert_group *group, struct mono_time now)
     }
     if (metadata) {
         rd_kafka_metadata_destroy(metadata);
-        insert_health_tell(group, STATUS_OK, "");
+        tell_answer(group);
     }
 }
 

@@ -18,6 +18,7 @@
 #include "relay/insert/encode_reason.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
+#include "relay/insert/insert_health.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -88,10 +89,10 @@ static void show_paused(const struct insert_group *group)
     }
 }
 
-// Ready once a broker and a ClickHouse server have answered; then for good.
+// Ready once a broker, which refuses nothing, and a ClickHouse server have answered; then for good.
 static bool come_up(struct insert_stage *stage)
 {
-    bool up = stage->group.answered && clickhouse_client_answers(stage->client);
+    bool up = insert_health_up(&stage->group) && clickhouse_client_answers(stage->client);
     if (up) {
         status_board_ready(stage->context->board, STATUS_INSERT, "", true);
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The producer of a term, the reading of receipts and where a consumer begins, against librdkafka's mock cluster, which
-// closes connections and refuses requests when a test wants it.
+// The producer of a term, the reading of receipts, where a consumer begins and what the insert stage's group says of
+// its health, against librdkafka's mock cluster, which closes connections and refuses requests when a test wants it.
+#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_health.h"
 #include "relay/kafka/kafka_consumer.h"
 #include "relay/kafka/kafka_producer.h"
 #include "relay/kafka/kafka_rights.h"
@@ -11,8 +13,9 @@
 #include <librdkafka/rdkafka_mock.h>
 #include <stdlib.h>
 
-#define TOPIC        "receipts"
-#define LIST_OFFSETS 2 // ApiKey
+#define TOPIC            "receipts"
+#define LIST_OFFSETS     2 // ApiKeys
+#define FIND_COORDINATOR 10
 
 static const uint8_t identity[16] = {1, 2, 3};
 
@@ -244,4 +247,92 @@ Test(fault_kafka, a_consumer_is_sent_to_the_offset_where_the_log_begins)
     cr_assert_eq(element->offset, RD_KAFKA_OFFSET_BEGINNING);
     rd_kafka_topic_partition_list_destroy(list);
     cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
+}
+
+// A group of the insert stage that has no tables.
+struct member {
+    struct config_route route;
+    struct insert_lease lease;
+    struct insert_group group;
+};
+
+static void begin_member(struct member *member, char *topic)
+{
+    static char name[] = "r", table[] = "t", group_id[] = "g", *topics[1];
+    topics[0] = topic;
+    *member = (struct member){.route = {.name = name, .table = table, .enabled = true, .topics = {.items = topics}}};
+    member->route.topics.count = 1;
+    config.routes = &member->route;
+    config.route_count = 1;
+    config.insert = (struct config_insert){.group_id = group_id, .memory_limit = 64 << 20};
+    rd_kafka_mock_coordinator_set(cluster, "group", group_id, 1);
+    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+    context.board = status_board_new(context.clock, &error);
+    insert_lease_init(&member->lease, context.clock, DURATION_S(20), NULL, NULL);
+    insert_group_init(&member->group);
+    member->group.context = &context;
+    member->group.lease = &member->lease;
+    member->group.wake_fd = -1;
+    member->group.routes = insert_routes_new(&config, &error);
+    cr_assert(context.board && member->group.routes, "%s", error.text);
+}
+
+static void end_member(struct member *member)
+{
+    insert_group_drain(&member->group, in_seconds(20));
+    insert_group_finish(&member->group);
+    insert_routes_free((struct insert_routes *)(uintptr_t)member->group.routes);
+    insert_lease_finish(&member->lease);
+    status_board_free(context.board);
+    context.board = NULL;
+}
+
+static bool board_says(enum status_level level, const char *words)
+{
+    size_t count = 0;
+    struct status_entry *entries = status_board_entries(context.board, &count);
+    bool says = count == 1 && entries->level == level && strstr(entries->reason, words);
+    free(entries);
+    return says;
+}
+
+static void serve_until_told(struct member *member, enum status_level level, const char *words)
+{
+    struct mono_time deadline = in_seconds(20);
+    while (!board_says(level, words)) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "not told: %s", words);
+        insert_group_work(&member->group, clock_mono(context.clock));
+        insert_group_serve(&member->group, 100);
+        kafka_producer_poll(producer, DURATION_MS(5));
+    }
+}
+
+// Asked for metadata, which needs no right to the group, a broker answers all the same.
+Test(fault_kafka, a_group_that_is_refused_is_not_well_until_it_works)
+{
+    static char topic[] = TOPIC;
+    static const char refused[] = "Group authorization failed";
+    struct member member;
+    rd_kafka_resp_err_t no[400];
+    for (size_t i = 0; i < 400; i++) {
+        no[i] = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    }
+    rd_kafka_mock_push_request_errors_array(cluster, FIND_COORDINATOR, 400, no);
+    begin_member(&member, topic);
+    serve_until_told(&member, STATUS_DEGRADED, refused);
+    insert_health_work(&member.group, in_seconds(60));
+    cr_assert(board_says(STATUS_DEGRADED, refused));
+    insert_health_tell(&member.group, STATUS_DOWN, "away");
+    struct mono_time deadline = in_seconds(20);
+    while (board_says(STATUS_DOWN, "away")) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "no answer");
+        insert_health_work(&member.group, in_seconds(60));
+    }
+    cr_assert(board_says(STATUS_DEGRADED, refused));
+    cr_assert_not(insert_health_up(&member.group));
+
+    rd_kafka_mock_clear_request_errors(cluster, FIND_COORDINATOR);
+    serve_until_told(&member, STATUS_OK, "");
+    cr_assert(insert_health_up(&member.group));
+    end_member(&member);
 }

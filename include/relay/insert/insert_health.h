@@ -2,16 +2,21 @@
 //
 // What the group tells Kafka's breaker and the status board. Whether the brokers answer goes to both. What an answer
 // does not take back goes to the board only, and stays there until it is over: partitions whose log no longer has our
-// offset, and topics that are subscribed to and not there. The thread of the group.
+// offset, what a broker refused us, and topics that are subscribed to and not there. The thread of the group.
 #ifndef RELAY_INSERT_INSERT_HEALTH_H
 #define RELAY_INSERT_INSERT_HEALTH_H
 
 #include "relay/insert/insert_group.h"
 
-// OK: the brokers answer. DOWN: they do not. DEGRADED: they refuse something; the next OK takes it back.
+// OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers. DEGRADED: some
+// trouble with them, until one answers.
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
 // The brokers have answered with something that stays.
 void insert_health_stands(struct insert_group *group);
+// A broker has answered that we may not, or that something is not as it must be: until the next OK.
+void insert_health_refused(struct insert_group *group, const char *reason);
+// A broker has answered, and refuses nothing.
+bool insert_health_up(const struct insert_group *group);
 // Told by the consumer.
 void insert_health_absent(void *group, const char *subscribed);
 // Asks whether the brokers are back, and for the topics that were not there: half a second at most.
