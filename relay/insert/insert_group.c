@@ -116,6 +116,8 @@ static bool add_partition(struct insert_group *group, const char *topic, int32_t
     char text[16];
     snprintf(text, sizeof(text), "%d", number);
     partition->lag = metrics_series2(group->context->metrics, METRIC_CONSUMER_LAG, topic, text);
+    // Prometheus counts an increase from a series' first value: one that began with its first loss would hide it.
+    metrics_series1(group->context->metrics, METRIC_MESSAGES_LOST, topic);
     size_t used = 0;
     for (size_t i = 0; i < group->table_count; i++) {
         if (insert_routes_match(group->routes, i, topic)) {

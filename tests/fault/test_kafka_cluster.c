@@ -334,5 +334,9 @@ Test(fault_kafka, a_group_that_is_refused_is_not_well_until_it_works)
     rd_kafka_mock_clear_request_errors(cluster, FIND_COORDINATOR);
     serve_until_told(&member, STATUS_OK, "");
     cr_assert(insert_health_up(&member.group));
+    size_t length;
+    char *text = metrics_render(context.metrics, &length);
+    cr_assert(text && strstr(text, "outbox_relay_messages_lost_total{topic=\"" TOPIC "\"} 0"), "%s", text);
+    free(text);
     end_member(&member);
 }
