@@ -38,6 +38,8 @@ struct kafka_consumer {
     rd_kafka_t *client;
     rd_kafka_queue_t *queue;   // of the consumer, for its wake-ups
     rd_kafka_queue_t *commits; // results
+    const char *const *topics; // the owner's
+    size_t topic_count;
     bool member, committing;
     struct mono_time commit_sent;
     struct duration commit_limit, session_timeout;
@@ -188,6 +190,8 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
     }
     consumer->context = context;
     consumer->listener = *listener;
+    consumer->topics = options->topics;
+    consumer->topic_count = options->topic_count;
     consumer->member = options->member;
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
         options->member ? "insert" : "insert-catch-up", error);
@@ -229,6 +233,21 @@ static bool is_absent(rd_kafka_resp_err_t code, const char *text)
         strncmp(text, ABSENT, strlen(ABSENT)) == 0;
 }
 
+// What we subscribed to that the words are about, NULL: nothing. librdkafka cuts them where an expression is very long.
+static const char *meant(const struct kafka_consumer *consumer, const char *words)
+{
+    size_t told = strlen(words);
+    for (size_t i = 0; i < consumer->topic_count; i++) {
+        const char *topic = consumer->topics[i];
+        size_t length = strlen(topic);
+        bool cut = told <= length;
+        if (strncmp(words, topic, cut ? told : length) == 0 && (cut || words[length] == ':')) {
+            return topic;
+        }
+    }
+    return NULL;
+}
+
 static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
     const struct kafka_consumer_listener *listener = &consumer->listener;
@@ -239,11 +258,9 @@ static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_
         return;
     }
     const char *text = message->payload ? (const char *)message->payload : rd_kafka_err2str(message->err);
-    if (is_absent(message->err, text)) {
-        const char *topic = text + strlen(ABSENT), *end = strstr(topic, ": ");
-        char name[256];
-        snprintf(name, sizeof(name), "%.*s", (int)(end ? end - topic : (ptrdiff_t)strlen(topic)), topic);
-        listener->topic_absent(listener->context, name);
+    const char *absent = is_absent(message->err, text) ? meant(consumer, text + strlen(ABSENT)) : NULL;
+    if (absent) {
+        listener->topic_absent(listener->context, absent);
         return;
     }
     kafka_error_set(&error, message->err, "%s", text);

@@ -340,3 +340,30 @@ Test(fault_kafka, a_group_that_is_refused_is_not_well_until_it_works)
     free(text);
     end_member(&member);
 }
+
+// As long as a topic's name cannot be, and longer than librdkafka's message about it.
+Test(fault_kafka, topics_of_a_long_expression_that_come_later_are_found)
+{
+    static const size_t lengths[] = {20, 300, 3000};
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        char expression[4000] = "^(", topic[16];
+        struct member member;
+        snprintf(topic, sizeof(topic), "late%zu", i);
+        for (size_t used = 2; used < lengths[i]; used += strlen("other|")) {
+            strcat(expression, "other|");
+        }
+        strcat(strcat(expression, topic), ")$");
+        begin_member(&member, expression);
+        serve_until_told(&member, STATUS_DEGRADED, "no topic that we can see");
+        cr_assert_eq(member.group.absent->cnt, 1);
+        cr_assert_str_eq(member.group.absent->elems[0].topic, expression);
+        cr_assert_eq(rd_kafka_mock_topic_create(cluster, topic, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+        struct mono_time deadline = in_seconds(20);
+        while (member.group.absent->cnt > 0) {
+            cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "not found: %s", expression);
+            insert_health_work(&member.group, in_seconds(60));
+        }
+        cr_assert(board_says(STATUS_OK, ""));
+        end_member(&member);
+    }
+}

@@ -44,7 +44,7 @@ struct kafka_consumer_listener {
 
 struct kafka_consumer_options {
     const char *group_id;
-    const char *const *topics; // names, or expressions that begin with ^
+    const char *const *topics; // names, or expressions that begin with ^; the owner's, as long as the consumer is
     size_t topic_count;
     int64_t memory; // bytes that messages fetched ahead may take
     int wake_fd;    // an eventfd that becomes readable when there is something to serve
