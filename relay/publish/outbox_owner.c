@@ -53,9 +53,34 @@ static bool reload(struct outbox_owner *owner, struct relay_error *error)
     return owner->table != NULL;
 }
 
+bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error)
+{
+    char oid[16];
+    snprintf(oid, sizeof(oid), "%u", owner->table->oid);
+    PGresult *result = pg_query(owner->connections[0],
+        "SELECT o.identity FROM outbox_relay.outboxes o"
+        " WHERE o.outbox::oid = to_regclass($1::text)::oid AND o.outbox::oid = $2::oid",
+        (struct pg_value[]){PG_TEXT(owner->table->name), PG_TEXT(oid)}, 2, false, pg_deadline(owner->context), error);
+    if (result == NULL) {
+        return error_prefix(error, "table %s", owner->config->table);
+    }
+    *current = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), owner->table->identity) == 0;
+    PQclear(result);
+    return true;
+}
+
 static bool try_once(struct outbox_owner *owner, struct relay_error *error)
 {
-    bool taken;
+    bool taken, current = false;
+    if (owner->owned && !outbox_owner_current(owner, &current, error)) {
+        return false;
+    }
+    if (current) {
+        return true;
+    }
+    if (owner->owned) { // what the sessions hold and have prepared is of what the outbox was before
+        outbox_owner_finish(owner);
+    }
     if (owner->connections[0] == NULL && (!connect_slot(owner, 0, error) || !reload(owner, error))) {
         return false;
     }

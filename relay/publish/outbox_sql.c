@@ -74,7 +74,8 @@
         "SELECT generation, number, receipt_topic_id, receipt_partition, receipt_offset"                               \
         " FROM outbox_relay.last_batch_number(@id)")                                                                   \
     X(WRITE_NUMBER, "write_number",                                                                                    \
-        "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8)")               \
+        "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8),"               \
+        " pg_catalog.to_regclass($6::text)::oid")                                                                      \
     X(BEGIN_GENERATION, "begin_generation", "SELECT outbox_relay.begin_generation(@id, $1::int8)")                     \
     X(NOTE_PROGRESS, "note_progress", "SELECT outbox_relay.note_progress(@id, $1::int8)")                              \
     X(DEAD_LETTER, "dead_letter",                                                                                      \
@@ -144,6 +145,7 @@ static const char *const templates[] = {
 };
 
 struct outbox_sql {
+    const struct outbox_table *table;
     const char *dead_letter_table;
     int64_t batch_bytes;
     char *texts[SQL_COUNT];
@@ -205,6 +207,7 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         error_no_memory(error, "SQL texts");
         return NULL;
     }
+    sql->table = table;
     sql->dead_letter_table = config->dead_letter_table;
     sql->batch_bytes = config->batch_bytes;
     const struct word words[] = {
@@ -500,13 +503,19 @@ bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *
 bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct batch_number *batch, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     struct number_text generation, of_batch, partition, offset;
-    return run(connection, SQL_WRITE_NUMBER,
+    PGresult *result = query(connection, SQL_WRITE_NUMBER,
         (struct pg_value[]){PG_TEXT(number(&generation, batch->generation)), PG_TEXT(number(&of_batch, batch->number)),
             PG_TEXT(batch->topic_id[0] == '\0' ? NULL : batch->topic_id), PG_TEXT(number(&partition, batch->partition)),
-            PG_TEXT(number(&offset, batch->offset))},
-        5, deadline, error);
+            PG_TEXT(number(&offset, batch->offset)), PG_TEXT(sql->table->name)},
+        6, false, deadline, error);
+    // Rows were taken: that of this name now is the one they came from, and stays it until the end.
+    bool same = result != NULL && pg_cell_int64(result, 0, 1) == (int64_t)sql->table->oid;
+    if (result != NULL && !same) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_SQL_ANOTHER_TABLE, sql->table->name);
+    }
+    PQclear(result);
+    return same;
 }
 
 static bool run_number(struct pg_connection *connection, enum statement statement, int64_t value,

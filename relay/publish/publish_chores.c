@@ -7,6 +7,7 @@
 //   meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
+// - Is the table still the one that is owned, every few seconds?
 // - Sharing, every two seconds, with several outboxes: how many replicas are alive, and do we own more than our share?
 // - Progress, every second: settled_seq for the health function.
 #include "relay/publish/publish_pipe.h"
@@ -258,9 +259,18 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
     return true;
 }
 
+// A transaction with a receipt asks as well; this is for an outbox without one, and for one that is asleep.
+static bool check_table(struct publish_pipe *pipe, struct relay_error *error)
+{
+    bool current = false;
+    return outbox_owner_current(&pipe->owner, &current, error) &&
+        (current || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_SQL_ANOTHER_TABLE, pipe->owner.table->name));
+}
+
 static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) && !check_waiting(pipe, lane, error)) {
+    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) &&
+        (!check_table(pipe, error) || !check_waiting(pipe, lane, error))) {
         return false;
     }
     if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {

@@ -465,11 +465,12 @@ static void one_term(struct publish_pipe *pipe)
     }
 }
 
-// One try for the ownership, unless this process owns its share and others may want the outbox.
+// One try for the ownership, unless this process owns its share and others may want the outbox. What is owned may have
+// been made anew or renewed since.
 static void try_to_own(struct publish_pipe *pipe)
 {
     struct relay_error error = {0};
-    bool may = pipe->share == NULL ||
+    bool may = pipe->owner.owned || pipe->share == NULL ||
         publish_share_may_try(pipe->share, &pipe->sharer, clock_mono(pipe->context->clock));
     if (may &&
         (!outbox_owner_try(&pipe->owner, &error) ||
@@ -492,9 +493,7 @@ void publish_pipe_run(struct publish_pipe *pipe)
 {
     while (!publish_stopping(pipe)) {
         heartbeat_beat(pipe->heartbeat);
-        if (!pipe->owner.owned) {
-            try_to_own(pipe);
-        }
+        try_to_own(pipe);
         if (pipe->share != NULL) {
             publish_share_note(pipe->share, &pipe->sharer, pipe->owner.owned, clock_mono(pipe->context->clock));
         }

@@ -140,6 +140,9 @@ def test_a_database_that_went_back_in_time_stops_the_outbox(place):
     relay.start(ready=False)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
     assert "went back in time" in failure["error"] and "begin_generation" in failure["error"]
+    # Of a copy beside the original: it goes on under its own name, without being started anew.
+    place.execute("SELECT outbox_relay.renew_identity('public.outbox_events')")
+    wait_ids(place, [place.insert_event()])
 
 
 def test_commits_that_postgresql_lost_are_made_good_from_the_receipts(place):
@@ -254,6 +257,21 @@ def test_a_standby_locks_the_table_that_was_made_anew(place):
     event = place.insert_event(table="public.anew")
     wait_ids(place, [event])
     assert len(owner_pids(place, "public.anew")) == 2, "the locks are those of the present table"
+
+
+def test_the_owner_locks_the_table_that_was_made_anew(place):
+    place.execute("SELECT outbox_relay.create_outbox('public.anew'), outbox_relay.create_outbox('public.swapped')")
+    relay = publishing(place, outbox={"table": "public.anew"})
+    events = [place.insert_event(table="public.anew")]
+    wait_ids(place, events)
+    before = owner_pids(place, "public.anew")
+    place.execute("DROP TABLE public.anew; SELECT outbox_relay.create_outbox('public.anew')")
+    relay.wait(lambda: len(owner_pids(place, "public.anew")) == 2, "it owns the present table, without an event in it")
+    place.execute("ALTER TABLE public.anew RENAME TO before; ALTER TABLE public.swapped RENAME TO anew")
+    events.append(place.insert_event(table="public.anew"))
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    assert len(owner_pids(place, "public.anew")) == 2, "nothing is published of a table that is not locked"
+    assert not set(before) & set(owner_pids(place, "public.anew"))
 
 
 def least_privileged(place):

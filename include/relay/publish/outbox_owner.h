@@ -27,10 +27,14 @@ void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *c
 // Closes the sessions: the locks are free as soon as the server has noticed.
 void outbox_owner_finish(struct outbox_owner *owner);
 
-// One attempt. true: look at owner->owned. false: an error (the sessions are closed).
+// One attempt; of an owner, whether what it owns is the outbox still, else one with new sessions. true: look at
+// owner->owned. false: an error (the sessions are closed).
 bool outbox_owner_try(struct outbox_owner *owner, struct relay_error *error);
 // A round trip on each session proves that both locks are still held. Errors: the connection's.
 bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error);
+// *current: the table of this name is the one that is owned, under the same identity. Statements are prepared by name:
+// once a table is swapped or made anew they go to the new one, on which there is no lock of ours.
+bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error);
 // Beats on sessions that have been silent for a third of the lease. Its failures show at the next use of the session.
 void outbox_owner_tick(struct outbox_owner *owner);
 

@@ -14,6 +14,9 @@
 
 struct outbox_sql;
 
+// What is said of a table that is not the owned one any more.
+#define OUTBOX_SQL_ANOTHER_TABLE "table %s is another one than before, or attached anew: it is locked and read anew"
+
 struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct config_outbox *config,
     struct relay_error *error);               // borrows both. Errors: NO_MEMORY
 void outbox_sql_free(struct outbox_sql *sql); // accepts NULL
@@ -73,8 +76,8 @@ struct batch_number {
 };
 bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *connection, struct batch_number *last,
     bool *found, struct mono_time deadline, struct relay_error *error);
-// Writes it in the open transaction; fails unless the one before it is the last. Checks deferred constraints too, so
-// that afterwards only COMMIT is left.
+// Writes it in the open transaction, in which rows were taken; fails unless the one before it is the last, and the
+// table is the one that is owned. Checks deferred constraints too, so that afterwards only COMMIT is left.
 bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_begin_generation(const struct outbox_sql *sql, struct pg_connection *connection, int64_t base,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What one outbox table looks like in this database: its oid and identity, the server it lives on, and the columns that
-// play the roles of the config, each with the form in which it is read. Read once a term, since an operator may have
-// changed the table, moved the database or renewed the identity meanwhile. Immutable afterwards.
+// play the roles of the config, each with the form in which it is read. Read when the locks are taken, since an
+// operator may have changed the table or moved the database meanwhile; whether it is the same one still, under the same
+// identity, is asked at the start of each term and while it publishes (outbox_owner_current). Immutable.
 #ifndef RELAY_PUBLISH_OUTBOX_TABLE_H
 #define RELAY_PUBLISH_OUTBOX_TABLE_H
 
