@@ -19,10 +19,11 @@
     "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = "                \
     "coalesce(@aggregate, '')"                                                                                         \
     " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
-#define PARKED                                                                                                         \
+#define PARKED_FOR(topic)                                                                                              \
     "EXISTS (SELECT FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, " \
     "'')"                                                                                                              \
-    " AND p.lowest_seq <= t.@seq)"
+    " AND " topic "p.lowest_seq <= t.@seq)"
+#define PARKED PARKED_FOR("")
 
 // The bytes of the rows before this one in the same reading.
 #define BEFORE(order, size)                                                                                            \
@@ -106,23 +107,24 @@
         " excluded.reason_text, held_at = excluded.held_at WHERE excluded.lowest_seq < p.lowest_seq"                   \
         " OR NOT EXISTS (SELECT FROM @name t WHERE t.@seq = p.lowest_seq @opent)")                                     \
     X(LIST_PARKED, "list_parked",                                                                                      \
-        "SELECT event_type, topic, lowest_seq FROM outbox_relay.parked_event_types WHERE identity = @id"               \
-        " ORDER BY lowest_seq LIMIT 1000")                                                                             \
+        "SELECT p.topic FROM outbox_relay.parked_event_types p WHERE p.identity = @id GROUP BY p.topic"                \
+        " ORDER BY p.topic COLLATE pg_catalog.\"C\"")                                                                  \
     X(LIST_HELD, "list_held",                                                                                          \
         "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"            \
         " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"              \
         " ORDER BY h.lowest_seq LIMIT 1000")                                                                           \
-    X(LIST_OF_TYPE, "list_of_type",                                                                                    \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $2::int8 AND t.@seq "  \
-        "<= $3::int8 @opent"                                                                                           \
-        " AND coalesce(@type, '') = $1::text AND NOT " HELD " ORDER BY t.@seq LIMIT $4::int8")                         \
+    X(LIST_OF_TOPIC, "list_of_topic",                                                                                  \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= (SELECT"               \
+        " min(p.lowest_seq) FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text)"     \
+        " AND t.@seq <= $2::int8 @opent AND " PARKED_FOR("p.topic = $1::text AND ") " AND NOT " HELD                   \
+                                                                                    " ORDER BY t.@seq LIMIT $3::int8") \
     X(LIST_OF_AGGREGATE, "list_of_aggregate",                                                                          \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq "  \
         "<= $4::int8 @opent"                                                                                           \
         " AND coalesce(@aggregate, '') = $1::text AND coalesce(@key, '') = $2::text"                                   \
         " AND NOT " PARKED " ORDER BY t.@seq LIMIT $5::int8")                                                          \
-    X(UNPARK_TYPE, "unpark_type",                                                                                      \
-        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = $1::text")            \
+    X(UNPARK_TOPIC, "unpark_topic",                                                                                    \
+        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text")                 \
     X(RELEASE_AGGREGATE, "release_aggregate",                                                                          \
         "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = $1::text"            \
         " AND h.aggregate_id = $2::text")
@@ -604,15 +606,14 @@ PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connectio
     return query(connection, SQL_LIST_HELD, NULL, 0, false, deadline, error);
 }
 
-PGresult *outbox_sql_list_of_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
-    int64_t from, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
+    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    struct number_text a, b, c;
-    return query(connection, SQL_LIST_OF_TYPE,
-        (struct pg_value[]){PG_TEXT(type), PG_TEXT(number(&a, from)), PG_TEXT(number(&b, upto)),
-            PG_TEXT(number(&c, limit))},
-        4, true, deadline, error);
+    struct number_text a, b;
+    return query(connection, SQL_LIST_OF_TOPIC,
+        (struct pg_value[]){PG_TEXT(topic), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit))}, 3, true, deadline,
+        error);
 }
 
 PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
@@ -627,11 +628,11 @@ PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_c
         5, true, deadline, error);
 }
 
-bool outbox_sql_unpark_type(const struct outbox_sql *sql, struct pg_connection *connection, const char *type,
+bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
     struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return run(connection, SQL_UNPARK_TYPE, (struct pg_value[]){PG_TEXT(type)}, 1, deadline, error);
+    return run(connection, SQL_UNPARK_TOPIC, (struct pg_value[]){PG_TEXT(topic)}, 1, deadline, error);
 }
 
 bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-// - Rows that wait, every two seconds: is the topic of a parked type there, has the row gone behind which an aggregate
-//   is held? (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then its rows
-//   are published in their order, and with the last of them, in the same transaction, the entry goes. What comes
-//   meanwhile waits behind.
+// - Rows that wait, every two seconds: is a topic there that types are parked for, has the row gone behind which an
+//   aggregate is held? (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then
+//   the rows are published in their order, those of all types that wait for the topic, since an aggregate may have some
+//   of each; and with the last of them, in the same transaction, the entries go. What comes meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
 // - Is the table still the one that is owned, every few seconds?
@@ -26,6 +26,8 @@
 #define SWEEP_INTERVAL    DURATION_S(60)
 #define REPLICAS_INTERVAL DURATION_S(2)
 #define NOTE_INTERVAL     DURATION_S(1)
+// Topics that are looked at in a row, each for a round trip to the broker.
+#define TOPICS_AT_ONCE 1000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
 #define NOTE_ALONE DURATION_MS(1500)
 
@@ -59,6 +61,41 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
         error);
 }
 
+bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
+{
+    if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
+            sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    PGresult *topics = NULL;
+    if (pipe->parked > 0) {
+        topics = outbox_sql_list_parked(pipe->sql, connection, pg_deadline(pipe->context), error);
+        if (topics == NULL) {
+            return false;
+        }
+    }
+    PQclear(pipe->topics);
+    pipe->topics = topics;
+    return true;
+}
+
+bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic)
+{
+    if (pipe->topics == NULL || (pipe->releasing != NULL && strcmp(pipe->releasing, topic) == 0)) {
+        return false;
+    }
+    int low = 0, high = PQntuples(pipe->topics);
+    while (low < high) {
+        int middle = low + (high - low) / 2, order = strcmp(PQgetvalue(pipe->topics, middle, 0), topic);
+        if (order == 0) {
+            return true;
+        }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
+    }
+    return false;
+}
+
 // The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory,
 // or no result.
 static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
@@ -83,9 +120,9 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     return seqs;
 }
 
-// What is released: a type, or an aggregate. Texts belong to the result.
+// What is released: a topic, or an aggregate. Texts belong to the result.
 struct release {
-    const char *event_type;
+    const char *topic;
     const char *aggregate_type, *aggregate_id;
     int64_t lowest;
 };
@@ -96,13 +133,12 @@ static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, voi
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     lane->released = true;
-    lane->released_type = release->event_type != NULL;
+    lane->released_topic = release->topic != NULL;
     snprintf(lane->released_name, sizeof(lane->released_name), "%s",
-        lane->released_type ? release->event_type : release->aggregate_id);
-    return release->event_type != NULL
-        ? outbox_sql_unpark_type(pipe->sql, connection, release->event_type, deadline, error)
-        : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id, deadline,
-              error);
+        lane->released_topic ? release->topic : release->aggregate_id);
+    return release->topic != NULL ? outbox_sql_unpark_topic(pipe->sql, connection, release->topic, deadline, error)
+                                  : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type,
+                                        release->aggregate_id, deadline, error);
 }
 
 // Some of these rows go alone: the others are left for the next time.
@@ -117,9 +153,8 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
-    PGresult *result = release->event_type != NULL
-        ? outbox_sql_list_of_type(pipe->sql, connection, release->event_type, release->lowest, upto, limit, deadline,
-              error)
+    PGresult *result = release->topic != NULL
+        ? outbox_sql_list_of_topic(pipe->sql, connection, release->topic, upto, limit, deadline, error)
         : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
               release->lowest, upto, limit, deadline, error);
     size_t count = 0;
@@ -131,33 +166,33 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (more || cut_by_suspects(pipe, seqs, count)) {
         pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
     }
+    pipe->releasing = release->topic;
     bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entry, release, error);
+    pipe->releasing = NULL;
     free(seqs);
     return done;
 }
 
-// Releases the first type whose topic is there now.
-static bool release_types(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool may_go_on(struct publish_pipe *pipe, const char *topic)
 {
-    PGresult *parked = outbox_sql_list_parked(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context),
-        error);
-    if (parked == NULL) {
-        return false;
-    }
+    kafka_producer_forget_topic(pipe->producer, topic);
+    publish_tick(pipe);
+    struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
+    return kafka_producer_topic(pipe->producer, topic, deadline, NULL) != NULL &&
+        kafka_may_write(kafka_producer_client(pipe->producer), topic, publish_kafka_tick(pipe), pipe->context->clock,
+            deadline);
+}
+
+// Releases the first topic that is there now, of those after the last one that was looked at.
+static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
     bool done = true;
-    for (int i = 0; done && lane->state == LANE_IDLE && i < PQntuples(parked); i++) {
-        const char *topic = PQgetvalue(parked, i, 1);
-        struct release release = {.event_type = PQgetvalue(parked, i, 0), .lowest = pg_cell_int64(parked, i, 2)};
-        kafka_producer_forget_topic(pipe->producer, topic);
-        publish_tick(pipe);
-        struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
-        if (kafka_producer_topic(pipe->producer, topic, deadline, NULL) != NULL &&
-            kafka_may_write(kafka_producer_client(pipe->producer), topic, publish_kafka_tick(pipe),
-                pipe->context->clock, deadline)) {
-            done = release_rows(pipe, lane, &release, error);
-        }
+    int count = PQntuples(pipe->topics);
+    for (int i = 0; done && lane->state == LANE_IDLE && i < count && i < TOPICS_AT_ONCE; i++) {
+        pipe->next_topic = (pipe->next_topic + 1) % count;
+        struct release release = {.topic = PQgetvalue(pipe->topics, pipe->next_topic, 0)};
+        done = !may_go_on(pipe, release.topic) || release_rows(pipe, lane, &release, error);
     }
-    PQclear(parked);
     return done;
 }
 
@@ -193,12 +228,11 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
 static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     pipe->waiting_checked_at = clock_mono(pipe->context->clock);
-    if (!outbox_sql_count_waiting(pipe->sql, publish_connection(pipe, lane), &pipe->held, &pipe->parked,
-            pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
+    if (!publish_count_waiting(pipe, publish_connection(pipe, lane), error)) {
         return false;
     }
     publish_show_waiting(pipe);
-    if (pipe->parked > 0 && !release_types(pipe, lane, error)) {
+    if (pipe->parked > 0 && !release_topics(pipe, lane, error)) {
         return false;
     }
     return pipe->held == 0 || lane->state != LANE_IDLE || release_aggregates(pipe, lane, error);

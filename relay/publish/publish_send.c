@@ -71,6 +71,16 @@ static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, 
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
+// The topic may be there by now, but rows wait for it that may be of the same aggregate: of another type, maybe.
+static bool park_behind(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
+    struct relay_error *error)
+{
+    struct publish_verdict verdict = {.action = VERDICT_PARK, .code = "topic_waits"};
+    snprintf(verdict.reason, sizeof(verdict.reason), "topic %s: other event types wait for it", topic);
+    snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
+    return park_alike(pipe, row, &verdict, error);
+}
+
 // One event before it is sent. *fits: it can go.
 static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, bool *fits,
     struct relay_error *error)
@@ -84,6 +94,9 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
         const struct publish_verdict *missing = publish_verdicts_parking(&pipe->verdicts, event->topic);
         if (missing != NULL) {
             return park_alike(pipe, row, missing, error);
+        }
+        if (publish_topic_waits(pipe, event->topic)) {
+            return park_behind(pipe, row, event->topic, error);
         }
         topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
@@ -407,9 +420,7 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     if (lane->released) {
         log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are published",
             LOG_TEXT("outbox", pipe->config->name),
-            LOG_TEXT(lane->released_type ? "event_type" : "aggregate_id", lane->released_name));
+            LOG_TEXT(lane->released_topic ? "topic" : "aggregate_id", lane->released_name));
     }
-    return (!lane->careful && !lane->released) ||
-        outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked, pipe->first_waiting,
-            sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);
+    return (!lane->careful && !lane->released) || publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }

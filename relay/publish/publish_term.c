@@ -338,8 +338,7 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
             return false;
         }
     }
-    return outbox_sql_count_waiting(pipe->sql, pipe->owner.connections[0], &pipe->held, &pipe->parked,
-        pipe->first_waiting, sizeof(pipe->first_waiting), pg_deadline(pipe->context), error);
+    return publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }
 
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
@@ -379,6 +378,8 @@ void publish_term_end(struct publish_pipe *pipe)
         publish_transaction_finish(&pipe->transactions[i]);
         pipe->lanes[i] = (struct publish_lane){.slot = i};
     }
+    PQclear(pipe->topics);
+    pipe->topics = NULL;
     seq_holes_free(pipe->holes);
     seq_holders_free(pipe->holders);
     outbox_sql_free(pipe->sql);

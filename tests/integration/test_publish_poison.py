@@ -68,6 +68,18 @@ def test_a_missing_topic_parks_its_type_and_is_released_in_order(place):
     relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok")
 
 
+def test_types_that_wait_for_the_same_topic_keep_the_order_of_their_aggregate(place):
+    relay = publishing(place)
+    waiting = [place.insert_event(f"late.{kind}", aggregate=AGGREGATE) for _ in range(30) for kind in ("added", "removed", "added")]
+    relay.wait(lambda: relay.metric("parked_event_types") == 2, "both types are parked")
+    place.servers.create_topics([f"{place.prefix}.late.events"], 2)
+    waiting += [place.insert_event(f"late.{kind}", aggregate=AGGREGATE) for kind in ("renamed", "added")]
+    wait_ids(place, waiting)
+    assert order_of(place) == waiting
+    relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
+    wait_ids(place, [place.insert_event("late.renamed", aggregate=AGGREGATE)])
+
+
 def test_a_type_is_parked_once_however_many_rows_and_marked_ones_there_are(place):
     place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at, published_at) "
                   "SELECT 'post', gen_random_uuid(), 'post.created', '{}', now(), now() FROM generate_series(1, 100000)")

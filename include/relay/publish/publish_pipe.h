@@ -47,7 +47,7 @@ struct publish_lane {
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
     bool released;            // with its commit nothing waits any more behind some entry:
-    bool released_type;       // an event type, or else an aggregate,
+    bool released_topic;      // a topic, or else an aggregate,
     char released_name[256];  // of this name
 };
 
@@ -97,6 +97,9 @@ struct publish_pipe {
     struct mono_time begin_again_at;  // under load: no transaction before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
+    PGresult *topics;                 // that parked types wait for, in the order of their bytes; NULL: none
+    int next_topic;                   // of them, to be looked at
+    const char *releasing;            // the topic whose rows are being read, to go on; NULL: none
     char first_waiting[300];          // what the first of them waits for, in words
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
@@ -222,6 +225,10 @@ void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// What waits, as PostgreSQL has it: how many aggregates and types, and for which topics.
+bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error);
+// Whether rows wait for this topic, so that its other rows have to.
+bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic);
 // Notes how far the outbox is settled, in the batch's transaction or alone, at most once a second.
 bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
 
