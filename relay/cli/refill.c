@@ -8,6 +8,7 @@
 //   runs is ended, the table is asked again and only what is missing is sent. A few rounds, with pauses. Also where the
 //   operator ends the command meanwhile: the next run would ask too early. There only the waiting is left to the
 //   operator, who is told.
+// - It came too late to be started: nothing was done. The clocks are compared anew, and it is sent again.
 // - The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
 //   several table partitions are not one; a later run finds them by their offsets.)
 // - A message does not fit the table: REFUSED with the encoder's reason, the others go on.
@@ -333,6 +334,7 @@ static enum sending send_block(struct refill *refill, int endpoint, struct relay
     enum sending sending = class_of(error);
     if (insert_deadline_was_over(&outcome, error)) {
         refill->clocks[endpoint].known = false;
+        sending = UNCLEAR; // not that anything is in doubt
     } else if (sending == UNCLEAR && outcome.body_sent) {
         refill->settled = false;
         refill->in_doubt = outcome.endpoint;
