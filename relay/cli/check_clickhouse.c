@@ -6,7 +6,7 @@
 #include "relay/cli/check.h"
 
 #include "relay/cli/migrate.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "relay/cli/refill.h"
 #include "relay/cli/time_argument.h"
 #include "relay/config/config_checks.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/insert_routes.h"
 
 #include <stdio.h>

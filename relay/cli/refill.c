@@ -17,7 +17,7 @@
 
 #include "relay/base/backoff.h"
 #include "relay/base/fnv.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/insert_deadline.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_question.h"

@@ -6,8 +6,8 @@
 #include "relay/cli/status.h"
 
 #include "relay/cli/kafka_probe.h"
-#include "relay/insert/clickhouse_client.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/postgres/pg_connection.h"
 
 #include <math.h>

@@ -4,7 +4,7 @@
 // as they are: bodies wait by the dozen where there are many tables.
 #include "relay/insert/insert_body.h"
 
-#include "relay/insert/lz4_stream.h"
+#include "relay/clickhouse/lz4_stream.h"
 
 #include <stdlib.h>
 #include <string.h>

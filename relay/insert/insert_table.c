@@ -15,7 +15,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
-#include "relay/insert/clickhouse_compression.h"
+#include "relay/clickhouse/clickhouse_compression.h"
 #include "relay/insert/insert_note.h"
 
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/table_question.h"
 
 #include <string.h>

@@ -5,7 +5,7 @@
 // takes the whole row back and names itself in the error. In the steady state nothing is allocated.
 #include "relay/insert/row_encoder.h"
 
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/route_source.h"
 #include "relay/insert/value_encoder.h"
 

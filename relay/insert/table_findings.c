@@ -5,7 +5,7 @@
 // into the same table partitions.
 #include "relay/insert/table_findings.h"
 
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/table_schema.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/insert_deadline.h"
 

@@ -7,7 +7,7 @@
 // what there is.
 #include "relay/insert/table_schema.h"
 
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 
 #include <stdlib.h>
 #include <string.h>

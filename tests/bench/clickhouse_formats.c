@@ -5,7 +5,7 @@
 // ratios hold longer.
 //   . DIR/env of scripts/services; build/tests/bench/clickhouse_formats [ROWS_PER_BATCH [BATCHES]]
 #include "encoder_fixture.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 // is read from the server. Needs memory for all blocks at once.
 #include "support/bench_program.h"
 #include "support/event_maker.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 
 #include <inttypes.h>

@@ -4,9 +4,9 @@
 #include "encoder_fixture.h"
 #include "fault_alloc.h"
 #include "http_script.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/insert_body.h"
-#include "relay/insert/lz4_unpack.h"
+#include "relay/clickhouse/lz4_unpack.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

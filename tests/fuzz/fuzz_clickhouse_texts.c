@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a server or an operator may write: answers, exceptions, types, sources of routes, paths. The first byte chooses.
-#include "relay/insert/clickhouse_error.h"
-#include "relay/insert/clickhouse_result.h"
-#include "relay/insert/clickhouse_type.h"
+#include "relay/clickhouse/clickhouse_error.h"
+#include "relay/clickhouse/clickhouse_result.h"
+#include "relay/clickhouse/clickhouse_type.h"
 #include "relay/json/json_paths.h"
 #include "relay/insert/route_source.h"
 

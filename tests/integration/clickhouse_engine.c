@@ -2,7 +2,7 @@
 //
 // The client, the schema reader and the encoder against the real engine. Run by test_clickhouse_engine.py, which gives
 // CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD; each test has a database of its own.
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 
 #include <criterion/criterion.h>

@@ -6,7 +6,7 @@
 #define TESTS_SUPPORT_CLICKHOUSE_PEER_H
 
 #include "http_script.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 
 struct clickhouse_peer {
     struct http_script *http;

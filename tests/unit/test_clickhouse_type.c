@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_type.h"
+#include "relay/clickhouse/clickhouse_type.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/insert_body.h"
 
-#include "relay/insert/lz4_unpack.h"
+#include "relay/clickhouse/lz4_unpack.h"
 
 #include <criterion/criterion.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Golden bytes of the Native format; the engine itself judges them in the integration tests.
-#include "relay/insert/native_block.h"
+#include "relay/clickhouse/native_block.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

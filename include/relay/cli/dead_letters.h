@@ -9,7 +9,7 @@
 #define RELAY_CLI_DEAD_LETTERS_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/postgres/pg_connection.h"
 
 #include <jansson.h>

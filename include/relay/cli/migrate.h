@@ -8,7 +8,7 @@
 
 #include "relay/cli/migration_plan.h"
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/postgres/pg_connection.h"
 
 // How long a table's writers may have to queue behind us, how often it is tried, and the SQLSTATE of a try that failed.

@@ -8,7 +8,7 @@
 #define RELAY_CLI_REFILL_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/encode_reason.h"
 #include "relay/insert/source_message.h"
 

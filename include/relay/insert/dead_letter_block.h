@@ -6,7 +6,7 @@
 #define RELAY_INSERT_DEAD_LETTER_BLOCK_H
 
 #include "relay/base/error.h"
-#include "relay/insert/native_block.h"
+#include "relay/clickhouse/native_block.h"
 #include "relay/insert/source_message.h"
 
 #include <stdbool.h>

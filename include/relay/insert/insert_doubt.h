@@ -7,7 +7,7 @@
 #define RELAY_INSERT_INSERT_DOUBT_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/table_plan.h"
 
 #include <stdbool.h>

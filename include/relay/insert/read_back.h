@@ -8,7 +8,7 @@
 #define RELAY_INSERT_READ_BACK_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/insert_query_id.h"
 #include "relay/insert/offset_ranges.h"
 #include "relay/insert/table_plan.h"

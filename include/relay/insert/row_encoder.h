@@ -10,7 +10,7 @@
 
 #include "relay/config/config.h"
 #include "relay/insert/encode_reason.h"
-#include "relay/insert/native_block.h"
+#include "relay/clickhouse/native_block.h"
 #include "relay/insert/source_message.h"
 #include "relay/insert/table_findings.h"
 #include "relay/insert/table_schema.h"

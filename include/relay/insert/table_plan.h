@@ -7,7 +7,7 @@
 #define RELAY_INSERT_TABLE_PLAN_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_schema.h"
 

@@ -7,7 +7,7 @@
 #ifndef RELAY_INSERT_TABLE_QUESTION_H
 #define RELAY_INSERT_TABLE_QUESTION_H
 
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,8 +8,8 @@
 #define RELAY_INSERT_TABLE_SCHEMA_H
 
 #include "relay/config/config.h"
-#include "relay/insert/clickhouse_client.h"
-#include "relay/insert/clickhouse_type.h"
+#include "relay/clickhouse/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_type.h"
 
 #include <stdbool.h>
 #include <stddef.h>

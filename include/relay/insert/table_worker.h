@@ -8,7 +8,7 @@
 #define RELAY_INSERT_TABLE_WORKER_H
 
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/dead_letter_topic.h"
 #include "relay/insert/insert_lease.h"
 #include "relay/insert/table_job.h"

@@ -8,7 +8,7 @@
 
 #include "relay/insert/encode_reason.h"
 #include "relay/json/json_reader.h"
-#include "relay/insert/native_block.h"
+#include "relay/clickhouse/native_block.h"
 
 #include <stdbool.h>
 #include <stddef.h>

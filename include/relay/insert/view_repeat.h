@@ -7,7 +7,7 @@
 #ifndef RELAY_INSERT_VIEW_REPEAT_H
 #define RELAY_INSERT_VIEW_REPEAT_H
 
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/table_plan.h"
 #include "relay/insert/view_note.h"
 

@@ -21,10 +21,11 @@ ROOMS = {
     "config": {"base"},  # and PURE
     "kafka": {"base", "config"},
     "postgres": {"base", "config"},
+    "clickhouse": {"base", "config"},
     "json": {"base"},
     "ops": {"base", "config", "postgres", "kafka"},
     "publish": {"base", "config", "json", "kafka", "postgres"},
-    "insert": {"base", "config", "json", "kafka"},
+    "insert": {"base", "clickhouse", "config", "json", "kafka"},
     "cli": None,
     "lifecycle": None,
 }

@@ -3,13 +3,13 @@
 // What a client keeps for one URL: the circuit breaker, the pool of idle transports, and what the server said of itself
 // (version, settings, clock). Belongs to clickhouse_client, which is the only one to use it. Functions may be called
 // from any thread; everything that changes is under one short lock that is never held over a request.
-#ifndef RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
-#define RELAY_INSERT_CLICKHOUSE_ENDPOINT_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_ENDPOINT_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_ENDPOINT_H
 
 #include "relay/base/circuit_breaker.h"
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_client.h"
-#include "relay/insert/clickhouse_transport.h"
+#include "relay/clickhouse/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_transport.h"
 
 struct clickhouse_endpoint;
 

@@ -7,10 +7,10 @@
 // own request was not sent. A failure of the endpoint itself, or one that another replica may not have, moves the
 // sticky choice on, so that the next request tries that one; nothing is ever repeated here. clickhouse_exchange.c tells
 // how answers are judged.
-#include "relay/insert/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_client.h"
 
-#include "relay/insert/clickhouse_endpoint.h"
-#include "relay/insert/clickhouse_exchange.h"
+#include "relay/clickhouse/clickhouse_endpoint.h"
+#include "relay/clickhouse/clickhouse_exchange.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

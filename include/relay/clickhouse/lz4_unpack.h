@@ -2,8 +2,8 @@
 //
 // Reads the bytes that an LZ4 frame, given as a list of pieces, was made of: for servers that do not take the frame
 // that a batch was compressed into. One thread.
-#ifndef RELAY_INSERT_LZ4_UNPACK_H
-#define RELAY_INSERT_LZ4_UNPACK_H
+#ifndef RELAY_CLICKHOUSE_LZ4_UNPACK_H
+#define RELAY_CLICKHOUSE_LZ4_UNPACK_H
 
 #include <stddef.h>
 #include <sys/types.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_endpoint.h"
+#include "relay/clickhouse/clickhouse_endpoint.h"
 
 #include "relay/base/log.h"
 

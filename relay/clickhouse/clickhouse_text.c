@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_result.h"
+#include "relay/clickhouse/clickhouse_result.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_compression.h"
+#include "relay/clickhouse/clickhouse_compression.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>

@@ -2,8 +2,8 @@
 //
 // What a ClickHouse exception means for us, decided by its code and never by the HTTP status (404 and 500 each mix
 // permanent and passing errors). One table; what is not in it is CLICKHOUSE_UNKNOWN_CODE. All functions are pure.
-#ifndef RELAY_INSERT_CLICKHOUSE_ERROR_H
-#define RELAY_INSERT_CLICKHOUSE_ERROR_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_ERROR_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_ERROR_H
 
 #include "relay/base/error.h"
 

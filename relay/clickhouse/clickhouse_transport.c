@@ -13,11 +13,11 @@
 // - the server answers before it has read the whole body (wrong password, too large): the answer counts, even if the
 //   sending then breaks;
 // - the relay stops, or the answer is too long: the request is dropped by closing its connection.
-#include "relay/insert/clickhouse_transport.h"
+#include "relay/clickhouse/clickhouse_transport.h"
 
 #include "relay/base/tls_trust.h"
-#include "relay/insert/lz4_stream.h"
-#include "relay/insert/lz4_unpack.h"
+#include "relay/clickhouse/lz4_stream.h"
+#include "relay/clickhouse/lz4_unpack.h"
 
 #include <ctype.h>
 #include <curl/curl.h>

@@ -3,8 +3,8 @@
 // Bytes of one column of a native_block, appended to. A large buffer has pages of its own, beside malloc: it grows in
 // place or by moving its pages, and whole pages go back to the system when it is freed. By realloc it would copy itself
 // through a heap that librdkafka's messages share, and leave holes as large as itself.
-#ifndef RELAY_INSERT_NATIVE_BUFFER_H
-#define RELAY_INSERT_NATIVE_BUFFER_H
+#ifndef RELAY_CLICKHOUSE_NATIVE_BUFFER_H
+#define RELAY_CLICKHOUSE_NATIVE_BUFFER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/clickhouse_error.h"
+#include "relay/clickhouse/clickhouse_error.h"
 
 #include <stdlib.h>
 #include <string.h>

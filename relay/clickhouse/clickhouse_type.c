@@ -3,9 +3,9 @@
 // Recursive descent over the text of a type as system.columns writes it: Name, Name(arguments), arguments being types,
 // numbers, quoted texts, `name Type` (tuples) or 'name' = number (enums). The first thing that is not understood ends
 // it with an error that quotes the whole type. Depth is bounded, so that no text can exhaust the stack.
-#include "relay/insert/clickhouse_type.h"
+#include "relay/clickhouse/clickhouse_type.h"
 
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,11 +3,11 @@
 // One request to one endpoint and the judgement of its answer: below endpoint choice and breaker, above HTTP. It builds
 // the URL with the settings that the server knows and turns the answer into failure, error and blame. Internal to the
 // client; a struct exchange belongs to the call that makes it.
-#ifndef RELAY_INSERT_CLICKHOUSE_EXCHANGE_H
-#define RELAY_INSERT_CLICKHOUSE_EXCHANGE_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_EXCHANGE_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_EXCHANGE_H
 
-#include "relay/insert/clickhouse_client.h"
-#include "relay/insert/clickhouse_endpoint.h"
+#include "relay/clickhouse/clickhouse_client.h"
+#include "relay/clickhouse/clickhouse_endpoint.h"
 
 struct clickhouse_exchange {
     const struct relay_context *context;

@@ -3,8 +3,8 @@
 // Reads a list of pieces as one LZ4 frame, compressed a slice at a time as it is asked for: into an INSERT's body
 // when its batch is full, or, dead letters, as the network takes them. One frame per body is what makes a cut body
 // all-or-nothing on every server: the frame's end mark is missing. Memory is kept from body to body. One thread.
-#ifndef RELAY_INSERT_LZ4_STREAM_H
-#define RELAY_INSERT_LZ4_STREAM_H
+#ifndef RELAY_CLICKHOUSE_LZ4_STREAM_H
+#define RELAY_CLICKHOUSE_LZ4_STREAM_H
 
 #include "relay/base/error.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whether a buffer lies in the heap or in pages of its own follows from its room alone.
-#include "relay/insert/native_buffer.h"
+#include "relay/clickhouse/native_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 //
 // The rows of a query's answer as text cells, parsed from ClickHouse's TabSeparated format
 // (clickhouse.com/docs/en/interfaces/formats: TabSeparated). Owns its memory; read-only after its making.
-#ifndef RELAY_INSERT_CLICKHOUSE_RESULT_H
-#define RELAY_INSERT_CLICKHOUSE_RESULT_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_RESULT_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_RESULT_H
 
 #include "relay/base/error.h"
 

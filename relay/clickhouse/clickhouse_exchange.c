@@ -11,10 +11,10 @@
 // - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN.
 // Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts,
 // timeouts, overload), not for its refusals, nor for the time of a statement that waits for others.
-#include "relay/insert/clickhouse_exchange.h"
+#include "relay/clickhouse/clickhouse_exchange.h"
 
-#include "relay/insert/clickhouse_compression.h"
-#include "relay/insert/clickhouse_transport.h"
+#include "relay/clickhouse/clickhouse_compression.h"
+#include "relay/clickhouse/clickhouse_transport.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 //
 // Whether rows are compressed for their way to ClickHouse. Over a network that pays; to a server on this machine it
 // costs both sides more CPU than the bytes do.
-#ifndef RELAY_INSERT_CLICKHOUSE_COMPRESSION_H
-#define RELAY_INSERT_CLICKHOUSE_COMPRESSION_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_COMPRESSION_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_COMPRESSION_H
 
 #include "relay/config/config.h"
 

@@ -4,11 +4,11 @@
 // info). Values are appended to columns in the row's order; native_block_end_row() makes the row part of the block,
 // native_block_cancel_row() takes back what was appended since. Memory is kept over native_block_reset(), so that a
 // block in steady use allocates nothing. A block belongs to one thread at a time. It borrows its types.
-#ifndef RELAY_INSERT_NATIVE_BLOCK_H
-#define RELAY_INSERT_NATIVE_BLOCK_H
+#ifndef RELAY_CLICKHOUSE_NATIVE_BLOCK_H
+#define RELAY_CLICKHOUSE_NATIVE_BLOCK_H
 
 #include "relay/base/error.h"
-#include "relay/insert/clickhouse_type.h"
+#include "relay/clickhouse/clickhouse_type.h"
 
 #include <stdbool.h>
 #include <stddef.h>

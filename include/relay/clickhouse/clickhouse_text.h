@@ -3,8 +3,8 @@
 // A growing text for SQL statements and URLs: plain words, quoted literals and names, percent-encoding. Start it with
 // {0}. Owned by its user, one thread. Each function returns false when memory is out; the text is then still valid and
 // as before.
-#ifndef RELAY_INSERT_CLICKHOUSE_TEXT_H
-#define RELAY_INSERT_CLICKHOUSE_TEXT_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_TEXT_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

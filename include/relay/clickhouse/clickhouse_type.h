@@ -5,8 +5,8 @@
 // never changes: any thread may read it. LowCardinality and SimpleAggregateFunction are dissolved into their inner
 // type, because the server converts on INSERT ... SELECT FROM input(...); clickhouse_type_wire() writes the type as
 // sent.
-#ifndef RELAY_INSERT_CLICKHOUSE_TYPE_H
-#define RELAY_INSERT_CLICKHOUSE_TYPE_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_TYPE_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_TYPE_H
 
 #include "relay/base/error.h"
 

@@ -3,8 +3,8 @@
 // One HTTP request to one ClickHouse endpoint over libcurl: the sending, the waiting, the reading, nothing of what it
 // means. A transport is one easy handle in a multi handle of its own, which keeps its connection alive between
 // requests; one thread at a time. The body cannot be rewound, so libcurl can never send it twice by itself.
-#ifndef RELAY_INSERT_CLICKHOUSE_TRANSPORT_H
-#define RELAY_INSERT_CLICKHOUSE_TRANSPORT_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_TRANSPORT_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_TRANSPORT_H
 
 #include "relay/base/clock.h"
 #include "relay/base/error.h"

@@ -6,15 +6,15 @@
 // a deadline, a query_id and ends early when the relay stops. Success is: status 200, no X-ClickHouse-Exception-Code,
 // and for an INSERT an empty body. User and password travel in headers only and appear in no URL, log or error. All
 // functions may be called from any thread at the same time; strings and bodies are borrowed during the call only.
-#ifndef RELAY_INSERT_CLICKHOUSE_CLIENT_H
-#define RELAY_INSERT_CLICKHOUSE_CLIENT_H
+#ifndef RELAY_CLICKHOUSE_CLICKHOUSE_CLIENT_H
+#define RELAY_CLICKHOUSE_CLICKHOUSE_CLIENT_H
 
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/config/context.h"
-#include "relay/insert/clickhouse_error.h"
-#include "relay/insert/clickhouse_result.h"
-#include "relay/insert/clickhouse_text.h"
+#include "relay/clickhouse/clickhouse_error.h"
+#include "relay/clickhouse/clickhouse_result.h"
+#include "relay/clickhouse/clickhouse_text.h"
 
 #include <stdbool.h>
 #include <stddef.h>

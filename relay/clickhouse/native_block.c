@@ -6,10 +6,10 @@
 // the inner data; Map: as Array(Tuple(key, value)); Tuple: the elements' data one after another. The layout is stable
 // and the same on all versions (ClickHouse: src/Formats/NativeWriter.cpp with revision 0). After each row the lengths
 // of all buffers are noted; a row that fails midway is taken back by cutting them there.
-#include "relay/insert/native_block.h"
+#include "relay/clickhouse/native_block.h"
 
-#include "relay/insert/clickhouse_text.h"
-#include "relay/insert/native_buffer.h"
+#include "relay/clickhouse/clickhouse_text.h"
+#include "relay/clickhouse/native_buffer.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/lz4_unpack.h"
+#include "relay/clickhouse/lz4_unpack.h"
 
 #include <lz4frame.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/lz4_stream.h"
+#include "relay/clickhouse/lz4_stream.h"
 
 #include <lz4frame.h>
 #include <stdlib.h>
