@@ -20,8 +20,14 @@ struct dead_letter_topic {
     const struct relay_context *context;
     const char *name;
     rd_kafka_t *producer;
-    atomic_int failed; // rd_kafka_resp_err_t of the last failure since the last flush
     struct metric_series *acknowledged, *too_large;
+};
+
+// What became of the copies of one set that were sent. The reports of a set that was given up come later: whoever
+// refers to it last frees it.
+struct dead_letter_reports {
+    atomic_size_t references; // the set's, and one of each copy without a report
+    atomic_int failed;        // rd_kafka_resp_err_t of a copy that Kafka refused, for good: it is gone
 };
 
 struct dead_letter_copy {
@@ -33,9 +39,27 @@ struct dead_letter_copy {
     int64_t offset;
 };
 
+static struct dead_letter_reports *reports_new(void)
+{
+    struct dead_letter_reports *reports = malloc(sizeof(*reports));
+    if (reports) {
+        atomic_init(&reports->references, 1);
+        atomic_init(&reports->failed, 0);
+    }
+    return reports;
+}
+
+static void reports_release(struct dead_letter_reports *reports)
+{
+    if (reports && atomic_fetch_sub(&reports->references, 1) == 1) {
+        free(reports);
+    }
+}
+
 static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
 {
     struct dead_letter_topic *topic = opaque;
+    struct dead_letter_reports *reports = message->_private;
     (void)producer;
     if (!message->err) {
         metric_add(topic->acknowledged, 1);
@@ -44,8 +68,9 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
         log_event(LOG_LEVEL_WARNING, "insert.copy_too_large",
             "a dead letter is larger than the dead-letter topic allows: it has no copy there");
     } else {
-        atomic_store(&topic->failed, (int)message->err);
+        atomic_store(&reports->failed, (int)message->err);
     }
+    reports_release(reports);
 }
 
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error)
@@ -57,7 +82,6 @@ struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *cont
     }
     topic->context = context;
     topic->name = context->config->insert.dead_letter_topic;
-    atomic_init(&topic->failed, 0);
     topic->acknowledged = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "acknowledged");
     topic->too_large = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "too_large");
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "dead-letters", error);
@@ -186,6 +210,7 @@ void dead_letter_copies_finish(struct dead_letter_copies *copies)
         finish_copy(&copies->items[i]);
     }
     free(copies->items);
+    reports_release(copies->reports);
     *copies = (struct dead_letter_copies){0};
 }
 
@@ -194,18 +219,23 @@ static bool must_end(const struct dead_letter_topic *topic, struct mono_time unt
     return (given_up && atomic_load(given_up)) || mono_reached(clock_mono(topic->context->clock), until);
 }
 
-static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *copy, struct mono_time until,
-    const atomic_bool *given_up, struct relay_error *error)
+static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *copy,
+    struct dead_letter_reports *reports, struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
 {
     rd_kafka_resp_err_t code;
+    atomic_fetch_add(&reports->references, 1);
     do {
         rd_kafka_poll(topic->producer, 0);
         code = rd_kafka_producev(topic->producer, RD_KAFKA_V_TOPIC(topic->name),
             RD_KAFKA_V_KEY(copy->has_key ? copy->bytes : NULL, copy->key_length),
             RD_KAFKA_V_VALUE(copy->has_value ? copy->bytes + copy->key_length : NULL, copy->value_length),
-            RD_KAFKA_V_HEADERS(copy->headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+            RD_KAFKA_V_HEADERS(copy->headers), RD_KAFKA_V_OPAQUE(reports), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+            RD_KAFKA_V_END);
     } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && rd_kafka_poll(topic->producer, 100) >= 0 &&
         !must_end(topic, until, given_up));
+    if (code) {
+        atomic_fetch_sub(&reports->references, 1); // no report will come; the set's own is left
+    }
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
         // It would never pass, and its table would stand still for a copy; the dead letter itself is written.
         metric_add(topic->too_large, 1);
@@ -221,16 +251,18 @@ static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *
     return true;
 }
 
-static bool all_acknowledged(struct dead_letter_topic *topic, struct mono_time until, const atomic_bool *given_up,
-    struct relay_error *error)
+// All copies of the set that were ever sent, whoever gets their reports: other tables send and wait at the same time.
+static bool all_acknowledged(struct dead_letter_topic *topic, struct dead_letter_reports *reports,
+    struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
 {
-    rd_kafka_resp_err_t code;
+    size_t left;
     do {
-        code = rd_kafka_flush(topic->producer, 100);
-    } while (code == RD_KAFKA_RESP_ERR__TIMED_OUT && !atomic_load(&topic->failed) && !must_end(topic, until, given_up));
-    int failed = atomic_exchange(&topic->failed, 0);
-    if (failed || code) {
-        return kafka_error_set(error, failed ? (rd_kafka_resp_err_t)failed : code, "copying dead letters to %s",
+        rd_kafka_flush(topic->producer, 100); // serves reports, until there are none to come
+        left = atomic_load(&reports->references) - 1;
+    } while (left > 0 && !atomic_load(&reports->failed) && !must_end(topic, until, given_up));
+    rd_kafka_resp_err_t failed = (rd_kafka_resp_err_t)atomic_load(&reports->failed);
+    if (failed || left > 0) {
+        return kafka_error_set(error, failed ? failed : RD_KAFKA_RESP_ERR__TIMED_OUT, "copying dead letters to %s",
             topic->name);
     }
     return true;
@@ -239,10 +271,13 @@ static bool all_acknowledged(struct dead_letter_topic *topic, struct mono_time u
 bool dead_letter_topic_send(struct dead_letter_topic *topic, struct dead_letter_copies *copies, struct mono_time until,
     const atomic_bool *given_up, struct relay_error *error)
 {
+    if (!copies->reports && !(copies->reports = reports_new())) {
+        return error_no_memory(error, "copying dead letters");
+    }
     for (size_t i = 0; i < copies->count; i++) {
-        if (copies->items[i].bytes && !send_copy(topic, &copies->items[i], until, given_up, error)) {
+        if (copies->items[i].bytes && !send_copy(topic, &copies->items[i], copies->reports, until, given_up, error)) {
             return false;
         }
     }
-    return all_acknowledged(topic, until, given_up, error);
+    return all_acknowledged(topic, copies->reports, until, given_up, error);
 }

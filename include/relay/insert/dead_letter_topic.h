@@ -24,7 +24,8 @@ void dead_letter_topic_free(struct dead_letter_topic *topic); // what is not ack
 struct dead_letter_copies {
     struct dead_letter_copy *items;
     size_t count, room;
-    size_t memory; // bytes of all that were added
+    size_t memory;                       // bytes of all that were added
+    struct dead_letter_reports *reports; // of those that were sent
 };
 
 // Everything is copied. false: NO_MEMORY.
@@ -34,7 +35,8 @@ bool dead_letter_copies_add(struct dead_letter_copies *copies, const struct cloc
 void dead_letter_copies_finish(struct dead_letter_copies *copies);
 
 // Sends those that were not sent yet and waits until all are acknowledged; one that is larger than Kafka allows is left
-// out, counted and logged. false: not before `until`, given_up (may be NULL) became true, or Kafka refused one.
+// out, counted and logged. false: not before `until`, given_up (may be NULL) became true, or Kafka refused one: that is
+// gone, and the set stays refused.
 bool dead_letter_topic_send(struct dead_letter_topic *topic, struct dead_letter_copies *copies, struct mono_time until,
     const atomic_bool *given_up, struct relay_error *error);
 
