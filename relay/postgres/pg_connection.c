@@ -31,7 +31,7 @@ bool pg_broken(const struct pg_connection *connection)
 
 bool pg_idle(const struct pg_connection *connection)
 {
-    return !connection->broken && PQtransactionStatus(connection->libpq) == PQTRANS_IDLE;
+    return !connection->broken && !connection->taken && PQtransactionStatus(connection->libpq) == PQTRANS_IDLE;
 }
 
 int pg_socket(const struct pg_connection *connection)
@@ -71,6 +71,7 @@ void pg_close(struct pg_connection *connection)
         free(connection->prepared[i]);
     }
     free(connection->prepared);
+    PQclear(connection->answer);
     free(connection);
 }
 
@@ -332,20 +333,24 @@ static bool send_prepared(struct pg_connection *connection, const char *name, co
 bool pg_send(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
     bool binary_result, struct relay_error *error)
 {
-    return send_query(connection, sql, values, count, binary_result, pg_deadline(connection->context), error);
+    connection->left = send_query(connection, sql, values, count, binary_result, pg_deadline(connection->context),
+        error);
+    return connection->left;
 }
 
 bool pg_send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
     bool binary_result, struct relay_error *error)
 {
-    return send_prepared(connection, name, values, count, binary_result, pg_deadline(connection->context), error);
+    connection->left = send_prepared(connection, name, values, count, binary_result, pg_deadline(connection->context),
+        error);
+    return connection->left;
 }
 
 // Receiving
 
 bool pg_ready(struct pg_connection *connection)
 {
-    if (connection->broken) {
+    if (connection->broken || connection->taken) {
         return true;
     }
     if (PQconsumeInput(connection->libpq) == 0) {
@@ -404,7 +409,7 @@ static void answered(struct pg_connection *connection)
     }
 }
 
-PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+static PGresult *receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
     if (connection->broken) {
         refuse_broken(connection, error);
@@ -450,13 +455,30 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
     return kept;
 }
 
+static PGresult *give_taken(struct pg_connection *connection, struct relay_error *error)
+{
+    PGresult *answer = connection->answer;
+    if (answer == NULL && error != NULL) {
+        *error = connection->failure;
+    }
+    connection->answer = NULL;
+    connection->taken = false;
+    return answer;
+}
+
+PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+{
+    connection->left = false;
+    return connection->taken ? give_taken(connection, error) : receive(connection, deadline, error);
+}
+
 // Whole statements
 
 PGresult *pg_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
     bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
     return send_query(connection, sql, values, count, binary_result, deadline, error)
-        ? pg_receive(connection, deadline, error)
+        ? receive(connection, deadline, error)
         : NULL;
 }
 
@@ -464,7 +486,7 @@ PGresult *pg_query_prepared(struct pg_connection *connection, const char *name, 
     int count, bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
     return send_prepared(connection, name, values, count, binary_result, deadline, error)
-        ? pg_receive(connection, deadline, error)
+        ? receive(connection, deadline, error)
         : NULL;
 }
 
@@ -490,7 +512,7 @@ bool pg_prepare(struct pg_connection *connection, const char *name, const char *
     }
     PGresult *result = NULL;
     if (sent(connection, PQsendPrepare(connection->libpq, name, sql, 0, NULL), deadline, error)) {
-        result = pg_receive(connection, deadline, error);
+        result = receive(connection, deadline, error);
     }
     if (result == NULL) {
         free(copy);
@@ -509,23 +531,42 @@ bool pg_execute(struct pg_connection *connection, const char *sql, struct mono_t
     if (!sent(connection, PQsendQuery(connection->libpq, sql), deadline, error)) {
         return false;
     }
-    PGresult *result = pg_receive(connection, deadline, error);
+    PGresult *result = receive(connection, deadline, error);
     PQclear(result);
     return result != NULL;
 }
 
 // Beats
 
-bool pg_busy(const struct pg_connection *connection)
+static bool is_active(const struct pg_connection *connection)
 {
     return !connection->broken && PQtransactionStatus(connection->libpq) == PQTRANS_ACTIVE;
+}
+
+bool pg_busy(const struct pg_connection *connection)
+{
+    return connection->taken || is_active(connection);
+}
+
+// libpq sends nothing more before an answer is taken.
+static void take_answer(struct pg_connection *connection)
+{
+    connection->left = false;
+    connection->answer = receive(connection, pg_deadline(connection->context), &connection->failure);
+    connection->taken = true;
 }
 
 void pg_beat(struct pg_connection *connection)
 {
     struct mono_time now = clock_mono(connection->context->clock);
-    if (connection->beat.ns > 0 && !connection->broken && !pg_busy(connection) &&
-        mono_reached(now, mono_add(connection->heard, connection->beat))) {
+    if (connection->beat.ns <= 0 || connection->broken ||
+        !mono_reached(now, mono_add(connection->heard, connection->beat))) {
+        return;
+    }
+    if (connection->left && pg_ready(connection)) {
+        take_answer(connection);
+    }
+    if (!connection->broken && !is_active(connection)) {
         pg_execute(connection, "SELECT 1", mono_add(now, connection->beat), NULL);
     }
 }
@@ -542,6 +583,7 @@ bool pg_send_commit(struct pg_connection *connection, struct relay_error *error)
         return error_set(error, RELAY_ERROR_POSTGRES_UNKNOWN, "%s: the connection was lost while COMMIT was sent",
             connection->address);
     }
+    connection->left = true;
     return true;
 }
 

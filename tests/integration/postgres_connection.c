@@ -251,6 +251,42 @@ Test(postgres_connection, a_session_with_a_lease_outlives_what_another_one_waits
     pg_close(other);
 }
 
+// For the server a session is idle once it has answered, whether or not the answer is taken.
+Test(postgres_connection, an_answer_that_is_not_taken_does_not_keep_a_session_from_beating, .timeout = 60)
+{
+    struct pg_options leased = {.role = "owner", .lease = DURATION_S(1)};
+    struct pg_connection *other = connected(&leased);
+    struct pg_options ticking = {.role = "test", .tick = beat, .tick_context = other};
+    struct pg_connection *connection = connected(&ticking);
+    static const char longer[] = "SELECT pg_sleep(1.5)";
+    cr_assert(pg_execute(other, "BEGIN", pg_deadline(&context), &error), "%s", error.text);
+    cr_assert(pg_send(other, "SELECT 7", NULL, 0, false, &error), "%s", error.text);
+    cr_assert(pg_execute(connection, longer, pg_deadline(&context), &error), "%s", error.text);
+    cr_assert(pg_busy(other) && pg_ready(other));
+    PGresult *result = pg_receive(other, pg_deadline(&context), &error);
+    cr_assert_not_null(result, "%s", error.text);
+    cr_assert_eq(pg_cell_int64(result, 0, 0), 7);
+    cr_assert_not(pg_busy(other));
+    PQclear(result);
+
+    cr_assert(pg_send_commit(other, &error), "%s", error.text);
+    cr_assert(pg_execute(connection, longer, pg_deadline(&context), &error), "%s", error.text);
+    cr_assert_not(pg_idle(other), "its answer is to be taken");
+    cr_assert(pg_receive_commit(other, pg_deadline(&context), &error), "%s", error.text);
+    cr_assert(pg_idle(other));
+
+    cr_assert(pg_send(other, "SELECT 1/0", NULL, 0, false, &error), "%s", error.text);
+    cr_assert(pg_execute(connection, longer, pg_deadline(&context), &error), "%s", error.text);
+    cr_assert_null(pg_receive(other, pg_deadline(&context), &error));
+    cr_assert_not_null(strstr(error.text, "division"), "%s", error.text);
+    expect_cell(other, "SELECT 1", "1");
+
+    cr_assert(pg_send(other, "SELECT 8", NULL, 0, false, &error), "%s", error.text);
+    cr_assert(pg_execute(connection, longer, pg_deadline(&context), &error), "%s", error.text);
+    pg_close(other); // with an answer that nobody has taken
+    pg_close(connection);
+}
+
 Test(postgres_connection, lists_of_unequal_length_in_the_dsn_are_refused)
 {
     static char short_ports[] = "host=127.0.0.1,127.0.0.1,127.0.0.1 port=1,1 user=x dbname=x";

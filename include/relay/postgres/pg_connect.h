@@ -15,6 +15,10 @@ struct pg_connection {
     struct mono_time ticked;
     struct duration beat;   // of a session with a lease: it is to be heard of so often; 0: never mind
     struct mono_time heard; // when the server answered last
+    bool left;              // a statement was sent, and nobody waits for its answer now
+    bool taken;             // a beat has taken the answer, which pg_receive() gives out:
+    PGresult *answer;       // NULL: it failed
+    struct relay_error failure;
     char address[160];
     char sqlstate[6];
     char **prepared; // names
