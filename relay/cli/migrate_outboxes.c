@@ -32,7 +32,7 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
               "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid), "
               "false"
             : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
-              "pg_catalog.parse_ident($1) IN (ARRAY['public', 'outbox_events'], ARRAY['outbox_events'])",
+              "pg_catalog.parse_ident($1) = ARRAY['public', 'outbox_events']",
         &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
     if (!result) {
         return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);

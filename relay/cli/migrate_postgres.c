@@ -327,9 +327,7 @@ static bool migrate_with(struct runner *runner, struct relay_error *error)
         : options->dry_run   ? migration_print_plan(stdout, &plan, false, error)
                              : run_plan(runner, &plan, error);
     if (done && !options->baseline && options->action == MIGRATE_UP && options->to == MIGRATION_ALL) {
-        // A table's name without a schema is looked up as the daemon does.
-        done = execute(runner, "SET search_path = pg_catalog, public, pg_temp", error) &&
-            migrate_outboxes(runner->context, runner->connection, options->dry_run, error);
+        done = migrate_outboxes(runner->context, runner->connection, options->dry_run, error);
     }
     migration_plan_finish(&plan);
 records_held:

@@ -26,6 +26,7 @@ struct outbox_replay {
     char *where;            // conditions over $1 to $4
     char *type;             // the type column as text, or NULL::text
     char *created;          // created_at as timestamptz
+    char *equals;           // the operator of the id's type
     char channel[64];
     int64_t found;
 };
@@ -63,18 +64,26 @@ static char *column(struct outbox_replay *at, enum config_column_role role)
     return copy;
 }
 
+// The id may be of an extension's type, whose operators the search_path does not reach: the one of its index is named.
+static const char table_sql[] =
+    "SELECT pg_catalog.to_regclass($1)::text, pg_catalog.to_regclass($1)::oid, "
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND "
+    "a.attname = 'published_at' AND NOT a.attisdropped), "
+    "(SELECT a.atttypid = 'bigint'::regtype FROM pg_catalog.pg_attribute a "
+    "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped), "
+    "coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_catalog.pg_attribute a "
+    "JOIN pg_catalog.pg_opclass c ON c.opcintype = a.atttypid AND c.opcdefault "
+    "JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree' "
+    "JOIN pg_catalog.pg_amop p ON p.amopfamily = c.opcfamily AND p.amoplefttype = c.opcintype "
+    "AND p.amoprighttype = c.opcintype AND p.amopstrategy = 3 "
+    "JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace "
+    "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $3 AND NOT a.attisdropped), '=')";
+
 static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table),
-        PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT])};
-    PGresult *result = pg_query(at->connection,
-        "SELECT pg_catalog.to_regclass($1)::text, pg_catalog.to_regclass($1)::oid, "
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND "
-        "a.attname = "
-        "'published_at' "
-        "AND NOT a.attisdropped), (SELECT a.atttypid = 'bigint'::regtype FROM pg_catalog.pg_attribute a "
-        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped)",
-        values, 2, false, pg_deadline(at->context), error);
+        PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT]), PG_TEXT(at->outbox->columns[CONFIG_COLUMN_ID])};
+    PGresult *result = pg_query(at->connection, table_sql, values, 3, false, pg_deadline(at->context), error);
     if (!result) {
         return false;
     }
@@ -93,7 +102,8 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
         *milliseconds = strcmp(pg_cell(result, 0, 3), "t") == 0;
         snprintf(at->channel, sizeof(at->channel), "outbox_relay_%s", pg_cell(result, 0, 1));
         at->table = strdup(pg_cell(result, 0, 0));
-        done = at->table || out_of_memory(error);
+        at->equals = strdup(pg_cell(result, 0, 4));
+        done = (at->table && at->equals) || out_of_memory(error);
     }
     PQclear(result);
     return done;
@@ -188,8 +198,8 @@ static bool republish(struct outbox_replay *at, const PGresult *ids, struct rela
     fprintf(memory, "BEGIN;");
     for (int i = 0; i < PQntuples(ids); i++) {
         char *id = PQescapeLiteral(pg_libpq(at->connection), pg_cell(ids, i, 0), strlen(pg_cell(ids, i, 0)));
-        fprintf(memory, "UPDATE %s SET published_at = NULL, %s = DEFAULT WHERE %s = %s AND published_at IS NOT NULL;",
-            at->table, at->seq, at->id, id ? id : "NULL");
+        fprintf(memory, "UPDATE %s SET published_at = NULL, %s = DEFAULT WHERE %s %s %s AND published_at IS NOT NULL;",
+            at->table, at->seq, at->id, at->equals, id ? id : "NULL");
         PQfreemem(id);
     }
     fprintf(memory, "SELECT pg_catalog.pg_notify('%s', ''); COMMIT", at->channel);
@@ -260,5 +270,6 @@ bool replay_outbox(const struct relay_context *context, const struct replay_opti
     free(at.where);
     free(at.type);
     free(at.created);
+    free(at.equals);
     return done;
 }

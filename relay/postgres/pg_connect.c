@@ -165,7 +165,9 @@ static void log_notice(void *context, const PGresult *result)
 }
 
 // The session's settings. What a role or database has set for itself must not undo what the protocols rely on:
-// read committed, commits that are durable, names that mean our own objects, rows that no policy hides.
+// read committed, commits that are durable, names that mean our own objects, rows that no policy hides. No schema in
+// which others may create is in the path: of theirs, a function or an operator whose arguments fit better than those of
+// PostgreSQL's own would be called with our rights. So each table is named with its schema.
 static bool set_up_session(struct pg_connection *connection, const struct pg_options *options,
     struct mono_time deadline, struct relay_error *error)
 {
@@ -178,7 +180,7 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
     char sql[1400];
     int length = snprintf(sql, sizeof(sql),
         "SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; "
-        "SET search_path = pg_catalog, public, pg_temp; SET row_security = off; SET bytea_output = 'hex'; "
+        "SET search_path = pg_catalog, pg_temp; SET row_security = off; SET bytea_output = 'hex'; "
         "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
         "SET standard_conforming_strings = on; SET jit = off; SET lock_timeout = 0; "
         "SET statement_timeout = %lld; SET idle_in_transaction_session_timeout = %lld; "

@@ -370,18 +370,33 @@ def test_an_unreachable_server_is_named(no_place):
     assert result.returncode == 1 and "127.0.0.1:1" in result.stderr
 
 
-def test_no_strangers_operator_is_called(place):
-    """Where everybody may create in schema public, as PostgreSQL 13 and 14 come, an operator that fits better than PostgreSQL's own would run
-    with the rights of the migrator and of the relay."""
-    for number, (left, right) in enumerate((("oid", "regclass"), ("regclass", "regclass"), ("oid", "integer"), ("oid", "bigint"), ("oid", "regnamespace"))):
-        place.execute(f"CREATE FUNCTION public.stranger{number}({left}, {right}) RETURNS boolean LANGUAGE plpgsql AS "
-                      "$$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$")
-        place.execute(f"CREATE OPERATOR public.= (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = public.stranger{number})")
+def stranger(place, name, arguments, returns="integer"):
+    place.execute(f"CREATE FUNCTION public.{name}({arguments}) RETURNS {returns} LANGUAGE plpgsql AS "
+                  "$$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$")
+
+
+def test_nothing_of_a_stranger_is_called(place):
+    """Where everybody may create in schema public, as PostgreSQL 13 and 14 come, an operator or a function that fits better than PostgreSQL's own
+    would run with the rights of the migrator and of the relay."""
+    for number, (name, left, right, returns) in enumerate((
+            ("=", "oid", "regclass", "boolean"), ("=", "regclass", "regclass", "boolean"), ("=", "oid", "integer", "boolean"), ("=", "oid", "bigint", "boolean"),
+            ("=", "oid", "regnamespace", "boolean"), ("=", "oid", "regtype", "boolean"), ("||", "bigint", "bigint", "text"))):
+        stranger(place, f"stranger{number}", f"{left}, {right}", returns)
+        place.execute(f"CREATE OPERATOR public.{name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = public.stranger{number})")
     for arguments in (("down", "--to", "0"), ("up",)):
         done = run(place, "postgres", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-    checked = command("check", config=config_of(place), binary=place.binary)
-    assert "a stranger was called" not in checked.stdout + checked.stderr, checked.stdout + checked.stderr
+    for name, arguments, returns in (("pg_column_size", "jsonb", "integer"), ("pg_column_size", "jsonb[]", "integer"), ("pg_column_compression", "jsonb", "text"),
+                                     ("pg_partition_tree", "integer", "TABLE (relid regclass)"), ("convert_to", "text, text", "bytea")):
+        stranger(place, name, arguments, returns)
+    for words in (("check",), ("status",), ("dead-letters", "list"), ("replay", "--since", "1h", "--dry-run")):
+        told = command(*words, config=config_of(place), binary=place.binary)
+        assert "a stranger was called" not in told.stdout + told.stderr, told.stdout + told.stderr
+    relay = publishing(place, publish={"on_poison": "hold_aggregate"})
+    place.insert_event("po st.x")
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "the aggregate is held")
+    place.insert_event("late.created")
+    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
     event = place.insert_event()
-    publishing(place)
     assert wait_ids(place, [event]) == [event]
+    assert "a stranger was called" not in relay.log_tail(1000)

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from inserting import fnv, run_under
+from publishing import as_admin
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
 
@@ -59,6 +60,16 @@ def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     assert [record[0] for record in sorted(new, key=lambda record: int(record[5]["seq"]))] == events
     assert other not in {record[0] for record in new}
     assert relay.stop() == 0
+
+
+def test_an_id_of_an_extensions_type_is_found_by_its_own_operator(place):
+    as_admin(place, "CREATE EXTENSION ltree")
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN id DROP DEFAULT, ALTER COLUMN id TYPE public.ltree USING id::text::public.ltree; "
+                  "INSERT INTO outbox_events (id, aggregate_type, aggregate_id, event_type, payload, published_at) "
+                  "SELECT ('a.b' || n)::public.ltree, 'post', gen_random_uuid(), 'post.created', '{}', now() FROM generate_series(1, 3) n")
+    again = run(place, "--since", "1h", **MARK)
+    assert again.returncode == 0 and "3 events are in outbox default again" in again.stdout, again.stdout + again.stderr
+    assert place.execute("SELECT id::text, seq FROM outbox_events WHERE published_at IS NULL ORDER BY seq") == [("a.b1", 4), ("a.b2", 5), ("a.b3", 6)]
 
 
 def test_an_outbox_that_deletes_has_nothing_to_replay(place):
