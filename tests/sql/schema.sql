@@ -58,9 +58,9 @@ SELECT test.ok(id = :'id' AND payload->>'n' = '12345678901234567890.123456789' A
   FROM public.outbox_events WHERE seq = :new_seq;
 SELECT test.same(outbox_relay.retry_dead_letter(:letter), NULL, 'a dead letter is retried once');
 -- Whatever is in a row, it can become a dead letter: otherwise the relay could not go past it.
-CREATE TABLE public.odd_outbox (event_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text, type text, at bigint, payload json, note text);
+CREATE TABLE public.odd_outbox (event_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text, type text, at bigint, payload json, note text, r text);
 INSERT INTO outbox_relay.outboxes (outbox, system_identifier, seq_column, created_at_column) VALUES ('public.odd_outbox', 1, 'event_no', 'at');
-INSERT INTO public.odd_outbox (type, at, payload, note) VALUES (NULL, 1700000000000, '{"a": "\u0000", "n": 1e400000, "n": 2}', 'n') RETURNING event_no AS odd \gset
+INSERT INTO public.odd_outbox (type, at, payload, note, r) VALUES (NULL, 1700000000000, '{"a": "\u0000", "n": 1e400000, "n": 2}', 'n', 'column r') RETURNING event_no AS odd \gset
 SELECT outbox_relay.dead_letter('public.odd_outbox', :odd, 'bad_topic', 'why', 1) AS letter \gset
 SELECT test.ok(event_id = :'odd' AND event_created_at IS NULL AND event->>'payload' = '{"a": "\u0000", "n": 1e400000, "n": 2}' AND event->>'note' = 'n'
                AND event->>'at' = '1700000000000', 'a row without an id, with a time of another type and with json that jsonb cannot hold')

@@ -69,7 +69,12 @@ migrate down 008
 sql -U "$writer" -f "$work/write.sql"
 migrate up 008
 is "one step down and up: seq goes on above" "$(sql -c "SELECT count(*) = count(DISTINCT seq) AND count(seq) = $total + 1 FROM outbox_events")" t
-migrate down
+sql -c "SELECT outbox_relay.dead_letter('public.outbox_events', max(seq), 'c', 't', 1) FROM public.outbox_events WHERE published_at IS NULL" >/dev/null
+if migrate down 2>"$work/err"; then not_ok "a dead letter keeps its adopted outbox"; else
+    is "a dead letter keeps its adopted outbox" "$(grep -c 'still holds events of public.outbox_events' "$work/err")" 1
+fi
+is "it can still be retried" "$(sql -c "SELECT outbox_relay.retry_dead_letter(dead_letter_id) > 0 FROM public.outbox_dead_letters")" t
+migrate down 000 008
 is "down gives the table back without seq" "$(sql -c "SELECT count(*) FROM pg_attribute WHERE attrelid = 'outbox_events'::regclass AND attnum > 0 AND NOT attisdropped")" 10
 is "and with all its rows" "$(sql -c "SELECT count(*) FROM outbox_events")" $((total + 1))
 is "and without a trigger" "$(sql -c "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'outbox_events'::regclass")" 0

@@ -12,6 +12,13 @@ waits_for_lock() {
 }
 
 migrate up
+sql -c "SELECT outbox_relay.create_outbox('public.other')" -c "${insert/outbox_events/other}" \
+    -c "SELECT outbox_relay.dead_letter('public.other', 1, 'c', 't', 1)" >/dev/null
+if sql -c "SELECT outbox_relay.detach_outbox('public.other')" 2>"$work/err"; then not_ok "an outbox with dead letters is not detached"; else
+    is "an outbox with dead letters is not detached" "$(grep -c 'still holds events of public.other' "$work/err")" 1
+fi
+sql -c "SELECT outbox_relay.retry_dead_letter(dead_letter_id) FROM public.outbox_dead_letters" -c "SELECT outbox_relay.detach_outbox('public.other')" -c "DROP TABLE public.other" >/dev/null
+is "without them it is" "$(sql -c "SELECT count(*) FROM outbox_relay.outboxes")" 1
 migrate down 005
 session_open
 session_do "BEGIN; $insert;"
