@@ -7,6 +7,7 @@
 //   length), String (their text) objects                 Map, Tuple with names, JSON, String (their text) null Nullable
 #include "relay/insert/value_encoder.h"
 
+#include "relay/json/json_members.h"
 #include "relay/json/json_walk.h"
 #include "relay/insert/value_parse.h"
 
@@ -304,16 +305,16 @@ static bool put_array(struct value_encoder *encoder, struct native_column *colum
 static bool put_map(struct value_encoder *encoder, struct native_column *column, const struct json_value *value,
     enum encode_reason *reason)
 {
-    struct json_walk walk;
-    struct json_value name, member;
-    json_walk_start(&walk, value);
-    while (json_walk_next(&walk, &name, &member)) {
-        if (!put_json(encoder, native_inner(column, 0), &name, reason) ||
-            !put_json(encoder, native_inner(column, 1), &member, reason)) {
-            return false;
-        }
+    struct json_members members;
+    bool done = json_members_read(&members, value) || memory(false, reason);
+    for (size_t i = 0; done && i < members.count; i++) {
+        struct json_member *member = &members.items[i];
+        done = member->overridden ||
+            (put_json(encoder, native_inner(column, 0), &member->name, reason) &&
+                put_json(encoder, native_inner(column, 1), &member->value, reason));
     }
-    return memory(native_put_array_end(column), reason);
+    json_members_finish(&members);
+    return done && memory(native_put_array_end(column), reason);
 }
 
 static bool put_tuple_from_array(struct value_encoder *encoder, struct native_column *column,

@@ -243,6 +243,59 @@ Test(row_encoder, nested_values_and_rollback)
     finish();
 }
 
+// What the members say is the value of a Map with each name once.
+static void expect_map(const char *value, const char *bytes, size_t length)
+{
+    compile((const char *const[]){"c", "Map(String, UInt8)", NULL}, (const char *const[]){"c", "$.a", NULL});
+    cr_assert(add(value), "%s", error.text);
+    size_t count;
+    const struct iovec *pieces = native_block_body(block, &count, NULL);
+    char got[1024];
+    size_t used = 0;
+    for (size_t i = 2; i < count; i++) { // after the block's and the column's head
+        cr_assert_leq(used + pieces[i].iov_len, sizeof(got));
+        memcpy(&got[used], pieces[i].iov_base, pieces[i].iov_len);
+        used += pieces[i].iov_len;
+    }
+    cr_assert_eq(used, length, "%s: %zu bytes", value, used);
+    cr_assert_arr_eq(got, bytes, length, "%s", value);
+    finish();
+}
+
+#define MAP(count, keys, values) count "\0\0\0\0\0\0\0" keys values, 8 + sizeof(keys) - 1 + sizeof(values) - 1
+
+Test(row_encoder, of_names_that_come_twice_in_a_map_the_last_counts)
+{
+    expect_map("{\"a\":{\"a\":1,\"b\":2,\"c\":3}}", MAP("\3", "\1a\1b\1c", "\1\2\3"));
+    expect_map("{\"a\":{\"a\":1,\"a\":2}}", MAP("\1", "\1a", "\2"));
+    expect_map("{\"a\":{\"b\":1,\"a\":2,\"ab\":3,\"b\":4,\"b\":5}}", MAP("\3", "\1a\2ab\1b", "\2\3\5"));
+    expect_map("{\"a\":{\"\\u0061\":1,\"\\n\":2,\"a\":3,\"\\u000a\":4}}", MAP("\2", "\1a\1\n", "\3\4"));
+    expect_map("{\"a\":{}}", MAP("\0", "", ""));
+}
+
+Test(row_encoder, names_come_twice_in_large_maps)
+{
+    char value[4096] = "{\"a\":{", keys[400] = "";
+    size_t length = strlen(value), used = 0;
+    for (int twice = 0; twice < 2; twice++) {
+        for (int i = 0; i < 40; i++) {
+            length += (size_t)snprintf(&value[length], sizeof(value) - length, "%s\"%02d\":%d",
+                twice + i > 0 ? "," : "", i * 7 % 40, twice * 100 + i);
+        }
+    }
+    snprintf(&value[length], sizeof(value) - length, "}}");
+    keys[used++] = 40;
+    memset(&keys[used], 0, 7);
+    used += 7;
+    for (int i = 0; i < 40; i++) {
+        used += (size_t)snprintf(&keys[used], sizeof(keys) - used, "\2%02d", i * 7 % 40);
+    }
+    for (int i = 0; i < 40; i++) {
+        keys[used++] = (char)(100 + i);
+    }
+    expect_map(value, keys, used);
+}
+
 Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
 {
     static const char *const columns[] = {"a", "UInt8", "b", "Array(String)", "c", "Dynamic", "d", "UInt8", "e",
