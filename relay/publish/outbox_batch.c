@@ -177,7 +177,7 @@ bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *tab
     assert(batch->result_count < OUTBOX_BATCH_RESULTS);
     batch->results[batch->result_count++] = result;
     int rows = PQntuples(result);
-    if (PQnfields(result) != COLUMN_ADDITIONAL + (int)additional_count) {
+    if (PQnfields(result) < COLUMN_ADDITIONAL + (int)additional_count) {
         return error_set(error, RELAY_ERROR_PROTOCOL, "a result of %d columns", PQnfields(result));
     }
     if (!grow(batch, batch->count + (size_t)rows, error)) {

@@ -164,7 +164,7 @@ size_t publish_read_ask(struct publish_pipe *pipe, const struct seq_range **rang
     return safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, ranges) : 0;
 }
 
-// Looks up the holes and takes what is there. *cut: there is more than the limit.
+// Looks up the holes and takes what is there. *cut: there may be more.
 static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, bool *cut, struct relay_error *error)
 {
     *cut = false;
@@ -176,7 +176,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     int64_t limit = publish_read_limit(pipe);
     PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
         pg_deadline(pipe->context), error);
-    size_t before = lane->batch->count, bytes_before = lane->batch->bytes;
+    size_t before = lane->batch->count;
     if (result == NULL || !publish_read_add(pipe, lane, result, error)) {
         return false;
     }
@@ -187,9 +187,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return false;
     }
     qsort(seqs, found, sizeof(*seqs), ascending);
-    // A candidate that somebody deleted meanwhile is missing in the answer but counted for the limit: well before it
-    // the answer is taken for cut.
-    *cut = (int64_t)found > limit / 2 || (int64_t)(lane->batch->bytes - bytes_before) > pipe->config->batch_bytes / 2;
+    *cut = found > 0 && PQgetvalue(result, 0, PQnfields(result) - 1)[0] != 0;
     seq_holes_looked_up(pipe->holes, seqs, found, *cut ? seqs[found - 1] : INT64_MAX);
     return true;
 }

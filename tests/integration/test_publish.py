@@ -64,6 +64,20 @@ def test_a_late_transaction_larger_than_a_batch_comes_whole_and_before_what_foll
     assert [r[0] for r in place.records() if r[5]["aggregate_id"] == aggregate.encode()] == rows
 
 
+def test_a_late_transaction_larger_than_batch_bytes_comes_whole_however_short_its_text_is(place):
+    """An array of small numbers takes four times as many bytes in PostgreSQL, which cuts the look-up, as in its text."""
+    publishing(place, outbox={"batch_bytes": "64KiB"})
+    aggregate = "33333333-3333-3333-3333-333333333333"
+    late = Transaction(place)
+    rows = [late.insert(aggregate=aggregate, payload=json.dumps([0] * 300)) for _ in range(60)]
+    for _ in range(6):  # each a batch of its own, after which more rows are thought to fit
+        wait_ids(place, [place.insert_event()])
+    late.end()
+    rows.append(place.insert_event(aggregate=aggregate))
+    wait_ids(place, rows)
+    assert [r[0] for r in place.records() if r[5]["aggregate_id"] == aggregate.encode()] == rows
+
+
 def test_a_hundred_thousand_gaps_leave_nothing_behind(place):
     relay = publishing(place)
     rolled_back = Transaction(place)

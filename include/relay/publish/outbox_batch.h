@@ -33,8 +33,8 @@ struct outbox_batch *outbox_batch_new(size_t keep_bytes, struct relay_error *err
 void outbox_batch_free(struct outbox_batch *batch); // accepts NULL
 void outbox_batch_reset(struct outbox_batch *batch);
 
-// Decodes and takes over a binary result with the columns of outbox_table.row (also on failure; NULL is not allowed).
-// Errors: NO_MEMORY, PROTOCOL.
+// Decodes and takes over a binary result that begins with the columns of outbox_table.row (also on failure; NULL is not
+// allowed). Errors: NO_MEMORY, PROTOCOL.
 bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
     PGresult *result, struct relay_error *error);
 void outbox_batch_sort(struct outbox_batch *batch);

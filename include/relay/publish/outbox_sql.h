@@ -38,7 +38,8 @@ bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_tim
 // rows.
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error);
-// Rows inside the ranges, at most `limit`, the lowest first; taken out and returned.
+// Rows inside the ranges, at most `limit`, the lowest first; taken out and returned. One more column, the last: whether
+// there may be more of them (bool).
 PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // Exactly these rows, those that are still there.
