@@ -6,7 +6,6 @@
 // is cut where a key ends it: the longest key wins, and of NAMEs those of the file; a new NAME is taken in lower case.
 #include "relay/config/config_environment.h"
 
-#include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
 
 #include <ctype.h>
@@ -183,20 +182,6 @@ static void read_variable(struct config_source *source, const char *variable, ch
     }
 }
 
-// A dsn of the environment brings its own password: the file's, which belongs to the file's dsn, gives way.
-static void drop_other_password(struct config_source *source)
-{
-    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
-    const struct config_setting *password = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "password");
-    if (dsn == NULL || dsn->variable == NULL || dsn->in_file || password == NULL || password->variable != NULL ||
-        !config_dsn_has_password(dsn->value)) {
-        return;
-    }
-    size_t at = (size_t)(password - source->settings);
-    source->setting_count--;
-    memmove(&source->settings[at], &source->settings[at + 1], (source->setting_count - at) * sizeof(*password));
-}
-
 void config_source_read_environment(struct config_source *source, char *const *environment)
 {
     for (; *environment != NULL; environment++) {
@@ -206,5 +191,4 @@ void config_source_read_environment(struct config_source *source, char *const *e
                 config_memory_text(source->memory, equals + 1));
         }
     }
-    drop_other_password(source);
 }

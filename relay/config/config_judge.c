@@ -46,7 +46,7 @@ static void judge_dsn(const struct config_source *source, const struct config *c
 }
 
 // Of two passwords of different origin the environment's has replaced the file's already where it is the dsn's
-// (config_environment.c).
+// (config_source.c).
 static void judge_password(const struct config_source *source, const struct config *config)
 {
     const struct config_setting *password = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "password");

@@ -6,6 +6,7 @@
 #include "relay/config/config_source.h"
 
 #include "relay/base/clock.h"
+#include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
 #include "relay/config/ini_reader.h"
 
@@ -447,11 +448,35 @@ static void read_secret(struct config_source *source, struct config_setting *set
     setting->value = text == NULL ? "" : text;
 }
 
-void config_source_read_secrets(struct config_source *source)
+// A dsn of the environment, be it in a file, brings its own password: the file's, which belongs to the file's dsn, gives
+// way.
+static void drop_other_password(struct config_source *source)
+{
+    const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");
+    const struct config_setting *password = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "password");
+    if (dsn == NULL || dsn->variable == NULL || password == NULL || password->variable != NULL ||
+        !config_dsn_has_password(dsn->value)) {
+        return;
+    }
+    size_t at = (size_t)(password - source->settings);
+    source->setting_count--;
+    memmove(&source->settings[at], &source->settings[at + 1], (source->setting_count - at) * sizeof(*password));
+}
+
+static void read_secrets(struct config_source *source, bool of_dsn)
 {
     for (size_t i = 0; i < source->setting_count; i++) {
-        if (source->settings[i].in_file) {
-            read_secret(source, &source->settings[i]);
+        struct config_setting *setting = &source->settings[i];
+        bool dsn = setting->section == CONFIG_SECTION_POSTGRES && strcmp(setting->key, "dsn") == 0;
+        if (setting->in_file && dsn == of_dsn) {
+            read_secret(source, setting);
         }
     }
+}
+
+void config_source_read_secrets(struct config_source *source)
+{
+    read_secrets(source, true);
+    drop_other_password(source);
+    read_secrets(source, false);
 }

@@ -214,6 +214,16 @@ Test(config_environment, a_dsn_with_a_password_replaces_the_password_of_the_file
     cr_assert_str_eq(config->postgres.dsn, "host=other password=p");
     cr_assert_str_eq(config->postgres.password, "");
     config_free(config);
+    unsetenv("OUTBOX_RELAY_POSTGRES_DSN");
+    char *path = make_file("host=third password=p\n", 22);
+    SET("POSTGRES_DSN_FILE", path);
+    config = load_good(file);
+    cr_assert_str_eq(config->postgres.dsn, "host=third password=p");
+    cr_assert_str_eq(config->postgres.password, "");
+    config_free(config);
+    unlink(path);
+    unsetenv("OUTBOX_RELAY_POSTGRES_DSN_FILE");
+    SET("POSTGRES_DSN", "host=other password=p");
     SET("POSTGRES_PASSWORD", "q");
     assert_mistake(file,
         "environment: OUTBOX_RELAY_POSTGRES_PASSWORD: OUTBOX_RELAY_POSTGRES_DSN holds a password too; expected one of "
