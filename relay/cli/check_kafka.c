@@ -6,6 +6,7 @@
 #include "relay/cli/check.h"
 
 #include "relay/cli/kafka_probe.h"
+#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/publish/event_router.h"
 
@@ -51,8 +52,8 @@ static void check_library(struct check *check)
 
 static long long number_given(const struct config *config, const char *name, long long otherwise)
 {
-    const char *given = kafka_conf_given(config, name);
-    return given ? strtoll(given, NULL, 10) : otherwise;
+    const struct config_pair *given = config_kafka_given(config, name);
+    return given ? strtoll(given->value, NULL, 10) : otherwise;
 }
 
 static long long message_max(const struct config *config)

@@ -2,6 +2,7 @@
 #include "relay/config/config_judge.h"
 
 #include "relay/config/config_checks.h"
+#include "relay/config/config_kafka.h"
 #include "relay/config/config_value.h"
 #include "relay/publish/event_router.h"
 
@@ -11,16 +12,10 @@
 #include <string.h>
 #include <strings.h>
 
-// By its own name or by an alias of it.
 static const char *kafka_value(const struct config *config, const char *name)
 {
-    for (size_t i = 0; i < config->kafka_count; i++) {
-        const struct config_pair *pair = &config->kafka[i];
-        if (strcmp(pair->name, name) == 0 || (pair->meant != NULL && strcmp(pair->meant, name) == 0)) {
-            return pair->value;
-        }
-    }
-    return NULL;
+    const struct config_pair *given = config_kafka_given(config, name);
+    return given == NULL ? NULL : given->value;
 }
 
 static bool written(const struct config_source *source, enum config_section_id section, const char *key)
@@ -73,7 +68,7 @@ static void judge_presence(const struct config_source *source, const struct conf
     }
     judge_dsn(source, config);
     judge_password(source, config);
-    if (kafka_value(config, "bootstrap.servers") == NULL && kafka_value(config, "metadata.broker.list") == NULL &&
+    if (kafka_value(config, "metadata.broker.list") == NULL && // what the other is an alias for
         !written(source, CONFIG_SECTION_KAFKA, "bootstrap.servers")) {
         config_report_whole(report, "kafka", "bootstrap.servers",
             "is missing; expected host:port, several with commas");
@@ -108,7 +103,7 @@ static void judge_thresholds(const struct config_source *source, const struct co
 
 static void judge_memory(const struct config_source *source, const struct config *config)
 {
-    static const char *const fetches[] = {"fetch.max.bytes", "max.partition.fetch.bytes", "fetch.message.max.bytes"};
+    static const char *const fetches[] = {"fetch.max.bytes", "fetch.message.max.bytes"};
     const struct config_insert *insert = &config->insert;
     const char *limit = config_format_size(source->memory, insert->memory_limit);
     if (insert->batch_bytes > insert->memory_limit / 2) {
@@ -118,10 +113,10 @@ static void judge_memory(const struct config_source *source, const struct config
             config_format_size(source->memory, insert->batch_bytes), limit);
     }
     for (size_t i = 0; i < sizeof(fetches) / sizeof(fetches[0]); i++) {
-        const char *value = kafka_value(config, fetches[i]);
-        if (value != NULL && strtoll(value, NULL, 10) > insert->memory_limit) {
-            config_report_whole(source->report, "kafka", fetches[i],
-                "%s is more than [insert] memory_limit (%s) may hold", value, limit);
+        const struct config_pair *given = config_kafka_given(config, fetches[i]);
+        if (given != NULL && strtoll(given->value, NULL, 10) > insert->memory_limit) {
+            config_report_whole(source->report, "kafka", given->name,
+                "%s is more than [insert] memory_limit (%s) may hold", given->value, limit);
         }
     }
 }

@@ -69,6 +69,18 @@ static bool take(const struct config_source *source, const struct config_setting
     return false;
 }
 
+const struct config_pair *config_kafka_given(const struct config *config, const char *name)
+{
+    const struct config_pair *given = NULL;
+    for (size_t i = 0; i < config->kafka_count; i++) {
+        const struct config_pair *pair = &config->kafka[i];
+        if (strcmp(pair->meant == NULL ? pair->name : pair->meant, name) == 0) {
+            given = pair;
+        }
+    }
+    return given;
+}
+
 void config_build_kafka(const struct config_source *source, struct config *config)
 {
     size_t count = 0;

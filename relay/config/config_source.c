@@ -448,8 +448,8 @@ static void read_secret(struct config_source *source, struct config_setting *set
     setting->value = text == NULL ? "" : text;
 }
 
-// A dsn of the environment, be it in a file, brings its own password: the file's, which belongs to the file's dsn, gives
-// way.
+// A dsn of the environment, be it in a file, brings its own password: that of the configuration file, which belongs to
+// the dsn there, gives way.
 static void drop_other_password(struct config_source *source)
 {
     const struct config_setting *dsn = config_source_find(source, CONFIG_SECTION_POSTGRES, "", "dsn");

@@ -69,18 +69,6 @@ bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, 
         kafka_property_is_secret(name) ? "librdkafka refuses the value" : why);
 }
 
-const char *kafka_conf_given(const struct config *config, const char *name)
-{
-    const char *value = NULL;
-    for (size_t i = 0; i < config->kafka_count; i++) {
-        const struct config_pair *pair = &config->kafka[i];
-        if (strcmp(pair->meant == NULL ? pair->name : pair->meant, name) == 0) {
-            value = pair->value;
-        }
-    }
-    return value;
-}
-
 // property: as kafka_properties_kind() says. What librdkafka does not know it refuses with its own words.
 static bool fits(char property, enum kafka_client_kind kind)
 {

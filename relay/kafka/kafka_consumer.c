@@ -16,6 +16,7 @@
 #include "relay/kafka/kafka_consumer.h"
 
 #include "relay/base/log.h"
+#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -121,7 +122,7 @@ static bool set_size(const struct relay_context *context, rd_kafka_conf_t *conf,
 {
     char text[24];
     snprintf(text, sizeof(text), "%lld", (long long)value);
-    return kafka_conf_given(context->config, name) || kafka_conf_set(conf, name, text, error);
+    return config_kafka_given(context->config, name) || kafka_conf_set(conf, name, text, error);
 }
 
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
@@ -150,7 +151,7 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
     // librdkafka makes no consumer that fetches less at a time than the largest message has, or more than it receives.
     int64_t largest = conf_number(conf, "message.max.bytes", 1000000);
     int64_t fetch = clamp(options->memory / 2, 1 << 20, 52428800);
-    if (kafka_conf_given(context->config, "receive.message.max.bytes") != NULL) {
+    if (config_kafka_given(context->config, "receive.message.max.bytes") != NULL) {
         fetch = clamp(fetch, 0, conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
     }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&

@@ -16,6 +16,7 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
+#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -138,7 +139,7 @@ static bool set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, s
 static bool set_default(rd_kafka_conf_t *conf, const struct config *config, const char *name, int64_t value,
     struct relay_error *error)
 {
-    return kafka_conf_given(config, name) != NULL || set_number(conf, name, value, error);
+    return config_kafka_given(config, name) != NULL || set_number(conf, name, value, error);
 }
 
 static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)

@@ -179,6 +179,9 @@ Test(config_mistakes, kafka)
                    "k\nfetch.max.bytes = 1000000000\n",
         "is more than [insert] memory_limit (256MiB) may hold");
     assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
+                   "k\nmax.partition.fetch.bytes = 1000000000\n",
+        "[kafka] max.partition.fetch.bytes: 1000000000 is more than [insert] memory_limit (256MiB) may hold");
+    assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "
                    "k\nfetch.max.bytes = 2000000\nmessage.max.bytes = 3000000\n",
         "[kafka] fetch.max.bytes: 2000000 is less than message.max.bytes (3000000)");
     assert_mistake("[postgres]\ndsn = host=h\n[clickhouse]\nurl = http://c\n[kafka]\nbootstrap.servers = "

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// [kafka]: librdkafka's properties, and those of them that are not taken, because the protocols set them. A part of
-// config_build.h: reports to the source's report.
+// [kafka]: librdkafka's properties, and those of them that are not taken, because the protocols set them. Filling is a
+// part of config_build.h: reports to the source's report.
 #ifndef RELAY_CONFIG_CONFIG_KAFKA_H
 #define RELAY_CONFIG_CONFIG_KAFKA_H
 
@@ -16,6 +16,10 @@ struct config_kafka_refusal {
 
 // Fills kafka and kafka_count.
 void config_build_kafka(const struct config_source *source, struct config *config);
+
+// Who gives a property, by its name or by an alias of it: of several the last, as librdkafka takes them. NULL: nobody.
+// name is no alias. Owned by the config.
+const struct config_pair *config_kafka_given(const struct config *config, const char *name);
 
 // The i-th, NULL at the end.
 const struct config_kafka_refusal *config_kafka_refused(size_t i);

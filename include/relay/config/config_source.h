@@ -51,7 +51,7 @@ struct config_source {
 bool config_source_read_file(struct config_source *source, bool may_miss);
 // Text of a file, changed in place; text[length] must be writable.
 void config_source_read_text(struct config_source *source, char *text, size_t length);
-// After both: values of `_file` settings become what their files hold. The file's password that a dsn of the environment
+// After both: values of `_file` settings become what their files hold. The password that a dsn of the environment
 // replaces is taken out, and its file is not looked at.
 void config_source_read_secrets(struct config_source *source);
 

@@ -24,10 +24,6 @@ bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, 
 // Writes a line of librdkafka to our log: its log callback, and to be called by one that takes its place.
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text);
 
-// The value the user gave to a property in [kafka], by its name or by an alias of it, NULL if none. name is no alias.
-// Owned by the config.
-const char *kafka_conf_given(const struct config *config, const char *name);
-
 // rd_kafka_new() that never leaks the conf and speaks our error type.
 rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error);
 
