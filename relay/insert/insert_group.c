@@ -282,7 +282,8 @@ static void forget_everywhere(struct insert_group *group, const struct insert_pa
 static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
     struct insert_group *group = context;
-    bool orderly = !lost && !group->leaving && !group->broken;
+    bool given_back = !lost && !group->leaving; // leave() has waited already
+    bool orderly = given_back && !group->broken;
     log_event(lost ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "insert.revoked", NULL, LOG_INT("partitions", list->cnt),
         LOG_BOOL("lost", lost));
     if (lost) {
@@ -300,7 +301,7 @@ static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
         forget_everywhere(group, partition);
         let_partition_go(group, partition);
     }
-    if (orderly && !wait_for_starts(group, within_drain(group, START_WAIT))) {
+    if (given_back && !wait_for_starts(group, within_drain(group, START_WAIT))) {
         struct relay_error error;
         error_set(&error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "an INSERT of revoked partitions may still begin");
         insert_group_break(group, &error);

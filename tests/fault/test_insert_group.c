@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A member of the consumer group, against librdkafka's mock cluster.
+#include "relay/insert/insert_group.h"
+#include "relay/insert/table_worker_inside.h"
+
+#include <criterion/criterion.h>
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static struct config config;
+static struct config_pair servers;
+static struct config_route route;
+static struct stop stop_;
+static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
+static rd_kafka_t *host;
+static rd_kafka_mock_cluster_t *cluster;
+static struct clickhouse_client *client;
+static struct insert_lease lease;
+static struct insert_table table;
+static struct insert_table *tables[] = {&table};
+static struct insert_group group;
+
+static struct mono_time in_seconds(int64_t seconds)
+{
+    return mono_add(clock_mono(clock_system()), DURATION_S(seconds));
+}
+
+static void wake(void *unused)
+{
+    (void)unused;
+}
+
+static void start_cluster(void)
+{
+    static char name[] = "bootstrap.servers";
+    char why[200];
+    host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof(why));
+    cr_assert_not_null(host, "%s", why);
+    cluster = rd_kafka_mock_cluster_new(host, 1);
+    cr_assert_not_null(cluster);
+    cr_assert_eq(rd_kafka_mock_topic_create(cluster, "posts", 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+    servers = (struct config_pair){.name = name, .value = strdup(rd_kafka_mock_cluster_bootstraps(cluster))};
+}
+
+static void start(void)
+{
+    static char posts[] = "posts", *topics[] = {posts}, url[] = "http://127.0.0.1:1", *urls[] = {url}, empty[] = "";
+    struct relay_error error;
+    start_cluster();
+    route =
+        (struct config_route){.name = posts, .table = posts, .enabled = true, .topics = {.items = topics, .count = 1}};
+    config = (struct config){.kafka = &servers, .kafka_count = 1, .routes = &route, .route_count = 1};
+    config.insert = (struct config_insert){.group_id = posts, .memory_limit = 64 << 20};
+    config.clickhouse = (struct config_clickhouse){.urls = {.items = urls, .count = 1},
+        .database = empty,
+        .user = empty,
+        .password = empty,
+        .ca_file = empty};
+    cr_assert(stop_init(&stop_, &error));
+    context.clock = clock_system();
+    context.stop = &stop_;
+    context.metrics = metrics_new(&error);
+    context.board = status_board_new(context.clock, &error);
+    client = clickhouse_client_new(&context, &error);
+    cr_assert(context.metrics && context.board && client);
+    insert_lease_init(&lease, context.clock, DURATION_S(20), wake, NULL);
+    struct table_worker_options options = {.context = &context,
+        .client = client,
+        .route = &route,
+        .group_tag = "01234567",
+        .lease = &lease,
+        .wake = wake};
+    table = (struct insert_table){.context = &context,
+        .route = &route,
+        .name = posts,
+        .partitions = &group.partitions,
+        .state = INSERT_TABLE_PAUSED, // it reads nothing
+        .open_at = {INT64_MAX},
+        .worker = table_worker_start(&options, &error)};
+    cr_assert_not_null(table.worker, "%s", error.text);
+    insert_group_init(&group);
+    group.context = &context;
+    group.routes = insert_routes_new(&config, &error);
+    cr_assert_not_null(group.routes, "%s", error.text);
+    group.tables = tables;
+    group.table_count = 1;
+    group.lease = &lease;
+    group.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static void finish(void)
+{
+    table_worker_quit(table.worker);
+    cr_assert(table_worker_join(table.worker, in_seconds(20)));
+    insert_group_finish(&group);
+    table_worker_free(table.worker);
+    insert_routes_free((struct insert_routes *)(uintptr_t)group.routes);
+    close(group.wake_fd);
+    clickhouse_client_free(client);
+    insert_lease_finish(&lease);
+    status_board_free(context.board);
+    metrics_free(context.metrics);
+    stop_finish(&stop_);
+    rd_kafka_mock_cluster_destroy(cluster);
+    rd_kafka_destroy(host);
+    free(servers.value);
+}
+
+TestSuite(fault_insert_group, .init = start, .fini = finish);
+
+static void await_assignment(void)
+{
+    struct mono_time deadline = in_seconds(30);
+    while (group.partitions.count == 0) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never assigned");
+        insert_group_work(&group, clock_mono(context.clock));
+        insert_group_serve(&group, 100);
+    }
+}
+
+// A commit without an answer breaks the member, and the coordinator may take its partitions in the same round.
+Test(fault_insert_group, partitions_of_a_broken_member_are_given_back_when_none_of_its_inserts_can_start_any_more)
+{
+    struct relay_error error;
+    struct mono_time until = in_seconds(2), last;
+    await_assignment();
+    error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit has no answer");
+    insert_group_break(&group, &error);
+    pthread_mutex_lock(&table.worker->lock);
+    insert_doubt_note(&table.worker->doubt, NULL, "token", until, clock_mono(context.clock));
+    pthread_mutex_unlock(&table.worker->lock);
+    cr_assert(kafka_consumer_close(group.consumer, in_seconds(30)));
+    cr_assert(group.partitions.items[0]->gone);
+    cr_assert_not(table_worker_may_start(table.worker, true, &last), "somebody else may have them now");
+}
