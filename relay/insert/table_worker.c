@@ -15,7 +15,7 @@
 
 #define ASK_EVERY DURATION_S(5)
 #define SILENCE   DURATION_S(15)
-#define ASK_LIMIT DURATION_S(2) // a job that comes meanwhile waits so long
+#define ASK_LIMIT DURATION_S(2) // for each endpoint: a job that comes meanwhile waits so long for all of them
 
 static void run_job(struct table_worker *worker, struct table_job *job)
 {
