@@ -211,7 +211,12 @@ static bool can_be_held(const struct outbox_batch *batch, int64_t seq)
 bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
     const char *text, struct relay_error *error)
 {
-    if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
+    bool stops = pipe->config->publish.on_poison == CONFIG_POISON_STOP;
+    bool alone = lane->batch->count == 1 && (lane->careful || lane->chosen);
+    if (stops && !alone) { // what lies before the row is let out first, and then the row stops the outbox
+        return publish_suspects_add(&pipe->verdicts, seq, error);
+    }
+    if (stops) {
         return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
             "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
     }
@@ -406,12 +411,7 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
     assert(lane->state == LANE_TAKEN);
     bool clean = true;
     if (!route(pipe, lane, &clean, error)) {
-        const struct publish_lane *other = publish_other(pipe, lane);
-        bool ahead = lane->joined || (other != later && other->state != LANE_IDLE && other->state != LANE_COMMITTING);
-        if (!ahead || error->code != RELAY_ERROR_ROUTE) {
-            return false;
-        }
-        clean = false; // on_poison = stop: not before what stands ahead of the row is out
+        return false;
     }
     if (!clean) {
         return (later == NULL || publish_read_undo(pipe, later, error)) && publish_read_undo(pipe, lane, error);

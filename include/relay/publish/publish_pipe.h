@@ -165,7 +165,8 @@ size_t publish_read_ask(struct publish_pipe *pipe, const struct seq_range **rang
 bool publish_read_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result,
     struct relay_error *error);
 
-// A row of the lane that Kafka will never take: a verdict by on_poison; false (OPERATOR) when that says stop.
+// A row of the lane that Kafka will never take: a verdict by on_poison. When that says stop: a suspect, so that what
+// lies before it goes first; then, alone, false (OPERATOR).
 bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
     const char *text, struct relay_error *error);
 
