@@ -23,20 +23,24 @@ void outbox_owner_finish(struct outbox_owner *owner)
 
 static bool connect_slot(struct outbox_owner *owner, int slot, struct relay_error *error)
 {
-    struct pg_options options = {.role = "publish", .read_write = true, .lease = owner->context->config->lease};
+    struct pg_options options = {.role = "start", .read_write = true, .lease = owner->context->config->lease};
     options.tick = owner->tick;
     options.tick_context = owner->tick_context;
     owner->connections[slot] = pg_connect(owner->context, &options, error);
     return owner->connections[slot] != NULL;
 }
 
+// The session gets the outbox's name, by which its replicas are counted.
 static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct relay_error *error)
 {
-    char key[16], number[4];
+    char key[16], number[4], name[64];
     snprintf(key, sizeof(key), "%d", (int32_t)owner->table->oid);
     snprintf(number, sizeof(number), "%d", slot + 1);
-    PGresult *result = pg_query(owner->connections[slot], "SELECT pg_try_advisory_lock($1::int4, $2::int4)",
-        (struct pg_value[]){PG_TEXT(key), PG_TEXT(number)}, 2, false, pg_deadline(owner->context), error);
+    snprintf(name, sizeof(name), OUTBOX_OWNER_SESSIONS "%u-%.12s", owner->table->oid, owner->context->instance);
+    PGresult *result = pg_query(owner->connections[slot],
+        "SELECT pg_try_advisory_lock($1::int4, $2::int4), set_config('application_name', $3::text, false)",
+        (struct pg_value[]){PG_TEXT(key), PG_TEXT(number), PG_TEXT(name)}, 3, false, pg_deadline(owner->context),
+        error);
     if (result == NULL) {
         return false;
     }
@@ -65,6 +69,23 @@ bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct rela
         return error_prefix(error, "table %s", owner->config->table);
     }
     *current = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), owner->table->identity) == 0;
+    PQclear(result);
+    return true;
+}
+
+bool outbox_owner_count(struct outbox_owner *owner, int *replicas, struct relay_error *error)
+{
+    char ours[64];
+    snprintf(ours, sizeof(ours), OUTBOX_OWNER_SESSIONS "%u-", owner->table->oid);
+    PGresult *result = pg_query(owner->connections[0],
+        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a"
+        " WHERE a.datname = current_database() AND (starts_with(a.application_name, $1::text)"
+        " OR a.application_name LIKE '" OUTBOX_OWNER_SESSIONS "____________')",
+        (struct pg_value[]){PG_TEXT(ours)}, 1, false, pg_deadline(owner->context), error);
+    if (result == NULL) {
+        return error_prefix(error, "counting replicas");
+    }
+    *replicas = (int)pg_cell_int64(result, 0, 0);
     PQclear(result);
     return true;
 }

@@ -8,7 +8,7 @@
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
 // - Is the table still the one that is owned, every few seconds?
-// - Sharing, every two seconds, with several outboxes: how many replicas are alive, and do we own more than our share?
+// - Sharing, every two seconds, with several outboxes: how many replicas does it have, and do we own too many?
 // - Progress, every second: settled_seq for the health function.
 #include "relay/publish/publish_pipe.h"
 
@@ -275,16 +275,9 @@ bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error
         return true;
     }
     pipe->replicas_counted_at = clock_mono(pipe->context->clock);
-    PGresult *result = pg_query(pipe->owner.connections[0],
-        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a WHERE a.datname = "
-        "current_database()"
-        " AND a.application_name LIKE 'outbox-relay-publish-%'",
-        NULL, 0, false, pg_deadline(pipe->context), error);
-    if (result == NULL) {
-        return error_prefix(error, "counting replicas");
+    if (!outbox_owner_count(&pipe->owner, &pipe->sharer.replicas, error)) {
+        return false;
     }
-    pipe->sharer.replicas = (int)pg_cell_int64(result, 0, 0);
-    PQclear(result);
     if (pipe->owner.owned && publish_share_give_up(pipe->share, &pipe->sharer, pipe->replicas_counted_at)) {
         log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("replicas", pipe->sharer.replicas));

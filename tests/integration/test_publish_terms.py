@@ -213,6 +213,25 @@ def test_several_outboxes_are_shared_evenly_and_taken_over_whole(place):
     assert sorted(wait_ids(place, events)) == sorted(events)
 
 
+def test_deployments_with_other_outboxes_in_the_database_are_no_replicas(place):
+    tables = [f"public.outbox{number}" for number in range(4)]
+    for table in tables:
+        place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    pairs = [{"outbox": {"table": one}, "outbox__other": {"table": other}} for one, other in (tables[:2], tables[2:])]
+    first, second = publishing(place, "first", **pairs[0]), publishing(place, "second", **pairs[1])
+    for relay in (first, second):
+        relay.wait(lambda relay=relay: relay.metric("outbox_owned") == 2, "it owns both of its own")
+    third = publishing(place, "third", **pairs[0])
+    given = first.wait(lambda: first.events("publish.given_up"), "one is left to the replica")
+    assert given[0]["replicas"] == 2
+    third.wait(lambda: third.metric("outbox_owned") == 1, "which takes it")
+    assert second.events("publish.given_up") == []
+    # While versions are mixed: one that does not say whose replica it is may be that of any.
+    with contextlib.closing(psycopg2.connect(place.dsn, application_name="outbox-relay-publish-0123456789ab")):
+        given = second.wait(lambda: second.events("publish.given_up"), "it leaves one to the other")
+    assert given[0]["replicas"] == 2
+
+
 def test_a_silent_host_ahead_of_the_primary_does_not_keep_the_outbox_without_an_owner(place):
     given = psycopg2.extensions.parse_dsn(place.dsn)
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:     # takes connections and never answers

@@ -11,6 +11,10 @@
 #include "relay/postgres/pg_connection.h"
 #include "relay/publish/outbox_table.h"
 
+// So the application_name of the sessions begins; the oid of the table and the instance follow. In older versions the
+// instance alone did: such a replica counts all sessions of this beginning, and every outbox counts it.
+#define OUTBOX_OWNER_SESSIONS "outbox-relay-publish-"
+
 struct outbox_owner {
     const struct relay_context *context;
     const struct config_outbox *config;
@@ -35,6 +39,8 @@ bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error);
 // *current: the table of this name is the one that is owned, under the same identity. Statements are prepared by name:
 // once a table is swapped or made anew they go to the new one, on which there is no lock of ours.
 bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error);
+// How many replicas own the outbox or try to, ourselves included. On the first session.
+bool outbox_owner_count(struct outbox_owner *owner, int *replicas, struct relay_error *error);
 // Beats on sessions that have been silent for a third of the lease. Its failures show at the next use of the session.
 void outbox_owner_tick(struct outbox_owner *owner);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the replicas share several outboxes: each may own ceil(outboxes / live replicas). One that owns more gives one
-// up, one that owns its share leaves free ones to the others for a while, and takes them all the same when nobody comes
-// (a replica whose config does not have them, or that cannot reach something). Only counts; who is alive the caller
-// knows from PostgreSQL. Shared by the pipes of a process. Any thread.
+// How the replicas share several outboxes: each may own ceil(outboxes / live replicas of this one). One that owns more
+// gives one up, one that owns its share leaves free ones to the others for a while, and takes them all the same when
+// nobody comes (a replica that cannot reach something). Only counts; who is alive the caller knows from PostgreSQL.
+// Shared by the pipes of a process. Any thread.
 #ifndef RELAY_PUBLISH_PUBLISH_SHARE_H
 #define RELAY_PUBLISH_PUBLISH_SHARE_H
 
@@ -22,7 +22,7 @@ struct publish_share {
 struct publish_sharer {
     bool counted;              // in owned
     bool given_up;             // until it is taken again, by whomever
-    int replicas;              // alive when last asked, ourselves included; 0 not known
+    int replicas;              // of its outbox when last asked, ourselves included; 0 not known
     struct mono_time owned_at; // since when
     struct mono_time tried_at;
     struct mono_time stays_until; // it was given up and nobody took it: not again before this
