@@ -27,12 +27,22 @@
 // nothing else.
 #define MIGRATE_LOCK "122550254464888"
 
+#define ADOPTING_FILE "006_adopt_outbox_events"
+
+// Our session as the server knows it: a number alone would mean somebody else's after a restart, or on another host of
+// the dsn.
+struct server_session {
+    char process[16]; // "": it did not come so far
+    char started[40];
+};
+
 struct runner {
     const struct relay_context *context;
     struct pg_connection *connection;
     const struct migration_files *files;
     const struct migrate_options *options;
     bool lock_refused; // the last statement that failed did not get a table's lock in time
+    struct server_session session;
 };
 
 static void show_notice(void *context, const PGresult *notice)
@@ -52,15 +62,34 @@ static bool execute(struct runner *runner, const char *sql, struct relay_error *
     return pg_execute(runner->connection, sql, FOREVER, error);
 }
 
+#define STARTED_TEXT "pg_catalog.to_char(pg_catalog.timezone('UTC', a.backend_start), 'YYYY-MM-DD HH24:MI:SS.US')"
+
+static bool note_session(struct runner *runner, struct relay_error *error)
+{
+    PGresult *result = pg_query(runner->connection,
+        "SELECT a.pid, " STARTED_TEXT " FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()",
+        NULL, 0, false, pg_deadline(runner->context), error);
+    if (result && PQntuples(result) > 0 && pg_cell(result, 0, 1)) {
+        struct server_session *session = &runner->session;
+        snprintf(session->process, sizeof(session->process), "%s", pg_cell(result, 0, 0));
+        snprintf(session->started, sizeof(session->started), "%s", pg_cell(result, 0, 1));
+    }
+    PQclear(result);
+    return result != NULL;
+}
+
 // Settings of ours over whatever the role's own defaults are. Nobody's operators are run with the migrator's rights,
-// and what a policy hides is an error, never taken for an empty table.
+// what a policy hides is an error, never taken for an empty table, and no statement is ended for its length.
 static bool prepare_session(struct runner *runner, struct relay_error *error)
 {
+    int version = pg_server_version(runner->connection);
     return execute(runner,
-        "SET client_min_messages = notice; SET default_transaction_isolation = 'read committed'; SET lock_timeout = 0; "
-        "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET default_transaction_deferrable = "
-        "off; SET search_path = pg_catalog, pg_temp; SET row_security = off",
-        error);
+               "SET client_min_messages = notice; SET default_transaction_isolation = 'read committed'; SET "
+               "lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET "
+               "default_transaction_deferrable = off; SET search_path = pg_catalog, pg_temp; SET row_security = off",
+               error) &&
+        (version < 140000 || execute(runner, "SET idle_session_timeout = 0", error)) &&
+        (version < 170000 || execute(runner, "SET transaction_timeout = 0", error)) && note_session(runner, error);
 }
 
 // Who holds the lock, in words; "" if that cannot be read.
@@ -250,6 +279,29 @@ static bool run_piecemeal(struct runner *runner, const struct migration_file *fi
         migrate_postgres_record(runner->connection, file, up, error);
 }
 
+// As 012 asks for every other table. 006 runs before it, and would give rows without an id of their own no number, or
+// one number to two of them, which only the files behind it find, with the table half changed.
+static bool check_adoptable(struct runner *runner, struct relay_error *error)
+{
+    PGresult *result = pg_query(runner->connection,
+        "SELECT t.id IS NULL OR EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.id "
+        "AND a.attname = 'seq' AND NOT a.attisdropped) OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a "
+        "WHERE a.attrelid = t.id AND a.attname = 'id' AND a.atttypid = 'uuid'::pg_catalog.regtype AND NOT "
+        "a.attisdropped) OR EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_index i "
+        "ON i.indrelid = a.attrelid AND i.indkey[0] = a.attnum WHERE a.attrelid = t.id AND a.attname = 'id' "
+        "AND a.attnotnull AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1 "
+        "AND i.indpred IS NULL) FROM (SELECT pg_catalog.to_regclass('public.outbox_events')::oid) t (id)",
+        NULL, 0, false, pg_deadline(runner->context), error);
+    bool fits = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    if (result && !fits) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "cannot adopt public.outbox_events: its column id is not unique and NOT NULL. Give every row an id of its "
+            "own, and the table a primary key on it");
+    }
+    return fits;
+}
+
 static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
 {
     const struct clock *clock = runner->context->clock;
@@ -257,6 +309,9 @@ static bool run_file(struct runner *runner, const struct migration_file *file, b
     char file_name[256];
     snprintf(file_name, sizeof(file_name), "%s.%s.sql", file->name, up ? "up" : "down");
     printf("%-4s %s%s\n", up ? "up" : "down", file->name, whole ? "" : " (outside a transaction)");
+    if (up && strcmp(file->name, ADOPTING_FILE) == 0 && !check_adoptable(runner, error)) {
+        return false;
+    }
     struct mono_time start = clock_mono(clock);
     for (int tries = 1;; tries++) {
         if (whole ? run_whole(runner, file, up, file_name, error) : run_piecemeal(runner, file, up, file_name, error)) {
@@ -337,19 +392,20 @@ records_held:
 
 // The server does not notice a closed socket while it works, or waits for a lock with the table's writers behind it:
 // the session that we left is ended from beside.
-static void end_in_server(const struct relay_context *context, int pid)
+static void end_in_server(const struct relay_context *context, const struct server_session *session)
 {
     struct relay_context beside = *context;
     beside.stop = NULL;
-    struct pg_options options = {.role = "cancel", .brief = true, .raw = true};
-    struct pg_connection *connection = pg_connect(&beside, &options, NULL);
+    struct pg_options options = {.role = "cancel", .brief = true};
+    struct pg_connection *connection = session->process[0] != '\0' ? pg_connect(&beside, &options, NULL) : NULL;
     if (!connection) {
         return;
     }
-    char number[16];
-    snprintf(number, sizeof(number), "%d", pid);
-    PQclear(pg_query(connection, "SELECT pg_catalog.pg_terminate_backend($1::integer)", &PG_TEXT(number), 1, false,
-        mono_add(clock_mono(beside.clock), DURATION_S(3)), NULL));
+    const struct pg_value values[] = {PG_TEXT(session->process), PG_TEXT(session->started)};
+    PQclear(pg_query(connection,
+        "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
+        "WHERE a.pid = $1::integer AND " STARTED_TEXT " = $2",
+        values, 2, false, mono_add(clock_mono(beside.clock), DURATION_S(3)), NULL));
     pg_close(connection);
 }
 
@@ -366,7 +422,6 @@ bool migrate_postgres(const struct relay_context *context, const struct migrate_
         return false;
     }
     PQsetNoticeReceiver(pg_libpq(runner.connection), show_notice, NULL);
-    int pid = PQbackendPID(pg_libpq(runner.connection));
     printf("PostgreSQL %s at %s, database %s; files of %s\n",
         PQparameterStatus(pg_libpq(runner.connection), "server_version"), pg_server_address(runner.connection),
         PQdb(pg_libpq(runner.connection)), files->folder);
@@ -374,7 +429,7 @@ bool migrate_postgres(const struct relay_context *context, const struct migrate_
     bool left_behind = pg_broken(runner.connection);
     pg_close(runner.connection);
     if (left_behind) {
-        end_in_server(context, pid);
+        end_in_server(context, &runner.session);
     }
     return done;
 }

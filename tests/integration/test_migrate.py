@@ -4,11 +4,15 @@ import glob
 import os
 import shutil
 import signal
+import struct
 import subprocess
+import unittest.mock
 
+from psycopg2.extensions import make_dsn
 import pytest
 
 from publishing import publishing, wait_ids
+from relaytools.proxy import TO_CLIENT, Proxy, _Connection
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 
@@ -183,6 +187,71 @@ def test_an_interrupted_migration_leaves_nothing_running(place):
     assert place.execute("SELECT to_regclass('public.slow')") == [(None,)]
 
 
+def claiming(victim):
+    """A proxy's delivery that says this backend's number to the client where the server says that of the session: as after a restart of the
+    server, or a change to another host, where the number is somebody else's."""
+    deliver = _Connection._deliver
+
+    async def falsified(self, direction, data):
+        if direction == TO_CLIENT:
+            at = data.find(b"K\0\0\0\x0c")
+            if at >= 0:
+                self.own = b"%d" % struct.unpack(">i", data[at + 5:at + 9])
+                data = data[:at + 5] + struct.pack(">i", victim) + data[at + 9:]
+            elif hasattr(self, "own"):
+                data = data.replace(self.own, (b"%d" % victim).rjust(len(self.own), b"0"))
+        await deliver(self, direction, data)
+    return falsified
+
+
+def test_another_session_of_the_same_number_is_not_ended(place):
+    folder = own_schemas(place, **{"900_slow__up": "SELECT pg_sleep(600);\n"})
+    sleeping = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    victim = place.connect()
+    victim.autocommit = True
+    with victim.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), inet_server_port()")
+        number, port = cursor.fetchone()
+        proxy = Proxy(("127.0.0.1", port))
+        with unittest.mock.patch.object(_Connection, "_deliver", claiming(number)):
+            dsn = make_dsn(place.dsn, host="127.0.0.1", port=proxy.port, sslmode="disable", gssencmode="disable")
+            running = started(place, "postgres", "--schemas", folder, postgres={"dsn": dsn})
+            try:
+                wait_until(lambda: place.execute(f"SELECT count(*) {sleeping}")[0][0], "the slow file runs", 30)
+                running.send_signal(signal.SIGINT)
+                output, _ = running.communicate(timeout=30)
+                assert running.returncode == 1, output
+            finally:
+                running.kill()
+                left = place.execute(f"SELECT pg_terminate_backend(pid) {sleeping}")
+                proxy.close()
+        cursor.execute("SELECT 1")
+        assert left == [(True,)], "what was known by another number is not found"
+
+
+def test_timeouts_of_the_role_do_not_end_a_migration(place):
+    """idle_session_timeout while another migrate is waited for, transaction_timeout while a file runs."""
+    folder = own_schemas(place, **{"900_slow__up": "SELECT pg_sleep(1);\n"})
+    other = place.connect()
+    other.autocommit = True
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(122550254464888)")
+        names = [name for name, since in (("idle_session_timeout", 140000), ("transaction_timeout", 170000)) if other.server_version >= since]
+        for name in names:
+            cursor.execute(f"ALTER DATABASE {place.name} SET {name} = '300ms'")
+    waiting = started(place, "postgres", "--schemas", folder)
+    try:
+        lines = [waiting.stdout.readline(), waiting.stdout.readline()]
+        assert "another migrate is running (process" in lines[1], lines
+        wait_until(lambda: place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outbox-relay-migrate%' "
+                                         "AND now() - state_change > '350ms'") != [(0,)] or waiting.poll() is not None, "it has been idle for longer", 30, every=0.02)
+        other.close()
+        rest, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, rest
+    finally:
+        waiting.kill()
+
+
 def test_an_existing_table_is_adopted(place):
     assert run(place, "postgres", "down", "--to", "0").returncode == 0
     place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_type varchar(255) NOT NULL, "
@@ -194,6 +263,20 @@ def test_an_existing_table_is_adopted(place):
     assert done.returncode == 0, done.stdout + done.stderr
     assert place.execute("SELECT count(DISTINCT seq), min(seq) FROM public.outbox_events") == [(12000, 1)]
     assert place.execute("SELECT adopted FROM outbox_relay.outboxes") == [(True,)]
+
+
+def test_a_table_whose_id_is_not_each_rows_own_is_not_touched(place):
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    for form in ("uuid", "uuid NOT NULL", "uuid UNIQUE"):
+        place.execute("DROP TABLE IF EXISTS public.outbox_events")
+        place.execute(f"CREATE TABLE public.outbox_events (id {form}, aggregate_type text, aggregate_id uuid, event_type text, payload jsonb, metadata jsonb, "
+                      "created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz)")
+        done = run(place, "postgres")
+        assert done.returncode == 1 and "cannot adopt public.outbox_events: its column id is not unique and NOT NULL" in done.stderr, done.stderr
+        assert place.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.outbox_events'::regclass AND attname = 'seq'") == [(0,)], form
+    place.execute("ALTER TABLE public.outbox_events ADD PRIMARY KEY (id)")
+    done = run(place, "postgres")
+    assert done.returncode == 0, done.stderr
 
 
 def by_psql(place, *names):
