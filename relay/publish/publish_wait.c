@@ -63,9 +63,14 @@ static void sleep_on(struct publish_pipe *pipe, struct mono_time fallback, bool 
 {
     struct duration beat = DURATION_NS(pipe->context->config->lease.ns / 3);
     struct duration left = mono_left(clock_mono(pipe->context->clock), fallback);
-    block(pipe, shorter(shorter(left, beat), DURATION_S(1)));
     bool notified = false;
-    if (!outbox_sleep_notified(&pipe->sleep, &notified, NULL)) {
+    // What came with the answer to a beat has been read already: the socket is silent.
+    bool there = outbox_sleep_notified(&pipe->sleep, &notified, NULL);
+    if (there && !notified) {
+        block(pipe, shorter(shorter(left, beat), DURATION_S(1)));
+        there = outbox_sleep_notified(&pipe->sleep, &notified, NULL);
+    }
+    if (!there) {
         outbox_sleep_finish(&pipe->sleep); // W went with it: awake
         notified = true;
     }
