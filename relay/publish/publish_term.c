@@ -40,7 +40,7 @@ struct findings {
     struct batch_number last;
     bool has_number;
     bool last_is_there;
-    int64_t highest_generation, highest_number;
+    int64_t highest_generation, highest_number; // of generations from ours on
     bool too_far;
     uint32_t highest_timeline;
     struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
@@ -65,10 +65,12 @@ static bool found_receipt(void *context, const struct receipt *receipt, int32_t 
     if (findings->last.offset >= 0 && offset == findings->last.offset) {
         findings->last_is_there = generation == findings->last.generation && number == findings->last.number;
     }
+    if (generation >= findings->last.generation && number > findings->highest_number) {
+        findings->highest_number = number;
+    }
     if (generation != findings->last.generation || number <= findings->last.number) {
         return true;
     }
-    findings->highest_number = number > findings->highest_number ? number : findings->highest_number;
     if (findings->ahead_count == RECEIPT_RING) { // further ahead than receipts are kept
         findings->too_far = true;
         return true;
@@ -102,16 +104,29 @@ static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, 
         publish_deadline(pipe, RECEIPT_DEADLINE), error);
 }
 
-static const char what_to_do[] = "To go on, accepting that events published just before may be published again: SELECT "
-                                 "outbox_relay.begin_generation('%s', %lld)";
+// The statement that goes on behind everything in Kafka: a generation later than any there, too, of which each call
+// begins the next one.
+static void advise(const struct findings *findings, char *text, size_t room)
+{
+    const struct batch_number *last = &findings->last;
+    int64_t above = findings->highest_number > last->number ? findings->highest_number : last->number;
+    int64_t behind = findings->highest_generation - last->generation;
+    char calls[64] = "";
+    if (behind > 0) {
+        snprintf(calls, sizeof(calls), " FROM generate_series(1, %lld)", (long long)behind + 1);
+    }
+    snprintf(text, room,
+        "To go on, accepting that events published just before may be published again: SELECT "
+        "outbox_relay.begin_generation('%s', %lld)%s",
+        findings->pipe->owner.table->identity, (long long)above, calls);
+}
 
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
 static bool judge(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
-    int64_t above = findings->highest_number > last->number ? findings->highest_number : last->number;
     char advice[300];
-    snprintf(advice, sizeof(advice), what_to_do, pipe->owner.table->identity, (long long)above);
+    advise(findings, advice, sizeof(advice));
     if (findings->highest_timeline > pipe->owner.table->timeline) {
         pipe->outdated = true;
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,

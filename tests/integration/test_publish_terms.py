@@ -145,6 +145,27 @@ def test_a_database_that_went_back_in_time_stops_the_outbox(place):
     wait_ids(place, [place.insert_event()])
 
 
+def test_the_statement_of_the_message_begins_a_generation_that_kafka_has_not(place):
+    relay = publishing(place)
+    events = [place.insert_event()]
+    place.wait_published()
+    assert relay.stop() == 0
+    place.execute("CREATE TABLE public.kept AS SELECT * FROM outbox_relay.batch_numbers; "
+                  "SELECT outbox_relay.begin_generation(identity, 100) FROM outbox_relay.outboxes")
+    relay.start()
+    events.append(place.insert_event())
+    place.wait_published()
+    assert relay.stop() == 0
+    place.execute("TRUNCATE outbox_relay.batch_numbers; INSERT INTO outbox_relay.batch_numbers SELECT * FROM public.kept")
+    relay.start(ready=False)
+    error = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]["error"]
+    assert "went back in time" in error
+    place.execute(error[error.index("SELECT "):])
+    events.append(place.insert_event())
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    assert place.execute("SELECT max(generation), min(number) FROM outbox_relay.batch_numbers WHERE generation > 2")[0] == (3, 101)
+
+
 def test_commits_that_postgresql_lost_are_made_good_from_the_receipts(place):
     relay = publishing(place)
     events = []
