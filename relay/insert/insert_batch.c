@@ -339,6 +339,7 @@ char *insert_batch_note(struct insert_batch *batch, const struct config_route *r
     note->sent = now_seconds;
     note->rows = batch->rows;
     snprintf(note->token, sizeof(note->token), "%s", batch->job->token);
+    batch->job->note = note; // also where it is too long to be written
     return view_note_write(note, error);
 }
 

@@ -9,7 +9,8 @@
 // - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead
 //   letter when it comes again;
 // - OPERATOR: the table is paused. With dependent views every refusal is the operator's, since it does not say which
-//   table refused; the same insert is kept and repeated first when the pause ends.
+//   table refused, unless the table has none of the rows; the same insert is kept and repeated first when the pause
+//   ends.
 // Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
 #include "relay/insert/insert_table.h"
 
@@ -257,19 +258,21 @@ static void show_open(struct insert_table *table)
 }
 
 // The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
-static void repeat_parked(struct insert_table *table)
+static void repeat_parked(struct insert_table *table, struct table_plan *plan)
 {
-    const struct table_plan *plan = table->next_plan ? table->next_plan : table->plan;
     if (!table->parked) {
         return;
     }
-    if (strcmp(table->flight->job->plan->statement, plan->statement) != 0) {
+    struct table_job *job = table->flight->job;
+    if (strcmp(job->plan->statement, plan->statement) != 0) {
         drop_kept(table);
         return;
     }
     table->parked = false;
-    error_clear(&table->flight->job->error);
-    table_worker_submit(table->worker, table->flight->job);
+    table_plan_release(job->again);
+    job->again = table_plan_hold(plan);
+    error_clear(&job->error);
+    table_worker_submit(table->worker, job);
 }
 
 // The plan that waits becomes the present one; no batch of the old one may be open.
@@ -310,7 +313,7 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
             show_open(table);
         }
         for_feeds(table, wake_feed);
-        repeat_parked(table);
+        repeat_parked(table, job->plan);
     }
     if (table->next_plan && !table->open) {
         take_next_plan(table);
@@ -496,9 +499,11 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     if (job->copied) {
         insert_batch_copied(batch); // whatever becomes of the dead letters
     }
-    // With views a refusal does not say whether the table has the rows; the views may lack them.
-    bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
-    if (has_views &&
+    if (job->stored) {
+        insert_note_forget(table); // views have the rows; dead letters, if they failed, have none
+    }
+    bool views_may_lack = job->note && !job->stored && !job->absent;
+    if (views_may_lack &&
         (job->verdict == TABLE_OPERATOR || job->verdict == TABLE_REJECTED || job->verdict == TABLE_TOO_LARGE)) {
         table->parked = true;
         pause_table(table, now, &job->error);

@@ -12,7 +12,8 @@
 //   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
 //   with a verdict, and the table is asked. A short pause first, growing, where nobody is to blame;
 // - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
-//   endpoint (unless the table is replicated, so that all of them know the token), until it is clear.
+//   endpoint (unless the table is replicated, so that all of them know the token), until it is clear, or until the
+//   token may be forgotten. That is asked before each repetition. After a refusal the rows are counted.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
 // checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
 // not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED.
@@ -22,6 +23,7 @@
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/insert/table_worker_inside.h"
+#include "relay/insert/view_repeat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +66,8 @@ struct part {
     size_t pieces;
     bool body_is_lz4;
     int endpoint;
-    bool unclear; // an attempt may have been executed
+    bool unclear;   // an attempt may have been executed
+    bool forgotten; // and its token may be
     int after_stop;
 };
 
@@ -103,6 +106,36 @@ static bool hold_lease(struct table_worker *worker, struct table_job *job, struc
     }
 }
 
+// The views of its table may lack its rows if it is not repeated as it is.
+static bool is_for_views(const struct table_job *job, const struct part *part)
+{
+    return part->row && job->note;
+}
+
+// What may have been executed goes out again only while all who may have it surely know its token.
+static bool may_repeat(struct table_worker *worker, const struct table_job *job, struct part *part,
+    struct clickhouse_outcome *outcome, struct relay_error *error)
+{
+    struct view_repeat repeat = {.note = job->note};
+    int64_t now = clock_wall(worker->options.context->clock).us / 1000000;
+    bool known;
+    if (!part->unclear || !is_for_views(job, part)) {
+        return true;
+    }
+    if (!view_repeat_is_known(worker->options.client, part->endpoint, job->again ? job->again : job->plan, &repeat, now,
+            &known, error)) {
+        outcome->failure = error->class == RELAY_CLASS_OPERATOR ? CLICKHOUSE_OPERATOR : CLICKHOUSE_NOT_SENT;
+        return false;
+    }
+    part->forgotten = !known;
+    if (!known) {
+        outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
+        error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "an INSERT that may have been executed is not sent again: %s",
+            repeat.why);
+    }
+    return known;
+}
+
 // One attempt. *outcome says what became of it.
 static bool attempt(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
@@ -112,7 +145,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
     if (job->plan->guarded) {
-        if (!hold_lease(worker, job, &end, error)) {
+        if (!hold_lease(worker, job, &end, error) || !may_repeat(worker, job, part, outcome, error)) {
             return false;
         }
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
@@ -193,8 +226,6 @@ static void pass_on(struct table_worker *worker, struct part *part)
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
 {
-    // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
-    bool has_views = job->plan->exactly_once && job->plan->schema->view_count > 0;
     enum clickhouse_failure failure = outcome->failure;
     bool late = insert_deadline_was_over(outcome, error);
     metric_add(worker->retries[failure], 1);
@@ -208,7 +239,8 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     if (table_worker_given_up(worker, job) || (table_worker_stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
         return false;
     }
-    bool for_views = has_views && *verdict == TABLE_UNCLEAR;
+    // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
+    bool for_views = is_for_views(job, part) && *verdict == TABLE_UNCLEAR && !part->forgotten;
     if (part->unclear && !for_views) {
         if (*verdict == TABLE_UNCLEAR) {
             table_worker_pause(worker, job,
@@ -271,15 +303,36 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
     return false;
 }
 
+// Refused, where views hang on the table: it says who refused. The server gives a block to the views after the table
+// has it.
+static bool has_none(struct table_worker *worker, const struct table_job *job, const struct part *part,
+    enum table_verdict verdict)
+{
+    struct relay_error error;
+    bool none = false;
+    if (!is_for_views(job, part) ||
+        (verdict != TABLE_REJECTED && verdict != TABLE_TOO_LARGE && verdict != TABLE_OPERATOR)) {
+        return false;
+    }
+    if (!view_repeat_has_none(worker->options.client, part->endpoint, job->plan, job->note, &none, &error)) {
+        table_worker_log_retry(worker, "cannot count the rows of an INSERT that was refused", &error);
+    }
+    return none;
+}
+
 static enum table_verdict insert_rows(struct table_worker *worker, struct table_job *job)
 {
     struct part part = {.statement = job->plan->statement,
         .token = job->token,
         .row = &job->row,
-        .body_is_lz4 = job->body != NULL};
+        .body_is_lz4 = job->body != NULL,
+        .unclear = job->again != NULL};
     part.body = job->body ? insert_body_pieces(job->body, &part.pieces)
                           : native_block_body(job->block, &part.pieces, &job->error);
-    return part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;
+    enum table_verdict verdict = part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;
+    job->stored = verdict == TABLE_DONE;
+    job->absent = has_none(worker, job, &part, verdict);
+    return verdict;
 }
 
 static enum table_verdict insert_dead_letters(struct table_worker *worker, struct table_job *job,
@@ -295,7 +348,7 @@ static enum table_verdict insert_dead_letters(struct table_worker *worker, struc
 void table_insert(struct table_worker *worker, struct table_job *job)
 {
     job->verdict = TABLE_DONE;
-    if (job->rows > 0) {
+    if (job->rows > 0 && !job->stored) {
         job->verdict = insert_rows(worker, job);
     }
     struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;

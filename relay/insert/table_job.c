@@ -28,6 +28,7 @@ void table_job_free(struct table_job *job)
     offset_ranges_finish(&job->read_back.found);
     insert_places_finish(&job->places);
     free(job->owed);
+    table_plan_release(job->again);
     table_plan_release(job->plan);
     free(job);
 }

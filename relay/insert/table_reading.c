@@ -132,7 +132,7 @@ static bool complete_views(struct table_worker *worker, struct table_job *job)
     }
     if (done && repeat.result == VIEW_REPEAT_CANNOT) {
         log_event(LOG_LEVEL_ERROR, "insert.views_behind",
-            "views may lack rows that the table has: an INSERT lost its sender and cannot be repeated",
+            "views may lack rows that the table has: an INSERT is not done in all of them and cannot be repeated",
             LOG_TEXT("table", worker->options.route->table), LOG_TEXT("why", repeat.why), LOG_TEXT("note", job->owed));
     } else if (done && repeat.result == VIEW_REPEAT_DONE) {
         log_event(LOG_LEVEL_INFO, "insert.views_completed", "an INSERT that lost its sender was repeated for the views",

@@ -18,7 +18,7 @@ struct reading {
     struct clickhouse_client *client;
     struct clickhouse_request request;
     struct relay_error *error;
-    int64_t plain_window, replicated_window; // the server's defaults
+    int64_t plain_window, replicated_window, replicated_seconds; // the server's defaults
 };
 
 static bool no_memory(const struct reading *reading)
@@ -113,12 +113,21 @@ static int64_t window_of(const struct reading *reading, const char *engine, cons
         : engine_setting(engine_full, "non_replicated_deduplication_window", reading->plain_window);
 }
 
+// How old what that window remembers may be.
+static int64_t seconds_of(const struct reading *reading, const char *engine, const char *engine_full)
+{
+    return is_replicated(engine)
+        ? engine_setting(engine_full, "replicated_deduplication_window_seconds", reading->replicated_seconds)
+        : INT64_MAX;
+}
+
 static bool read_windows(struct reading *reading)
 {
     struct clickhouse_result *result = NULL;
     if (!clickhouse_query(reading->client, &reading->request,
             "SELECT name, value FROM system.merge_tree_settings WHERE name IN "
-            "('non_replicated_deduplication_window', 'replicated_deduplication_window')",
+            "('non_replicated_deduplication_window', 'replicated_deduplication_window', "
+            "'replicated_deduplication_window_seconds')",
             &result, NULL, reading->error)) {
         return false;
     }
@@ -127,6 +136,8 @@ static bool read_windows(struct reading *reading)
         int64_t value = clickhouse_result_int(result, row, 1);
         if (name && strcmp(name, "replicated_deduplication_window") == 0) {
             reading->replicated_window = value;
+        } else if (name && strcmp(name, "replicated_deduplication_window_seconds") == 0) {
+            reading->replicated_seconds = value;
         } else {
             reading->plain_window = value;
         }
@@ -165,6 +176,7 @@ static bool read_table(const struct reading *reading, struct table_schema *schem
     schema->is_mergetree = ends_with(schema->engine, "MergeTree");
     schema->is_replicated = schema->is_mergetree && is_replicated(schema->engine);
     schema->dedup_window = window_of(reading, schema->engine, schema->engine_full);
+    schema->dedup_seconds = seconds_of(reading, schema->engine, schema->engine_full);
     return true;
 }
 
@@ -297,6 +309,7 @@ static bool describe_target(const struct reading *reading, const char *database,
     target->is_replicated = target->is_mergetree && is_replicated(engine);
     // What stores nothing can double nothing.
     target->dedup_window = engine && full ? window_of(reading, engine, full) : 0;
+    target->dedup_seconds = engine && full ? seconds_of(reading, engine, full) : 0;
     target->has_window = (engine && strcmp(engine, "Null") == 0) || target->dedup_window > 0;
     clickhouse_result_free(result);
     return target->engine || no_memory(reading);
@@ -431,6 +444,13 @@ static uint64_t mix(uint64_t hash, const char *text)
     return (hash ^ 0xFF) * 1099511628211u;
 }
 
+static uint64_t mix_memory(uint64_t hash, int64_t window, int64_t seconds)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "%lld %lld", (long long)window, (long long)seconds);
+    return mix(hash, text);
+}
+
 // FNV-1a over everything that matters.
 static uint64_t fingerprint(const struct table_schema *schema)
 {
@@ -449,7 +469,9 @@ static uint64_t fingerprint(const struct table_schema *schema)
     for (size_t i = 0; i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
         hash = mix(mix(mix(mix(hash, view->view), view->target), view->engine), view->has_window ? "w" : "");
+        hash = mix_memory(hash, view->dedup_window, view->dedup_seconds);
     }
+    hash = mix_memory(hash, schema->dedup_window, schema->dedup_seconds);
     return mix(hash, schema->offset_has_index ? "i" : "");
 }
 

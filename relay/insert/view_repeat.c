@@ -21,9 +21,9 @@
 #include <string.h>
 
 #define LAST_WORD     "outbox-relay: end"
-#define START_SECONDS 10   // the server begins it within this time or not at all
-#define CLOCK_SECONDS 60   // so far apart may the clocks of relay and server be
-#define REPLICA_MOST  1800 // seconds for which replicated tables surely remember (their default is an hour)
+#define START_SECONDS 10 // the server begins it within this time or not at all
+#define CLOCK_SECONDS 60 // so far apart may the clocks of relay and server be
+#define WINDOW_SHARE  4  // so much of what came already may come while the INSERT is on its way: a quarter
 
 static bool add_run(struct clickhouse_text *text, const struct view_run *run)
 {
@@ -96,9 +96,10 @@ static bool count_rows(struct clickhouse_client *client, int *endpoint, const st
     return done;
 }
 
-// What a table has seen: how many blocks since a moment, at most (parts that were written or merged since then, with
-// all blocks in them; each took one place in the window at the most), and when it was last altered. A window that was
-// made smaller has forgotten what did not fit, and looks the same as ever once it is wide again.
+// What a table has seen: how many blocks since a moment, at most, and when it was last altered. Each block took one
+// place in the window at the most. They are in the parts that were written or merged since then; a part that was merged
+// holds older ones as well, but none that is newer than what was not touched. A window that was made smaller has
+// forgotten what did not fit, and looks the same as ever once it is wide again.
 struct seen {
     uint64_t blocks;
     int64_t altered;
@@ -110,14 +111,17 @@ static bool look(struct clickhouse_client *client, int *endpoint, const char *na
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     bool built = clickhouse_text_add(&text,
-                     "SELECT sum(max_block_number - min_block_number + 1), ifNull((SELECT "
+                     "SELECT toUInt64(sum(least(blocks, newest - older))), ifNull((SELECT "
                      "max(toInt64(toUnixTimestamp(metadata_modification_time))) FROM system.tables WHERE "
                      "concat(database, '.', name) = ") &&
         clickhouse_text_literal(&text, name, strlen(name)) &&
         clickhouse_text_add(&text,
-            "), toInt64(0)), '" LAST_WORD "' FROM system.parts WHERE active AND concat(database, '.', table) = ") &&
-        clickhouse_text_literal(&text, name, strlen(name)) &&
-        clickhouse_text_add(&text, " AND toUnixTimestamp(modification_time) >= %lld", (long long)since);
+            "), toInt64(0)), '" LAST_WORD "' FROM (SELECT sumIf(last - first + 1, since) AS blocks, max(last) AS "
+            "newest, if(countIf(NOT since) = 0, -1, maxIf(last, NOT since)) AS older FROM (SELECT partition_id, "
+            "min_block_number AS first, max_block_number AS last, toUnixTimestamp(modification_time) >= %lld AS since "
+            "FROM system.parts WHERE active AND concat(database, '.', table) = ",
+            (long long)since) &&
+        clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, ") GROUP BY partition_id)");
     bool done = built ? ask(client, endpoint, text.at, 3, &result, error) : error_no_memory(error, "counting blocks");
     *seen = (struct seen){0};
     if (done) {
@@ -128,21 +132,27 @@ static bool look(struct clickhouse_client *client, int *endpoint, const char *na
     return done;
 }
 
+// How long a table remembers a token: for so many blocks, and so many seconds.
+struct memory {
+    int64_t blocks, seconds;
+};
+
 // Whether a table surely still knows the token. false: an error.
-static bool remembers(struct clickhouse_client *client, int *endpoint, const char *name, bool replicated,
-    int64_t window, struct view_repeat *repeat, int64_t now, bool *does, struct relay_error *error)
+static bool remembers(struct clickhouse_client *client, int *endpoint, const char *name, struct memory memory,
+    struct view_repeat *repeat, int64_t now, bool *does, struct relay_error *error)
 {
     struct seen seen;
-    *does = !replicated || now - repeat->note->sent < REPLICA_MOST;
+    *does = now - repeat->note->sent < memory.seconds / 2;
     if (*does) {
         if (!look(client, endpoint, name, repeat->note->sent - CLOCK_SECONDS, &seen, error)) {
             return false;
         }
-        *does = seen.blocks < (uint64_t)window && seen.altered < repeat->note->sent;
+        *does = seen.blocks + seen.blocks / WINDOW_SHARE < (uint64_t)memory.blocks &&
+            (repeat->by_sender || seen.altered < repeat->note->sent);
     }
     if (!*does) {
         snprintf(repeat->why, sizeof(repeat->why), "%.100s may have forgotten its token (deduplication window %lld)",
-            name, (long long)window);
+            name, (long long)memory.blocks);
     }
     return true;
 }
@@ -154,23 +164,41 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
     struct clickhouse_text name = {0};
     bool done = clickhouse_text_add(&name, "%s.%s", schema->database, schema->table) ||
         error_no_memory(error, "counting blocks");
-    done = done &&
-        remembers(client, endpoint, name.at, schema->is_replicated, schema->dedup_window, repeat, now, all, error);
+    struct memory memory = {schema->dedup_window, schema->dedup_seconds};
+    done = done && remembers(client, endpoint, name.at, memory, repeat, now, all, error);
     for (size_t i = 0; done && *all && i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
         if (!view->is_mergetree) {
             continue; // it keeps nothing
         }
-        if (!view->is_replicated && clickhouse_client_endpoints(client) > 1) {
+        if (!repeat->by_sender && !view->is_replicated && clickhouse_client_endpoints(client) > 1) {
             *all = false;
             snprintf(repeat->why, sizeof(repeat->why), "%.100s is not replicated, so another replica may have it",
                 view->target);
             break;
         }
-        done = remembers(client, endpoint, view->target, view->is_replicated, view->dedup_window, repeat, now, all,
-            error);
+        memory = (struct memory){view->dedup_window, view->dedup_seconds};
+        done = remembers(client, endpoint, view->target, memory, repeat, now, all, error);
     }
     clickhouse_text_finish(&name);
+    return done;
+}
+
+bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
+    struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error)
+{
+    repeat->by_sender = true;
+    return all_remember(client, &endpoint, plan, repeat, now, known, error) ||
+        error_prefix(error, "judging deduplication windows");
+}
+
+bool view_repeat_has_none(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
+    const struct view_note *note, bool *none, struct relay_error *error)
+{
+    struct view_repeat repeat = {.note = note, .topic = note->runs[0].topic, .partition = note->runs[0].partition};
+    struct there there;
+    bool done = count_rows(client, &endpoint, plan, &repeat, &there, error);
+    *none = done && there.all == 0;
     return done;
 }
 

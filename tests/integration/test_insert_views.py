@@ -2,7 +2,7 @@
 """Tables with materialized views: an INSERT that loses its sender leaves no view behind."""
 import pytest
 
-from inserting import Sender, committed, counts, inserting, paused, post, wait_counts
+from inserting import Sender, committed, counts, dead_letters, inserting, paused, post, wait_counts
 from relaytools.relay import wait_until
 
 EVENTS = 100000  # one INSERT of more rows than the blocks in which ClickHouse reads
@@ -123,6 +123,42 @@ def test_a_token_that_may_be_forgotten_is_not_sent_again(place, widened):
     assert (counts(place), view_counts(place)) == before
     told = relay.events("insert.views_behind")
     assert told and "outbox_events" in told[0]["why"] and "forgotten" in told[0]["why"]
+    assert relay.stop() == 0
+
+
+def test_a_relay_that_lives_does_not_repeat_what_may_be_forgotten_either(place):
+    make_views(place, FAILS)
+    place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
+    relay = inserting(place, insert=ONE_BATCH)
+    Sender(place).events(post(place), 4000).flush()
+    relay.wait(lambda: paused(relay), "the table paused", 40)
+    place.clickhouse("INSERT INTO {db}.outbox_events (seq, event_type, kafka_topic) VALUES (4000, 'by.hand', 'none')")
+    all_committed(place, 4000)
+    assert counts(place) == (4001, 4001)
+    assert view_counts(place) == [(4001, 4001), (1, 1)]
+    told = relay.events("insert.views_behind")
+    assert told and "outbox_events" in told[0]["why"] and "forgotten" in told[0]["why"]
+    Sender(place).events(post(place), 1000, number=4001).flush()
+    wait_counts(place, 5001)
+    assert relay.stop() == 0
+
+
+def test_a_row_that_the_table_refuses_is_no_matter_of_its_views(place):
+    """It becomes a dead letter, as in a table without any; a view that fails as well pauses the table all the same."""
+    make_views(place, FAILS)
+    place.clickhouse("ALTER TABLE {db}.outbox_events ADD CONSTRAINT small CHECK seq < 1000000")
+    relay = inserting(place)
+    sender = Sender(place)
+    for number in range(300):
+        sender.event(post(place), 5000000 + number if number in (100, 101, 250) else number)
+    sender.flush()
+    relay.wait(lambda: any("a view of the user fails" in event["error"] for event in relay.events("insert.table_paused")),
+        "the table paused for its view", 60)
+    mend(place)
+    wait_whole(place, 297)
+    wait_until(lambda: dead_letters(place, "reason, code") == [("rejected", "469")] * 3, "the dead letters", 60)
+    all_committed(place, 300)
+    assert not relay.events("insert.views_behind")
     assert relay.stop() == 0
 
 

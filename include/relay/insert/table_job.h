@@ -13,6 +13,7 @@
 #include "relay/insert/insert_query_id.h"
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
+#include "relay/insert/view_note.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -42,8 +43,12 @@ struct table_job {
     struct dead_letter_copies copies;
     bool copied; // the answer: all of them are in the dead-letter topic
     char token[96];
-    struct row_place row;        // of one of them
-    struct insert_places places; // its partitions
+    struct row_place row;         // of one of them
+    struct insert_places places;  // its partitions
+    const struct view_note *note; // its rows, where views hang on the table; the batch's; NULL: no view waits for them
+    struct table_plan *again; // it may have been executed already: the table as it was read last, held; NULL: is new
+    bool stored;              // the answer: table and views have the rows
+    bool absent;              // the answer: refused, and the table has none of the rows, so no view has
     // READ_BACK
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later

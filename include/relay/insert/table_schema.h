@@ -39,7 +39,7 @@ struct table_view_target {
     char *target; // database.name of what it fills
     char *engine;
     bool has_window; // its deduplication window is above 0
-    int64_t dedup_window;
+    int64_t dedup_window, dedup_seconds;
     bool is_mergetree, is_replicated;
 };
 
@@ -54,6 +54,7 @@ struct table_schema {
     size_t view_count;
     bool is_mergetree, is_replicated;
     int64_t dedup_window;    // of the table itself or the server's default; 0 = off
+    int64_t dedup_seconds;   // how old what it remembers may be; INT64_MAX = of any age
     bool has_offset_columns; // kafka_topic, kafka_partition, kafka_offset of fit types
     bool offset_has_index;   // a data-skipping index on kafka_offset, or it leads the sorting key
     uint64_t fingerprint;    // of everything above

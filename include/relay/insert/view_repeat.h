@@ -17,6 +17,7 @@ struct view_repeat {
     int32_t partition; // INSERT was executed
     const char *query_id;
     struct duration timeout;
+    bool by_sender; // set by view_repeat_is_known
     enum view_repeat_result {
         VIEW_REPEAT_NOTHING, // the table has none of the asker's rows: the INSERT was not executed, no view has them
         VIEW_REPEAT_DONE,    // the views have what the table has
@@ -30,5 +31,15 @@ struct view_repeat {
 // unknown outcome is to be repeated.
 bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan, struct view_repeat *repeat,
     struct relay_error *error);
+
+// For the sender, which still has the INSERT and may repeat it to the endpoint that it has sent it to. Whether the
+// table, and all that its views fill, surely still know the token of repeat->note; *known false: `why` says who may
+// not. plan: as the table was read last; now: seconds since 1970 by the sender's clock. That a table was altered says
+// nothing here: it is how a view is mended. Errors: as clickhouse_query.
+bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
+    struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error);
+// Whether the table has none of the INSERT's rows. Errors: as clickhouse_query.
+bool view_repeat_has_none(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
+    const struct view_note *note, bool *none, struct relay_error *error);
 
 #endif
