@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/insert_partition.h"
 
+#include "relay/base/log.h"
+#include "relay/insert/insert_table.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,10 +196,43 @@ void insert_partition_positioned(struct insert_partition *partition, int64_t fro
     }
 }
 
+struct feed_holes insert_feed_holes(const struct insert_feed *feed, int64_t first)
+{
+    struct feed_holes holes = {.first = OFFSET_NONE};
+    int64_t at = feed->next;
+    for (size_t i = 0; i < feed->found.count && at < first; i++) {
+        const struct offset_range *range = &feed->found.items[i];
+        int64_t end = range->first < first ? range->first : first;
+        if (end > at) {
+            holes.first = holes.count++ == 0 ? at : holes.first;
+            holes.offsets += end - at;
+            holes.longest = holes.longest < end - at ? end - at : holes.longest;
+        }
+        at = at < range->after ? range->after : at;
+    }
+    return holes;
+}
+
+// Offsets that the table was never given, as far as it tells: the ends of transactions have one each, and what was
+// aborted or compacted has some. So has a message of a batch that was stored in part when its sender died for long.
+static void tell_holes(const struct insert_feed *feed, int64_t first)
+{
+    struct feed_holes holes = insert_feed_holes(feed, first);
+    if (holes.count > 0) {
+        log_event(holes.longest > 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "insert.expired_holes",
+            "Kafka no longer has offsets that the table lacks; those of messages, if any are, are lost",
+            LOG_TEXT("table", feed->table ? feed->table->name : ""), LOG_TEXT("topic", feed->partition->topic),
+            LOG_INT("partition", feed->partition->number), LOG_INT("first", holes.first), LOG_INT("to", first - 1),
+            LOG_INT("holes", holes.count), LOG_INT("offsets", holes.offsets), LOG_INT("longest", holes.longest));
+    }
+}
+
 bool insert_feed_has_expired(struct insert_feed *feed, int64_t first)
 {
-    // A table takes a partition in order: with a row or dead letter from there on, it has had what came before.
+    // A table takes a partition in order: with a row or dead letter from there on, it has had what came before, but
+    // for a batch of which only a part was stored.
     if (offset_ranges_after(&feed->found) >= first) {
+        tell_holes(feed, first);
         insert_feed_skip(feed, first);
         return true;
     }

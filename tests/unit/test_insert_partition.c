@@ -195,6 +195,10 @@ Test(insert_partition, a_table_that_has_what_expired_goes_on_where_the_log_begin
     struct insert_feed *a = &partition->feeds[0], *b = &partition->feeds[1];
     cr_assert(offset_ranges_add(&a->found, 0, 90) && offset_ranges_add(&a->found, 95, 200));
     begin(partition);
+    struct feed_holes holes = insert_feed_holes(a, 100);
+    cr_assert_eq(holes.count, 1);
+    cr_assert_eq(holes.first, 90);
+    cr_assert_eq(holes.longest, 5);
     cr_assert(insert_feed_has_expired(a, 100));
     cr_assert_eq(a->next, 100);
     cr_assert_eq(a->mark, 100);
@@ -210,6 +214,28 @@ Test(insert_partition, a_table_that_has_what_expired_goes_on_where_the_log_begin
     cr_assert_eq(a->state, FEED_ACTIVE);
     insert_feed_skip(b, 100);
     cr_assert_eq(insert_partition_low(partition), 100);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, what_a_table_lacks_of_what_expired_is_counted)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0];
+    cr_assert(offset_ranges_add(&a->found, 10, 20) && offset_ranges_add(&a->found, 21, 30) &&
+        offset_ranges_add(&a->found, 50, 60));
+    begin(partition);
+    struct feed_holes holes = insert_feed_holes(a, 45); // in the middle of a hole
+    cr_assert_eq(holes.count, 3);
+    cr_assert_eq(holes.first, 0);
+    cr_assert_eq(holes.offsets, 10 + 1 + 15);
+    cr_assert_eq(holes.longest, 15);
+    a->next = 12; // it was read up to there
+    holes = insert_feed_holes(a, 25);
+    cr_assert_eq(holes.count, 1);
+    cr_assert_eq(holes.first, 20);
+    cr_assert_eq(holes.longest, 1);
+    holes = insert_feed_holes(a, 20);
+    cr_assert_eq(holes.count, 0);
     insert_partition_free(partition);
 }
 

@@ -113,7 +113,13 @@ bool insert_partition_wants_position(const struct insert_partition *partition, i
 void insert_partition_positioned(struct insert_partition *partition, int64_t from);
 // The log begins at `first`, behind the feed's next message. true: the table has what came before, as far as the
 // read-back tells, and the feed goes on there, or asks for the next page. false: messages are lost to it.
+// What the table lacks of it may have been messages; that is logged.
 bool insert_feed_has_expired(struct insert_feed *feed, int64_t first);
+// Offsets from the feed's next one to `first` that the table does not have.
+struct feed_holes {
+    int64_t count, offsets, longest, first;
+};
+struct feed_holes insert_feed_holes(const struct insert_feed *feed, int64_t first);
 // It goes on without what lies before.
 void insert_feed_skip(struct insert_feed *feed, int64_t first);
 // The group's consumer stopped: the partition has to be positioned again for the feeds that it served.
