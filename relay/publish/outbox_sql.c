@@ -15,15 +15,15 @@
 // @key @type @aggregate expressions over t, @bytes the type's as it is read, @take "DELETE FROM" or "UPDATE" the table
 // as t, @opent @openu "AND t.published_at IS NULL" (or of u), @id the identity's literal, @oid the table's, @size about
 // the bytes of the row u.
-#define HELD                                                                                                           \
-    "EXISTS (SELECT FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = "                \
-    "coalesce(@aggregate, '')"                                                                                         \
+// The entry behind which the row waits, one at most.
+#define HELD_BY                                                                                                        \
+    " FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')"      \
     " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
-#define PARKED_FOR(topic)                                                                                              \
-    "EXISTS (SELECT FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, " \
-    "'')"                                                                                                              \
-    " AND " topic "p.lowest_seq <= t.@seq)"
-#define PARKED PARKED_FOR("")
+#define HELD "EXISTS (SELECT" HELD_BY
+#define PARKED_BY                                                                                                      \
+    " FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, '')"            \
+    " AND p.lowest_seq <= t.@seq)"
+#define PARKED "EXISTS (SELECT" PARKED_BY
 
 // The bytes of the rows before this one in the same reading.
 #define BEFORE(order, size)                                                                                            \
@@ -115,25 +115,27 @@
     X(LIST_PARKED, "list_parked",                                                                                      \
         "SELECT p.topic FROM outbox_relay.parked_event_types p WHERE p.identity = @id GROUP BY p.topic"                \
         " ORDER BY p.topic COLLATE pg_catalog.\"C\"")                                                                  \
-    X(LIST_HELD, "list_held",                                                                                          \
-        "SELECT h.aggregate_type, h.aggregate_id, h.lowest_seq, h.reason_code, EXISTS (SELECT FROM @name t"            \
-        " WHERE t.@seq = h.lowest_seq @opent) FROM outbox_relay.held_aggregates h WHERE h.identity = @id"              \
-        " ORDER BY h.lowest_seq LIMIT 1000")                                                                           \
+    X(LIST_GONE, "list_gone",                                                                                          \
+        "SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND NOT EXISTS (SELECT FROM"   \
+        " @name t WHERE t.@seq = h.lowest_seq @opent) ORDER BY h.lowest_seq LIMIT 1000")                               \
+    X(LIST_NEXT_HELD, "list_next_held",                                                                                \
+        "SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq > $1::int8"   \
+        " ORDER BY h.lowest_seq LIMIT 1")                                                                              \
+    /* Which rows these are is asked for row by row: joined, the entries would be gone through for each of them. */    \
     X(LIST_OF_TOPIC, "list_of_topic",                                                                                  \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= (SELECT"               \
         " min(p.lowest_seq) FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text)"     \
-        " AND t.@seq <= $2::int8 @opent AND " PARKED_FOR("p.topic = $1::text AND ") " AND NOT " HELD                   \
-                                                                                    " ORDER BY t.@seq LIMIT $3::int8") \
-    X(LIST_OF_AGGREGATE, "list_of_aggregate",                                                                          \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= $3::int8 AND t.@seq "  \
-        "<= $4::int8 @opent"                                                                                           \
-        " AND coalesce(@aggregate, '') = $1::text AND coalesce(@key, '') = $2::text"                                   \
-        " AND NOT " PARKED " ORDER BY t.@seq LIMIT $5::int8")                                                          \
+        " AND t.@seq <= $2::int8 @opent AND (SELECT p.topic" PARKED_BY " = $1::text AND NOT " HELD                     \
+        " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
+    X(LIST_OF_HELD, "list_of_held",                                                                                    \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= ($1::int8[])[1]"       \
+        " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED        \
+        " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
     X(UNPARK_TOPIC, "unpark_topic",                                                                                    \
         "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text")                 \
-    X(RELEASE_AGGREGATE, "release_aggregate",                                                                          \
-        "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = $1::text"            \
-        " AND h.aggregate_id = $2::text")
+    X(RELEASE_HELD, "release_held",                                                                                    \
+        "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq = ANY ($1::int8[])"        \
+        " RETURNING h.aggregate_id")
 
 enum statement {
 #define X(id, name, text) SQL_##id,
@@ -605,11 +607,20 @@ PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connect
     return query(connection, SQL_LIST_PARKED, NULL, 0, false, deadline, error);
 }
 
-PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection,
+PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return query(connection, SQL_LIST_HELD, NULL, 0, false, deadline, error);
+    return query(connection, SQL_LIST_GONE, NULL, 0, true, deadline, error);
+}
+
+PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text room;
+    return query(connection, SQL_LIST_NEXT_HELD, (struct pg_value[]){PG_TEXT(number(&room, after))}, 1, true, deadline,
+        error);
 }
 
 PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
@@ -622,16 +633,21 @@ PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_conne
         error);
 }
 
-PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
+    size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    struct number_text a, b, c;
-    return query(connection, SQL_LIST_OF_AGGREGATE,
-        (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id), PG_TEXT(number(&a, from)),
-            PG_TEXT(number(&b, upto)), PG_TEXT(number(&c, limit))},
-        5, true, deadline, error);
+    char *list = array_text(held, count, 1);
+    if (list == NULL) {
+        error_no_memory(error, "a list of numbers");
+        return NULL;
+    }
+    struct number_text a, b;
+    PGresult *result = query(connection, SQL_LIST_OF_HELD,
+        (struct pg_value[]){PG_TEXT(list), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit))}, 3, true, deadline,
+        error);
+    free(list);
+    return result;
 }
 
 bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
@@ -641,10 +657,9 @@ bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection 
     return run(connection, SQL_UNPARK_TOPIC, (struct pg_value[]){PG_TEXT(topic)}, 1, deadline, error);
 }
 
-bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
+    size_t count, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return run(connection, SQL_RELEASE_AGGREGATE, (struct pg_value[]){PG_TEXT(aggregate_type), PG_TEXT(aggregate_id)},
-        2, deadline, error);
+    return of_list(connection, SQL_RELEASE_HELD, held, count, deadline, error);
 }

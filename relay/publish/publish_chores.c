@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-// - Rows that wait, every two seconds: is a topic there that types are parked for, has the row gone behind which an
-//   aggregate is held? (Every ten seconds one that has not gone is tried all the same: it may have been mended.) Then
-//   the rows are published in their order, those of all types that wait for the topic, since an aggregate may have some
-//   of each; and with the last of them, in the same transaction, the entries go. What comes meanwhile waits behind.
+// - Rows that wait, every two seconds: is a topic there that types are parked for, have rows gone behind which
+//   aggregates are held? (Every ten seconds one that has not gone is tried all the same, since it may have been mended;
+//   if it was, the next one at once.) Then the rows are published in their order, those of all types that wait for the
+//   topic, since an aggregate may have some of each; and with the last of them, in the same transaction, the entries
+//   go. What comes meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
 // - Is the table still the one that is owned, every few seconds?
@@ -96,8 +97,8 @@ bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic)
     return false;
 }
 
-// The numbers of a listing, as many as fit into batch_bytes; malloc'd. *more: the listing was cut. NULL: out of memory,
-// or no result.
+// The numbers of a listing, as many as fit into batch_bytes where it says their sizes; malloc'd. *more: the listing was
+// cut. NULL: out of memory, or no result.
 static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
     struct relay_error *error)
 {
@@ -109,7 +110,7 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     *count = 0;
     while (seqs != NULL && *count < all && bytes < pipe->config->batch_bytes) {
         seqs[*count] = pg_binary_int64(result, (int)*count, 0);
-        bytes += pg_binary_int64(result, (int)*count, 1);
+        bytes += PQnfields(result) > 1 ? pg_binary_int64(result, (int)*count, 1) : 0;
         ++*count;
     }
     *more = *count < all || (int64_t)all >= limit;
@@ -120,25 +121,40 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     return seqs;
 }
 
-// What is released: a topic, or an aggregate. Texts belong to the result.
+// What is released: a topic, or the aggregates that are held behind these rows.
 struct release {
     const char *topic;
-    const char *aggregate_type, *aggregate_id;
-    int64_t lowest;
+    const int64_t *held;
+    size_t held_count;
 };
 
-static bool drop_entry(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+static bool drop_held(struct publish_pipe *pipe, struct publish_lane *lane, const struct release *release,
+    struct relay_error *error)
+{
+    PGresult *released = outbox_sql_release_held(pipe->sql, publish_connection(pipe, lane), release->held,
+        release->held_count, pg_deadline(pipe->context), error);
+    if (released == NULL) {
+        return false;
+    }
+    lane->released_count = PQntuples(released);
+    snprintf(lane->released_name, sizeof(lane->released_name), "%s",
+        lane->released_count > 0 ? PQgetvalue(released, 0, 0) : "");
+    PQclear(released);
+    return true;
+}
+
+static bool drop_entries(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
 {
     const struct release *release = context;
-    struct pg_connection *connection = publish_connection(pipe, lane);
-    struct mono_time deadline = pg_deadline(pipe->context);
     lane->released = true;
     lane->released_topic = release->topic != NULL;
-    snprintf(lane->released_name, sizeof(lane->released_name), "%s",
-        lane->released_topic ? release->topic : release->aggregate_id);
-    return release->topic != NULL ? outbox_sql_unpark_topic(pipe->sql, connection, release->topic, deadline, error)
-                                  : outbox_sql_release_aggregate(pipe->sql, connection, release->aggregate_type,
-                                        release->aggregate_id, deadline, error);
+    lane->released_count = 0;
+    if (!lane->released_topic) {
+        return drop_held(pipe, lane, release, error);
+    }
+    snprintf(lane->released_name, sizeof(lane->released_name), "%s", release->topic);
+    return outbox_sql_unpark_topic(pipe->sql, publish_connection(pipe, lane), release->topic,
+        pg_deadline(pipe->context), error);
 }
 
 // Some of these rows go alone: the others are left for the next time.
@@ -155,8 +171,8 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
     PGresult *result = release->topic != NULL
         ? outbox_sql_list_of_topic(pipe->sql, connection, release->topic, upto, limit, deadline, error)
-        : outbox_sql_list_of_aggregate(pipe->sql, connection, release->aggregate_type, release->aggregate_id,
-              release->lowest, upto, limit, deadline, error);
+        : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, upto, limit, deadline,
+              error);
     size_t count = 0;
     bool more;
     int64_t *seqs = seqs_of(pipe, result, limit, &count, &more, error);
@@ -167,7 +183,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
         pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
     }
     pipe->releasing = release->topic;
-    bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entry, release, error);
+    bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entries, release, error);
     pipe->releasing = NULL;
     free(seqs);
     return done;
@@ -196,32 +212,45 @@ static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane,
     return done;
 }
 
-// Releases the first aggregate whose obstacle has gone, or is old enough to be tried again.
+// The aggregate whose turn it is to be tried although its row is still there: its lowest_seq. *count 0: none is. A row
+// above the watermark has not been read since it was held: there is nothing to try.
+static int64_t *next_held(struct publish_pipe *pipe, const struct publish_lane *lane, size_t *count,
+    struct relay_error *error)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    struct mono_time deadline = pg_deadline(pipe->context);
+    pipe->held_tried_at = clock_mono(pipe->context->clock);
+    PGresult *next = outbox_sql_list_next_held(pipe->sql, connection, pipe->held_tried, deadline, error);
+    if (next != NULL && PQntuples(next) == 0) {
+        PQclear(next);
+        next = outbox_sql_list_next_held(pipe->sql, connection, INT64_MIN, deadline, error);
+    }
+    bool more;
+    int64_t *seqs = seqs_of(pipe, next, INT64_MAX, count, &more, error);
+    if (seqs != NULL && *count > 0) {
+        pipe->held_tried = seqs[0];
+        *count = seqs[0] <= seq_holes_watermark(pipe->holes);
+    }
+    return seqs;
+}
+
+// Releases the aggregates whose obstacles have gone, all at once; or one that is old enough to be tried again.
 static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    PGresult *held = outbox_sql_list_held(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
-    if (held == NULL) {
+    size_t count = 0;
+    bool more;
+    PGresult *gone = outbox_sql_list_gone(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
+    int64_t *seqs = seqs_of(pipe, gone, INT64_MAX, &count, &more, error);
+    if (seqs != NULL && count == 0 && due(pipe, pipe->held_tried_at, HELD_RETRY)) {
+        free(seqs);
+        seqs = next_held(pipe, lane, &count, error);
+    }
+    if (seqs == NULL) {
         return false;
     }
-    bool done = true, retry = due(pipe, pipe->held_tried_at, HELD_RETRY);
-    if (retry) {
-        pipe->held_tried_at = clock_mono(pipe->context->clock);
-        pipe->held_tries++;
-    }
-    for (int i = 0; done && lane->state == LANE_IDLE && i < PQntuples(held); i++) {
-        bool again = retry && pipe->held_tries % (size_t)PQntuples(held) == (size_t)i;
-        bool gone = PQgetvalue(held, i, 4)[0] != 't';
-        struct release release = {
-            .aggregate_type = PQgetvalue(held, i, 0),
-            .aggregate_id = PQgetvalue(held, i, 1),
-            .lowest = pg_cell_int64(held, i, 2),
-        };
-        // A row above the watermark has not been read since it was held: there is nothing to try.
-        if (gone || (again && release.lowest <= seq_holes_watermark(pipe->holes))) {
-            done = release_rows(pipe, lane, &release, error);
-        }
-    }
-    PQclear(held);
+    struct release release = {.held = seqs, .held_count = count};
+    bool done = count == 0 || release_rows(pipe, lane, &release, error);
+    free(seqs);
     return done;
 }
 

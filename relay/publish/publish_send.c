@@ -394,6 +394,13 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
     publish_verdicts_clear(&pipe->verdicts);
 }
 
+static void tell_released(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    struct log_field name = LOG_TEXT(lane->released_topic ? "topic" : "aggregate_id", lane->released_name);
+    log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are published",
+        LOG_TEXT("outbox", pipe->config->name), name, LOG_COUNT("aggregates", lane->released_count));
+}
+
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_COMMITTING);
@@ -418,9 +425,9 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
         verdicts_carried_out(pipe);
     }
     if (lane->released) {
-        log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are published",
-            LOG_TEXT("outbox", pipe->config->name),
-            LOG_TEXT(lane->released_topic ? "topic" : "aggregate_id", lane->released_name));
+        tell_released(pipe, lane);
+        // Many may have been mended at a time: the next ones are looked at at once.
+        pipe->waiting_checked_at = pipe->held_tried_at = (struct mono_time){0};
     }
     return (!lane->careful && !lane->released) || publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }

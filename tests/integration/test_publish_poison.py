@@ -182,6 +182,25 @@ def test_a_second_poison_row_of_a_held_aggregate_holds_what_is_behind_it_only(pl
     assert len(relay.events("publish.term_started")) == 1
 
 
+def test_aggregates_that_are_mended_together_go_on_together_however_many_are_held(place):
+    count = 1100
+    relay = publishing(place, start=False, publish={"on_poison": "hold_aggregate"})
+
+    def insert(event_type):
+        return [row[0] for row in place.execute(
+            "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT 'post', md5(n::text)::uuid, %s, '{}' "
+            "FROM generate_series(1, %s) n ORDER BY n RETURNING id::text, seq) SELECT id FROM made ORDER BY seq", event_type, count)]
+    poison, waiting = insert("po st.x"), insert("post.created")
+    relay.start()
+    relay.wait(lambda: relay.metric("held_aggregates") == count, "all are held", 60)
+    place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", poison[-60:])
+    assert sorted(wait_ids(place, waiting[-60:], 40)) == sorted(waiting[-60:])
+    place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", poison[20:-60])
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = ANY (%s::uuid[])", poison[:20])
+    assert sorted(wait_ids(place, waiting + poison[:20], 60)) == sorted(waiting + poison[:20])
+    relay.wait(lambda: relay.metric("held_aggregates") == 0, "nothing is held", 20)
+
+
 def test_on_poison_stop_stops_and_says_so(place):
     relay = publishing(place, publish={"on_poison": "stop"})
     first = place.insert_event()

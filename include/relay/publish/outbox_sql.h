@@ -101,22 +101,26 @@ bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *co
     struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
-// The topics that parked types wait for, each once, in the order of their bytes. Held aggregates: aggregate_type,
-// aggregate_id, lowest_seq, reason_code, whether the row at lowest_seq is still there. Text results.
+// The topics that parked types wait for, each once, in the order of their bytes; texts.
 PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error);
-PGresult *outbox_sql_list_held(const struct outbox_sql *sql, struct pg_connection *connection,
+// lowest_seq (int8, binary) of held aggregates, ascending: of those whose row is not there any more, up to 1,000; of
+// the next one above `after`, whatever its row.
+PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
 // Seqs (int8, binary) of the rows at or below `upto` that wait for this topic, of all types that do (and for no held
 // aggregate), lowest first.
 PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
-PGresult *outbox_sql_list_of_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, int64_t from, int64_t upto, int64_t limit,
-    struct mono_time deadline, struct relay_error *error);
+// The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).
+PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
+    size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
     struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_release_aggregate(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *aggregate_type, const char *aggregate_id, struct mono_time deadline, struct relay_error *error);
+// One text column, binary: the aggregates' ids.
+PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
+    size_t count, struct mono_time deadline, struct relay_error *error);
 
 #endif

@@ -47,8 +47,9 @@ struct publish_lane {
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
     bool released;            // with its commit nothing waits any more behind some entry:
-    bool released_topic;      // a topic, or else an aggregate,
-    char released_name[256];  // of this name
+    bool released_topic;      // a topic, or else
+    int released_count;       // so many aggregates,
+    char released_name[256];  // of this name, or the first of them
 };
 
 struct publish_series {
@@ -92,7 +93,7 @@ struct publish_pipe {
     struct mono_time busy_since;     // the window in which rows are counted
     size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
-    size_t held_tries;
+    int64_t held_tried;               // the row behind which an aggregate is held
     struct mono_time read_again_at;   // a reading was refused: not before this
     struct mono_time begin_again_at;  // under load: no transaction before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
