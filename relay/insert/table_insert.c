@@ -144,10 +144,11 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     int64_t deadline = 0;
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
+    if ((job->plan->guarded && !hold_lease(worker, job, &end, error)) ||
+        !may_repeat(worker, job, part, outcome, error)) {
+        return false;
+    }
     if (job->plan->guarded) {
-        if (!hold_lease(worker, job, &end, error) || !may_repeat(worker, job, part, outcome, error)) {
-            return false;
-        }
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
         struct mono_time most = mono_add(clock_mono(context->clock), insert_deadline_most(context));
         end = mono_before(most, end) ? most : end;
@@ -310,7 +311,7 @@ static bool has_none(struct table_worker *worker, const struct table_job *job, c
 {
     struct relay_error error;
     bool none = false;
-    if (!is_for_views(job, part) ||
+    if (!is_for_views(job, part) || table_worker_given_up(worker, job) ||
         (verdict != TABLE_REJECTED && verdict != TABLE_TOO_LARGE && verdict != TABLE_OPERATOR)) {
         return false;
     }

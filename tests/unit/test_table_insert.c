@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which replica gets an INSERT after one has failed, against two scripted peers.
+// Which replica gets an INSERT after one has failed, and what is asked first where views hang on the table, against two
+// scripted peers.
 #include "clickhouse_peer.h"
 #include "encoder_fixture.h"
 #include "relay/insert/table_worker.h"
@@ -20,7 +21,14 @@ static struct http_script *second;
 static struct clickhouse_peer peer;
 static struct insert_lease lease;
 static struct config_route route;
-static struct table_view_target view = {.is_mergetree = true};
+static char target[] = "db.v";
+static struct table_view_target view = {.target = target,
+    .is_mergetree = true,
+    .dedup_window = 100,
+    .dedup_seconds = INT64_MAX};
+static struct view_run run = {.topic = "topic", .last = 0};
+static struct view_note note = {.token = "token", .rows = 1, .runs = &run, .run_count = 1};
+static const char *question; // what a server says to what is no INSERT
 static struct table_plan *plan;
 static struct table_worker *worker;
 static sem_t woken;
@@ -29,12 +37,19 @@ static const char well[] = HTTP_OK(0, "");
 static const char no_keeper[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 225\r\nContent-Length: 20\r\n\r\n"
                                 "Code: 225. No Keeper";
 
+static const char refused[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 469\r\nContent-Length: 19\r\n\r\n"
+                              "Code: 469. Refused.";
+static const char few_blocks[] = "20\t0\toutbox-relay: end\n", many_blocks[] = "80\t0\toutbox-relay: end\n";
+static const char no_rows[] = "0\t0\t0\toutbox-relay: end\n", a_row[] = "1\t1\t0\toutbox-relay: end\n";
+
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
     static char learned[4096];
     struct replica *replica = context;
     const char *body = clickhouse_peer_learned(seen);
-    replica->inserts += body == NULL;
+    bool inserts = strstr(seen->target, "INSERT") != NULL;
+    body = body || inserts ? body : question;
+    replica->inserts += inserts;
     reply->answer = body ? clickhouse_peer_ok(learned, sizeof(learned), body) : replica->answer;
     reply->read_body = (size_t)-1;
 }
@@ -65,6 +80,9 @@ static void start(void)
     plan->dead_letter_statement = strdup("INSERT INTO d FORMAT Native");
     plan->exactly_once = true;
     plan->schema->is_replicated = true;
+    plan->schema->dedup_window = 100;
+    plan->schema->dedup_seconds = INT64_MAX;
+    note.sent = clock_wall(peer.context.clock).us / 1000000;
     struct table_worker_options options = {.context = &peer.context,
         .client = peer.client,
         .route = &route,
@@ -93,31 +111,44 @@ static void finish(void)
 
 TestSuite(table_insert, .init = start, .fini = finish);
 
-// What became of an INSERT of one row, or of one dead letter.
-static enum table_verdict insert(bool dead)
+static struct table_job *job_of(bool row, bool dead)
 {
     struct relay_error error;
-    struct timespec until;
     struct table_job *job = table_job_new(TABLE_JOB_INSERT, NULL, &error);
     job->plan = table_plan_hold(plan);
     if (dead) {
         struct source_message message = {.topic = "topic"};
         job->dead = dead_letter_block_new(&error);
         cr_assert(dead_letter_block_add(job->dead, "t", &message, "rejected", "", "", &error), "%s", error.text);
-    } else {
+    }
+    if (row) {
         job->rows = 1;
+        job->note = plan->schema->view_count > 0 ? &note : NULL;
         job->block = native_block_new(&error);
         struct native_column *column = native_block_add_column(job->block, "value", plan->schema->columns[0].type,
             &error);
         cr_assert(native_put_string(column, "x", 1));
         native_block_end_row(job->block);
     }
+    return job;
+}
+
+static void do_job(struct table_job *job)
+{
+    struct timespec until;
     table_worker_submit(worker, job);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 20;
-    while (!(job = table_worker_take_done(worker))) { // woken for each trouble, too
+    while (!table_worker_take_done(worker)) { // woken for each trouble, too
         cr_assert_eq(sem_timedwait(&woken, &until), 0, "it never ends");
     }
+}
+
+// What became of an INSERT of one row, or of one dead letter.
+static enum table_verdict insert(bool dead)
+{
+    struct table_job *job = job_of(!dead, dead);
+    do_job(job);
     enum table_verdict verdict = job->verdict;
     table_job_free(job);
     return verdict;
@@ -158,13 +189,70 @@ Test(table_insert, tables_that_are_not_replicated_stay_where_they_are)
     cr_assert_eq(replicas[1].inserts, 1);
 }
 
+static void hang_a_view_on_it(const char *said)
+{
+    plan->schema->views = &view;
+    plan->schema->view_count = 1;
+    question = said;
+}
+
 Test(table_insert, what_views_have_got_is_repeated_where_their_targets_are_replicated)
 {
     answers(no_keeper, well);
-    plan->schema->views = &view;
-    plan->schema->view_count = 1;
+    hang_a_view_on_it(few_blocks);
     view.is_replicated = true;
     cr_assert_eq(insert(false), TABLE_DONE, "the same bytes under the same token");
     cr_assert_eq(replicas[0].inserts, 1);
     cr_assert_eq(replicas[1].inserts, 1);
+}
+
+Test(table_insert, what_may_have_been_executed_is_not_repeated_once_its_token_may_be_forgotten)
+{
+    answers(no_keeper, well);
+    hang_a_view_on_it(many_blocks);
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    cr_assert_eq(replicas[0].inserts + replicas[1].inserts, 1);
+    struct table_job *job = job_of(true, false); // one that was kept over a pause
+    answers(well, well);
+    job->again = table_plan_hold(plan);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_UNCLEAR);
+    cr_assert_not(job->stored);
+    cr_assert_eq(replicas[0].inserts + replicas[1].inserts, 1);
+    question = few_blocks;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_DONE);
+    cr_assert(job->stored);
+    table_job_free(job);
+}
+
+Test(table_insert, a_refusal_says_whether_the_table_has_the_rows)
+{
+    answers(refused, well);
+    hang_a_view_on_it(a_row);
+    struct table_job *job = job_of(true, false);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_REJECTED);
+    cr_assert_not(job->absent, "a view refused them");
+    question = no_rows;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_REJECTED);
+    cr_assert(job->absent);
+    table_job_free(job);
+}
+
+Test(table_insert, rows_that_are_stored_are_not_sent_again_for_their_dead_letters)
+{
+    answers(well, well);
+    hang_a_view_on_it(many_blocks);
+    struct table_job *job = job_of(true, true);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 2);
+    answers(refused, refused);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_OPERATOR, "the dead letters");
+    cr_assert(job->stored);
+    cr_assert_eq(replicas[0].inserts, 3);
+    table_job_free(job);
 }
