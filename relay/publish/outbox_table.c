@@ -99,10 +99,10 @@ static char *role_expression(enum config_column_role role, const struct found *f
     switch (found->type) {
     case OID_UUID: *form = COLUMN_UUID; return text_new("t.%s", found->name);
     case OID_JSONB: *form = COLUMN_JSONB; return text_new("t.%s", found->name);
+    case OID_BYTEA: *form = COLUMN_BYTES; return text_new("t.%s", found->name);
     case OID_TEXT:
     case OID_VARCHAR:
-    case OID_JSON:
-    case OID_BYTEA: return text_new("t.%s", found->name);
+    case OID_JSON: return text_new("t.%s", found->name);
     default: return text_new("t.%s::text", found->name);
     }
 }
@@ -373,4 +373,9 @@ void outbox_table_free(struct outbox_table *table)
     free(table->receipt_row);
     free(table->additional_types);
     free(table);
+}
+
+size_t outbox_table_text_length(const struct outbox_table *table, enum config_column_role role, size_t length)
+{
+    return table->forms[role] == COLUMN_BYTES ? 2 * length + 2 : length; // \x and two digits for each
 }

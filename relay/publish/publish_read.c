@@ -198,11 +198,15 @@ static enum verdict_action poison_action(const struct publish_pipe *pipe)
 }
 
 // Whether held_aggregates has room for the row's aggregate: otherwise it would fail at every term.
-static bool can_be_held(const struct outbox_batch *batch, int64_t seq)
+static bool can_be_held(const struct outbox_table *table, const struct outbox_batch *batch, int64_t seq)
 {
     for (size_t i = 0; i < batch->count; i++) {
-        if (batch->rows[i].seq == seq) {
-            return batch->rows[i].aggregate_type.length + batch->rows[i].key.length <= PUBLISH_WAITING_KEY_MAX;
+        const struct outbox_row *row = &batch->rows[i];
+        if (row->seq == seq) {
+            size_t type = row->aggregate_type.length, key = row->key.length;
+            return outbox_table_text_length(table, CONFIG_COLUMN_AGGREGATE_TYPE, type) +
+                outbox_table_text_length(table, CONFIG_COLUMN_KEY, key) <=
+                PUBLISH_WAITING_KEY_MAX;
         }
     }
     return true;
@@ -225,7 +229,7 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
         return publish_suspects_add(&pipe->verdicts, seq, error);
     }
     struct publish_verdict verdict = {.seq = seq,
-        .action = can_be_held(lane->batch, seq) ? poison_action(pipe) : VERDICT_DEAD_LETTER};
+        .action = can_be_held(pipe->owner.table, lane->batch, seq) ? poison_action(pipe) : VERDICT_DEAD_LETTER};
     for (size_t i = 0; i < lane->batch->count; i++) {
         if (lane->batch->rows[i].seq == seq) {
             publish_verdict_type(&verdict, lane->batch->rows[i].type);

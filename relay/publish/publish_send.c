@@ -45,7 +45,8 @@ struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const s
 // A type for which parked_event_types has no room cannot wait.
 static enum verdict_action park_action(const struct publish_pipe *pipe, const struct outbox_row *row)
 {
-    bool fits = row->type.length <= PUBLISH_WAITING_KEY_MAX;
+    bool fits = outbox_table_text_length(pipe->owner.table, CONFIG_COLUMN_TYPE, row->type.length) <=
+        PUBLISH_WAITING_KEY_MAX;
     return fits || pipe->config->publish.on_poison == CONFIG_POISON_STOP ? VERDICT_PARK : VERDICT_DEAD_LETTER;
 }
 

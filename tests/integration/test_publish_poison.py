@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows that Kafka will never take, and topics that an operator must mend: nothing is dropped, the others flow on."""
+import base64
 import os
 
 import confluent_kafka.admin
@@ -305,10 +306,12 @@ def test_a_parked_type_names_the_topic_that_is_still_missing(place):
     wait_ids(place, waiting)
 
 
-def test_what_is_too_long_to_wait_becomes_a_dead_letter(place):
-    """Those that wait are rows under a primary key, whose entries have a limit of 2704 bytes."""
-    place.execute("ALTER TABLE public.outbox_events ALTER COLUMN aggregate_id TYPE text, ALTER COLUMN event_type TYPE text")
-    long = os.urandom(1600).hex()
+@pytest.mark.parametrize("kind", ("text", "bytea"))
+def test_what_is_too_long_to_wait_becomes_a_dead_letter(place, kind):
+    """Those that wait are rows under a primary key, whose entries have a limit of 2704 bytes: of a bytea, of its digits."""
+    place.execute(f"ALTER TABLE public.outbox_events ALTER COLUMN aggregate_id TYPE {kind} USING aggregate_id::text::{kind}, "
+                  f"ALTER COLUMN event_type TYPE {kind} USING event_type::text::{kind}")
+    long = base64.urlsafe_b64encode(os.urandom(2400 if kind == "text" else 1875)).decode()    # 3200 bytes, or 2500
     rows = [("post", long, "...."), ("post", "a", "nowhere." + long), ("post", "b", "post.created")]
     made = [place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES (%s, %s, %s, '{}') RETURNING id::text",
                           *row)[0][0] for row in rows]

@@ -16,7 +16,8 @@
 // How a column's binary value becomes the text that PostgreSQL would print.
 enum column_form {
     COLUMN_ABSENT, // the table has none: NULL is read in its place
-    COLUMN_TEXT,   // the bytes are the text (text, varchar, json, bytea; anything else is cast to text by the server)
+    COLUMN_TEXT,   // the bytes are the text (text, varchar, json; anything else is cast to text by the server)
+    COLUMN_BYTES,  // bytea: the bytes are taken for the text, where PostgreSQL would print their digits
     COLUMN_UUID,   // 16 bytes
     COLUMN_JSONB,  // one byte of version, then the text
 };
@@ -46,5 +47,8 @@ struct outbox_table {
 struct outbox_table *outbox_table_load(struct pg_connection *connection, const struct config_outbox *config,
     struct mono_time deadline, struct relay_error *error);
 void outbox_table_free(struct outbox_table *table); // accepts NULL
+
+// How long the text is that PostgreSQL makes of a value of which so many bytes were read.
+size_t outbox_table_text_length(const struct outbox_table *table, enum config_column_role role, size_t length);
 
 #endif
