@@ -11,6 +11,7 @@
 // - a seek that librdkafka refuses (the partition stopped after such an error): the partition is taken out of the
 //   assignment and put back at the offset;
 // - a fatal error, or this member was fenced: told as finished;
+// - partitions are assigned while it is closed: told, and given back with all others;
 // - closing hangs (a coordinator that accepts and never answers): after the deadline the handle is left to a detached
 //   thread.
 #include "relay/kafka/kafka_consumer.h"
@@ -42,6 +43,7 @@ struct kafka_consumer {
     const char *const *topics; // the owner's
     size_t topic_count;
     bool member, committing;
+    bool closing, gave_back; // gave_back: the closing has been given everything back
     struct mono_time commit_sent;
     struct duration commit_limit, session_timeout;
     char trouble[200]; // why a connection failed last
@@ -54,19 +56,36 @@ static int64_t conf_number(rd_kafka_conf_t *conf, const char *name, int64_t stan
     return rd_kafka_conf_get(conf, name, value, &room) == RD_KAFKA_CONF_OK ? strtoll(value, NULL, 10) : standard;
 }
 
+enum membership { LEFT, EAGER, COOPERATIVE };
+
+// Of two changes that wait when the closing begins (what we have not heard of yet, and its end), librdkafka takes the
+// first answer as giving back everything and ends the membership: who answered the second would wait for ever.
+static enum membership membership_of(struct kafka_consumer *consumer)
+{
+    if (consumer->gave_back) {
+        return LEFT;
+    }
+    consumer->gave_back = consumer->closing;
+    const char *protocol = rd_kafka_rebalance_protocol(consumer->client);
+    return protocol == NULL ? LEFT : strcmp(protocol, "COOPERATIVE") == 0 ? COOPERATIVE : EAGER;
+}
+
 static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions,
     void *opaque)
 {
     struct kafka_consumer *consumer = opaque;
-    bool cooperative = strcmp(rd_kafka_rebalance_protocol(client), "COOPERATIVE") == 0;
+    enum membership membership = membership_of(consumer);
     rd_kafka_error_t *failed = NULL;
     rd_kafka_resp_err_t failed_code = RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && membership == LEFT) {
+        return;
+    }
     if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         for (int i = 0; i < partitions->cnt; i++) {
             partitions->elems[i].offset = 0; // never fetched: paused until the owner says where to begin
         }
         rd_kafka_pause_partitions(client, partitions);
-        if (cooperative) {
+        if (membership == COOPERATIVE) {
             failed = rd_kafka_incremental_assign(client, partitions);
         } else {
             failed_code = rd_kafka_assign(client, partitions);
@@ -81,9 +100,9 @@ static void on_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_
             kafka_consumer_stay(consumer);
             return;
         }
-        if (cooperative) {
+        if (membership == COOPERATIVE) {
             failed = rd_kafka_incremental_unassign(client, partitions);
-        } else {
+        } else if (membership == EAGER) {
             failed_code = rd_kafka_assign(client, NULL);
         }
     }
@@ -519,6 +538,7 @@ bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time dead
     const struct clock *clock = consumer->context->clock;
     rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
     rd_kafka_queue_io_event_enable(consumer->commits, -1, NULL, 0);
+    consumer->closing = true;
     rd_kafka_queue_t *closing = rd_kafka_queue_new(consumer->client);
     rd_kafka_error_t *failed = consumer->member ? rd_kafka_consumer_close_queue(consumer->client, closing) : NULL;
     if (failed) {

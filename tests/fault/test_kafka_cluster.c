@@ -11,7 +11,10 @@
 
 #include <criterion/criterion.h>
 #include <librdkafka/rdkafka_mock.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define TOPIC            "receipts"
 #define LIST_OFFSETS     2 // ApiKeys
@@ -365,5 +368,55 @@ Test(fault_kafka, topics_of_a_long_expression_that_come_later_are_found)
         }
         cr_assert(board_says(STATUS_OK, ""));
         end_member(&member);
+    }
+}
+
+static void was_assigned(void *taken, const rd_kafka_topic_partition_list_t *partitions)
+{
+    *(int *)taken += partitions->cnt;
+}
+
+static bool was_revoked(void *taken, const rd_kafka_topic_partition_list_t *partitions, bool lost)
+{
+    (void)lost;
+    *(int *)taken -= partitions->cnt;
+    return true;
+}
+
+static void was_troubled(void *taken, const struct relay_error *why, bool finished)
+{
+    (void)taken;
+    (void)why;
+    (void)finished;
+}
+
+// What it was assigned waits to be served when the closing begins: one of the calls that followed waited for ever, or
+// found no group any more.
+Test(fault_kafka, a_member_may_leave_before_it_has_heard_of_its_partitions)
+{
+    static const char *const topics[] = {TOPIC};
+    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+    for (int i = 0; i < 20; i++) {
+        int taken = 0;
+        char group_id[16];
+        snprintf(group_id, sizeof(group_id), "g%d", i);
+        struct pollfd wake = {.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = POLLIN};
+        const struct kafka_consumer_options options = {.group_id = group_id,
+            .topics = topics,
+            .topic_count = 1,
+            .memory = 4 << 20,
+            .wake_fd = wake.fd,
+            .member = true};
+        const struct kafka_consumer_listener listener = {.context = &taken,
+            .assigned = was_assigned,
+            .revoked = was_revoked,
+            .trouble = was_troubled};
+        rd_kafka_mock_coordinator_set(cluster, "group", group_id, 1);
+        struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
+        cr_assert_not_null(consumer, "%s", error.text);
+        cr_assert_eq(poll(&wake, 1, 20000), 1, "nothing was assigned");
+        cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
+        cr_assert_leq(taken, 0, "what was assigned was revoked");
+        close(wake.fd);
     }
 }
