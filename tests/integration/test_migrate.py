@@ -236,10 +236,10 @@ def test_timeouts_of_the_role_do_not_end_a_migration(place):
     other.autocommit = True
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(122550254464888)")
-        names = [name for name, since in (("idle_session_timeout", 140000), ("transaction_timeout", 170000)) if other.server_version >= since]
-        for name in names:
-            cursor.execute(f"ALTER DATABASE {place.name} SET {name} = '300ms'")
-    waiting = started(place, "postgres", "--schemas", folder)
+    names = [name for name, since in (("idle_session_timeout", 140000), ("transaction_timeout", 170000)) if other.server_version >= since]
+    # As if the role had them, but for migrate alone: the sessions of the test have none.
+    dsn = make_dsn(place.dsn, options=" ".join(f"-c {name}=300ms" for name in names))
+    waiting = started(place, "postgres", "--schemas", folder, postgres={"dsn": dsn})
     try:
         lines = [waiting.stdout.readline(), waiting.stdout.readline()]
         assert "another migrate is running (process" in lines[1], lines
