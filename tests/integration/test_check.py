@@ -96,6 +96,36 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "the table does not exist", outbox={"table": "public.elsewhere"})
 
 
+def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
+    place.execute("CREATE FUNCTION public.note_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+    of_note, mark = "public.note_it(), which has no search_path of its own", {"disposition": "mark"}
+
+    def named(**changes):
+        code, texts = findings(place, "warn", **changes)
+        assert code == 0, texts
+        return [text for text in texts if of_note in text]
+
+    def with_trigger(event):
+        place.execute('DROP TRIGGER IF EXISTS "Note" ON outbox_events')
+        place.execute(f'CREATE TRIGGER "Note" AFTER {event} ON outbox_events FOR EACH ROW EXECUTE FUNCTION public.note_it()')
+    with_trigger("INSERT OR UPDATE")    # the relay inserts nothing, and updates no row that it deletes
+    assert not named() and len(named(outbox=mark)) == 1
+    with_trigger("UPDATE OF payload")
+    assert not named(outbox=mark)
+    with_trigger("UPDATE OF payload, published_at")
+    assert named(outbox=mark)
+    with_trigger("DELETE")
+    text, = named()
+    assert 'trigger "Note" calls' in text and "ALTER FUNCTION public.note_it() SET search_path" in text
+    assert named(outbox=mark), "dead letters are deleted there as well"
+    place.execute('ALTER TABLE outbox_events DISABLE TRIGGER "Note"')
+    assert not named()
+    place.execute('ALTER TABLE outbox_events ENABLE ALWAYS TRIGGER "Note"')
+    assert named()
+    place.execute("ALTER FUNCTION public.note_it() SET search_path = public, pg_temp")
+    assert not named() and not named(outbox=mark)
+
+
 def test_migrations_that_are_missing(place):
     place.execute("DELETE FROM outbox_relay.schema_migrations WHERE name = '009_health'")
     fails(place, "1 of ")
