@@ -122,17 +122,17 @@
         "SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq > $1::int8"   \
         " ORDER BY h.lowest_seq LIMIT 1")                                                                              \
     /* Which rows these are is asked for row by row: joined, the entries would be gone through for each of them. */    \
-    X(LIST_OF_TOPIC, "list_of_topic",                                                                                  \
+    X(LIST_OF_TOPICS, "list_of_topics",                                                                                \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= (SELECT"               \
-        " min(p.lowest_seq) FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text)"     \
-        " AND t.@seq <= $2::int8 @opent AND (SELECT p.topic" PARKED_BY " = $1::text AND NOT " HELD                     \
-        " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
+        " min(p.lowest_seq) FROM outbox_relay.parked_event_types p WHERE p.identity = @id"                             \
+        " AND p.topic = ANY ($1::text[])) AND t.@seq <= $2::int8 @opent"                                               \
+        " AND (SELECT p.topic" PARKED_BY " = ANY ($1::text[]) AND NOT " HELD " ORDER BY t.@seq LIMIT $3::int8")        \
     X(LIST_OF_HELD, "list_of_held",                                                                                    \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= ($1::int8[])[1]"       \
         " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED        \
         " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
-    X(UNPARK_TOPIC, "unpark_topic",                                                                                    \
-        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = $1::text")                 \
+    X(UNPARK_TOPICS, "unpark_topics",                                                                                  \
+        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = ANY ($1::text[])")         \
     X(RELEASE_HELD, "release_held",                                                                                    \
         "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq = ANY ($1::int8[])"        \
         " RETURNING h.aggregate_id")
@@ -623,13 +623,13 @@ PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_conn
         error);
 }
 
-PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
+PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
     struct number_text a, b;
-    return query(connection, SQL_LIST_OF_TOPIC,
-        (struct pg_value[]){PG_TEXT(topic), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit))}, 3, true, deadline,
+    return query(connection, SQL_LIST_OF_TOPICS,
+        (struct pg_value[]){PG_TEXT(topics), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit))}, 3, true, deadline,
         error);
 }
 
@@ -650,11 +650,11 @@ PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connec
     return result;
 }
 
-bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
+bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return run(connection, SQL_UNPARK_TOPIC, (struct pg_value[]){PG_TEXT(topic)}, 1, deadline, error);
+    return run(connection, SQL_UNPARK_TOPICS, (struct pg_value[]){PG_TEXT(topics)}, 1, deadline, error);
 }
 
 PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-// - Rows that wait, every two seconds: is a topic there that types are parked for, have rows gone behind which
+// - Rows that wait, every two seconds: are topics there that types are parked for, have rows gone behind which
 //   aggregates are held? (Every ten seconds one that has not gone is tried all the same, since it may have been mended;
-//   if it was, the next one at once.) Then the rows are published in their order, those of all types that wait for the
-//   topic, since an aggregate may have some of each; and with the last of them, in the same transaction, the entries
-//   go. What comes meanwhile waits behind.
+//   if it was, the next one at once.) Then the rows are published in their order, those of all types that wait for any
+//   of these topics, since an aggregate may have some of each; and with the last of them, in the same transaction, the
+//   entries go. What comes meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
 // - Is the table still the one that is owned, every few seconds?
@@ -80,9 +80,19 @@ bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *conn
     return true;
 }
 
+static bool is_released(const struct publish_pipe *pipe, const char *topic)
+{
+    for (size_t i = 0; i < pipe->releasing_count; i++) {
+        if (strcmp(pipe->releasing[i], topic) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic)
 {
-    if (pipe->topics == NULL || (pipe->releasing != NULL && strcmp(pipe->releasing, topic) == 0)) {
+    if (pipe->topics == NULL || is_released(pipe, topic)) {
         return false;
     }
     int low = 0, high = PQntuples(pipe->topics);
@@ -121,9 +131,9 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     return seqs;
 }
 
-// What is released: a topic, or the aggregates that are held behind these rows.
+// What is released: the topics of pipe->releasing, or (NULL) the aggregates that are held behind these rows.
 struct release {
-    const char *topic;
+    char *topics; // as an array
     const int64_t *held;
     size_t held_count;
 };
@@ -147,13 +157,13 @@ static bool drop_entries(struct publish_pipe *pipe, struct publish_lane *lane, v
 {
     const struct release *release = context;
     lane->released = true;
-    lane->released_topic = release->topic != NULL;
-    lane->released_count = 0;
-    if (!lane->released_topic) {
+    lane->released_topics = release->topics != NULL;
+    if (!lane->released_topics) {
         return drop_held(pipe, lane, release, error);
     }
-    snprintf(lane->released_name, sizeof(lane->released_name), "%s", release->topic);
-    return outbox_sql_unpark_topic(pipe->sql, publish_connection(pipe, lane), release->topic,
+    lane->released_count = (int)pipe->releasing_count;
+    snprintf(lane->released_name, sizeof(lane->released_name), "%s", pipe->releasing[0]);
+    return outbox_sql_unpark_topics(pipe->sql, publish_connection(pipe, lane), release->topics,
         pg_deadline(pipe->context), error);
 }
 
@@ -169,8 +179,8 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
-    PGresult *result = release->topic != NULL
-        ? outbox_sql_list_of_topic(pipe->sql, connection, release->topic, upto, limit, deadline, error)
+    PGresult *result = release->topics != NULL
+        ? outbox_sql_list_of_topics(pipe->sql, connection, release->topics, upto, limit, deadline, error)
         : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, upto, limit, deadline,
               error);
     size_t count = 0;
@@ -182,9 +192,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (more || cut_by_suspects(pipe, seqs, count)) {
         pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
     }
-    pipe->releasing = release->topic;
     bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entries, release, error);
-    pipe->releasing = NULL;
     free(seqs);
     return done;
 }
@@ -199,16 +207,56 @@ static bool may_go_on(struct publish_pipe *pipe, const char *topic)
             deadline);
 }
 
-// Releases the first topic that is there now, of those after the last one that was looked at.
+// {"a","b"}, as PostgreSQL writes an array; malloc'd, NULL when out of memory.
+static char *array_of_texts(const char *const *texts, size_t count)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL) {
+        return NULL;
+    }
+    fputc('{', out);
+    for (size_t i = 0; i < count; i++) {
+        fputs(i == 0 ? "\"" : ",\"", out);
+        for (const char *at = texts[i]; *at != '\0'; at++) {
+            fprintf(out, *at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
+        }
+        fputc('"', out);
+    }
+    fputc('}', out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+// Releases all topics that are there now, of those after the last one that was looked at. Together: with a topic that
+// is not made of the type alone, a type may have rows for several of them, but is parked for one. Were each released by
+// itself, its rows for the others would park it for those, and so on round and round. A row that cannot go now is for a
+// topic that is not there, which is not released.
 static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    bool done = true;
     int count = PQntuples(pipe->topics);
-    for (int i = 0; done && lane->state == LANE_IDLE && i < count && i < TOPICS_AT_ONCE; i++) {
+    const char *names[TOPICS_AT_ONCE];
+    size_t there = 0;
+    for (int i = 0; i < count && i < TOPICS_AT_ONCE; i++) {
         pipe->next_topic = (pipe->next_topic + 1) % count;
-        struct release release = {.topic = PQgetvalue(pipe->topics, pipe->next_topic, 0)};
-        done = !may_go_on(pipe, release.topic) || release_rows(pipe, lane, &release, error);
+        names[there] = PQgetvalue(pipe->topics, pipe->next_topic, 0);
+        there += may_go_on(pipe, names[there]);
     }
+    if (there == 0) {
+        return true;
+    }
+    pipe->releasing = names;
+    pipe->releasing_count = there;
+    struct release release = {.topics = array_of_texts(names, there)};
+    bool done = release.topics != NULL ? release_rows(pipe, lane, &release, error)
+                                       : error_no_memory(error, "a list of topics");
+    free(release.topics);
+    pipe->releasing = NULL;
+    pipe->releasing_count = 0;
     return done;
 }
 

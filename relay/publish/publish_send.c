@@ -397,9 +397,10 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
 
 static void tell_released(const struct publish_pipe *pipe, const struct publish_lane *lane)
 {
-    struct log_field name = LOG_TEXT(lane->released_topic ? "topic" : "aggregate_id", lane->released_name);
+    struct log_field name = LOG_TEXT(lane->released_topics ? "topic" : "aggregate_id", lane->released_name);
+    struct log_field count = LOG_COUNT(lane->released_topics ? "topics" : "aggregates", lane->released_count);
     log_event(LOG_LEVEL_INFO, "publish.released", "the last rows that waited are published",
-        LOG_TEXT("outbox", pipe->config->name), name, LOG_COUNT("aggregates", lane->released_count));
+        LOG_TEXT("outbox", pipe->config->name), name, count);
 }
 
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)

@@ -306,6 +306,25 @@ def test_a_parked_type_names_the_topic_that_is_still_missing(place):
     wait_ids(place, waiting)
 
 
+def test_types_with_rows_for_two_topics_go_on_once_both_are_there(place):
+    """Each type has rows for both topics, but waits for one: released one by one, they would park each other for ever."""
+    relay = publishing(place, publish={"topic": place.prefix + ".{aggregate_type}.events"})
+
+    def insert(*rows):
+        values = ", ".join(f"('{aggregate}', '{AGGREGATE}', 'x.{kind}', '{{}}')" for aggregate, kind in rows)
+        return place.execute(f"WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES {values} "
+                             "RETURNING id::text, seq) SELECT id, seq FROM made ORDER BY seq")
+    made = insert(("first", "created"), ("second", "created"), ("first", "updated"))
+    relay.wait(lambda: relay.metric("parked_event_types") == 2, "both types are parked")
+    made += insert(("second", "updated"))
+    topics = [f"{place.prefix}.{kind}.events" for kind in ("first", "second")]
+    place.servers.create_topics(topics, 1)
+    wait_ids(place, [row[0] for row in made])
+    for topic, wanted in zip(topics, (made[0::2], made[1::2])):
+        assert [r[0] for r in place.records() if r[1] == topic] == [row[0] for row in wanted]
+    relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
+
+
 @pytest.mark.parametrize("kind", ("text", "bytea"))
 def test_what_is_too_long_to_wait_becomes_a_dead_letter(place, kind):
     """Those that wait are rows under a primary key, whose entries have a limit of 2704 bytes: of a bytea, of its digits."""

@@ -110,14 +110,14 @@ PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connectio
     struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
-// Seqs (int8, binary) of the rows at or below `upto` that wait for this topic, of all types that do (and for no held
-// aggregate), lowest first.
-PGresult *outbox_sql_list_of_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
+// Seqs (int8, binary) of the rows at or below `upto` that wait for these topics (an array, as PostgreSQL writes it), of
+// all types that do (and for no held aggregate), lowest first.
+PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).
 PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
     size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_unpark_topic(const struct outbox_sql *sql, struct pg_connection *connection, const char *topic,
+bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     struct mono_time deadline, struct relay_error *error);
 // One text column, binary: the aggregates' ids.
 PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,

@@ -47,8 +47,8 @@ struct publish_lane {
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
     bool released;            // with its commit nothing waits any more behind some entry:
-    bool released_topic;      // a topic, or else
-    int released_count;       // so many aggregates,
+    bool released_topics;     // topics, or else aggregates:
+    int released_count;       // so many,
     char released_name[256];  // of this name, or the first of them
 };
 
@@ -100,7 +100,8 @@ struct publish_pipe {
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
     PGresult *topics;                 // that parked types wait for, in the order of their bytes; NULL: none
     int next_topic;                   // of them, to be looked at
-    const char *releasing;            // the topic whose rows are being read, to go on; NULL: none
+    const char **releasing;           // the topics whose rows are being read, to go on
+    size_t releasing_count;           // 0: none
     char first_waiting[300];          // what the first of them waits for, in words
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
