@@ -304,7 +304,6 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
 
 static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     if (!publish_count_waiting(pipe, publish_connection(pipe, lane), error)) {
         return false;
     }
@@ -373,9 +372,11 @@ static bool check_table(struct publish_pipe *pipe, struct relay_error *error)
 
 static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) &&
-        (!check_table(pipe, error) || !check_waiting(pipe, lane, error))) {
-        return false;
+    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe))) {
+        pipe->waiting_checked_at = clock_mono(pipe->context->clock); // also of a look that is refused
+        if (!check_table(pipe, error) || !check_waiting(pipe, lane, error)) {
+            return false;
+        }
     }
     if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {
         return false;

@@ -2,6 +2,7 @@
 """Publish stage: rows that come by odd ways, locks under load, servers that hang in the middle of a batch."""
 import os
 
+import psycopg2
 import pytest
 
 from publishing import Transaction, as_admin, assert_kafka_is_right, dead_letters, ids, publishing, wait_ids
@@ -118,3 +119,26 @@ def test_no_transaction_stays_open_while_kafka_is_away(fragile_place):
     place.wait_published()
     assert sorted(ids(place)) == sorted([first] + events)
     relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok", 60)
+
+
+def test_a_look_at_the_table_that_is_refused_is_not_repeated_before_each_batch(place):
+    """Somebody holds the table of the outboxes (VACUUM FULL, DDL in an open transaction): no batch needs it."""
+    relay = publishing(place)
+
+    def noted():    # the first one has a foreign key to look up
+        wait_ids(place, [place.insert_event()])
+        return place.execute("SELECT count(*) FROM outbox_relay.progress")[0][0] == 1
+    wait_until(noted, "the progress is noted")
+    holder = psycopg2.connect(place.admin_dsn)
+    holder.cursor().execute("LOCK TABLE outbox_relay.outboxes IN ACCESS EXCLUSIVE MODE")
+
+    def refused():
+        return relay.events("publish.chore_refused")
+    relay.wait(refused, "the first look is refused")
+    published = 0
+    while len(refused()) == 1:  # the next line counts those between
+        wait_ids(place, [place.insert_event()])
+        published += 1
+    holder.close()
+    assert refused()[1]["repeated"] + 2 < published, "a look for each batch"
+    assert len(relay.events("publish.term_started")) == 1
