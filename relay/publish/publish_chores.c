@@ -80,19 +80,34 @@ bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *conn
     return true;
 }
 
-static bool is_released(const struct publish_pipe *pipe, const char *topic)
+static bool has_name(char *const *names, size_t count, const char *name)
 {
-    for (size_t i = 0; i < pipe->releasing_count; i++) {
-        if (strcmp(pipe->releasing[i], topic) == 0) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], name) == 0) {
             return true;
         }
     }
     return false;
 }
 
+bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error)
+{
+    if (has_name(pipe->missing, pipe->missing_count, topic)) {
+        return true;
+    }
+    char **grown = realloc(pipe->missing, (pipe->missing_count + 1) * sizeof(*grown));
+    pipe->missing = grown != NULL ? grown : pipe->missing;
+    char *name = grown != NULL ? strdup(topic) : NULL;
+    if (name == NULL) {
+        return error_no_memory(error, "a topic's name");
+    }
+    pipe->missing[pipe->missing_count++] = name;
+    return true;
+}
+
 bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic)
 {
-    if (pipe->topics == NULL || is_released(pipe, topic)) {
+    if (pipe->topics == NULL || has_name(pipe->releasing, pipe->releasing_count, topic)) {
         return false;
     }
     int low = 0, high = PQntuples(pipe->topics);
@@ -197,8 +212,13 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     return done;
 }
 
+// A topic that this process has not missed itself is not asked for: types may be parked for one that another
+// configuration names, and that nobody will ever create. Their rows go where they go now; or park them again, for that.
 static bool may_go_on(struct publish_pipe *pipe, const char *topic)
 {
+    if (!has_name(pipe->missing, pipe->missing_count, topic)) {
+        return true;
+    }
     kafka_producer_forget_topic(pipe->producer, topic);
     publish_tick(pipe);
     struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
@@ -208,7 +228,7 @@ static bool may_go_on(struct publish_pipe *pipe, const char *topic)
 }
 
 // {"a","b"}, as PostgreSQL writes an array; malloc'd, NULL when out of memory.
-static char *array_of_texts(const char *const *texts, size_t count)
+static char *array_of_texts(char *const *texts, size_t count)
 {
     char *text = NULL;
     size_t length = 0;
@@ -239,7 +259,7 @@ static char *array_of_texts(const char *const *texts, size_t count)
 static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     int count = PQntuples(pipe->topics);
-    const char *names[TOPICS_AT_ONCE];
+    char *names[TOPICS_AT_ONCE];
     size_t there = 0;
     for (int i = 0; i < count && i < TOPICS_AT_ONCE; i++) {
         pipe->next_topic = (pipe->next_topic + 1) % count;

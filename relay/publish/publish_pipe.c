@@ -553,6 +553,10 @@ void publish_pipe_free(struct publish_pipe *pipe)
     }
     outbox_owner_finish(&pipe->owner);
     publish_verdicts_finish(&pipe->verdicts);
+    for (size_t i = 0; i < pipe->missing_count; i++) {
+        free(pipe->missing[i]);
+    }
+    free(pipe->missing);
     event_router_free(pipe->router);
     heartbeat_end(pipe->heartbeat);
     free(pipe);

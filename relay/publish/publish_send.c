@@ -58,7 +58,7 @@ bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
     snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
-    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
+    return publish_note_missing(pipe, topic, error) && publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
 // A topic that some row of the batch has just missed is not asked for again: each answer takes a round trip.

@@ -325,6 +325,21 @@ def test_types_with_rows_for_two_topics_go_on_once_both_are_there(place):
     relay.wait(lambda: relay.metric("parked_event_types") == 0, "nothing is parked")
 
 
+def test_types_that_are_parked_for_a_topic_that_was_a_mistake_go_on_with_the_right_configuration(place):
+    waiting = [place.insert_event(f"post.{kind}", aggregate=AGGREGATE) for _ in range(10) for kind in ("created", "removed")]
+    missing = place.insert_event("late.created")
+    relay = publishing(place, name="mistaken", publish={"prefix": place.prefix + "-mistake"})
+    relay.wait(lambda: relay.metric("parked_event_types") == 3, "all types are parked")
+    assert relay.stop() == 0
+    relay = publishing(place)
+    wait_ids(place, waiting)
+    assert order_of(place) == waiting
+    wait_until(lambda: place.execute("SELECT event_type, topic FROM outbox_relay.parked_event_types") == [
+        ("late.created", f"{place.prefix}.late.events")], "one waits, for the topic that it goes to now", 30)
+    place.servers.create_topics([f"{place.prefix}.late.events"], 1)
+    wait_ids(place, [missing])
+
+
 @pytest.mark.parametrize("kind", ("text", "bytea"))
 def test_what_is_too_long_to_wait_becomes_a_dead_letter(place, kind):
     """Those that wait are rows under a primary key, whose entries have a limit of 2704 bytes: of a bytea, of its digits."""

@@ -100,8 +100,10 @@ struct publish_pipe {
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
     PGresult *topics;                 // that parked types wait for, in the order of their bytes; NULL: none
     int next_topic;                   // of them, to be looked at
-    const char **releasing;           // the topics whose rows are being read, to go on
+    char **releasing;                 // the topics whose rows are being read, to go on
     size_t releasing_count;           // 0: none
+    char **missing;                   // topics that this process has found missing or forbidden, each once; never freed
+    size_t missing_count;             // before the pipe is
     char first_waiting[300];          // what the first of them waits for, in words
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
@@ -232,6 +234,8 @@ bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error);
 // Whether rows wait for this topic, so that its other rows have to.
 bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic);
+// A topic is missing or forbidden, as Kafka has just said. Errors: NO_MEMORY.
+bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error);
 // Notes how far the outbox is settled, in the batch's transaction or alone, at most once a second.
 bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
 
