@@ -264,7 +264,7 @@ static void repeat_parked(struct insert_table *table, struct table_plan *plan)
         return;
     }
     struct table_job *job = table->flight->job;
-    if (strcmp(job->plan->statement, plan->statement) != 0) {
+    if (!table_job_may_repeat(job, plan)) {
         drop_kept(table);
         return;
     }

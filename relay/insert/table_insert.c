@@ -12,8 +12,9 @@
 //   harmless, but only as long as the server remembers it, and others may fill its window meanwhile: so the job ends
 //   with a verdict, and the table is asked. A short pause first, growing, where nobody is to blame;
 // - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
-//   endpoint (unless the table is replicated, so that all of them know the token), until it is clear, or until the
-//   token may be forgotten. That is asked before each repetition. After a refusal the rows are counted.
+//   endpoint (unless table and targets are replicated, so that all of them know the token), until it is clear, or until
+//   the token may be forgotten. That is asked before each repetition; after a pause the table then stays paused, since
+//   the view may still fail. After a refusal the rows are counted.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
 // checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
 // not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED.
@@ -113,10 +114,10 @@ static bool is_for_views(const struct table_job *job, const struct part *part)
 }
 
 // What may have been executed goes out again only while all who may have it surely know its token.
-static bool may_repeat(struct table_worker *worker, const struct table_job *job, struct part *part,
+static bool may_repeat(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
 {
-    struct view_repeat repeat = {.note = job->note};
+    struct view_repeat repeat = {.note = job->note, .before = job->before, .seen = &job->seen};
     int64_t now = clock_wall(worker->options.context->clock).us / 1000000;
     bool known;
     if (!part->unclear || !is_for_views(job, part)) {
@@ -127,11 +128,12 @@ static bool may_repeat(struct table_worker *worker, const struct table_job *job,
         outcome->failure = error->class == RELAY_CLASS_OPERATOR ? CLICKHOUSE_OPERATOR : CLICKHOUSE_NOT_SENT;
         return false;
     }
-    part->forgotten = !known;
+    part->forgotten = job->forgotten = !known;
     if (!known) {
         outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
-        error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "an INSERT that may have been executed is not sent again: %s",
-            repeat.why);
+        error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN,
+            "an INSERT that may have been executed is not sent again: %s%s", repeat.why,
+            job->again ? "; restart the relay when the view is mended, and bring it these rows" : "");
     }
     return known;
 }
@@ -144,8 +146,10 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     int64_t deadline = 0;
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
+    // Held again after what may have taken long.
     if ((job->plan->guarded && !hold_lease(worker, job, &end, error)) ||
-        !may_repeat(worker, job, part, outcome, error)) {
+        !may_repeat(worker, job, part, outcome, error) ||
+        (job->plan->guarded && part->unclear && !hold_lease(worker, job, &end, error))) {
         return false;
     }
     if (job->plan->guarded) {
@@ -233,7 +237,10 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);
     part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
-    *verdict = part->unclear ? verdict_of(worker, failure) : TABLE_CANCELLED;
+    *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, failure);
+    if (part->forgotten && job->again) {
+        *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
+    }
     if (failure == CLICKHOUSE_TRANSIENT && is_replicated(job->plan, part)) {
         pass_on(worker, part);
     }
@@ -252,7 +259,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     if (late) {
         worker->clocks[part->endpoint].known = false;
         insert_lease_revoke(worker->options.lease);
-    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || job->plan->schema->is_replicated)) {
+    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || is_replicated(job->plan, part))) {
         worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
         part->endpoint = choose_endpoint(worker);
     }
@@ -264,7 +271,9 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
 {
     struct clickhouse_outcome outcome;
     enum table_verdict verdict = TABLE_CANCELLED;
-    part->endpoint = choose_endpoint(worker);
+    // What may have been executed is known where it was sent to, and elsewhere if all of it is replicated.
+    bool stays = part->row && job->again && !is_replicated(job->plan, part);
+    part->endpoint = stays ? job->sent_to : choose_endpoint(worker);
     TEST_POINT(INSERT_BEFORE_INSERT);
     for (;;) {
         if (table_worker_given_up(worker, job)) {
@@ -330,7 +339,11 @@ static enum table_verdict insert_rows(struct table_worker *worker, struct table_
         .unclear = job->again != NULL};
     part.body = job->body ? insert_body_pieces(job->body, &part.pieces)
                           : native_block_body(job->block, &part.pieces, &job->error);
+    if (job->note && !job->before && worker->read) {
+        job->before = table_plan_hold(worker->read);
+    }
     enum table_verdict verdict = part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;
+    job->sent_to = part.body ? part.endpoint : job->sent_to;
     job->stored = verdict == TABLE_DONE;
     job->absent = has_none(worker, job, &part, verdict);
     return verdict;

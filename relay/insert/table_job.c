@@ -2,6 +2,7 @@
 #include "relay/insert/table_job.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error)
 {
@@ -14,6 +15,12 @@ struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct re
     job->owner = owner;
     atomic_init(&job->cancelled, false);
     return job;
+}
+
+bool table_job_may_repeat(const struct table_job *job, const struct table_plan *plan)
+{
+    bool altered = job->again && job->again->schema->fingerprint != plan->schema->fingerprint;
+    return strcmp(job->plan->statement, plan->statement) == 0 && !(job->forgotten && altered);
 }
 
 void table_job_free(struct table_job *job)
@@ -29,6 +36,7 @@ void table_job_free(struct table_job *job)
     insert_places_finish(&job->places);
     free(job->owed);
     table_plan_release(job->again);
+    table_plan_release(job->before);
     table_plan_release(job->plan);
     free(job);
 }

@@ -160,6 +160,8 @@ static bool open_table(struct table_worker *worker, struct table_job *job)
     if (!job->plan) {
         return false;
     }
+    table_plan_release(worker->read);
+    worker->read = table_plan_hold(job->plan);
     uint32_t hash = fnv_text(fnv_text(fnv_text(FNV_START, job->plan->schema->database), "."), job->plan->schema->table);
     snprintf(worker->prefix, sizeof(worker->prefix), "outbox-relay-%.8s-%08x-", worker->options.group_tag, hash);
     return true;

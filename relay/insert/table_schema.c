@@ -413,6 +413,25 @@ static bool read_views_of(const struct reading *reading, struct table_schema *sc
     return done;
 }
 
+// Block numbers only grow, and those of a replicated table are its partition's, those of another the table's. Who may
+// not see parts goes without.
+#define NEWEST(place)                                                                                                  \
+    "SELECT concat(toString(arrayPushBack(groupArray(place), '')), ', ', toString(arrayPushBack(groupArray(newest), "  \
+    "toInt64(-1)))) FROM (SELECT " place " AS place, max(max_block_number) AS newest FROM system.parts"
+
+static bool read_newest(const struct reading *reading, const char *database, const char *table, bool replicated,
+    char **newest)
+{
+    struct clickhouse_result *result = ask(reading, replicated ? NEWEST("partition_id") : NEWEST(TABLE_ALL_PLACES),
+        "database", database, "table", table, "GROUP BY place)");
+    if (!result) {
+        return reading->error->class == RELAY_CLASS_OPERATOR;
+    }
+    bool done = clickhouse_result_rows(result) == 0 || copy(reading, result, 0, 0, newest);
+    clickhouse_result_free(result);
+    return done;
+}
+
 static bool read_views(const struct reading *reading, struct table_schema *schema)
 {
     if (!read_views_of(reading, schema, schema->database, schema->table)) {
@@ -426,6 +445,9 @@ static bool read_views(const struct reading *reading, struct table_schema *schem
             database = strndup(schema->views[i].target, (size_t)(dot - schema->views[i].target));
             table = strdup(dot + 1);
             done = database && table ? read_views_of(reading, schema, database, table) : no_memory(reading);
+            struct table_view_target *view = &schema->views[i];
+            done = done &&
+                (!view->is_mergetree || read_newest(reading, database, table, view->is_replicated, &view->newest));
         }
         free(database);
         free(table);
@@ -433,7 +455,8 @@ static bool read_views(const struct reading *reading, struct table_schema *schem
             return false;
         }
     }
-    return true;
+    return schema->view_count == 0 ||
+        read_newest(reading, schema->database, schema->table, schema->is_replicated, &schema->newest);
 }
 
 static uint64_t mix(uint64_t hash, const char *text)
@@ -491,7 +514,7 @@ struct table_schema *table_schema_read(struct clickhouse_client *client, const s
     if (!clickhouse_query(client, &reading.request, "SELECT currentDatabase()", &result, &outcome, reading.error)) {
         goto failed;
     }
-    reading.request.endpoint = outcome.endpoint; // all of it from one server
+    reading.request.endpoint = schema->endpoint = outcome.endpoint; // all of it from one server
     const char *standard = clickhouse_result_text(result, 0, 0, NULL);
     bool named = split_name(&reading, database, standard ? standard : "default", table, &schema->database,
         &schema->table);
@@ -532,6 +555,7 @@ void table_schema_free(struct table_schema *schema)
         free(schema->views[i].view);
         free(schema->views[i].target);
         free(schema->views[i].engine);
+        free(schema->views[i].newest);
     }
     free(schema->columns);
     free(schema->views);
@@ -543,5 +567,6 @@ void table_schema_free(struct table_schema *schema)
     free(schema->partition_key);
     free(schema->sorting_key);
     free(schema->keeper_path);
+    free(schema->newest);
     free(schema);
 }

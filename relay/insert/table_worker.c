@@ -76,6 +76,7 @@ static void *worker_main(void *argument)
 static void free_memory(struct table_worker *worker)
 {
     if (worker) {
+        table_plan_release(worker->read);
         free(worker->clocks);
         free(worker->may_run_until);
         free(worker);

@@ -23,7 +23,9 @@
 #define LAST_WORD     "outbox-relay: end"
 #define START_SECONDS 10 // the server begins it within this time or not at all
 #define CLOCK_SECONDS 60 // so far apart may the clocks of relay and server be
-#define WINDOW_SHARE  4  // so much of what came already may come while the INSERT is on its way: a quarter
+// ClickHouse 26.2 to 26.5 keep two hashes of each block in a plain table's window.
+#define PLAIN_PLACES 2
+#define WINDOW_SHARE 4 // so much of what came already may come while the INSERT is on its way: a quarter
 
 static bool add_run(struct clickhouse_text *text, const struct view_run *run)
 {
@@ -47,7 +49,8 @@ static bool ask(struct clickhouse_client *client, int *endpoint, const char *sta
     struct clickhouse_result **result, struct relay_error *error)
 {
     static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
-        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}};
+        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"},
+        {"max_query_size", "16777216"}}; // there may be many partitions
     struct clickhouse_request request = {.endpoint = *endpoint,
         .timeout = DURATION_S(30),
         .settings = settings,
@@ -132,29 +135,85 @@ static bool look(struct clickhouse_client *client, int *endpoint, const char *na
     return done;
 }
 
-// How long a table remembers a token: for so many blocks, and so many seconds.
+// How many blocks a table has taken since `then` (table_schema.newest), at most. Where numbers went back, parts were
+// dropped, and nobody knows.
+static bool count_blocks(struct clickhouse_client *client, int *endpoint, const char *name, bool replicated,
+    const char *then, uint64_t *blocks, struct relay_error *error)
+{
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *result = NULL;
+    bool built =
+        clickhouse_text_add(&text,
+            "SELECT if(min(newest - older) < 0, toUInt64(4294967295), toUInt64(sum(newest - older))), '" LAST_WORD
+            "' FROM (SELECT %s AS place, max(max_block_number) AS newest, transform(place, %s, toInt64(-1)) AS "
+            "older FROM system.parts WHERE concat(database, '.', table) = ",
+            replicated ? "partition_id" : TABLE_ALL_PLACES, then) &&
+        clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, " GROUP BY place)");
+    bool done = built ? ask(client, endpoint, text.at, 2, &result, error) : error_no_memory(error, "counting blocks");
+    *blocks = done ? clickhouse_result_uint(result, 0, 0) : 0;
+    clickhouse_result_free(result);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+// A table, and how long it remembers a token: for so many blocks, and so many seconds.
 struct memory {
+    const char *name;
     int64_t blocks, seconds;
+    bool replicated;
 };
 
-// Whether a table surely still knows the token. false: an error.
-static bool remembers(struct clickhouse_client *client, int *endpoint, const char *name, struct memory memory,
-    struct view_repeat *repeat, int64_t now, bool *does, struct relay_error *error)
+// What the table (target NULL), or that target, had before the INSERT. NULL: not known, as where each replica has
+// numbers of its own and it was another that was read.
+static const char *newest_before(const struct table_plan *before, const char *target, bool replicated, int endpoint)
 {
-    struct seen seen;
-    *does = now - repeat->note->sent < memory.seconds / 2;
-    if (*does) {
-        if (!look(client, endpoint, name, repeat->note->sent - CLOCK_SECONDS, &seen, error)) {
-            return false;
+    const struct table_schema *schema = before ? before->schema : NULL;
+    if (!schema || (!replicated && endpoint != schema->endpoint)) {
+        return NULL;
+    }
+    for (size_t i = 0; target && i < schema->view_count; i++) {
+        if (strcmp(schema->views[i].target, target) == 0) {
+            return schema->views[i].newest;
         }
-        *does = seen.blocks + seen.blocks / WINDOW_SHARE < (uint64_t)memory.blocks &&
-            (repeat->by_sender || seen.altered < repeat->note->sent);
     }
-    if (!*does) {
-        snprintf(repeat->why, sizeof(repeat->why), "%.100s may have forgotten its token (deduplication window %lld)",
-            name, (long long)memory.blocks);
+    return target ? NULL : schema->newest;
+}
+
+static void say_forgotten(struct view_repeat *repeat, const struct memory *memory)
+{
+    snprintf(repeat->why, sizeof(repeat->why), "%.100s may have forgotten its token (deduplication window %lld)",
+        memory->name, (long long)memory->blocks);
+}
+
+// Whether a table's window surely still holds the token. false: an error.
+static bool remembers(struct clickhouse_client *client, int *endpoint, const struct memory *memory, const char *then,
+    struct view_repeat *repeat, uint64_t *blocks, bool *does, struct relay_error *error)
+{
+    struct seen seen = {0};
+    bool done = then ? count_blocks(client, endpoint, memory->name, memory->replicated, then, &seen.blocks, error)
+                     : look(client, endpoint, memory->name, repeat->note->sent - CLOCK_SECONDS, &seen, error);
+    uint64_t places = memory->replicated ? seen.blocks : PLAIN_PLACES * seen.blocks;
+    *blocks += seen.blocks;
+    *does = done && places + places / WINDOW_SHARE < (uint64_t)memory->blocks &&
+        (repeat->seen || seen.altered < repeat->note->sent);
+    if (done && !*does) {
+        say_forgotten(repeat, memory);
     }
-    return true;
+    return done;
+}
+
+// How old the token is. ClickHouse counts from the newest block, so the sender does until it last saw one come.
+static bool is_young(struct view_repeat *repeat, const struct memory *shortest, uint64_t blocks, int64_t now)
+{
+    if (repeat->seen && repeat->seen->blocks != blocks) {
+        *repeat->seen = (struct view_seen){blocks, now};
+    }
+    int64_t end = repeat->seen ? repeat->seen->changed : now;
+    bool young = end - repeat->note->sent < shortest->seconds / 2;
+    if (!young) {
+        say_forgotten(repeat, shortest);
+    }
+    return young;
 }
 
 static bool all_remember(struct clickhouse_client *client, int *endpoint, const struct table_plan *plan,
@@ -162,24 +221,31 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
 {
     const struct table_schema *schema = plan->schema;
     struct clickhouse_text name = {0};
+    uint64_t blocks = 0;
     bool done = clickhouse_text_add(&name, "%s.%s", schema->database, schema->table) ||
         error_no_memory(error, "counting blocks");
-    struct memory memory = {schema->dedup_window, schema->dedup_seconds};
-    done = done && remembers(client, endpoint, name.at, memory, repeat, now, all, error);
+    struct memory memory = {name.at, schema->dedup_window, schema->dedup_seconds, schema->is_replicated};
+    struct memory shortest = memory;
+    done = done &&
+        remembers(client, endpoint, &memory, newest_before(repeat->before, NULL, memory.replicated, *endpoint), repeat,
+            &blocks, all, error);
     for (size_t i = 0; done && *all && i < schema->view_count; i++) {
         const struct table_view_target *view = &schema->views[i];
         if (!view->is_mergetree) {
             continue; // it keeps nothing
         }
-        if (!repeat->by_sender && !view->is_replicated && clickhouse_client_endpoints(client) > 1) {
+        if (!repeat->seen && !view->is_replicated && clickhouse_client_endpoints(client) > 1) {
             *all = false;
             snprintf(repeat->why, sizeof(repeat->why), "%.100s is not replicated, so another replica may have it",
                 view->target);
             break;
         }
-        memory = (struct memory){view->dedup_window, view->dedup_seconds};
-        done = remembers(client, endpoint, view->target, memory, repeat, now, all, error);
+        memory = (struct memory){view->target, view->dedup_window, view->dedup_seconds, view->is_replicated};
+        shortest = memory.seconds < shortest.seconds ? memory : shortest;
+        done = remembers(client, endpoint, &memory,
+            newest_before(repeat->before, view->target, view->is_replicated, *endpoint), repeat, &blocks, all, error);
     }
+    *all = done && *all && is_young(repeat, &shortest, blocks, now);
     clickhouse_text_finish(&name);
     return done;
 }
@@ -187,7 +253,6 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
 bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error)
 {
-    repeat->by_sender = true;
     return all_remember(client, &endpoint, plan, repeat, now, known, error) ||
         error_prefix(error, "judging deduplication windows");
 }

@@ -14,6 +14,7 @@
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
 #include "relay/insert/view_note.h"
+#include "relay/insert/view_repeat.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -46,9 +47,13 @@ struct table_job {
     struct row_place row;         // of one of them
     struct insert_places places;  // its partitions
     const struct view_note *note; // its rows, where views hang on the table; the batch's; NULL: no view waits for them
-    struct table_plan *again; // it may have been executed already: the table as it was read last, held; NULL: is new
-    bool stored;              // the answer: table and views have the rows
-    bool absent;              // the answer: refused, and the table has none of the rows, so no view has
+    struct table_plan *again;  // it may have been executed already: the table as it was read last, held; NULL: is new
+    struct table_plan *before; // with views: the table as it was read before the first attempt, held
+    struct view_seen seen;     // what came since, at the last look
+    int sent_to;               // the endpoint of the last attempt
+    bool stored;               // the answer: table and views have the rows
+    bool absent;               // the answer: refused, and the table has none of the rows, so no view has
+    bool forgotten;            // the answer: its token may be, so that it is not repeated
     // READ_BACK
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
@@ -62,6 +67,9 @@ struct table_job {
 
 // owner: the consumer thread's, kept as it is. NULL: NO_MEMORY.
 struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error);
+// Whether an INSERT that was kept over a pause may be repeated as it is, the table being like that now. Not where its
+// token may be forgotten and something was altered since: the next INSERT shows whether that has mended the view.
+bool table_job_may_repeat(const struct table_job *job, const struct table_plan *plan);
 void table_job_free(struct table_job *job); // with its plan, blocks and ranges; accepts NULL
 
 #endif

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TABLE_ALL_PLACES "'all'"
+
 enum table_default {
     TABLE_DEFAULT_NONE,
     TABLE_DEFAULT,
@@ -41,6 +43,7 @@ struct table_view_target {
     bool has_window; // its deduplication window is above 0
     int64_t dedup_window, dedup_seconds;
     bool is_mergetree, is_replicated;
+    char *newest; // as of the table
 };
 
 struct table_schema {
@@ -58,6 +61,10 @@ struct table_schema {
     bool has_offset_columns; // kafka_topic, kafka_partition, kafka_offset of fit types
     bool offset_has_index;   // a data-skipping index on kafka_offset, or it leads the sorting key
     uint64_t fingerprint;    // of everything above
+    // The highest block numbers at the reading, for transform(): "['partition', ...], [number, ...]"; one for all
+    // partitions (TABLE_ALL_PLACES) where the table is not replicated. NULL: no views, or we may not see them.
+    char *newest;
+    int endpoint; // that was read
 };
 
 // database NULL or "": [clickhouse] database. table may be "database.table". Errors: CLICKHOUSE_OPERATOR (no such

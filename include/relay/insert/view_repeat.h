@@ -11,13 +11,20 @@
 #include "relay/insert/table_plan.h"
 #include "relay/insert/view_note.h"
 
+// What the sender of an INSERT knows of the blocks that came since.
+struct view_seen {
+    uint64_t blocks; // of the table and all targets together, its own as well
+    int64_t changed; // when that was seen to have grown: none of them is newer
+};
+
 struct view_repeat {
     const struct view_note *note;
     const char *topic; // the partition that the asker owns: its rows, which only its owner can add, tell whether the
     int32_t partition; // INSERT was executed
     const char *query_id;
     struct duration timeout;
-    bool by_sender; // set by view_repeat_is_known
+    const struct table_plan *before; // of the sender: the table as it was read before the first attempt; NULL: unknown
+    struct view_seen *seen;          // the sender's, all 0 at first; NULL: the asker is not the sender
     enum view_repeat_result {
         VIEW_REPEAT_NOTHING, // the table has none of the asker's rows: the INSERT was not executed, no view has them
         VIEW_REPEAT_DONE,    // the views have what the table has
@@ -32,10 +39,10 @@ struct view_repeat {
 bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan, struct view_repeat *repeat,
     struct relay_error *error);
 
-// For the sender, which still has the INSERT and may repeat it to the endpoint that it has sent it to. Whether the
-// table, and all that its views fill, surely still know the token of repeat->note; *known false: `why` says who may
-// not. plan: as the table was read last; now: seconds since 1970 by the sender's clock. That a table was altered says
-// nothing here: it is how a view is mended. Errors: as clickhouse_query.
+// For the sender, which still has the INSERT and may repeat it to the endpoint that it has sent it to, or where all of
+// them have its blocks. Whether the table, and all that its views fill, surely still know the token of repeat->note;
+// *known false: `why` says who may not. plan: as the table was read last; now: seconds since 1970 by the sender's
+// clock. That a table was altered says nothing here: it is how a view is mended. Errors: as clickhouse_query.
 bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error);
 // Whether the table has none of the INSERT's rows. Errors: as clickhouse_query.
