@@ -164,7 +164,9 @@ size_t publish_read_ask(struct publish_pipe *pipe, const struct seq_range **rang
     return safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, ranges) : 0;
 }
 
-// Looks up the holes and takes what is there. *cut: there may be more.
+// Looks up the holes and takes what is there. *cut: there may be more. (With no row nothing says so: when somebody has
+// deleted all that it was to take while it waited for their locks, the rest is left to the sweep. Asking again would
+// cost a round trip for each hole, and most are of transactions that rolled back.)
 static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, bool *cut, struct relay_error *error)
 {
     *cut = false;
