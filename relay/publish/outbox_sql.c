@@ -115,9 +115,13 @@
     X(LIST_PARKED, "list_parked",                                                                                      \
         "SELECT p.topic FROM outbox_relay.parked_event_types p WHERE p.identity = @id GROUP BY p.topic"                \
         " ORDER BY p.topic COLLATE pg_catalog.\"C\"")                                                                  \
+    /* A piece of them, row by row: joined, all of it would be compared with all rows of the outbox. */                \
     X(LIST_GONE, "list_gone",                                                                                          \
-        "SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND NOT EXISTS (SELECT FROM"   \
-        " @name t WHERE t.@seq = h.lowest_seq @opent) ORDER BY h.lowest_seq LIMIT 1000")                               \
+        "WITH piece AS MATERIALIZED (SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id"   \
+        " AND h.lowest_seq > $1::int8 ORDER BY h.lowest_seq LIMIT 10000) SELECT q.seq FROM (SELECT 0 AS part,"         \
+        " CASE count(*) WHEN 10000 THEN max(p.lowest_seq) ELSE '-9223372036854775808'::int8 END AS seq FROM piece p"   \
+        " UNION ALL (SELECT 1, p.lowest_seq FROM piece p WHERE (SELECT true FROM @name t WHERE t.@seq = p.lowest_seq"  \
+        " @opent LIMIT 1) IS NULL ORDER BY p.lowest_seq LIMIT 1000)) q ORDER BY q.part, q.seq")                        \
     X(LIST_NEXT_HELD, "list_next_held",                                                                                \
         "SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq > $1::int8"   \
         " ORDER BY h.lowest_seq LIMIT 1")                                                                              \
@@ -607,11 +611,13 @@ PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connect
     return query(connection, SQL_LIST_PARKED, NULL, 0, false, deadline, error);
 }
 
-PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection,
+PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return query(connection, SQL_LIST_GONE, NULL, 0, true, deadline, error);
+    struct number_text room;
+    return query(connection, SQL_LIST_GONE, (struct pg_value[]){PG_TEXT(number(&room, after))}, 1, true, deadline,
+        error);
 }
 
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,

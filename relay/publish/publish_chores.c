@@ -302,13 +302,31 @@ static int64_t *next_held(struct publish_pipe *pipe, const struct publish_lane *
     return seqs;
 }
 
+// The aggregates whose rows have gone, of the next piece of all that are held: however many these are, a look costs the
+// same. A piece is left when nothing of it has gone.
+static int64_t *gone_ones(struct publish_pipe *pipe, const struct publish_lane *lane, size_t *count,
+    struct relay_error *error)
+{
+    bool more;
+    PGresult *gone = outbox_sql_list_gone(pipe->sql, publish_connection(pipe, lane), pipe->held_looked,
+        pg_deadline(pipe->context), error);
+    int64_t *seqs = seqs_of(pipe, gone, INT64_MAX, count, &more, error);
+    if (seqs == NULL || *count == 0) {
+        return seqs;
+    }
+    --*count;
+    if (*count == 0) {
+        pipe->held_looked = seqs[0];
+    }
+    memmove(seqs, seqs + 1, *count * sizeof(*seqs));
+    return seqs;
+}
+
 // Releases the aggregates whose obstacles have gone, all at once; or one that is old enough to be tried again.
 static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     size_t count = 0;
-    bool more;
-    PGresult *gone = outbox_sql_list_gone(pipe->sql, publish_connection(pipe, lane), pg_deadline(pipe->context), error);
-    int64_t *seqs = seqs_of(pipe, gone, INT64_MAX, &count, &more, error);
+    int64_t *seqs = gone_ones(pipe, lane, &count, error);
     if (seqs != NULL && count == 0 && due(pipe, pipe->held_tried_at, HELD_RETRY)) {
         free(seqs);
         seqs = next_held(pipe, lane, &count, error);

@@ -202,6 +202,27 @@ def test_aggregates_that_are_mended_together_go_on_together_however_many_are_hel
     relay.wait(lambda: relay.metric("held_aggregates") == 0, "nothing is held", 20)
 
 
+def test_of_many_held_aggregates_some_are_looked_at_at_a_time(place):
+    count = 25000
+    relay = publishing(place, start=False, publish={"on_poison": "hold_aggregate"})
+    place.execute("WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT 'post', md5(n::text)::uuid, 'po st.x', '{}' "
+                  "FROM generate_series(1, %s) n ORDER BY n RETURNING aggregate_id, seq) "
+                  "INSERT INTO outbox_relay.held_aggregates (identity, aggregate_type, aggregate_id, lowest_seq, reason_code, reason_text) "
+                  "SELECT (SELECT identity FROM outbox_relay.outboxes), 'post', aggregate_id, seq, 'invalid', 'its type' FROM made", count)
+    ends = "SELECT id::text, aggregate_id::text FROM public.outbox_events WHERE seq IN ((SELECT min(seq) FROM public.outbox_events), (SELECT max(seq) FROM public.outbox_events))"
+    poison = place.execute(ends)
+    waiting = [place.insert_event("post.created", aggregate=aggregate) for _, aggregate in poison]
+
+    def probes():
+        return place.execute("SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'outbox_events'")[0][0]
+    relay.start()
+    relay.wait(lambda: relay.metric("held_aggregates") == count, "all are held", 60)
+    wait_until(lambda: probes() >= 5000, "they are looked at through the index, not each compared with all rows", 60)
+    place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", [one for one, _ in poison])
+    assert sorted(wait_ids(place, waiting, 60)) == sorted(waiting)
+    relay.wait(lambda: relay.metric("held_aggregates") == count - 2, "the others are held still", 20)
+
+
 def test_on_poison_stop_stops_and_says_so(place):
     relay = publishing(place, publish={"on_poison": "stop"})
     first = place.insert_event()

@@ -104,9 +104,10 @@ bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connectio
 // The topics that parked types wait for, each once, in the order of their bytes; texts.
 PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error);
-// lowest_seq (int8, binary) of held aggregates, ascending: of those whose row is not there any more, up to 1,000; of
-// the next one above `after`, whatever its row.
-PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection,
+// lowest_seq (int8, binary) of held aggregates. list_gone looks at the 10,000 next ones above `after`: first the one to
+// go on after (the least number behind the last piece), then, ascending, those whose row is not there any more, up to
+// 1,000. list_next_held: the next one above `after`, whatever its row.
+PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);

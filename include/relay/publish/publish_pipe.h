@@ -94,6 +94,7 @@ struct publish_pipe {
     size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
     int64_t held_tried;               // the row behind which an aggregate is held
+    int64_t held_looked;              // those held behind rows up to this one were looked at: have the rows gone?
     struct mono_time read_again_at;   // a reading was refused: not before this
     struct mono_time begin_again_at;  // under load: no transaction before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
