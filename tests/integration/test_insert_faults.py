@@ -482,15 +482,23 @@ def test_a_consumer_that_hung_once_does_not_hold_up_a_later_stop(fragile_place):
     relay = place.relay(publish={"enabled": "false"})  # with the longer time-outs of the default
     background = Background(place)
     wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
-    # What is stored after Kafka died is committed to nobody, for which the member leaves the group.
-    place.servers.pause("clickhouse")
-    try:
-        relay.wait(lambda: relay.metric("insert_buffer_bytes") > 0, "events that are not stored", 30)
-        place.servers.kill("kafka")
-    finally:
-        place.servers.resume("clickhouse")
-    relay.wait(lambda: relay.events("kafka.close_hangs"), "a consumer is left behind", 60)
-    place.servers.start("kafka")
+    # What is stored after Kafka died is committed to nobody, for which the member leaves the group. Mostly librdkafka does
+    # not let go of its consumer then; where it does, all of it again.
+    for number in range(2, 7):
+        place.servers.pause("clickhouse")
+        try:
+            relay.wait(lambda: relay.metric("insert_buffer_bytes") > 0, "events that are not stored", 30)
+            place.servers.kill("kafka")
+        finally:
+            place.servers.resume("clickhouse")
+        relay.wait(lambda: any(event["client"].endswith(f"#consumer-{number}") for event in relay.events("kafka.client")),
+            "another consumer", 60)
+        place.servers.start("kafka")
+        if relay.events("kafka.close_hangs"):
+            break
+        before = counts(place)[0]
+        relay.wait(lambda: counts(place)[0] > before + 1000, "a flow again", 60)
+    assert relay.events("kafka.close_hangs")
     sent = background.stop()
     wait_counts(place, sent, seconds=90)
     assert relay.stop() == 0
