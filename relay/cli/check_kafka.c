@@ -75,6 +75,23 @@ static void check_queue(struct check *check)
     }
 }
 
+// The value that librdkafka makes of what is set, in its one spelling.
+static void check_creation(struct check *check)
+{
+    char value[16] = "";
+    size_t room = sizeof(value);
+    rd_kafka_conf_t *conf = kafka_conf_new(check->context, KAFKA_CLIENT_PRODUCER, "check", NULL);
+    bool known = conf && rd_kafka_conf_get(conf, "allow.auto.create.topics", value, &room) == RD_KAFKA_CONF_OK;
+    if (conf) {
+        rd_kafka_conf_destroy(conf);
+    }
+    if (known && strcmp(value, "true") == 0) {
+        check_add(check->report, CHECK_WARN, "kafka", "leave it out, and create topics yourself",
+            "allow.auto.create.topics is true: brokers may make a missing topic as their defaults are, the receipt "
+            "topic with cleanup.policy=delete");
+    }
+}
+
 static bool check_cluster(struct kafka_check *at)
 {
     struct relay_error error;
@@ -352,6 +369,7 @@ void check_kafka(struct check *check)
     struct kafka_check at = {.check = check};
     check_library(check);
     check_queue(check);
+    check_creation(check);
     if (check_cluster(&at)) {
         check_publishing(&at);
         check_settings(&at);

@@ -28,6 +28,9 @@ static const struct {
     {'P', "retry.backoff.max.ms", "250"},
     // The same partition as Java producers choose, so that moving from or to them keeps each key where it is.
     {'P', "partitioner", "murmur2_random"},
+    // Else a broker makes each topic that is looked up, as its own defaults are: events of a type that should wait go
+    // there, and the receipts into a topic that deletes by age.
+    {'*', "allow.auto.create.topics", "false"},
     {'P', "compression.codec", "lz4"},
     {'P', "linger.ms", "2"},
     {'C', "fetch.wait.max.ms", "100"},

@@ -369,7 +369,7 @@ static struct topic *add_topic(struct kafka_producer *producer, struct topic **l
     return topic;
 }
 
-// Asks the brokers for the topic; a broker that creates topics by itself does so now.
+// Asks the brokers for the topic; where [kafka] allow.auto.create.topics is true, they may make it now.
 static bool look_up(struct kafka_producer *producer, struct topic *topic, struct mono_time deadline,
     struct relay_error *error)
 {
@@ -507,7 +507,7 @@ bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time dea
             &why)) {
         return true;
     }
-    // Refused for certain only when librdkafka wants an abort, or another producer has the id.
+    // Refused for certain only when librdkafka wants an abort.
     bool certain = why.code == RELAY_ERROR_KAFKA_ABORTED;
     if (error != NULL) {
         *error = why;

@@ -190,6 +190,24 @@ Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
     context.stop = NULL;
 }
 
+// The mock cluster makes a topic that is looked up, as stock brokers do, unless the client forbids it.
+Test(fault_kafka, a_topic_that_is_looked_up_is_not_made)
+{
+    struct receipt_store store = {0};
+    for (int i = 0; i < 2; i++) {
+        cr_assert_null(kafka_producer_topic(producer, "nowhere", in_seconds(20), &error));
+        cr_assert_eq(error.code, RELAY_ERROR_KAFKA_OPERATOR, "%s", error.text);
+        cr_assert_eq(error.detail, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "%s", error.text);
+    }
+    cr_assert_not(receipt_store_open(&store, producer, "nowhere", tick, in_seconds(1), &error));
+    cr_assert_not_null(strstr(error.text, "cannot be created"), "what may make it asks for a compacted one: %s",
+        error.text);
+    cr_assert_eq(rd_kafka_mock_topic_create(cluster, "nowhere", 3, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    const struct kafka_topic *topic = kafka_producer_topic(producer, "nowhere", in_seconds(20), &error);
+    cr_assert_not_null(topic, "%s", error.text);
+    cr_assert_eq(topic->partitions, 3);
+}
+
 // The mock cluster does not answer what describes a topic.
 Test(fault_kafka, who_asks_for_rights_or_the_id_of_a_topic_beats_meanwhile)
 {

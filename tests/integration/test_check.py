@@ -175,6 +175,7 @@ def test_topics(place):
     for future in admin.alter_configs([resource]).values():
         future.result(30)
     wait_until(lambda: any("takes 1000 bytes" in text for text in findings(place, "warn")[1]), "the limit is seen", 30)
+    warns(place, "allow.auto.create.topics is true", kafka={"allow.auto.create.topics": "1"})
     warns(place, "queue.buffering.max.kbytes has room for 512000 bytes", kafka={"queue.buffering.max.kbytes": "500"})
     warns(place, "topic absent does not exist yet", route__orders={"topics": "absent", "table": "outbox_events"})
 
