@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: find the route, its topics and their partitions; ask Kafka for the offsets of the two times; read each
-// partition from the first to the second with a consumer that is assigned by hand (no group, nothing is committed),
-// committed messages only; write batch by batch what the table does not have (refill.c).
+// Happy path: each route that fills the table, one after the other. Find its topics and their partitions; ask Kafka for
+// the offsets of the two times; read each partition from the first to the second with a consumer that is assigned by
+// hand (no group, nothing is committed), committed messages only; write batch by batch what the table does not have
+// (refill.c).
 //
 // - The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
 //   it may insert the same ones at the same moment.
@@ -37,9 +38,9 @@ struct part {
 struct topics_replay {
     const struct relay_context *context;
     const struct replay_options *options;
-    const struct config_route *route;
-    struct insert_routes *routes;
+    const struct insert_routes *routes;
     size_t route_index;
+    const struct config_route *route;
     struct clickhouse_client *client;
     struct refill *refill;
     struct kafka_probe *probe;
@@ -65,43 +66,10 @@ bool replay_pace(const struct relay_context *context, struct mono_time start, in
                                                          : !stop_wait(context->stop, context->clock, due);
 }
 
-// Which route
-
-// "database.table" of a name as the configuration has it.
-static bool names_table(const struct config *config, const char *configured, const char *whole)
-{
-    const char *dot = strchr(whole, '.');
-    if (strchr(configured, '.') || !dot) {
-        return strcmp(configured, whole) == 0;
-    }
-    const char *database = config->clickhouse.database[0] != '\0' ? config->clickhouse.database : "default";
-    return strcmp(configured, dot + 1) == 0 && strlen(database) == (size_t)(dot - whole) &&
-        strncmp(database, whole, strlen(database)) == 0;
-}
-
-static bool find_route(struct topics_replay *at, struct relay_error *error)
-{
-    size_t count = insert_routes_count(at->routes);
-    for (size_t i = 0; i < count; i++) {
-        const struct config_route *route = insert_routes_at(at->routes, i);
-        bool named = at->options->route ? strcmp(route->name, at->options->route) == 0
-                                        : strcmp(route->table, at->options->into) == 0 || count == 1;
-        if (named && !at->route) {
-            at->route = route;
-            at->route_index = i;
-        }
-    }
-    return at->route ||
-        error_set(error, RELAY_ERROR_USAGE,
-            at->options->route ? "there is no enabled route %s"
-                               : "no enabled route fills %s: say with --route NAME whose columns to use",
-            at->options->route ? at->options->route : at->options->into);
-}
-
 static bool is_live(const struct topics_replay *at)
 {
     for (size_t i = 0; i < insert_routes_count(at->routes); i++) {
-        if (names_table(at->context->config, insert_routes_at(at->routes, i)->table, refill_table(at->refill))) {
+        if (insert_routes_fills(at->routes, i, refill_table(at->refill))) {
             return true;
         }
     }
@@ -195,8 +163,7 @@ static bool add_parts(struct topics_replay *at, struct relay_error *error)
         }
     }
     return at->part_count > 0 ||
-        error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "no topic of route %s is there, or visible to us",
-            at->route->name);
+        error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "none of its topics is there, or visible to us");
 }
 
 static bool set_ranges(struct topics_replay *at, struct relay_error *error)
@@ -407,10 +374,6 @@ static bool read_all(struct topics_replay *at, struct relay_error *error)
 
 static bool open_all(struct topics_replay *at, struct relay_error *error)
 {
-    at->routes = insert_routes_new(at->context->config, error);
-    if (!at->routes || !find_route(at, error)) {
-        return false;
-    }
     at->client = clickhouse_client_new(at->context, error);
     at->refill = at->client ? refill_open(at->context, at->client, at->route, at->options->into, error) : NULL;
     at->probe = at->refill ? kafka_probe_open(at->context, "replay", PATIENCE, error) : NULL;
@@ -444,15 +407,14 @@ static void close_all(struct topics_replay *at)
     kafka_probe_close(at->probe);
     refill_close(at->refill);
     clickhouse_client_free(at->client);
-    insert_routes_free(at->routes);
     event_arena_free(at->arena);
     free(at->results);
     free(at->parts);
     free(at);
 }
 
-bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
-    struct relay_error *error)
+static bool replay_route(const struct relay_context *context, const struct replay_options *options,
+    const struct insert_routes *routes, size_t index, size_t *refused, struct relay_error *error)
 {
     struct topics_replay *at = calloc(1, sizeof(*at));
     if (!at) {
@@ -460,6 +422,9 @@ bool replay_topics(const struct relay_context *context, const struct replay_opti
     }
     at->context = context;
     at->options = options;
+    at->routes = routes;
+    at->route_index = index;
+    at->route = insert_routes_at(routes, index);
     bool done = open_all(at, error) && set_ranges(at, error);
     if (done && options->dry_run) {
         int64_t most = 0;
@@ -470,10 +435,41 @@ bool replay_topics(const struct relay_context *context, const struct replay_opti
             at->route->name);
     } else if (done) {
         done = (at->open_parts == 0 || assign(at, error)) && read_all(at, error);
-        printf("%lld messages read, %lld rows written into %s, %lld were there already, %zu do not fit\n",
-            (long long)at->read, (long long)at->written, refill_table(at->refill), (long long)at->present, at->refused);
+        printf("%lld messages read by route %s, %lld rows written into %s, %lld were there already, %zu do not fit\n",
+            (long long)at->read, at->route->name, (long long)at->written, refill_table(at->refill),
+            (long long)at->present, at->refused);
     }
-    *refused = at->refused;
+    *refused += at->refused;
     close_all(at);
+    return done;
+}
+
+// Without --route several may fill the table, each from topics of its own.
+static bool is_wanted(const struct insert_routes *routes, size_t index, const struct replay_options *options)
+{
+    return options->route ? strcmp(insert_routes_at(routes, index)->name, options->route) == 0
+                          : insert_routes_count(routes) == 1 || insert_routes_fills(routes, index, options->into);
+}
+
+bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
+    struct relay_error *error)
+{
+    struct insert_routes *routes = insert_routes_new(context->config, error);
+    bool done = routes != NULL, found = false;
+    *refused = 0;
+    for (size_t i = 0; done && i < insert_routes_count(routes); i++) {
+        if (is_wanted(routes, i, options)) {
+            found = true;
+            done = replay_route(context, options, routes, i, refused, error) ||
+                error_prefix(error, "by route %s", insert_routes_at(routes, i)->name);
+        }
+    }
+    if (done && !found) {
+        done = error_set(error, RELAY_ERROR_USAGE,
+            options->route ? "there is no enabled route %s"
+                           : "no enabled route fills %s: say with --route NAME whose columns to use",
+            options->route ? options->route : options->into);
+    }
+    insert_routes_free(routes);
     return done;
 }

@@ -76,7 +76,8 @@ struct insert_routes *insert_routes_new(const struct config *config, struct rela
         error_no_memory(error, "preparing the routes");
         goto failed;
     }
-    routes->database = config->clickhouse.database ? config->clickhouse.database : "default";
+    const char *database = config->clickhouse.database;
+    routes->database = database && database[0] != '\0' ? database : "default";
     for (size_t i = 0; i < config->route_count; i++) {
         const struct config_route *route = &config->routes[i];
         if (!route->enabled) {
@@ -159,6 +160,11 @@ static bool same_table(const struct insert_routes *routes, const char *a, const 
     size_t length = (size_t)(dot - full);
     return strcmp(dot + 1, table) == 0 && strlen(routes->database) == length &&
         strncmp(full, routes->database, length) == 0;
+}
+
+bool insert_routes_fills(const struct insert_routes *routes, size_t index, const char *table)
+{
+    return same_table(routes, routes->routes[index].route->table, table);
 }
 
 bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic)

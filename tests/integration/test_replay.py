@@ -120,6 +120,31 @@ def test_a_table_is_refilled_without_doubles(place):
         assert early.returncode == 0 and "300 messages read" in early.stdout, early.stdout + early.stderr
 
 
+def test_each_route_that_fills_the_table_is_gone_over(place):
+    """Topics of their own and columns of their own, the table's name with the database and without."""
+    place.clickhouse("CREATE TABLE {db}.numbers (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+                     "ENGINE = MergeTree ORDER BY n")
+    routes = {"route__default": {"enabled": "false"},
+              "route__posts": {"topics": f"{place.prefix}.post.events", "table": "numbers", "n": "$.n"},
+              "route__others": {"topics": f"^{place.prefix}\\.(comment|like)\\.events$", "table": f"{place.name}.numbers", "n": "$.m"}}
+    relay = place.relay(**routes)
+    for n in range(10):
+        place.insert_event("post.created", f'{{"n": {n}}}')
+        place.insert_event("comment.created", f'{{"m": {10 + n}}}')
+    place.wait_published()
+    place.wait_inserted(20, table="numbers")
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("TRUNCATE TABLE {db}.numbers")
+    for table in ("numbers", f"{place.name}.numbers"):
+        counted = run(place, "--into", table, "--since", "1h", "--dry-run", **routes)
+        assert counted.returncode == 0 and "by route posts" in counted.stdout and "by route others" in counted.stdout, counted.stdout + counted.stderr
+    one = run(place, "--into", "numbers", "--since", "1h", "--route", "others", **routes)
+    assert one.returncode == 0 and "10 rows written" in one.stdout and "posts" not in one.stdout, one.stdout + one.stderr
+    result = run(place, "--into", "numbers", "--since", "1h", **routes)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert place.clickhouse("SELECT n FROM {db}.numbers ORDER BY n").split() == [str(n) for n in range(20)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number):
     relay = place.relay()

@@ -17,6 +17,8 @@ struct insert_routes *insert_routes_new(const struct config *config, struct rela
 void insert_routes_free(struct insert_routes *routes); // accepts NULL
 size_t insert_routes_count(const struct insert_routes *routes);
 const struct config_route *insert_routes_at(const struct insert_routes *routes, size_t index);
+// Whether that is this route's table: "t" and "database.t" are one where [clickhouse] database is that.
+bool insert_routes_fills(const struct insert_routes *routes, size_t index, const char *table);
 // Does this route take the topic? Of several routes to one table that all take a topic only the first does: its rows
 // could not be told apart.
 bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic);
