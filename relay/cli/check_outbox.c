@@ -260,7 +260,7 @@ static const char missing_rights[] =
     "('outbox_relay.outboxes', 'SELECT'), ('outbox_relay.batch_numbers', 'SELECT,INSERT,DELETE'), "
     "('outbox_relay.progress', 'SELECT,INSERT,UPDATE'), ('outbox_relay.held_aggregates', "
     "'SELECT,INSERT,UPDATE,DELETE'), "
-    "('outbox_relay.parked_event_types', 'SELECT,INSERT,UPDATE,DELETE'), ($2, 'SELECT,INSERT'), "
+    "('outbox_relay.parked_topics', 'SELECT,INSERT,UPDATE,DELETE'), ($2, 'SELECT,INSERT'), "
     "($1, CASE WHEN $3 = 'mark' AND $4 = 'stays' THEN 'SELECT' ELSE 'SELECT,DELETE' END)) n(object, privileges), "
     "pg_catalog.unnest(pg_catalog.string_to_array(n.privileges, ',')) p(privilege) "
     "WHERE pg_catalog.to_regclass(n.object) IS NOT NULL "

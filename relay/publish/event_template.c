@@ -4,6 +4,7 @@
 #include "relay/publish/event_template.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -235,4 +236,54 @@ enum template_result event_template_render(const struct event_template *template
         at += text.length;
     }
     return TEMPLATE_OK;
+}
+
+// A literal's text goes through a rule of its own in SQL: a quote is written twice.
+static void print_literal(FILE *out, const char *text, size_t length)
+{
+    fputc('\'', out);
+    for (size_t i = 0; i < length; i++) {
+        fputs(text[i] == '\'' ? "'" : "", out);
+        fputc(text[i], out);
+    }
+    fputs("'::text", out);
+}
+
+// In the order of bytes, whatever the column's collation: split_part() takes no nondeterministic one.
+static void print_column(FILE *out, const struct piece *piece, const struct template_columns *columns)
+{
+    const char *column = piece->kind == PIECE_AGGREGATE_TYPE ? columns->aggregate_type
+        : piece->kind == PIECE_AGGREGATE_ID                  ? columns->aggregate_id
+                                                             : columns->event_type;
+    if (piece->kind == PIECE_TYPE_PART) {
+        fprintf(out, "nullif(split_part(%s COLLATE pg_catalog.\"C\", '.', %u), '')", column, piece->part);
+    } else {
+        fprintf(out, "nullif(%s COLLATE pg_catalog.\"C\", '')", column);
+    }
+}
+
+char *event_template_sql(const struct event_template *template, const struct template_columns *columns)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) {
+        return NULL;
+    }
+    fputc('(', out);
+    for (size_t i = 0; i < template->count; i++) {
+        const struct piece *piece = &template->pieces[i];
+        fputs(i > 0 ? " || " : "", out);
+        if (piece->kind == PIECE_LITERAL) {
+            print_literal(out, template->text + piece->literal, piece->length);
+        } else {
+            print_column(out, piece, columns);
+        }
+    }
+    fputc(')', out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }

@@ -12,17 +12,15 @@
 #include <string.h>
 
 // Words in the texts: @name table, @seq its column, @row the columns over t, @receipt what a receipt knows of them,
-// @key @type @aggregate expressions over t, @bytes the type's as it is read, @take "DELETE FROM" or "UPDATE" the table
-// as t, @opent @openu "AND t.published_at IS NULL" (or of u), @id the identity's literal, @oid the table's, @size about
-// the bytes of the row u.
+// @key @aggregate @topic expressions over t, @take "DELETE FROM" or "UPDATE" the table as t, @opent @openu "AND
+// t.published_at IS NULL" (or of u), @id the identity's literal, @oid the table's, @size about the bytes of the row u.
 // The entry behind which the row waits, one at most.
 #define HELD_BY                                                                                                        \
     " FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')"      \
     " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
 #define HELD "EXISTS (SELECT" HELD_BY
 #define PARKED_BY                                                                                                      \
-    " FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.event_type = coalesce(@type, '')"            \
-    " AND p.lowest_seq <= t.@seq)"
+    " FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.topic = @topic AND p.lowest_seq <= t.@seq)"
 #define PARKED "EXISTS (SELECT" PARKED_BY
 
 // The bytes of the rows before this one in the same reading.
@@ -90,19 +88,18 @@
         " $5::text::regclass)")                                                                                        \
     X(COUNT_WAITING, "count_waiting",                                                                                  \
         "SELECT (SELECT count(*) FROM outbox_relay.held_aggregates h WHERE h.identity = @id),"                         \
-        " (SELECT count(*) FROM outbox_relay.parked_event_types p WHERE p.identity = @id),"                            \
-        " coalesce((SELECT 'event type ' || p.event_type || ': ' || p.reason_text"                                     \
-        " FROM outbox_relay.parked_event_types p WHERE p.identity = @id ORDER BY p.lowest_seq LIMIT 1),"               \
+        " (SELECT count(*) FROM outbox_relay.parked_topics p WHERE p.identity = @id),"                                 \
+        " coalesce((SELECT p.reason_text FROM outbox_relay.parked_topics p WHERE p.identity = @id"                     \
+        " ORDER BY p.lowest_seq LIMIT 1),"                                                                             \
         " (SELECT 'row ' || h.lowest_seq || ': ' || h.reason_text"                                                     \
         " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1), '')")             \
-    /* Only while the row is of the type that was judged: somebody may have mended it. */                              \
+    /* Only while the row is for the topic that was judged: somebody may have mended it. */                            \
     /* Without @opent a marking outbox would be read as a whole: its index has the open rows only. */                  \
-    X(PARK_TYPE, "park_type",                                                                                          \
-        "INSERT INTO outbox_relay.parked_event_types AS p (identity, event_type, topic, lowest_seq, reason_code,"      \
-        " reason_text) SELECT @id, coalesce(@type, ''), $2::text, $1::int8, $3::text, $4::text FROM @name t"           \
-        " WHERE t.@seq = $1::int8 @opent AND substr(@bytes, 1, $6::int4) = $5::bytea"                                  \
-        " ON CONFLICT (identity, event_type)"                                                                          \
-        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq), topic = excluded.topic,"                \
+    X(PARK_TOPIC, "park_topic",                                                                                        \
+        "INSERT INTO outbox_relay.parked_topics AS p (identity, topic, lowest_seq, reason_code, reason_text)"          \
+        " SELECT @id, $2::text, $1::int8, $3::text, $4::text FROM @name t"                                             \
+        " WHERE t.@seq = $1::int8 @opent AND @topic = $2::text ON CONFLICT (identity, topic)"                          \
+        " DO UPDATE SET lowest_seq = least(p.lowest_seq, excluded.lowest_seq),"                                        \
         " reason_code = excluded.reason_code, reason_text = excluded.reason_text")                                     \
     /* Held already: behind this row, too, or behind this one instead of a row that is not there any more. */          \
     X(HOLD_AGGREGATE, "hold_aggregate",                                                                                \
@@ -113,8 +110,7 @@
         " excluded.reason_text, held_at = excluded.held_at WHERE excluded.lowest_seq < p.lowest_seq"                   \
         " OR NOT EXISTS (SELECT FROM @name t WHERE t.@seq = p.lowest_seq @opent)")                                     \
     X(LIST_PARKED, "list_parked",                                                                                      \
-        "SELECT p.topic FROM outbox_relay.parked_event_types p WHERE p.identity = @id GROUP BY p.topic"                \
-        " ORDER BY p.topic COLLATE pg_catalog.\"C\"")                                                                  \
+        "SELECT p.topic FROM outbox_relay.parked_topics p WHERE p.identity = @id ORDER BY p.topic")                    \
     /* A piece of them, row by row: joined, all of it would be compared with all rows of the outbox. */                \
     X(LIST_GONE, "list_gone",                                                                                          \
         "WITH piece AS MATERIALIZED (SELECT h.lowest_seq FROM outbox_relay.held_aggregates h WHERE h.identity = @id"   \
@@ -128,7 +124,7 @@
     /* Which rows these are is asked for row by row: joined, the entries would be gone through for each of them. */    \
     X(LIST_OF_TOPICS, "list_of_topics",                                                                                \
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= (SELECT"               \
-        " min(p.lowest_seq) FROM outbox_relay.parked_event_types p WHERE p.identity = @id"                             \
+        " min(p.lowest_seq) FROM outbox_relay.parked_topics p WHERE p.identity = @id"                                  \
         " AND p.topic = ANY ($1::text[])) AND t.@seq <= $2::int8 @opent"                                               \
         " AND (SELECT p.topic" PARKED_BY " = ANY ($1::text[]) AND NOT " HELD " ORDER BY t.@seq LIMIT $3::int8")        \
     X(LIST_OF_HELD, "list_of_held",                                                                                    \
@@ -136,7 +132,7 @@
         " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED        \
         " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
     X(UNPARK_TOPICS, "unpark_topics",                                                                                  \
-        "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id AND p.topic = ANY ($1::text[])")         \
+        "DELETE FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.topic = ANY ($1::text[])")              \
     X(RELEASE_HELD, "release_held",                                                                                    \
         "DELETE FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.lowest_seq = ANY ($1::int8[])"        \
         " RETURNING h.aggregate_id")
@@ -233,8 +229,7 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         {"receipt", table->receipt_row},
         {"aggregate", table->aggregate_type},
         {"key", table->key},
-        {"type", table->type},
-        {"bytes", table->type_bytes},
+        {"topic", table->topic},
         {"opent", table->published_at ? "AND t.published_at IS NULL" : ""},
         {"openu", table->published_at ? "AND u.published_at IS NULL" : ""},
         {"id", identity},
@@ -580,16 +575,15 @@ bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection
     return true;
 }
 
-bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    struct text_view type, const char *topic, const char *code, const char *reason, bool *parked,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_park_topic(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *topic, const char *code, const char *reason, bool *parked, struct mono_time deadline,
+    struct relay_error *error)
 {
     (void)sql;
-    struct number_text room, most;
-    PGresult *result = query(connection, SQL_PARK_TYPE,
-        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason),
-            PG_BINARY(type.at, (int)type.length, 0), PG_TEXT(number(&most, OUTBOX_TYPE_BYTES))},
-        6, false, deadline, error);
+    struct number_text room;
+    PGresult *result = query(connection, SQL_PARK_TOPIC,
+        (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, false,
+        deadline, error);
     *parked = result != NULL && strcmp(PQcmdTuples(result), "0") != 0;
     PQclear(result);
     return result != NULL;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/outbox_table.h"
 
+#include "relay/publish/event_template.h"
 #include "relay/publish/receipt.h"
 
 #include <stdarg.h>
@@ -177,17 +178,11 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
         append(&table->receipt_row, in_receipt ? expression : "NULL::text", error);
     // Exclusion lists compare texts.
     char **kept = role == CONFIG_COLUMN_KEY    ? &table->key
-        : role == CONFIG_COLUMN_TYPE           ? &table->type
         : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
                                                : NULL;
     if (done && kept != NULL) {
         *kept = text_new("%s::text", expression);
         done = *kept != NULL || error_no_memory(error, "a column");
-    }
-    if (done && role == CONFIG_COLUMN_TYPE) {
-        table->type_bytes = text_new(
-            found.type == OID_BYTEA ? "coalesce(%s, '')" : "convert_to(coalesce(%s::text, ''), 'UTF8')", expression);
-        done = table->type_bytes != NULL || error_no_memory(error, "a column");
     }
     if (done && role == CONFIG_COLUMN_SEQ) {
         table->seq = found.name;
@@ -201,6 +196,41 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     free(expression);
     free(found.name);
     return done;
+}
+
+// A role's column as text for the topic. Of a bytea, whose bytes are the text: the characters of topics stay what they
+// are in the format `escape`, and what else there is makes a name that no topic has.
+static char *topic_column(const struct outbox_table *table, const struct config_outbox *config,
+    enum config_column_role role)
+{
+    if (table->forms[role] == COLUMN_ABSENT) {
+        return strdup("NULL::text");
+    }
+    char *name = quoted(config->columns[role]);
+    char *text = name == NULL                ? NULL
+        : table->forms[role] == COLUMN_BYTES ? text_new("encode(t.%s, 'escape')", name)
+                                             : text_new("t.%s::text", name);
+    free(name);
+    return text;
+}
+
+static bool add_topic(struct outbox_table *table, const struct config_outbox *config, struct relay_error *error)
+{
+    struct event_template *template = event_template_new(config->publish.topic, config->publish.prefix, error);
+    if (template == NULL) {
+        return false;
+    }
+    char *type = topic_column(table, config, CONFIG_COLUMN_TYPE),
+         *aggregate_type = topic_column(table, config, CONFIG_COLUMN_AGGREGATE_TYPE),
+         *key = topic_column(table, config, CONFIG_COLUMN_KEY);
+    if (type != NULL && aggregate_type != NULL && key != NULL) {
+        table->topic = event_template_sql(template, &(struct template_columns){type, aggregate_type, key});
+    }
+    free(type);
+    free(aggregate_type);
+    free(key);
+    event_template_free(template);
+    return table->topic != NULL || error_no_memory(error, "the topic's expression");
 }
 
 static bool add_additional(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
@@ -237,7 +267,7 @@ static const char find_table[] =
     "SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind,"
     " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'published_at' AND NOT "
     "a.attisdropped),"
-    " to_regclass('outbox_relay.outboxes') IS NOT NULL"
+    " to_regclass('outbox_relay.parked_topics') IS NOT NULL" // the newest thing of the schema that is needed
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)::oid";
 static const char find_columns[] = "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND "
                                    "a.attnum > 0 AND NOT a.attisdropped";
@@ -261,7 +291,8 @@ static bool load_table(struct outbox_table *table, struct pg_connection *connect
             "table %s does not exist in this database, or this role may not use its schema", config->table);
     } else if (strcmp(PQgetvalue(result, 0, 4), "t") != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "schema outbox_relay is not in this database: run `outbox-relay migrate postgres up`");
+            "schema outbox_relay is not in this database, or of an older version: run `outbox-relay migrate postgres "
+            "up`");
     } else {
         table->oid = (Oid)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
         table->published_at = strcmp(PQgetvalue(result, 0, 3), "t") == 0;
@@ -294,7 +325,7 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
     for (size_t i = 0; done && i < sizeof(order) / sizeof(order[0]); i++) {
         done = add_role(table, config, columns, order[i], error);
     }
-    done = done && add_additional(table, config, columns, error) &&
+    done = done && add_topic(table, config, error) && add_additional(table, config, columns, error) &&
         add_size(table, config, pg_server_version(connection), error);
     PQclear(columns);
     return done;
@@ -364,9 +395,8 @@ void outbox_table_free(struct outbox_table *table)
     free(table->name);
     free(table->seq);
     free(table->key);
-    free(table->type);
-    free(table->type_bytes);
     free(table->aggregate_type);
+    free(table->topic);
     free(table->created_at);
     free(table->size);
     free(table->row);

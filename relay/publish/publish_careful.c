@@ -50,9 +50,8 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
                 deadline, error);
             break;
         case VERDICT_PARK:
-            done = outbox_sql_park_type(pipe->sql, connection, verdict->seq,
-                (struct text_view){verdict->type, verdict->type_length}, verdict->topic, verdict->code, verdict->reason,
-                &parked, deadline, error);
+            done = outbox_sql_park_topic(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code,
+                verdict->reason, &parked, deadline, error);
             verdict->moot = done && !parked;
             break;
         }

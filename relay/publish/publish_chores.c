@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a term does now and then, between batches:
-// - Rows that wait, every two seconds: are topics there that types are parked for, have rows gone behind which
-//   aggregates are held? (Every ten seconds one that has not gone is tried all the same, since it may have been mended;
-//   if it was, the next one at once.) Then the rows are published in their order, those of all types that wait for any
-//   of these topics, since an aggregate may have some of each; and with the last of them, in the same transaction, the
+// - Rows that wait, every two seconds: are parked topics there now, have rows gone behind which aggregates are held?
+//   (Every ten seconds one that has not gone is tried all the same, since it may have been mended; if it was, the next
+//   one at once.) Then the rows are published in their order, and with the last of them, in the same transaction, the
 //   entries go. What comes meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
 //   an operator deleted, rows put back by hand).
@@ -105,23 +104,6 @@ bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct r
     return true;
 }
 
-bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic)
-{
-    if (pipe->topics == NULL || has_name(pipe->releasing, pipe->releasing_count, topic)) {
-        return false;
-    }
-    int low = 0, high = PQntuples(pipe->topics);
-    while (low < high) {
-        int middle = low + (high - low) / 2, order = strcmp(PQgetvalue(pipe->topics, middle, 0), topic);
-        if (order == 0) {
-            return true;
-        }
-        low = order < 0 ? middle + 1 : low;
-        high = order < 0 ? high : middle;
-    }
-    return false;
-}
-
 // The numbers of a listing, as many as fit into batch_bytes where it says their sizes; malloc'd. *more: the listing was
 // cut. NULL: out of memory, or no result.
 static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64_t limit, size_t *count, bool *more,
@@ -146,9 +128,11 @@ static int64_t *seqs_of(const struct publish_pipe *pipe, PGresult *result, int64
     return seqs;
 }
 
-// What is released: the topics of pipe->releasing, or (NULL) the aggregates that are held behind these rows.
+// What is released: topics, or (NULL) the aggregates that are held behind these rows.
 struct release {
     char *topics; // as an array
+    const char *first_topic;
+    size_t topic_count;
     const int64_t *held;
     size_t held_count;
 };
@@ -176,8 +160,8 @@ static bool drop_entries(struct publish_pipe *pipe, struct publish_lane *lane, v
     if (!lane->released_topics) {
         return drop_held(pipe, lane, release, error);
     }
-    lane->released_count = (int)pipe->releasing_count;
-    snprintf(lane->released_name, sizeof(lane->released_name), "%s", pipe->releasing[0]);
+    lane->released_count = (int)release->topic_count;
+    snprintf(lane->released_name, sizeof(lane->released_name), "%s", release->first_topic);
     return outbox_sql_unpark_topics(pipe->sql, publish_connection(pipe, lane), release->topics,
         pg_deadline(pipe->context), error);
 }
@@ -212,8 +196,8 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     return done;
 }
 
-// A topic that this process has not missed itself is not asked for: types may be parked for one that another
-// configuration names, and that nobody will ever create. Their rows go where they go now; or park them again, for that.
+// A topic that this process has not missed itself is not asked for: it may be one that another configuration named,
+// that nobody will ever create, and that no row is for now. Where one is, it parks the topic again.
 static bool may_go_on(struct publish_pipe *pipe, const char *topic)
 {
     if (!has_name(pipe->missing, pipe->missing_count, topic)) {
@@ -252,10 +236,7 @@ static char *array_of_texts(char *const *texts, size_t count)
     return text;
 }
 
-// Releases all topics that are there now, of those after the last one that was looked at. Together: with a topic that
-// is not made of the type alone, a type may have rows for several of them, but is parked for one. Were each released by
-// itself, its rows for the others would park it for those, and so on round and round. A row that cannot go now is for a
-// topic that is not there, which is not released.
+// Releases all topics that are there now, of those after the last one that was looked at: together, in one order.
 static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     int count = PQntuples(pipe->topics);
@@ -269,14 +250,10 @@ static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane,
     if (there == 0) {
         return true;
     }
-    pipe->releasing = names;
-    pipe->releasing_count = there;
-    struct release release = {.topics = array_of_texts(names, there)};
+    struct release release = {.topics = array_of_texts(names, there), .first_topic = names[0], .topic_count = there};
     bool done = release.topics != NULL ? release_rows(pipe, lane, &release, error)
                                        : error_no_memory(error, "a list of topics");
     free(release.topics);
-    pipe->releasing = NULL;
-    pipe->releasing_count = 0;
     return done;
 }
 

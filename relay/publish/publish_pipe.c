@@ -247,11 +247,11 @@ void publish_show_waiting(struct publish_pipe *pipe)
     metric_set(pipe->series.parked, (double)pipe->parked);
     status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "held_aggregates",
         (double)pipe->held);
-    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_event_types",
+    status_board_number(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_topics",
         (double)pipe->parked);
     char reason[128 + sizeof(pipe->first_waiting)] = "";
     if (pipe->held + pipe->parked > 0) {
-        snprintf(reason, sizeof(reason), "%lld aggregate%s held, %lld event type%s parked; the first: %s",
+        snprintf(reason, sizeof(reason), "%lld aggregate%s held, %lld topic%s parked; the first: %s",
             (long long)pipe->held, pipe->held == 1 ? "" : "s", (long long)pipe->parked, pipe->parked == 1 ? "" : "s",
             pipe->first_waiting);
     }
@@ -529,7 +529,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         .owned = metrics_series1(metrics, METRIC_OUTBOX_OWNED, config->name),
         .holes = metrics_series1(metrics, METRIC_OUTBOX_HOLES, config->name),
         .held = metrics_series1(metrics, METRIC_HELD_AGGREGATES, config->name),
-        .parked = metrics_series1(metrics, METRIC_PARKED_EVENT_TYPES, config->name),
+        .parked = metrics_series1(metrics, METRIC_PARKED_TOPICS, config->name),
         .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),
     };
     pipe->router = event_router_new(config, error);

@@ -4,7 +4,7 @@
 //
 //   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
 //                                careful way sends alone. One that is refused alone is judged as poison.
-//   A topic is not there,        undone; the row's event type is parked. (A transaction that may not be written to a
+//   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
 #include "relay/publish/publish_pipe.h"

@@ -42,18 +42,10 @@ struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const s
     return mono_before(stop, own) ? stop : own;
 }
 
-// A type for which parked_event_types has no room cannot wait.
-static enum verdict_action park_action(const struct publish_pipe *pipe, const struct outbox_row *row)
-{
-    bool fits = outbox_table_text_length(pipe->owner.table, CONFIG_COLUMN_TYPE, row->type.length) <=
-        PUBLISH_WAITING_KEY_MAX;
-    return fits || pipe->config->publish.on_poison == CONFIG_POISON_STOP ? VERDICT_PARK : VERDICT_DEAD_LETTER;
-}
-
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
     const struct relay_error *why, struct relay_error *error)
 {
-    struct publish_verdict verdict = {.seq = row->seq, .action = park_action(pipe, row)};
+    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK};
     publish_verdict_type(&verdict, row->type);
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
@@ -67,19 +59,7 @@ static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, 
 {
     struct publish_verdict verdict = *other;
     verdict.seq = row->seq;
-    verdict.action = park_action(pipe, row);
-    publish_verdict_type(&verdict, row->type);
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
-}
-
-// The topic may be there by now, but rows wait for it that may be of the same aggregate: of another type, maybe.
-static bool park_behind(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
-    struct relay_error *error)
-{
-    struct publish_verdict verdict = {.action = VERDICT_PARK, .code = "topic_waits"};
-    snprintf(verdict.reason, sizeof(verdict.reason), "topic %s: other event types wait for it", topic);
-    snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
-    return park_alike(pipe, row, &verdict, error);
 }
 
 // One event before it is sent. *fits: it can go.
@@ -95,9 +75,6 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
         const struct publish_verdict *missing = publish_verdicts_parking(&pipe->verdicts, event->topic);
         if (missing != NULL) {
             return park_alike(pipe, row, missing, error);
-        }
-        if (publish_topic_waits(pipe, event->topic)) {
-            return park_behind(pipe, row, event->topic, error);
         }
         topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
         lane->batch->topics[i] = topic;
@@ -369,7 +346,7 @@ static void log_verdict(const struct publish_pipe *pipe, const struct publish_ve
                      "mend the cause, then outbox-relay dead-letters retry; or dead-letters drop"},
         [VERDICT_HOLD] = {"publish.aggregate_held",
             "mend the row as the table's owner, or delete it: its aggregate waits behind it"},
-        [VERDICT_PARK] = {"publish.event_type_parked",
+        [VERDICT_PARK] = {"publish.topic_parked",
             "create the topic, or let the relay write to it: its events go on by themselves"}};
     char type[OUTBOX_TYPE_BYTES + 1];
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);

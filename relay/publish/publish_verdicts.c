@@ -33,11 +33,9 @@ void publish_verdict_type(struct publish_verdict *verdict, struct text_view type
     memcpy(verdict->type, type.length > 0 ? type.at : "", verdict->type_length);
 }
 
-// Two long types of the same beginning: the second is judged again once the first is parked.
 static bool parks_the_same(const struct publish_verdict *a, const struct publish_verdict *b)
 {
-    return a->action == VERDICT_PARK && b->action == VERDICT_PARK && a->type_length == b->type_length &&
-        memcmp(a->type, b->type, a->type_length) == 0 && strcmp(a->topic, b->topic) == 0;
+    return a->action == VERDICT_PARK && b->action == VERDICT_PARK && strcmp(a->topic, b->topic) == 0;
 }
 
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,

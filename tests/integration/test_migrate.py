@@ -479,7 +479,7 @@ def test_nothing_of_a_stranger_is_called(place):
     place.insert_event("po st.x")
     relay.wait(lambda: relay.metric("held_aggregates") == 1, "the aggregate is held")
     place.insert_event("late.created")
-    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked")
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked")
     event = place.insert_event()
     assert wait_ids(place, [event]) == [event]
     assert "a stranger was called" not in relay.log_tail(1000)

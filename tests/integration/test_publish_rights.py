@@ -74,7 +74,7 @@ def test_the_documented_rights_are_enough(place):
 
 
 @pytest.mark.parametrize("guarantee", ("exactly_once", "at_least_once"))
-def test_a_topic_that_may_not_be_written_to_parks_its_type_and_no_other(place, guarantee):
+def test_a_topic_that_may_not_be_written_to_is_parked_and_no_other(place, guarantee):
     topic = f"{place.prefix}.ruled.events"
     place.servers.create_topics([topic], 1)
     allow_documented(place, without=(f"{place.prefix}.",))
@@ -88,7 +88,7 @@ def test_a_topic_that_may_not_be_written_to_parks_its_type_and_no_other(place, g
         flowing.append(place.insert_event())
     relay = publishing(place, publish={"guarantee": guarantee}, kafka=ruled(place))
     wait_ids(place, flowing)
-    relay.wait(lambda: relay.metric("parked_event_types") == 1, "the type is parked", 30)
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked", 30)
     relay.wait(lambda: topic in str(relay.health()) and "authorization failed" in str(relay.health()), "health names topic and reason", 30)
     flowing.append(place.insert_event())
     wait_ids(place, flowing)

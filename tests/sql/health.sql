@@ -35,6 +35,9 @@ INSERT INTO outbox_relay.held_aggregates SELECT identity, 'a', 'b', 1, 'TOO_LARG
 SELECT test.ok(health_status = 'CRITICAL' AND message LIKE '%1 aggregates held%' AND oldest_age_seconds >= 3600, 'a held aggregate shows, with its age') FROM check_outbox_health();
 SELECT test.same(health_status::text, 'WARNING', 'and is at least a WARNING') FROM outbox_relay.check_outbox_health('public.outbox_events', 100, 1000, NULL, NULL);
 DELETE FROM outbox_relay.held_aggregates;
+INSERT INTO outbox_relay.parked_topics SELECT identity, 'shop.late.events', 1, 'UNKNOWN_TOPIC_OR_PART', 'text', now() - interval '1 hour' FROM outbox_relay.outboxes;
+SELECT test.ok(health_status = 'CRITICAL' AND message LIKE '%1 topics parked%' AND oldest_age_seconds >= 3600, 'a parked topic shows, with its age') FROM check_outbox_health();
+DELETE FROM outbox_relay.parked_topics;
 SELECT test.fails($$SELECT * FROM outbox_relay.check_outbox_health('pg_class', 1, 2, NULL, NULL)$$, '42704', 'only outboxes are judged');
 
 -- A backlog of :rows, with a gap as large before its second half.

@@ -3,6 +3,7 @@
 #include "relay/publish/event_template.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define VIEW(text) ((struct text_view){text, strlen(text)})
@@ -140,5 +141,26 @@ Test(event_template, the_configuration_takes_the_same_ones)
     for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
         cr_assert_eq(config_check_template(templates[i], NULL), event_template_check(templates[i], NULL), "%s",
             templates[i]);
+    }
+}
+
+Test(event_template, in_sql_it_says_what_it_makes)
+{
+    static const struct {
+        const char *template, *sql;
+    } cases[] = {
+        {"plain", "('plain'::text)"},
+        {"{event_type}", "(nullif(T COLLATE pg_catalog.\"C\", ''))"},
+        {"{prefix}.{event_type:2}.x",
+            "('it''s.'::text || nullif(split_part(T COLLATE pg_catalog.\"C\", '.', 2), '') || '.x'::text)"},
+        {"{aggregate_type}{aggregate_id}",
+            "(nullif(A COLLATE pg_catalog.\"C\", '') || nullif(I COLLATE pg_catalog.\"C\", ''))"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct event_template *template = event_template_new(cases[i].template, "it's", NULL);
+        char *sql = event_template_sql(template, &(struct template_columns){"T", "A", "I"});
+        cr_assert_str_eq(sql, cases[i].sql);
+        free(sql);
+        event_template_free(template);
     }
 }

@@ -179,7 +179,7 @@ Test(http_server, health_is_the_board_and_what_stands_around_it)
 
 Test(http_server, health_is_503_only_when_down)
 {
-    status_board_set(board, STATUS_PUBLISH, "default", STATUS_DEGRADED, "an event type is parked");
+    status_board_set(board, STATUS_PUBLISH, "default", STATUS_DEGRADED, "a topic is parked");
     cr_assert_eq(get("/health"), 200);
     cr_assert_not_null(strstr(body(), "\"degraded\""));
     status_board_set(board, STATUS_KAFKA, "", STATUS_DOWN, "no broker");

@@ -44,7 +44,7 @@
     X(ALERTS_SENT, COUNTER, "alerts_sent_total", "target,result", "Alerts handed to a receiver.")                      \
     X(REPLAYS, COUNTER, "replays_total", "stage", "Batches found already done after a crash or takeover.")             \
     X(HELD_AGGREGATES, GAUGE, "held_aggregates", "outbox", "Aggregates that wait behind a poison row.")                \
-    X(PARKED_EVENT_TYPES, GAUGE, "parked_event_types", "outbox", "Event types whose topic an operator has to mend.")   \
+    X(PARKED_TOPICS, GAUGE, "parked_topics", "outbox", "Topics for which rows wait until an operator mends them.")     \
     X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox", "Sequence numbers below the watermark that may still commit.")    \
     X(PAUSED_TABLES, GAUGE, "insert_paused", "table", "1 while inserts into the table are paused for an operator.")    \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \

@@ -29,4 +29,12 @@ enum template_result {
 enum template_result event_template_render(const struct event_template *template, const struct outbox_row *row,
     struct event_arena *arena, struct text_view *out, const char **what, unsigned *part);
 
+// The columns that a template may name, as expressions of text in SQL.
+struct template_columns {
+    const char *event_type, *aggregate_type, *aggregate_id;
+};
+// The same made by PostgreSQL: an expression of text, NULL where a column that is named is NULL or empty, or has no
+// such part. malloc'd; NULL: out of memory.
+char *event_template_sql(const struct event_template *template, const struct template_columns *columns);
+
 #endif

@@ -51,7 +51,7 @@ PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connec
     size_t count, struct mono_time deadline, struct relay_error *error);
 
 // Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8),
-// whether it waits for a held aggregate or a parked type (bool; not in the listings below that say which rows wait).
+// whether it waits for a held aggregate or a parked topic (bool; not in the listings below that say which rows wait).
 PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     int64_t limit, struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
@@ -90,18 +90,17 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
 bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, int attempts, struct mono_time deadline, struct relay_error *error);
 
-// Rows that wait. How many aggregates and event types there are, and in words what the first one waits for ("": none):
+// Rows that wait. How many aggregates and topics there are, and in words what the first one waits for ("": none):
 bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
     int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error);
-// The row's event type waits for its topic / the row's aggregate waits behind it; rows below it do not wait. An entry
-// that exists keeps the lower seq. type: of the row when that was judged, at most
-// OUTBOX_TYPE_BYTES; not parked: it is another one now.
-bool outbox_sql_park_type(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    struct text_view type, const char *topic, const char *code, const char *reason, bool *parked,
-    struct mono_time deadline, struct relay_error *error);
+// All rows for this topic wait from this row on / the row's aggregate waits behind it. An entry that exists keeps the
+// lower seq. Not parked: the row is gone, or for another topic by now.
+bool outbox_sql_park_topic(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
+    const char *topic, const char *code, const char *reason, bool *parked, struct mono_time deadline,
+    struct relay_error *error);
 bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
     const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
-// The topics that parked types wait for, each once, in the order of their bytes; texts.
+// The topics that rows wait for, in the order of their bytes; texts.
 PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error);
 // lowest_seq (int8, binary) of held aggregates. list_gone looks at the 10,000 next ones above `after`: first the one to
@@ -111,8 +110,8 @@ PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connectio
     struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
-// Seqs (int8, binary) of the rows at or below `upto` that wait for these topics (an array, as PostgreSQL writes it), of
-// all types that do (and for no held aggregate), lowest first.
+// Seqs (int8, binary) of the rows at or below `upto` that wait for these topics (an array, as PostgreSQL writes it),
+// and for no held aggregate, lowest first.
 PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).

@@ -24,16 +24,15 @@ enum column_form {
 
 struct outbox_table {
     Oid oid;
-    char *name; // schema and table, quoted
-    char *seq;  // the seq column, quoted
-    char *key, *type,
-        *aggregate_type; // expressions of text over alias t, for exclusion lists; "NULL::text" when absent
-    char *type_bytes;    // an expression of bytea over alias t: the type as it is read, "" for NULL
-    char *created_at;    // an expression of timestamptz over alias t
-    char *size;          // an expression over alias u: about the bytes that the row takes when it is read
-    char *row;           // the list of columns over alias t: the order of outbox_batch.c
-    char *receipt_row;   // the same with NULL for what a receipt does not know, and without the additional ones
-    bool published_at;   // the table can mark
+    char *name;                 // schema and table, quoted
+    char *seq;                  // the seq column, quoted
+    char *key, *aggregate_type; // expressions of text over alias t, for exclusion lists; "NULL::text" when absent
+    char *topic;                // the same: what the topic's template makes of the row, NULL where it makes nothing
+    char *created_at;           // an expression of timestamptz over alias t
+    char *size;                 // an expression over alias u: about the bytes that the row takes when it is read
+    char *row;                  // the list of columns over alias t: the order of outbox_batch.c
+    char *receipt_row;          // the same with NULL for what a receipt does not know, and without the additional ones
+    bool published_at;          // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
     Oid *additional_types; // of the columns named in `additional`
     char identity[37];

@@ -99,10 +99,8 @@ struct publish_pipe {
     struct mono_time begin_again_at;  // under load: no transaction before this
     int64_t noted;                    // settled_seq as PostgreSQL has it
     int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
-    PGresult *topics;                 // that parked types wait for, in the order of their bytes; NULL: none
+    PGresult *topics;                 // that rows wait for; NULL: none
     int next_topic;                   // of them, to be looked at
-    char **releasing;                 // the topics whose rows are being read, to go on
-    size_t releasing_count;           // 0: none
     char **missing;                   // topics that this process has found missing or forbidden, each once; never freed
     size_t missing_count;             // before the pipe is
     char first_waiting[300];          // what the first of them waits for, in words
@@ -200,7 +198,7 @@ bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct
 // Takes PostgreSQL's answer to the COMMIT; the lane is then IDLE.
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 
-// The event type of the row waits until the topic is as it should be: a verdict.
+// The rows for this topic wait, from this one on, until the topic is as it should be: a verdict.
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
     const struct relay_error *why, struct relay_error *error);
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane);
@@ -231,10 +229,8 @@ void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
-// What waits, as PostgreSQL has it: how many aggregates and types, and for which topics.
+// What waits, as PostgreSQL has it: how many aggregates, and which topics.
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error);
-// Whether rows wait for this topic, so that its other rows have to.
-bool publish_topic_waits(const struct publish_pipe *pipe, const char *topic);
 // A topic is missing or forbidden, as Kafka has just said. Errors: NO_MEMORY.
 bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error);
 // Notes how far the outbox is settled, in the batch's transaction or alone, at most once a second.

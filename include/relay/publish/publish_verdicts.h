@@ -13,14 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Names of up to so many bytes fit the primary keys of held_aggregates and parked_event_types: an entry of such an
-// index takes 2704 bytes, the outbox's identity included.
+// Names of up to so many bytes fit the primary key of held_aggregates: an entry of such an index takes 2704 bytes, the
+// outbox's identity included.
 #define PUBLISH_WAITING_KEY_MAX 2600
 
 enum verdict_action {
     VERDICT_DEAD_LETTER, // poison: into the dead letters
     VERDICT_HOLD,        // poison: it stays, and its aggregate waits behind it
-    VERDICT_PARK,        // its topic needs an operator: its event type waits
+    VERDICT_PARK,        // its topic needs an operator: all rows for it wait
 };
 
 struct publish_verdict {
@@ -28,10 +28,10 @@ struct publish_verdict {
     enum verdict_action action;
     char code[48]; // for machines: a publish_reason, or the broker's error
     char reason[512];
-    char type[OUTBOX_TYPE_BYTES]; // that was judged
+    char type[OUTBOX_TYPE_BYTES]; // of the row, for the log
     size_t type_length;
     char topic[250]; // of PARK
-    bool moot;       // the row had another type when this was carried out: nothing was parked
+    bool moot;       // the row was for another topic when this was carried out: nothing was parked
 };
 
 struct publish_verdicts {
@@ -44,16 +44,16 @@ struct publish_verdicts {
 void publish_verdicts_finish(struct publish_verdicts *verdicts);
 void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts; the suspects stay
 // Those on rows: somebody may mend or drop such a row before its verdict can be carried out, and it is judged again
-// where it is read again. Those on types stay.
+// where it is read again. Those on topics stay.
 void publish_verdicts_clear_rows(struct publish_verdicts *verdicts);
-// A second verdict on the same row replaces the first. PARK stands for all rows of a type and a topic: it has the
-// lowest of their numbers. Errors: NO_MEMORY.
+// A second verdict on the same row replaces the first. PARK stands for all rows of a topic: it has the lowest of their
+// numbers. Errors: NO_MEMORY.
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error);
 
 // The type of the row.
 void publish_verdict_type(struct publish_verdict *verdict, struct text_view type);
-// What parks the types of this topic; NULL: nothing does. Valid until the next verdict.
+// What parks this topic; NULL: nothing does. Valid until the next verdict.
 const struct publish_verdict *publish_verdicts_parking(const struct publish_verdicts *verdicts, const char *topic);
 
 bool publish_suspects_add(struct publish_verdicts *verdicts, int64_t seq, struct relay_error *error);

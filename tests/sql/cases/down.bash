@@ -53,6 +53,14 @@ sql -c "DROP TABLE public.outbox_events CASCADE"
 if migrate down; then ok "a table that was dropped by hand is no hindrance"; else not_ok "a table that was dropped by hand is no hindrance"; fi
 is "nothing is left" "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox_relay'")" 0
 
+# What a relay may do to parked types it may do to parked topics, before roles.sql runs again.
+migrate up 001 014
+sql -c "CREATE ROLE outbox_test_parker" -c "GRANT INSERT ON outbox_relay.parked_event_types TO outbox_test_parker"
+migrate up 015
+is "015 gives the relay's role its rights" "$(sql -c "SELECT has_table_privilege('outbox_test_parker', 'outbox_relay.parked_topics', 'DELETE')")" t
+migrate down
+sql -c "DROP ROLE outbox_test_parker"
+
 # A function of the project's own comes back as the migrator's: with SECURITY DEFINER nobody else may call it.
 sql -c "CREATE FUNCTION public.check_outbox_health() RETURNS integer LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
 migrate up; migrate down
