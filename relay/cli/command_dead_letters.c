@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `dead-letters`: walks over the dead letters of both stages page by page, and lists, shows, retries or drops them. A
-// stage whose server does not answer is said, and the other one is still served.
+// stage whose server does not answer is said, and the other one is still served. retry and drop touch what was there
+// when they began, or when drop asked: what comes meanwhile nobody has counted, and a letter that was put back may come
+// again under a higher number for as long as its cause stays.
 #include "relay/cli/commands.h"
 
 #include "relay/base/utf8.h"
@@ -172,8 +174,9 @@ struct walk {
     const struct arguments *arguments;
     struct pg_connection *connection;
     struct clickhouse_client *client;
-    long left;      // of the limit; -1: none
-    json_t *listed; // LIST, SHOW
+    long left;                   // of the limit; -1: none
+    json_t *listed;              // LIST, SHOW
+    struct letter_bound *bounds; // RETRY, DROP: one for each outbox, and ClickHouse's
     size_t done, present, stayed;
     size_t seen;   // rows that the filter took, over all tables
     bool counting; // only that
@@ -253,10 +256,21 @@ static bool act_on_inserted(struct walk *walk, const char *table, const json_t *
     return done;
 }
 
-// table NULL: ClickHouse's.
-static bool walk_table(struct walk *walk, const char *table, page_action *action, struct relay_error *error)
+// The first walk takes the bound, a second one keeps it. table NULL: ClickHouse's.
+static bool set_bound(const struct walk *walk, const char *table, struct letter_bound *bound, struct relay_error *error)
 {
-    struct letter_cursor cursor = {0};
+    return walk->arguments->action <= SHOW || bound->known ||
+        (table ? publish_letters_bound(walk->context, walk->connection, table, bound, error)
+               : insert_letters_bound(walk->context, walk->client, bound, error));
+}
+
+static bool walk_table(struct walk *walk, const char *table, struct letter_bound *bound, page_action *action,
+    struct relay_error *error)
+{
+    if (!set_bound(walk, table, bound, error)) {
+        return false;
+    }
+    struct letter_cursor cursor = {.bound = *bound};
     bool whole = walk->arguments->action == SHOW;
     while (walk->left != 0) {
         size_t want = walk->left > 0 && walk->left < PAGE ? (size_t)walk->left : PAGE;
@@ -307,7 +321,8 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
             before = strcmp(config->outboxes[i].dead_letter_table, config->outboxes[j].dead_letter_table) == 0;
         }
         if (!before) {
-            done = walk_table(walk, config->outboxes[i].dead_letter_table, action_of(walk, act_on_published), error);
+            done = walk_table(walk, config->outboxes[i].dead_letter_table, &walk->bounds[i],
+                action_of(walk, act_on_published), error);
         }
     }
     pg_close(walk->connection);
@@ -317,7 +332,9 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
 static bool walk_insert(struct walk *walk, struct relay_error *error)
 {
     walk->client = clickhouse_client_new(walk->context, error);
-    bool done = walk->client && walk_table(walk, NULL, action_of(walk, act_on_inserted), error);
+    bool done = walk->client &&
+        walk_table(walk, NULL, &walk->bounds[walk->context->config->outbox_count], action_of(walk, act_on_inserted),
+            error);
     clickhouse_client_free(walk->client);
     return done;
 }
@@ -464,7 +481,14 @@ static int work(const struct command_environment *environment, void *context)
 {
     const struct arguments *arguments = context;
     struct walk walk = {.context = &environment->context, .arguments = arguments, .left = arguments->limit};
-    return arguments->action <= SHOW ? list(&walk) : act(&walk);
+    walk.bounds = calloc(environment->context.config->outbox_count + 1, sizeof(*walk.bounds));
+    if (!walk.bounds) {
+        fputs("outbox-relay dead-letters: out of memory\n", stderr);
+        return 1;
+    }
+    int code = arguments->action <= SHOW ? list(&walk) : act(&walk);
+    free(walk.bounds);
+    return code;
 }
 
 int command_dead_letters(int argc, char **argv)

@@ -42,6 +42,10 @@ static bool add_conditions(struct clickhouse_text *text, const struct letter_fil
     if (cursor->begun) {
         done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " > ") && add_key(text, &cursor->last);
     }
+    if (cursor->bound.known) {
+        done = done &&
+            clickhouse_text_add(text, " AND at <= fromUnixTimestamp64Micro(%lld)", (long long)cursor->bound.last);
+    }
     if (filter->since_given) {
         done = done &&
             clickhouse_text_add(text, " AND at >= fromUnixTimestamp64Milli(%lld)",
@@ -137,6 +141,25 @@ static bool explain(const struct relay_context *context, struct relay_error *err
         error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
             "table %s does not exist: run `outbox-relay migrate clickhouse up`",
             context->config->insert.dead_letter_table);
+}
+
+// By the times that the letters bear, as the servers' clocks gave them: our own clock may differ.
+bool insert_letters_bound(const struct relay_context *context, struct clickhouse_client *client,
+    struct letter_bound *bound, struct relay_error *error)
+{
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *rows = NULL;
+    bool done = clickhouse_text_add(&text, "SELECT toUnixTimestamp64Micro(toDateTime64(max(at), 6, 'UTC')) FROM ") &&
+        clickhouse_text_table(&text, context->config->insert.dead_letter_table);
+    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error) || explain(context, error)
+                : error_no_memory(error, "reading dead letters");
+    if (done) {
+        *bound = (struct letter_bound){.known = true, .last = clickhouse_result_int(rows, 0, 0)};
+    }
+    clickhouse_result_free(rows);
+    clickhouse_text_finish(&text);
+    return done;
 }
 
 bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,

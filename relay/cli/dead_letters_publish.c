@@ -107,11 +107,34 @@ static char *quoted_table(struct pg_connection *connection, const struct relay_c
     return name;
 }
 
+bool publish_letters_bound(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    struct letter_bound *bound, struct relay_error *error)
+{
+    char *sql = NULL, *name = quoted_table(connection, context, table, error);
+    PGresult *result = NULL;
+    if (!name) {
+        return false;
+    }
+    if (asprintf(&sql, "SELECT coalesce(max(dead_letter_id), 0) FROM %s", name) < 0) {
+        error_no_memory(error, "reading dead letters");
+        goto name_held;
+    }
+    result = pg_query(connection, sql, NULL, 0, false, pg_deadline(context), error);
+    if (result) {
+        *bound = (struct letter_bound){.known = true, .last = pg_cell_int64(result, 0, 0)};
+    }
+    free(sql);
+name_held:
+    free(name);
+    PQclear(result);
+    return bound->known;
+}
+
 bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
     const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
     struct relay_error *error)
 {
-    char times[2][WALL_TIME_TEXT], last[24], most[24], *ids = NULL, *sql = NULL;
+    char times[2][WALL_TIME_TEXT], last[24], most[24], bound[24], *ids = NULL, *sql = NULL;
     char *name = quoted_table(connection, context, table, error);
     bool done = false;
     if (!name || !id_array(filter, table, &ids, error)) {
@@ -125,7 +148,8 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
             "WHERE dead_letter_id > $1 AND ($2::timestamptz IS NULL OR last_failed_at >= $2) AND ($3::timestamptz IS "
             "NULL OR "
             "last_failed_at < $3) AND ($4::text IS NULL OR event_type = $4) AND ($5::text IS NULL OR reason_code = $5) "
-            "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) ORDER BY dead_letter_id LIMIT $7",
+            "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) AND ($8::bigint IS NULL OR dead_letter_id <= $8) "
+            "ORDER BY dead_letter_id LIMIT $7",
             whole ? "event::text" : "NULL", name) < 0) {
         sql = NULL;
         error_no_memory(error, "reading dead letters");
@@ -133,10 +157,12 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
     }
     snprintf(last, sizeof(last), "%lld", (long long)(cursor->begun ? cursor->last.number : -1));
     snprintf(most, sizeof(most), "%zu", limit);
+    snprintf(bound, sizeof(bound), "%lld", (long long)cursor->bound.last);
     const struct pg_value values[] = {PG_TEXT(last), PG_TEXT(time_text(filter->since_given, filter->since, times[0])),
         PG_TEXT(time_text(filter->until_given, filter->until, times[1])), PG_TEXT(filter->type),
-        PG_TEXT(filter->reason), PG_TEXT(ids), PG_TEXT(most)};
-    PGresult *result = pg_query(connection, sql, values, 7, false, pg_deadline(context), error);
+        PG_TEXT(filter->reason), PG_TEXT(ids), PG_TEXT(most), PG_TEXT(cursor->bound.known ? bound : NULL)};
+    PGresult *result = pg_query(connection, sql, values, sizeof(values) / sizeof(values[0]), false,
+        pg_deadline(context), error);
     done = result != NULL;
     for (int i = 0; done && i < PQntuples(result); i++) {
         cursor->begun = true;

@@ -3,10 +3,13 @@
 import json
 import os
 import socket
+import subprocess
 
 import psycopg2.extensions
+import pytest
 
-from relaytools.relay import command, write_config
+from publishing import as_admin
+from relaytools.relay import command, program, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
 
@@ -137,6 +140,40 @@ def test_drop_asks_first(place):
     put_aside(place)
     assert run(place, "drop", "--all", "--yes").returncode == 0
     assert listed(place) == []
+
+
+def test_drop_deletes_no_more_than_it_has_asked_for(place):
+    for _ in range(3):
+        put_aside(place)
+        letter(place, len(listed(place, "--stage", "insert")), "{}")
+    config = write_config(os.path.join(place.folder, "letters.ini"), place.sections())
+    with subprocess.Popen([program(place.binary), "dead-letters", "drop", "--all", "--config", config], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as drop:
+        asked = b""
+        while not asked.endswith(b"[y/N] "):
+            asked += drop.stderr.read(1) or pytest.fail(f"it ended: {asked}")
+        assert b"Delete 6 dead letters" in asked
+        later = put_aside(place)
+        letter(place, 7, "{}")
+        out, _ = drop.communicate(b"y\n", timeout=60)
+        assert drop.returncode == 0 and out == b"6 dropped, 0 stay\n"
+    left = listed(place)
+    assert [left[0]["event_id"], left[1]["id"]] == [later, "insert:orders:orders:3:7"] and len(left) == 2
+
+
+def test_retry_ends_where_letters_come_back_at_once(place):
+    """As a relay whose verdict has not changed sets them aside anew."""
+    as_admin(place, """
+        CREATE FUNCTION put_aside() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM outbox_relay.dead_letter('public.outbox_events', NEW.seq, 'too_large', 'it was refused', 1);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER again AFTER INSERT ON outbox_events FOR EACH ROW EXECUTE FUNCTION put_aside();
+        INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload)
+            SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 250)""")
+    done = run(place, "retry", "--all", "--stage", "publish")
+    assert done.returncode == 0 and "250 put back" in done.stdout, done.stdout + done.stderr
+    assert place.execute("SELECT count(*), min(dead_letter_id) FROM outbox_dead_letters") == [(250, 251)]
 
 
 ROUTE = {"route__orders": {"topics": "orders", "table": "orders", "id": "$.id", "amount": "$.amount", "event_id": "header.event_id?",

@@ -34,12 +34,22 @@ struct letter_filter {
     size_t id_count;
 };
 
-// Where a page ends: start with {0}.
+// The last letter of a table at one moment: what is set aside later is behind it.
+struct letter_bound {
+    bool known;
+    int64_t last; // PUBLISH: the highest dead_letter_id; INSERT: the latest `at`, in microseconds
+};
+
+// Where a page ends: start with {0}, or with the bound that all pages keep.
 struct letter_cursor {
     bool begun;
     struct letter_id last;
+    struct letter_bound bound; // unknown: none
 };
 
+// Errors: POSTGRES_*, NO_MEMORY.
+bool publish_letters_bound(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    struct letter_bound *bound, struct relay_error *error);
 // Appends at most `limit` letters behind the cursor to `page`, whole: with what they hold. Errors: POSTGRES_*,
 // NO_MEMORY.
 bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
@@ -52,6 +62,8 @@ bool publish_letter_drop(const struct relay_context *context, struct pg_connecti
     int64_t number, bool *gone, struct relay_error *error);
 
 // The same of ClickHouse. Errors: CLICKHOUSE_*, NO_MEMORY.
+bool insert_letters_bound(const struct relay_context *context, struct clickhouse_client *client,
+    struct letter_bound *bound, struct relay_error *error);
 bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,
     const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
     struct relay_error *error);
