@@ -5,6 +5,8 @@
 // so what was done stays done when a later one fails.
 #include "relay/cli/dead_letters.h"
 
+#include "relay/postgres/pg_array.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,28 +40,23 @@ bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error 
         text);
 }
 
-// "{1,2,3}" of the ids of this table; NULL in *text: the filter names none. false: no memory.
+// The ids of this table as an array; NULL in *text: the filter names none. false: no memory.
 static bool id_array(const struct letter_filter *filter, const char *table, char **text, struct relay_error *error)
 {
-    size_t length;
     *text = NULL;
     if (filter->id_count == 0) {
         return true;
     }
-    FILE *memory = open_memstream(text, &length);
-    if (!memory) {
-        return error_no_memory(error, "reading dead letters");
-    }
-    bool any = false;
-    fputc('{', memory);
-    for (size_t i = 0; i < filter->id_count; i++) {
+    int64_t *numbers = malloc(filter->id_count * sizeof(*numbers));
+    size_t count = 0;
+    for (size_t i = 0; numbers != NULL && i < filter->id_count; i++) {
         if (filter->ids[i].stage == LETTER_PUBLISH && strcmp(filter->ids[i].table, table) == 0) {
-            fprintf(memory, "%s%lld", any ? "," : "", (long long)filter->ids[i].number);
-            any = true;
+            numbers[count++] = filter->ids[i].number;
         }
     }
-    fputc('}', memory);
-    return fclose(memory) == 0 || error_no_memory(error, "reading dead letters");
+    *text = numbers != NULL ? pg_array_of_numbers(numbers, count, 1) : NULL;
+    free(numbers);
+    return *text != NULL || error_no_memory(error, "reading dead letters");
 }
 
 static const char *time_text(bool given, struct wall_time time, char text[WALL_TIME_TEXT])

@@ -7,6 +7,8 @@
 // read again. The planner is kept to index scans and one generic plan: a queue's statistics are wrong most of the time.
 #include "relay/publish/outbox_sql.h"
 
+#include "relay/postgres/pg_array.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,23 +311,6 @@ static const char *number(struct number_text *room, int64_t value)
     return room->text;
 }
 
-// "{1,2,3}" of every `step`-th number; malloc'd, NULL when out of memory.
-static char *array_text(const int64_t *numbers, size_t count, size_t step)
-{
-    size_t room = count * 21 + 3;
-    char *text = malloc(room), *at = text;
-    if (text == NULL) {
-        return NULL;
-    }
-    *at++ = '{';
-    for (size_t i = 0; i < count; i++) {
-        at += snprintf(at, room - (size_t)(at - text), i == 0 ? "%lld" : ",%lld", (long long)numbers[i * step]);
-    }
-    *at++ = '}';
-    *at = '\0';
-    return text;
-}
-
 _Static_assert(sizeof(struct seq_range) == 2 * sizeof(int64_t), "ranges are read as pairs of numbers");
 
 struct ranges_text {
@@ -337,8 +322,8 @@ static bool ranges_text(struct ranges_text *text, const struct seq_range *ranges
 {
     static const struct seq_range none = {0, 0};
     const struct seq_range *from = count > 0 ? ranges : &none;
-    text->first = array_text(&from->first, count, 2);
-    text->last = array_text(&from->last, count, 2);
+    text->first = pg_array_of_numbers(&from->first, count, 2);
+    text->last = pg_array_of_numbers(&from->last, count, 2);
     if (text->first == NULL || text->last == NULL) {
         free(text->first);
         free(text->last);
@@ -408,7 +393,7 @@ PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connect
 static PGresult *of_list(struct pg_connection *connection, enum statement statement, const int64_t *seqs, size_t count,
     struct mono_time deadline, struct relay_error *error)
 {
-    char *list = array_text(seqs, count, 1);
+    char *list = pg_array_of_numbers(seqs, count, 1);
     if (list == NULL) {
         error_no_memory(error, "a list of numbers");
         return NULL;
@@ -637,7 +622,7 @@ PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connec
     size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    char *list = array_text(held, count, 1);
+    char *list = pg_array_of_numbers(held, count, 1);
     if (list == NULL) {
         error_no_memory(error, "a list of numbers");
         return NULL;

@@ -15,6 +15,7 @@
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_rights.h"
+#include "relay/postgres/pg_array.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,31 +212,6 @@ static bool may_go_on(struct publish_pipe *pipe, const char *topic)
             deadline);
 }
 
-// {"a","b"}, as PostgreSQL writes an array; malloc'd, NULL when out of memory.
-static char *array_of_texts(char *const *texts, size_t count)
-{
-    char *text = NULL;
-    size_t length = 0;
-    FILE *out = open_memstream(&text, &length);
-    if (out == NULL) {
-        return NULL;
-    }
-    fputc('{', out);
-    for (size_t i = 0; i < count; i++) {
-        fputs(i == 0 ? "\"" : ",\"", out);
-        for (const char *at = texts[i]; *at != '\0'; at++) {
-            fprintf(out, *at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
-        }
-        fputc('"', out);
-    }
-    fputc('}', out);
-    if (fclose(out) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
 // Releases all topics that are there now, of those after the last one that was looked at: together, in one order.
 static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
@@ -250,7 +226,7 @@ static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane,
     if (there == 0) {
         return true;
     }
-    struct release release = {.topics = array_of_texts(names, there), .first_topic = names[0], .topic_count = there};
+    struct release release = {.topics = pg_array_of_texts(names, there), .first_topic = names[0], .topic_count = there};
     bool done = release.topics != NULL ? release_rows(pipe, lane, &release, error)
                                        : error_no_memory(error, "a list of topics");
     free(release.topics);
