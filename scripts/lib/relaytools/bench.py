@@ -143,7 +143,7 @@ class Bench:
 
     def start_servers(self):
         self.kafka = [Proxy(kind="kafka", name=f"kafka-{n + 1}") for n in range(self.kafka_nodes)]
-        self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka])
+        self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka], kafka_short_lived=True)
         for proxy, target in zip(self.kafka, self.servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
             host, port = target.split(":")
             proxy.target = (host, int(port))

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -28,15 +29,18 @@ class Servers:
 
     def command(self, *arguments, seconds=300):
         """Runs scripts/services; raises with its own words when it fails."""
-        result = subprocess.run([os.path.join(ROOT, "scripts/services"), *arguments, "--dir", self.folder],
+        # By the Python that runs this: to look for another one, as `env` may do by a script of its own, costs more than all the rest.
+        result = subprocess.run([sys.executable, os.path.join(ROOT, "scripts/services"), *arguments, "--dir", self.folder],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE if self.quiet else None, text=True, timeout=seconds)
         if result.returncode != 0:
             raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
         return result.stdout
 
-    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, clickhouse_roles=()):
+    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, kafka_short_lived=False,
+              clickhouse_roles=()):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
         options += ["--kafka-acls"] if kafka_acls else []
+        options += ["--kafka-short-lived"] if kafka_short_lived else []
         options += ["--clickhouse-roles", ",".join(clickhouse_roles)] if clickhouse_roles else []
         options += ["--kafka-proxy-ports", ",".join(str(port) for port in kafka_proxy_ports)] if kafka_proxy_ports else []
         self.command("start", *services, *options)
@@ -156,7 +160,7 @@ def temporary_servers(*services, **options):
     servers = Servers()
     _temporary.append(servers)
     try:
-        yield servers.start(*services, **options)
+        yield servers.start(*services, kafka_short_lived=True, **options)
     finally:
         _temporary.remove(servers)
         servers.remove()

@@ -6,11 +6,13 @@ A killed broker may register again only when its old session has ended, hence th
 Ready means: each running node answers, and lists all running nodes.
 With --kafka-proxy-ports each node has a second listener, PROXIED, which advertises 127.0.0.1 and the port given for
 it: clients that come through proxies on those ports stay behind them, all others connect directly.
+With --kafka-short-lived each JVM is one for minutes (see kafka_jvm.py).
 With --kafka-acls each node has a listener RULED, where user `relay` logs in by SASL/PLAIN, and may do what access rules
 allow and nothing else. Who comes to the plain listener, as the brokers and tools do, may do everything.
 """
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -19,7 +21,8 @@ import signal
 import subprocess
 import uuid
 
-from . import process
+from . import kafka_jvm, process
+from .instance import Instance
 
 PROPERTIES = """# Written by scripts/services at each start.
 process.roles=broker,controller
@@ -49,9 +52,6 @@ num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
 """
-# What Kafka's own bin/kafka-server-start.sh gives a broker: with less of a heap the JVM stops for 10 ms and more each second.
-STOCK_JVM = ["-Xms1G", "-Xmx1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
-             "-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15"]
 ACLS = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 listener.name.ruled.sasl.enabled.mechanisms=PLAIN
@@ -65,6 +65,7 @@ class Kafka:
     def __init__(self, instance):
         self.instance = instance
         self.folder = os.path.join(instance.folder, "kafka")
+        self._archive_at_exit = None
         nodes = instance.settings(self.name).get("nodes", [])
         self.processes = [instance.process(f"kafka-{number + 1}") for number in range(len(nodes))]
 
@@ -73,7 +74,8 @@ class Kafka:
         wanted = options.kafka_nodes
         if not settings:
             nodes = [{"port": process.free_port(taken), "controller_port": process.free_port(taken)} for _ in range(wanted or 1)]
-            settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+            settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+                            short_lived=options.kafka_short_lived)
         elif wanted and wanted != len(settings["nodes"]):
             raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
         self._configure_proxies(settings["nodes"], options.kafka_proxy_ports, taken)
@@ -94,7 +96,25 @@ class Kafka:
     def prepare(self):
         if shutil.which("java") is None or shutil.which("kcat") is None:
             raise process.ServerError("Apache Kafka needs java >= 17 and kcat: run scripts/setup")
-        self.instance.settings(self.name)["jars"] = os.path.join(self.instance.fetch("kafka"), "libs")
+        settings = self.instance.settings(self.name)
+        settings["jars"] = os.path.join(self.instance.fetch("kafka"), "libs")
+        if settings.get("short_lived"):
+            with contextlib.suppress(process.ServerError):  # the start that follows says what is wrong, if it still is
+                kafka_jvm.make_archive(settings["jars"], self._run_once)
+
+    def _run_once(self, folder, archive):
+        """A cluster of one node in this folder comes up and ends, and leaves the archive."""
+        instance = Instance(folder, self.instance.scripts, [Kafka])
+        instance.create()
+        ports = set()
+        node = {"port": process.free_port(ports), "controller_port": process.free_port(ports)}
+        instance.settings(self.name).update(self.instance.settings(self.name), nodes=[node])
+        one = Kafka(instance)
+        one._archive_at_exit = archive
+        try:
+            one.start()
+        finally:
+            one.stop()
 
     def _properties(self, number):
         settings = self.instance.settings(self.name)
@@ -115,14 +135,10 @@ class Kafka:
                 file.write(ACLS.format(password=settings["password"]))
         return path
 
-    def _java(self, *arguments):
-        """A JVM on Kafka's jars; warnings and errors go to the log with their time."""
+    def _java(self, *arguments, archive_at_exit=None):
         settings = self.instance.settings(self.name)
-        size = STOCK_JVM if len(settings["nodes"]) == 1 else ["-Xmx512m"]
-        return ["java", *size, "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
-                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
-                "-cp", os.path.join(settings["jars"], "*"), *arguments]
+        return kafka_jvm.command(settings["jars"], len(settings["nodes"]), settings.get("short_lived"), *arguments,
+                                 archive_at_exit=archive_at_exit)
 
     def start(self, only=None):
         """All nodes that do not run, or `only` that one; then wait until every running node is a broker again."""
@@ -140,7 +156,7 @@ class Kafka:
             # --cluster-id=ID in one word: a random id may begin with a dash.
             process.run(f"formatting {node.name}", self._java("kafka.tools.StorageTool", "format", "--cluster-id=" + settings["cluster_id"],
                                                               "--config", path), node.log, 60)
-        node.launch(self._java("kafka.Kafka", path), cwd=os.path.join(self.folder, str(number)))
+        node.launch(self._java("kafka.Kafka", path, archive_at_exit=self._archive_at_exit), cwd=os.path.join(self.folder, str(number)))
 
     @staticmethod
     def _probe(port, ports):
