@@ -9,7 +9,7 @@
 //   it may insert the same ones at the same moment.
 // - A message does not fit the table: told (the first few) and counted; the others go on.
 // - Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
-//   finds what is there.
+//   finds what is there. The time of our own writing and of our own pace is none of Kafka's.
 #include "relay/cli/replay.h"
 
 #include "relay/cli/kafka_probe.h"
@@ -55,7 +55,7 @@ struct topics_replay {
     struct event_arena *arena; // headers of the batch
     struct refill_result *results;
     struct mono_time start;
-    int64_t read, written, present;
+    int64_t read, taken, written, present; // taken: what the filter let through
     size_t refused;
 };
 
@@ -308,8 +308,9 @@ static bool write_batch(struct topics_replay *at, struct relay_error *error)
                 (long long)at->messages[i].offset, at->results[i].text);
         }
     }
+    at->taken += (int64_t)at->count;
     drop_batch(at);
-    return replay_pace(at->context, at->start, at->read, at->options->rate) ||
+    return replay_pace(at->context, at->start, at->taken, at->options->rate) ||
         error_set(error, RELAY_ERROR_STOPPED, "stopped");
 }
 
@@ -359,8 +360,11 @@ static bool read_all(struct topics_replay *at, struct relay_error *error)
         if (message && !take_event(at, message, &moved, error)) {
             return false;
         }
-        if ((at->count >= batch || at->bytes >= BATCH_BYTES || !message) && !write_batch(at, error)) {
-            return false;
+        if (at->count > 0 && (at->count >= batch || at->bytes >= BATCH_BYTES || !message)) {
+            if (!write_batch(at, error)) {
+                return false;
+            }
+            moved = true;
         }
         if (moved) {
             stalled = mono_add(clock_mono(clock), STALLED);

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from inserting import fnv, run_under
+from inserting import Sender, event_headers, fnv, post, run_under
 from publishing import as_admin
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
@@ -143,6 +143,16 @@ def test_each_route_that_fills_the_table_is_gone_over(place):
     result = run(place, "--into", "numbers", "--since", "1h", **routes)
     assert result.returncode == 0, result.stdout + result.stderr
     assert place.clickhouse("SELECT n FROM {db}.numbers ORDER BY n").split() == [str(n) for n in range(20)]
+
+
+def test_the_rate_is_that_of_the_events_that_are_wanted(place):
+    """Those that the filter passes over are only read: at their number the pause of this rate would be minutes."""
+    sender = Sender(place)
+    sender.events(post(place), 1000, headers=event_headers(1)).event(post(place), headers=event_headers(2, event_type="post.deleted"))
+    sender.flush()
+    place.clickhouse("CREATE TABLE {db}.deleted AS {db}.outbox_events")
+    result = run(place, "--into", "deleted", "--since", "1h", "--event-type", "post.deleted", "--rate", "2", seconds=60)
+    assert result.returncode == 0 and "1001 messages read" in result.stdout and "1 rows written" in result.stdout, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
