@@ -31,6 +31,9 @@
 
 #define TRY_INTERVAL_MS 300
 #define OUTDATED_PAUSE  DURATION_S(15)
+// An owner that Kafka does not answer for so long lets go, and leaves it so long to others, of whom some try every 2 s.
+#define KAFKA_PATIENCE DURATION_S(30)
+#define LET_GO_PAUSE   DURATION_S(3)
 // No batch joins a transaction that is older: what was published in it becomes visible only with its end.
 #define JOIN_WITHIN DURATION_MS(100)
 // Each is a subtransaction; PostgreSQL keeps 64 of them at hand.
@@ -193,6 +196,11 @@ static void show(struct publish_pipe *pipe, enum status_level level, const char 
     metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
 }
 
+static const char *role(const struct publish_pipe *pipe)
+{
+    return pipe->owner.owned ? "owner" : "none";
+}
+
 // Which server an error speaks of, for the board and the metrics.
 static bool is_kafka(const struct relay_error *error)
 {
@@ -221,7 +229,7 @@ static void tick_of_kafka(void *context)
     if (pipe->starting && kafka_producer_trouble(pipe->producer, why, sizeof(why))) {
         enum status_level level = pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED;
         status_board_set(pipe->context->board, STATUS_KAFKA, "publish", level, why);
-        show(pipe, level, "owner", why);
+        show(pipe, level, role(pipe), why);
     }
 }
 
@@ -421,9 +429,13 @@ static void failed(struct publish_pipe *pipe, const struct relay_error *error)
     log_event(pipe->failures == 1 ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "publish.term_failed", "trying again",
         LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error), LOG_COUNT("failures", pipe->failures));
     bool down = pipe->failures >= 3 || error->class == RELAY_CLASS_OPERATOR;
-    show(pipe, down ? STATUS_DOWN : STATUS_DEGRADED, pipe->owner.owned ? "owner" : "none", error->text);
+    show(pipe, down ? STATUS_DOWN : STATUS_DEGRADED, role(pipe), error->text);
     struct duration length = backoff_next(&pipe->backoff);
-    pause_for(pipe, pipe->outdated ? OUTDATED_PAUSE : pipe->failures == 1 ? DURATION_MS(20) : length);
+    pause_for(pipe,
+        pipe->outdated            ? OUTDATED_PAUSE
+            : pipe->cut_off       ? LET_GO_PAUSE
+            : pipe->failures == 1 ? DURATION_MS(20)
+                                  : length);
     pipe->outdated = false;
 }
 
@@ -434,10 +446,32 @@ static bool sessions_idle(const struct publish_pipe *pipe)
         pg_idle(pipe->owner.connections[0]) && pg_idle(pipe->owner.connections[1]);
 }
 
+// After a term that has ended: whether the outbox is let go, since Kafka does not answer us. It may answer another
+// replica: only our network, name service, certificate or password may be wrong.
+static bool lets_go(struct publish_pipe *pipe, struct mono_time began, const struct relay_error *error)
+{
+    if (pipe->fenced || !is_kafka(error)) {
+        pipe->unreached = false;
+        return false;
+    }
+    if (!pipe->unreached) {
+        pipe->unreached = true;
+        pipe->unreached_since = began;
+    }
+    pipe->cut_off = mono_reached(clock_mono(pipe->context->clock), mono_add(pipe->unreached_since, KAFKA_PATIENCE));
+    if (pipe->cut_off) {
+        pipe->unreached = false;
+        log_event(LOG_LEVEL_INFO, "publish.let_go", "Kafka does not answer; a replica that it answers may own it",
+            LOG_TEXT("outbox", pipe->config->name));
+    }
+    return pipe->cut_off;
+}
+
 // One term, from its start to its end. The sessions are closed unless both are idle and whole.
 static void one_term(struct publish_pipe *pipe)
 {
     struct relay_error error = {0};
+    struct mono_time began = clock_mono(pipe->context->clock);
     pipe->starting = true;
     bool started = publish_term_start(pipe, &error);
     pipe->starting = false;
@@ -453,7 +487,8 @@ static void one_term(struct publish_pipe *pipe)
     bool idle = pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE && !pipe->transactions[0].open &&
         !pipe->transactions[1].open;
     publish_term_end(pipe);
-    if (!idle || !sessions_idle(pipe) || pipe->giving_up || pipe->outdated) {
+    bool let_go = lets_go(pipe, began, &error);
+    if (!idle || !sessions_idle(pipe) || pipe->giving_up || pipe->outdated || let_go) {
         outbox_owner_finish(&pipe->owner);
     }
     pipe->giving_up = false;
@@ -483,17 +518,36 @@ static void try_to_own(struct publish_pipe *pipe)
     status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
     if (!pipe->owner.owned) {
         show(pipe, STATUS_OK, "standby", "");
+        pipe->unreached = false;
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;
         pause_for(pipe, backoff_next(&pipe->turns));
     }
 }
 
+// For who has let go. While Kafka is away for everybody, each replica comes to wait here, without a session, and the
+// outbox does not go round.
+static bool kafka_answers(struct publish_pipe *pipe)
+{
+    struct relay_error error = {0};
+    pipe->starting = true;
+    pipe->cut_off = !publish_term_reach(pipe, &error);
+    pipe->starting = false;
+    if (pipe->cut_off) {
+        failed(pipe, &error);
+    } else {
+        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", STATUS_OK, "");
+    }
+    return !pipe->cut_off;
+}
+
 void publish_pipe_run(struct publish_pipe *pipe)
 {
     while (!publish_stopping(pipe)) {
         heartbeat_beat(pipe->heartbeat);
-        try_to_own(pipe);
+        if (!pipe->cut_off || kafka_answers(pipe)) {
+            try_to_own(pipe);
+        }
         if (pipe->share != NULL) {
             publish_share_note(pipe->share, &pipe->sharer, pipe->owner.owned, clock_mono(pipe->context->clock));
         }

@@ -30,6 +30,7 @@
 
 #define INIT_DEADLINE    DURATION_S(30)
 #define RECEIPT_DEADLINE DURATION_S(30)
+#define ASK_SLICE        DURATION_S(1)
 #define HOLE_RANGES      8192
 // In a transaction of several batches: beyond, nothing is gained, and a receipt should be one that every topic takes.
 #define JOINED_ROWS 25000
@@ -356,10 +357,50 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
     return publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }
 
+static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *error)
+{
+    return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
+}
+
+// Asks for a topic that may be missing: what a broker says (codes above 0; librdkafka's own are below) is an answer. In
+// slices, as the stop ends no look-up.
+static bool ask_brokers(struct publish_pipe *pipe, struct relay_error *error)
+{
+    struct mono_time deadline = publish_deadline(pipe, INIT_DEADLINE);
+    for (;;) {
+        const struct kafka_topic *topic = kafka_producer_topic(pipe->producer, pipe->config->publish.receipt_topic,
+            publish_deadline(pipe, ASK_SLICE), error);
+        if (topic != NULL) {
+            metrics_retire(pipe->context->metrics, topic->published); // receipts are no events
+        }
+        if (topic != NULL || error->code != RELAY_ERROR_KAFKA_UNREACHABLE || publish_stopping(pipe) ||
+            mono_reached(clock_mono(pipe->context->clock), deadline)) {
+            return topic != NULL || error->detail > 0;
+        }
+    }
+}
+
+bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
+{
+    if (!breaker_allows(pipe, error)) {
+        return false;
+    }
+    struct kafka_producer_options options = {
+        .batch_rows = pipe->config->batch_rows,
+        .batch_bytes = pipe->config->batch_bytes,
+    };
+    pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
+    bool reached = pipe->producer != NULL && ask_brokers(pipe, error);
+    kafka_producer_free(pipe->producer);
+    pipe->producer = NULL;
+    publish_report_kafka(pipe, reached ? NULL : error);
+    return reached;
+}
+
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
 {
-    bool allowed = pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
-    if (!allowed) {
+    pipe->fenced = false;
+    if (!breaker_allows(pipe, error)) {
         return false;
     }
     pipe->holes_first = false;
@@ -370,6 +411,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
     bool fenced = make_producer(pipe, error) && size_batches(pipe, error) &&
         (kafka_producer_init_start(pipe->producer), true) && prepare(pipe, error) && fence(pipe, error);
+    pipe->fenced = fenced;
     bool recovered = fenced &&
         (!pipe->exactly_once ||
             (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,

@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from publishing import as_admin, assert_kafka_is_right, crash_at, ids, owner_pids, publishing, use_test_points, wait_ids
+from relaytools.proxy import Proxy
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 
@@ -346,3 +347,24 @@ def test_a_batch_in_doubt_is_finished_with_no_more_rights_than_roles_sql_gives(p
     finally:
         relay.kill()
         as_admin(place, f"DROP ROLE {place.name}_login")
+
+
+def test_an_owner_that_kafka_does_not_answer_leaves_the_outbox_to_a_replica_that_it_answers(place):
+    host, port = place.servers.bootstrap.split(":")
+    proxy = Proxy((host, int(port)))
+    proxy.refuse()
+    first = publishing(place, "first", start=False, kafka={"bootstrap.servers": f"127.0.0.1:{proxy.port}"})
+    first.start(ready=False)
+    first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
+    second = publishing(place, "second")
+    events = [place.insert_event()]
+    wait_ids(place, events, 120)
+    assert second.metric("outbox_owned") == 1 and first.get("/ready")[0] == 503
+    assert len(first.events("publish.let_go")) == 1 and first.events("publish.term_started") == []
+    proxy.accept()
+    first.wait(lambda: first.get("/ready")[0] == 200, "it is a standby, since Kafka answers it", 60)
+    assert first.health()["checks"]["kafka"]["status"] == "ok"
+    second.kill()
+    events.append(place.insert_event())
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    proxy.close()

@@ -70,6 +70,10 @@ struct publish_pipe {
     struct mono_time replicas_counted_at;
     bool giving_up; // to another replica, as soon as both lanes are idle
     bool outdated;  // the term failed because the server is an old primary
+    bool fenced;    // the term's start has come so far: Kafka has answered
+    bool unreached; // as an owner, Kafka does not answer us,
+    struct mono_time unreached_since;
+    bool cut_off; // and so long that the outbox was let go: not ours again before Kafka has answered
     struct backoff backoff;
     struct backoff turns;    // of a standby: evenly spread, so that standbys do not try in step
     int failures;            // in a row
@@ -130,6 +134,8 @@ void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enu
 
 // publish_term.c
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error);
+// Whether Kafka answers this process. Needs no ownership.
+bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error);
 void publish_term_end(struct publish_pipe *pipe); // frees the producer first, then the batches; the locks stay
 
 // publish_read.c
