@@ -122,9 +122,9 @@ const char *clickhouse_client_url(const struct clickhouse_client *client, int en
     return clickhouse_endpoint_url(client->endpoints[endpoint]);
 }
 
-// A small query of our own on the same endpoint, within the deadline of what needs it.
+// A small query of our own on the same endpoint, within the deadline of what needs it. Its answer has rows.
 static bool ask(const struct clickhouse_exchange *of, const char *about, const char *statement,
-    struct clickhouse_result **result, struct clickhouse_outcome *outcome, bool *blames_endpoint,
+    struct clickhouse_result **result, struct clickhouse_outcome *outcome, bool *blames_endpoint, bool *says_who,
     struct relay_error *error)
 {
     struct clickhouse_request request = {.while_stopping = of->request->while_stopping};
@@ -143,8 +143,16 @@ static bool ask(const struct clickhouse_exchange *of, const char *about, const c
     if (!done) {
         return false;
     }
+    *says_who = *says_who || exchange.from_clickhouse;
     *result = exchange.answer ? clickhouse_result_new(exchange.answer, exchange.answer_length, error)
                               : clickhouse_result_new(NULL, 0, error);
+    if (*result && clickhouse_result_rows(*result) == 0) {
+        clickhouse_result_free(*result);
+        *result = NULL;
+        *blames_endpoint = true;
+        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
+            "%s: an empty answer: something else than ClickHouse has answered", clickhouse_endpoint_url(of->endpoint));
+    }
     return *result != NULL;
 }
 
@@ -177,7 +185,7 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
     struct clickhouse_result *result = NULL, *settings = NULL;
     struct clickhouse_outcome asked;
     bool blames = false;
-    if (!ask(exchange, "version", "SELECT version(), hostName()", &result, &asked, &blames, error)) {
+    if (!ask(exchange, "version", "SELECT version(), hostName()", &result, &asked, &blames, &server.says_who, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     copy_cell(result, 0, server.version, sizeof(server.version));
@@ -190,14 +198,14 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
     }
     server.has_input_function = server.major > 19 || (server.major == 19 && server.minor >= 10);
     if (server.major >= 22) {
-        if (!ask(exchange, "uuid", "SELECT serverUUID()", &result, &asked, &blames, error)) {
+        if (!ask(exchange, "uuid", "SELECT serverUUID()", &result, &asked, &blames, &server.says_who, error)) {
             return learn_failed(exchange, &asked, blames, error);
         }
         copy_cell(result, 0, server.server_uuid, sizeof(server.server_uuid));
         clickhouse_result_free(result);
     }
     if (!ask(exchange, "settings", "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames,
-            error)) {
+            &server.says_who, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     clickhouse_endpoint_learn(exchange->endpoint, &server, settings);
@@ -361,17 +369,35 @@ void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct du
     }
 }
 
+// The one number that the statement asks for. An answer that is cut, empty or something else is no number.
+static bool ask_number(struct clickhouse_client *client, const struct clickhouse_request *request,
+    const char *statement, int64_t *number, struct relay_error *error)
+{
+    struct clickhouse_result *result = NULL;
+    if (!clickhouse_query(client, request, statement, &result, NULL, error)) {
+        return false;
+    }
+    const char *text = clickhouse_result_rows(result) == 1 ? clickhouse_result_text(result, 0, 0, NULL) : NULL;
+    bool done = text && text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+    *number = done ? clickhouse_result_int(result, 0, 0) : 0;
+    if (!done) {
+        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
+            "the answer is not the number that was asked for: something else than ClickHouse has answered");
+    }
+    clickhouse_result_free(result);
+    return done;
+}
+
 // One round: kills, then counts what is still there. (KILL QUERY SYNC may wait without end, so it is asynchronous.)
 static bool kill_round(struct clickhouse_client *client, const struct clickhouse_request *request, const char *kill,
     const char *count, size_t *left, struct relay_error *error)
 {
-    struct clickhouse_result *result = NULL;
+    int64_t running;
     if (!clickhouse_query(client, request, kill, NULL, NULL, error) ||
-        !clickhouse_query(client, request, count, &result, NULL, error)) {
+        !ask_number(client, request, count, &running, error)) {
         return false;
     }
-    *left = (size_t)clickhouse_result_uint(result, 0, 0);
-    clickhouse_result_free(result);
+    *left = (size_t)running;
     return true;
 }
 
@@ -431,9 +457,9 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
 {
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = timeout};
     const struct clock *clock = client->context->clock;
-    struct clickhouse_result *result = NULL;
     struct clickhouse_outcome outcome;
     struct clickhouse_server server;
+    int64_t theirs;
     // The first query also learns the version, which would count as part of the trip.
     if (!clickhouse_query(client, &request, "SELECT 1", NULL, &outcome, error)) {
         return false;
@@ -442,14 +468,12 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
     request.endpoint = outcome.endpoint;
     struct mono_time before = clock_mono(clock);
     struct wall_time wall = clock_wall(clock);
-    if (!clickhouse_query(client, &request,
-            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &result,
-            NULL, error)) {
+    if (!ask_number(client, &request,
+            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &theirs,
+            error)) {
         return false;
     }
     struct duration trip = mono_since(clock_mono(clock), before);
-    int64_t theirs = clickhouse_result_int(result, 0, 0);
-    clickhouse_result_free(result);
     *clock_ahead = DURATION_US(theirs - (wall.us + trip.ns / 2000));
     *clock_doubt = DURATION_NS(trip.ns / 2 + (fine ? 0 : 500000000));
     clickhouse_endpoint_learn_clock(client->endpoints[outcome.endpoint], *clock_ahead, *clock_doubt);

@@ -53,9 +53,7 @@ static void on_breaker(void *context, enum breaker_state from, enum breaker_stat
 {
     struct clickhouse_endpoint *endpoint = context;
     if (to == BREAKER_OPEN) {
-        pthread_mutex_lock(&endpoint->lock);
-        endpoint->known = false;
-        pthread_mutex_unlock(&endpoint->lock);
+        clickhouse_endpoint_forget(endpoint);
     }
     log_event(to == BREAKER_CLOSED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "clickhouse.breaker", NULL,
         LOG_TEXT("url", endpoint->url), LOG_TEXT("from", breaker_state_name(from)),
@@ -309,6 +307,21 @@ void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struc
     endpoint->server.clock_ahead = ahead;
     endpoint->server.clock_doubt = doubt;
     pthread_mutex_unlock(&endpoint->lock);
+}
+
+void clickhouse_endpoint_forget(struct clickhouse_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    endpoint->known = false;
+    pthread_mutex_unlock(&endpoint->lock);
+}
+
+bool clickhouse_endpoint_says_who(struct clickhouse_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->lock);
+    bool says = !endpoint->known || endpoint->server.says_who;
+    pthread_mutex_unlock(&endpoint->lock);
+    return says;
 }
 
 bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting)

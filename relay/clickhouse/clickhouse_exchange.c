@@ -8,7 +8,9 @@
 // - no connection: NOT_SENT, definitely not executed;
 // - an exception of the server, by header or in the body, whatever the status: judged by its code alone, even when the
 //   connection broke afterwards;
-// - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN.
+// - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN;
+// - status 200 with nothing in it, and without the headers that this server sends: something else has answered (a
+//   balancer's fixed answer). OUTCOME_UNKNOWN, and the endpoint is asked anew what it is.
 // Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts,
 // timeouts, overload), not for its refusals, nor for the time of a statement that waits for others.
 #include "relay/clickhouse/clickhouse_exchange.h"
@@ -166,6 +168,12 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
     return fail_unknown(exchange, error, what);
 }
 
+// An empty 200 is all that tells a success that has no rows; whoever stands between can say it, too.
+static bool nobody_said(const struct clickhouse_exchange *exchange, const struct transport_answer *answer)
+{
+    return answer->body_length == 0 && !answer->clickhouse && clickhouse_endpoint_says_who(exchange->endpoint);
+}
+
 static bool overloaded(int code)
 {
     return code == CLICKHOUSE_CODE_TOO_MANY_SIMULTANEOUS_QUERIES || code == CLICKHOUSE_CODE_NO_FREE_CONNECTION ||
@@ -209,7 +217,14 @@ static bool judge(struct clickhouse_exchange *exchange, struct transport_answer 
     if (answer->status != 200 || (exchange->insert && answer->body_length > 0)) {
         return judge_status(exchange, answer, error);
     }
+    if (nobody_said(exchange, answer)) {
+        clickhouse_endpoint_forget(exchange->endpoint);
+        exchange->blames_endpoint = true;
+        return fail_unknown(exchange, error,
+            "HTTP status 200, empty and without ClickHouse's headers: something else has answered");
+    }
     outcome->failure = CLICKHOUSE_DONE;
+    exchange->from_clickhouse = answer->clickhouse;
     return true;
 }
 

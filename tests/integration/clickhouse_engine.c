@@ -113,6 +113,7 @@ Test(engine, says_what_it_is)
     cr_assert(clickhouse_server_info(client, 0, DURATION_S(5), &server, &error), "%s", error.text);
     cr_assert_geq(server.major, 22);
     cr_assert(server.has_input_function && server.has_deduplication_token);
+    cr_assert(server.says_who, "its headers are known");
     cr_assert(clickhouse_knows_setting(client, 0, "async_insert"));
     cr_assert_not(clickhouse_knows_setting(client, 0, "no_such_setting"));
     cr_assert(clickhouse_server_clock(client, 0, DURATION_S(5), &ahead, &doubt, &error));

@@ -4,8 +4,9 @@
 // list of endpoints (replicas of one shard) with a circuit breaker and a pool of kept-alive connections each. It never
 // repeats a request by itself, neither here nor in libcurl: whoever calls knows what may be repeated. Every request has
 // a deadline, a query_id and ends early when the relay stops. Success is: status 200, no X-ClickHouse-Exception-Code,
-// and for an INSERT an empty body. User and password travel in headers only and appear in no URL, log or error. All
-// functions may be called from any thread at the same time; strings and bodies are borrowed during the call only.
+// for an INSERT an empty body; and an empty body has ClickHouse's headers, where the server sends any. User and
+// password travel in headers only and appear in no URL, log or error. All functions may be called from any thread at
+// the same time; strings and bodies are borrowed during the call only.
 #ifndef RELAY_CLICKHOUSE_CLICKHOUSE_CLIENT_H
 #define RELAY_CLICKHOUSE_CLICKHOUSE_CLIENT_H
 
@@ -112,6 +113,7 @@ struct clickhouse_server {
     struct duration clock_doubt; // the true value is within +- this (half of the round trip)
     bool has_input_function;     // INSERT ... SELECT ... FROM input(...): 19.10 and later
     bool has_deduplication_token;
+    bool says_who; // its answers came with headers that only ClickHouse sends
 };
 // Copies. Contacts the endpoint if that has not happened yet. Errors as clickhouse_query.
 bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, struct duration timeout,

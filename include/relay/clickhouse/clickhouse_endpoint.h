@@ -37,13 +37,17 @@ bool clickhouse_endpoint_answers(struct clickhouse_endpoint *endpoint); // false
 // Nothing was reported for so long, and of several callers this one is to ask.
 bool clickhouse_endpoint_take_silence(struct clickhouse_endpoint *endpoint, struct duration silence);
 
-// What is known of the server; false before clickhouse_endpoint_learn or after the breaker was open.
+// What is known of the server; false before clickhouse_endpoint_learn, after clickhouse_endpoint_forget or after the
+// breaker was open.
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);
 // Keeps version and the like, and the names of all settings (rows of one column, sorted). Takes `settings` over.
 void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *server,
     struct clickhouse_result *settings);
 void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead,
     struct duration doubt);
+void clickhouse_endpoint_forget(struct clickhouse_endpoint *endpoint); // something else has answered: to be learnt anew
+// An answer without ClickHouse's headers is not the server's. false: it is known to send none, or a proxy strips them.
+bool clickhouse_endpoint_says_who(struct clickhouse_endpoint *endpoint);
 bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting);
 
 #endif

@@ -23,6 +23,7 @@ struct clickhouse_exchange {
     // results
     char *answer; // of a query that was done: malloc'd, the caller's
     size_t answer_length;
+    bool from_clickhouse; // what was done: the answer had headers that only ClickHouse sends
     bool blames_endpoint; // the failure says something about the endpoint as a whole: the breaker counts it
 };
 

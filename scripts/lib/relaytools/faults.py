@@ -387,6 +387,7 @@ _http("clickhouse-exception", 2, "ClickHouse answers 200 with an exception in th
 _http("clickhouse-late-exception", 2, "The same, although the request was carried out.", http="falsify")
 _http("clickhouse-gateway", 2, "A gateway answers 502 although the request was carried out.", http="falsify", answer="gateway")
 _http("clickhouse-busy", 1, "503 without a word from ClickHouse; nothing was carried out.", http="swallow", answer="busy")
+_http("clickhouse-fixed-answer", 2, "200 without a word, as a balancer in maintenance answers; nothing was carried out.", http="swallow", answer="nothing")
 _http("clickhouse-cut-answer", 3, "The connection is cut in the middle of the answer; the request was carried out.", http="cut_answer")
 _http("clickhouse-cut-body", 2, "The connection is cut in the middle of the request's body.", http="cut_request")
 _http("clickhouse-slow", 2, "Requests arrive at ClickHouse after the relay has given them up.", seconds=(2.0, 9.0), http="slow", delay=6.0)

@@ -28,6 +28,7 @@ ANSWERS = {
     "gateway": b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 38\r\n\r\n<html><body>Bad Gateway</body></html>\n",
     "disk": b"HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: %d\r\n\r\n%s" % (len(FULL_DISK), FULL_DISK),
     "busy": b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+    "nothing": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 }
 HTTP_FAULTS = ("swallow", "falsify", "cut_request", "cut_answer", "slow", "late")
 
