@@ -30,6 +30,32 @@ static bool connect_slot(struct outbox_owner *owner, int slot, struct relay_erro
     return owner->connections[slot] != NULL;
 }
 
+// Whether the second session sees the first one's lock: where [postgres] dsn names several servers, or stands for them,
+// a session that is made later may be on another one, on which both locks may be free.
+static bool on_one_server(struct outbox_owner *owner, struct relay_error *error)
+{
+    char key[16];
+    snprintf(key, sizeof(key), "%u", owner->table->oid);
+    PGresult *first = pg_query(owner->connections[0], "SELECT pg_backend_pid()", NULL, 0, false,
+        pg_deadline(owner->context), error);
+    PGresult *second = first == NULL
+        ? NULL
+        : pg_query(owner->connections[1],
+              "SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.pid = $1::int4"
+              " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
+              " AND l.classid = $2::oid AND l.objid = 1 AND l.objsubid = 2",
+              (struct pg_value[]){PG_TEXT(PQgetvalue(first, 0, 0)), PG_TEXT(key)}, 2, false,
+              pg_deadline(owner->context), error);
+    bool done = second != NULL &&
+        (PQntuples(second) > 0 ||
+            error_set(error, RELAY_ERROR_POSTGRES_QUERY,
+                "the two sessions that are to own the outbox are on two servers, %s and %s: both are made anew",
+                pg_server_address(owner->connections[0]), pg_server_address(owner->connections[1])));
+    PQclear(first);
+    PQclear(second);
+    return done;
+}
+
 // The session gets the outbox's name, by which its replicas are counted.
 static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct relay_error *error)
 {
@@ -119,7 +145,7 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         return true;
     }
     Oid locked = owner->table->oid;
-    if (!reload(owner, error)) {
+    if (!on_one_server(owner, error) || !reload(owner, error)) {
         return false;
     }
     if (owner->table->oid != locked) { // made anew since: the locks are those of a table that is gone

@@ -6,6 +6,7 @@ import re
 import signal
 import struct
 
+import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
@@ -13,6 +14,7 @@ from conftest import place_name
 from publishing import crash_at, ids, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
+from relaytools.proxy import Proxy
 from relaytools.relay import wait_until
 from relaytools.servers import temporary_servers
 from relaytools.standby import Standby
@@ -241,6 +243,30 @@ def test_an_old_primary_that_comes_back_is_not_published_from(failover):
     wait_ids(place, events, 90)
     place.wait_published()
     assert sorted(ids(place)) == sorted(events) and stray not in events
+
+
+@pytest.mark.own_servers
+def test_an_owner_has_both_sessions_on_one_server(failover):
+    """The old primary comes back ahead of the new one in the dsn, while a standby of the relay has its session on the new one."""
+    place, standby = failover.place, failover.standby
+    old, new = standby.primary_dsn, make_dsn(standby.dsn, dbname=place.name)
+    standby.wait_caught_up()
+    standby.promote()
+    proxy = Proxy(("127.0.0.1", standby.port))
+    relay = failover.relay(insert={"enabled": "false"}, postgres={"dsn": make_dsn(place.dsn, host="127.0.0.1", port=proxy.port)})
+    with contextlib.closing(psycopg2.connect(new)) as owner:
+        owner.cursor().execute("SELECT pg_advisory_lock('public.outbox_events'::regclass::oid::int4, 1)")
+        relay.start()
+        relay.wait(lambda: relay.get("/ready")[0] == 200, "it is a standby")
+        proxy.target = ("127.0.0.1", int(parse_dsn(old)["port"]))
+    relay.wait(lambda: relay.events("publish.term_started"), "it owns the outbox")
+    failed = relay.events("publish.term_failed")
+    assert len(failed) == 1 and "are on two servers" in failed[0]["error"]
+    events = []
+    for _ in range(2):      # the lanes take turns
+        events += [event for event, _ in failover.insert(1, make_dsn(old, dbname=place.name))]
+        wait_ids(place, events)
+    proxy.close()
 
 
 @pytest.mark.own_servers
