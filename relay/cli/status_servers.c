@@ -26,10 +26,44 @@ struct gathering {
 
 static const char *const levels[] = {"ok", "degraded", "down"};
 
-static json_t *state(struct gathering *at, int level, const char *reason, json_t *figures)
+static json_t *state(int level, const char *reason, json_t *figures)
+{
+    return json_pack("{s:s, s:s, s:o}", "status", levels[level], "reason", reason, "figures", figures);
+}
+
+static void raise_level(struct gathering *at, int level)
 {
     at->level = level > at->level ? level : at->level;
-    return json_pack("{s:s, s:s+, s:o}", "status", levels[level], "reason", reason, "", "figures", figures);
+}
+
+static void add_check(struct gathering *at, const char *check, int level, const char *reason, json_t *figures)
+{
+    raise_level(at, level);
+    json_object_set_new(at->checks, check, state(level, reason, figures));
+}
+
+static int level_of(const json_t *state)
+{
+    const char *status = json_string_value(json_object_get(state, "status"));
+    return status && strcmp(status, levels[0]) == 0 ? 0 : status && strcmp(status, levels[1]) == 0 ? 1 : 2;
+}
+
+// A check of several instances, with the reason of the worst one, as the daemon has it.
+static void add_instances(struct gathering *at, const char *check, int level, json_t *instances)
+{
+    const char *name, *worst = NULL;
+    json_t *one;
+    json_object_foreach(instances, name, one)
+    {
+        if (level_of(one) > (worst ? level_of(json_object_get(instances, worst)) : 0)) {
+            worst = name;
+        }
+    }
+    raise_level(at, level);
+    const char *why = json_string_value(json_object_get(json_object_get(instances, worst ? worst : ""), "reason"));
+    json_object_set_new(at->checks, check,
+        json_pack("{s:s, s:s++, s:o}", "status", levels[level], "reason", worst ? worst : "", worst ? ": " : "",
+            why ? why : "", "instances", instances));
 }
 
 static struct mono_time soon(const struct gathering *at)
@@ -68,15 +102,16 @@ static PGresult *ask_health(struct gathering *at, struct pg_connection *connecti
         values, 5, false, soon(at), error);
 }
 
-static void add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
+// Returns its level.
+static int add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
     json_t *instances)
 {
     struct relay_error error;
     PGresult *result = ask_health(at, connection, outbox, &error);
     if (!result || PQntuples(result) == 0) {
-        json_object_set_new(instances, outbox->name, state(at, 2, result ? "no answer" : error.text, json_object()));
+        json_object_set_new(instances, outbox->name, state(2, result ? "no answer" : error.text, json_object()));
         PQclear(result);
-        return;
+        return 2;
     }
     const char *health = pg_cell(result, 0, 0), *owner = pg_cell(result, 0, 4);
     int level = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 || !owner ? 1 : 0;
@@ -84,12 +119,13 @@ static void add_outbox(struct gathering *at, struct pg_connection *connection, c
         "unpublished_rows", (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds",
         (json_int_t)pg_cell_int64(result, 0, 3), "owner", owner ? owner : "nobody");
     json_object_set_new(instances, outbox->name,
-        state(at, level,
+        state(level,
             strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1)
                 : !owner              ? "no relay owns it"
                                       : "",
             figures));
     PQclear(result);
+    return level;
 }
 
 static void add_letters(struct gathering *at, struct pg_connection *connection, const char *table)
@@ -121,19 +157,20 @@ static void gather_postgres(struct gathering *at)
     struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .brief = true};
     struct pg_connection *connection = pg_connect(at->context, &options, &error);
     if (!connection) {
-        json_object_set_new(at->checks, "postgres", state(at, 2, error.text, json_object()));
+        add_check(at, "postgres", 2, error.text, json_object());
         return;
     }
-    json_object_set_new(at->checks, "postgres",
-        state(at, 0, "",
-            json_pack("{s:s, s:s}", "address", pg_server_address(connection), "version",
-                PQparameterStatus(pg_libpq(connection), "server_version"))));
+    add_check(at, "postgres", 0, "",
+        json_pack("{s:s, s:s}", "address", pg_server_address(connection), "version",
+            PQparameterStatus(pg_libpq(connection), "server_version")));
     json_t *instances = json_object();
+    int worst = 0;
     for (size_t i = 0; i < config->outbox_count && !pg_broken(connection); i++) {
         if (!config->outboxes[i].publish.enabled) {
             continue;
         }
-        add_outbox(at, connection, &config->outboxes[i], instances);
+        int level = add_outbox(at, connection, &config->outboxes[i], instances);
+        worst = level > worst ? level : worst;
         bool told = false;
         for (size_t j = 0; j < i && !told; j++) {
             told = strcmp(config->outboxes[j].dead_letter_table, config->outboxes[i].dead_letter_table) == 0;
@@ -142,8 +179,7 @@ static void gather_postgres(struct gathering *at)
             add_letters(at, connection, config->outboxes[i].dead_letter_table);
         }
     }
-    json_object_set_new(at->checks, "outbox",
-        json_pack("{s:s, s:s, s:o}", "status", "ok", "reason", "", "instances", instances));
+    add_instances(at, "outbox", worst, instances);
     pg_close(connection);
 }
 
@@ -211,11 +247,10 @@ static void gather_kafka(struct gathering *at)
     struct relay_error error;
     struct kafka_probe *probe = kafka_probe_open(at->context, "status", PATIENCE, &error);
     if (!probe) {
-        json_object_set_new(at->checks, "kafka", state(at, 2, error.text, json_object()));
+        add_check(at, "kafka", 2, error.text, json_object());
         return;
     }
-    json_object_set_new(at->checks, "kafka",
-        state(at, 0, "", json_pack("{s:i}", "brokers", kafka_probe_metadata(probe)->broker_cnt)));
+    add_check(at, "kafka", 0, "", json_pack("{s:i}", "brokers", kafka_probe_metadata(probe)->broker_cnt));
     if (config->insert.enabled) {
         rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, config->insert.group_id, PATIENCE,
             &error);
@@ -228,7 +263,7 @@ static void gather_kafka(struct gathering *at)
             snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s",
                 lag < 0 && !committed ? ": " : "", lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
         }
-        json_object_set_new(at->checks, "insert", state(at, level, reason, json_pack("{s:I}", "lag", (json_int_t)lag)));
+        add_check(at, "insert", level, reason, json_pack("{s:I}", "lag", (json_int_t)lag));
         if (committed) {
             rd_kafka_topic_partition_list_destroy(committed);
         }
@@ -280,27 +315,31 @@ static void gather_clickhouse(struct gathering *at)
     const struct config *config = at->context->config;
     struct relay_error error;
     struct clickhouse_client *client = clickhouse_client_new(at->context, &error);
-    json_t *instances = json_object();
-    int worst = 0;
-    for (size_t i = 0; client && i < clickhouse_client_endpoints(client); i++) {
-        bool answers = clickhouse_ping(client, (int)i, PATIENCE, &error);
-        worst = answers ? worst : 2;
-        json_object_set_new(instances, clickhouse_client_url(client, (int)i),
-            state(at, answers ? 0 : 2, answers ? "" : error.text, json_object()));
+    if (!client) {
+        add_check(at, "clickhouse", 2, error.text, json_object());
+        return;
     }
-    for (size_t i = 0; client && worst == 0 && i < config->route_count; i++) {
+    json_t *instances = json_object();
+    size_t endpoints = clickhouse_client_endpoints(client), answering = 0;
+    for (size_t i = 0; i < endpoints; i++) {
+        bool answers = clickhouse_ping(client, (int)i, PATIENCE, &error);
+        answering += answers;
+        json_object_set_new(instances, clickhouse_client_url(client, (int)i),
+            state(answers ? 0 : 2, answers ? "" : error.text, json_object()));
+    }
+    int level = answering == 0 ? 2 : answering < endpoints ? 1 : 0;
+    bool told = answering > 0;
+    for (size_t i = 0; told && i < config->route_count; i++) {
         if (config->routes[i].enabled && !add_table(at, client, config->routes[i].table, &error)) {
-            json_object_set_new(instances, config->routes[i].table, state(at, 1, error.text, json_object()));
-            worst = 1;
+            json_object_set_new(instances, config->routes[i].table, state(1, error.text, json_object()));
+            level = 1;
+            told = false; // each of the others might take as long
         }
     }
-    if (client && worst < 2) {
+    if (answering > 0) {
         add_clickhouse_letters(at, client, config->insert.dead_letter_table);
     }
-    json_object_set_new(at->checks, "clickhouse",
-        json_pack("{s:s, s:s, s:o}", "status", levels[client ? worst : 2], "reason", client ? "" : error.text,
-            "instances", instances));
-    at->level = client ? at->level : 2;
+    add_instances(at, "clickhouse", level, instances);
     clickhouse_client_free(client);
 }
 

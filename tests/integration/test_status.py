@@ -19,6 +19,7 @@ def run(place, *arguments, **changes):
 
 def document(place, *arguments, **changes):
     result = run(place, "--json", *arguments, **changes)
+    assert result.stdout, (result.returncode, result.stderr)
     return result.returncode, json.loads(result.stdout)
 
 
@@ -57,6 +58,7 @@ def test_health_of_an_outbox_decides_the_exit_code(place):
     assert document(place)[0] == 1
     code, status = document(place, health={"critical_rows": "150"})
     assert code == 2 and status["checks"]["outbox"]["instances"]["default"]["figures"]["health"] == "CRITICAL"
+    assert status["checks"]["outbox"]["status"] == "down" and status["checks"]["outbox"]["reason"].startswith("default: "), status["checks"]["outbox"]
 
 
 def test_from_a_daemon(place):
@@ -79,6 +81,15 @@ def test_servers_that_are_down_are_part_of_the_answer(place):
     assert code == 2 and status["status"] == "down"
     assert status["checks"]["postgres"]["status"] == "down" and status["checks"]["clickhouse"]["status"] == "down"
     assert status["checks"]["kafka"]["status"] == "ok"
+
+
+def test_one_of_several_replicas_that_is_down_leaves_what_the_others_tell(place):
+    away = "http://127.0.0.1:1"
+    code, status = document(place, clickhouse={"url": f"{away}, {place.servers.clickhouse_url}"}, publish={"enabled": "false"})
+    check = status["checks"]["clickhouse"]
+    assert code == 1 and check["status"] == "degraded" and check["reason"].startswith(away + ": "), status
+    assert check["instances"][away]["status"] == "down"
+    assert {"table": "outbox_events", "rows": 0} in status["tables"]
 
 
 def test_a_server_that_does_not_answer_is_waited_for_as_long_as_configured(place):
