@@ -96,12 +96,24 @@ static void findings_finish(struct findings *findings)
     }
 }
 
+// What is known of the topic that the last receipt went to: it is this one (1), another one (-1), nothing (0).
+static int same_topic(const struct publish_pipe *pipe, const struct batch_number *last)
+{
+    if (last->topic_id[0] == '\0' || pipe->store.topic_id[0] == '\0') {
+        return 0;
+    }
+    return strcmp(last->topic_id, pipe->store.topic_id) == 0 ? 1 : -1;
+}
+
 // Where the last receipt stands is known from the number; an outbox without any number is looked for in every
-// partition.
+// partition, as is one whose partition a topic that was made anew has not. In the topic that it was, the partition is
+// waited for: the broker that told their number has yet to learn of it.
 static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, struct relay_error *error)
 {
-    return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes, findings->last.partition,
-        findings->last.offset, found_receipt, findings, publish_kafka_tick(pipe),
+    const struct batch_number *last = &findings->last;
+    bool nowhere = last->partition >= pipe->store.partitions && same_topic(pipe, last) <= 0;
+    return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes,
+        nowhere ? -1 : last->partition, nowhere ? -1 : last->offset, found_receipt, findings, publish_kafka_tick(pipe),
         publish_deadline(pipe, RECEIPT_DEADLINE), error);
 }
 
@@ -146,8 +158,7 @@ static bool judge(struct publish_pipe *pipe, const struct findings *findings, st
             "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time. %s",
             (long long)findings->highest_number, (long long)last->number, advice);
     }
-    bool moved = last->topic_id[0] != '\0' && pipe->store.topic_id[0] != '\0' &&
-        strcmp(last->topic_id, pipe->store.topic_id) != 0;
+    bool moved = same_topic(pipe, last) < 0;
     if (last->offset >= 0 && (moved || !findings->last_is_there)) {
         return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
             "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the "

@@ -111,7 +111,8 @@ def test_a_lost_session_ends_the_term_and_nothing_else(place, slot):
     assert not set(before) & set(owner_pids(place))
 
 
-def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_generation(place):
+@pytest.mark.parametrize("partitions", (None, 1), ids=("missing", "smaller"))
+def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_generation(place, partitions):
     relay = publishing(place)
     first = place.insert_event()
     wait_ids(place, [first])
@@ -120,6 +121,9 @@ def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_gener
     admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": place.servers.bootstrap})
     admin.delete_topics([topic])[topic].result(30)
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    if partitions is not None:
+        place.servers.create_topics([topic], partitions, {"cleanup.policy": "compact"})
+        place.execute("UPDATE outbox_relay.batch_numbers SET receipt_partition = 5")
     second = place.insert_event()
     relay.start(ready=False)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
