@@ -224,6 +224,14 @@ static bool outcome_unknown(rd_kafka_resp_err_t code)
         code == RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION || code == RD_KAFKA_RESP_ERR__DESTROY;
 }
 
+// A commit that the broker looks at behind our JoinGroup has the generation before, and one before our SyncGroup is
+// refused as well; librdkafka repeats neither. Where we were thrown out instead, nothing of ours may be said any more.
+static bool refused_by_rebalance(const struct insert_group *group, rd_kafka_resp_err_t code)
+{
+    return (code == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION || code == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS) &&
+        !kafka_consumer_lost(group->consumer);
+}
+
 void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
     struct mono_time sent)
 {
@@ -239,6 +247,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     }
     code = accepted == 0 || outcome_unknown(refused) ? refused : RD_KAFKA_RESP_ERR_NO_ERROR;
     group->some_refused = refused != RD_KAFKA_RESP_ERR_NO_ERROR;
+    group->refused_so_far = refused_by_rebalance(group, refused);
     if (outcome_unknown(code) || taken.ns > kafka_consumer_commit_limit(group->consumer).ns) {
         error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit took %.1f s (%s): whether it counts is unknown",
             duration_seconds(taken), rd_kafka_err2name(code));

@@ -9,7 +9,7 @@
 //   librdkafka may still repeat it. The handle is closed and a new member joins, whose id fences whatever is still
 //   under way;
 // - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are
-//   still members;
+//   still members. The last one before partitions are given back, or the group is left, is repeated for a while;
 // - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are
 //   committed. If they are lost, somebody else may own them: dropped at once;
 // - an INSERT of theirs may still begin: they are not given back; the handle is closed without leaving the group, which
@@ -35,8 +35,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FINISH_LIMIT DURATION_S(5) // of what a revoked partition has under way
-#define COMMIT_WAIT  DURATION_S(3) // of the last commit of a revoked partition
+#define FINISH_LIMIT DURATION_S(5)  // of what a revoked partition has under way
+#define COMMIT_WAIT  DURATION_S(3)  // of the last commit of a revoked partition
+#define COMMIT_AGAIN DURATION_S(10) // for the last commit of a member that leaves, refused by a rebalance
+#define COMMIT_PAUSE DURATION_MS(100)
 #define LEAVE_LIMIT  DURATION_S(5)
 #define START_WAIT   DURATION_S(12) // longer than the server may take to start an INSERT
 #define CLOSE_LEAST  DURATION_S(1)  // for closing, before the drain deadline
@@ -222,19 +224,27 @@ static bool finish_held(struct insert_group *group, const rd_kafka_topic_partiti
     return true;
 }
 
-// The marks as they are now, committed; until nothing is under way. false: unknown.
-static bool commit_and_wait(struct insert_group *group, struct mono_time until)
+// The marks as they are now, committed; until nothing is under way. What a rebalance refuses is said again until
+// `again_until`. false: unknown.
+static bool commit_and_wait(struct insert_group *group, struct mono_time until, struct mono_time again_until)
 {
-    struct mono_time since;
+    struct mono_time since, again_at = {0};
     bool sent = false;
     for (;;) {
         kafka_consumer_serve_commits(group->consumer);
+        struct mono_time now = insert_group_now(group);
         if (!kafka_consumer_committing(group->consumer, &since)) {
-            if (sent || group->broken || !insert_commit_changed(group)) {
+            if (group->broken || (sent && (!group->refused_so_far || mono_reached(now, again_until)))) {
                 return !group->broken;
             }
-            sent = true;
-        } else if (mono_reached(insert_group_now(group), until)) {
+            if (mono_reached(now, again_at)) {
+                if (!insert_commit_changed(group)) {
+                    return true;
+                }
+                sent = true;
+                again_at = mono_add(now, COMMIT_PAUSE);
+            }
+        } else if (mono_reached(now, until)) {
             struct relay_error error;
             error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "the last offset commit of revoked partitions has no answer");
             insert_group_break(group, &error);
@@ -291,7 +301,7 @@ static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
     }
     if (orderly) {
         finish_held(group, list, within_drain(group, FINISH_LIMIT));
-        commit_and_wait(group, within_drain(group, COMMIT_WAIT));
+        commit_and_wait(group, within_drain(group, COMMIT_WAIT), within_drain(group, COMMIT_WAIT));
     }
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
@@ -512,7 +522,8 @@ void insert_group_drain(struct insert_group *group, struct mono_time deadline)
     }
     struct mono_time until = {deadline.ns - 1000000000};
     if (finish_held(group, NULL, until)) {
-        commit_and_wait(group, until);
+        struct mono_time again_until = mono_add(insert_group_now(group), COMMIT_AGAIN);
+        commit_and_wait(group, until, mono_before(until, again_until) ? until : again_until);
     }
     leave(group);
 }

@@ -428,6 +428,11 @@ bool kafka_consumer_committing(const struct kafka_consumer *consumer, struct mon
     return consumer->committing;
 }
 
+bool kafka_consumer_lost(const struct kafka_consumer *consumer)
+{
+    return rd_kafka_assignment_lost(consumer->client) != 0;
+}
+
 struct duration kafka_consumer_commit_limit(const struct kafka_consumer *consumer)
 {
     return consumer->commit_limit;

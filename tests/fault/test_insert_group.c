@@ -12,6 +12,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define OFFSET_COMMIT 8 // as Kafka's protocol numbers it
+
 static struct config config;
 static struct config_pair servers;
 static struct config_route route;
@@ -122,6 +124,68 @@ static void await_assignment(void)
         insert_group_work(&group, clock_mono(context.clock));
         insert_group_serve(&group, 100);
     }
+}
+
+static int64_t committed_offset(void)
+{
+    char why[200];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    cr_assert_eq(rd_kafka_conf_set(conf, "bootstrap.servers", servers.value, why, sizeof(why)), RD_KAFKA_CONF_OK);
+    cr_assert_eq(rd_kafka_conf_set(conf, "group.id", "posts", why, sizeof(why)), RD_KAFKA_CONF_OK);
+    rd_kafka_t *reader = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
+    cr_assert_not_null(reader, "%s", why);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, "posts", 0);
+    cr_assert_eq(rd_kafka_committed(reader, list, 20000), RD_KAFKA_RESP_ERR_NO_ERROR);
+    int64_t offset = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(reader);
+    return offset;
+}
+
+static size_t commits_sent(void)
+{
+    size_t count, commits = 0;
+    rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(cluster, &count);
+    for (size_t i = 0; i < count; i++) {
+        commits += rd_kafka_mock_request_api_key(requests[i]) == OFFSET_COMMIT;
+    }
+    rd_kafka_mock_request_destroy_array(requests, count);
+    return commits;
+}
+
+// Everything up to here is in the table, and the member leaves.
+static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_err_t *codes)
+{
+    struct mono_time deadline = in_seconds(30);
+    await_assignment();
+    while (!group.partitions.items[0]->committed_known) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never told what is committed");
+        insert_group_work(&group, clock_mono(context.clock));
+        insert_group_serve(&group, 100);
+    }
+    rd_kafka_mock_start_request_tracking(cluster);
+    rd_kafka_mock_push_request_errors_array(cluster, OFFSET_COMMIT, refusals, codes);
+    group.partitions.items[0]->feeds[0].mark = mark;
+    insert_group_drain(&group, in_seconds(30));
+    cr_assert_null(group.consumer);
+}
+
+Test(fault_insert_group, what_is_stored_is_committed_by_a_member_that_stops_while_the_group_rebalances)
+{
+    static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+        RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS};
+    store_and_drain(500, 2, codes);
+    cr_assert_eq(committed_offset(), 500);
+}
+
+// Its partitions may be somebody else's by now.
+Test(fault_insert_group, a_member_that_was_thrown_out_commits_nothing_more)
+{
+    static const rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    store_and_drain(500, 1, &code);
+    cr_assert_eq(commits_sent(), 1);
+    cr_assert_eq(committed_offset(), RD_KAFKA_OFFSET_INVALID);
 }
 
 // A commit without an answer breaks the member, and the coordinator may take its partitions in the same round.

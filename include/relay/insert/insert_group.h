@@ -28,7 +28,8 @@ struct insert_group {
     bool broken;                     // the consumer must be closed and made anew
     bool assigned;                   // this member was told its partitions, be it that there are none
     struct relay_error why_broken;
-    bool some_refused; // by the last commit
+    bool some_refused;   // by the last commit
+    bool refused_so_far; // the last commit, since the group is rebalancing with us in it: said again it may count
     struct backoff backoff;
     struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
     bool full;          // a table is, or the memory may be: no more messages now

@@ -80,6 +80,8 @@ bool kafka_consumer_take(struct kafka_consumer *consumer, rd_kafka_topic_partiti
 bool kafka_consumer_commit(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *offsets);
 // Since when a commit has been under way; false: none is.
 bool kafka_consumer_committing(const struct kafka_consumer *consumer, struct mono_time *since);
+// The partitions are no longer ours, which listener->revoked may not have heard yet.
+bool kafka_consumer_lost(const struct kafka_consumer *consumer);
 // Of unknown outcome when it takes longer.
 struct duration kafka_consumer_commit_limit(const struct kafka_consumer *consumer);
 struct duration kafka_consumer_session_timeout(const struct kafka_consumer *consumer);
