@@ -16,12 +16,22 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group: stays with the others of this name where several tests run at a time")
 
 
+# Servers of their own that several tests share, the longest rows of tests first.
+SHARED_SERVERS = ("fragile_servers", "watch_servers", "ruled_servers", "proxied_kafka")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Several workers have servers each. Only one also has those that are killed; a module stays together, as its fixtures do."""
+    """Each of several workers has a set of servers, where any test finds a place. Those that share other servers follow each other on
+    one worker, so they begin, and all others go wherever a worker is free."""
+    def row(item):
+        return next((number for number, name in enumerate(SHARED_SERVERS) if name in item.fixturenames), len(SHARED_SERVERS))
     for item in items:
-        fragile = {"fragile_servers", "watch_servers"} & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("fragile" if fragile else item.module.__name__))
+        if row(item) < len(SHARED_SERVERS):
+            # A fixture of a module is another in another module.
+            where = "" if row(item) < 2 else item.module.__name__
+            item.add_marker(pytest.mark.xdist_group(f"{SHARED_SERVERS[row(item)]} {where}".strip()))
+    items.sort(key=row)
 
 
 @pytest.fixture(scope="session")

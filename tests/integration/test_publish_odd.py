@@ -85,7 +85,7 @@ def test_held_rows_are_released_one_by_one_when_the_broker_refuses_one_of_them(p
 @pytest.mark.own_servers
 def test_a_commit_that_hangs_on_a_synchronous_standby_doubles_nothing(fragile_place):
     place = fragile_place
-    relay = publishing(place)
+    relay = publishing(place, postgres={"statement_timeout": "5s"})
     first = place.insert_event()
     wait_ids(place, [first])
     place.wait_published()

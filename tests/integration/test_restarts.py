@@ -11,7 +11,7 @@ ROWS = 200_000
 @pytest.mark.own_servers
 def test_two_hundred_thousand_rows_over_five_stops_and_a_restart_of_each_server(fragile_place, fragile_servers):
     place = fragile_place
-    relays = [place.relay("first"), place.relay("second")]
+    relays = [place.relay(name, breaker={"open": "2s"}) for name in ("first", "second")]
     workload = place.workload(writers=8, events=ROWS).start()
 
     def progress(share):

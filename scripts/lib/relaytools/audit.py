@@ -79,7 +79,8 @@ def read_topics(bootstrap, prefix, seconds=120):
         "fetch.wait.max.ms": 10})
     try:
         topics = consumer.list_topics(timeout=20).topics
-        partitions = [confluent_kafka.TopicPartition(name, number, confluent_kafka.OFFSET_BEGINNING)
+        # From 0, or where the log begins if that is later: to ask for the beginning makes the client wait for half a second.
+        partitions = [confluent_kafka.TopicPartition(name, number, 0)
             for name, topic in topics.items() if name.startswith(prefix) for number in topic.partitions]
         if not partitions:
             return
@@ -89,7 +90,7 @@ def read_topics(bootstrap, prefix, seconds=120):
         while open_partitions:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the audit did not reach the end of {sorted(open_partitions)}: nothing came for {seconds} s")
-            for message in consumer.consume(5000, 0.5):
+            for message in consumer.consume(5000, 0.05):
                 error = message.error()
                 if error is None or error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
                     deadline = time.monotonic() + seconds
