@@ -8,7 +8,8 @@
 // Failures:
 // - PostgreSQL cannot be reached, or a statement is slower than QUERY_TIME: the connection is closed, the locks with
 //   it, "watch" of the check postgres is down, and a new one is made at the next round. Outbox alerts keep their last
-//   level: a backlog does not go away because it cannot be counted;
+//   level: a backlog does not go away because it cannot be counted. The figures are taken off when the next try fails
+//   too: by then another replica may watch, whose figures they would hide;
 // - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
 //   "pipeline_degraded" of "outbox NAME";
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
@@ -43,6 +44,7 @@ struct watched {
     bool locked;       // by our connection
     bool elsewhere;    // another session holds the lock, as of our last try
     bool ours;         // figures of ours are shown
+    bool missed;       // the session was lost since they were
     bool faulty;       // "pipeline_degraded" is raised
     char summary[256]; // of the last result
     double rows;
@@ -156,6 +158,7 @@ static void take_result(struct health_watch *watch, struct watched *watched, con
     status_board_text(context->board, STATUS_OUTBOX, name, "message", watched->summary);
     status_board_text(context->board, STATUS_OUTBOX, name, "watched_by", "this process");
     watched->ours = true;
+    watched->missed = false;
 
     enum alert_level judged = health_window_add(&watched->window, now);
     show(watch, watched, judged == ALERT_OK ? STATUS_OK : STATUS_DEGRADED, judged == ALERT_OK ? "" : watched->summary);
@@ -223,6 +226,13 @@ static void disconnect(struct health_watch *watch)
 static void lose(struct health_watch *watch, const struct relay_error *error)
 {
     disconnect(watch);
+    for (size_t i = 0; i < watch->count; i++) {
+        struct watched *watched = &watch->watched[i];
+        if (watched->ours && watched->missed) {
+            take_off(watch, watched, "nobody, as far as this process sees: it cannot ask PostgreSQL");
+        }
+        watched->missed = true;
+    }
     if (error->code != RELAY_ERROR_STOPPED) {
         status_board_set(watch->context->board, STATUS_POSTGRES, "watch", STATUS_DOWN, error->text);
         log_event(LOG_LEVEL_WARNING, "health.postgres_lost", "the health of the outboxes cannot be asked for",

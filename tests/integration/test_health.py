@@ -134,6 +134,9 @@ def test_a_server_that_hangs_is_told_by_every_replica_and_fools_nobody(watch_pla
         wait_until(lambda: recent(relay, "postgres_down")[-1] == ("", "OK"), "the end of postgres_down", seconds=90)
 
 
+WATCHED = ("outbox_health", "outbox_unpublished_rows", "outbox_oldest_age_seconds")
+
+
 @pytest.mark.own_servers
 def test_a_server_that_dies_comes_back(watch_place, watch_servers):
     relay = watch_place.relay()
@@ -143,11 +146,15 @@ def test_a_server_that_dies_comes_back(watch_place, watch_servers):
     try:
         wait_until(lambda: recent(relay, "postgres_down")[-1:] == [("", "CRITICAL")], "postgres_down", seconds=90)
         assert relay.get("/live")[0] == 200
+        wait_until(lambda: "unpublished_rows" not in outbox(relay)["figures"], "the figures are taken off")
+        assert [relay.series(name) for name in WATCHED] == [[], [], []]
+        assert outbox(relay)["status"] == "degraded" and "PostgreSQL" in outbox(relay)["figures"]["watched_by"]
         assert recent(relay, "outbox_backlog") == [("default", "WARNING")]  # it is not over because it cannot be counted
     finally:
         watch_servers.start("postgres")
     wait_until(lambda: recent(relay, "postgres_down")[-1] == ("", "OK"), "the end of postgres_down", seconds=90)
     wait_until(lambda: relay.metric("breaker_state", dependency="postgres") == 0, "the breaker is closed again", seconds=90)
+    wait_until(lambda: [relay.series(name) for name in WATCHED[:2]] == [[1], [3]], "the figures are back", seconds=90)
     watch_place.delete_events()
     wait_until(lambda: recent(relay, "outbox_backlog")[-1] == ("default", "OK"), "the end of the backlog", seconds=90)
     assert os.path.exists(f"/proc/{relay.process.pid}")
