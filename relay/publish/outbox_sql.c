@@ -133,6 +133,12 @@
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= ($1::int8[])[1]"       \
         " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED        \
         " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
+    /* Only below the watermark: what is above has not been read yet, and parks its topic again. */                    \
+    X(DROP_IDLE_TOPICS, "drop_idle_topics",                                                                            \
+        "DELETE FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.lowest_seq <= $1::int8 AND NOT EXISTS"  \
+        " (SELECT FROM @name t WHERE t.@seq >= p.lowest_seq AND t.@seq <= $1::int8 @opent AND @topic = p.topic)"       \
+        " RETURNING p.topic")                                                                                          \
+    X(DROP_OLD_ENTRIES, "drop_old_entries", "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id")    \
     X(UNPARK_TOPICS, "unpark_topics",                                                                                  \
         "DELETE FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.topic = ANY ($1::text[])")              \
     X(RELEASE_HELD, "release_held",                                                                                    \
@@ -640,6 +646,22 @@ bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection
 {
     (void)sql;
     return run(connection, SQL_UNPARK_TOPICS, (struct pg_value[]){PG_TEXT(topics)}, 1, deadline, error);
+}
+
+PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text room;
+    return query(connection, SQL_DROP_IDLE_TOPICS, (struct pg_value[]){PG_TEXT(number(&room, upto))}, 1, false,
+        deadline, error);
+}
+
+bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return run(connection, SQL_DROP_OLD_ENTRIES, NULL, 0, deadline, error);
 }
 
 PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,

@@ -293,8 +293,27 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
     return done;
 }
 
+// A topic that nobody makes need not be made when its rows have been mended, or deleted.
+static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+{
+    PGresult *gone = outbox_sql_drop_idle_topics(pipe->sql, publish_connection(pipe, lane),
+        seq_holes_watermark(pipe->holes), pg_deadline(pipe->context), error);
+    if (gone == NULL) {
+        return false;
+    }
+    if (PQntuples(gone) > 0) {
+        log_event(LOG_LEVEL_INFO, "publish.released", "no row waits any more", LOG_TEXT("outbox", pipe->config->name),
+            LOG_TEXT("topic", PQgetvalue(gone, 0, 0)), LOG_COUNT("topics", PQntuples(gone)));
+    }
+    PQclear(gone);
+    return true;
+}
+
 static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
+    if (pipe->parked > 0 && !drop_idle_topics(pipe, lane, error)) {
+        return false;
+    }
     if (!publish_count_waiting(pipe, publish_connection(pipe, lane), error)) {
         return false;
     }

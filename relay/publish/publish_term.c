@@ -365,7 +365,8 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
             return false;
         }
     }
-    return publish_count_waiting(pipe, pipe->owner.connections[0], error);
+    return outbox_sql_drop_old_entries(pipe->sql, pipe->owner.connections[0], pg_deadline(pipe->context), error) &&
+        publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }
 
 static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *error)

@@ -2,8 +2,8 @@
 -- What waits for an operator is a topic: all its rows wait, and no other row does. Entries of event types were too many where
 -- a type has rows for several topics, and too few where several types have rows for one.
 
--- Nothing is carried over: a relay reads all rows at the start of a term, and parks anew what cannot go.
--- outbox_relay.parked_event_types is the version before this one's, which goes on working until it is replaced.
+-- Nothing is carried over: a relay reads all rows at the start of a term, and parks anew what cannot go. It then clears
+-- outbox_relay.parked_event_types, which is the version before this one's: that goes on working until it is replaced.
 CREATE TABLE outbox_relay.parked_topics (
     identity    uuid        NOT NULL REFERENCES outbox_relay.outboxes ON UPDATE CASCADE ON DELETE CASCADE,
     topic       text        COLLATE pg_catalog."C" NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE outbox_relay.parked_topics (
     PRIMARY KEY (identity, topic)
 );
 COMMENT ON TABLE outbox_relay.parked_topics IS 'topics that an operator must mend, with the lowest seq that waits for each';
-COMMENT ON TABLE outbox_relay.parked_event_types IS 'not used any more: see parked_topics';
+COMMENT ON TABLE outbox_relay.parked_event_types IS 'of the version before parked_topics';
 
 -- Whoever could park types may park topics: roles.sql need not come in between.
 DO $$
@@ -29,7 +29,7 @@ BEGIN
 END
 $$;
 
--- As in 009, but topics are parked and not event types: held aggregates and parked topics are at least a WARNING, and named.
+-- As in 009, but for parked topics, those of the version before among them.
 CREATE OR REPLACE FUNCTION outbox_relay.check_outbox_health(
     outbox regclass, warning_rows bigint, critical_rows bigint, warning_age interval, critical_age interval)
 RETURNS TABLE (health_status varchar(20), message text, unpublished_count bigint, oldest_age_seconds bigint)
@@ -48,7 +48,10 @@ BEGIN
     oldest := counted.oldest;
     SELECT count(*) INTO held FROM outbox_relay.held_aggregates h
       JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1;
-    SELECT count(*) INTO parked FROM outbox_relay.parked_topics p
+    SELECT count(DISTINCT p.topic) INTO parked FROM (
+        SELECT t.identity, t.topic FROM outbox_relay.parked_topics t
+        UNION ALL
+        SELECT e.identity, e.topic FROM outbox_relay.parked_event_types e) p
       JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1;
     IF held + parked > 0 THEN
         SELECT least(oldest, min(w.since)) INTO oldest FROM (
@@ -56,6 +59,9 @@ BEGIN
               JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1
             UNION ALL
             SELECT p.parked_at FROM outbox_relay.parked_topics p
+              JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1
+            UNION ALL
+            SELECT e.parked_at FROM outbox_relay.parked_event_types e
               JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1) w;
     END IF;
     unpublished_count := counted.unpublished;

@@ -53,7 +53,8 @@ GRANT USAGE ON SCHEMA outbox_relay TO outbox_relay, outbox_monitor;
 GRANT SELECT ON outbox_relay.outboxes, outbox_relay.progress TO outbox_monitor;
 GRANT SELECT, INSERT, DELETE ON outbox_relay.batch_numbers TO outbox_relay;
 GRANT SELECT, INSERT, UPDATE ON outbox_relay.progress TO outbox_relay;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_relay.held_aggregates, outbox_relay.parked_topics TO outbox_relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_relay.held_aggregates, outbox_relay.parked_topics,
+    outbox_relay.parked_event_types TO outbox_relay; -- the last one for the version before
 GRANT SELECT, INSERT ON public.outbox_dead_letters TO outbox_relay;
 GRANT DELETE ON public.outbox_dead_letters TO outbox_operator;
 GRANT SELECT ON public.outbox_status TO outbox_monitor;

@@ -129,6 +129,27 @@ def test_a_row_whose_type_was_changed_before_it_could_be_parked_is_published(pla
     wait_ids(place, [waiting])
 
 
+@pytest.mark.parametrize("how", ("UPDATE public.outbox_events SET event_type = 'post.mended'", "DELETE FROM public.outbox_events"))
+def test_a_topic_for_which_no_row_waits_any_more_is_parked_no_more(place, how):
+    relay = publishing(place)
+    gone = [place.insert_event("late.created") for _ in range(3)]
+    waiting = [place.insert_event("later.created")]
+    relay.wait(lambda: relay.metric("parked_topics") == 2, "both topics are parked")
+    place.execute(f"{how} WHERE id = ANY (%s::uuid[])", gone)
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "one topic is parked", 20)
+    assert place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.later.events",)]
+    place.servers.create_topics([f"{place.prefix}.later.events"], 1)
+    wait_ids(place, waiting + (gone if how.startswith("UPDATE") else []), 90)
+
+
+def test_what_the_version_before_has_parked_is_read_anew(place):
+    waiting = place.insert_event()
+    place.execute("INSERT INTO outbox_relay.parked_event_types SELECT identity, 'post.created', 'nowhere', 1, 'c', 't' FROM outbox_relay.outboxes")
+    publishing(place)
+    wait_ids(place, [waiting])
+    assert place.execute("SELECT count(*) FROM outbox_relay.parked_event_types") == [(0,)]
+
+
 @pytest.fixture
 def held(place):
     """An aggregate that waits behind a poison row: (relay, the poison row's id, the ids that wait)."""

@@ -37,6 +37,10 @@ SELECT test.same(health_status::text, 'WARNING', 'and is at least a WARNING') FR
 DELETE FROM outbox_relay.held_aggregates;
 INSERT INTO outbox_relay.parked_topics SELECT identity, 'shop.late.events', 1, 'UNKNOWN_TOPIC_OR_PART', 'text', now() - interval '1 hour' FROM outbox_relay.outboxes;
 SELECT test.ok(health_status = 'CRITICAL' AND message LIKE '%1 topics parked%' AND oldest_age_seconds >= 3600, 'a parked topic shows, with its age') FROM check_outbox_health();
+INSERT INTO outbox_relay.parked_event_types SELECT identity, type, topic, 1, 'UNKNOWN_TOPIC_OR_PART', 'text', now() - interval '2 hours' FROM outbox_relay.outboxes,
+    (VALUES ('late.added', 'shop.late.events'), ('later.added', 'shop.later.events')) v (type, topic);
+SELECT test.ok(message LIKE '%2 topics parked%' AND oldest_age_seconds >= 7200, 'what the version before has parked shows, too, each topic once') FROM check_outbox_health();
+DELETE FROM outbox_relay.parked_event_types;
 DELETE FROM outbox_relay.parked_topics;
 SELECT test.fails($$SELECT * FROM outbox_relay.check_outbox_health('pg_class', 1, 2, NULL, NULL)$$, '42704', 'only outboxes are judged');
 

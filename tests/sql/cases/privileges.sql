@@ -40,6 +40,8 @@ INSERT INTO outbox_relay.held_aggregates VALUES (:'me', 'a', 'b', 1, 'c', 't');
 DELETE FROM outbox_relay.held_aggregates;
 INSERT INTO outbox_relay.parked_topics VALUES (:'me', 'a', 1, 'c', 't');
 DELETE FROM outbox_relay.parked_topics;
+INSERT INTO outbox_relay.parked_event_types VALUES (:'me', 'a.b', 'a', 1, 'c', 't'); -- the version before
+DELETE FROM outbox_relay.parked_event_types;
 UPDATE public.outbox_events SET published_at = clock_timestamp() WHERE seq = :some_seq AND published_at IS NULL;
 UPDATE public.outbox_events SET published_at = NULL, seq = DEFAULT WHERE seq = :some_seq RETURNING seq AS some_seq \gset
 SELECT test.ok(outbox_relay.dead_letter('public.outbox_events', :some_seq, 'c', 't', 1) > 0, 'the relay dead-letters');
