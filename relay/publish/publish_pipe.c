@@ -461,6 +461,8 @@ static bool lets_go(struct publish_pipe *pipe, struct mono_time began, const str
     pipe->cut_off = mono_reached(clock_mono(pipe->context->clock), mono_add(pipe->unreached_since, KAFKA_PATIENCE));
     if (pipe->cut_off) {
         pipe->unreached = false;
+        // PostgreSQL is not asked from now on: what it last was must not contradict the health watch, which asks it.
+        status_board_remove(pipe->context->board, STATUS_POSTGRES, "publish");
         log_event(LOG_LEVEL_INFO, "publish.let_go", "Kafka does not answer; a replica that it answers may own it",
             LOG_TEXT("outbox", pipe->config->name));
     }
