@@ -38,6 +38,8 @@
 #define JOIN_WITHIN DURATION_MS(100)
 // Each is a subtransaction; PostgreSQL keeps 64 of them at hand.
 #define JOINED_BATCHES 32
+// Readings that take nothing for so long while rows are there are not what happens by the way (somebody deletes rows).
+#define IN_VAIN DURATION_S(5)
 // After a reading that PostgreSQL refused or that took too long: it should not hold up others' rows again.
 #define APART DURATION_S(5)
 
@@ -315,15 +317,42 @@ static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, s
     return pipe->verdicts.count > 0 || !publish_chores_due(pipe) || publish_chores(pipe, lane, error);
 }
 
+// Notes whether the reading took nothing of what the probe had found. true: it has been so for long, which is said.
+static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
+{
+    struct mono_time now = clock_mono(pipe->context->clock);
+    if (vain && !pipe->in_vain) {
+        pipe->in_vain_since = now;
+    }
+    pipe->in_vain = vain;
+    if (!vain || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
+        return false;
+    }
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_POSTGRES_OPERATOR,
+        "rows of %s are there and cannot be taken out: does a trigger (BEFORE %s) or a rule of yours keep them?",
+        pipe->owner.table->name, pipe->config->disposition == CONFIG_DISPOSITION_MARK ? "UPDATE" : "DELETE");
+    if (!pipe->troubled) {
+        log_event(LOG_LEVEL_WARNING, "publish.rows_kept", "trying again", LOG_TEXT("outbox", pipe->config->name),
+            LOG_ERROR(&error));
+    }
+    publish_show_trouble(pipe, &error);
+    pipe->read_again_at = mono_add(now, DURATION_S(1));
+    return true;
+}
+
 // The lane has read nothing: both lanes are idle then, and there is something to read, or to do.
 static bool after_nothing(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
+    bool vain = pipe->found && !lane->careful && !lane->full; // a careful one may have carried out verdicts
     if (!commit_empty(pipe, lane, error) ||
         (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;
     }
-    is_well(pipe);
+    if (!reads_in_vain(pipe, vain)) {
+        is_well(pipe);
+    }
     return lane->full || publish_wait_for_rows(pipe, error);
 }
 
@@ -373,11 +402,13 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
         return false;
     }
     publish_report_kafka(pipe, NULL);
+    pipe->in_vain = false;
     if (lane->state == LANE_COMMITTING) {
         is_well(pipe);
         publish_pace(pipe, lane);
     }
-    return publish_stay_awake(pipe, rows, error);
+    publish_stay_awake(pipe, rows);
+    return true;
 }
 
 // Whether records of the lane's transaction are in Kafka: it must come to its end.

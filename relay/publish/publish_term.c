@@ -416,6 +416,8 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
         return false;
     }
     pipe->holes_first = false;
+    pipe->found = false;
+    pipe->in_vain = false;
     pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);
     pipe->noted = INT64_MIN;

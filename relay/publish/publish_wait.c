@@ -98,14 +98,19 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
     const struct clock *clock = pipe->context->clock;
     struct mono_time began = clock_mono(clock), fallback = began;
     struct duration pace = PROBE_FIRST;
-    bool look = true, found = false;
+    bool look = true;
+    pipe->found = false;
     while (!publish_stopping(pipe) && !pipe->giving_up && !publish_chores_due(pipe)) {
         publish_tick(pipe);
         keep_session(pipe);
         if (look) {
-            if (!publish_read_probe(pipe, &found, error) || found) {
-                return found;
+            if (!publish_read_probe(pipe, &pipe->found, error)) {
+                return false;
             }
+            if (pipe->found) {
+                return true;
+            }
+            pipe->in_vain = false;
             fallback = mono_add(clock_mono(clock), pipe->config->fallback_poll);
         }
         if (pipe->sleep.asleep) {
@@ -120,9 +125,8 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
     return true;
 }
 
-bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error)
+void publish_stay_awake(struct publish_pipe *pipe, size_t rows)
 {
-    (void)error;
     struct outbox_sleep *sleep = &pipe->sleep;
     struct mono_time now = clock_mono(pipe->context->clock);
     bool granted;
@@ -138,7 +142,6 @@ bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_err
     if (sleep->asleep && pipe->busy_rows >= BUSY_ROWS && !outbox_sleep_wake(sleep, NULL)) {
         outbox_sleep_finish(sleep);
     }
-    return true;
 }
 
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane)

@@ -142,3 +142,24 @@ def test_a_look_at_the_table_that_is_refused_is_not_repeated_before_each_batch(p
     holder.close()
     assert refused()[1]["repeated"] + 2 < published, "a look for each batch"
     assert len(relay.events("publish.term_started")) == 1
+
+
+def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(place):
+    """Soft deletion: UPDATE ... SET deleted_at, and the row stays."""
+    relay = publishing(place)
+    as_admin(place, "CREATE SEQUENCE public.kept",
+        "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
+        "$$BEGIN PERFORM nextval('public.kept'); RETURN NULL; END$$",
+        "CREATE TRIGGER keep BEFORE DELETE ON public.outbox_events FOR EACH ROW EXECUTE FUNCTION public.keep()")
+    event = place.insert_event()
+    relay.wait(lambda: "cannot be taken out" in relay.health()["checks"]["publish"].get("reason", ""), "it says why", 30)
+    assert len(relay.events("publish.rows_kept")) == 1
+    tried = [0]
+
+    def slowly():
+        tried.append(as_admin(place, "SELECT last_value FROM public.kept")[0][0])
+        return tried[-1] - tried[-2] < 10
+    wait_until(slowly, "it pauses between its readings", 30, every=1)
+    as_admin(place, "DROP TRIGGER keep ON public.outbox_events")
+    assert wait_ids(place, [event]) == [event]
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok", 30)

@@ -97,17 +97,20 @@ struct publish_pipe {
     struct mono_time busy_since;     // the window in which rows are counted
     size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
-    int64_t held_tried;               // the row behind which an aggregate is held
-    int64_t held_looked;              // those held behind rows up to this one were looked at: have the rows gone?
-    struct mono_time read_again_at;   // a reading was refused: not before this
-    struct mono_time begin_again_at;  // under load: no transaction before this
-    int64_t noted;                    // settled_seq as PostgreSQL has it
-    int64_t held, parked;             // rows of the two tables; above 0: batches are read the careful way
-    PGresult *topics;                 // that rows wait for; NULL: none
-    int next_topic;                   // of them, to be looked at
-    char **missing;                   // topics that this process has found missing or forbidden, each once; never freed
-    size_t missing_count;             // before the pipe is
-    char first_waiting[300];          // what the first of them waits for, in words
+    int64_t held_tried;              // the row behind which an aggregate is held
+    int64_t held_looked;             // those held behind rows up to this one were looked at: have the rows gone?
+    struct mono_time read_again_at;  // a reading was refused: not before this
+    struct mono_time begin_again_at; // under load: no transaction before this
+    int64_t noted;                   // settled_seq as PostgreSQL has it
+    int64_t held, parked;            // rows of the two tables; above 0: batches are read the careful way
+    PGresult *topics;                // that rows wait for; NULL: none
+    int next_topic;                  // of them, to be looked at
+    char **missing;                  // topics that this process has found missing or forbidden, each once; never freed
+    size_t missing_count;            // before the pipe is
+    char first_waiting[300];         // what the first of them waits for, in words
+    bool found;                      // by the last probe: there are rows
+    bool in_vain;                    // and since then every reading has taken none
+    struct mono_time in_vain_since;
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
@@ -224,7 +227,7 @@ bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, s
 // Nothing to do, both lanes idle: returns when there is, when a chore is due, or at the stop.
 bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error);
 // After a batch of so many rows: under load the outbox does not sleep.
-bool publish_stay_awake(struct publish_pipe *pipe, size_t rows, struct relay_error *error);
+void publish_stay_awake(struct publish_pipe *pipe, size_t rows);
 // After the lane's COMMIT was sent: under load the next transaction is not begun at once.
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 
