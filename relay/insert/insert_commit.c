@@ -248,7 +248,10 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     code = accepted == 0 || outcome_unknown(refused) ? refused : RD_KAFKA_RESP_ERR_NO_ERROR;
     group->some_refused = refused != RD_KAFKA_RESP_ERR_NO_ERROR;
     group->refused_so_far = refused_by_rebalance(group, refused);
-    if (outcome_unknown(code) || taken.ns > kafka_consumer_commit_limit(group->consumer).ns) {
+    // librdkafka may have repeated a late one, and a copy may still arrive. None of a generation that is over counts.
+    bool late = taken.ns > kafka_consumer_commit_limit(group->consumer).ns &&
+        code != RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
+    if (outcome_unknown(code) || late) {
         error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit took %.1f s (%s): whether it counts is unknown",
             duration_seconds(taken), rd_kafka_err2name(code));
         end_notes(group, NULL, false);
@@ -302,13 +305,22 @@ bool insert_commit_awaited(const struct insert_group *group)
     return false;
 }
 
+// How long a commit may lack its answer. It lies behind our JoinGroup for as long as the coordinator waits for a member
+// that was killed, a session at most; who left the group for that would be waited for as well. INSERTs stop by
+// themselves when the lease ends.
+static struct duration patience(const struct insert_group *group)
+{
+    struct duration limit = kafka_consumer_commit_limit(group->consumer);
+    struct duration session = kafka_consumer_session_timeout(group->consumer);
+    return DURATION_NS((limit.ns < session.ns ? session.ns : limit.ns) + 1000000000);
+}
+
 void insert_commit_if_due(struct insert_group *group, struct mono_time now)
 {
     struct mono_time since;
     struct relay_error error;
     if (kafka_consumer_committing(group->consumer, &since)) {
-        struct mono_time limit = mono_add(since, kafka_consumer_commit_limit(group->consumer));
-        if (mono_reached(now, mono_add(limit, DURATION_S(1)))) {
+        if (mono_reached(now, mono_add(since, patience(group)))) {
             error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit has no answer after %.1f s",
                 duration_seconds(mono_since(now, since)));
             insert_group_break(group, &error);

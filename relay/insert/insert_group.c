@@ -6,8 +6,8 @@
 //
 // Failures:
 // - a commit is answered too late, or not at all, or by a broken connection: whether and when it counts is unknown, and
-//   librdkafka may still repeat it. The handle is closed and a new member joins, whose id fences whatever is still
-//   under way;
+//   librdkafka may still repeat it (not one whose generation is over: no copy of it counts). The handle is closed and
+//   a new member joins, whose id fences whatever is still under way;
 // - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are
 //   still members. The last one before partitions are given back, or the group is left, is repeated for a while;
 // - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A member of the consumer group, against librdkafka's mock cluster.
+#include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/table_worker_inside.h"
 
@@ -154,8 +155,7 @@ static size_t commits_sent(void)
     return commits;
 }
 
-// Everything up to here is in the table, and the member leaves.
-static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_err_t *codes)
+static void await_committed(void)
 {
     struct mono_time deadline = in_seconds(30);
     await_assignment();
@@ -164,6 +164,12 @@ static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_e
         insert_group_work(&group, clock_mono(context.clock));
         insert_group_serve(&group, 100);
     }
+}
+
+// Everything up to here is in the table, and the member leaves.
+static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_err_t *codes)
+{
+    await_committed();
     rd_kafka_mock_start_request_tracking(cluster);
     rd_kafka_mock_push_request_errors_array(cluster, OFFSET_COMMIT, refusals, codes);
     group.partitions.items[0]->feeds[0].mark = mark;
@@ -186,6 +192,51 @@ Test(fault_insert_group, a_member_that_was_thrown_out_commits_nothing_more)
     store_and_drain(500, 1, &code);
     cr_assert_eq(commits_sent(), 1);
     cr_assert_eq(committed_offset(), RD_KAFKA_OFFSET_INVALID);
+}
+
+static void answer(rd_kafka_resp_err_t code, struct duration taken)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(offsets, "posts", 0)->offset = 500;
+    struct mono_time sent = {clock_mono(context.clock).ns - taken.ns};
+    insert_commit_answered(&group, offsets, code, sent);
+    rd_kafka_topic_partition_list_destroy(offsets);
+}
+
+// Whose commit lies behind its JoinGroup, until the session of the one that was killed ends.
+Test(fault_insert_group, a_member_stays_while_the_group_waits_for_one_that_was_killed)
+{
+    await_committed();
+    group.partitions.items[0]->feeds[0].mark = 500;
+    cr_assert(insert_commit_changed(&group));
+    insert_commit_if_due(&group, in_seconds(25));
+    cr_assert_not(group.broken);
+    answer(RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, DURATION_S(25));
+    cr_assert_not(group.broken, "no copy of it counts any more");
+    cr_assert_eq(insert_lease_until(&lease).ns, 0);
+    answer(RD_KAFKA_RESP_ERR_NO_ERROR, DURATION_S(1));
+    cr_assert_not(group.broken);
+    cr_assert_gt(insert_lease_until(&lease).ns, 0);
+    insert_group_drain(&group, in_seconds(30));
+}
+
+Test(fault_insert_group, a_commit_of_unknown_outcome_ends_the_membership)
+{
+    static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS};
+    await_committed();
+    for (size_t i = 0; i < 2; i++) {
+        answer(codes[i], DURATION_S(25));
+        cr_assert(group.broken, "an earlier copy of it may still arrive");
+        group.broken = false;
+    }
+    answer(RD_KAFKA_RESP_ERR__TIMED_OUT, DURATION_S(1));
+    cr_assert(group.broken);
+    group.broken = false;
+    group.partitions.items[0]->feeds[0].mark = 700;
+    cr_assert(insert_commit_changed(&group));
+    insert_commit_if_due(&group, in_seconds(40));
+    cr_assert(group.broken, "never answered");
+    insert_group_drain(&group, in_seconds(30));
 }
 
 // A commit without an answer breaks the member, and the coordinator may take its partitions in the same round.
