@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Happy path: a producer handle (the kind that joins nothing) reads metadata; further questions are admin requests
-// whose answers come on a queue of their own.
+// whose answers come on a queue of their own. A group's offsets are asked for by a consumer handle that has the group's
+// name and joins nothing either: where the coordinator has moved, librdkafka looks for it through the handle's group,
+// and follows a null pointer in a handle that has none.
 // - Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is
 //   put into the error, since that is what an operator can mend.
 // - A question is refused (rights): the broker's own code, per topic where the answer has one.
@@ -14,7 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ASK_AGAIN_MS 100
+
 struct kafka_probe {
+    const struct relay_context *context;
+    const char *role;
     rd_kafka_t *client;
     const struct rd_kafka_metadata *metadata;
     char heard[300]; // the last thing that the error callback told
@@ -35,17 +41,22 @@ static int in_ms(struct duration timeout)
     return (int)duration_ms(timeout);
 }
 
-static rd_kafka_t *client_new(const struct relay_context *context, const char *role, struct kafka_probe *probe,
-    struct relay_error *error)
+// group: NULL for a producer.
+static rd_kafka_t *client_new(struct kafka_probe *probe, const char *group, struct relay_error *error)
 {
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, role, error);
+    enum kafka_client_kind kind = group ? KAFKA_CLIENT_CONSUMER : KAFKA_CLIENT_PRODUCER;
+    rd_kafka_conf_t *conf = kafka_conf_new(probe->context, kind, probe->role, error);
     if (!conf) {
+        return NULL;
+    }
+    if (group && !kafka_conf_set(conf, "group.id", group, error)) {
+        rd_kafka_conf_destroy(conf);
         return NULL;
     }
     rd_kafka_conf_set_opaque(conf, probe);
     rd_kafka_conf_set_error_cb(conf, hear);
     rd_kafka_conf_set_log_cb(conf, NULL); // what matters comes through the callback; a command's output is its answer
-    return kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
+    return kafka_client_new(kind, conf, error);
 }
 
 struct kafka_probe *kafka_probe_open(const struct relay_context *context, const char *role, struct duration timeout,
@@ -56,7 +67,9 @@ struct kafka_probe *kafka_probe_open(const struct relay_context *context, const 
         error_no_memory(error, "asking Kafka");
         return NULL;
     }
-    probe->client = client_new(context, role, probe, error);
+    probe->context = context;
+    probe->role = role;
+    probe->client = client_new(probe, NULL, error);
     if (!probe->client) {
         goto failed;
     }
@@ -118,11 +131,10 @@ static rd_kafka_event_t *answer(rd_kafka_queue_t *queue, struct duration timeout
     return event;
 }
 
-static rd_kafka_AdminOptions_t *options_new(struct kafka_probe *probe, rd_kafka_admin_op_t kind,
-    struct duration timeout)
+static rd_kafka_AdminOptions_t *options_new(rd_kafka_t *client, rd_kafka_admin_op_t kind, struct duration timeout)
 {
     char why[128];
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(probe->client, kind);
+    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, kind);
     if (options) {
         rd_kafka_AdminOptions_set_request_timeout(options, in_ms(timeout), why, sizeof(why));
     }
@@ -161,7 +173,7 @@ bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, 
     }
     rd_kafka_ConfigResource_t **asked = calloc(count, sizeof(*asked));
     rd_kafka_queue_t *queue = rd_kafka_queue_new(probe->client);
-    rd_kafka_AdminOptions_t *options = options_new(probe, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
+    rd_kafka_AdminOptions_t *options = options_new(probe->client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout);
     if (!asked || !options) {
         error_no_memory(error, "reading the settings of topics");
         goto asked_held;
@@ -204,14 +216,14 @@ asked_held:
     return done;
 }
 
-static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe, const char *group,
-    struct duration timeout, struct relay_error *error)
+static rd_kafka_topic_partition_list_t *ask_committed(rd_kafka_t *client, const char *group, struct duration timeout,
+    struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *copy = NULL;
     rd_kafka_ListConsumerGroupOffsets_t *asked = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(probe->client);
-    rd_kafka_AdminOptions_t *options = options_new(probe, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout);
-    rd_kafka_ListConsumerGroupOffsets(probe->client, &asked, 1, options, queue);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_AdminOptions_t *options = options_new(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout);
+    rd_kafka_ListConsumerGroupOffsets(client, &asked, 1, options, queue);
     rd_kafka_event_t *event = answer(queue, timeout, "reading the group's offsets", error);
     size_t count = 0;
     const rd_kafka_group_result_t **groups = event
@@ -241,13 +253,22 @@ static rd_kafka_topic_partition_list_t *ask_committed(struct kafka_probe *probe,
 rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group,
     struct duration timeout, struct relay_error *error)
 {
+    const struct clock *clock = probe->context->clock;
+    struct mono_time deadline = mono_add(clock_mono(clock), timeout);
     struct duration part = {timeout.ns / 4};
-    for (int tries = 1;; tries++) {
-        rd_kafka_topic_partition_list_t *committed = ask_committed(probe, group, part, error);
-        if (committed || tries == 3 || error->class != RELAY_CLASS_RETRIABLE) {
-            return committed;
+    rd_kafka_topic_partition_list_t *committed = NULL;
+    rd_kafka_t *client = client_new(probe, group, error);
+    while (client) {
+        committed = ask_committed(client, group, part, error);
+        if (committed || error->class != RELAY_CLASS_RETRIABLE || mono_reached(clock_mono(clock), deadline)) {
+            break;
         }
+        rd_kafka_poll(client, ASK_AGAIN_MS); // a coordinator that is not ready refuses at once
     }
+    if (client) {
+        rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE); // it is no member
+    }
+    return committed;
 }
 
 bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low,

@@ -2,6 +2,7 @@
 //
 // The producer of a term, the reading of receipts, where a consumer begins and what the insert stage's group says of
 // its health, against librdkafka's mock cluster, which closes connections and refuses requests when a test wants it.
+#include "relay/cli/kafka_probe.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/insert_health.h"
 #include "relay/kafka/kafka_consumer.h"
@@ -18,6 +19,7 @@
 
 #define TOPIC            "receipts"
 #define LIST_OFFSETS     2 // ApiKeys
+#define OFFSET_FETCH     9
 #define FIND_COORDINATOR 10
 
 static const uint8_t identity[16] = {1, 2, 3};
@@ -188,6 +190,19 @@ Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
     producer = NULL;
     stop_finish(&stop);
     context.stop = NULL;
+}
+
+Test(kafka_cluster, a_coordinator_that_moves_is_asked_again_for_the_offsets_of_the_group, .init = start, .fini = stop)
+{
+    rd_kafka_mock_coordinator_set(cluster, "group", "g", 1);
+    struct kafka_probe *probe = kafka_probe_open(&context, "status", DURATION_S(20), &error);
+    cr_assert_not_null(probe, "%s", error.text);
+    static const rd_kafka_resp_err_t moved[] = {[0 ... 4] = RD_KAFKA_RESP_ERR_NOT_COORDINATOR};
+    rd_kafka_mock_push_request_errors_array(cluster, OFFSET_FETCH, 5, moved);
+    rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, "g", DURATION_S(20), &error);
+    cr_assert_not_null(committed, "%s", error.text);
+    rd_kafka_topic_partition_list_destroy(committed);
+    kafka_probe_close(probe);
 }
 
 // The mock cluster makes a topic that is looked up, as stock brokers do, unless the client forbids it.

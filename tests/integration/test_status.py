@@ -34,7 +34,7 @@ def test_from_the_servers_when_no_daemon_answers(place):
     assert outbox["figures"]["unpublished_rows"] == 1 and outbox["figures"]["health"] == "OK"
     assert {"stage": "publish", "reason": "too_large", "events": 1} in status["dead_letters"]
     assert {"table": "outbox_events", "rows": 0} in status["tables"]
-    assert status["checks"]["kafka"]["status"] == "ok" and status["checks"]["insert"]["figures"]["lag"] == 0
+    assert status["checks"]["kafka"]["status"] == "ok" and status["checks"]["insert"]["figures"]["lag"] == 0, status["checks"]["insert"]
     text = run(place)
     assert text.returncode == 1 and "no relay owns it" in text.stdout and "no daemon answers" in text.stdout
 
