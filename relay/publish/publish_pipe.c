@@ -203,10 +203,11 @@ static const char *role(const struct publish_pipe *pipe)
     return pipe->owner.owned ? "owner" : "none";
 }
 
-// Which server an error speaks of, for the board and the metrics.
+// Which server an error speaks of, for the board and the metrics. What a term finds wrong in the configuration is that
+// no client can be made of [kafka], such as of a certificate's file that is not there.
 static bool is_kafka(const struct relay_error *error)
 {
-    return strncmp(error_code_name(error->code), "kafka", 5) == 0;
+    return error->code == RELAY_ERROR_CONFIG || strncmp(error_code_name(error->code), "kafka", 5) == 0;
 }
 
 // The servers as this stage sees them: error NULL, both answer.
@@ -477,8 +478,8 @@ static bool sessions_idle(const struct publish_pipe *pipe)
         pg_idle(pipe->owner.connections[0]) && pg_idle(pipe->owner.connections[1]);
 }
 
-// After a term that has ended: whether the outbox is let go, since Kafka does not answer us. It may answer another
-// replica: only our network, name service, certificate or password may be wrong.
+// After a term that has ended: whether the outbox is let go, since Kafka does not answer us, or cannot be asked. It may
+// answer another replica: only our network, name service, certificate or password may be wrong.
 static bool lets_go(struct publish_pipe *pipe, struct mono_time began, const struct relay_error *error)
 {
     if (pipe->fenced || !is_kafka(error)) {

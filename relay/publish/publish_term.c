@@ -315,20 +315,25 @@ static bool fence(struct publish_pipe *pipe, struct relay_error *error)
     return !safeguard_active(SAFEGUARD_FENCING) || outbox_owner_prove(&pipe->owner, error);
 }
 
-static bool make_producer(struct publish_pipe *pipe, struct relay_error *error)
+static bool make_producer(struct publish_pipe *pipe, const char *transactional_id, struct relay_error *error)
+{
+    struct kafka_producer_options options = {
+        .transactional_id = pipe->exactly_once ? transactional_id : NULL,
+        .batch_rows = pipe->config->batch_rows,
+        .batch_bytes = pipe->config->batch_bytes,
+    };
+    pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
+    return pipe->producer != NULL;
+}
+
+static bool make_own_producer(struct publish_pipe *pipe, struct relay_error *error)
 {
     char id[300];
     snprintf(id, sizeof(id), "%s-%s", pipe->config->publish.transactional_id, pipe->owner.table->identity);
     if (!safeguard_active(SAFEGUARD_FENCING)) {
         snprintf(id + strlen(id), sizeof(id) - strlen(id), "-%.8s", pipe->context->instance);
     }
-    struct kafka_producer_options options = {
-        .transactional_id = pipe->exactly_once ? id : NULL,
-        .batch_rows = pipe->config->batch_rows,
-        .batch_bytes = pipe->config->batch_bytes,
-    };
-    pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
-    return pipe->producer != NULL;
+    return make_producer(pipe, id, error);
 }
 
 // How many rows fit into a batch and a transaction: the receipt, of as many new rows and as many late ones, is one
@@ -397,12 +402,9 @@ bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
     if (!breaker_allows(pipe, error)) {
         return false;
     }
-    struct kafka_producer_options options = {
-        .batch_rows = pipe->config->batch_rows,
-        .batch_bytes = pipe->config->batch_bytes,
-    };
-    pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
-    bool reached = pipe->producer != NULL && ask_brokers(pipe, error);
+    // Of the same settings as a term's, so that it can be made if that can; its id is never used.
+    bool reached = make_producer(pipe, pipe->config->publish.transactional_id, error) && size_batches(pipe, error) &&
+        ask_brokers(pipe, error);
     kafka_producer_free(pipe->producer);
     pipe->producer = NULL;
     publish_report_kafka(pipe, reached ? NULL : error);
@@ -423,7 +425,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->noted = INT64_MIN;
     pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
-    bool fenced = make_producer(pipe, error) && size_batches(pipe, error) &&
+    bool fenced = make_own_producer(pipe, error) && size_batches(pipe, error) &&
         (kafka_producer_init_start(pipe->producer), true) && prepare(pipe, error) && fence(pipe, error);
     pipe->fenced = fenced;
     bool recovered = fenced &&

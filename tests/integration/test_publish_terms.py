@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from publishing import as_admin, assert_kafka_is_right, crash_at, ids, owner_pids, publishing, use_test_points, wait_ids
+from relaytools.authority import Authority
 from relaytools.proxy import Proxy
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
@@ -372,3 +373,21 @@ def test_an_owner_that_kafka_does_not_answer_leaves_the_outbox_to_a_replica_that
     events.append(place.insert_event())
     assert sorted(wait_ids(place, events)) == sorted(events)
     proxy.close()
+
+
+def test_an_owner_that_can_make_no_producer_leaves_the_outbox_to_a_replica_that_can(place, tmp_path):
+    authority = Authority(str(tmp_path))
+    owner = publishing(place, "owner")
+    events = [place.insert_event()]
+    wait_ids(place, events)
+    first = publishing(place, "first", start=False, kafka={"security.protocol": "ssl", "ssl.ca.location": authority.ca_file})
+    first.start()
+    os.unlink(authority.ca_file)
+    owner.kill()
+    first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
+    second = publishing(place, "second")
+    events.append(place.insert_event())
+    wait_ids(place, events, 120)
+    assert second.metric("outbox_owned") == 1 and first.get("/ready")[0] == 503
+    assert len(first.events("publish.let_go")) == 1 and first.events("publish.term_started") == []
+    assert all("ssl.ca.location" in event["error"] for event in first.events("publish.term_failed"))
