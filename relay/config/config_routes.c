@@ -208,6 +208,17 @@ static const char *route_key(const void *context, size_t i)
     return config_keys[i].section == CONFIG_SECTION_ROUTE ? config_keys[i].name : NULL;
 }
 
+// A key whose value is told to nobody, wherever it may stand.
+static bool is_secret(const char *key)
+{
+    for (size_t i = 0; i < config_key_count; i++) {
+        if (strcmp(config_keys[i].name, key) == 0 && (config_keys[i].flags & CONFIG_SECRET) != 0) {
+            return true;
+        }
+    }
+    return kafka_property_is_secret(key);
+}
+
 // A line of a route that is no key of it: a column, unless its value is no source and its name nearly a key.
 static void read_column(struct route_builder *builder)
 {
@@ -219,6 +230,12 @@ static void read_column(struct route_builder *builder)
         config_source_mistake(builder->source, setting,
             "neither a key nor a column (expected $.path, header.NAME, kafka.FIELD or 'constant'); did you mean %s?",
             near);
+        return;
+    }
+    if (!starts_source(setting->value) && is_secret(setting->key)) { // of a section whose heading is missing
+        config_source_mistake(builder->source, setting,
+            "unknown key here; a column's value is $.path, header.NAME, "
+            "kafka.FIELD or 'constant'");
         return;
     }
     add_column(builder, config_memory_text(memory, setting->key), config_memory_text(memory, setting->value));

@@ -289,11 +289,13 @@ Test(config_mistakes, no_secret_is_ever_told)
                                "hunter2\nsecurity.protocol = ssl\n"
                                "sasl.oauthbearer.client.secret = hunter2\nssl.key.pem = hunter2\n"
                                "[clickhouse]\nurl = http://u:hunter2@c\npassword = hunter2\npassword_file = hunter2\n"
-                               "[alert]\nslack_url = hunter2\nwebhook_url = hunter2\nalertmanager_url = hunter2 ;\n";
+                               "[alert]\nslack_url = hunter2\nwebhook_url = hunter2\nalertmanager_url = hunter2 ;\n"
+                               "[route r]\npassword = hunter2\ndsn = hunter2\nsasl.password = hunter2\n"
+                               "slack_url = hunter2\n";
     cr_assert_null(load_bytes(text, sizeof(text) - 1));
     cr_assert_null(strstr(mistakes, "hunter2"), "%s", mistakes);
     cr_assert_null(strstr(error.text, "hunter2"));
-    cr_assert_geq(mistake_count(), 7);
+    cr_assert_geq(mistake_count(), 11);
 }
 
 Test(config_mistakes, what_is_told_cannot_harm_a_terminal)
