@@ -257,11 +257,26 @@ static bool parse_decimal(struct parser *parser, struct clickhouse_type *type)
     return true;
 }
 
-// Passes over an argument that we do not need: the function of SimpleAggregateFunction, the hints of JSON.
+// From the quote at `at` to the one that closes it, or to the last byte.
+static const char *end_of_quoted(const char *at, const char *end)
+{
+    char quote = *at++;
+    while (at < end - 1 && *at != quote) {
+        at += *at == '\\' && at < end - 2 ? 2 : 1;
+    }
+    return at < end ? at : end - 1;
+}
+
+// Passes over an argument that we do not need: the function of SimpleAggregateFunction, the hints of JSON, in which
+// quoted names and expressions may hold anything.
 static void skip_argument(struct parser *parser)
 {
     int depth = 0;
     for (; parser->at < parser->end; parser->at++) {
+        if (*parser->at == '\'' || *parser->at == '`') {
+            parser->at = end_of_quoted(parser->at, parser->end);
+            continue;
+        }
         char c = *parser->at;
         if (depth == 0 && (c == ',' || c == ')')) {
             return;

@@ -27,6 +27,8 @@ Test(clickhouse_type, every_supported_type_goes_over_the_wire_as)
         {"Tuple(a Tuple(x DateTime('UTC')))", "Tuple(`a` Tuple(`x` DateTime('UTC')))"},
         {"Nested(a Int8, b String)", "Array(Tuple(`a` Int8, `b` String))"}, {"JSON", "String"},
         {"JSON(max_dynamic_paths=8, a.b UInt32, SKIP c)", "String"}, {"Object('json')", "String"},
+        {"JSON(SKIP REGEXP '[)]')", "String"}, {"JSON(SKIP REGEXP '\\(\\'')", "String"},
+        {"JSON(`a)b` String)", "String"}, {"Tuple(JSON(SKIP REGEXP ',)'), UInt8)", "Tuple(String, UInt8)"},
         {"SimpleAggregateFunction(sum, UInt64)", "UInt64"},
         {"SimpleAggregateFunction(groupArrayArray(5), Array(String))", "Array(String)"},
         {"Enum8('a' = 1, 'b\\'c' = -2)", NULL}, {"Enum16('' = 0, 'z' = 30000)", NULL}};
