@@ -26,8 +26,7 @@ static const char *const default_columns[2][CONFIG_COLUMN_ROLES] = {
         [CONFIG_COLUMN_CREATED_AT] = ""},
 };
 
-// Roles that an outbox can do without.
-static bool may_miss(enum config_column_role role)
+bool config_column_may_miss(enum config_column_role role)
 {
     return role == CONFIG_COLUMN_AGGREGATE_TYPE || role == CONFIG_COLUMN_METADATA || role == CONFIG_COLUMN_CREATED_AT;
 }
@@ -40,7 +39,7 @@ static void build_columns(const struct config_source *source, struct config *con
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const struct config_setting *setting = config_build_find(source, places, count, keys[role]);
         if (setting != NULL && strcmp(setting->value, "none") == 0) {
-            if (!may_miss((enum config_column_role)role)) {
+            if (!config_column_may_miss((enum config_column_role)role)) {
                 config_source_mistake(source, setting, "every outbox needs this column; expected its name");
             }
             outbox->columns[role] = config_memory_text(config->memory, "");

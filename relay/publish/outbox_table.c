@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/outbox_table.h"
 
+#include "relay/config/config_outboxes.h"
 #include "relay/publish/event_template.h"
 #include "relay/publish/receipt.h"
 
@@ -168,8 +169,8 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     if (name[0] != '\0' && found.type == 0) {
         free(found.name);
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s has no column \"%s\"; name the column in [outbox] column.%s, or say none there", config->table,
-            name, role_keys[role]);
+            "table %s has no column \"%s\"; name the column in [outbox] column.%s%s", config->table, name,
+            role_keys[role], config_column_may_miss(role) ? ", or say none there" : "");
     }
     char *expression = role_expression(role, &found, &table->forms[role]);
     bool done = expression != NULL || error_no_memory(error, "a column");

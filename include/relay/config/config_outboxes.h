@@ -9,4 +9,7 @@
 // Fills outboxes, outbox_count and publish.enabled, after [publish].
 void config_build_outboxes(const struct config_source *source, struct config *config);
 
+// Whether an outbox can do without this column.
+bool config_column_may_miss(enum config_column_role role);
+
 #endif
