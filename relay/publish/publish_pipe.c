@@ -318,15 +318,16 @@ static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, s
     return pipe->verdicts.count > 0 || !publish_chores_due(pipe) || publish_chores(pipe, lane, error);
 }
 
-// Notes whether the reading took nothing of what the probe had found. true: it has been so for long, which is said.
+// Notes whether the reading took nothing of what the probe had found. A reading without a probe, after a chore, tells
+// nothing: only rows that are taken do, or a probe that finds none. true: it has been so for long, which is said.
 static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
 {
     struct mono_time now = clock_mono(pipe->context->clock);
     if (vain && !pipe->in_vain) {
+        pipe->in_vain = true;
         pipe->in_vain_since = now;
     }
-    pipe->in_vain = vain;
-    if (!vain || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
+    if (!pipe->in_vain || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
         return false;
     }
     struct relay_error error;

@@ -162,7 +162,7 @@ def held(place):
     waiting.append(place.insert_event(aggregate=AGGREGATE))
     wait_ids(place, [place.insert_event()])
     assert not set(waiting) & set(ids(place))
-    assert relay.metric("held_aggregates") == 1
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "one aggregate is held")
     return relay, poison, waiting
 
 
