@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
-import os
 import random
 import signal
 import struct
-import subprocess
 import threading
 import time
 
 import pytest
 
+from c_tests import built
 from inserting import (Sender, committed, counts, delete_group, fnv, group_of, inserting, paused, post, run_under, set_committed, settle,
                        wait_counts)
 from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
-from relaytools.servers import ROOT, temporary_servers
+from relaytools.servers import temporary_servers
 
 DELETE_RECORDS = 21
 
@@ -481,9 +480,8 @@ def test_clickhouse_and_kafka_killed_paused_and_restarted(fragile_place):
 @pytest.mark.own_servers
 def test_a_consumer_that_hung_once_does_not_hold_up_a_later_stop(fragile_place, tmp_path):
     place = fragile_place
-    shim, hangs = tmp_path / "hanging_join.so", tmp_path / "hangs"
-    subprocess.run(["cc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", str(shim), os.path.join(ROOT, "tests/support/hanging_join.c")], check=True, timeout=60)
-    relay = place.relay(publish={"enabled": "false"}, environment={"LD_PRELOAD": str(shim), "HANGING_JOIN": str(hangs)})
+    shim, hangs = built("hanging_join.so"), tmp_path / "hangs"
+    relay = place.relay(publish={"enabled": "false"}, environment={"LD_PRELOAD": shim, "HANGING_JOIN": str(hangs)})
     background = Background(place)
     wait_until(lambda: counts(place)[0] > 2000, "a flow", 30)
     # What is stored after Kafka died is committed to nobody, for which the member leaves the group.
