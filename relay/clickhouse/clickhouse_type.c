@@ -257,32 +257,28 @@ static bool parse_decimal(struct parser *parser, struct clickhouse_type *type)
     return true;
 }
 
-// From the quote at `at` to the one that closes it, or to the last byte.
-static const char *end_of_quoted(const char *at, const char *end)
-{
-    char quote = *at++;
-    while (at < end - 1 && *at != quote) {
-        at += *at == '\\' && at < end - 2 ? 2 : 1;
-    }
-    return at < end ? at : end - 1;
-}
-
 // Passes over an argument that we do not need: the function of SimpleAggregateFunction, the hints of JSON, in which
 // quoted names and expressions may hold anything.
-static void skip_argument(struct parser *parser)
+static bool skip_argument(struct parser *parser)
 {
     int depth = 0;
-    for (; parser->at < parser->end; parser->at++) {
-        if (*parser->at == '\'' || *parser->at == '`') {
-            parser->at = end_of_quoted(parser->at, parser->end);
+    while (parser->at < parser->end) {
+        char c = *parser->at;
+        if (c == '\'' || c == '`') {
+            char *passed = take_quoted(parser, c, NULL);
+            free(passed);
+            if (!passed) {
+                return false;
+            }
             continue;
         }
-        char c = *parser->at;
         if (depth == 0 && (c == ',' || c == ')')) {
-            return;
+            return true;
         }
         depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+        parser->at++;
     }
+    return true;
 }
 
 // What may stand between the parentheses.
@@ -391,7 +387,11 @@ static bool parse_arguments(struct parser *parser, struct clickhouse_type *type,
         type->scale = (uint32_t)number;
         return !take(parser, ',') || parse_timezone(parser, type);
     case DECIMAL: return parse_decimal(parser, type);
-    case SKIP: do { skip_argument(parser);
+    case SKIP:
+        do {
+            if (!skip_argument(parser)) {
+                return false;
+            }
         } while (take(parser, ','));
         return true;
     case NO_ARGUMENTS:
@@ -414,7 +414,9 @@ static struct clickhouse_type *parse_dissolved(struct parser *parser, bool aggre
         return NULL;
     }
     if (aggregate) {
-        skip_argument(parser);
+        if (!skip_argument(parser)) {
+            return NULL;
+        }
         if (!take(parser, ',')) {
             fail(parser, "the aggregate function has no type");
             return NULL;

@@ -209,14 +209,13 @@ static const char *route_key(const void *context, size_t i)
 }
 
 // A key whose value is told to nobody, wherever it may stand.
-static bool is_secret(const char *key)
+static bool is_secret(const struct config_source *source, const char *key)
 {
-    for (size_t i = 0; i < config_key_count; i++) {
-        if (strcmp(config_keys[i].name, key) == 0 && (config_keys[i].flags & CONFIG_SECRET) != 0) {
-            return true;
-        }
+    bool secret = kafka_property_is_secret(key);
+    for (int section = 0; section < CONFIG_SECTIONS; section++) {
+        secret = secret || config_source_is_secret(source, (enum config_section_id)section, key);
     }
-    return kafka_property_is_secret(key);
+    return secret;
 }
 
 // A line of a route that is no key of it: a column, unless its value is no source and its name nearly a key.
@@ -224,18 +223,17 @@ static void read_column(struct route_builder *builder)
 {
     const struct config_setting *setting = builder->setting;
     struct config_memory *memory = builder->source->memory;
-    const char *near = starts_source(setting->value) ? NULL
-                                                     : config_nearest(setting->key, route_key, NULL, config_key_count);
+    bool starts = starts_source(setting->value);
+    const char *near = starts ? NULL : config_nearest(setting->key, route_key, NULL, config_key_count);
     if (near != NULL) {
         config_source_mistake(builder->source, setting,
             "neither a key nor a column (expected $.path, header.NAME, kafka.FIELD or 'constant'); did you mean %s?",
             near);
         return;
     }
-    if (!starts_source(setting->value) && is_secret(setting->key)) { // of a section whose heading is missing
+    if (!starts && is_secret(builder->source, setting->key)) { // of a section whose heading is missing
         config_source_mistake(builder->source, setting,
-            "unknown key here; a column's value is $.path, header.NAME, "
-            "kafka.FIELD or 'constant'");
+            "unknown key here; a column's value is $.path, header.NAME, kafka.FIELD or 'constant'");
         return;
     }
     add_column(builder, config_memory_text(memory, setting->key), config_memory_text(memory, setting->value));

@@ -348,7 +348,7 @@ static void log_verdict(const struct publish_pipe *pipe, const struct publish_ve
             "mend the row as the table's owner, or delete it: its aggregate waits behind it"},
         [VERDICT_PARK] = {"publish.topic_parked",
             "create the topic, or let the relay write to it: its events go on by themselves"}};
-    char type[OUTBOX_TYPE_BYTES + 1];
+    char type[sizeof(verdict->type) + 1];
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);
     log_event(LOG_LEVEL_WARNING, texts[verdict->action].event, verdict->reason, LOG_TEXT("outbox", pipe->config->name),
         LOG_INT("seq", verdict->seq), LOG_TEXT("event_type", type), LOG_TEXT("topic", verdict->topic),

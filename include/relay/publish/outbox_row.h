@@ -14,8 +14,6 @@ struct text_view {
     size_t length;
 };
 
-#define OUTBOX_TYPE_BYTES 250 // what is told of a type: of a longer one the beginning
-
 enum created_at_kind {
     CREATED_AT_NONE, // SQL NULL, or the table has no such column
     CREATED_AT_FINITE,

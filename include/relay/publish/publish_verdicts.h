@@ -28,7 +28,7 @@ struct publish_verdict {
     enum verdict_action action;
     char code[48]; // for machines: a publish_reason, or the broker's error
     char reason[512];
-    char type[OUTBOX_TYPE_BYTES]; // of the row, for the log
+    char type[250]; // of the row, for the log: of a longer one the beginning
     size_t type_length;
     char topic[250]; // of PARK
     bool moot;       // the row was for another topic when this was carried out: nothing was parked
