@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the event types that wait in the outboxes
+// Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the events that wait in the outboxes
 // right now exist and take what we send; what the routes read is there; the group's offsets may be read. What a broker
 // does not let us describe is said as such: it is no failure of the relay.
 #include "relay/cli/check.h"
@@ -9,6 +9,7 @@
 #include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/publish/event_router.h"
+#include "relay/publish/outbox_table.h"
 
 #include <limits.h>
 #include <regex.h>
@@ -17,12 +18,14 @@
 
 #define OLD_LIBRDKAFKA 0x020c00ff // what the build asks for; a shared library may be an older one
 #define TOPICS_MAX     200
+#define WAITING_MAX    20000 // rows of an outbox whose topics are asked for
 
 struct kafka_check {
     struct check *check;
     struct kafka_probe *probe;
     char *topics[TOPICS_MAX]; // those to look at more closely
     size_t topic_count;
+    bool more; // there were more of them
 };
 
 static void note_topic(struct kafka_check *at, const char *topic)
@@ -35,6 +38,8 @@ static void note_topic(struct kafka_check *at, const char *topic)
     char *copy = at->topic_count < TOPICS_MAX ? strdup(topic) : NULL;
     if (copy) {
         at->topics[at->topic_count++] = copy;
+    } else {
+        at->more = true;
     }
 }
 
@@ -108,16 +113,19 @@ static bool check_cluster(struct kafka_check *at)
     return true;
 }
 
-// One waiting event of each type is turned into a record, as publishing would do it.
-static void route_types(struct kafka_check *at, const struct config_outbox *outbox, struct event_router *router,
+// The columns of waiting_events().
+enum { WAITS_TYPE, WAITS_AGGREGATE_TYPE, WAITS_KEY, WAITS_ID, WAITS_PLACE, WAITS_ROWS };
+
+// One event of each topic and type is turned into a record, as publishing would do it. Returns how many topics were
+// found.
+static size_t route_events(struct kafka_check *at, const char *what, struct event_router *router,
     struct event_arena *arena, const PGresult *rows)
 {
-    char what[160];
-    snprintf(what, sizeof(what), "topics of outbox %s", outbox->name);
-    for (int i = 0; i < PQntuples(rows); i++) {
+    size_t found = 0;
+    for (int i = 0; i < PQntuples(rows) && i < TOPICS_MAX; i++) {
         struct outbox_row row = {.seq = 1, .created_at_kind = CREATED_AT_FINITE};
         struct text_view *const cells[] = {&row.type, &row.aggregate_type, &row.key, &row.id};
-        for (int column = 0; column < 4; column++) {
+        for (int column = WAITS_TYPE; column <= WAITS_ID; column++) {
             const char *cell = pg_cell(rows, i, column);
             *cells[column] = (struct text_view){.at = cell, .length = cell ? strlen(cell) : 0};
         }
@@ -136,44 +144,50 @@ static void route_types(struct kafka_check *at, const struct config_outbox *outb
                 row.type.at ? row.type.at : "NULL", event.topic);
         } else {
             note_topic(at, event.topic);
+            found += pg_cell_int64(rows, i, WAITS_PLACE) == 1;
         }
     }
+    return found;
 }
 
-// Names as the configuration has them, quoted by the server; a column that the table lacks is read as NULL.
-static PGresult *waiting_types(struct kafka_check *at, const struct config_outbox *outbox, struct relay_error *error)
+// An event of each topic and type among the first that wait, one of each topic before a second of any: topics as
+// publishing makes them, by the same expression as those that are parked. Where it makes none, the router says why.
+static PGresult *waiting_events(struct kafka_check *at, const struct config_outbox *outbox, struct relay_error *error)
 {
     struct pg_connection *connection = at->check->connection;
-    const enum config_column_role roles[] = {CONFIG_COLUMN_TYPE, CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY,
-        CONFIG_COLUMN_ID};
-    char *names[5] = {NULL}, *sql = NULL;
-    PGresult *result = NULL;
-    for (size_t i = 0; i < 5; i++) {
-        const char *name = outbox->columns[i < 4 ? roles[i] : CONFIG_COLUMN_SEQ];
-        names[i] = name[0] == '\0' ? NULL : PQescapeIdentifier(pg_libpq(connection), name, strlen(name));
+    struct outbox_table *table = outbox_table_load(connection, outbox, check_deadline(at->check), error);
+    if (!table) {
+        return NULL;
     }
-    const struct pg_value table = PG_TEXT(outbox->table);
-    PGresult *name = pg_query(connection,
-        "SELECT pg_catalog.to_regclass($1)::text, EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
-        "pg_catalog.to_regclass($1)::oid AND a.attname = 'published_at' AND NOT a.attisdropped)",
-        &table, 1, false, check_deadline(at->check), error);
-    if (name && pg_cell(name, 0, 0) && names[4] &&
+    static const enum config_column_role roles[] = {CONFIG_COLUMN_TYPE, CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY,
+        CONFIG_COLUMN_ID};
+    char *texts[4] = {NULL}, *sql = NULL;
+    PGresult *result = NULL;
+    bool made = true;
+    for (size_t i = 0; i < 4; i++) {
+        texts[i] = outbox_table_text(table, outbox, roles[i]);
+        made = made && texts[i];
+    }
+    if (made &&
         asprintf(&sql,
-            "SELECT DISTINCT ON (w.type) w.type, w.aggregate_type, w.key, w.id FROM (SELECT %s::text AS type, %s::text "
-            "AS aggregate_type, "
-            "%s::text AS key, %s::text AS id FROM %s %s ORDER BY %s LIMIT 20000) w ORDER BY w.type LIMIT 200",
-            names[0] ? names[0] : "NULL", names[1] ? names[1] : "NULL", names[2] ? names[2] : "NULL",
-            names[3] ? names[3] : "NULL", pg_cell(name, 0, 0),
-            strcmp(pg_cell(name, 0, 1), "t") == 0 ? "WHERE published_at IS NULL" : "", names[4]) >= 0) {
+            "WITH w AS MATERIALIZED (SELECT %s AS topic, %s AS type, %s AS aggregate_type, %s AS key, %s AS id "
+            "FROM %s t %s ORDER BY t.%s LIMIT %d), "
+            "e AS (SELECT DISTINCT ON (w.topic, w.type) w.* FROM w ORDER BY w.topic, w.type), "
+            "p AS (SELECT e.*, row_number() OVER (PARTITION BY e.topic ORDER BY e.type) AS place FROM e) "
+            "SELECT p.type, p.aggregate_type, p.key, p.id, p.place, (SELECT count(*) FROM w) FROM p "
+            "ORDER BY p.place, p.topic LIMIT %d",
+            table->topic, texts[0], texts[1], texts[2], texts[3], table->name,
+            table->published_at ? "WHERE t.published_at IS NULL" : "", table->seq, WAITING_MAX + 1,
+            TOPICS_MAX + 1) >= 0) {
         result = pg_query(connection, sql, NULL, 0, false, check_deadline(at->check), error);
         free(sql);
-    } else if (name) {
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s is not there", outbox->table);
+    } else {
+        error_no_memory(error, "asking for the topics");
     }
-    PQclear(name);
-    for (size_t i = 0; i < 5; i++) {
-        PQfreemem(names[i]);
+    for (size_t i = 0; i < 4; i++) {
+        free(texts[i]);
     }
+    outbox_table_free(table);
     return result;
 }
 
@@ -183,20 +197,22 @@ static void check_event_topics(struct kafka_check *at, const struct config_outbo
     if (!at->check->connection || pg_broken(at->check->connection)) {
         return; // said already
     }
+    char what[160];
+    snprintf(what, sizeof(what), "topics of outbox %s", outbox->name);
     struct event_router *router = event_router_new(outbox, &error);
     struct event_arena *arena = event_arena_new(65536);
-    PGresult *rows = router && arena ? waiting_types(at, outbox, &error) : NULL;
-    if (rows) {
-        size_t before = at->topic_count;
-        route_types(at, outbox, router, arena, rows);
-        if (PQntuples(rows) > 0 && at->topic_count > before) {
-            check_add(at->check->report, CHECK_OK, "kafka", "",
-                "outbox %s: %d event types wait, %zu topics for them found", outbox->name, PQntuples(rows),
-                at->topic_count - before);
+    PGresult *rows = router && arena ? waiting_events(at, outbox, &error) : NULL;
+    if (!rows) {
+        check_add(at->check->report, CHECK_WARN, "kafka", "", "%s cannot be told: %s", what, error.text);
+    } else if (PQntuples(rows) > 0) {
+        size_t found = route_events(at, what, router, arena, rows);
+        check_add(at->check->report, CHECK_OK, "kafka", "", "outbox %s: events wait, %zu topics for them found",
+            outbox->name, found);
+        if (PQntuples(rows) > TOPICS_MAX || pg_cell_int64(rows, 0, WAITS_ROWS) > WAITING_MAX) {
+            check_add(at->check->report, CHECK_OK, what, "",
+                "a part was looked at: of the first %d waiting events, the first %d pairs of topic and event type",
+                WAITING_MAX, TOPICS_MAX);
         }
-    } else {
-        check_add(at->check->report, CHECK_WARN, "kafka", "", "topics of outbox %s cannot be told: %s", outbox->name,
-            error.text);
     }
     PQclear(rows);
     event_arena_free(arena);
@@ -285,34 +301,41 @@ static void check_settings(struct kafka_check *at)
         }
         judge_safety(at, what, &settings[i]);
     }
+    if (at->more) {
+        check_add(at->check->report, CHECK_OK, "topics", "", "the settings of %d topics were looked at: there are more",
+            TOPICS_MAX);
+    }
 }
 
+static void check_receipt_topic(struct kafka_check *at, const char *topic)
+{
+    if (kafka_probe_topic(at->probe, topic)) {
+        note_topic(at, topic);
+        return;
+    }
+    check_add(at->check->report, CHECK_WARN, "receipt topic",
+        "create it with replication factor 3, cleanup.policy=compact and min.insync.replicas=2; the relay, if "
+        "it may, makes it with the brokers' default.replication.factor, often 1",
+        "%s does not exist yet, or is not visible to us", topic);
+}
+
+// Receipts' topics first: those of the events may be more than are looked at closely.
 static void check_publishing(struct kafka_check *at)
 {
     const struct config *config = at->check->context->config;
     for (size_t i = 0; i < config->outbox_count; i++) {
         const struct config_publish *publish = &config->outboxes[i].publish;
-        if (!publish->enabled) {
-            continue;
-        }
-        check_event_topics(at, &config->outboxes[i]);
-        if (publish->guarantee != CONFIG_EXACTLY_ONCE) {
-            continue;
-        }
-        bool told = false; // outboxes may share it
-        for (size_t j = 0; j < i && !told; j++) {
+        bool told = !publish->enabled || publish->guarantee != CONFIG_EXACTLY_ONCE;
+        for (size_t j = 0; j < i && !told; j++) { // outboxes may share it
             told = strcmp(config->outboxes[j].publish.receipt_topic, publish->receipt_topic) == 0;
         }
-        if (told) {
-            continue;
+        if (!told) {
+            check_receipt_topic(at, publish->receipt_topic);
         }
-        if (kafka_probe_topic(at->probe, publish->receipt_topic)) {
-            note_topic(at, publish->receipt_topic);
-        } else {
-            check_add(at->check->report, CHECK_WARN, "receipt topic",
-                "create it with replication factor 3, cleanup.policy=compact and min.insync.replicas=2; the relay, if "
-                "it may, makes it with the brokers' default.replication.factor, often 1",
-                "%s does not exist yet, or is not visible to us", publish->receipt_topic);
+    }
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (config->outboxes[i].publish.enabled) {
+            check_event_topics(at, &config->outboxes[i]);
         }
     }
 }

@@ -22,7 +22,11 @@ static PGresult *ask(struct check *check, const char *sql, struct relay_error *e
 static bool connect_server(struct check *check)
 {
     struct relay_error error;
-    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT};
+    // The server's own timeout comes first: it ends one statement, ours the connection.
+    struct pg_options options = {
+        .role = "check",
+        .statement_timeout = DURATION_NS(CHECK_TIMEOUT.ns - DURATION_S(1).ns),
+    };
     check->connection = pg_connect(check->context, &options, &error);
     if (check->connection) {
         return true;

@@ -199,9 +199,9 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     return done;
 }
 
-// A role's column as text for the topic. Of a bytea, whose bytes are the text: the characters of topics stay what they
-// are in the format `escape`, and what else there is makes a name that no topic has.
-static char *topic_column(const struct outbox_table *table, const struct config_outbox *config,
+// Of a bytea, whose bytes are the text: the characters of topics stay what they are in the format `escape`, and what
+// else there is makes a name that no topic has.
+char *outbox_table_text(const struct outbox_table *table, const struct config_outbox *config,
     enum config_column_role role)
 {
     if (table->forms[role] == COLUMN_ABSENT) {
@@ -221,9 +221,9 @@ static bool add_topic(struct outbox_table *table, const struct config_outbox *co
     if (template == NULL) {
         return false;
     }
-    char *type = topic_column(table, config, CONFIG_COLUMN_TYPE),
-         *aggregate_type = topic_column(table, config, CONFIG_COLUMN_AGGREGATE_TYPE),
-         *key = topic_column(table, config, CONFIG_COLUMN_KEY);
+    char *type = outbox_table_text(table, config, CONFIG_COLUMN_TYPE),
+         *aggregate_type = outbox_table_text(table, config, CONFIG_COLUMN_AGGREGATE_TYPE),
+         *key = outbox_table_text(table, config, CONFIG_COLUMN_KEY);
     if (type != NULL && aggregate_type != NULL && key != NULL) {
         table->topic = event_template_sql(template, &(struct template_columns){type, aggregate_type, key});
     }

@@ -54,7 +54,7 @@ def test_a_good_place(place):
     result = run(place)
     assert result.returncode == 0, result.stdout
     for line in ("ok    config", "ok    postgres: PostgreSQL", "connected directly", "schema files are applied", "ok    outbox default",
-                 "event types wait", "is compacted", "ok    clickhouse", "can be filled exactly once", "ok    dead letters clickhouse"):
+                 "events wait, 1 topics", "is compacted", "ok    clickhouse", "can be filled exactly once", "ok    dead letters clickhouse"):
         assert line in result.stdout, result.stdout
     assert "FAIL" not in result.stdout and "\033" not in result.stdout
     for secret in (place.servers.env["POSTGRES_PASSWORD"], place.servers.env["CLICKHOUSE_PASSWORD"]):
@@ -178,6 +178,38 @@ def test_topics(place):
     warns(place, "allow.auto.create.topics is true", kafka={"allow.auto.create.topics": "1"})
     warns(place, "queue.buffering.max.kbytes has room for 512000 bytes", kafka={"queue.buffering.max.kbytes": "500"})
     warns(place, "topic absent does not exist yet", route__orders={"topics": "absent", "table": "outbox_events"})
+
+
+def test_topics_by_every_column_of_their_template(place):
+    topics = {"topic": "{prefix}.{event_type:1}.{aggregate_type}.{aggregate_id}"}
+    place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT kind, "
+                  "('00000000-0000-0000-0000-00000000000' || n)::uuid, 'post.created', '{}' FROM unnest('{first,second}'::text[]) k(kind), "
+                  "generate_series(1, 2) n, generate_series(1, 3)")
+    absent = [text for text in fails(place, "post", publish=topics) if "waits for topic" in text]
+    names = [f"{place.prefix}.post.{kind}.00000000-0000-0000-0000-00000000000{n}" for kind in ("first", "second") for n in (1, 2)]
+    assert len(absent) == 4 and all(any(f"topic {name}," in text for text in absent) for name in names), absent
+    place.servers.create_topics(names, 1)
+    code, texts = findings(place, publish=topics)
+    assert code == 0 and any("events wait, 4 topics for them found" in text for text in texts), texts
+    assert not any("a part was looked at" in text for text in texts), texts
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN aggregate_type TYPE bytea USING convert_to(aggregate_type, 'UTF8')")
+    code, texts = findings(place, publish=topics)
+    assert code == 0 and any("events wait, 4 topics for them found" in text for text in texts), texts
+    place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT 'first', gen_random_uuid(), "
+                  "'post.created', '{}' FROM generate_series(1, 200)")
+    code, texts = findings(place, publish=topics)
+    assert code == 1 and any("a part was looked at" in text for text in texts), texts
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN aggregate_type DROP NOT NULL; UPDATE outbox_events SET aggregate_type = NULL")
+    assert warns(place, "aggregate_type is NULL", publish=topics) == 0
+
+
+def test_the_receipt_topic_is_looked_at_before_topics_of_events(place):
+    place.servers.create_topics([f"{place.name}-receipts"], 1)
+    place.servers.create_topics([f"{place.prefix}.t{n}.events" for n in range(200)], 1)
+    place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT 'post', gen_random_uuid(), "
+                  "format('t%s.made', n), '{}' FROM generate_series(0, 199) n")
+    assert len(fails(place, "cleanup.policy=delete")) == 1
+    assert any("the settings of 200 topics were looked at: there are more" in text for text in findings(place, "ok")[1])
 
 
 def test_tables_of_clickhouse(place):

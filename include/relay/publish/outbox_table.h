@@ -47,6 +47,11 @@ struct outbox_table *outbox_table_load(struct pg_connection *connection, const s
     struct mono_time deadline, struct relay_error *error);
 void outbox_table_free(struct outbox_table *table); // accepts NULL
 
+// A role's column as the topic's template takes it: an expression of text over alias t, "NULL::text" when absent.
+// malloc'd; NULL: out of memory.
+char *outbox_table_text(const struct outbox_table *table, const struct config_outbox *config,
+    enum config_column_role role);
+
 // How long the text is that PostgreSQL makes of a value of which so many bytes were read.
 size_t outbox_table_text_length(const struct outbox_table *table, enum config_column_role role, size_t length);
 
