@@ -450,7 +450,9 @@ static bool put_integer(struct value_encoder *encoder, struct native_column *col
     if (fits) { // offsets and partitions of every row
         int32_t narrow = (int32_t)datum->integer;
         encoder->refused_length = 0;
-        return type->width == 8 ? native_put_fixed(column, &datum->integer, 8) : native_put_fixed(column, &narrow, 4);
+        return memory(type->width == 8 ? native_put_fixed(column, &datum->integer, 8)
+                                       : native_put_fixed(column, &narrow, 4),
+            reason);
     }
     char text[24];
     struct scalar scalar = {text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)datum->integer),

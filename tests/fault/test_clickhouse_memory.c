@@ -6,6 +6,7 @@
 #include "http_script.h"
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/insert_body.h"
+#include "relay/insert/value_encoder.h"
 #include "relay/clickhouse/lz4_unpack.h"
 
 #include <criterion/criterion.h>
@@ -92,6 +93,39 @@ Test(fault_clickhouse, routes_and_rows)
         pairs);
     visit(encode, "encoding");
     table_schema_free(schema);
+}
+
+// The value alone, by the numbers that every row has; a reason of before is no reason of now.
+static bool put_numbers(void)
+{
+    static const char *const types[] = {"Int64", "Int32", "Nullable(Int64)", "UInt64", "DateTime64(3)"};
+    struct value_encoder encoder;
+    struct clickhouse_type *type[5] = {NULL};
+    struct native_block *block = native_block_new(&error);
+    value_encoder_init(&encoder);
+    bool done = block != NULL;
+    for (size_t i = 0; done && i < 5; i++) {
+        type[i] = clickhouse_type_parse(types[i], strlen(types[i]), &error);
+        struct native_column *column = type[i] ? native_block_add_column(block, "n", type[i], &error) : NULL;
+        done = column != NULL;
+        for (int64_t row = 0; done && row < 5000; row++) {
+            struct datum datum = {.kind = i == 4 ? DATUM_MILLIS : DATUM_INTEGER, .integer = row};
+            enum encode_reason reason = ENCODE_WRONG_KIND;
+            done = value_encode(&encoder, column, &datum, &reason) || error_no_memory(&error, "a number");
+            cr_assert(done || reason == ENCODE_NONE, "%s: out of memory is no fault of the number", types[i]);
+        }
+    }
+    native_block_free(block);
+    for (size_t i = 0; i < 5; i++) {
+        clickhouse_type_free(type[i]);
+    }
+    value_encoder_finish(&encoder);
+    return done;
+}
+
+Test(fault_clickhouse, numbers)
+{
+    visit(put_numbers, "putting numbers");
 }
 
 // What a batch does with its block: into a body, and another one into the same; and unpacked.
