@@ -191,9 +191,12 @@ static bool parse_tuple(struct parser *parser, struct clickhouse_type *type)
     return true;
 }
 
+// In the order of bytes; a name may hold any of them.
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct clickhouse_enum_value *)a)->name, ((const struct clickhouse_enum_value *)b)->name);
+    const struct clickhouse_enum_value *one = a, *other = b;
+    int order = memcmp(one->name, other->name, one->length < other->length ? one->length : other->length);
+    return order != 0 ? order : (one->length > other->length) - (one->length < other->length);
 }
 
 static bool parse_enum(struct parser *parser, struct clickhouse_type *type)
@@ -590,6 +593,13 @@ static bool write_type(const struct clickhouse_type *type, struct clickhouse_tex
     case CLICKHOUSE_TUPLE: return write_inner(type, "Tuple", to);
     }
     return false;
+}
+
+const struct clickhouse_enum_value *clickhouse_type_enum(const struct clickhouse_type *type, const char *name,
+    size_t length)
+{
+    const struct clickhouse_enum_value sought = {.name = (char *)(uintptr_t)name, .length = length};
+    return bsearch(&sought, type->enums, type->enum_count, sizeof(*type->enums), by_name);
 }
 
 char *clickhouse_type_wire(const struct clickhouse_type *type)

@@ -197,13 +197,9 @@ static bool find_enum(const struct clickhouse_type *type, const struct scalar *s
         }
         return false;
     }
-    for (size_t i = 0; i < type->enum_count; i++) {
-        if (type->enums[i].length == scalar->length && memcmp(type->enums[i].name, scalar->text, scalar->length) == 0) {
-            *value = type->enums[i].value;
-            return true;
-        }
-    }
-    return false;
+    const struct clickhouse_enum_value *found = clickhouse_type_enum(type, scalar->text, scalar->length);
+    *value = found ? found->value : 0;
+    return found != NULL;
 }
 
 static bool put_enum(struct value_encoder *encoder, struct native_column *column, const struct scalar *scalar,

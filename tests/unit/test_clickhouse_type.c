@@ -2,6 +2,7 @@
 #include "relay/clickhouse/clickhouse_type.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,4 +74,45 @@ Test(clickhouse_type, what_cannot_be_filled_is_named)
     struct relay_error error;
     cr_assert_null(clickhouse_type_parse("Array(Dynamic)", 14, &error));
     cr_assert_not_null(strstr(error.text, "\"Dynamic\" cannot be filled"), "%s", error.text);
+}
+
+Test(clickhouse_type, an_enum_is_looked_up_by_the_whole_name)
+{
+    struct clickhouse_type *type = parse("Enum16('b' = 2, '' = 0, 'a\\0z' = 3, 'ab' = -4, 'a' = 1, '\xff' = 5)");
+    static const struct {
+        const char *name;
+        size_t length;
+        int value; // 0x10000: none
+    } names[] = {{"", 0, 0}, {"a", 1, 1}, {"b", 1, 2}, {"a\0z", 3, 3}, {"ab", 2, -4}, {"\xff", 1, 5},
+        {"a\0", 2, 0x10000}, {"a\0y", 3, 0x10000}, {"abc", 3, 0x10000}, {"ab", 3, 0x10000}, {"B", 1, 0x10000},
+        {"\xff\xff", 2, 0x10000}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const struct clickhouse_enum_value *found = clickhouse_type_enum(type, names[i].name, names[i].length);
+        cr_assert_eq(found ? found->value : 0x10000, names[i].value, "%zu", i);
+    }
+    clickhouse_type_free(type);
+}
+
+Test(clickhouse_type, each_of_many_names_of_an_enum_is_found)
+{
+    enum { NAMES = 1000 };
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    for (int i = 0; i < NAMES; i++) {
+        fprintf(out, "%s'name %d' = %d", i == 0 ? "Enum16(" : ", ", i * 7 % NAMES, i - NAMES / 2);
+    }
+    fputc(')', out);
+    fclose(out);
+    struct clickhouse_type *type = parse(text);
+    for (int i = 0; i < NAMES; i++) {
+        char name[20];
+        int written = snprintf(name, sizeof(name), "name %d", i * 7 % NAMES);
+        const struct clickhouse_enum_value *found = clickhouse_type_enum(type, name, (size_t)written);
+        cr_assert_not_null(found, "%s", name);
+        cr_assert_eq(found->value, i - NAMES / 2, "%s", name);
+    }
+    cr_assert_null(clickhouse_type_enum(type, "name 1000", 9));
+    clickhouse_type_free(type);
+    free(text);
 }

@@ -60,6 +60,10 @@ struct clickhouse_type {
 struct clickhouse_type *clickhouse_type_parse(const char *text, size_t length, struct relay_error *error);
 void clickhouse_type_free(struct clickhouse_type *type); // accepts NULL
 
+// The value of an ENUM by its name. NULL: it has no such name.
+const struct clickhouse_enum_value *clickhouse_type_enum(const struct clickhouse_type *type, const char *name,
+    size_t length);
+
 // The type as it goes over the wire: malloc'd, the caller frees. NULL: out of memory.
 char *clickhouse_type_wire(const struct clickhouse_type *type);
 
