@@ -4,6 +4,7 @@
 // matched by their names. A key of [publish] that every outbox inherits is told once, as [publish].
 #include "relay/config/config_compare.h"
 
+#include "relay/config/config_kafka.h"
 #include "relay/config/config_table.h"
 
 #include <stdio.h>
@@ -159,27 +160,18 @@ static void compare_routes(const struct comparison *comparison, const struct con
     }
 }
 
-static const char *kafka_value(const struct config *config, const char *name)
+// The properties of `these` that the others give otherwise, or not at all; those that both give only if `both`. By what
+// a name means, as an alias may have taken its place, and told as it is written now.
+static void compare_properties(const struct comparison *comparison, const struct config *these,
+    const struct config *others, bool both)
 {
-    for (size_t i = 0; i < config->kafka_count; i++) {
-        if (strcmp(config->kafka[i].name, name) == 0) {
-            return config->kafka[i].value;
-        }
-    }
-    return NULL;
-}
-
-static void compare_kafka(const struct comparison *comparison, const struct config *before, const struct config *after)
-{
-    for (size_t i = 0; i < before->kafka_count; i++) {
-        const char *value = kafka_value(after, before->kafka[i].name);
-        if (value == NULL || strcmp(value, before->kafka[i].value) != 0) {
-            tell(comparison, "kafka", before->kafka[i].name, false);
-        }
-    }
-    for (size_t i = 0; i < after->kafka_count; i++) {
-        if (kafka_value(before, after->kafka[i].name) == NULL) {
-            tell(comparison, "kafka", after->kafka[i].name, false);
+    for (size_t i = 0; i < these->kafka_count; i++) {
+        const struct config_pair *one = &these->kafka[i];
+        const char *meant = config_kafka_meant(one);
+        const struct config_pair *other = config_kafka_given(others, meant);
+        bool counts = config_kafka_given(these, meant) == one; // of several the last
+        if (counts && (other == NULL || (both && strcmp(one->value, other->value) != 0))) {
+            tell(comparison, "kafka", other == NULL ? one->name : other->name, false);
         }
     }
 }
@@ -195,7 +187,8 @@ void config_compare(const struct config *before, const struct config *after, con
         } else if (id == CONFIG_SECTION_ROUTE) {
             compare_routes(&comparison, before, after);
         } else if (id == CONFIG_SECTION_KAFKA) {
-            compare_kafka(&comparison, before, after);
+            compare_properties(&comparison, before, after, true);
+            compare_properties(&comparison, after, before, false);
         } else {
             compare_section(&comparison, (enum config_section_id)id, section->name,
                 (const char *)before + section->offset, (const char *)after + section->offset, NULL, NULL);

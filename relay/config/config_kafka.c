@@ -69,12 +69,17 @@ static bool take(const struct config_source *source, const struct config_setting
     return false;
 }
 
+const char *config_kafka_meant(const struct config_pair *pair)
+{
+    return pair->meant == NULL ? pair->name : pair->meant;
+}
+
 const struct config_pair *config_kafka_given(const struct config *config, const char *name)
 {
     const struct config_pair *given = NULL;
     for (size_t i = 0; i < config->kafka_count; i++) {
         const struct config_pair *pair = &config->kafka[i];
-        if (strcmp(pair->meant == NULL ? pair->name : pair->meant, name) == 0) {
+        if (strcmp(config_kafka_meant(pair), name) == 0) {
             given = pair;
         }
     }

@@ -17,6 +17,8 @@ struct config_kafka_refusal {
 // Fills kafka and kafka_count.
 void config_build_kafka(const struct config_source *source, struct config *config);
 
+// The property that a pair gives: that of its name, or the one that an alias stands for.
+const char *config_kafka_meant(const struct config_pair *pair);
 // Who gives a property, by its name or by an alias of it: of several the last, as librdkafka takes them. NULL: nobody.
 // name is no alias. Owned by the config.
 const struct config_pair *config_kafka_given(const struct config *config, const char *name);
