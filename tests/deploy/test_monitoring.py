@@ -45,6 +45,23 @@ def test_rules_fire_when_they_should():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_rules_miss_no_metric_that_every_process_exports():
+    """A metric without labels is there from each process's start: that it is gone says only that all processes are."""
+    with open(os.path.join(ROOT, "include/relay/base/metrics.h"), encoding="utf-8") as file:
+        bare = {"outbox_relay_" + name for name in re.findall(r'X\(\w+,\s*\w+,\s*"(\w+)",\s*""', file.read())}
+    assert "outbox_relay_insert_buffer_bytes" in bare
+    seen = 0
+    for path in rules():
+        with open(path, encoding="utf-8") as file:
+            expressions = re.findall(r"expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", file.read())
+        for expression in ("".join(one) for one in expressions):
+            if re.search(r"\babsent|\bunless\b|_over_time\(", expression):
+                named = set(re.findall(r"\boutbox_relay_\w+", expression))
+                assert not named & bare, expression
+                seen += 1
+    assert seen
+
+
 def dashboards():
     return glob.glob(FOLDER + "/*.json")
 
