@@ -2,11 +2,10 @@
 //
 // Copies of dead letters of several tables in one topic, against librdkafka's mock cluster: each set hears what became
 // of its own.
+#include "mock_kafka.h"
 #include "relay/insert/dead_letter_topic.h"
 
 #include <criterion/criterion.h>
-#include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +15,8 @@
 #define REFUSED RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
 
 static struct config config;
-static struct config_pair servers;
 static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
-static rd_kafka_t *host;
-static rd_kafka_mock_cluster_t *cluster;
+static struct mock_kafka mock;
 static struct dead_letter_topic *topic;
 
 static struct mono_time in_seconds(int64_t seconds)
@@ -29,16 +26,9 @@ static struct mono_time in_seconds(int64_t seconds)
 
 static void start(void)
 {
-    static char name[] = "bootstrap.servers", letters[] = TOPIC;
+    static char letters[] = TOPIC;
     struct relay_error error;
-    char why[200];
-    host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof(why));
-    cr_assert_not_null(host, "%s", why);
-    cluster = rd_kafka_mock_cluster_new(host, 1);
-    cr_assert_not_null(cluster);
-    cr_assert_eq(rd_kafka_mock_topic_create(cluster, TOPIC, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
-    servers = (struct config_pair){.name = name, .value = strdup(rd_kafka_mock_cluster_bootstraps(cluster))};
-    config = (struct config){.kafka = &servers, .kafka_count = 1};
+    mock_kafka_start(&mock, 1, TOPIC, &config);
     config.insert.dead_letter_topic = letters;
     context.clock = clock_system();
     context.metrics = metrics_new(&error);
@@ -50,10 +40,8 @@ static void start(void)
 static void stop(void)
 {
     dead_letter_topic_free(topic);
-    rd_kafka_mock_cluster_destroy(cluster);
-    rd_kafka_destroy(host);
+    mock_kafka_stop(&mock);
     metrics_free(context.metrics);
-    free(servers.value);
 }
 
 TestSuite(fault_dead_letter_topic, .init = start, .fini = stop);
@@ -78,18 +66,18 @@ static void send_and_leave(struct dead_letter_copies *copies)
     struct relay_error error;
     struct mono_time deadline = in_seconds(20);
     size_t arrived = 0;
-    rd_kafka_mock_start_request_tracking(cluster);
+    rd_kafka_mock_start_request_tracking(mock.cluster);
     while (arrived == 0) {
         size_t count;
         cr_assert_not(mono_reached(clock_mono(clock_system()), deadline));
         (void)send_copies(copies, &given_up, &error);
-        rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(cluster, &count);
+        rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(mock.cluster, &count);
         for (size_t i = 0; i < count; i++) {
             arrived += rd_kafka_mock_request_api_key(requests[i]) == PRODUCE;
         }
         rd_kafka_mock_request_destroy_array(requests, count);
     }
-    rd_kafka_mock_stop_request_tracking(cluster);
+    rd_kafka_mock_stop_request_tracking(mock.cluster);
 }
 
 Test(fault_dead_letter_topic, what_kafka_refuses_of_one_table_is_nothing_to_another)
@@ -100,8 +88,8 @@ Test(fault_dead_letter_topic, what_kafka_refuses_of_one_table_is_nothing_to_anot
     cr_assert(send_copies(&other, NULL, &error), "%s", error.text);
     add(&first);
     add(&other);
-    rd_kafka_mock_broker_set_rtt(cluster, 1, 500);
-    rd_kafka_mock_push_request_errors(cluster, PRODUCE, 1, REFUSED);
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 500);
+    rd_kafka_mock_push_request_errors(mock.cluster, PRODUCE, 1, REFUSED);
     send_and_leave(&first);
     cr_assert(send_copies(&other, NULL, &error), "its own copy is acknowledged: %s", error.text);
     cr_assert_not(send_copies(&first, NULL, &error), "its copy is not in Kafka");
@@ -114,7 +102,7 @@ Test(fault_dead_letter_topic, a_set_may_be_gone_when_its_reports_come)
 {
     struct relay_error error;
     struct dead_letter_copies copies = {0}, later = {0};
-    rd_kafka_mock_broker_set_rtt(cluster, 1, 500);
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 500);
     add(&copies);
     send_and_leave(&copies);
     dead_letter_copies_finish(&copies);
@@ -148,7 +136,7 @@ Test(fault_dead_letter_topic, tables_that_send_at_once_all_hear_of_a_refusal)
     for (size_t i = 0; i < 100; i++) {
         refused[i] = REFUSED;
     }
-    rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, 100, refused);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, PRODUCE, 100, refused);
     for (size_t i = 0; i < 4; i++) {
         tables[i].begin = &begin;
         add(&tables[i].copies);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A member of the consumer group, against librdkafka's mock cluster.
+#include "mock_kafka.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/table_worker_inside.h"
 
 #include <criterion/criterion.h>
-#include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,12 +15,10 @@
 #define OFFSET_COMMIT 8 // as Kafka's protocol numbers it
 
 static struct config config;
-static struct config_pair servers;
 static struct config_route route;
 static struct stop stop_;
 static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
-static rd_kafka_t *host;
-static rd_kafka_mock_cluster_t *cluster;
+static struct mock_kafka mock;
 static struct clickhouse_client *client;
 static struct insert_lease lease;
 static struct insert_table table;
@@ -38,27 +35,15 @@ static void wake(void *unused)
     (void)unused;
 }
 
-static void start_cluster(void)
-{
-    static char name[] = "bootstrap.servers";
-    char why[200];
-    host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof(why));
-    cr_assert_not_null(host, "%s", why);
-    cluster = rd_kafka_mock_cluster_new(host, 1);
-    cr_assert_not_null(cluster);
-    cr_assert_eq(rd_kafka_mock_topic_create(cluster, "posts", 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
-    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
-    servers = (struct config_pair){.name = name, .value = strdup(rd_kafka_mock_cluster_bootstraps(cluster))};
-}
-
 static void start(void)
 {
     static char posts[] = "posts", *topics[] = {posts}, url[] = "http://127.0.0.1:1", *urls[] = {url}, empty[] = "";
     struct relay_error error;
-    start_cluster();
     route =
         (struct config_route){.name = posts, .table = posts, .enabled = true, .topics = {.items = topics, .count = 1}};
-    config = (struct config){.kafka = &servers, .kafka_count = 1, .routes = &route, .route_count = 1};
+    config = (struct config){.routes = &route, .route_count = 1};
+    mock_kafka_start(&mock, 1, posts, &config);
+    rd_kafka_mock_group_initial_rebalance_delay_ms(mock.cluster, 0);
     config.insert = (struct config_insert){.group_id = posts, .memory_limit = 64 << 20};
     config.clickhouse = (struct config_clickhouse){.urls = {.items = urls, .count = 1},
         .database = empty,
@@ -110,9 +95,7 @@ static void finish(void)
     status_board_free(context.board);
     metrics_free(context.metrics);
     stop_finish(&stop_);
-    rd_kafka_mock_cluster_destroy(cluster);
-    rd_kafka_destroy(host);
-    free(servers.value);
+    mock_kafka_stop(&mock);
 }
 
 TestSuite(fault_insert_group, .init = start, .fini = finish);
@@ -131,7 +114,7 @@ static int64_t committed_offset(void)
 {
     char why[200];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    cr_assert_eq(rd_kafka_conf_set(conf, "bootstrap.servers", servers.value, why, sizeof(why)), RD_KAFKA_CONF_OK);
+    cr_assert_eq(rd_kafka_conf_set(conf, "bootstrap.servers", mock.servers.value, why, sizeof(why)), RD_KAFKA_CONF_OK);
     cr_assert_eq(rd_kafka_conf_set(conf, "group.id", "posts", why, sizeof(why)), RD_KAFKA_CONF_OK);
     rd_kafka_t *reader = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
     cr_assert_not_null(reader, "%s", why);
@@ -147,7 +130,7 @@ static int64_t committed_offset(void)
 static size_t commits_sent(void)
 {
     size_t count, commits = 0;
-    rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(cluster, &count);
+    rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(mock.cluster, &count);
     for (size_t i = 0; i < count; i++) {
         commits += rd_kafka_mock_request_api_key(requests[i]) == OFFSET_COMMIT;
     }
@@ -170,8 +153,8 @@ static void await_committed(void)
 static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_err_t *codes)
 {
     await_committed();
-    rd_kafka_mock_start_request_tracking(cluster);
-    rd_kafka_mock_push_request_errors_array(cluster, OFFSET_COMMIT, refusals, codes);
+    rd_kafka_mock_start_request_tracking(mock.cluster);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, OFFSET_COMMIT, refusals, codes);
     group.partitions.items[0]->feeds[0].mark = mark;
     insert_group_drain(&group, in_seconds(30));
     cr_assert_null(group.consumer);

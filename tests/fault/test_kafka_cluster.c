@@ -2,6 +2,7 @@
 //
 // The producer of a term, the reading of receipts, where a consumer begins and what the insert stage's group says of
 // its health, against librdkafka's mock cluster, which closes connections and refuses requests when a test wants it.
+#include "mock_kafka.h"
 #include "relay/cli/kafka_probe.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/insert_health.h"
@@ -11,7 +12,6 @@
 #include "relay/publish/receipt_store.h"
 
 #include <criterion/criterion.h>
-#include <librdkafka/rdkafka_mock.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -26,10 +26,8 @@ static const uint8_t identity[16] = {1, 2, 3};
 
 static struct relay_error error;
 static struct config config;
-static struct config_pair servers;
 static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
-static rd_kafka_t *host;
-static rd_kafka_mock_cluster_t *cluster;
+static struct mock_kafka mock;
 static struct kafka_producer *producer;
 static int ticks;
 
@@ -48,18 +46,10 @@ static struct mono_time in_seconds(int64_t seconds)
 
 static void start(void)
 {
-    static char name[] = "bootstrap.servers";
-    char why[200];
-    host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), why, sizeof(why));
-    cr_assert_not_null(host, "%s", why);
-    cluster = rd_kafka_mock_cluster_new(host, 2);
-    cr_assert_not_null(cluster);
-    cr_assert_eq(rd_kafka_mock_topic_create(cluster, TOPIC, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    mock_kafka_start(&mock, 2, TOPIC, &config);
     // All on broker 1: while the other one is up, librdkafka has no reason to say that all are down.
-    rd_kafka_mock_partition_set_leader(cluster, TOPIC, 0, 1);
-    rd_kafka_mock_coordinator_set(cluster, "transaction", "t", 1);
-    servers = (struct config_pair){.name = name, .value = strdup(rd_kafka_mock_cluster_bootstraps(cluster))};
-    config = (struct config){.kafka = &servers, .kafka_count = 1};
+    rd_kafka_mock_partition_set_leader(mock.cluster, TOPIC, 0, 1);
+    rd_kafka_mock_coordinator_set(mock.cluster, "transaction", "t", 1);
     context.clock = clock_system();
     context.metrics = metrics_new(&error);
     cr_assert_not_null(context.metrics, "%s", error.text);
@@ -72,10 +62,8 @@ static void start(void)
 static void stop(void)
 {
     kafka_producer_free(producer);
-    rd_kafka_mock_cluster_destroy(cluster);
-    rd_kafka_destroy(host);
+    mock_kafka_stop(&mock);
     metrics_free(context.metrics);
-    free(servers.value);
 }
 
 // Sends the message, in the transaction that was begun, and awaits its report.
@@ -98,13 +86,13 @@ Test(fault_kafka, a_connection_that_was_closed_in_a_transaction_is_told_every_ti
         cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
         cr_assert_not(kafka_producer_suspicious(producer), "round %d", i);
         deliver(&message);
-        rd_kafka_mock_broker_set_down(cluster, 1);
+        rd_kafka_mock_broker_set_down(mock.cluster, 1);
         struct mono_time deadline = in_seconds(20);
         while (!kafka_producer_suspicious(producer)) {
             cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "round %d", i);
             kafka_producer_poll(producer, DURATION_MS(5));
         }
-        rd_kafka_mock_broker_set_up(cluster, 1);
+        rd_kafka_mock_broker_set_up(mock.cluster, 1);
         cr_assert(kafka_producer_commit(producer, in_seconds(40), &error), "round %d: %s", i, error.text);
         cr_assert(kafka_producer_suspicious(producer), "it stays told, round %d", i);
     }
@@ -158,8 +146,7 @@ Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
 {
     char trouble[200];
     kafka_producer_free(producer);
-    rd_kafka_mock_cluster_destroy(cluster);
-    cluster = rd_kafka_mock_cluster_new(host, 1);
+    mock_kafka_move(&mock);
     struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
     producer = kafka_producer_new(&context, &options, tick, &error); // knows the addresses of the first cluster
     cr_assert_not_null(producer, "%s", error.text);
@@ -175,8 +162,7 @@ Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
 Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
 {
     kafka_producer_free(producer);
-    rd_kafka_mock_cluster_destroy(cluster);
-    cluster = rd_kafka_mock_cluster_new(host, 1);
+    mock_kafka_move(&mock);
     struct stop stop;
     cr_assert(stop_init(&stop, &error), "%s", error.text);
     context.stop = &stop;
@@ -194,11 +180,11 @@ Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
 
 Test(kafka_cluster, a_coordinator_that_moves_is_asked_again_for_the_offsets_of_the_group, .init = start, .fini = stop)
 {
-    rd_kafka_mock_coordinator_set(cluster, "group", "g", 1);
+    rd_kafka_mock_coordinator_set(mock.cluster, "group", "g", 1);
     struct kafka_probe *probe = kafka_probe_open(&context, "status", DURATION_S(20), &error);
     cr_assert_not_null(probe, "%s", error.text);
     static const rd_kafka_resp_err_t moved[] = {[0 ... 4] = RD_KAFKA_RESP_ERR_NOT_COORDINATOR};
-    rd_kafka_mock_push_request_errors_array(cluster, OFFSET_FETCH, 5, moved);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, OFFSET_FETCH, 5, moved);
     rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, "g", DURATION_S(20), &error);
     cr_assert_not_null(committed, "%s", error.text);
     rd_kafka_topic_partition_list_destroy(committed);
@@ -217,7 +203,7 @@ Test(fault_kafka, a_topic_that_is_looked_up_is_not_made)
     cr_assert_not(receipt_store_open(&store, producer, "nowhere", tick, in_seconds(1), &error));
     cr_assert_not_null(strstr(error.text, "cannot be created"), "what may make it asks for a compacted one: %s",
         error.text);
-    cr_assert_eq(rd_kafka_mock_topic_create(cluster, "nowhere", 3, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, "nowhere", 3, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
     const struct kafka_topic *topic = kafka_producer_topic(producer, "nowhere", in_seconds(20), &error);
     cr_assert_not_null(topic, "%s", error.text);
     cr_assert_eq(topic->partitions, 3);
@@ -248,16 +234,16 @@ Test(fault_kafka, receipts_are_read_to_an_end_that_the_leader_vouches_for)
     for (size_t i = 0; i < 400; i++) {
         not_yet[i] = RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE;
     }
-    rd_kafka_mock_push_request_errors_array(cluster, LIST_OFFSETS, 6, not_yet);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, LIST_OFFSETS, 6, not_yet);
     ticks = 0;
     cr_assert(read_receipts(&store, 20), "%s", error.text);
     cr_assert_eq(receipts_read, 1);
     cr_assert_gt(ticks, 1, "heartbeats while it waits");
 
-    rd_kafka_mock_push_request_errors_array(cluster, LIST_OFFSETS, 400, not_yet);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, LIST_OFFSETS, 400, not_yet);
     cr_assert_not(read_receipts(&store, 1), "the end is not known");
     cr_assert_not_null(strstr(error.text, "the end of partition 0 of the receipt topic " TOPIC), "%s", error.text);
-    rd_kafka_mock_clear_request_errors(cluster, LIST_OFFSETS);
+    rd_kafka_mock_clear_request_errors(mock.cluster, LIST_OFFSETS);
     cr_assert(read_receipts(&store, 20), "%s", error.text);
     cr_assert_eq(receipts_read, 1);
 }
@@ -277,7 +263,7 @@ Test(fault_kafka, a_consumer_is_sent_to_the_offset_where_the_log_begins)
     cr_assert(kafka_consumer_begin(consumer, list, &error), "%s", error.text);
     cr_assert_eq(element->offset, 0, "%lld", (long long)element->offset);
     // Nobody to ask: the name stays.
-    rd_kafka_mock_push_request_errors(cluster, LIST_OFFSETS, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    rd_kafka_mock_push_request_errors(mock.cluster, LIST_OFFSETS, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     element->offset = RD_KAFKA_OFFSET_BEGINNING;
     cr_assert(kafka_consumer_begin(consumer, list, &error), "%s", error.text);
     cr_assert_eq(element->offset, RD_KAFKA_OFFSET_BEGINNING);
@@ -301,8 +287,8 @@ static void begin_member(struct member *member, char *topic)
     config.routes = &member->route;
     config.route_count = 1;
     config.insert = (struct config_insert){.group_id = group_id, .memory_limit = 64 << 20};
-    rd_kafka_mock_coordinator_set(cluster, "group", group_id, 1);
-    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+    rd_kafka_mock_coordinator_set(mock.cluster, "group", group_id, 1);
+    rd_kafka_mock_group_initial_rebalance_delay_ms(mock.cluster, 0);
     context.board = status_board_new(context.clock, &error);
     insert_lease_init(&member->lease, context.clock, DURATION_S(20), NULL, NULL);
     insert_group_init(&member->group);
@@ -353,7 +339,7 @@ Test(fault_kafka, a_group_that_is_refused_is_not_well_until_it_works)
     for (size_t i = 0; i < 400; i++) {
         no[i] = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
     }
-    rd_kafka_mock_push_request_errors_array(cluster, FIND_COORDINATOR, 400, no);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, FIND_COORDINATOR, 400, no);
     begin_member(&member, topic);
     serve_until_told(&member, STATUS_DEGRADED, refused);
     insert_health_work(&member.group, in_seconds(60));
@@ -367,7 +353,7 @@ Test(fault_kafka, a_group_that_is_refused_is_not_well_until_it_works)
     cr_assert(board_says(STATUS_DEGRADED, refused));
     cr_assert_not(insert_health_up(&member.group));
 
-    rd_kafka_mock_clear_request_errors(cluster, FIND_COORDINATOR);
+    rd_kafka_mock_clear_request_errors(mock.cluster, FIND_COORDINATOR);
     serve_until_told(&member, STATUS_OK, "");
     cr_assert(insert_health_up(&member.group));
     size_t length;
@@ -393,7 +379,7 @@ Test(fault_kafka, topics_of_a_long_expression_that_come_later_are_found)
         serve_until_told(&member, STATUS_DEGRADED, "no topic that we can see");
         cr_assert_eq(member.group.absent->cnt, 1);
         cr_assert_str_eq(member.group.absent->elems[0].topic, expression);
-        cr_assert_eq(rd_kafka_mock_topic_create(cluster, topic, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+        cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, topic, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
         struct mono_time deadline = in_seconds(20);
         while (member.group.absent->cnt > 0) {
             cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "not found: %s", expression);
@@ -428,7 +414,7 @@ static void was_troubled(void *taken, const struct relay_error *why, bool finish
 Test(fault_kafka, a_member_may_leave_before_it_has_heard_of_its_partitions)
 {
     static const char *const topics[] = {TOPIC};
-    rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+    rd_kafka_mock_group_initial_rebalance_delay_ms(mock.cluster, 0);
     for (int i = 0; i < 20; i++) {
         int taken = 0;
         char group_id[16];
@@ -444,7 +430,7 @@ Test(fault_kafka, a_member_may_leave_before_it_has_heard_of_its_partitions)
             .assigned = was_assigned,
             .revoked = was_revoked,
             .trouble = was_troubled};
-        rd_kafka_mock_coordinator_set(cluster, "group", group_id, 1);
+        rd_kafka_mock_coordinator_set(mock.cluster, "group", group_id, 1);
         struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
         cr_assert_not_null(consumer, "%s", error.text);
         cr_assert_eq(poll(&wake, 1, 20000), 1, "nothing was assigned");
