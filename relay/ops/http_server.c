@@ -288,6 +288,24 @@ static int listen_on(const struct addrinfo *at)
     return fd;
 }
 
+// A name that does not exist is a mistake of the configuration. A resolver that does not answer is none: it may not be
+// up yet when the machine is, and a configuration that is refused keeps systemd from starting the relay again.
+static void tell_lookup_failure(const char *host, int result, int failed, struct relay_error *error)
+{
+    switch (result) {
+    case EAI_AGAIN:
+    case EAI_FAIL:
+    case EAI_MEMORY:
+    case EAI_SYSTEM:
+        error_set(error, RELAY_ERROR_SYSTEM, "[http] listen: \"%.100s\" cannot be looked up: %s", host,
+            result == EAI_SYSTEM ? strerror(failed) : gai_strerror(result));
+        break;
+    default:
+        error_set(error, RELAY_ERROR_CONFIG, "[http] listen: \"%.100s\" is no address of this machine: %s", host,
+            gai_strerror(result));
+    }
+}
+
 static int open_listener(const struct listen_address *address, struct relay_error *error)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -297,8 +315,7 @@ static int open_listener(const struct listen_address *address, struct relay_erro
     const char *host = address->host[0] == '\0' ? "::" : address->host;
     int result = getaddrinfo(host, port, &hints, &found);
     if (result != 0) {
-        error_set(error, RELAY_ERROR_CONFIG, "[http] listen: \"%.100s\" is no address of this machine: %s", host,
-            gai_strerror(result));
+        tell_lookup_failure(host, result, errno, error);
         return -1;
     }
     int fd = -1;

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ static struct http_server *server;
 static unsigned port;
 static int patience_ms;
 static bool without_ipv6;
+static int lookup_failure; // what getaddrinfo() answers, where a test says so
 static char answer[1 << 18];
 
 // The real one needs a thread; the server only asks for the list.
@@ -47,6 +49,14 @@ int socket(int domain, int type, int protocol)
         return -1;
     }
     return real(domain, type, protocol);
+}
+
+// In place of the C library's: a resolver that fails where a test says so.
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    return lookup_failure != 0 ? lookup_failure : real(name, service, hints, found);
 }
 
 static void read_port(void *unused, enum log_level level, const char *line)
@@ -339,4 +349,30 @@ Test(http_server, an_address_in_use_is_said)
     snprintf(listen, sizeof(listen), "nonsense");
     cr_assert_null(http_server_start(&other, NULL, &error));
     cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
+}
+
+// CONFIG ends the daemon with 78, after which systemd does not start it again; with SYSTEM it does.
+Test(http_server, only_a_name_that_does_not_exist_is_a_bad_configuration)
+{
+    static const struct {
+        int failure;
+        enum relay_error_code code;
+    } cases[] = {
+        {EAI_NONAME, RELAY_ERROR_CONFIG},
+        {EAI_AGAIN, RELAY_ERROR_SYSTEM},
+        {EAI_FAIL, RELAY_ERROR_SYSTEM},
+        {EAI_SYSTEM, RELAY_ERROR_SYSTEM},
+        {EAI_MEMORY, RELAY_ERROR_SYSTEM},
+    };
+    char listen[] = "relay-1.internal:8000";
+    struct config second = {.http = {.listen = listen}};
+    struct relay_context other = context;
+    other.config = &second;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct relay_error error = {0};
+        lookup_failure = cases[i].failure;
+        cr_assert_null(http_server_start(&other, NULL, &error));
+        cr_assert_eq(error.code, cases[i].code, "%d: %s", cases[i].failure, error.text);
+        cr_assert_not_null(strstr(error.text, "relay-1.internal"), "%s", error.text);
+    }
 }

@@ -12,7 +12,7 @@
 struct http_server;
 
 // alerts may be NULL. [http] listen "" is no server: returns NULL with *error NONE. Errors: CONFIG, SYSTEM (address in
-// use).
+// use, a name that cannot be looked up now).
 struct http_server *http_server_start(const struct relay_context *context, struct alerts *alerts,
     struct relay_error *error);
 void http_server_stop(struct http_server *server); // accepts NULL; closes all connections
