@@ -225,7 +225,7 @@ static void reload(struct lifecycle *self)
             LOG_INT("at_restart", at_restart.count));
     }
     free(mistakes);
-    service_manager_ready(&self->service);
+    service_manager_reloaded(&self->service);
 }
 
 // Running

@@ -62,6 +62,7 @@ static void tell_status(struct service_manager *manager)
 
 void service_manager_ready(struct service_manager *manager)
 {
+    manager->ready = true;
     tell(manager, "READY=1");
     tell_status(manager);
 }
@@ -108,9 +109,19 @@ struct mono_time service_manager_beat(struct service_manager *manager)
 
 void service_manager_reloading(struct service_manager *manager)
 {
+    if (!manager->ready || manager->stopping) {
+        return;
+    }
     char state[64];
     snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_mono(manager->clock).ns / 1000);
     tell(manager, state);
+}
+
+void service_manager_reloaded(struct service_manager *manager)
+{
+    if (manager->ready && !manager->stopping) {
+        service_manager_ready(manager);
+    }
 }
 
 void service_manager_stopping(struct service_manager *manager, struct mono_time drain_until)

@@ -115,10 +115,26 @@ Test(service_manager, tells_a_changed_status_with_its_reason)
 
 Test(service_manager, a_reload_carries_its_time)
 {
-    service_manager_reloading(&manager);
-    cr_assert_str_eq(hear(), "RELOADING=1\nMONOTONIC_USEC=1000000000|");
     service_manager_ready(&manager);
     cr_assert_str_eq(hear(), "READY=1|STATUS=ok|");
+    service_manager_reloading(&manager);
+    cr_assert_str_eq(hear(), "RELOADING=1\nMONOTONIC_USEC=1000000000|");
+    service_manager_reloaded(&manager);
+    cr_assert_str_eq(hear(), "READY=1|");
+}
+
+// `run --wait` is not ready yet, so a SIGHUP must not start the units that wait for it.
+Test(service_manager, a_reload_does_not_make_ready_what_is_not)
+{
+    service_manager_reloading(&manager);
+    service_manager_reloaded(&manager);
+    cr_assert_str_eq(hear(), "");
+    service_manager_ready(&manager);
+    service_manager_stopping(&manager, (struct mono_time){DURATION_S(1030).ns});
+    hear();
+    service_manager_reloading(&manager);
+    service_manager_reloaded(&manager);
+    cr_assert_str_eq(hear(), "");
 }
 
 Test(service_manager, stopping_asks_for_the_time_to_drain)
