@@ -68,7 +68,7 @@ def test_installed_files_are_those_that_the_image_takes():
 def test_it_runs_as_nobody_and_listens_where_probes_reach_it():
     assert final("USER") == ["65532:65532"]
     assert final("ENTRYPOINT") == ['["/usr/bin/outbox-relay"]'] and final("CMD") == ['["run"]']
-    assert final("ENV") == ["OUTBOX_RELAY_HTTP_LISTEN=0.0.0.0:8000"] and final("EXPOSE") == ["8000"]
+    assert final("ENV") == ["OUTBOX_RELAY_HTTP_LISTEN=:8000"] and final("EXPOSE") == ["8000"]
     assert not config_keys.unknown_variables(env.split("=")[0] for env in final("ENV"))
 
 
