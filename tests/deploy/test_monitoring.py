@@ -81,6 +81,18 @@ def test_dashboards_are_json_that_grafana_takes():
             assert used <= declared, f"{os.path.basename(path)}: {expression} uses {used - declared}"
 
 
+def test_dashboards_keep_deployments_apart():
+    """Every deployment may have an outbox "default": a maximum over two of them would hide the smaller one."""
+    for path in dashboards():
+        with open(path, encoding="utf-8") as file:
+            expressions = [one for one in _expressions(json.load(file)) if not one.startswith("label_values(")]
+        maxima = [labels for one in expressions for labels in re.findall(r"max by \(([^)]*)\)", one)]
+        assert maxima and all(labels.startswith("job, namespace, ") for labels in maxima), maxima
+        measured = [one for one in expressions if re.search(r"\b(?:outbox_relay|process)_\w+", one)]
+        for expression in measured:
+            assert expression.count('{job=~"$job", namespace=~"$namespace"}') >= 1, expression
+
+
 def test_dashboards_hold_promql(tmp_path):
     """promtool judges each expression as a rule's, Grafana's variables filled in."""
     for path in dashboards():
