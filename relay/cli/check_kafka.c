@@ -7,9 +7,11 @@
 
 #include "relay/cli/kafka_probe.h"
 #include "relay/config/config_kafka.h"
+#include "relay/insert/insert_stage.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/publish/event_router.h"
 #include "relay/publish/outbox_table.h"
+#include "relay/publish/publish_stage.h"
 
 #include <limits.h>
 #include <regex.h>
@@ -94,6 +96,19 @@ static void check_creation(struct check *check)
         check_add(check->report, CHECK_WARN, "kafka", "leave it out, and create topics yourself",
             "allow.auto.create.topics is true: brokers may make a missing topic as their defaults are, the receipt "
             "topic with cleanup.policy=delete");
+    }
+}
+
+// As the daemon tries them at its start. Certificates are looked at by asking the cluster.
+static void check_clients(struct check *check)
+{
+    bool (*const stages[])(const struct relay_context *, struct relay_error *) = {publish_stage_try, insert_stage_try};
+    for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+        struct relay_error error;
+        if (!stages[i](check->context, &error)) {
+            check_add(check->report, CHECK_FAIL, "kafka", "mend the property, or leave it out: run would end with 78",
+                "%s", error.text);
+        }
     }
 }
 
@@ -393,6 +408,7 @@ void check_kafka(struct check *check)
     check_library(check);
     check_queue(check);
     check_creation(check);
+    check_clients(check);
     if (check_cluster(&at)) {
         check_publishing(&at);
         check_settings(&at);

@@ -73,6 +73,21 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
     reports_release(reports);
 }
 
+static rd_kafka_conf_t *make_conf(const struct relay_context *context, struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "dead-letters", error);
+    if (conf && !kafka_conf_set(conf, "enable.idempotence", "true", error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+bool dead_letter_topic_try(const struct relay_context *context, struct relay_error *error)
+{
+    return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, error), error);
+}
+
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error)
 {
     struct dead_letter_topic *topic = calloc(1, sizeof(*topic));
@@ -84,12 +99,8 @@ struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *cont
     topic->name = context->config->insert.dead_letter_topic;
     topic->acknowledged = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "acknowledged");
     topic->too_large = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "too_large");
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "dead-letters", error);
+    rd_kafka_conf_t *conf = make_conf(context, error);
     if (!conf) {
-        goto topic_held;
-    }
-    if (!kafka_conf_set(conf, "enable.idempotence", "true", error)) {
-        rd_kafka_conf_destroy(conf);
         goto topic_held;
     }
     rd_kafka_conf_set_opaque(conf, topic);

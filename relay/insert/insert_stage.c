@@ -19,6 +19,7 @@
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/insert_health.h"
+#include "relay/insert/insert_memory.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -179,6 +180,20 @@ static void count_dead_letters_from_zero(struct metrics *metrics)
     for (int reason = ENCODE_NONE + 1; reason < ENCODE_REASON_COUNT; reason++) {
         metrics_series2(metrics, METRIC_DEAD_LETTERS, "insert", encode_reason_name((enum encode_reason)reason));
     }
+}
+
+bool insert_stage_try(const struct relay_context *context, struct relay_error *error)
+{
+    const struct config_insert *insert = &context->config->insert;
+    struct kafka_consumer_options member = {.group_id = insert->group_id,
+        .memory = insert->memory_limit / INSERT_MEMORY_MEMBER_SHARE,
+        .member = true};
+    struct kafka_consumer_options reader = {.group_id = insert->group_id,
+        .memory = insert->memory_limit / INSERT_MEMORY_READER_SHARE};
+    bool good = !insert->enabled ||
+        (kafka_consumer_try(context, &member, error) && kafka_consumer_try(context, &reader, error) &&
+            (insert->dead_letter_topic[0] == '\0' || dead_letter_topic_try(context, error)));
+    return good || error_prefix(error, "insert stage");
 }
 
 struct insert_stage *insert_stage_start(const struct relay_context *context, struct relay_error *error)

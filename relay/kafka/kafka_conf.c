@@ -121,12 +121,39 @@ rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_
 
 rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error)
 {
-    char why[256] = "";
+    char why[512] = "";
     rd_kafka_t *client = rd_kafka_new(kind == KAFKA_CLIENT_PRODUCER ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, why,
         sizeof(why));
-    if (client == NULL) {
-        error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);
-        rd_kafka_conf_destroy(conf);
+    if (client != NULL) {
+        return client;
     }
-    return client;
+    rd_kafka_conf_destroy(conf);
+    if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) { // no thread: no setting can mend that
+        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, 0, "a Kafka client cannot be made: %s", why);
+    } else {
+        error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);
+    }
+    return NULL;
+}
+
+// Without security: with it, what files hold would be judged as well, and these may come later than the daemon, while
+// what the configuration itself says of it was judged as it was read; SASL would start threads and programs (kinit).
+// The log is for clients that work.
+bool kafka_conf_try(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    if (conf == NULL) {
+        return false;
+    }
+    if (!kafka_conf_set(conf, "bootstrap.servers", "", error) ||
+        !kafka_conf_set(conf, "security.protocol", "plaintext", error)) {
+        rd_kafka_conf_destroy(conf);
+        return false;
+    }
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    rd_kafka_t *client = kafka_client_new(kind, conf, error);
+    if (client == NULL) {
+        return false;
+    }
+    rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    return true;
 }

@@ -186,6 +186,24 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
         set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
 }
 
+static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_consumer_options *options,
+    struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
+        options->member ? "insert" : "insert-catch-up", error);
+    if (conf && !set_ours(context, options, conf, error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+bool kafka_consumer_try(const struct relay_context *context, const struct kafka_consumer_options *options,
+    struct relay_error *error)
+{
+    return kafka_conf_try(KAFKA_CLIENT_CONSUMER, make_conf(context, options, error), error);
+}
+
 static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consumer_options *options,
     struct relay_error *error)
 {
@@ -213,13 +231,8 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
     consumer->topics = options->topics;
     consumer->topic_count = options->topic_count;
     consumer->member = options->member;
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
-        options->member ? "insert" : "insert-catch-up", error);
+    rd_kafka_conf_t *conf = make_conf(context, options, error);
     if (!conf) {
-        goto consumer_held;
-    }
-    if (!set_ours(context, options, conf, error)) {
-        rd_kafka_conf_destroy(conf);
         goto consumer_held;
     }
     consumer->session_timeout = DURATION_MS(conf_number(conf, "session.timeout.ms", 45000));

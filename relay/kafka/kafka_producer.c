@@ -175,6 +175,23 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
         set_default(conf, config, "transaction.timeout.ms", 15000, error);
 }
 
+static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_producer_options *options,
+    struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "publish", error);
+    if (conf != NULL && !configure(conf, context->config, options, error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+bool kafka_producer_try(const struct relay_context *context, const struct kafka_producer_options *options,
+    struct relay_error *error)
+{
+    return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, options, error), error);
+}
+
 struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     const struct kafka_producer_options *options, struct kafka_tick tick, struct relay_error *error)
 {
@@ -194,12 +211,9 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         free(producer);
         return NULL;
     }
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "publish", error);
+    rd_kafka_conf_t *conf = make_conf(context, options, error);
     if (conf == NULL) {
         goto fail_producer;
-    }
-    if (!configure(conf, context->config, options, error)) {
-        goto fail_conf;
     }
     producer->message_max = (size_t)message_max(conf);
     producer->transaction_timeout = DURATION_MS(
@@ -214,8 +228,6 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     }
     return producer;
 
-fail_conf:
-    rd_kafka_conf_destroy(conf);
 fail_producer:
     pthread_mutex_destroy(&producer->trouble_lock);
     free(producer);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Start: signals are blocked before the first thread is made, so that only our descriptor sees them; then breakers,
-// alerts, HTTP (so that /health answers from the first moment), the two pipes, the health watch. No part contacts a
-// server in its start function, so the daemon is up at once and waits for servers that are not.
+// Start: signals are blocked before the first thread is made, so that only our descriptor sees them; then breakers, the
+// trial of [kafka], alerts, HTTP (so that /health answers from the first moment), the two pipes, the health watch. No
+// part contacts a server in its start function, so the daemon is up at once and waits for servers that are not.
 //
 // - A part refuses to start: everything already started is stopped again, the error is the exit.
 // - Stop: it is raised with a deadline; pipes first, then the watch, alerts, HTTP last. Deadlines leave room for the
@@ -12,6 +12,8 @@
 // - A loop is silent for a minute: the process ends itself with code 70 instead of looking alive (a call into
 //   librdkafka may outlive every timeout); nothing is lost by it. Counted in our own rounds, so that a process that was
 //   stopped and continued is not judged by the time it slept.
+// - librdkafka makes no client of what [kafka] says: a configuration error like those that are found while it is read.
+//   Certificates and keys are not looked at, as they may come later than the daemon.
 // - A bad configuration at SIGHUP: every mistake is logged, the old configuration stays.
 #include "relay/ops/lifecycle.h"
 
@@ -106,10 +108,21 @@ static int64_t lag_of_stage(const void *stage)
     return insert_stage_lag(stage);
 }
 
+// Only what the configuration says is judged, with the exit code of a bad one. What the system lacks just now the
+// stages wait for.
+static bool try_kafka(const struct relay_context *context, struct relay_error *error)
+{
+    bool made = publish_stage_try(context, error) && insert_stage_try(context, error);
+    return made || error->code != RELAY_ERROR_CONFIG;
+}
+
 static bool start_parts(struct lifecycle *self, struct relay_error *error)
 {
     const struct relay_context *context = &self->context;
     const struct config *config = context->config;
+    if (!try_kafka(context, error)) {
+        return false;
+    }
     self->alerts = alerts_start(context, error);
     if (self->alerts == NULL) {
         return error_prefix(error, "alerts");
@@ -212,7 +225,10 @@ static void reload(struct lifecycle *self)
     char *mistakes = NULL;
     struct relay_error error;
     struct config *config = config_load(self->options->config_path, &mistakes, &error);
-    if (config == NULL) {
+    struct relay_context context = self->context;
+    context.config = config;
+    if (config == NULL || !try_kafka(&context, &error)) {
+        config_free(config);
         log_mistakes(mistakes);
         log_event(LOG_LEVEL_ERROR, "config.reload_failed", "the configuration in force stays", LOG_ERROR(&error));
     } else {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/publish_stage.h"
 
+#include "relay/kafka/kafka_producer.h"
 #include "relay/publish/publish_pipe.h"
 #include "relay/publish/publish_reason.h"
+#include "relay/publish/receipt_store.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -36,6 +38,35 @@ static void count_dead_letters_from_zero(struct metrics *metrics)
     for (int reason = PUBLISH_REASON_NONE + 1; reason < PUBLISH_REASON_COUNT; reason++) {
         metrics_series2(metrics, METRIC_DEAD_LETTERS, "publish", publish_reason_name((enum publish_reason)reason));
     }
+}
+
+// Their producers would be alike.
+static bool alike(const struct config_outbox *one, const struct config_outbox *other)
+{
+    return one->publish.guarantee == other->publish.guarantee && one->batch_rows == other->batch_rows &&
+        one->batch_bytes == other->batch_bytes;
+}
+
+bool publish_stage_try(const struct relay_context *context, struct relay_error *error)
+{
+    const struct config *config = context->config;
+    bool good = true, reads = false;
+    for (size_t i = 0; config->publish.enabled && good && i < config->outbox_count; i++) {
+        const struct config_outbox *outbox = &config->outboxes[i];
+        bool exactly_once = outbox->publish.guarantee == CONFIG_EXACTLY_ONCE;
+        struct kafka_producer_options options = {.transactional_id = exactly_once ? outbox->publish.transactional_id
+                                                                                  : NULL,
+            .batch_rows = outbox->batch_rows,
+            .batch_bytes = outbox->batch_bytes};
+        bool tried = false;
+        for (size_t j = 0; j < i && !tried; j++) {
+            tried = alike(&config->outboxes[j], outbox);
+        }
+        good = tried || kafka_producer_try(context, &options, error);
+        reads = reads || exactly_once;
+    }
+    good = good && (!reads || receipt_store_try(context, error));
+    return good || error_prefix(error, "publish stage");
 }
 
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error)

@@ -118,7 +118,7 @@ int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t
     return (int32_t)(fnv_bytes(FNV_START, identity, 16) % (uint32_t)store->partitions);
 }
 
-static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_error *error)
+static rd_kafka_conf_t *reader_conf(const struct relay_context *context, struct relay_error *error)
 {
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER, "receipts", error);
     if (conf == NULL) {
@@ -135,7 +135,18 @@ static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_
         rd_kafka_conf_destroy(conf);
         return NULL;
     }
-    return kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error);
+    return conf;
+}
+
+static rd_kafka_t *reader_new(const struct relay_context *context, struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = reader_conf(context, error);
+    return conf == NULL ? NULL : kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error);
+}
+
+bool receipt_store_try(const struct relay_context *context, struct relay_error *error)
+{
+    return kafka_conf_try(KAFKA_CLIENT_CONSUMER, reader_conf(context, error), error);
 }
 
 // How far the reading of one partition must come, and where it is.

@@ -63,11 +63,12 @@ def test_a_good_place(place):
 
 def test_every_server_is_looked_at_when_all_are_down(place):
     code, texts = findings(place, "FAIL", postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y", "connect_timeout": "2s"},
-                           kafka={"bootstrap.servers": "127.0.0.1:1"}, clickhouse={"url": "http://127.0.0.1:1"},
+                           kafka={"bootstrap.servers": "127.0.0.1:1", "retries": "0"}, clickhouse={"url": "http://127.0.0.1:1"},
                            alert={"webhook_url": "http://127.0.0.1:1/secret", "alertmanager_url": "http://127.0.0.1:1"})
     assert code == 1
     for what in ("postgres", "kafka", "clickhouse", "alert webhook", "alert alertmanager"):
         assert any(text.startswith(what + ":") and "127.0.0.1:1" in text for text in texts), (what, texts)
+    assert any(text.startswith("kafka: publish stage: [kafka]: `retries`") for text in texts), texts
     assert not any("secret" in text for text in texts)
 
 

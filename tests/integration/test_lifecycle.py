@@ -121,6 +121,24 @@ def test_a_bad_configuration_ends_it_with_78_and_every_mistake(tmp_path):
     assert missing.returncode == 78 and "nowhere.ini" in missing.stderr
 
 
+@pytest.mark.parametrize("setting, stage", [
+    ({"socket.timeout.ms": "60000"}, "publish"), ({"retries": "0"}, "publish"),
+    ({"max.in.flight.requests.per.connection": "10"}, "publish"), ({"max.poll.interval.ms": "10000"}, "insert")], ids=lambda at: next(iter(at)))
+def test_settings_of_which_librdkafka_makes_no_client_end_it_with_78(tmp_path, silent_port, setting, stage):
+    other = "insert" if stage == "publish" else "publish"
+    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, kafka=setting, **{other: {"enabled": "false"}}))
+    result = command("run", "--wait", "1s", config=config, seconds=20)
+    assert result.returncode == 78, result.stderr
+    assert f"{stage} stage: [kafka]: `" in result.stderr and "lifecycle.not_started" in result.stderr
+
+
+def test_certificates_that_are_not_there_yet_do_not_end_it(tmp_path, silent_port):
+    changes = {"security.protocol": "ssl", "ssl.ca.location": str(tmp_path / "ca.pem")}
+    config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, kafka=changes))
+    result = command("run", "--wait", "300ms", config=config, seconds=20)
+    assert result.returncode == 75, result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["run", "--nonsense"], ["run", "extra"], ["dance"], [], ["run", "--wait", "soon"]])
 def test_bad_usage_is_2(arguments):
     result = command(*arguments)
@@ -142,6 +160,14 @@ def test_sighup_applies_what_can_change_and_names_the_rest(hung, tmp_path, silen
     mistakes = [line["message"] for line in hung.events("config.mistake")]
     assert all(any(word in line for line in mistakes) for word in ("loud", "few", "many")), mistakes
     assert hung.get("/live")[0] == 200
+
+
+def test_sighup_refuses_settings_of_which_librdkafka_makes_no_client(hung, silent_port):
+    write_config(hung.config, sections(silent_port, kafka={"retries": "0"}, health={"warning_rows": "7"}))
+    hung.signal(signal.SIGHUP)
+    hung.wait(lambda: hung.events("config.reload_failed"), "the bad configuration is refused")
+    assert "`retries`" in hung.events("config.reload_failed")[0]["error"]
+    assert not hung.events("config.changed") and not hung.events("config.reloaded")
 
 
 def test_sighup_judges_what_needs_a_restart_by_what_the_process_runs(hung, silent_port):

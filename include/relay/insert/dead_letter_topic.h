@@ -18,6 +18,8 @@ struct dead_letter_topic;
 
 // Makes the producer; contacts nothing itself. Errors: CONFIG, NO_MEMORY.
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error);
+// Whether its producer can be made: as kafka_conf_try().
+bool dead_letter_topic_try(const struct relay_context *context, struct relay_error *error);
 void dead_letter_topic_free(struct dead_letter_topic *topic); // what is not acknowledged is given up; accepts NULL
 
 // The copies of one batch. Start with {0}.

@@ -12,6 +12,9 @@
 
 struct insert_stage;
 
+// Whether librdkafka makes each client that the stage will use: as publish_stage_try().
+bool insert_stage_try(const struct relay_context *context, struct relay_error *error);
+
 // Starts the threads; contacts nothing itself, so it returns at once and works while servers are down.
 // Errors: CONFIG (a route, a [kafka] property, a URL), NO_MEMORY, SYSTEM.
 struct insert_stage *insert_stage_start(const struct relay_context *context, struct relay_error *error);

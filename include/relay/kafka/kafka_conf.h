@@ -24,7 +24,13 @@ bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, 
 // Writes a line of librdkafka to our log: its log callback, and to be called by one that takes its place.
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text);
 
-// rd_kafka_new() that never leaks the conf and speaks our error type.
+// rd_kafka_new() that never leaks the conf and speaks our error type. Errors: CONFIG in librdkafka's words, SYSTEM
+// where a thread is missing.
 rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error);
+
+// Whether librdkafka makes a client of the conf: it judges values together, and some by themselves, only then. Makes
+// one that reaches nobody and ends it at once; takes some milliseconds. Takes the conf over; NULL: one that could not
+// be made, error says why. Errors: as kafka_client_new().
+bool kafka_conf_try(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error);
 
 #endif

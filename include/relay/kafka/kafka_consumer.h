@@ -55,6 +55,9 @@ struct kafka_consumer_options {
 struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
     const struct kafka_consumer_options *options, const struct kafka_consumer_listener *listener,
     struct relay_error *error);
+// Whether one can be made: as kafka_conf_try(). Topics and wake_fd are not looked at.
+bool kafka_consumer_try(const struct relay_context *context, const struct kafka_consumer_options *options,
+    struct relay_error *error);
 
 // Takes what is there, at most `most` messages and events; false once nothing was left. *stop (may be NULL) ends it
 // between messages.

@@ -73,6 +73,9 @@ struct kafka_message {
 // Contacts nothing yet. Errors: CONFIG, NO_MEMORY.
 struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     const struct kafka_producer_options *options, struct kafka_tick tick, struct relay_error *error);
+// Whether one can be made: as kafka_conf_try().
+bool kafka_producer_try(const struct relay_context *context, const struct kafka_producer_options *options,
+    struct relay_error *error);
 // Throws away what is still queued, waits up to two seconds for its reports, destroys the client. Accepts NULL.
 void kafka_producer_free(struct kafka_producer *producer);
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);

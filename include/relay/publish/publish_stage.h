@@ -11,6 +11,11 @@
 
 struct publish_stage;
 
+// Whether librdkafka makes each client that the stage will use, of what [kafka] says. One that it refuses stops the
+// stage again and again, since the stage makes them anew in each term. Contacts nothing, opens no file; true where the
+// stage is switched off. Errors: CONFIG, NO_MEMORY; SYSTEM, which says nothing about the configuration.
+bool publish_stage_try(const struct relay_context *context, struct relay_error *error);
+
 // Starts the threads; contacts nothing itself, so it returns at once and works while servers are down.
 // Errors: CONFIG (a template, a [kafka] property), NO_MEMORY, SYSTEM.
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error);

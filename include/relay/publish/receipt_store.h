@@ -26,6 +26,9 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
 // The partition of an outbox that has no receipt yet.
 int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16]);
 
+// Whether the consumer that reads them can be made: as kafka_conf_try().
+bool receipt_store_try(const struct relay_context *context, struct relay_error *error);
+
 // One receipt that was read; only valid during the call. false ends the reading with the error that was set.
 typedef bool receipt_reader(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
     struct relay_error *error);
