@@ -244,17 +244,23 @@ def test_a_schema_changed_while_running(place):
     assert relay.stop() == 0
 
 
-def test_rows_that_the_server_itself_refuses_become_dead_letters(place):
+@pytest.mark.parametrize("change, columns, bad, code", [
+    ("ADD CONSTRAINT small CHECK post_id < 1000000", {}, {"id": 5000000}, "469"),
+    ("ADD COLUMN n Nested(a Int32, b String)", {"n.a": "$.a?", "n.b": "$.b?"}, {"a": [1, 2], "b": ["x"]}, "190"),
+    ("ADD COLUMN ip IPv4 MATERIALIZED toIPv4(if(title = 't', '1.2.3.4', title))", {}, {"title": "no address"}, "675"),
+], ids=["constraint", "Nested", "IPv4"])
+def test_rows_that_the_server_itself_refuses_become_dead_letters(place, change, columns, bad, code):
     place.clickhouse(TYPED)
-    place.clickhouse("ALTER TABLE {db}.posts ADD CONSTRAINT small CHECK post_id < 1000000")
+    place.clickhouse("ALTER TABLE {db}.posts " + change)
     sender = Sender(place)
     for n in range(3000):
-        sender.event(post(place), n, value=json.dumps({"id": 5000000 if n in (700, 701, 2999) else n, "title": "t"}).encode())
+        value = {"id": n, "title": "t"} | (bad if n in (700, 701, 2999) else {})
+        sender.event(post(place), n, value=json.dumps(value).encode())
     sender.flush()
-    relay = inserting(place, **typed_route(place))
+    relay = inserting(place, **typed_route(place, **columns))
     wait_counts(place, 2997, table="posts", seconds=90)
     wait_until(lambda: len(dead_letters(place)) == 3, "the dead letters", 60)
-    assert {row[:2] for row in dead_letters(place, "reason, code")} == {("rejected", "469")}
+    assert {row[:2] for row in dead_letters(place, "reason, code")} == {("rejected", code)}
     wait_counts(place, 3000)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 3000, "all committed", 20)
     assert relay.stop() == 0

@@ -18,7 +18,7 @@ enum clickhouse_failure {
     CLICKHOUSE_BACK_PRESSURE,   // too many parts or queries: fewer and larger batches
     CLICKHOUSE_MEMORY,          // memory limit: a few retries, then smaller batches (after a definite rejection only)
     CLICKHOUSE_OPERATOR,        // schema, rights, disk, view: pause the table and tell somebody
-    CLICKHOUSE_SCHEMA_DRIFT,    // the table no longer looks as we read it: read it again, then as a bad row
+    CLICKHOUSE_SCHEMA_DRIFT,    // the table no longer looks as we read it: as OPERATOR, whose resumption reads it again
     CLICKHOUSE_BAD_ROW,         // the data does not fit; proves nothing before a read-back where views exist
     CLICKHOUSE_UNKNOWN_CODE,    // not in our table: retry some times, then treat as OPERATOR
     CLICKHOUSE_FAILURES
@@ -79,7 +79,6 @@ enum clickhouse_failure {
     X(497, OPERATOR, ACCESS_DENIED)                                                                                    \
     X(516, OPERATOR, AUTHENTICATION_FAILED)                                                                            \
     X(33, SCHEMA_DRIFT, CANNOT_READ_ALL_DATA)                                                                          \
-    X(131, SCHEMA_DRIFT, TOO_LARGE_STRING_SIZE)                                                                        \
     X(6, BAD_ROW, CANNOT_PARSE_TEXT)                                                                                   \
     X(25, BAD_ROW, CANNOT_PARSE_ESCAPE_SEQUENCE)                                                                       \
     X(26, BAD_ROW, CANNOT_PARSE_QUOTED_STRING)                                                                         \
@@ -87,12 +86,20 @@ enum clickhouse_failure {
     X(38, BAD_ROW, CANNOT_PARSE_DATE)                                                                                  \
     X(41, BAD_ROW, CANNOT_PARSE_DATETIME)                                                                              \
     X(53, BAD_ROW, TYPE_MISMATCH)                                                                                      \
+    X(69, BAD_ROW, ARGUMENT_OUT_OF_BOUND)                                                                              \
     X(72, BAD_ROW, CANNOT_PARSE_NUMBER)                                                                                \
     X(117, BAD_ROW, INCORRECT_DATA)                                                                                    \
+    X(131, BAD_ROW, TOO_LARGE_STRING_SIZE)                                                                             \
+    X(153, BAD_ROW, ILLEGAL_DIVISION)                                                                                  \
+    X(190, BAD_ROW, SIZES_OF_ARRAYS_DONT_MATCH)                                                                        \
     X(321, BAD_ROW, VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE)                                                                \
     X(349, BAD_ROW, CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN)                                                             \
     X(376, BAD_ROW, CANNOT_PARSE_UUID)                                                                                 \
+    X(407, BAD_ROW, DECIMAL_OVERFLOW)                                                                                  \
     X(441, BAD_ROW, CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING)                                                             \
+    X(467, BAD_ROW, CANNOT_PARSE_BOOL)                                                                                 \
+    X(675, BAD_ROW, CANNOT_PARSE_IPV4)                                                                                 \
+    X(676, BAD_ROW, CANNOT_PARSE_IPV6)                                                                                 \
     X(691, BAD_ROW, UNKNOWN_ELEMENT_OF_ENUM)
 
 enum clickhouse_code {
