@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define START_LIMIT DURATION_S(30) // a part that starts for longer is one that waits for somebody
+#define START_LIMIT DURATION_S(30)  // a part that starts for longer is one that waits for somebody
+#define QUIET_LIMIT DURATION_S(300) // for so long the word of another replica is enough
 
 struct look {
     enum alert_level level;
@@ -112,6 +113,31 @@ static bool waits_for_a_dependency(const struct health_conditions *conditions, e
         dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
 }
 
+// The replica that speaks for ClickHouse tells what it sees itself. One that alone does not reach it keeps its
+// partitions, and its tables are not told while clickhouse_down explains them: nobody would hear that they stand.
+static void judge_own_way(struct health_conditions *conditions, const struct status_entry *entries, size_t count,
+    bool quiet)
+{
+    struct health_part *cut_off = &conditions->cut_off;
+    struct mono_time now = clock_mono(conditions->context->clock);
+    bool down = dependency_down(conditions, STATUS_CLICKHOUSE);
+    if (!down || conditions->reached.ns == 0) {
+        conditions->reached = now;
+    }
+    cut_off->check = STATUS_INSERT;
+    if (!down && cut_off->raised != ALERT_OK) {
+        raise_part(conditions, cut_off, ALERT_OK, "this process reaches ClickHouse again");
+    }
+    bool lasts = quiet && mono_since(now, conditions->reached).ns >= QUIET_LIMIT.ns;
+    if (down && (lasts || cut_off->raised != ALERT_OK)) {
+        struct look look = look_at_board(entries, count, STATUS_CLICKHOUSE);
+        char why[sizeof(look.why) + 64];
+        snprintf(why, sizeof(why), "this process does not reach ClickHouse%s%s", look.why[0] == '\0' ? "" : ": ",
+            look.why);
+        raise_part(conditions, cut_off, ALERT_CRITICAL, why);
+    }
+}
+
 static bool just_starts(const struct health_conditions *conditions, const struct status_entry *entry)
 {
     return entry->starting && clock_wall(conditions->context->clock).us - entry->since.us < START_LIMIT.ns / 1000;
@@ -163,6 +189,7 @@ void health_conditions_judge(struct health_conditions *conditions, const struct 
     judge_dependency(conditions, entries, count, STATUS_KAFKA, quiet);
     judge_dependency(conditions, entries, count, STATUS_CLICKHOUSE, quiet);
     judge_lag(conditions, limits, lag);
+    judge_own_way(conditions, entries, count, quiet);
     judge_parts(conditions, entries, count);
     free(entries);
 }

@@ -132,6 +132,40 @@ Test(health_conditions, parts_are_not_told_while_a_dependency_explains_them)
     cr_assert_str_eq(judge(-1, false), "kafka_down[] 2: no broker; ");
 }
 
+// Another replica speaks for ClickHouse, but it may be our way to it alone. Told after five minutes, until it is over.
+Test(health_conditions, a_replica_that_alone_does_not_reach_clickhouse_tells_it)
+{
+    status_board_set(board, STATUS_CLICKHOUSE, "http://a:8123", STATUS_DOWN, "no route to host");
+    status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_DOWN, "waits for ClickHouse");
+    judge(-1, true);
+    cr_assert_str_eq(judge(-1, true), "clickhouse_down[] 2 quiet: http://a:8123: no route to host; ");
+    clock_fake_advance(&fake, DURATION_S(299));
+    cr_assert_str_eq(judge(-1, true), "clickhouse_down[] 2 quiet: http://a:8123: no route to host; ");
+    clock_fake_advance(&fake, DURATION_S(1));
+    static const char told[] = "pipeline_degraded[insert at here:8000] 2: this process does not reach ClickHouse: "
+                               "http://a:8123: no route to host; ";
+    cr_assert_not_null(strstr(judge(-1, true), told), "%s", raised);
+    cr_assert_not_null(strstr(judge(-1, false), told), "one that speaks from now on does not take it back: %s", raised);
+    status_board_set(board, STATUS_CLICKHOUSE, "http://a:8123", STATUS_OK, "");
+    status_board_set(board, STATUS_INSERT, "shop.orders", STATUS_OK, "");
+    judge(-1, true);
+    cr_assert_not_null(
+        strstr(judge(-1, true), "pipeline_degraded[insert at here:8000] 0: this process reaches ClickHouse again; "));
+    cr_assert_null(strstr(judge(-1, true), "insert at here"));
+    status_board_set(board, STATUS_CLICKHOUSE, "http://a:8123", STATUS_DOWN, "no route to host");
+    judge(-1, true);
+    cr_assert_null(strstr(judge(-1, true), "insert at here"), "the time begins anew");
+}
+
+Test(health_conditions, who_speaks_for_clickhouse_tells_it_once)
+{
+    status_board_set(board, STATUS_CLICKHOUSE, "http://a:8123", STATUS_DOWN, "no route to host");
+    judge(-1, false);
+    judge(-1, false);
+    clock_fake_advance(&fake, DURATION_S(3600));
+    cr_assert_str_eq(judge(-1, false), "clickhouse_down[] 2: http://a:8123: no route to host; ");
+}
+
 Test(health_conditions, lag_is_told)
 {
     limits.warning_lag = 10;

@@ -7,8 +7,10 @@
 //   WARNING when a part is;
 // - "consumer_lag" of "REPLICA": by [health] warning_lag, critical_lag;
 // - "pipeline_degraded" of "publish NAME at REPLICA", "insert NAME at REPLICA": WARNING when degraded, CRITICAL when
-//   down; not judged while a dependency of that stage is down, which is told already.
-// The last two are of this process alone, so they carry its name: were their instance the same everywhere, one
+//   down; not judged while a dependency of that stage is down, which is told already;
+// - "pipeline_degraded" of "insert at REPLICA": CRITICAL when ClickHouse has been down here for five minutes and
+//   another replica speaks for it: it may be our way to it alone.
+// The last three are of this process alone, so they carry its name: were their instance the same everywhere, one
 // replica's end would count as the end of another's. The health watch's thread only; alerts are borrowed.
 #ifndef RELAY_OPS_HEALTH_CONDITIONS_H
 #define RELAY_OPS_HEALTH_CONDITIONS_H
@@ -36,6 +38,8 @@ struct health_conditions {
     struct health_window dependencies[HEALTH_DEPENDENCIES], lag;
     struct health_part parts[HEALTH_PARTS_MAX];
     size_t part_count;
+    struct mono_time reached;   // ClickHouse, last; 0: not judged yet
+    struct health_part cut_off; // the insert stage as a whole
 };
 
 // limits: of the lag. lag: -1 unknown. quiet: another replica speaks for Kafka and ClickHouse.
