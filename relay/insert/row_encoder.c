@@ -501,7 +501,7 @@ static bool read_payload(struct row_encoder *encoder, const struct source_messag
         encode_reason_text(*reason), why);
 }
 
-bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, const struct source_message *message,
+static bool add_row(struct row_encoder *encoder, struct native_block *block, const struct source_message *message,
     enum encode_reason *reason, struct relay_error *error)
 {
     *reason = ENCODE_NONE;
@@ -517,6 +517,19 @@ bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, co
     }
     native_block_end_row(block);
     return true;
+}
+
+// Each route has an encoder, and none of them may hold for good what one large message took: many times its size, and
+// not counted by [insert] memory_limit.
+bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, const struct source_message *message,
+    enum encode_reason *reason, struct relay_error *error)
+{
+    bool added = add_row(encoder, block, message, reason, error);
+    if (message->value_length > JSON_READER_KEEPS) {
+        json_reader_trim(encoder->reader);
+        value_encoder_finish(&encoder->value);
+    }
+    return added;
 }
 
 static bool write_columns(const struct row_encoder *encoder, struct clickhouse_text *text)

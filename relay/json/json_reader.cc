@@ -278,6 +278,15 @@ extern "C" void json_reader_free(struct json_reader *reader)
     }
 }
 
+extern "C" void json_reader_trim(struct json_reader *reader)
+{
+    reader->document = ondemand::document();
+    reader->parser = ondemand::parser();
+    free(reader->scratch);
+    reader->scratch = nullptr;
+    reader->scratch_room = 0;
+}
+
 extern "C" enum json_result json_reader_read(struct json_reader *reader, const struct json_paths *paths,
     const char *document, size_t length, size_t room, struct json_value *values, const char **why)
 {

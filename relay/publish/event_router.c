@@ -535,6 +535,25 @@ static bool make_headers(struct routing *routing)
     return true;
 }
 
+static enum route_result make_event(struct routing *routing)
+{
+    if (!make_created_at(routing)) {
+        return no_memory(routing);
+    }
+    static enum route_result (*const steps[])(struct routing *) = {make_partition, make_topic, make_key, make_value};
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        enum route_result result = steps[i](routing);
+        if (result != ROUTE_OK) {
+            return result;
+        }
+    }
+    if (!make_headers(routing)) {
+        return no_memory(routing);
+    }
+    routing->out->size = event_record_size(routing->out);
+    return ROUTE_OK;
+}
+
 enum route_result event_router_route(struct event_router *router, const struct outbox_row *row,
     struct event_arena *arena, struct routed_event *out, enum publish_reason *reason, struct relay_error *error)
 {
@@ -542,21 +561,11 @@ enum route_result event_router_route(struct event_router *router, const struct o
         {.router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
     *out = (struct routed_event){0};
     *reason = PUBLISH_REASON_NONE;
-    if (!make_created_at(&routing)) {
-        return no_memory(&routing);
+    enum route_result result = make_event(&routing);
+    if (row->payload.length > JSON_READER_KEEPS || row->metadata.length > JSON_READER_KEEPS) {
+        json_reader_trim(router->reader); // what is kept of it has been copied
     }
-    static enum route_result (*const steps[])(struct routing *) = {make_partition, make_topic, make_key, make_value};
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        enum route_result result = steps[i](&routing);
-        if (result != ROUTE_OK) {
-            return result;
-        }
-    }
-    if (!make_headers(&routing)) {
-        return no_memory(&routing);
-    }
-    out->size = event_record_size(out);
-    return ROUTE_OK;
+    return result;
 }
 
 size_t event_record_size(const struct routed_event *event)

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,4 +227,28 @@ Test(json_reader, agrees_with_jansson)
         json_decref(judge);
     }
     cr_assert(good > 1000 && refused > 1000, "%zu good, %zu refused", good, refused);
+}
+
+Test(json_reader, what_a_large_document_took_comes_back)
+{
+    size_t a = want("$.a[1]"), length = 4 << 20;
+    char *large = malloc(length);
+    cr_assert_not_null(large);
+    memset(large, ' ', length);
+    memcpy(large, "{\"a\":[1", 7);
+    for (size_t i = 7; i < length - 2; i += 2) {
+        memcpy(&large[i], ",1", 2);
+    }
+    memcpy(&large[length - 3], " ]}", 3);
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    cr_assert_eq(json_reader_read(reader, paths, large, length, length, values, NULL), JSON_OK);
+    expect(a, JSON_KIND_NUMBER, "1", "1");
+    json_reader_trim(reader);
+    size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
+    cr_assert_leq(after, before + 65536, "%zu bytes are kept", after - before);
+    cr_assert_eq(read_text("{\"a\":[1,\"\\u00e4\"]}"), JSON_OK, "it reads on");
+    expect(a, JSON_KIND_STRING, "\"\\u00e4\"", "\xC3\xA4");
+    json_reader_trim(reader);
+    json_reader_trim(reader);
+    free(large);
 }

@@ -5,6 +5,7 @@
 #include "encoder_fixture.h"
 
 #include <criterion/criterion.h>
+#include <malloc.h>
 #include <stdio.h>
 
 static struct table_schema *schema;
@@ -370,4 +371,27 @@ Test(row_encoder, exactly_once_is_judged_with_what_mends_it)
     cr_assert(possible);
     cr_assert_eq(findings.count, 0);
     table_schema_free(schema);
+}
+
+// Both what reads the payload and what unescapes a text inside of an array.
+Test(row_encoder, what_a_large_message_took_comes_back)
+{
+    static const size_t length = 4 << 20;
+    compile((const char *const[]){"c", "Array(FixedString(2))", NULL}, (const char *const[]){"c", "$.a", NULL});
+    char *large = malloc(length + 1);
+    cr_assert_not_null(large);
+    memcpy(large, "{\"a\":[\"\\n", 9);
+    memset(large + 9, 'x', length - 12);
+    memcpy(large + length - 3, "\"]}", 4);
+    cr_assert(add("{\"a\":[\"\\n\"]}"), "%s", error.text);
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    cr_assert_not(add(large));
+    cr_assert_eq(reason, ENCODE_TOO_LONG, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "?xxx"), "%s", error.text);
+    size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
+    cr_assert_leq(after, before + 65536, "%zu bytes are kept", after - before);
+    cr_assert(add("{\"a\":[\"\\n\"]}"), "%s", error.text);
+    cr_assert_eq(native_block_rows(block), 2);
+    free(large);
+    finish();
 }

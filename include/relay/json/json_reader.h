@@ -3,7 +3,7 @@
 // Reads the wanted places of one JSON document in one pass (simdjson behind C functions; no C++ exception leaves them).
 // The whole document is checked: what is not wanted must be well-formed and UTF-8, too. Numbers are never rounded:
 // their text is given. Of members that come twice, the last wins. A json_reader belongs to one thread and keeps its
-// memory.
+// memory, five times its largest document, until it is trimmed.
 #ifndef RELAY_JSON_JSON_READER_H
 #define RELAY_JSON_JSON_READER_H
 
@@ -17,7 +17,8 @@
 extern "C" {
 #endif
 
-#define JSON_MAX_DEPTH 128 // deeper documents are refused (JSON_TOO_DEEP)
+#define JSON_MAX_DEPTH    128          // deeper documents are refused (JSON_TOO_DEEP)
+#define JSON_READER_KEEPS (256 * 1024) // bytes of a document; after a larger one the reader is to be trimmed
 
 enum json_kind {
     JSON_KIND_MISSING,
@@ -49,6 +50,8 @@ enum json_result { JSON_OK, JSON_BAD, JSON_BAD_UTF8, JSON_TOO_DEEP, JSON_NO_MEMO
 // live that long. why (may be NULL): a sentence, static, for a result other than JSON_OK.
 enum json_result json_reader_read(struct json_reader *reader, const struct json_paths *paths, const char *document,
     size_t length, size_t room, struct json_value *values, const char **why);
+// Gives the memory back that the reads took. The values of the last read are no longer good.
+void json_reader_trim(struct json_reader *reader);
 
 #ifdef __cplusplus
 }
