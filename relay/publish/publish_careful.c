@@ -99,7 +99,7 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     return true;
 }
 
-// Exactly these rows, those that are still there.
+// Exactly these rows, those that are still there, and that nothing keeps there.
 static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
     struct relay_error *error)
 {
@@ -109,6 +109,7 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
         return false;
     }
     outbox_batch_sort(lane->batch);
+    lane->kept = lane->batch->count == 0;
     return true;
 }
 
@@ -220,7 +221,8 @@ static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, voi
     if (count > 0 && !take_list(pipe, lane, these->seqs, count, error)) {
         return false;
     }
-    return count < these->count || these->then == NULL || these->then(pipe, lane, these->context, error);
+    bool all = count == these->count && !lane->kept;
+    return !all || these->then == NULL || these->then(pipe, lane, these->context, error);
 }
 
 bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,

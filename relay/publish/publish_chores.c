@@ -173,6 +173,19 @@ static bool cut_by_suspects(const struct publish_pipe *pipe, const int64_t *seqs
     return publish_suspects_cut(&pipe->verdicts, seqs, count) < count;
 }
 
+// After rows were read by their numbers. more: there are others besides, to be read at once, unless that would list the
+// same again. *last: when it was looked for them last. What was listed once may have been deleted by somebody.
+static void after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)
+{
+    pipe->chores_in_vain = lane->kept ? pipe->chores_in_vain + 1 : 0;
+    if (pipe->chores_in_vain > 1) {
+        publish_show_kept(pipe);
+    }
+    if (more && !lane->kept) {
+        *last = (struct mono_time){0};
+    }
+}
+
 static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release,
     struct relay_error *error)
 {
@@ -189,11 +202,10 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (seqs == NULL) {
         return false;
     }
-    if (more || cut_by_suspects(pipe, seqs, count)) {
-        pipe->waiting_checked_at = (struct mono_time){0}; // the next ones at once
-    }
+    bool cut = cut_by_suspects(pipe, seqs, count);
     bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entries, release, error);
     free(seqs);
+    after_these(pipe, lane, more || cut, &pipe->waiting_checked_at);
     return done;
 }
 
@@ -340,14 +352,13 @@ static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct r
     if (seqs == NULL) {
         return false;
     }
-    if (more || cut_by_suspects(pipe, seqs, count)) {
-        pipe->swept_at = (struct mono_time){0};
-    }
+    bool cut = cut_by_suspects(pipe, seqs, count);
     if (count == 0 && pipe->held == 0 && pipe->parked == 0) { // somebody else took the suspects away
         publish_suspects_clear_upto(&pipe->verdicts, watermark);
     }
     bool done = count == 0 || publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
-    if (count > 0) {
+    after_these(pipe, lane, more || cut, &pipe->swept_at);
+    if (count > 0 && !lane->kept) {
         log_event(LOG_LEVEL_INFO, "publish.swept", "rows below the watermark", LOG_TEXT("outbox", pipe->config->name),
             LOG_INT("rows", count));
     }

@@ -318,6 +318,19 @@ static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, s
     return pipe->verdicts.count > 0 || !publish_chores_due(pipe) || publish_chores(pipe, lane, error);
 }
 
+void publish_show_kept(struct publish_pipe *pipe)
+{
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_POSTGRES_OPERATOR,
+        "rows of %s are there and cannot be taken out: does a trigger (BEFORE %s) or a rule of yours keep them?",
+        pipe->owner.table->name, pipe->config->disposition == CONFIG_DISPOSITION_MARK ? "UPDATE" : "DELETE");
+    if (!pipe->troubled) {
+        log_event(LOG_LEVEL_WARNING, "publish.rows_kept", "trying again", LOG_TEXT("outbox", pipe->config->name),
+            LOG_ERROR(&error));
+    }
+    publish_show_trouble(pipe, &error);
+}
+
 // Notes whether the reading took nothing of what the probe had found. A reading without a probe, after a chore, tells
 // nothing: only rows that are taken do, or a probe that finds none. true: it has been so for long, which is said.
 static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
@@ -330,15 +343,7 @@ static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
     if (!pipe->in_vain || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
         return false;
     }
-    struct relay_error error;
-    error_set(&error, RELAY_ERROR_POSTGRES_OPERATOR,
-        "rows of %s are there and cannot be taken out: does a trigger (BEFORE %s) or a rule of yours keep them?",
-        pipe->owner.table->name, pipe->config->disposition == CONFIG_DISPOSITION_MARK ? "UPDATE" : "DELETE");
-    if (!pipe->troubled) {
-        log_event(LOG_LEVEL_WARNING, "publish.rows_kept", "trying again", LOG_TEXT("outbox", pipe->config->name),
-            LOG_ERROR(&error));
-    }
-    publish_show_trouble(pipe, &error);
+    publish_show_kept(pipe);
     pipe->read_again_at = mono_add(now, DURATION_S(1));
     return true;
 }
@@ -347,12 +352,13 @@ static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
 static bool after_nothing(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    bool vain = pipe->found && !lane->careful && !lane->full; // a careful one may have carried out verdicts
+    // A careful one may have carried out verdicts, or all its rows wait. What a chore asked for it has told of itself.
+    bool vain = lane->careful ? lane->kept : pipe->found && !lane->full;
     if (!commit_empty(pipe, lane, error) ||
         (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;
     }
-    if (!reads_in_vain(pipe, vain)) {
+    if (!reads_in_vain(pipe, vain) && !lane->kept) {
         is_well(pipe);
     }
     return lane->full || publish_wait_for_rows(pipe, error);

@@ -53,6 +53,7 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     lane->late = false;
     lane->chosen = false;
     lane->careful = false;
+    lane->kept = false;
     lane->released = false;
     lane->seen = false;
     lane->behind = false;

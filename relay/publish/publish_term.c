@@ -420,6 +420,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->holes_first = false;
     pipe->found = false;
     pipe->in_vain = false;
+    pipe->chores_in_vain = 0;
     pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);
     pipe->noted = INT64_MIN;

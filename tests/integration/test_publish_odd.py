@@ -144,9 +144,13 @@ def test_a_look_at_the_table_that_is_refused_is_not_repeated_before_each_batch(p
     assert len(relay.events("publish.term_started")) == 1
 
 
-def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(place):
+@pytest.mark.parametrize("parked", [False, True], ids=["alone", "beside_a_parked_topic"])
+def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(place, parked):
     """Soft deletion: UPDATE ... SET deleted_at, and the row stays."""
     relay = publishing(place)
+    if parked:
+        place.insert_event("late.created")
+        relay.wait(lambda: relay.metric("parked_topics") == 1, "a topic is parked")
     as_admin(place, "CREATE SEQUENCE public.kept",
         "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
         "$$BEGIN PERFORM nextval('public.kept'); RETURN NULL; END$$",
@@ -162,4 +166,20 @@ def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(plac
     wait_until(slowly, "it pauses between its readings", 30, every=1)
     as_admin(place, "DROP TRIGGER keep ON public.outbox_events")
     assert wait_ids(place, [event]) == [event]
+    relay.wait(lambda: "cannot be taken out" not in relay.health()["checks"]["publish"].get("reason", ""), "health as before", 30)
+
+
+def test_rows_of_a_released_topic_that_a_trigger_keeps_hold_up_no_others(place):
+    relay = publishing(place, outbox={"batch_rows": 2})
+    kept = [place.insert_event("late.created") for _ in range(4)]
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked")
+    as_admin(place, "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$",
+        "CREATE TRIGGER keep BEFORE DELETE ON public.outbox_events FOR EACH ROW WHEN (OLD.event_type = 'late.created') "
+        "EXECUTE FUNCTION public.keep()")
+    place.servers.create_topics([f"{place.prefix}.late.events"], 1)
+    relay.wait(lambda: relay.events("publish.rows_kept"), "it says why", 30)
+    others = [place.insert_event() for _ in range(3)]
+    assert sorted(wait_ids(place, others)) == sorted(others)
+    as_admin(place, "DROP TRIGGER keep ON public.outbox_events")
+    assert sorted(wait_ids(place, others + kept)) == sorted(others + kept)
     relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok", 30)

@@ -46,6 +46,7 @@ struct publish_lane {
     bool late;                // some of its rows were holes before
     bool chosen;              // exactly these rows were asked for (the sweep, rows that waited)
     bool careful;             // read the careful way: it carries out the verdicts
+    bool kept;                // rows that may go were listed, and none of them could be taken out
     bool released;            // with its commit nothing waits any more behind some entry:
     bool released_topics;     // topics, or else aggregates:
     int released_count;       // so many,
@@ -111,6 +112,7 @@ struct publish_pipe {
     bool found;                      // by the last probe: there are rows
     bool in_vain;                    // and since then every reading has taken none
     struct mono_time in_vain_since;
+    int chores_in_vain;               // in a row that listed rows and could take none of them
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
@@ -230,6 +232,9 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 void publish_stay_awake(struct publish_pipe *pipe, size_t rows);
 // After the lane's COMMIT was sent: under load the next transaction is not begun at once.
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
+
+// Rows are there that the DELETE does not take out: the log and the board say so.
+void publish_show_kept(struct publish_pipe *pipe);
 
 // publish_chores.c
 // What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The
