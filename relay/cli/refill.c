@@ -48,10 +48,28 @@ struct refill {
     struct mono_time starts;     // it may begin until then
 };
 
+static bool compile_route(struct refill *refill, struct relay_error *error)
+{
+    struct table_findings findings = {0};
+    refill->encoder = row_encoder_new(&refill->route, refill->schema, &findings, error);
+    const struct table_finding *against = table_findings_against_exactly_once(&findings);
+    bool done = refill->encoder && !against;
+    if (!refill->encoder) {
+        for (size_t i = 0; i < findings.count; i++) {
+            fprintf(stderr, "route %s: %s; %s\n", refill->route.name, findings.items[i].what, findings.items[i].mend);
+        }
+        error_prefix(error, "route %s does not fit table %s", refill->route.name, refill->name);
+    } else if (against) {
+        error_set(error, RELAY_ERROR_CONFIG, "route %s: %s, so what table %s has already cannot be known",
+            refill->route.name, against->what, refill->name);
+    }
+    table_findings_finish(&findings);
+    return done;
+}
+
 static bool compile(struct refill *refill, struct relay_error *error)
 {
     const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
-    struct table_findings findings = {0};
     struct clickhouse_server server;
     refill->schema = table_schema_read(refill->client, &any, NULL, refill->table, error);
     if (!refill->schema) {
@@ -65,15 +83,9 @@ static bool compile(struct refill *refill, struct relay_error *error)
             "known",
             refill->name);
     }
-    refill->encoder = row_encoder_new(&refill->route, refill->schema, &findings, error);
-    if (!refill->encoder) {
-        for (size_t i = 0; i < findings.count; i++) {
-            fprintf(stderr, "route %s: %s; %s\n", refill->route.name, findings.items[i].what, findings.items[i].mend);
-        }
-        table_findings_finish(&findings);
-        return error_prefix(error, "route %s does not fit table %s", refill->route.name, refill->name);
+    if (!compile_route(refill, error)) {
+        return false;
     }
-    table_findings_finish(&findings);
     if (!clickhouse_server_info(refill->client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error)) {
         return false;
     }

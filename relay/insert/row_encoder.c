@@ -45,10 +45,11 @@ static const struct {
 // Every table that has them gets them: they are what exactly_once reads back.
 static const struct {
     const char *column, *source;
+    enum route_place place;
 } offset_columns[] = {
-    {"kafka_topic", "kafka.topic"},
-    {"kafka_partition", "kafka.partition"},
-    {"kafka_offset", "kafka.offset"},
+    {"kafka_topic", "kafka.topic", ROUTE_TOPIC},
+    {"kafka_partition", "kafka.partition", ROUTE_PARTITION},
+    {"kafka_offset", "kafka.offset", ROUTE_OFFSET},
 };
 
 // While compiling.
@@ -204,14 +205,15 @@ static bool add_column(struct compiler *compiler, const char *name, const char *
     return check_constants(compiler, &columns[encoder->column_count - 1]);
 }
 
-static bool is_planned(const struct row_encoder *encoder, const struct table_column *column)
+// NULL: nothing fills it.
+static const struct plan_column *planned(const struct row_encoder *encoder, const struct table_column *column)
 {
     for (size_t i = 0; i < encoder->column_count; i++) {
         if (encoder->columns[i].table == column) {
-            return true;
+            return &encoder->columns[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool add_columns(struct compiler *compiler, const struct config_route *route)
@@ -229,9 +231,32 @@ static bool add_columns(struct compiler *compiler, const struct config_route *ro
         }
     }
     for (size_t i = 0; schema->has_offset_columns && i < sizeof(offset_columns) / sizeof(offset_columns[0]); i++) {
-        if (!is_planned(compiler->encoder, table_schema_column(schema, offset_columns[i].column)) &&
+        if (!planned(compiler->encoder, table_schema_column(schema, offset_columns[i].column)) &&
             !add_column(compiler, offset_columns[i].column, offset_columns[i].source)) {
             return false;
+        }
+    }
+    return true;
+}
+
+// A route may fill these columns from elsewhere (the topic that a mirror copies, say); its rows cannot be found again.
+static bool report_foreign_offsets(struct compiler *compiler)
+{
+    const struct table_schema *schema = compiler->encoder->schema;
+    size_t count = schema->has_offset_columns && compiler->findings ? sizeof(offset_columns) / sizeof(offset_columns[0])
+                                                                    : 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = offset_columns[i].column;
+        const struct plan_column *column = planned(compiler->encoder, table_schema_column(schema, name));
+        if (!column || (column->source.place == offset_columns[i].place && !column->source.mapped)) {
+            continue;
+        }
+        char what[400];
+        snprintf(what, sizeof(what), "the route fills column %s from %.100s%s, not from %s: rows cannot be found again",
+            name, column->source.written, column->source.mapped ? " by a map" : "", offset_columns[i].source);
+        if (!table_findings_add(compiler->findings, false, true, what,
+                "take it out of the route; a column of another name can hold that value")) {
+            return error_no_memory(compiler->error, "compiling a route");
         }
     }
     return true;
@@ -259,7 +284,7 @@ static bool report_unfilled(struct compiler *compiler, const struct config_route
     const struct table_schema *schema = compiler->encoder->schema;
     for (size_t i = 0; i < schema->column_count; i++) {
         const struct table_column *column = &schema->columns[i];
-        if (column->default_kind == TABLE_DEFAULT_NONE && !is_planned(compiler->encoder, column) &&
+        if (column->default_kind == TABLE_DEFAULT_NONE && !planned(compiler->encoder, column) &&
             !is_named(route, column->name) &&
             !add_finding(compiler, false, "fill it in the route, or give it a DEFAULT",
                 "column %s (%s) is not filled by the route and has no DEFAULT: it will be empty", column->name,
@@ -296,7 +321,8 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
     encoder->schema = schema;
     value_encoder_init(&encoder->value);
     encoder->paths = json_paths_new(error);
-    if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route)) {
+    if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route) ||
+        !report_foreign_offsets(&compiler)) {
         goto failed;
     }
     if (compiler.fatal > 0) {

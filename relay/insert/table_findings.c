@@ -43,11 +43,20 @@ void table_findings_finish(struct table_findings *findings)
     *findings = (struct table_findings){0};
 }
 
+const struct table_finding *table_findings_against_exactly_once(const struct table_findings *findings)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        if (findings->items[i].prevents_exactly_once) {
+            return &findings->items[i];
+        }
+    }
+    return NULL;
+}
+
 struct judgement {
     const struct table_schema *schema;
     struct table_findings *findings;
     struct clickhouse_text name; // `database`.`table`
-    bool possible;
 };
 
 static bool add(struct judgement *judgement, bool prevents, const char *what, const char *format, ...)
@@ -60,7 +69,6 @@ static bool add(struct judgement *judgement, bool prevents, const char *what, co
     va_start(arguments, format);
     vsnprintf(mend, sizeof(mend), format, arguments);
     va_end(arguments);
-    judgement->possible = judgement->possible && !prevents;
     return table_findings_add(judgement->findings, false, prevents, what, mend);
 }
 
@@ -232,12 +240,12 @@ static bool judge_lifetime(struct judgement *judgement)
 bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
     size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error)
 {
-    struct judgement judgement = {.schema = schema, .findings = findings, .possible = true};
+    struct judgement judgement = {.schema = schema, .findings = findings};
     bool done = table_schema_add_name(&judgement.name, schema) && judge_columns(&judgement) &&
         judge_engine(&judgement, endpoints) && judge_window(&judgement) &&
         judge_partition_key(&judgement, sent, sent_count) && judge_views(&judgement, endpoints) &&
         judge_lifetime(&judgement);
     clickhouse_text_finish(&judgement.name);
-    *possible = done && judgement.possible;
+    *possible = done && !table_findings_against_exactly_once(findings);
     return done || error_no_memory(error, "judging a table");
 }

@@ -56,15 +56,20 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
 
+static struct refill *open_from(struct peer *peer, const char *source, struct relay_error *error)
+{
+    static char name[] = "r", table[] = "t", column[] = "kafka_topic";
+    struct config_pair columns[] = {{.name = column, .value = (char *)(uintptr_t)source}};
+    const struct config_route route = {.name = name, .table = table, .columns = columns, .column_count = 1};
+    clickhouse_peer_start(&peer->server, handle, peer, NULL);
+    return refill_open(&peer->server.context, peer->server.client, &route, NULL, error);
+}
+
 static bool fill(struct peer *peer, struct relay_error *error)
 {
-    static char name[] = "r", table[] = "t", column[] = "kafka_topic", source[] = "kafka.topic";
-    struct config_pair columns[] = {{.name = column, .value = source}};
-    const struct config_route route = {.name = name, .table = table, .columns = columns, .column_count = 1};
     const struct source_message message = {.topic = "a", .partition = 1, .offset = 7};
     struct refill_result result;
-    clickhouse_peer_start(&peer->server, handle, peer, NULL);
-    struct refill *refill = refill_open(&peer->server.context, peer->server.client, &route, NULL, error);
+    struct refill *refill = open_from(peer, "kafka.topic", error);
     cr_assert_not_null(refill, "%s", error->text);
     bool filled = refill_write(refill, &message, 1, false, &result, error);
     refill_close(refill);
@@ -78,4 +83,16 @@ Test(refill, what_came_too_late_is_sent_again_by_a_clock_that_is_measured_anew)
     struct relay_error error;
     cr_assert(fill(&peer, &error), "%s", error.text);
     cr_assert_eq(peer.inserts, 3);
+}
+
+Test(refill, a_table_whose_offsets_come_from_elsewhere_is_refused)
+{
+    struct peer peer = {0};
+    struct relay_error error;
+    cr_assert_null(open_from(&peer, "'orders'", &error));
+    cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    cr_assert_str_eq(error.text,
+        "route r: the route fills column kafka_topic from 'orders', not from kafka.topic: rows cannot be found again, "
+        "so what table db.t has already cannot be known");
+    clickhouse_peer_finish(&peer.server);
 }

@@ -339,6 +339,52 @@ Test(row_encoder, offset_columns_are_filled_by_themselves)
     finish();
 }
 
+// Compiles and gives how many findings stand against exactly once; the first in `what`.
+static size_t foreign_offsets(const char *const *pairs, char what[300])
+{
+    struct config_pair room[8];
+    struct config_route route = fixture_route(pairs, room);
+    struct table_findings findings = {0};
+    schema = fixture_schema((const char *const[]){"a", "UInt8", "kafka_topic", "String", "kafka_partition", "Int32",
+        "kafka_offset", "Int64", NULL});
+    schema->engine = strdup("MergeTree");
+    schema->engine_full = strdup("MergeTree");
+    schema->partition_key = strdup("");
+    schema->is_mergetree = schema->offset_has_index = true;
+    schema->dedup_window = 10;
+    encoder = row_encoder_new(&route, schema, &findings, &error);
+    cr_assert_not_null(encoder, "%s", error.text);
+    const struct table_finding *against = table_findings_against_exactly_once(&findings);
+    snprintf(what, 300, "%s", against ? against->what : "");
+    size_t count = findings.count;
+    bool possible;
+    cr_assert(table_schema_exactly_once(schema, 1, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert_eq(possible, count == 0);
+    table_findings_finish(&findings);
+    row_encoder_free(encoder);
+    table_schema_free(schema);
+    return count;
+}
+
+Test(row_encoder, offset_columns_filled_from_elsewhere_prevent_exactly_once)
+{
+    char what[300];
+    cr_assert_eq(foreign_offsets((const char *const[]){"a", "'1'", "kafka_offset", "$.o", NULL}, what), 1);
+    cr_assert_str_eq(what,
+        "the route fills column kafka_offset from $.o, not from kafka.offset: rows cannot be found again");
+    cr_assert_eq(foreign_offsets((const char *const[]){"a", "'1'", "kafka_topic", "'orders'", "kafka_partition",
+                                     "header[\"dlq.partition\"]", NULL},
+                     what),
+        2);
+    cr_assert_eq(foreign_offsets((const char *const[]){"a", "'1'", "kafka_topic", "kafka.topic: a=b *=c", NULL}, what),
+        1);
+    cr_assert_not_null(strstr(what, "from kafka.topic by a map, not"), "%s", what);
+    cr_assert_eq(foreign_offsets((const char *const[]){"a", "'1'", "kafka_offset", "kafka.offset", "kafka_topic",
+                                     "kafka.topic?", NULL},
+                     what),
+        0);
+}
+
 Test(row_encoder, exactly_once_is_judged_with_what_mends_it)
 {
     schema = fixture_schema((const char *const[]){"a", "UInt8", "d", "Date", NULL});

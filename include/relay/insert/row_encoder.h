@@ -22,8 +22,8 @@ struct row_encoder;
 
 // Compiles the plan. Columns of the route that the table lacks, columns of the table that must be filled and are not,
 // types that do not fit and mistakes in the syntax are all appended to findings (may be NULL); then NULL and
-// CLICKHOUSE_OPERATOR. Copies what it keeps, except the schema, which must outlive the encoder. Errors:
-// CLICKHOUSE_OPERATOR, NO_MEMORY.
+// CLICKHOUSE_OPERATOR. A route that fills the columns of the offsets from elsewhere is a finding against exactly once.
+// Copies what it keeps, except the schema, which must outlive the encoder. Errors: CLICKHOUSE_OPERATOR, NO_MEMORY.
 struct row_encoder *row_encoder_new(const struct config_route *route, const struct table_schema *schema,
     struct table_findings *findings, struct relay_error *error);
 void row_encoder_free(struct row_encoder *encoder); // accepts NULL

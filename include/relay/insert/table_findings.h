@@ -24,10 +24,12 @@ struct table_findings {
 bool table_findings_add(struct table_findings *findings, bool fatal, bool prevents_exactly_once, const char *what,
     const char *mend);
 void table_findings_finish(struct table_findings *findings);
+// The first that prevents exactly once, or NULL.
+const struct table_finding *table_findings_against_exactly_once(const struct table_findings *findings);
 
 // Whether this table, served by `endpoints` URLs, can be filled exactly once; every reason against it is appended to
-// findings. sent: the names of the columns that the route fills (for the partition-key rule).
-// false with an error only when out of memory; *possible is the answer.
+// findings, and those that are there already (the route's) count. sent: the names of the columns that the route fills
+// (for the partition-key rule). false with an error only when out of memory; *possible is the answer.
 bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
     size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error);
 
