@@ -365,6 +365,7 @@ static void join(struct insert_group *group, struct mono_time now)
         return;
     }
     group->prove_at = mono_add(now, FIRST_ANSWER);
+    group->alone = (struct mono_time){0};
     struct duration session = kafka_consumer_session_timeout(group->consumer);
     group->lease->length = DURATION_NS(session.ns > 6000000000 ? session.ns - 2000000000 : session.ns * 2 / 3);
 }

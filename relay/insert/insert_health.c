@@ -3,7 +3,8 @@
 // Happy path: partitions reach their ends and commits are accepted, so the brokers answer; told once, until something
 // else was told.
 // - No broker answers: told, and from then on they are asked, since a group without messages would not find out by
-//   itself that they are back: librdkafka reconnects, and says nothing.
+//   itself that they are back: librdkafka reconnects, and says nothing. Where that lasts, the group is joined by a
+//   client made anew: one reads the files of certificates once, and with an old one it may never be let in again.
 // - A broker refuses something, the group perhaps: librdkafka says so once. Later answers to us do not take that back;
 //   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
@@ -19,7 +20,8 @@
 #define ASK_LIMIT    DURATION_MS(500)
 #define PROVE_EVERY  DURATION_S(2)
 #define LOOK_EVERY   DURATION_S(10)
-#define ABSENT_NAMES 300 // bytes of a reason
+#define ALONE_LIMIT  DURATION_S(600) // seldom: a group whose brokers come back waits for the end of the old session
+#define ABSENT_NAMES 300             // bytes of a reason
 
 static const struct insert_partition *lost_partition(const struct insert_group *group)
 {
@@ -81,6 +83,7 @@ static void tell_answer(struct insert_group *group)
 {
     char standing[512] = "";
     group->answered = true;
+    group->alone = (struct mono_time){0};
     if (group->healthy && !group->unreachable) {
         return;
     }
@@ -147,6 +150,19 @@ static void look_for_brokers(struct insert_group *group, struct mono_time now)
     }
 }
 
+static void leave_what_is_alone(struct insert_group *group, struct mono_time now)
+{
+    if (group->alone.ns == 0) {
+        group->alone = now;
+    }
+    if (mono_since(now, group->alone).ns >= ALONE_LIMIT.ns) {
+        struct relay_error error;
+        error_set(&error, RELAY_ERROR_KAFKA_UNREACHABLE,
+            "no broker has answered for ten minutes; a new client reads the files of [kafka] anew");
+        insert_group_break(group, &error);
+    }
+}
+
 static bool is_there(const struct insert_group *group, const struct rd_kafka_metadata *metadata, const char *subscribed)
 {
     for (int i = 0; i < metadata->topic_cnt; i++) {
@@ -182,6 +198,7 @@ void insert_health_work(struct insert_group *group, struct mono_time now)
 {
     // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.
     if (group->unreachable || !group->answered) {
+        leave_what_is_alone(group, now);
         look_for_brokers(group, now);
     } else {
         look_for_topics(group, now);

@@ -168,6 +168,48 @@ Test(fault_insert_group, what_is_stored_is_committed_by_a_member_that_stops_whil
     cr_assert_eq(committed_offset(), 500);
 }
 
+static void await_brokers(bool away)
+{
+    struct mono_time deadline = in_seconds(30);
+    group.prove_at = (struct mono_time){0}; // a test may have worked in the future
+    while (group.unreachable != away) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never told");
+        insert_group_work(&group, clock_mono(context.clock));
+        insert_group_serve(&group, 100);
+    }
+}
+
+// A client reads the files of certificates once: with those of its start it may never be let in again.
+Test(fault_insert_group, a_member_that_no_broker_answers_for_long_joins_with_a_client_made_anew)
+{
+    static char name[] = "session.timeout.ms", value[] = "6000"; // its old membership stays for so long
+    struct config_pair pairs[] = {mock.servers, {.name = name, .value = value}};
+    config.kafka = pairs;
+    config.kafka_count = 2;
+    await_committed();
+    rd_kafka_mock_broker_set_down(mock.cluster, 1);
+    await_brokers(true);
+    insert_group_work(&group, in_seconds(0));
+    insert_group_work(&group, in_seconds(590));
+    cr_assert_not(group.broken, "not yet");
+    rd_kafka_mock_broker_set_up(mock.cluster, 1);
+    await_brokers(false);
+    rd_kafka_mock_broker_set_down(mock.cluster, 1);
+    await_brokers(true);
+    insert_group_work(&group, in_seconds(590));
+    cr_assert_not(group.broken, "one has answered meanwhile");
+    insert_group_work(&group, in_seconds(1200));
+    cr_assert(group.broken);
+    insert_group_work(&group, in_seconds(0)); // leaves
+    cr_assert_not(group.hangs);
+    cr_assert_not(group.broken);
+    cr_assert(group.partitions.count == 0 || group.partitions.items[0]->gone);
+    rd_kafka_mock_broker_set_up(mock.cluster, 1);
+    await_brokers(false);
+    await_committed();
+    insert_group_drain(&group, in_seconds(30));
+}
+
 // Its partitions may be somebody else's by now.
 Test(fault_insert_group, a_member_that_was_thrown_out_commits_nothing_more)
 {

@@ -41,6 +41,7 @@ struct insert_group {
     bool unreachable;          // no broker answered when last one was needed, or the breaker is not closed since
     char refused[512];         // the reason of what one has refused and that was not seen to work since; "": nothing
     struct mono_time prove_at; // when to ask again whether one does
+    struct mono_time alone;    // since when none has answered; 0: one has
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
     struct mono_time absent_at;              // when to look for it again
     bool hangs;                              // a handle was left behind
