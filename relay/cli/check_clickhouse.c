@@ -7,6 +7,7 @@
 
 #include "relay/cli/migrate.h"
 #include "relay/clickhouse/clickhouse_client.h"
+#include "relay/insert/insert_routes.h"
 #include "relay/insert/row_encoder.h"
 
 #include <stdio.h>
@@ -235,9 +236,31 @@ static void check_dead_letters(struct clickhouse_check *at)
     table_schema_free(schema);
 }
 
+static void report_overlap(void *context, const struct insert_overlap *overlap)
+{
+    char what[160];
+    snprintf(what, sizeof(what), "route %s", overlap->route->name);
+    check_add(context, CHECK_WARN, what, "put this route first, or give it a table of its own",
+        "it never gets the messages of %s: [route %s] stands before it and takes them into the same table",
+        overlap->topic, overlap->first->name);
+}
+
+static void check_overlaps(struct check *check)
+{
+    struct relay_error error;
+    struct insert_routes *routes = insert_routes_new(check->context->config, &error);
+    if (!routes) {
+        check_add(check->report, CHECK_FAIL, "routes", "", "%s", error.text);
+        return;
+    }
+    insert_routes_overlaps(routes, report_overlap, check->report);
+    insert_routes_free(routes);
+}
+
 void check_clickhouse(struct check *check)
 {
     const struct config *config = check->context->config;
+    check_overlaps(check);
     struct clickhouse_check at = {.check = check, .endpoint = -1};
     struct relay_error error;
     at.client = clickhouse_client_new(check->context, &error);

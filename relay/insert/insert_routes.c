@@ -149,6 +149,20 @@ static bool takes(const struct compiled_route *compiled, const char *topic)
     return false;
 }
 
+// Whether the route names this very expression, or takes this topic.
+static bool covers(const struct compiled_route *compiled, const struct pattern *pattern)
+{
+    if (!pattern->is_expression) {
+        return takes(compiled, pattern->text);
+    }
+    for (size_t i = 0; i < compiled->pattern_count; i++) {
+        if (strcmp(compiled->patterns[i].text, pattern->text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // "t" and "db.t" are one where [clickhouse] database is db.
 static bool same_table(const struct insert_routes *routes, const char *a, const char *b)
 {
@@ -167,19 +181,37 @@ bool insert_routes_fills(const struct insert_routes *routes, size_t index, const
     return same_table(routes, routes->routes[index].route->table, table);
 }
 
-bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic)
+// The route before this one that takes what matches into the same table, or NULL.
+static const struct config_route *first_taker(const struct insert_routes *routes, size_t index,
+    const struct pattern *pattern)
 {
-    const struct compiled_route *compiled = &routes->routes[index];
-    if (!takes(compiled, topic)) {
-        return false;
-    }
     for (size_t i = 0; i < index; i++) {
-        if (same_table(routes, routes->routes[i].route->table, compiled->route->table) &&
-            takes(&routes->routes[i], topic)) {
-            return false;
+        if (insert_routes_fills(routes, i, routes->routes[index].route->table) && covers(&routes->routes[i], pattern)) {
+            return routes->routes[i].route;
         }
     }
-    return true;
+    return NULL;
+}
+
+bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic)
+{
+    const struct pattern name = {.text = topic};
+    return takes(&routes->routes[index], topic) && !first_taker(routes, index, &name);
+}
+
+void insert_routes_overlaps(const struct insert_routes *routes,
+    void (*tell)(void *context, const struct insert_overlap *overlap), void *context)
+{
+    for (size_t i = 0; i < routes->count; i++) {
+        const struct compiled_route *compiled = &routes->routes[i];
+        for (size_t j = 0; j < compiled->pattern_count; j++) {
+            struct insert_overlap overlap = {.route = compiled->route, .topic = compiled->patterns[j].text};
+            overlap.first = first_taker(routes, i, &compiled->patterns[j]);
+            if (overlap.first) {
+                tell(context, &overlap);
+            }
+        }
+    }
 }
 
 const char *const *insert_routes_topics(const struct insert_routes *routes, size_t *count)

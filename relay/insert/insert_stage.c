@@ -174,6 +174,14 @@ static bool start_tables(struct insert_stage *stage, struct relay_error *error)
     return true;
 }
 
+static void warn_of_overlap(void *context, const struct insert_overlap *overlap)
+{
+    (void)context;
+    log_event(LOG_LEVEL_WARNING, "insert.route_overlap", "a route before it takes the topic into the same table",
+        LOG_TEXT("route", overlap->route->name), LOG_TEXT("first", overlap->first->name),
+        LOG_TEXT("table", overlap->route->table), LOG_TEXT("topic", overlap->topic));
+}
+
 // Prometheus counts an increase from a series' first value: one that began with its first dead letters would hide them.
 static void count_dead_letters_from_zero(struct metrics *metrics)
 {
@@ -221,6 +229,9 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     }
     insert_group_init(&stage->group);
     stage->routes = insert_routes_new(context->config, error);
+    if (stage->routes) {
+        insert_routes_overlaps(stage->routes, warn_of_overlap, NULL);
+    }
     stage->client = stage->routes ? clickhouse_client_new(context, error) : NULL;
     bool copies = stage->client && context->config->insert.dead_letter_topic[0] != '\0';
     if (copies && !(stage->copies = dead_letter_topic_new(context, error))) {

@@ -218,6 +218,8 @@ def test_tables_of_clickhouse(place):
     route = {"route__plain": {"topics": "plain", "table": "plain", "n": "$.n"}}
     warns(place, "ADD COLUMN IF NOT EXISTS kafka_topic", **route)
     warns(place, "MODIFY SETTING non_replicated_deduplication_window = 100000", **route)
+    warns(place, "route second: it never gets the messages of orders: [route plain] stands before it",
+          route__plain=route["route__plain"] | {"topics": "^ord"}, route__second={"topics": "orders", "table": "plain", "n": "$.m"})
     fails(place, "route wrong", route__wrong={"topics": "plain", "table": "plain", "n": "$.n", "m": "$.m"})
     fails(place, "table nowhere", route__gone={"topics": "plain", "table": "nowhere", "n": "$.n"})
     url = place.servers.clickhouse_url

@@ -2,6 +2,8 @@
 #include "relay/insert/insert_routes.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
 
 static bool second_takes(const char *first, const char *second)
 {
@@ -29,6 +31,35 @@ Test(insert_routes, a_table_takes_a_message_once_however_its_database_is_written
     cr_assert(second_takes("orders", "other.orders"));
     cr_assert(second_takes("orders", "shop.others"));
     cr_assert(second_takes("shop.orders", "sho.orders"));
+}
+
+static void collect(void *context, const struct insert_overlap *overlap)
+{
+    char *text = context;
+    size_t length = strlen(text);
+    snprintf(text + length, 200 - length, "%s<%s:%s ", overlap->first->name, overlap->route->name, overlap->topic);
+}
+
+Test(insert_routes, what_a_route_never_gets_is_told)
+{
+    char any[] = "^shop\\..*", post[] = "shop.post", like[] = "shop.like", t[] = "t", full[] = "db.t", u[] = "u";
+    char a[] = "a", b[] = "b", c[] = "c", d[] = "d", e[] = "e";
+    char *all[] = {any}, *two[] = {post, like}, *one[] = {like};
+    struct config_route list[] = {{.name = a, .table = t, .enabled = true, .topics = {one, 1}},
+        {.name = b, .table = full, .enabled = true, .topics = {all, 1}},
+        {.name = c, .table = t, .enabled = true, .topics = {two, 2}},
+        {.name = d, .table = u, .enabled = true, .topics = {two, 2}},
+        {.name = e, .table = t, .enabled = true, .topics = {all, 1}}};
+    struct config config = {.routes = list, .route_count = 5};
+    config.clickhouse.database = (char *)(uintptr_t) "db";
+    struct insert_routes *routes = insert_routes_new(&config, NULL);
+    cr_assert_not_null(routes);
+    char told[200] = "";
+    insert_routes_overlaps(routes, collect, told);
+    cr_assert_str_eq(told, "b<c:shop.post a<c:shop.like b<e:^shop\\..* ");
+    cr_assert_not(insert_routes_match(routes, 2, "shop.post"));
+    cr_assert(insert_routes_match(routes, 1, "shop.post"), "an expression behind a name takes the rest");
+    insert_routes_free(routes);
 }
 
 Test(insert_routes, a_subscription_stands_for_its_name_or_for_what_it_matches)

@@ -22,6 +22,14 @@ bool insert_routes_fills(const struct insert_routes *routes, size_t index, const
 // Does this route take the topic? Of several routes to one table that all take a topic only the first does: its rows
 // could not be told apart.
 bool insert_routes_match(const struct insert_routes *routes, size_t index, const char *topic);
+// A topic (or expression) that a route names and never gets: a route before it takes the same into the same table.
+struct insert_overlap {
+    const struct config_route *route, *first;
+    const char *topic;
+};
+// Tells of each. Two different expressions that match some of the same topics are not seen.
+void insert_routes_overlaps(const struct insert_routes *routes,
+    void (*tell)(void *context, const struct insert_overlap *overlap), void *context);
 // What to subscribe to, each once. The array is the routes'.
 const char *const *insert_routes_topics(const struct insert_routes *routes, size_t *count);
 // Whether the topic is what one of those stands for: the name itself, or one that the expression matches.
