@@ -153,6 +153,13 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
     struct clickhouse_outcome *outcome = exchange->outcome;
     const char *url = clickhouse_endpoint_url(exchange->endpoint);
     int length = answer->body_length > 100 ? 100 : (int)answer->body_length;
+    if (answer->status == 414 || answer->status == 431) {
+        outcome->failure = CLICKHOUSE_OPERATOR;
+        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR, answer->status,
+            "%s: HTTP status %d: the statement, which is in the URL, is too long for what stands before ClickHouse "
+            "(nginx: large_client_header_buffers)",
+            url, answer->status);
+    }
     if (answer->status == 401 || answer->status == 403 || answer->status == 404 || answer->status == 413 ||
         (answer->status >= 300 && answer->status < 400)) {
         // Something that refuses before any INSERT could run: a proxy, another service, a wrong port.

@@ -444,6 +444,14 @@ Test(clickhouse_client, garbage_is_unknown_and_a_stranger_is_named)
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
     cr_assert_not_null(strstr(error.text, "is this ClickHouse"), "%s", error.text);
+    static const char *const too_long[] = {"HTTP/1.1 414 Too Large\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n"};
+    for (size_t i = 0; i < 2; i++) {
+        peer.script.reply = (struct http_reply){.answer = too_long[i]};
+        cr_assert_not(insert(&peer, &outcome, &error));
+        cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR, "%s", error.text);
+        cr_assert_not_null(strstr(error.text, "the statement, which is in the URL, is too long"), "%s", error.text);
+    }
     peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"};
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "a balancer may have passed the INSERT on");
