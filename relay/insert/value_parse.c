@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DIGITS 80 // 2^256 has 78
+#define MAX_DIGITS    80            // 2^256 has 78
+#define LAST_EXPONENT 1000000000000 // zeros that no text is long enough to make up for
 
 // digits * 10^exponent, without zeros at either end; count 0 = the number 0.
 struct decimal {
@@ -52,7 +53,7 @@ static bool split(const char *text, size_t length, struct decimal *number)
         bool minus = at[1] == '-';
         long written = 0;
         for (at += at[1] == '-' || at[1] == '+' ? 2 : 1; at < end; at++) {
-            written = written < 100000 ? written * 10 + (*at - '0') : written;
+            written = written < LAST_EXPONENT ? written * 10 + (*at - '0') : written;
         }
         number->exponent += minus ? -written : written;
     }
@@ -211,9 +212,10 @@ enum value_problem value_float(const char *text, size_t length, uint32_t width, 
     }
     memcpy(copy, text, length);
     copy[length] = '\0';
-    double value = strtod(copy, NULL); // the locale is C: nobody calls setlocale
-    float narrow = (float)value;
-    if (!isfinite(value) || (width == 4 && !isfinite(narrow))) {
+    // The locale is C: nobody calls setlocale. A double that is made narrow would be rounded twice.
+    float narrow = width == 4 ? strtof(copy, NULL) : 0;
+    double value = width == 4 ? narrow : strtod(copy, NULL);
+    if (!isfinite(value)) {
         return VALUE_OUT_OF_RANGE;
     }
     memcpy(bytes, width == 4 ? (const void *)&narrow : (const void *)&value, width);

@@ -72,6 +72,34 @@ Test(value_parse, integers_at_their_ends)
     }
 }
 
+Test(value_parse, an_exponent_is_not_cut_to_what_the_zeros_before_it_take_back)
+{
+    enum { ZEROS = 999999 };
+    static char text[ZEROS + 20] = "0.";
+    unsigned char bytes[4];
+    memset(text + 2, '0', ZEROS);
+    strcpy(text + 2 + ZEROS, "1e1000000");
+    cr_assert_eq(integer(text, true, 4, bytes), VALUE_FINE);
+    cr_assert_eq(bytes[0], 1);
+    strcpy(text + 2 + ZEROS, "1e10000000");
+    cr_assert_eq(integer(text, true, 4, bytes), VALUE_OUT_OF_RANGE);
+    cr_assert_eq(value_decimal(text, strlen(text), 9, 2, 4, bytes), VALUE_OUT_OF_RANGE);
+}
+
+Test(value_parse, a_float_is_rounded_once)
+{
+    static const char above_the_middle[] = "1.000000059604644775390625000000000000000001";
+    float narrow = 0;
+    double wide = 0;
+    cr_assert_eq(value_float(above_the_middle, strlen(above_the_middle), 4, &narrow), VALUE_FINE);
+    cr_assert_eq(narrow, 0x1.000002p0f);
+    cr_assert_eq(value_float("0.1", 3, 8, &wide), VALUE_FINE);
+    cr_assert_eq(wide, 0.1);
+    cr_assert_eq(value_float("3.4e38", 6, 4, &narrow), VALUE_FINE);
+    cr_assert_eq(value_float("3.5e38", 6, 4, &narrow), VALUE_OUT_OF_RANGE);
+    cr_assert_eq(value_float("1e309", 5, 8, &wide), VALUE_OUT_OF_RANGE);
+}
+
 Test(value_parse, decimals_keep_every_digit)
 {
     static const struct {
