@@ -399,8 +399,12 @@ static enum route_result make_envelope(struct routing *routing)
     struct text_view payload = routing->row->payload;
     const char *why;
     if (payload.at) {
-        switch (json_reader_read(router->reader, router->no_paths, payload.at, payload.length, payload.length,
-            router->values, &why)) {
+        enum json_result result = json_reader_read(router->reader, router->no_paths, payload.at, payload.length,
+            payload.length, router->values, &why);
+        if (payload.length > JSON_READER_KEEPS) {
+            json_reader_trim(router->reader);
+        }
+        switch (result) {
         case JSON_OK: break;
         case JSON_NO_MEMORY: return no_memory(routing);
         case JSON_BAD:
@@ -507,6 +511,9 @@ static bool add_metadata(struct routing *routing)
         memcpy(copy, value->text, value->length);
         add_header(routing, names->items[i], (struct text_view){copy, value->length});
     }
+    if (metadata.length > JSON_READER_KEEPS) {
+        json_reader_trim(router->reader);
+    }
     return true;
 }
 
@@ -535,25 +542,6 @@ static bool make_headers(struct routing *routing)
     return true;
 }
 
-static enum route_result make_event(struct routing *routing)
-{
-    if (!make_created_at(routing)) {
-        return no_memory(routing);
-    }
-    static enum route_result (*const steps[])(struct routing *) = {make_partition, make_topic, make_key, make_value};
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        enum route_result result = steps[i](routing);
-        if (result != ROUTE_OK) {
-            return result;
-        }
-    }
-    if (!make_headers(routing)) {
-        return no_memory(routing);
-    }
-    routing->out->size = event_record_size(routing->out);
-    return ROUTE_OK;
-}
-
 enum route_result event_router_route(struct event_router *router, const struct outbox_row *row,
     struct event_arena *arena, struct routed_event *out, enum publish_reason *reason, struct relay_error *error)
 {
@@ -561,11 +549,21 @@ enum route_result event_router_route(struct event_router *router, const struct o
         {.router = router, .row = row, .arena = arena, .out = out, .reason = reason, .error = error};
     *out = (struct routed_event){0};
     *reason = PUBLISH_REASON_NONE;
-    enum route_result result = make_event(&routing);
-    if (row->payload.length > JSON_READER_KEEPS || row->metadata.length > JSON_READER_KEEPS) {
-        json_reader_trim(router->reader); // what is kept of it has been copied
+    if (!make_created_at(&routing)) {
+        return no_memory(&routing);
     }
-    return result;
+    static enum route_result (*const steps[])(struct routing *) = {make_partition, make_topic, make_key, make_value};
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        enum route_result result = steps[i](&routing);
+        if (result != ROUTE_OK) {
+            return result;
+        }
+    }
+    if (!make_headers(&routing)) {
+        return no_memory(&routing);
+    }
+    out->size = event_record_size(out);
+    return ROUTE_OK;
 }
 
 size_t event_record_size(const struct routed_event *event)

@@ -3,6 +3,7 @@
 #include "relay/publish/event_router.h"
 
 #include <criterion/criterion.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,6 +383,35 @@ Test(event_router, types_in_the_envelope)
                 memcmp(event.value.at + event.value.length - length, member, length) == 0,
             "%.*s", (int)event.value.length, event.value.at);
     }
+}
+
+static size_t held_without_arena(void)
+{
+    event_arena_free(arena);
+    size_t held = mallinfo2().uordblks + mallinfo2().hblkhd;
+    arena = event_arena_new(0);
+    return held;
+}
+
+Test(event_router, what_large_documents_took_comes_back)
+{
+    const size_t length = 4 << 20;
+    char *large = malloc(length);
+    cr_assert_not_null(large);
+    memset(large, ' ', length);
+    memcpy(large, "{", 1);
+    memcpy(large + length - 1, "}", 1);
+    outbox.publish.value = CONFIG_VALUE_ENVELOPE;
+    struct outbox_row row = a_row();
+    routed(&row);
+    size_t before = held_without_arena();
+    row.payload = row.metadata = (struct text_view){large, length};
+    routed(&row);
+    cr_assert_leq(held_without_arena(), before + 65536, "metadata, the last that was read");
+    row.metadata = NONE;
+    routed(&row);
+    cr_assert_leq(held_without_arena(), before + 65536, "the payload");
+    free(large);
 }
 
 Test(event_router, payloads_that_cannot_stand_in_an_envelope)
