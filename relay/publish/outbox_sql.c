@@ -133,11 +133,24 @@
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= ($1::int8[])[1]"       \
         " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED        \
         " ORDER BY t.@seq LIMIT $3::int8")                                                                             \
-    /* Only below the watermark: what is above has not been read yet, and parks its topic again. */                    \
+    /* Of entries whose lowest row has gone (an operator mended or deleted it), in the next rows from the lowest */    \
+    /* of these on: the entry is moved to the next row of its topic, or behind what was looked through; at the */      \
+    /* watermark it goes. What is above is not read yet and parks its topic again, as does what commits late. */       \
     X(DROP_IDLE_TOPICS, "drop_idle_topics",                                                                            \
-        "DELETE FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.lowest_seq <= $1::int8 AND NOT EXISTS"  \
-        " (SELECT FROM @name t WHERE t.@seq >= p.lowest_seq AND t.@seq <= $1::int8 @opent AND @topic = p.topic)"       \
-        " RETURNING p.topic")                                                                                          \
+        "WITH idle AS MATERIALIZED (SELECT p.topic, p.lowest_seq FROM outbox_relay.parked_topics p"                    \
+        " WHERE p.identity = @id AND p.topic = ANY ($1::text[]) AND p.lowest_seq <= $2::int8 AND (SELECT true FROM"    \
+        " @name t WHERE t.@seq = p.lowest_seq @opent AND @topic = p.topic LIMIT 1) IS NULL),"                          \
+        " found AS MATERIALIZED (SELECT b.topic, min(b.seq) AS seq, max(b.seq) AS last, count(*) AS rows FROM"         \
+        " (SELECT t.@seq AS seq, @topic AS topic FROM @name t WHERE t.@seq >= (SELECT min(i.lowest_seq) FROM idle i)"  \
+        " AND t.@seq <= $2::int8 @opent ORDER BY t.@seq LIMIT $3::int8) b GROUP BY b.topic),"                          \
+        " seen AS MATERIALIZED (SELECT coalesce(sum(f.rows), 0) < $3::int8 OR max(f.last) = $2::int8 AS whole,"        \
+        " max(f.last) AS last FROM found f),"                                                                          \
+        " look AS MATERIALIZED (SELECT i.topic, (SELECT f.seq FROM found f WHERE f.topic = i.topic) AS seq, s.whole,"  \
+        " s.last FROM idle i CROSS JOIN seen s WHERE s.whole OR i.lowest_seq <= s.last),"                              \
+        " moved AS (UPDATE outbox_relay.parked_topics p SET lowest_seq = coalesce(l.seq, l.last + 1) FROM look l"      \
+        " WHERE p.identity = @id AND p.topic = l.topic AND (l.seq IS NOT NULL OR NOT l.whole))"                        \
+        " DELETE FROM outbox_relay.parked_topics p USING look l WHERE p.identity = @id AND p.topic = l.topic"          \
+        " AND l.seq IS NULL AND l.whole RETURNING p.topic")                                                            \
     X(DROP_OLD_ENTRIES, "drop_old_entries", "DELETE FROM outbox_relay.parked_event_types p WHERE p.identity = @id")    \
     X(UNPARK_TOPICS, "unpark_topics",                                                                                  \
         "DELETE FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.topic = ANY ($1::text[])")              \
@@ -648,13 +661,14 @@ bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection
     return run(connection, SQL_UNPARK_TOPICS, (struct pg_value[]){PG_TEXT(topics)}, 1, deadline, error);
 }
 
-PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection,
+    const char *topics, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    struct number_text room;
-    return query(connection, SQL_DROP_IDLE_TOPICS, (struct pg_value[]){PG_TEXT(number(&room, upto))}, 1, false,
-        deadline, error);
+    struct number_text a, b;
+    return query(connection, SQL_DROP_IDLE_TOPICS,
+        (struct pg_value[]){PG_TEXT(topics), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit))}, 3, false, deadline,
+        error);
 }
 
 bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,

@@ -29,6 +29,8 @@
 #define NOTE_INTERVAL     DURATION_S(1)
 // Topics that are looked at in a row, each for a round trip to the broker.
 #define TOPICS_AT_ONCE 1000
+// Rows that are looked through for those that wait for a topic whose lowest row has gone: some 0.1 s of PostgreSQL.
+#define IDLE_ROWS 100000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
 #define NOTE_ALONE DURATION_MS(1500)
 
@@ -224,21 +226,31 @@ static bool may_go_on(struct publish_pipe *pipe, const char *topic)
             deadline);
 }
 
-// Releases all topics that are there now, of those after the last one that was looked at: together, in one order.
-static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+// The next topics to be looked at, after those of the last look.
+static int next_topics(struct publish_pipe *pipe, char *names[TOPICS_AT_ONCE])
 {
-    int count = PQntuples(pipe->topics);
-    char *names[TOPICS_AT_ONCE];
+    int all = PQntuples(pipe->topics), count = 0;
+    for (; count < all && count < TOPICS_AT_ONCE; count++) {
+        pipe->next_topic = (pipe->next_topic + 1) % all;
+        names[count] = PQgetvalue(pipe->topics, pipe->next_topic, 0);
+    }
+    return count;
+}
+
+// Releases all of these topics that are there now: together, in one order.
+static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, char *const *names, int count,
+    struct relay_error *error)
+{
+    char *ready[TOPICS_AT_ONCE];
     size_t there = 0;
-    for (int i = 0; i < count && i < TOPICS_AT_ONCE; i++) {
-        pipe->next_topic = (pipe->next_topic + 1) % count;
-        names[there] = PQgetvalue(pipe->topics, pipe->next_topic, 0);
-        there += may_go_on(pipe, names[there]);
+    for (int i = 0; i < count; i++) {
+        ready[there] = names[i];
+        there += may_go_on(pipe, names[i]);
     }
     if (there == 0) {
         return true;
     }
-    struct release release = {.topics = pg_array_of_texts(names, there), .first_topic = names[0], .topic_count = there};
+    struct release release = {.topics = pg_array_of_texts(ready, there), .first_topic = ready[0], .topic_count = there};
     bool done = release.topics != NULL ? release_rows(pipe, lane, &release, error)
                                        : error_no_memory(error, "a list of topics");
     free(release.topics);
@@ -306,34 +318,49 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
 }
 
 // A topic that nobody makes need not be made when its rows have been mended, or deleted.
-static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lane *lane, char *const *names, int count,
+    struct relay_error *error)
 {
-    PGresult *gone = outbox_sql_drop_idle_topics(pipe->sql, publish_connection(pipe, lane),
-        seq_holes_watermark(pipe->holes), pg_deadline(pipe->context), error);
+    char *topics = pg_array_of_texts(names, (size_t)count);
+    if (topics == NULL) {
+        return error_no_memory(error, "a list of topics");
+    }
+    PGresult *gone = outbox_sql_drop_idle_topics(pipe->sql, publish_connection(pipe, lane), topics,
+        seq_holes_watermark(pipe->holes), IDLE_ROWS, pg_deadline(pipe->context), error);
+    free(topics);
     if (gone == NULL) {
         return false;
     }
-    if (PQntuples(gone) > 0) {
+    int dropped = PQntuples(gone);
+    if (dropped > 0) {
         log_event(LOG_LEVEL_INFO, "publish.released", "no row waits any more", LOG_TEXT("outbox", pipe->config->name),
-            LOG_TEXT("topic", PQgetvalue(gone, 0, 0)), LOG_COUNT("topics", PQntuples(gone)));
+            LOG_TEXT("topic", PQgetvalue(gone, 0, 0)), LOG_COUNT("topics", dropped));
     }
     PQclear(gone);
-    return true;
+    if (dropped == 0) {
+        return true;
+    }
+    bool counted = publish_count_waiting(pipe, publish_connection(pipe, lane), error);
+    publish_show_waiting(pipe);
+    return counted;
 }
 
+// What can go on comes first: nothing that is only tidied up may hold it up.
 static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    if (pipe->parked > 0 && !drop_idle_topics(pipe, lane, error)) {
-        return false;
-    }
     if (!publish_count_waiting(pipe, publish_connection(pipe, lane), error)) {
         return false;
     }
     publish_show_waiting(pipe);
-    if (pipe->parked > 0 && !release_topics(pipe, lane, error)) {
+    char *names[TOPICS_AT_ONCE];
+    int count = next_topics(pipe, names);
+    if (!release_topics(pipe, lane, names, count, error)) {
         return false;
     }
-    return pipe->held == 0 || lane->state != LANE_IDLE || release_aggregates(pipe, lane, error);
+    if (pipe->held > 0 && lane->state == LANE_IDLE && !release_aggregates(pipe, lane, error)) {
+        return false;
+    }
+    return count == 0 || lane->state != LANE_IDLE || drop_idle_topics(pipe, lane, names, count, error);
 }
 
 static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)

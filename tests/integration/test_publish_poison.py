@@ -142,6 +142,23 @@ def test_a_topic_for_which_no_row_waits_any_more_is_parked_no_more(place, how):
     wait_ids(place, waiting + (gone if how.startswith("UPDATE") else []), 90)
 
 
+def test_topics_without_rows_hold_up_neither_each_other_nor_the_release_of_one_with_many(place):
+    """More rows wait than are looked through at once, and far more than once for each topic within statement_timeout."""
+    wrong = [place.insert_event(f"wrong{i}.created") for i in range(150)]
+    late = len(backlog(place, 110000, "late.created"))
+    last = place.insert_event("wrong0.created")
+    relay = publishing(place, postgres={"statement_timeout": "1s"})
+    relay.wait(lambda: relay.metric("parked_topics") == 151, "all topics are parked")
+    place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", wrong)
+    relay.wait(lambda: relay.metric("parked_topics") == 2, "those for which a row waits are parked", 60)
+    assert place.execute("SELECT p.topic, e.id::text FROM outbox_relay.parked_topics p JOIN public.outbox_events e ON e.seq = p.lowest_seq "
+                         "WHERE e.event_type <> 'late.created'") == [(f"{place.prefix}.wrong0.events", last)]
+    assert place.outbox_rows() == late + 1
+    place.servers.create_topics([f"{place.prefix}.late.events"], 1)
+    wait_until(lambda: place.outbox_rows() == 1, "the rows of the topic that is there now are published", 60)
+    assert not relay.events("publish.chore_refused")
+
+
 def test_what_the_version_before_has_parked_is_read_anew(place):
     waiting = place.insert_event()
     place.execute("INSERT INTO outbox_relay.parked_event_types SELECT identity, 'post.created', 'nowhere', 1, 'c', 't' FROM outbox_relay.outboxes")

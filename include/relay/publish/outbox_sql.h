@@ -119,10 +119,11 @@ PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connec
     size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     struct mono_time deadline, struct relay_error *error);
-// The entries of topics for which no row at or below `upto` waits any more: somebody has mended or deleted those that
-// did. Outside a batch. One text column: the topics.
-PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
-    struct mono_time deadline, struct relay_error *error);
+// Drops the entries, of these topics, for which no row at or below `upto` waits any more: somebody has mended or
+// deleted those that did. At most `limit` rows are looked through; where there are more, entries are moved to where the
+// next call goes on. Outside a batch. One text column: the topics that are dropped.
+PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection,
+    const char *topics, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // What the version before parked topics has left, at the start of a term, which reads all rows.
 bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error);
