@@ -24,6 +24,7 @@ from relaytools import aimed_faults, crash_points, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError  # noqa: E402
+from relaytools.relay import wait_until  # noqa: E402
 from torture import command_line, parse  # noqa: E402
 
 ENVIRONMENT = dict(os.environ, RELAY_BINARY=os.path.join(ROOT, "tests/support/naive_relay.py"),
@@ -313,7 +314,13 @@ def test_a_run_that_hangs_in_a_library_ends_and_says_where():
     assert words == ["rested", "cleaned up", ""]
     assert "nothing was heard for 0.5 s" in done.stderr
     assert f'File "<string>", line {HANGING.count(chr(10))}' in done.stderr, done.stderr
-    assert not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+
+    def ended():    # it was killed, and may still be on its way out
+        try:
+            return Path(f"/proc/{child}/stat").read_text().split()[2] in "ZX"
+        except OSError:
+            return True
+    wait_until(ended, "the end of what the run had started", 20)
 
 
 def _working_in(folder):
