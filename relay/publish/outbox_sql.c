@@ -64,10 +64,13 @@
         ") FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"                                                      \
         " CROSS JOIN LATERAL (SELECT * FROM @name u WHERE u.@seq >= h.first AND u.@seq <= h.last @openu"               \
         " ORDER BY u.@seq LIMIT $3::int8) t ORDER BY t.@seq LIMIT $3::int8")                                           \
+    /* The end of a piece of the rows; none: there are fewer. */                                                       \
+    X(PIECE, "piece",                                                                                                  \
+        "SELECT t.@seq FROM @name t WHERE t.@seq > $1::int8 AND t.@seq <= $2::int8 @opent ORDER BY t.@seq"             \
+        " OFFSET $3::int8 - 1 LIMIT 1")                                                                                \
     X(LIST_BELOW, "list_below",                                                                                        \
-        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq <= $1::int8 @opent AND "  \
-        "NOT (" HELD " OR " PARKED ")"                                                                                 \
-        " ORDER BY t.@seq LIMIT $2::int8")                                                                             \
+        "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq > $1::int8 AND"           \
+        " t.@seq <= $2::int8 @opent AND NOT (" HELD " OR " PARKED ") ORDER BY t.@seq LIMIT $3::int8")                  \
     X(PROBE, "probe",                                                                                                  \
         "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"                    \
         " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"                    \
@@ -436,19 +439,13 @@ PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connec
     return of_list(connection, SQL_TAKE_RECEIPT, seqs, count, deadline, error);
 }
 
-static PGresult *of_bound(struct pg_connection *connection, enum statement statement, int64_t bound, int64_t limit,
-    struct mono_time deadline, struct relay_error *error)
-{
-    struct number_text a, b;
-    return query(connection, statement, (struct pg_value[]){PG_TEXT(number(&a, bound)), PG_TEXT(number(&b, limit))}, 2,
-        true, deadline, error);
-}
-
 PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return of_bound(connection, SQL_LIST_NEW, after, limit, deadline, error);
+    struct number_text a, b;
+    return query(connection, SQL_LIST_NEW, (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit))},
+        2, true, deadline, error);
 }
 
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
@@ -457,11 +454,27 @@ PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connect
     return of_ranges(sql, connection, SQL_LIST_RANGES, ranges, count, limit, deadline, error);
 }
 
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
+static PGresult *of_piece(struct pg_connection *connection, enum statement statement, int64_t after, int64_t upto,
     int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
+    struct number_text a, b, c;
+    return query(connection, statement,
+        (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, upto)), PG_TEXT(number(&c, limit))}, 3, true,
+        deadline, error);
+}
+
+PGresult *outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
+    int64_t rows, struct mono_time deadline, struct relay_error *error)
+{
     (void)sql;
-    return of_bound(connection, SQL_LIST_BELOW, upto, limit, deadline, error);
+    return of_piece(connection, SQL_PIECE, after, upto, rows, deadline, error);
+}
+
+PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    return of_piece(connection, SQL_LIST_BELOW, after, upto, limit, deadline, error);
 }
 
 bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,

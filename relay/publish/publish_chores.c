@@ -6,7 +6,7 @@
 //   one at once.) Then the rows are published in their order, and with the last of them, in the same transaction, the
 //   entries go. What comes meanwhile waits behind.
 // - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
-//   an operator deleted, rows put back by hand).
+//   an operator deleted, rows put back by hand). Where many rows wait, in pieces, every two seconds.
 // - Is the table still the one that is owned, every few seconds?
 // - Sharing, every two seconds, with several outboxes: how many replicas does it have, and do we own too many?
 // - Progress, every second: settled_seq for the health function.
@@ -25,12 +25,15 @@
 #define COUNT_INTERVAL    DURATION_S(5)
 #define HELD_RETRY        DURATION_S(10)
 #define SWEEP_INTERVAL    DURATION_S(60)
+#define PIECE_INTERVAL    DURATION_S(2)
 #define REPLICAS_INTERVAL DURATION_S(2)
 #define NOTE_INTERVAL     DURATION_S(1)
 // Topics that are looked at in a row, each for a round trip to the broker.
 #define TOPICS_AT_ONCE 1000
 // Rows that are looked through for those that wait for a topic whose lowest row has gone: some 0.1 s of PostgreSQL.
 #define IDLE_ROWS 100000
+// Rows that wait are looked up one by one in the sweep: some 0.1 s of PostgreSQL, in which nothing is published.
+#define SWEEP_ROWS 20000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
 #define NOTE_ALONE DURATION_MS(1500)
 
@@ -44,9 +47,15 @@ static struct duration waiting_interval(const struct publish_pipe *pipe)
     return pipe->held > 0 || pipe->parked > 0 ? WAITING_INTERVAL : COUNT_INTERVAL;
 }
 
+static struct duration sweep_interval(const struct publish_pipe *pipe)
+{
+    return pipe->swept_upto == INT64_MIN ? SWEEP_INTERVAL : PIECE_INTERVAL;
+}
+
 bool publish_chores_due(const struct publish_pipe *pipe)
 {
-    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || due(pipe, pipe->swept_at, SWEEP_INTERVAL) ||
+    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) ||
+        due(pipe, pipe->swept_at, sweep_interval(pipe)) ||
         (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
         (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
             due(pipe, pipe->noted_at, NOTE_ALONE));
@@ -363,31 +372,62 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
     return count == 0 || lane->state != LANE_IDLE || drop_idle_topics(pipe, lane, names, count, error);
 }
 
+// Lists what does not wait, up to *upto: the watermark, or the end of a piece (*cut) while rows wait, since each of
+// these costs a look at what it waits for.
+static PGresult *list_below(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t *upto, bool *cut,
+    struct relay_error *error)
+{
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    *cut = false;
+    if (pipe->held == 0 && pipe->parked == 0) {
+        pipe->swept_upto = INT64_MIN;
+    } else {
+        PGresult *end = outbox_sql_piece(pipe->sql, connection, pipe->swept_upto, *upto, SWEEP_ROWS,
+            pg_deadline(pipe->context), error);
+        if (end == NULL) {
+            return NULL;
+        }
+        *cut = PQntuples(end) > 0;
+        *upto = *cut ? pg_binary_int64(end, 0, 0) : *upto;
+        PQclear(end);
+    }
+    return outbox_sql_list_below(pipe->sql, connection, pipe->swept_upto, *upto, publish_read_limit(pipe),
+        pg_deadline(pipe->context), error);
+}
+
+static bool sweep_up(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count, bool more,
+    struct relay_error *error)
+{
+    bool done = publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
+    after_these(pipe, lane, more, &pipe->swept_at);
+    if (!lane->kept) {
+        log_event(LOG_LEVEL_INFO, "publish.swept", "rows below the watermark", LOG_TEXT("outbox", pipe->config->name),
+            LOG_INT("rows", count));
+    }
+    return done;
+}
+
 static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     pipe->swept_at = clock_mono(pipe->context->clock);
-    int64_t watermark = seq_holes_watermark(pipe->holes);
+    int64_t watermark = seq_holes_watermark(pipe->holes), upto = watermark;
     if (watermark == INT64_MIN || !safeguard_active(SAFEGUARD_HOLE_SWEEP)) {
         return true;
     }
     size_t count = 0;
-    int64_t limit = publish_read_limit(pipe);
-    bool more;
-    PGresult *below = outbox_sql_list_below(pipe->sql, publish_connection(pipe, lane), watermark, limit,
-        pg_deadline(pipe->context), error);
-    int64_t *seqs = seqs_of(pipe, below, limit, &count, &more, error);
+    bool more, piece;
+    PGresult *below = list_below(pipe, lane, &upto, &piece, error);
+    int64_t *seqs = seqs_of(pipe, below, publish_read_limit(pipe), &count, &more, error);
     if (seqs == NULL) {
         return false;
     }
-    bool cut = cut_by_suspects(pipe, seqs, count);
+    more = cut_by_suspects(pipe, seqs, count) || more;
     if (count == 0 && pipe->held == 0 && pipe->parked == 0) { // somebody else took the suspects away
         publish_suspects_clear_upto(&pipe->verdicts, watermark);
     }
-    bool done = count == 0 || publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
-    after_these(pipe, lane, more || cut, &pipe->swept_at);
-    if (count > 0 && !lane->kept) {
-        log_event(LOG_LEVEL_INFO, "publish.swept", "rows below the watermark", LOG_TEXT("outbox", pipe->config->name),
-            LOG_INT("rows", count));
+    bool done = count == 0 || sweep_up(pipe, lane, seqs, count, more, error);
+    if (count == 0 || !more || lane->kept) {
+        pipe->swept_upto = piece ? upto : INT64_MIN;
     }
     free(seqs);
     return done;
@@ -426,7 +466,7 @@ static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, stru
             return false;
         }
     }
-    if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, SWEEP_INTERVAL) && !sweep(pipe, lane, error)) {
+    if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, sweep_interval(pipe)) && !sweep(pipe, lane, error)) {
         return false;
     }
     return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) &&

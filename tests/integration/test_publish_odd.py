@@ -5,7 +5,7 @@ import os
 import psycopg2
 import pytest
 
-from publishing import Transaction, as_admin, assert_kafka_is_right, dead_letters, ids, publishing, wait_ids
+from publishing import Transaction, as_admin, assert_kafka_is_right, backlog, dead_letters, ids, publishing, wait_ids
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -39,6 +39,18 @@ def test_a_row_put_back_below_the_watermark_is_swept_up(place):
     found = wait_ids(place, [back], 100)
     assert sorted(found) == sorted(events + [back])
     assert relay.events("publish.swept") and len(relay.events("publish.term_started")) == 1
+
+
+def test_a_row_below_the_watermark_is_found_among_more_waiting_rows_than_a_statement_can_look_through(place):
+    waiting = backlog(place, 250000, "late.created")
+    relay = publishing(place, postgres={"statement_timeout": "200ms"})
+    event = place.insert_event()
+    wait_ids(place, [event], 100)
+    seq, = place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid RETURNING seq", waiting[30000])[0]
+    back = place.execute("INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+                         "VALUES (%s, 'post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text", seq)[0][0]
+    assert wait_ids(place, [back], 100) == [event, back]
+    assert relay.events("publish.swept") and relay.metric("parked_topics") == 1
 
 
 def test_a_locked_row_under_load_costs_time_and_nothing_else(place):

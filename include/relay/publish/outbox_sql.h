@@ -56,9 +56,12 @@ PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection
     int64_t limit, struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// Seqs of rows at or below `upto` that do not wait, for the sweep; lowest first.
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto,
-    int64_t limit, struct mono_time deadline, struct relay_error *error);
+// The seq of the last of the first `rows` rows above `after`, at or below `upto`; no row where there are fewer.
+PGresult *outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
+    int64_t rows, struct mono_time deadline, struct relay_error *error);
+// Seqs of rows above `after`, at or below `upto`, that do not wait, for the sweep; lowest first.
+PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
+    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 
 // Whether there is anything above `after` or in the ranges. Send only; pg_receive() gives one boolean (binary).
 bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,

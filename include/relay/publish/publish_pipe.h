@@ -98,6 +98,7 @@ struct publish_pipe {
     struct mono_time busy_since;     // the window in which rows are counted
     size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
+    int64_t swept_upto;              // the sweep goes on behind this row; INT64_MIN: from the first one on
     int64_t held_tried;              // the row behind which an aggregate is held
     int64_t held_looked;             // those held behind rows up to this one were looked at: have the rows gone?
     struct mono_time read_again_at;  // a reading was refused: not before this
