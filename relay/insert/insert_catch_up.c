@@ -42,6 +42,12 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
     group->reader_stale = group->reader_stale || finished;
 }
 
+struct kafka_consumer_options insert_catch_up_options(const struct config *config)
+{
+    return (struct kafka_consumer_options){.group_id = config->insert.group_id,
+        .memory = config->insert.memory_limit / INSERT_MEMORY_READER_SHARE};
+}
+
 static bool open_reader(struct insert_group *group)
 {
     struct kafka_consumer_listener listener = {.context = group,
@@ -49,10 +55,9 @@ static bool open_reader(struct insert_group *group)
         .partition_end = on_end,
         .partition_failed = insert_flow_reader_failed,
         .trouble = on_trouble};
-    struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_READER_SHARE,
-        .wake_fd = group->wake_fd};
+    struct kafka_consumer_options options = insert_catch_up_options(group->context->config);
     struct relay_error error;
+    options.wake_fd = group->wake_fd;
     group->reader = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->reader) {
         log_event(LOG_LEVEL_WARNING, "insert.catch_up_trouble", NULL, LOG_ERROR(&error));

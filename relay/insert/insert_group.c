@@ -337,6 +337,13 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
 
 // Joining and leaving
 
+struct kafka_consumer_options insert_group_options(const struct config *config)
+{
+    return (struct kafka_consumer_options){.group_id = config->insert.group_id,
+        .memory = config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE,
+        .member = true};
+}
+
 static void join(struct insert_group *group, struct mono_time now)
 {
     struct kafka_consumer_listener listener = {.context = group,
@@ -348,11 +355,9 @@ static void join(struct insert_group *group, struct mono_time now)
         .committed = insert_commit_answered,
         .topic_absent = insert_health_absent,
         .trouble = on_trouble};
-    struct kafka_consumer_options options = {.group_id = group->context->config->insert.group_id,
-        .memory = group->context->config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE,
-        .wake_fd = group->wake_fd,
-        .member = true};
+    struct kafka_consumer_options options = insert_group_options(group->context->config);
     struct relay_error error;
+    options.wake_fd = group->wake_fd;
     options.topics = insert_routes_topics(group->routes, &options.topic_count);
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->consumer) {

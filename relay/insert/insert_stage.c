@@ -16,10 +16,10 @@
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/insert/encode_reason.h"
+#include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/insert_health.h"
-#include "relay/insert/insert_memory.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -193,11 +193,8 @@ static void count_dead_letters_from_zero(struct metrics *metrics)
 bool insert_stage_try(const struct relay_context *context, struct relay_error *error)
 {
     const struct config_insert *insert = &context->config->insert;
-    struct kafka_consumer_options member = {.group_id = insert->group_id,
-        .memory = insert->memory_limit / INSERT_MEMORY_MEMBER_SHARE,
-        .member = true};
-    struct kafka_consumer_options reader = {.group_id = insert->group_id,
-        .memory = insert->memory_limit / INSERT_MEMORY_READER_SHARE};
+    struct kafka_consumer_options member = insert_group_options(context->config);
+    struct kafka_consumer_options reader = insert_catch_up_options(context->config);
     bool good = !insert->enabled ||
         (kafka_consumer_try(context, &member, error) && kafka_consumer_try(context, &reader, error) &&
             (insert->dead_letter_topic[0] == '\0' || dead_letter_topic_try(context, error)));

@@ -53,17 +53,13 @@ bool publish_stage_try(const struct relay_context *context, struct relay_error *
     bool good = true, reads = false;
     for (size_t i = 0; config->publish.enabled && good && i < config->outbox_count; i++) {
         const struct config_outbox *outbox = &config->outboxes[i];
-        bool exactly_once = outbox->publish.guarantee == CONFIG_EXACTLY_ONCE;
-        struct kafka_producer_options options = {.transactional_id = exactly_once ? outbox->publish.transactional_id
-                                                                                  : NULL,
-            .batch_rows = outbox->batch_rows,
-            .batch_bytes = outbox->batch_bytes};
+        struct kafka_producer_options options = publish_term_options(outbox, outbox->publish.transactional_id);
         bool tried = false;
         for (size_t j = 0; j < i && !tried; j++) {
             tried = alike(&config->outboxes[j], outbox);
         }
         good = tried || kafka_producer_try(context, &options, error);
-        reads = reads || exactly_once;
+        reads = reads || options.transactional_id != NULL;
     }
     good = good && (!reads || receipt_store_try(context, error));
     return good || error_prefix(error, "publish stage");

@@ -315,13 +315,18 @@ static bool fence(struct publish_pipe *pipe, struct relay_error *error)
     return !safeguard_active(SAFEGUARD_FENCING) || outbox_owner_prove(&pipe->owner, error);
 }
 
+struct kafka_producer_options publish_term_options(const struct config_outbox *config, const char *transactional_id)
+{
+    return (struct kafka_producer_options){
+        .transactional_id = config->publish.guarantee == CONFIG_EXACTLY_ONCE ? transactional_id : NULL,
+        .batch_rows = config->batch_rows,
+        .batch_bytes = config->batch_bytes,
+    };
+}
+
 static bool make_producer(struct publish_pipe *pipe, const char *transactional_id, struct relay_error *error)
 {
-    struct kafka_producer_options options = {
-        .transactional_id = pipe->exactly_once ? transactional_id : NULL,
-        .batch_rows = pipe->config->batch_rows,
-        .batch_bytes = pipe->config->batch_bytes,
-    };
+    struct kafka_producer_options options = publish_term_options(pipe->config, transactional_id);
     pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
     return pipe->producer != NULL;
 }

@@ -16,4 +16,7 @@ void insert_catch_up_work(struct insert_group *group);
 bool insert_catch_up_serve(struct insert_group *group, size_t most);
 void insert_catch_up_end(struct insert_group *group, struct mono_time deadline);
 
+// What the reader's consumer is made of, but for the group's wake_fd.
+struct kafka_consumer_options insert_catch_up_options(const struct config *config);
+
 #endif

@@ -69,4 +69,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now);
 // Sends what is open, waits until it is stored, commits and leaves, all until the deadline.
 void insert_group_drain(struct insert_group *group, struct mono_time deadline);
 
+// What the member's consumer is made of, but for what the group itself adds: its topics and wake_fd.
+struct kafka_consumer_options insert_group_options(const struct config *config);
+
 #endif

@@ -136,9 +136,13 @@ bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane 
 // What the board and the gauges say: all is well or rows wait; something is in the way, going on.
 void publish_show_waiting(struct publish_pipe *pipe);
 void publish_show_trouble(struct publish_pipe *pipe, const struct relay_error *error);
+// Rows are there that the DELETE does not take out: the log says so as well.
+void publish_show_kept(struct publish_pipe *pipe);
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to);
 
 // publish_term.c
+// What a term's producer is made of. transactional_id: borrowed; left out with at_least_once.
+struct kafka_producer_options publish_term_options(const struct config_outbox *config, const char *transactional_id);
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error);
 // Whether Kafka answers this process. Needs no ownership.
 bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error);
@@ -233,9 +237,6 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 void publish_stay_awake(struct publish_pipe *pipe, size_t rows);
 // After the lane's COMMIT was sent: under load the next transaction is not begun at once.
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
-
-// Rows are there that the DELETE does not take out: the log and the board say so.
-void publish_show_kept(struct publish_pipe *pipe);
 
 // publish_chores.c
 // What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The
