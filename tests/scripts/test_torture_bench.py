@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 from relaytools import aimed_faults, crash_points, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
-from relaytools.bench import BenchError  # noqa: E402
+from relaytools.bench import BenchError, Replica  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from torture import command_line, parse  # noqa: E402
 
@@ -123,9 +124,36 @@ def test_a_crash_that_cannot_come_any_more_is_not_waited_for():
     def at_rest():
         looks.append(len(looks))
         return len(looks) == 3
-    assert not crash_points._ends(SimpleNamespace(running=lambda: True), 600, at_rest)
+    assert not crash_points._crashes(SimpleNamespace(running=lambda: True), 600, at_rest)
     assert len(looks) == 3
-    assert crash_points._ends(SimpleNamespace(running=lambda: False), 600)
+
+
+class Ended(Replica):
+    """A replica whose process has ended with this code."""
+
+    def __init__(self, code):
+        self.name, self.wanted, self.lock, self.complaints, self.starts = "relay-1", True, threading.RLock(), [], 0
+        self.bench = SimpleNamespace(complain=self.complaints.append, ended=collections.Counter())
+        self.relay = SimpleNamespace(process=SimpleNamespace(poll=lambda: code, returncode=code), log=lambda: ["the last line"], start=self.started)
+
+    def started(self, ready):
+        assert not ready
+        self.starts += 1
+
+
+@pytest.mark.parametrize("code", (-signal.SIGKILL, -signal.SIGSEGV, 0, 1, 70))
+def test_a_relay_that_ends_otherwise_has_not_reached_its_point(code):
+    replica = Ended(code)
+    assert crash_points._crashes(replica, 600) == (code == -signal.SIGKILL)
+    assert replica.complaints == ([] if code == -signal.SIGKILL else [f"relay-1 ended with {code}, and not at its point: the last line"])
+
+
+@pytest.mark.parametrize("code, fault", ((1, False), (75, False), (70, True), (78, True), (66, True), (-signal.SIGSEGV, True), (-signal.SIGKILL, True)))
+def test_a_relay_that_crashed_or_hung_is_started_again_and_is_a_finding(code, fault):
+    replica = Ended(code)
+    replica.supervise(time.monotonic())
+    assert replica.starts == 1 and replica.bench.ended == {code: 1}
+    assert [re.sub(r"\d\.\d s", "N s", text) for text in replica.complaints] == [f"relay-1 ended with {code} after N s: the last line"] * fault
 
 
 def test_a_safeguard_is_judged_by_the_run_without_it_and_by_the_run_with_it(scratch):

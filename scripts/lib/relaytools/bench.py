@@ -24,7 +24,8 @@ from .view import View
 from .workload import APPLICATION, TORTURE, settle_all_prepared
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: |Assertion .* failed")
-SANITIZER_EXITS = (66, 99)
+# Of sanitizers; and of the relay itself when a part of it hung for longer than any fault lasts, or found its configuration wrong.
+FAULTY_EXITS = (66, 99, 70, 78)
 # Longer than every timeout in sections(): a fault that lasts so long finds each of them expired.
 BEYOND_TIMEOUTS = 13.0
 
@@ -109,8 +110,8 @@ class Replica:
             if self.wanted and not self.running():
                 code = self.relay.process.returncode
                 self.bench.ended[code] += 1
-                if code < 0 or code in SANITIZER_EXITS:
-                    self.bench.complain(f"{self.name} crashed with {code} after {time.monotonic() - began:.1f} s: {self.last_line()}")
+                if code < 0 or code in FAULTY_EXITS:
+                    self.bench.complain(f"{self.name} ended with {code} after {time.monotonic() - began:.1f} s: {self.last_line()}")
                 self.relay.start(ready=False)
 
     def close(self):

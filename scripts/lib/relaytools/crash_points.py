@@ -3,6 +3,7 @@
 relay that crashes there, a restart without the hook, and an audit. A step that is only reached in recovery is met by
 killing the relay at random moments until it is."""
 import random
+import signal
 import subprocess
 import time
 
@@ -74,7 +75,9 @@ def one(bench, options, point, number):
         first.kill()
         bench.view.mend()
         first.start(environment=hooked)
-    elif prepared and _ends(first, REACH_SECONDS):
+    elif prepared:
+        _crashes(first, REACH_SECONDS)
+        first.kill()
         first.start(environment=hooked)
     how = _reach(bench, first, {"OUTBOX_RELAY_CRASH_AT": f"{name}:{nth or 1}"}, rng)
     first.kill()
@@ -92,14 +95,14 @@ def _work_for_recovery(name, rng):
 
 
 def _reach(bench, replica, hooked, rng):
-    if _ends(replica, REACH_SECONDS, lambda: _at_rest(bench)):
+    if _crashes(replica, REACH_SECONDS, lambda: _at_rest(bench)):
         return "reached at once"
     bench.workload.stop()
     bench.write(rate=500, seed=rng.getrandbits(30))
     for kill in range(1, KILLS_TO_REACH + 1):
         replica.kill()
         replica.start(environment=hooked)
-        if _ends(replica, rng.uniform(0.5, 3.0)):
+        if _crashes(replica, rng.uniform(0.5, 3.0)):
             bench.workload.stop()
             return f"reached after {kill} kill(s)"
     bench.workload.stop()
@@ -114,8 +117,9 @@ def _at_rest(bench):
         return False
 
 
-def _ends(replica, seconds, idle=lambda: False):
-    """Whether it ends within so many seconds. It is not waited for any longer once `idle` says that it has nothing left to do."""
+def _crashes(replica, seconds, idle=lambda: False):
+    """Whether it ends itself at its point within so many seconds: any other end is a finding. It is not waited for any longer once
+    `idle` says that it has nothing left to do."""
     now = time.monotonic()
     deadline, look = now + seconds, now
     while now < deadline and replica.running():
@@ -125,4 +129,9 @@ def _ends(replica, seconds, idle=lambda: False):
             look = time.monotonic() + LOOK_SECONDS
         time.sleep(0.02)
         now = time.monotonic()
-    return not replica.running()
+    if replica.running():
+        return False
+    code = replica.relay.process.returncode
+    if code != -signal.SIGKILL:
+        replica.bench.complain(f"{replica.name} ended with {code}, and not at its point: {replica.last_line()}")
+    return code == -signal.SIGKILL
