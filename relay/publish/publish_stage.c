@@ -13,6 +13,7 @@
 #include <time.h>
 
 struct worker {
+    const struct config_outbox *outbox;
     struct publish_pipe *pipe;
     pthread_t thread;
     bool running;
@@ -51,18 +52,51 @@ bool publish_stage_try(const struct relay_context *context, struct relay_error *
 {
     const struct config *config = context->config;
     bool good = true, reads = false;
-    for (size_t i = 0; config->publish.enabled && good && i < config->outbox_count; i++) {
+    for (size_t i = 0; good && i < config->outbox_count; i++) {
         const struct config_outbox *outbox = &config->outboxes[i];
+        if (!outbox->publish.enabled) {
+            continue;
+        }
         struct kafka_producer_options options = publish_term_options(outbox, outbox->publish.transactional_id);
         bool tried = false;
         for (size_t j = 0; j < i && !tried; j++) {
-            tried = alike(&config->outboxes[j], outbox);
+            tried = config->outboxes[j].publish.enabled && alike(&config->outboxes[j], outbox);
         }
         good = tried || kafka_producer_try(context, &options, error);
         reads = reads || options.transactional_id != NULL;
     }
     good = good && (!reads || receipt_store_try(context, error));
     return good || error_prefix(error, "publish stage");
+}
+
+// The others are another relay's, or are to stand.
+static int outboxes_of_ours(const struct config *config)
+{
+    int enabled = 0;
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        enabled += config->outboxes[i].publish.enabled;
+    }
+    return enabled;
+}
+
+static bool make_workers(struct publish_stage *stage, struct relay_error *error)
+{
+    const struct config *config = stage->context->config;
+    struct publish_share *share = stage->share.outboxes > 1 ? &stage->share : NULL;
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        const struct config_outbox *outbox = &config->outboxes[i];
+        if (!outbox->publish.enabled) {
+            continue;
+        }
+        struct worker *worker = &stage->workers[stage->count];
+        worker->outbox = outbox;
+        worker->pipe = publish_pipe_new(stage->context, outbox, share, error);
+        if (worker->pipe == NULL) {
+            return error_prefix(error, "outbox %s", outbox->name);
+        }
+        stage->count++;
+    }
+    return true;
 }
 
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error)
@@ -75,19 +109,14 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
     }
     stage->context = context;
     count_dead_letters_from_zero(context->metrics);
-    if (!publish_share_init(&stage->share, (int)config->outbox_count)) {
+    if (!publish_share_init(&stage->share, outboxes_of_ours(config))) {
         free(stage);
         error_set(error, RELAY_ERROR_SYSTEM, "a lock cannot be made");
         return NULL;
     }
-    struct publish_share *share = config->outbox_count > 1 ? &stage->share : NULL;
-    for (; stage->count < config->outbox_count; stage->count++) {
-        stage->workers[stage->count].pipe = publish_pipe_new(context, &config->outboxes[stage->count], share, error);
-        if (stage->workers[stage->count].pipe == NULL) {
-            error_prefix(error, "outbox %s", config->outboxes[stage->count].name);
-            publish_stage_free(stage);
-            return NULL;
-        }
+    if (!make_workers(stage, error)) {
+        publish_stage_free(stage);
+        return NULL;
     }
     // All or none: the threads start when every pipe is there. One that does not start ends with the others at the
     // stop.
@@ -95,8 +124,7 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
         struct worker *worker = &stage->workers[i];
         int failed = pthread_create(&worker->thread, NULL, run, worker);
         if (failed != 0) {
-            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", config->outboxes[i].name,
-                strerror(failed));
+            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", worker->outbox->name, strerror(failed));
             return i == 0 ? (publish_stage_free(stage), NULL) : stage;
         }
         worker->running = true;

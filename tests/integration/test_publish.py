@@ -173,13 +173,17 @@ def test_session_defaults_that_would_undo_the_argument_do_not_count(place):
     assert sorted(wait_ids(place, events)) == sorted(events)
 
 
-def test_two_outboxes_each_have_their_own_order_and_numbers(place):
-    place.execute("SELECT outbox_relay.create_outbox('public.second')")
-    publishing(place, outbox={}, outbox__second={"table": "public.second"})
+def test_two_outboxes_each_have_their_own_order_and_numbers_and_one_that_is_off_is_left_alone(place):
+    for table in ("public.off", "public.second"):
+        place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    held_back = place.insert_event(table="public.off")
+    relay = publishing(place, outbox={}, outbox__off={"table": "public.off", "enabled": "false"}, outbox__second={"table": "public.second"})
     first = [place.insert_event() for _ in range(10)]
     second = [place.insert_event(table="public.second") for _ in range(10)]
-    wait_ids(place, first + second)
+    assert held_back not in wait_ids(place, first + second)
     assert place.execute("SELECT count(DISTINCT identity) FROM outbox_relay.batch_numbers")[0][0] == 2
+    assert place.execute("SELECT id::text FROM public.off") == [(held_back,)]
+    assert set(relay.health()["checks"]["publish"]["instances"]) == {"default", "second"}
 
 
 def test_a_row_that_somebody_holds_locked_is_waited_for_without_ending_the_term(place):

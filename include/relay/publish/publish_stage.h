@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The first pipe of the daemon: every configured outbox, each with a thread of its own, from the table to Kafka.
+// The first pipe of the daemon: every outbox that is enabled, each with a thread of its own, from the table to Kafka.
 // Started and stopped by the lifecycle; it reports through the context (board, metrics, log) and needs no care.
 #ifndef RELAY_PUBLISH_PUBLISH_STAGE_H
 #define RELAY_PUBLISH_PUBLISH_STAGE_H
