@@ -97,45 +97,54 @@ static const char *plural(json_int_t count)
     return count == 1 ? "" : "s";
 }
 
-// Of the topic of lag[at], over all its partitions; nothing unless lag[at] is the first of them.
-static void print_topic_lag(FILE *to, const json_t *lag, size_t at)
+// The sums of `lag`, which is all there is of it unless a daemon tells the sums itself.
+static json_t *lag_by_topic(const json_t *lag)
 {
-    const char *topic = text_of(json_array_get(lag, at), "topic");
-    json_int_t sum = 0;
-    int partitions = 0;
-    for (size_t i = 0; i < json_array_size(lag); i++) {
-        const json_t *one = json_array_get(lag, i);
-        if (strcmp(text_of(one, "topic"), topic) != 0) {
-            continue;
-        }
-        if (i < at) {
-            return;
-        }
-        sum += json_integer_value(json_object_get(one, "messages"));
-        partitions++;
+    json_t *topics = json_object(), *one;
+    size_t i;
+    json_array_foreach(lag, i, one)
+    {
+        const char *name = text_of(one, "topic");
+        const json_t *topic = json_object_get(topics, name);
+        json_int_t messages = json_integer_value(json_object_get(topic, "messages"));
+        json_int_t partitions = json_integer_value(json_object_get(topic, "partitions"));
+        messages += json_integer_value(json_object_get(one, "messages"));
+        json_object_set_new(topics, name, json_pack("{s:I, s:I}", "messages", messages, "partitions", partitions + 1));
     }
-    fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " message%s behind in %s (%d partition%s)\n", "lag", sum, plural(sum),
-        topic, partitions, plural(partitions));
+    return topics;
 }
 
-// One line a topic, in the order in which they come. A daemon tells partitions in the order in which it got them.
-static void print_lag(FILE *to, const json_t *lag)
+static void print_lag(FILE *to, const json_t *status)
 {
-    for (size_t i = 0; i < json_array_size(lag); i++) {
-        print_topic_lag(to, lag, i);
+    json_t *told = json_object_get(status, "lag_by_topic");
+    json_t *topics = told != NULL ? json_incref(told) : lag_by_topic(json_object_get(status, "lag"));
+    const char *name;
+    json_t *topic;
+    json_object_foreach(topics, name, topic)
+    {
+        json_int_t messages = json_integer_value(json_object_get(topic, "messages"));
+        json_int_t partitions = json_integer_value(json_object_get(topic, "partitions"));
+        fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " message%s behind in %s (%" JSON_INTEGER_FORMAT " partition%s)\n",
+            "lag", messages, plural(messages), name, partitions, plural(partitions));
     }
+    json_decref(topics);
 }
 
-static void print_list(FILE *to, const json_t *list, const char *title, const char *first, const char *second,
-    const char *number)
+static void print_list(FILE *to, const json_t *status, const char *list, const char *title, const char *first,
+    const char *second, const char *number)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i, one)
+    json_array_foreach(json_object_get(status, list), i, one)
     {
         fprintf(to, "%-11s %" JSON_INTEGER_FORMAT " %s %s%s%s\n", i == 0 ? title : "",
             json_integer_value(json_object_get(one, number)), number, text_of(one, first), second[0] != '\0' ? " " : "",
             second[0] != '\0' ? text_of(one, second) : "");
+    }
+    json_int_t left_out = json_integer_value(json_object_get(json_object_get(status, "left_out"), list));
+    if (left_out > 0) {
+        fprintf(to, "%-11s and %" JSON_INTEGER_FORMAT " more, %" JSON_INTEGER_FORMAT " %s in all; see /metrics\n", "",
+            left_out, json_integer_value(json_object_get(json_object_get(status, "totals"), list)), number);
     }
 }
 
@@ -181,11 +190,11 @@ void status_print(FILE *to, const json_t *status, bool colour)
             json_is_true(json_object_get(status, "stopping")) ? ", stopping" : "");
     }
     print_checks(to, status, colour);
-    print_lag(to, json_object_get(status, "lag"));
-    print_list(to, json_object_get(status, "published"), "published", "topic", "", "events");
-    print_list(to, json_object_get(status, "inserted"), "inserted", "table", "", "rows");
-    print_list(to, json_object_get(status, "tables"), "tables", "table", "", "rows");
-    print_list(to, json_object_get(status, "dead_letters"), "dead", "stage", "reason", "events");
+    print_lag(to, status);
+    print_list(to, status, "published", "published", "topic", "", "events");
+    print_list(to, status, "inserted", "inserted", "table", "", "rows");
+    print_list(to, status, "tables", "tables", "table", "", "rows");
+    print_list(to, status, "dead_letters", "dead", "stage", "reason", "events");
     print_breakers(to, json_object_get(status, "breakers"));
     print_alerts(to, json_object_get(status, "alerts"));
 }

@@ -2,7 +2,8 @@
 //
 // /health is the board's JSON with what stands around it: version, instance, uptime, ready, live, breakers, counters,
 // lag, dead letters and the last alerts, so that the status page and `outbox-relay status` need nothing else. Lists
-// from metrics are cut at LISTED series, because a probe reads this every few seconds; /metrics has all of them.
+// from metrics are cut at LISTED series, because a probe reads this every few seconds; /metrics has all of them. What
+// is told of the whole, `totals` and `lag_by_topic`, is made of every series, and `left_out` says how many no list has.
 #include "relay/ops/http_answers.h"
 
 #include "status_page.h"
@@ -34,39 +35,96 @@ struct http_answer http_answer_error(unsigned status, const char *sentence)
     return json_answer(status, json_pack("{s:s}", "error", sentence));
 }
 
-// One member of a list for each series of a metric: its labels by name and its value.
-struct listing {
-    json_t *list;
+// One member for each series of a metric: its labels by name and its value.
+struct list {
+    const char *name;
+    enum metric_id id;
     const char *labels[METRICS_LABELS_MAX]; // NULL ends
     const char *value_name;
+};
+
+static const struct list lists[] = {
+    {"published", METRIC_EVENTS_PUBLISHED, {"topic"}, "events"},
+    {"inserted", METRIC_EVENTS_INSERTED, {"table"}, "rows"},
+    {"lag", METRIC_CONSUMER_LAG, {"topic", "partition"}, "messages"},
+    {"dead_letters", METRIC_DEAD_LETTERS, {"stage", "reason"}, "events"},
+};
+
+struct sums {
+    json_t *by_topic; // by the first label too; NULL: not
+    json_int_t total, series, zeros;
+};
+
+static void add_to(json_t *object, const char *name, json_int_t by)
+{
+    json_t *value = json_object_get(object, name);
+    json_integer_set(value, json_integer_value(value) + by);
+}
+
+static void sum_one(void *context, const char *const *values, double value)
+{
+    struct sums *sums = context;
+    sums->total += (json_int_t)value;
+    sums->series++;
+    sums->zeros += value == 0;
+    if (sums->by_topic == NULL) {
+        return;
+    }
+    json_t *topic = json_object_get(sums->by_topic, values[0]);
+    if (topic == NULL) {
+        topic = json_pack("{s:i, s:i, s:i}", "messages", 0, "partitions", 0, "partitions_behind", 0);
+        json_object_set_new(sums->by_topic, values[0], topic);
+    }
+    add_to(topic, "messages", (json_int_t)value);
+    add_to(topic, "partitions", 1);
+    add_to(topic, "partitions_behind", value != 0);
+}
+
+struct listing {
+    const struct list *list;
+    json_t *members;
     bool without_zeros;
 };
 
 static void list_one(void *context, const char *const *values, double value)
 {
     const struct listing *listing = context;
-    if (json_array_size(listing->list) >= LISTED || (listing->without_zeros && value == 0)) {
+    if (json_array_size(listing->members) >= LISTED || (listing->without_zeros && value == 0)) {
         return;
     }
     json_t *one = json_object();
-    for (size_t i = 0; i < METRICS_LABELS_MAX && listing->labels[i] != NULL; i++) {
-        json_object_set_new(one, listing->labels[i], json_string(values[i]));
+    for (size_t i = 0; i < METRICS_LABELS_MAX && listing->list->labels[i] != NULL; i++) {
+        json_object_set_new(one, listing->list->labels[i], json_string(values[i]));
     }
-    json_object_set_new(one, listing->value_name, json_integer((json_int_t)value));
-    json_array_append_new(listing->list, one);
+    json_object_set_new(one, listing->list->value_name, json_integer((json_int_t)value));
+    json_array_append_new(listing->members, one);
 }
 
-static void put_list(json_t *root, const char *name, struct metrics *metrics, enum metric_id id, const char *label,
-    const char *second_label, const char *value_name)
+static void put_list(json_t *root, const struct list *list, struct metrics *metrics, json_t *totals, json_t *left_out)
 {
-    struct listing listing = {.list = json_array(),
-        .labels = {label, second_label},
-        .value_name = value_name,
-        .without_zeros = id == METRIC_DEAD_LETTERS}; // a series for each reason there can be
-    if (listing.list != NULL) {
-        metrics_each(metrics, id, list_one, &listing);
-        json_object_set_new(root, name, listing.list);
+    bool letters = list->id == METRIC_DEAD_LETTERS; // a series for each reason there can be
+    struct sums sums = {.by_topic = list->id == METRIC_CONSUMER_LAG ? json_object() : NULL};
+    metrics_each(metrics, list->id, sum_one, &sums);
+    if (sums.by_topic != NULL) {
+        json_object_set_new(root, "lag_by_topic", sums.by_topic);
     }
+    json_object_set_new(totals, list->name, json_integer(sums.total));
+    // Where not all have a seat, those that are 0 do not take one.
+    struct listing listing = {.list = list, .members = json_array(), .without_zeros = letters || sums.series > LISTED};
+    metrics_each(metrics, list->id, list_one, &listing);
+    json_int_t missing = sums.series - (letters ? sums.zeros : 0) - (json_int_t)json_array_size(listing.members);
+    json_object_set_new(left_out, list->name, json_integer(missing > 0 ? missing : 0));
+    json_object_set_new(root, list->name, listing.members);
+}
+
+static void put_lists(json_t *root, struct metrics *metrics)
+{
+    json_t *totals = json_object(), *left_out = json_object();
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        put_list(root, &lists[i], metrics, totals, left_out);
+    }
+    json_object_set_new(root, "totals", totals);
+    json_object_set_new(root, "left_out", left_out);
 }
 
 static void list_breaker(void *context, const char *const *values, double value)
@@ -96,10 +154,7 @@ static struct http_answer health(const struct http_answers *answers)
     json_t *breakers = json_array();
     metrics_each(context->metrics, METRIC_BREAKER_STATE, list_breaker, breakers);
     json_object_set_new(root, "breakers", breakers);
-    put_list(root, "published", context->metrics, METRIC_EVENTS_PUBLISHED, "topic", NULL, "events");
-    put_list(root, "inserted", context->metrics, METRIC_EVENTS_INSERTED, "table", NULL, "rows");
-    put_list(root, "lag", context->metrics, METRIC_CONSUMER_LAG, "topic", "partition", "messages");
-    put_list(root, "dead_letters", context->metrics, METRIC_DEAD_LETTERS, "stage", "reason", "events");
+    put_lists(root, context->metrics);
     json_t *alerts = answers->alerts == NULL ? NULL : alerts_recent_json(answers->alerts);
     json_object_set_new(root, "alerts", alerts == NULL ? json_array() : alerts);
     const char *status = json_string_value(json_object_get(root, "status"));

@@ -187,6 +187,39 @@ Test(http_server, health_is_the_board_and_what_stands_around_it)
     json_decref(root);
 }
 
+// 2 topics of 200 partitions each; the hash decides which are walked first.
+Test(http_server, what_health_tells_of_the_whole_is_of_every_series)
+{
+    for (int i = 0; i < 400; i++) {
+        char partition[16];
+        snprintf(partition, sizeof(partition), "%d", i / 2);
+        metric_set(metrics_series2(metrics, METRIC_CONSUMER_LAG, i % 2 == 0 ? "even" : "odd", partition),
+            i % 2 == 0 ? 0 : 5);
+        metric_add(metrics_series1(metrics, METRIC_EVENTS_PUBLISHED, partition), 1);
+    }
+    metric_set(metrics_series2(metrics, METRIC_CONSUMER_LAG, "even", "7"), 1000);
+    metric_set(metrics_series2(metrics, METRIC_CONSUMER_LAG, "late", "0"), 3);
+    cr_assert_eq(get("/health"), 200);
+    json_error_t why;
+    json_t *root = json_loads(body(), 0, &why);
+    cr_assert_not_null(root, "%s", why.text);
+    json_int_t lag, left_out, even, even_partitions, even_behind, odd, late, published;
+    cr_assert_eq(json_unpack_ex(root, &why, 0, "{s:{s:I, s:I}, s:{s:I, s:I}, s:{s:{s:I, s:I, s:I}, s:{s:I}, s:{s:I}}}",
+                     "totals", "lag", &lag, "published", &published, "left_out", "lag", &left_out, "published",
+                     &(json_int_t){0}, "lag_by_topic", "even", "messages", &even, "partitions", &even_partitions,
+                     "partitions_behind", &even_behind, "odd", "messages", &odd, "late", "messages", &late),
+        0, "%s", why.text);
+    cr_assert(lag == 2003 && even == 1000 && odd == 1000 && late == 3 && published == 400);
+    cr_assert(even_partitions == 200 && even_behind == 1);
+    const json_t *list = json_object_get(root, "lag");
+    cr_assert_eq(json_array_size(list), 200);
+    cr_assert_eq(left_out, 201);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        cr_assert_gt(json_integer_value(json_object_get(json_array_get(list, i), "messages")), 0);
+    }
+    json_decref(root);
+}
+
 Test(http_server, health_is_503_only_when_down)
 {
     status_board_set(board, STATUS_PUBLISH, "default", STATUS_DEGRADED, "a topic is parked");
