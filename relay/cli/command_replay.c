@@ -36,7 +36,8 @@ static const char help[] =
     "\n"
     "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m; with --into it is the message's "
     "timestamp\n"
-    "exit: 0 done; 1 not done, or some messages do not fit the table; 2 bad usage; 78 bad configuration\n";
+    "exit: 0 done; 1 not done, or the table does not take some messages, or views may lack some; 2 bad usage; 78 bad "
+    "configuration\n";
 
 #define RATE_PUBLISH 1000
 #define RATE_INSERT  20000
@@ -134,15 +135,15 @@ static int replay(const struct command_environment *environment, void *context)
 {
     const struct replay_options *options = &((const struct arguments *)context)->options;
     struct relay_error error = {0};
-    size_t refused = 0;
+    size_t left = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    bool done = options->into ? replay_topics(&environment->context, options, &refused, &error)
+    bool done = options->into ? replay_topics(&environment->context, options, &left, &error)
                               : replay_outbox(&environment->context, options, &error);
     if (!done) {
         fprintf(stderr, "outbox-relay replay: %s\n", error.text);
         return error.code == RELAY_ERROR_USAGE ? RELAY_EXIT_USAGE : 1;
     }
-    return refused > 0 ? 1 : 0;
+    return left > 0 ? 1 : 0;
 }
 
 int command_replay(int argc, char **argv)

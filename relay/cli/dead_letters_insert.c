@@ -384,10 +384,10 @@ static bool retry_group(struct retry *retry, const struct config_route *route, c
     }
     done = true;
     for (size_t i = 0; done && i < count; i++) {
-        if (results[i].state == REFILL_REFUSED) {
+        if (results[i].state == REFILL_REFUSED || results[i].views_behind) {
             const struct letter_id *id = &letters[i].id;
             fprintf(stderr, "insert:%s:%s:%d:%lld stays: %s\n", id->table, id->topic, (int)id->partition,
-                (long long)id->number, results[i].text);
+                (long long)id->number, results[i].views_behind ? "views may lack it" : results[i].text);
             retry->counts->left++;
         } else {
             retry->counts->done += results[i].state == REFILL_WRITTEN;

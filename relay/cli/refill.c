@@ -9,9 +9,13 @@
 //   operator ends the command meanwhile: the next run would ask too early. There only the waiting is left to the
 //   operator, who is told.
 // - It came too late to be started: nothing was done. The clocks are compared anew, and it is sent again.
-// - The server refuses: nothing is guessed; an error with its words. (It may still have stored a part, since rows of
-//   several table partitions are not one; a later run finds them by their offsets.)
-// - A message does not fit the table: REFUSED with the encoder's reason, the others go on.
+// - The server refuses rows, or lacks memory for them: the messages are divided until those that it refuses stand
+//   alone. The table is asked again before each part, since rows of several table partitions are not stored as one, and
+//   since it may be a view that has refused them: the server gives a block to the views after the table has it.
+// - The server refuses anything else: nothing is guessed; an error with its words.
+// - A message does not fit the table: REFUSED with the encoder's or the server's reason, the others go on.
+// - An INSERT did not end well, and its rows are there: a later run would find nothing to do, while views of the table
+//   may have none of them. So they are told, and marked.
 // - A replica that does not answer is passed over, unless it is the one that has the INSERT in doubt.
 #include "relay/cli/refill.h"
 
@@ -139,6 +143,11 @@ const char *refill_table(const struct refill *refill)
     return refill->name;
 }
 
+size_t refill_views(const struct refill *refill)
+{
+    return refill->schema->view_count;
+}
+
 // What is there
 
 static bool same_partition(const struct source_message *a, const struct source_message *b)
@@ -202,9 +211,11 @@ static bool ask_partition(struct refill *refill, struct table_question *question
         qsort(offsets, known, sizeof(*offsets), by_number);
     }
     for (size_t i = first; done && i < count; i++) {
-        if (same_partition(&messages[i], &messages[first]) &&
-            bsearch(&messages[i].offset, offsets, known, sizeof(*offsets), by_number)) {
-            results[i].state = REFILL_PRESENT;
+        if (same_partition(&messages[i], &messages[first]) && results[i].state != REFILL_PRESENT) {
+            bool there = bsearch(&messages[i].offset, offsets, known, sizeof(*offsets), by_number) != NULL;
+            results[i].state = there ? REFILL_PRESENT : results[i].state;
+            results[i].views_behind = there && results[i].in_doubt && refill->schema->view_count > 0;
+            results[i].in_doubt = false;
         }
     }
     free(offsets);
@@ -297,7 +308,8 @@ static bool settle(struct refill *refill, struct relay_error *error)
     return true;
 }
 
-enum sending { SENT, UNCLEAR, NOT_SENT };
+// REFUSED, TOO_LARGE: of these rows; others, or fewer, may do.
+enum sending { SENT, UNCLEAR, NOT_SENT, REFUSED, TOO_LARGE };
 
 static enum sending class_of(const struct relay_error *error)
 {
@@ -322,7 +334,8 @@ static bool send_statement(struct refill *refill, int endpoint, const char *stat
     return body && clickhouse_insert(refill->client, &request, statement, body, pieces, outcome, error);
 }
 
-static enum sending send_block(struct refill *refill, int endpoint, struct relay_error *error)
+// *may_be_there: of an INSERT that failed.
+static enum sending send_block(struct refill *refill, int endpoint, bool *may_be_there, struct relay_error *error)
 {
     const struct relay_context *context = refill->context;
     struct clickhouse_outcome outcome = {.endpoint = NOBODY};
@@ -343,16 +356,19 @@ static enum sending send_block(struct refill *refill, int endpoint, struct relay
     if (sent) {
         return SENT;
     }
-    enum sending sending = class_of(error);
     if (insert_deadline_was_over(&outcome, error)) {
         refill->clocks[endpoint].known = false;
-        sending = UNCLEAR; // not that anything is in doubt
-    } else if (sending == UNCLEAR && outcome.body_sent) {
+        return UNCLEAR; // not that anything is in doubt
+    }
+    *may_be_there = outcome.body_sent;
+    if (class_of(error) == UNCLEAR && outcome.body_sent) {
         refill->settled = false;
         refill->in_doubt = outcome.endpoint;
         refill->starts = outcome.exception_code == 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : refill->starts;
     }
-    return sending;
+    return outcome.failure == CLICKHOUSE_BAD_ROW ? REFUSED
+        : outcome.failure == CLICKHOUSE_MEMORY   ? TOO_LARGE
+                                                 : class_of(error);
 }
 
 // Nothing of ours outlives the command: the next run would ask too early.
@@ -381,31 +397,108 @@ static bool pause_round(const struct refill *refill, struct backoff *backoff, st
     return !stop_wait(refill->context->stop, clock, until) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
 }
 
-bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
+// The messages that the block holds are those that are still to be written.
+static enum sending send_rest(struct refill *refill, int endpoint, struct refill_result *results, size_t count,
+    struct relay_error *error)
+{
+    bool may_be_there = false;
+    enum sending sending = send_block(refill, endpoint, &may_be_there, error);
+    for (size_t i = 0; i < count; i++) {
+        if (results[i].state == REFILL_WRITTEN) {
+            results[i].in_doubt = sending != SENT && (results[i].in_doubt || may_be_there);
+        }
+    }
+    return sending;
+}
+
+static void refuse_rest(struct refill_result *results, size_t count, const struct relay_error *refusal)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (results[i].state == REFILL_WRITTEN) {
+            results[i].state = REFILL_REFUSED;
+            results[i].reason = ENCODE_REJECTED;
+            results[i].in_doubt = false;
+            snprintf(results[i].text, sizeof(results[i].text), "%s", refusal->text);
+        }
+    }
+}
+
+// Calls itself with half as many messages each time.
+static bool write_messages(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error)
 {
     struct backoff backoff;
+    struct relay_error refusal = {0}; // of the only row that is left
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
-    memset(results, 0, count * sizeof(*results));
     for (int round = 1;; round++) {
         int endpoint = NOBODY;
         enum sending sending;
         if ((dry || settle(refill, error)) && ask_all(refill, messages, count, results, &endpoint, error)) {
+            if (refusal.code != RELAY_ERROR_NONE) {
+                refuse_rest(results, count, &refusal);
+            }
             if (!encode(refill, messages, count, results, error)) {
                 return false;
             }
             if (dry || native_block_rows(refill->block) == 0) {
                 return true;
             }
-            sending = send_block(refill, endpoint, error);
+            sending = send_rest(refill, endpoint, results, count, error);
         } else {
             sending = class_of(error);
         }
         if (sending == SENT) {
             return true;
         }
-        if (sending == NOT_SENT || round == ROUNDS || !pause_round(refill, &backoff, error)) {
+        bool several = native_block_rows(refill->block) > 1;
+        if (sending == REFUSED && !several) {
+            refusal = *error;
+            continue; // whether the table has it, or has refused it, says the next answer
+        }
+        if (sending == REFUSED || (sending == TOO_LARGE && several && pause_round(refill, &backoff, error))) {
+            size_t half = count / 2;
+            return write_messages(refill, messages, half, dry, results, error) &&
+                write_messages(refill, messages + half, count - half, dry, results + half, error);
+        }
+        if (sending == NOT_SENT || round >= ROUNDS || !pause_round(refill, &backoff, error)) {
             return give_up(refill, error);
         }
     }
+}
+
+// Of each partition one line with the lowest and the highest offset.
+static void tell_views_behind(const struct refill *refill, const struct source_message *messages, size_t count,
+    const struct refill_result *results)
+{
+    for (size_t i = 0; i < count; i++) {
+        int64_t low = INT64_MAX, high = -1;
+        bool told = !results[i].views_behind;
+        for (size_t j = 0; j < i && !told; j++) {
+            told = results[j].views_behind && same_partition(&messages[i], &messages[j]);
+        }
+        for (size_t j = i; j < count && !told; j++) {
+            if (results[j].views_behind && same_partition(&messages[i], &messages[j])) {
+                low = messages[j].offset < low ? messages[j].offset : low;
+                high = messages[j].offset > high ? messages[j].offset : high;
+            }
+        }
+        if (!told) {
+            fprintf(stderr,
+                "%s [%d] offsets %lld to %lld: an INSERT into %s failed, so its materialized views may lack rows that "
+                "it has: refill what they fill by hand\n",
+                messages[i].topic, (int)messages[i].partition, (long long)low, (long long)high, refill->name);
+        }
+    }
+}
+
+bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
+    struct refill_result *results, struct relay_error *error)
+{
+    memset(results, 0, count * sizeof(*results));
+    bool done = write_messages(refill, messages, count, dry, results, error);
+    for (size_t i = 0; !done && i < count; i++) {
+        results[i].views_behind = results[i].views_behind || (results[i].in_doubt && refill->schema->view_count > 0);
+    }
+    tell_views_behind(refill, messages, count, results);
+    return done;
 }

@@ -7,7 +7,8 @@
 //
 // - The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
 //   it may insert the same ones at the same moment.
-// - A message does not fit the table: told (the first few) and counted; the others go on.
+// - A message does not fit the table, or the server refuses its row: told (the first few) and counted; the others go
+//   on.
 // - Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
 //   finds what is there. The time of our own writing and of our own pace is none of Kafka's.
 #include "relay/cli/replay.h"
@@ -56,7 +57,7 @@ struct topics_replay {
     struct refill_result *results;
     struct mono_time start;
     int64_t read, taken, written, present; // taken: what the filter let through
-    size_t refused;
+    size_t refused, behind;                // behind: views may lack it
 };
 
 bool replay_pace(const struct relay_context *context, struct mono_time start, int64_t done, int64_t rate)
@@ -301,6 +302,7 @@ static bool write_batch(struct topics_replay *at, struct relay_error *error)
         return false;
     }
     for (size_t i = 0; i < at->count; i++) {
+        at->behind += at->results[i].views_behind;
         at->written += at->results[i].state == REFILL_WRITTEN;
         at->present += at->results[i].state == REFILL_PRESENT;
         if (at->results[i].state == REFILL_REFUSED && at->refused++ < TOLD) {
@@ -417,8 +419,18 @@ static void close_all(struct topics_replay *at)
     free(at);
 }
 
+static void note_views(const struct topics_replay *at)
+{
+    if (at->refill && refill_views(at->refill) > 0) {
+        printf(
+            "note: %zu materialized views hang on %s: they get each row that is written into it now, also those that "
+            "they have from before\n",
+            refill_views(at->refill), refill_table(at->refill));
+    }
+}
+
 static bool replay_route(const struct relay_context *context, const struct replay_options *options,
-    const struct insert_routes *routes, size_t index, size_t *refused, struct relay_error *error)
+    const struct insert_routes *routes, size_t index, size_t *left, struct relay_error *error)
 {
     struct topics_replay *at = calloc(1, sizeof(*at));
     if (!at) {
@@ -430,6 +442,7 @@ static bool replay_route(const struct relay_context *context, const struct repla
     at->route_index = index;
     at->route = insert_routes_at(routes, index);
     bool done = open_all(at, error) && set_ranges(at, error);
+    note_views(at);
     if (done && options->dry_run) {
         int64_t most = 0;
         for (size_t i = 0; i < at->part_count; i++) {
@@ -443,7 +456,7 @@ static bool replay_route(const struct relay_context *context, const struct repla
             (long long)at->read, at->route->name, (long long)at->written, refill_table(at->refill),
             (long long)at->present, at->refused);
     }
-    *refused += at->refused;
+    *left += at->refused + at->behind;
     close_all(at);
     return done;
 }
@@ -455,16 +468,16 @@ static bool is_wanted(const struct insert_routes *routes, size_t index, const st
                           : insert_routes_count(routes) == 1 || insert_routes_fills(routes, index, options->into);
 }
 
-bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
+bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *left,
     struct relay_error *error)
 {
     struct insert_routes *routes = insert_routes_new(context->config, error);
     bool done = routes != NULL, found = false;
-    *refused = 0;
+    *left = 0;
     for (size_t i = 0; done && i < insert_routes_count(routes); i++) {
         if (is_wanted(routes, i, options)) {
             found = true;
-            done = replay_route(context, options, routes, i, refused, error) ||
+            done = replay_route(context, options, routes, i, left, error) ||
                 error_prefix(error, "by route %s", insert_routes_at(routes, i)->name);
         }
     }

@@ -11,47 +11,48 @@
 
 #define END   "outbox-relay: end\n"
 #define CLOCK "1\n", "1795822852000000\n"
+#define KILL  "", "0\n" // nothing runs
 
-// To everything but INSERTs, in order; the last three are repeated.
-static const char *const answers[] = {
-    "db\n",                                                                            // currentDatabase()
-    "non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t1000\n", // the server's defaults
-    "u\tMergeTree\tMergeTree ORDER BY x\t\tx\n",                                       // the table
-    "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", // its columns
-    "1\n",           // an index on the offset
-    "",              // what hangs on it
-    CLOCK,           // of the server's introduction
-    "", "0\n",       // KILL QUERY: nothing runs
-    END, CLOCK, END, // nothing is there; the deadline
-};
+#define TABLE                                                                                                          \
+    "db\n",                                        /* currentDatabase() */                                             \
+        "non_replicated_deduplication_window\t0\n" /* the server's defaults */                                         \
+        "replicated_deduplication_window\t1000\n",                                                                     \
+        "u\tMergeTree\tMergeTree ORDER BY x\t\tx\n", /* the table, its columns, an index on the offset */              \
+        "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", "1\n"
+#define NO_VIEWS ""
+#define A_VIEW                                                                                                         \
+    "db\tv\n", "MaterializedView\tdb.d\tu\n", "MergeTree\tMergeTree ORDER BY x\n", "", "['all', ''], [1, -1]\n",       \
+        "['all', ''], [1, -1]\n"
 
 struct peer {
     struct clickhouse_peer server;
+    const char *const *answers; // to everything but INSERTs, in order
     size_t asked;
-    size_t inserts, late; // the first `late` ones come too late
+    size_t inserts, refused; // the first `refused` ones are
+    int code;
+    const char *refusal;
 };
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
-    static char answer[1000];
-    static const char refusal[] = "Code: 395. DB::Exception: " INSERT_DEADLINE_LATE ": while executing throwIf\n";
+    static char answer[1000], refusal[200];
     struct peer *peer = context;
     const char *body = clickhouse_peer_learned(seen);
     reply->answer = answer;
     if (!body && strstr(seen->target, "INSERT")) {
-        if (peer->inserts++ < peer->late) {
+        if (peer->inserts++ < peer->refused) {
+            snprintf(refusal, sizeof(refusal), "Code: %d. DB::Exception: %s\n", peer->code, peer->refusal);
             snprintf(answer, sizeof(answer),
-                "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: "
+                "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: %d\r\nContent-Length: "
                 "%zu\r\n\r\n%s",
-                strlen(refusal), refusal);
+                peer->code, strlen(refusal), refusal);
             return;
         }
         body = "";
     }
     if (!body) {
-        const size_t count = sizeof(answers) / sizeof(answers[0]);
-        body = answers[peer->asked];
-        peer->asked = peer->asked + 1 < count ? peer->asked + 1 : count - 3;
+        body = peer->answers[peer->asked];
+        peer->asked += peer->answers[peer->asked + 1] != NULL;
     }
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
@@ -65,13 +66,14 @@ static struct refill *open_from(struct peer *peer, const char *source, struct re
     return refill_open(&peer->server.context, peer->server.client, &route, NULL, error);
 }
 
-static bool fill(struct peer *peer, struct relay_error *error)
+// Two messages of one partition, 7 and 8.
+static bool fill(struct peer *peer, size_t count, struct refill_result *results, struct relay_error *error)
 {
-    const struct source_message message = {.topic = "a", .partition = 1, .offset = 7};
-    struct refill_result result;
+    const struct source_message messages[] = {{.topic = "a", .partition = 1, .offset = 7},
+        {.topic = "a", .partition = 1, .offset = 8}};
     struct refill *refill = open_from(peer, "kafka.topic", error);
     cr_assert_not_null(refill, "%s", error->text);
-    bool filled = refill_write(refill, &message, 1, false, &result, error);
+    bool filled = refill_write(refill, messages, count, false, results, error);
     refill_close(refill);
     clickhouse_peer_finish(&peer->server);
     return filled;
@@ -79,15 +81,67 @@ static bool fill(struct peer *peer, struct relay_error *error)
 
 Test(refill, what_came_too_late_is_sent_again_by_a_clock_that_is_measured_anew)
 {
-    struct peer peer = {.late = 2};
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, END, CLOCK, END, CLOCK, NULL};
+    struct peer peer = {.answers = answers,
+        .refused = 2,
+        .code = 395,
+        .refusal = INSERT_DEADLINE_LATE ": while executing throwIf"};
+    struct refill_result result;
     struct relay_error error;
-    cr_assert(fill(&peer, &error), "%s", error.text);
+    cr_assert(fill(&peer, 1, &result, &error), "%s", error.text);
     cr_assert_eq(peer.inserts, 3);
+}
+
+Test(refill, what_the_server_has_no_memory_for_is_sent_in_halves)
+{
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, KILL, END, END, NULL};
+    struct peer peer = {.answers = answers, .refused = 1, .code = 241, .refusal = "Memory limit exceeded"};
+    struct refill_result results[2];
+    struct relay_error error;
+    cr_assert(fill(&peer, 2, results, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 3);
+    cr_assert(results[0].state == REFILL_WRITTEN && results[1].state == REFILL_WRITTEN);
+}
+
+Test(refill, a_row_that_is_refused_by_the_server_alone_has_its_reason)
+{
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, END, END, END, NULL};
+    struct peer peer = {.answers = answers, .refused = 2, .code = 469, .refusal = "Constraint is violated"};
+    struct refill_result results[2];
+    struct relay_error error;
+    cr_assert(fill(&peer, 2, results, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 3, "both, the first alone, the second alone: %zu", peer.inserts);
+    cr_assert(results[0].state == REFILL_REFUSED && results[0].reason == ENCODE_REJECTED);
+    cr_assert_not_null(strstr(results[0].text, "ClickHouse code 469: DB::Exception: Constraint is violated"));
+    cr_assert_eq(results[1].state, REFILL_WRITTEN);
+}
+
+Test(refill, a_row_that_a_view_has_refused_is_there_and_the_views_may_lack_it)
+{
+    static const char *const answers[] = {TABLE, A_VIEW, CLOCK, KILL, END, CLOCK, "7\n" END, NULL};
+    struct peer peer = {.answers = answers, .refused = 1, .code = 6, .refusal = "while pushing to view db.v"};
+    struct refill_result result;
+    struct relay_error error;
+    cr_assert(fill(&peer, 1, &result, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 1);
+    cr_assert(result.state == REFILL_PRESENT && result.views_behind);
+}
+
+Test(refill, what_an_insert_that_ends_the_command_has_left_is_told_as_well)
+{
+    static const char *const answers[] = {TABLE, A_VIEW, CLOCK, KILL, END, CLOCK, NULL};
+    struct peer peer = {.answers = answers, .refused = 1, .code = 60, .refusal = "the target of view db.v"};
+    struct refill_result result;
+    struct relay_error error;
+    cr_assert_not(fill(&peer, 1, &result, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);
+    cr_assert(result.views_behind);
 }
 
 Test(refill, a_table_whose_offsets_come_from_elsewhere_is_refused)
 {
-    struct peer peer = {0};
+    static const char *const answers[] = {TABLE, NO_VIEWS, NULL};
+    struct peer peer = {.answers = answers};
     struct relay_error error;
     cr_assert_null(open_from(&peer, "'orders'", &error));
     cr_assert_eq(error.class, RELAY_CLASS_OPERATOR);

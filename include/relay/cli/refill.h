@@ -19,6 +19,8 @@ struct refill_result {
     enum refill_state state;
     enum encode_reason reason; // of REFUSED
     char text[512];            // of REFUSED
+    bool views_behind;         // the row is there, or may be, by an INSERT that failed: views may lack it
+    bool in_doubt;             // refill.c's own: an INSERT with it failed, and nobody has asked since
 };
 
 struct refill;
@@ -30,10 +32,11 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     const struct config_route *route, const char *table, struct relay_error *error);
 void refill_close(struct refill *refill);              // accepts NULL
 const char *refill_table(const struct refill *refill); // "database.table"
+size_t refill_views(const struct refill *refill);      // materialized views that hang on it
 
-// results[i] says what became of messages[i]; all of them are in the table or REFUSED when it returns true. dry: only
-// looks and encodes, WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written until then
-// stays.
+// results[i] says what became of messages[i]; all of them are in the table or REFUSED, by the encoder or by the server,
+// when it returns true. What views may lack goes to stderr, here and where it fails. dry: only looks and encodes,
+// WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written until then stays.
 bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error);
 

@@ -22,9 +22,9 @@ struct replay_options {
 // Errors: USAGE (which outbox?), POSTGRES_*, STOPPED, NO_MEMORY.
 bool replay_outbox(const struct relay_context *context, const struct replay_options *options,
     struct relay_error *error);
-// Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *refused: messages that do not fit the
-// table.
-bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *refused,
+// Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *left: messages that the table
+// does not take, or that views of it may lack.
+bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *left,
     struct relay_error *error);
 
 // Waits until `done` events since `start` are no more than the rate allows. false: the stop was raised.
