@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/lint has to see, shown by a project in which it is so."""
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
+
+from lint import c_code  # noqa: E402
+from lint.tree import Tree  # noqa: E402
+
+
+class Changed(Tree):
+    """This project, but for one file."""
+
+    def __init__(self, path, old, new):
+        super().__init__(ROOT)
+        assert self.text(path).count(old) == 1
+        self._texts[path] = self.text(path).replace(old, new)
+
+
+@pytest.mark.parametrize("listed, entry, source", (
+    ("tests/unit/meson.build", "  'receipt': [],\n", "tests/unit/test_receipt.c"),
+    ("tests/fuzz/meson.build", "'receipt', ", "tests/fuzz/fuzz_receipt.c"),
+    ("tests/fault/meson.build", "'kafka_cluster', ", "tests/fault/test_kafka_cluster.c")))
+def test_a_program_that_is_built_no_longer_is_told(listed, entry, source):
+    assert c_code.check_built(Tree(ROOT)) == []
+    assert c_code.check_built(Changed(listed, entry, "")) == [f"{source} is in no meson.build"]
