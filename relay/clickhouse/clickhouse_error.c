@@ -103,6 +103,17 @@ int clickhouse_exception_parse(const char *body, size_t length, bool tail, const
     return 0;
 }
 
+bool clickhouse_exception_in_view(const char *message, size_t length)
+{
+    static const char words[] = ": while pushing to view ";
+    const char *end = message + length, *behind = NULL;
+    for (const char *at = message; (at = memmem(at, (size_t)(end - at), words, sizeof(words) - 1)) != NULL;) {
+        at += sizeof(words) - 1;
+        behind = at;
+    }
+    return behind != NULL && memchr(behind, '\'', (size_t)(end - behind)) == NULL;
+}
+
 static enum relay_error_code code_of(enum clickhouse_failure failure)
 {
     switch (failure) {

@@ -16,8 +16,9 @@
 //   the token may be forgotten. That is asked before each repetition; after a pause the table then stays paused, since
 //   the view may still fail. After a refusal the rows are counted.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
-// checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a code that is
-// not in our table, thrice). The job is cancelled or the relay's drain deadline is over: CANCELLED.
+// checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a view of a
+// table without offsets; a code that is not in our table, thrice). The job is cancelled or the relay's drain deadline
+// is over: CANCELLED.
 #include "relay/insert/table_insert.h"
 
 #include "relay/base/fnv.h"
@@ -190,13 +191,15 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     return done;
 }
 
-// The verdict on a part whose last attempt may have been executed.
-static enum table_verdict verdict_of(struct table_worker *worker, enum clickhouse_failure failure)
+// The verdict on a part whose last attempt may have been executed. Where no note tells which rows the table has, what a
+// view refuses is not divided: each piece would be stored once more.
+static enum table_verdict verdict_of(struct table_worker *worker, const struct clickhouse_outcome *outcome,
+    bool for_views)
 {
-    switch (failure) {
+    switch (outcome->failure) {
     case CLICKHOUSE_OPERATOR:
     case CLICKHOUSE_SCHEMA_DRIFT: return TABLE_OPERATOR;
-    case CLICKHOUSE_BAD_ROW: return TABLE_REJECTED;
+    case CLICKHOUSE_BAD_ROW: return outcome->in_view && !for_views ? TABLE_OPERATOR : TABLE_REJECTED;
     case CLICKHOUSE_MEMORY: return TABLE_TOO_LARGE;
     case CLICKHOUSE_UNKNOWN_CODE: return ++worker->strange >= STRANGE_ATTEMPTS ? TABLE_OPERATOR : TABLE_UNCLEAR;
     case CLICKHOUSE_OUTCOME_UNKNOWN:
@@ -237,7 +240,9 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);
     part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
-    *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, failure);
+    *verdict = !part->unclear ? TABLE_CANCELLED
+        : late                ? TABLE_UNCLEAR
+                              : verdict_of(worker, outcome, is_for_views(job, part));
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
     }

@@ -402,6 +402,25 @@ Test(engine, errors_are_classified)
     config.clickhouse.password = right;
 }
 
+Test(engine, what_a_view_refuses_says_so_and_the_table_has_the_row)
+{
+    static char row[] = "1\tno address\n";
+    const struct iovec body = {.iov_base = row, .iov_len = sizeof(row) - 1};
+    struct clickhouse_outcome outcome;
+    run("CREATE TABLE a (x UInt8, ip String, CONSTRAINT one CHECK x < 2) ENGINE = MergeTree ORDER BY x");
+    run("CREATE TABLE b (ip IPv4) ENGINE = MergeTree ORDER BY tuple()");
+    run("CREATE MATERIALIZED VIEW v TO b AS SELECT toIPv4(ip) AS ip FROM a");
+    cr_assert_not(clickhouse_insert(client, &any, "INSERT INTO a FORMAT TSV", &body, 1, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_BAD_ROW, "%s", error.text);
+    cr_assert(outcome.in_view, "%s", error.text);
+    expect_one("SELECT count() FROM a", "1");
+    row[0] = '2';
+    cr_assert_not(clickhouse_insert(client, &any, "INSERT INTO a FORMAT TSV", &body, 1, &outcome, &error));
+    cr_assert_eq(outcome.exception_code, 469, "%s", error.text);
+    cr_assert_not(outcome.in_view, "%s", error.text);
+    expect_one("SELECT count() FROM a", "1");
+}
+
 static void *sleep_long(void *argument)
 {
     struct clickhouse_outcome *outcome = argument;

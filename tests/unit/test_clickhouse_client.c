@@ -607,6 +607,25 @@ Test(clickhouse_error, both_forms_of_exceptions_are_found)
     cr_assert_eq(clickhouse_error_set(&error, 252, partitions, strlen(partitions)), CLICKHOUSE_OPERATOR);
 }
 
+Test(clickhouse_error, an_exception_behind_the_table_is_told_from_a_value_that_looks_like_one)
+{
+    static const struct {
+        const char *message;
+        bool in_view;
+    } cases[] = {
+        {"DB::Exception: Invalid IPv4 value: while pushing to view db.v (id). (CANNOT_PARSE_IPV4)", true},
+        {"DB::Exception: Cannot parse string 'a' as UInt32: while pushing to view v: while pushing to view w", true},
+        {"DB::Exception: Cannot parse string ': while pushing to view ' as UInt32: while pushing to view db.v", true},
+        {"DB::Exception: Constraint `c` is violated. Column values: a = 'x: while pushing to view db.v'. (X)", false},
+        {"DB::Exception: Invalid IPv4 value: while pushing to view", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cr_assert_eq(clickhouse_exception_in_view(cases[i].message, strlen(cases[i].message)), cases[i].in_view, "%s",
+            cases[i].message);
+    }
+}
+
 Test(clickhouse_text, names_and_literals_cannot_break_out)
 {
     struct clickhouse_text text = {0};

@@ -41,6 +41,9 @@ static const char no_keeper[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Cod
 
 static const char refused[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 469\r\nContent-Length: 19\r\n\r\n"
                               "Code: 469. Refused.";
+static const char in_a_view[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 675\r\nContent-Length: 98\r\n\r\n"
+                                "Code: 675. DB::Exception: Invalid IPv4 value: while pushing to view db.v (id). "
+                                "(CANNOT_PARSE_IPV4)";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
                            "Code: 395. " INSERT_DEADLINE_LATE;
 static const char few_blocks[] = "20\t0\toutbox-relay: end\n", many_blocks[] = "80\t0\toutbox-relay: end\n";
@@ -315,6 +318,29 @@ Test(table_insert, a_refusal_says_whether_the_table_has_the_rows)
     question = no_rows;
     do_job(job);
     cr_assert_eq(job->verdict, TABLE_REJECTED);
+    cr_assert(job->absent);
+    table_job_free(job);
+}
+
+Test(table_insert, what_a_view_refuses_is_not_divided_where_nobody_can_tell_what_the_table_has)
+{
+    answers(in_a_view, well);
+    hang_a_view_on_it(a_row);
+    plan->exactly_once = false;
+    struct table_job *job = job_of(true, false);
+    job->note = NULL;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_OPERATOR, "%d", job->verdict);
+    answers(refused, well);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_REJECTED, "the table itself refused the row");
+    table_job_free(job);
+    plan->exactly_once = true;
+    answers(in_a_view, well);
+    question = no_rows;
+    job = job_of(true, false);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_REJECTED, "it was asked: the table has none");
     cr_assert(job->absent);
     table_job_free(job);
 }

@@ -62,6 +62,7 @@ struct clickhouse_request {
 struct clickhouse_outcome {
     enum clickhouse_failure failure;
     int exception_code; // 0: none
+    bool in_view;       // the exception comes from a materialized view: the table has got the block before
     int http_status;    // 0: none
     int endpoint;       // -1: none was chosen
     bool body_sent;     // at least one byte of the request left us

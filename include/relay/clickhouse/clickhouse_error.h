@@ -121,6 +121,10 @@ bool clickhouse_error_no_table(const struct relay_error *error);
 int clickhouse_exception_parse(const char *body, size_t length, bool tail, const char **message,
     size_t *message_length);
 
+// Whether the exception of an INSERT was met behind the table, in a materialized view. What follows the words ends
+// without a quote: not those of a value that the server quotes.
+bool clickhouse_exception_in_view(const char *message, size_t length);
+
 // Fills error from a server's exception: code and class by its failure, detail = the code, text = one line, cut.
 // Returns the failure. Code 252 that speaks of partitions in one INSERT is OPERATOR (waiting does not help).
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
