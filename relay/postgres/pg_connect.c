@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Making a connection: the dsn is taken apart, each of its hosts is looked up, each of its addresses is tried alone and
-// asynchronously under its own deadline, the first that answers properly gets the session's settings.
+// Making a connection: the dsn is taken apart, with its service file and the environment where it names no host, each
+// of its hosts is looked up, each of its addresses is tried alone and asynchronously under its own deadline, the first
+// that answers properly gets the session's settings.
 //   A name is not resolved in time or not at all: the next host. libpq would wait for the resolver without a deadline.
 //   A host does not answer, refuses, is starting up or is the wrong kind (target_session_attrs): the next one.
 //   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same,
@@ -68,14 +69,65 @@ static void set(struct parameters *parameters, const char *keyword, const char *
     }
 }
 
-static void fill_parameters(struct parameters *parameters, const struct relay_context *context,
-    const struct pg_options *options, const PQconninfoOption *given)
+static void set_given(struct parameters *parameters, const PQconninfoOption *given)
 {
     for (const PQconninfoOption *option = given; option->keyword != NULL; option++) {
         if (option->val != NULL) {
             set(parameters, option->keyword, option->val);
         }
     }
+}
+
+// The dsn, taken apart.
+struct dsn {
+    PQconninfoOption *given;       // what stands in it
+    PQconninfoOption *whole;       // with what a service file and the environment add
+    const PQconninfoOption *hosts; // where those that are tried stand: one of both
+};
+
+// Only libpq knows how to read a service file, and does so where it begins to connect: here it ends there, since it
+// refuses this sslmode before it looks up any host. NULL: no memory.
+static PQconninfoOption *with_defaults(const PQconninfoOption *given)
+{
+    struct parameters parameters = {.count = 0};
+    set_given(&parameters, given);
+    set(&parameters, "sslmode", "none, we only ask");
+    PGconn *libpq = PQconnectStartParams(parameters.keywords, parameters.values, 0);
+    PQconninfoOption *whole = libpq == NULL ? NULL : PQconninfo(libpq);
+    PQfinish(libpq);
+    return whole;
+}
+
+static bool take_apart(const char *text, struct dsn *dsn, struct relay_error *error)
+{
+    dsn->given = PQconninfoParse(text, NULL);
+    if (dsn->given == NULL) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... "
+            "dbname=...)");
+    }
+    bool named = option_value(dsn->given, "host") != NULL || option_value(dsn->given, "hostaddr") != NULL;
+    if (!named || option_value(dsn->given, "service") != NULL) {
+        dsn->whole = with_defaults(dsn->given);
+        if (dsn->whole == NULL) {
+            return error_no_memory(error, "what [postgres] dsn leaves to libpq");
+        }
+    }
+    dsn->hosts = named ? dsn->given : dsn->whole;
+    return config_dsn_lists_agree(dsn->hosts, error) || error_prefix(error, "[postgres] dsn");
+}
+
+// NULL: neither the dsn nor what adds to it says so.
+static const char *dsn_value(const struct dsn *dsn, const char *keyword)
+{
+    const char *value = option_value(dsn->given, keyword);
+    return value != NULL || dsn->whole == NULL ? value : option_value(dsn->whole, keyword);
+}
+
+static void fill_parameters(struct parameters *parameters, const struct relay_context *context,
+    const struct pg_options *options, const struct dsn *dsn)
+{
+    set_given(parameters, dsn->given);
     if (context->config->postgres.password[0] != '\0') {
         set(parameters, "password", context->config->postgres.password);
     }
@@ -84,12 +136,12 @@ static void fill_parameters(struct parameters *parameters, const struct relay_co
     set(parameters, "application_name", parameters->application_name);
     set(parameters, "client_encoding", "UTF8");
     struct duration silence = options->lease.ns > 0 ? options->lease : DURATION_S(30);
-    if (option_value(given, "tcp_user_timeout") == NULL) {
+    if (dsn_value(dsn, "tcp_user_timeout") == NULL) {
         snprintf(parameters->tcp_user_timeout, sizeof(parameters->tcp_user_timeout), "%lld",
             (long long)duration_ms(silence));
         set(parameters, "tcp_user_timeout", parameters->tcp_user_timeout);
     }
-    if (option_value(given, "keepalives_idle") == NULL) {
+    if (dsn_value(dsn, "keepalives_idle") == NULL) {
         set(parameters, "keepalives_idle", "5");
         set(parameters, "keepalives_interval", "5");
         set(parameters, "keepalives_count", "3");
@@ -379,17 +431,19 @@ static struct pg_connection *connect_given(struct attempt *attempt, const char *
 
 // Tries one host of the list after another.
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
-    const PQconninfoOption *given, struct mono_time end, struct relay_error *error)
+    const struct dsn *dsn, struct mono_time end, struct relay_error *error)
 {
     struct attempt attempt = {.context = context, .options = options};
-    fill_parameters(&attempt.parameters, context, options, given);
-    const char *hosts = option_value(given, "host"), *addresses = option_value(given, "hostaddr"),
-               *ports = option_value(given, "port");
+    fill_parameters(&attempt.parameters, context, options, dsn);
+    const char *hosts = option_value(dsn->hosts, "host"), *addresses = option_value(dsn->hosts, "hostaddr"),
+               *ports = option_value(dsn->hosts, "port");
     const char *list = addresses != NULL ? addresses : hosts;
     int count = list == NULL ? 1 : config_list_length(list);
     if (count > 1 && options->read_write) {
-        const char *wanted = option_value(given, "target_session_attrs");
-        set(&attempt.parameters, "target_session_attrs", wanted == NULL ? "read-write" : wanted);
+        const char *given = option_value(dsn->given, "target_session_attrs");
+        const char *added = dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
+        const char *wanted = given != NULL ? given : added != NULL && strcmp(added, "any") != 0 ? added : "read-write";
+        set(&attempt.parameters, "target_session_attrs", wanted);
     }
     struct pg_connection *connection = NULL;
     for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(&attempt)); n++) {
@@ -431,26 +485,21 @@ static void report(const struct relay_context *context, bool connected, bool has
 struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
     struct relay_error *error)
 {
-    PQconninfoOption *given = PQconninfoParse(context->config->postgres.dsn, NULL);
-    if (given == NULL) {
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... "
-            "dbname=...)");
-        return NULL;
-    }
+    struct dsn dsn = {.given = NULL};
     struct relay_error problem;
     error_clear(&problem);
     struct pg_connection *connection = NULL;
-    if (context->stop != NULL && stop_raised(context->stop)) {
+    if (!take_apart(context->config->postgres.dsn, &dsn, &problem)) {
+        // no server's fault
+    } else if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
-    } else if (!config_dsn_lists_agree(given, &problem)) {
-        error_prefix(&problem, "[postgres] dsn");
     } else if (context->postgres_breaker == NULL || breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
         struct mono_time end = mono_add(clock_mono(context->clock), context->config->postgres.acquire_timeout);
-        connection = connect_any(context, options, given, end, &problem);
+        connection = connect_any(context, options, &dsn, end, &problem);
         report(context, connection != NULL, options->brief && mono_reached(clock_mono(context->clock), end), &problem);
     }
-    config_dsn_free(given);
+    config_dsn_free(dsn.given);
+    config_dsn_free(dsn.whole);
     if (connection == NULL && error != NULL) {
         *error = problem;
     }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -199,6 +200,36 @@ Test(postgres_connection, a_silent_host_does_not_keep_us_from_the_next)
     struct pg_connection *connection = connected(&writer);
     expect_cell(connection, "SELECT 1", "1");
     pg_close(connection);
+    close(silent);
+}
+
+// The same where the hosts stand outside the dsn: libpq alone would stay with the first for as long as there is.
+Test(postgres_connection, a_silent_host_of_a_service_file_or_the_environment_does_not_either)
+{
+    int port;
+    int silent = silent_host(8, &port);
+    char file[64], hosts[256], ports[64], user[256];
+    snprintf(hosts, sizeof(hosts), "127.0.0.1,%s", environment("PGHOST"));
+    snprintf(ports, sizeof(ports), "%d,%s", port, environment("PGPORT"));
+    int services = memfd_create("pg_service.conf", MFD_CLOEXEC);
+    dprintf(services, "[shop]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\ntarget_session_attrs=read-write\n", hosts, ports,
+        environment("PGUSER"), environment("PGDATABASE"));
+    snprintf(file, sizeof(file), "/proc/self/fd/%d", services);
+    setenv("PGSERVICEFILE", file, 1);
+    snprintf(user, sizeof(user), "user=%s", environment("PGUSER"));
+    setenv("PGHOST", hosts, 1);
+    setenv("PGPORT", ports, 1);
+    static char service[] = "service=shop";
+    char *dsns[] = {service, user};
+    config.postgres.connect_timeout = DURATION_MS(500);
+    for (size_t i = 0; i < 2; i++) {
+        config.postgres.dsn = dsns[i];
+        struct pg_options writer = {.role = "owner", .read_write = true};
+        struct pg_connection *connection = connected(&writer);
+        expect_cell(connection, "SELECT 1", "1");
+        pg_close(connection);
+    }
+    close(services);
     close(silent);
 }
 
