@@ -221,18 +221,27 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
 }
 
 // A topic that this process has not missed itself is not asked for: it may be one that another configuration named,
-// that nobody will ever create, and that no row is for now. Where one is, it parks the topic again.
-static bool may_go_on(struct publish_pipe *pipe, const char *topic)
+// that nobody will ever create, and that no row is for now. Where one is, it parks the topic again. false: Kafka does
+// not answer, and would be waited for as long at each of the others.
+static bool may_go_on(struct publish_pipe *pipe, const char *topic, bool *may, struct relay_error *error)
 {
+    *may = true;
     if (!has_name(pipe->missing, pipe->missing_count, topic)) {
         return true;
     }
     kafka_producer_forget_topic(pipe->producer, topic);
     publish_tick(pipe);
+    struct relay_error why;
     struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
-    return kafka_producer_topic(pipe->producer, topic, deadline, NULL) != NULL &&
+    *may = kafka_producer_topic(pipe->producer, topic, deadline, &why) != NULL;
+    if (!*may && why.code == RELAY_ERROR_KAFKA_UNREACHABLE) {
+        *error = why;
+        return false;
+    }
+    *may = *may &&
         kafka_may_write(kafka_producer_client(pipe->producer), topic, publish_kafka_tick(pipe), pipe->context->clock,
             deadline);
+    return true;
 }
 
 // The next topics to be looked at, after those of the last look.
@@ -253,8 +262,12 @@ static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane,
     char *ready[TOPICS_AT_ONCE];
     size_t there = 0;
     for (int i = 0; i < count; i++) {
+        bool may;
+        if (!may_go_on(pipe, names[i], &may, error)) {
+            return false;
+        }
         ready[there] = names[i];
-        there += may_go_on(pipe, names[i]);
+        there += may;
     }
     if (there == 0) {
         return true;

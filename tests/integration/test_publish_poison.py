@@ -159,6 +159,21 @@ def test_topics_without_rows_hold_up_neither_each_other_nor_the_release_of_one_w
     assert not relay.events("publish.chore_refused")
 
 
+@pytest.mark.own_servers
+def test_the_owner_of_many_parked_topics_notices_at_the_first_that_kafka_is_away(fragile_place):
+    place = fragile_place
+    relay = publishing(place)
+    for topic in range(20):
+        place.insert_event(f"wrong{topic}.created")
+    relay.wait(lambda: relay.metric("parked_topics") == 20, "all topics are parked")
+    place.servers.pause("kafka")
+    relay.wait(lambda: relay.events("publish.term_failed"), "the term has ended", 40)
+    assert relay.events("publish.term_failed")[0]["error_code"] == "kafka_unreachable"
+    place.servers.resume("kafka")
+    place.servers.create_topics([f"{place.prefix}.wrong19.events"], 1)
+    relay.wait(lambda: relay.metric("parked_topics") == 19, "the topic that is there now is released")
+
+
 def test_what_the_version_before_has_parked_is_read_anew(place):
     waiting = place.insert_event()
     place.execute("INSERT INTO outbox_relay.parked_event_types SELECT identity, 'post.created', 'nowhere', 1, 'c', 't' FROM outbox_relay.outboxes")
