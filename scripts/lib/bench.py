@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from benchmark import instructions, machine, peers, report, rows_insert, rows_latency, rows_publish, rows_writers, sweeps  # noqa: E402
 from benchmark.lab import DEFAULT, FULL, QUICK, Lab  # noqa: E402
+from relaytools.last_will import last_will  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 
 # Name: (sentence, function(lab) -> (results, raw figures), in the default set)
@@ -139,6 +140,12 @@ def main():
     folder = options.folder or tempfile.mkdtemp(prefix="outbox-relay-bench-")
     os.makedirs(folder, exist_ok=True)
     os.chmod(folder, 0o755)  # PostgreSQL runs as another user when this runs as root
+    with last_will(folder, "stop" if options.keep else "reset"):
+        return run_in(folder, options)
+
+
+def run_in(folder, options):
+    """Returns the exit code. No server runs any longer then."""
     servers = Servers(folder)
     try:
         sizes = QUICK if options.quick else FULL if options.full else DEFAULT

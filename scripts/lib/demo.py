@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
+from relaytools.last_will import last_will  # noqa: E402
 from relaytools.place import Place  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from relaytools.servers import Servers  # noqa: E402
@@ -135,7 +136,14 @@ def main():
     options = parser.parse_args()
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
-    servers, place, workload = Servers(quiet=False), None, None
+    servers = Servers(quiet=False)
+    with last_will(servers.folder, "stop" if options.keep else "reset"):
+        return run(servers, options)
+
+
+def run(servers, options):
+    """Returns the exit code. Nothing runs any longer then."""
+    place, workload = None, None
     code = 0
     try:
         say("demo: starting PostgreSQL, Kafka and ClickHouse (the first time they are fetched: about 230 MB) ...")

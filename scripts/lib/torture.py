@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from relaytools import crash_points, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS, view_wanted  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
+from relaytools.last_will import last_will  # noqa: E402
 from relaytools.schedule import Schedule, kill_storm  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
 from relaytools.watchdog import Watchdog  # noqa: E402
@@ -224,6 +225,12 @@ def main():
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1, 1 << 31)
     folder = options.folder or tempfile.mkdtemp(prefix="outbox-relay-torture-")
+    with last_will(folder, "stop" if options.keep else "reset"):
+        return run_in(folder, options)
+
+
+def run_in(folder, options):
+    """Returns the exit code. Nothing runs any longer then."""
     global watchdog
     watchdog = Watchdog(lambda: clean_up(folder, keep=True))
     watchdog.heard()
@@ -240,7 +247,8 @@ def main():
         known = isinstance(error, (BenchError, RuntimeError, TimeoutError))
         say(f"FAILED: {error if known else traceback.format_exc()}\ntorture: the run itself failed; again with: {command_line(options)}")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         clean_up(folder, options.keep or not (well or interrupted))
     if interrupted:
         return 130

@@ -298,24 +298,26 @@ def test_bad_usage_is_refused_before_anything_starts(arguments):
     assert arguments[1] in done.stderr or "at least 1" in done.stderr
 
 
-def test_an_interrupt_leaves_nothing_behind(scratch):
+# Killed while its servers start.
+@pytest.mark.parametrize("number, line, code", ((signal.SIGINT, "recovered in", 130), (signal.SIGKILL, "logs in", -signal.SIGKILL)))
+def test_a_run_that_is_ended_leaves_nothing_behind(scratch, number, line, code):
     folder = scratch / "run"
     bench = subprocess.Popen([os.path.join(ROOT, "scripts/torture"), "--faults", "slow-kafka", "--folder", str(folder)], env=ENVIRONMENT,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        for line in bench.stdout:
-            if "recovered in" in line:
+        for said in bench.stdout:
+            if line in said:
                 break
         else:
             pytest.fail("the bench ended before its first fault")
-        bench.send_signal(signal.SIGINT)
+        wait_until((folder / "env").exists if number == signal.SIGINT else (folder / "run/postgres.pid").exists, "servers", 60)
+        bench.send_signal(number)
         rest, _ = bench.communicate(timeout=120)
     finally:
         bench.kill()
-    assert bench.returncode == 130, rest
-    assert not folder.exists()
-    deadline = time.monotonic() + 20
-    while left := _working_in(str(folder)):
+    assert bench.returncode == code, rest
+    deadline = time.monotonic() + 60
+    while (left := _working_in(str(folder))) or folder.exists():
         assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.1)
 

@@ -15,6 +15,7 @@ import confluent_kafka.admin
 from servers.web import open_direct
 
 from .audit import clickhouse_query
+from .last_will import last_will
 
 SILENCE = 10.0    # seconds for which a ClickHouse that does not answer may be about to end
 REVIVAL = 30.0    # seconds in which a ClickHouse that ends again at once is started again
@@ -156,17 +157,30 @@ _temporary = []
 
 @contextlib.contextmanager
 def temporary_servers(*services, **options):
-    """Servers for as long as the `with` block; nothing of them is left behind."""
+    """Servers for as long as the `with` block; nothing of them is left behind, but for their folder where somebody wants to look."""
     servers = Servers()
-    _temporary.append(servers)
-    try:
-        yield servers.start(*services, kafka_short_lived=True, **options)
-    finally:
-        _temporary.remove(servers)
+    with last_will(servers.folder, "stop" if _kept() else "reset"):
+        _temporary.append(servers)
+        try:
+            yield servers.start(*services, kafka_short_lived=True, **options)
+        finally:
+            _temporary.remove(servers)
+            _end(servers)
+
+
+def _kept():
+    """What scripts/test --keep sets."""
+    return bool(os.environ.get("RELAY_TEST_KEEP"))
+
+
+def _end(servers):
+    if _kept():
+        servers.command("stop")
+    else:
         servers.remove()
 
 
 def reset_temporary_servers():
     """For a process that ends at once: what the `with` blocks would have done."""
     for servers in _temporary:
-        servers.remove()
+        _end(servers)
