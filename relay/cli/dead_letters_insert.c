@@ -3,7 +3,7 @@
 // Dead letters of the insert stage: rows of ClickHouse that hold the message as the bytes it was. Retry reads the
 // letters of a page with their bytes, makes messages of them, lets refill.c put each into its target under its own
 // offset, and deletes those that are there now. If we die in between, the next retry finds the row and only deletes. A
-// letter whose target no route fills any more, or that still does not fit, stays, and stderr says why.
+// letter whose target no route fills any more, or is not there, or that still does not fit, stays, and stderr says why.
 #include "relay/cli/dead_letters.h"
 
 #include "relay/cli/refill.h"
@@ -415,7 +415,13 @@ static bool retry_letters(struct retry *retry, const struct letter *letters, siz
             fprintf(stderr, "%zu dead letters of %s from topic %s stay: no enabled route fills it from there\n",
                 next - first, letters[first].id.table, letters[first].id.topic);
             retry->counts->left += next - first;
-        } else if (!retry_group(retry, route, letters + first, next - first, error)) {
+        } else if (retry_group(retry, route, letters + first, next - first, error)) {
+            continue;
+        } else if (error->class == RELAY_CLASS_OPERATOR) { // of this table; the others need not be so
+            fprintf(stderr, "%zu dead letters of %s stay: %s\n", next - first, letters[first].id.table, error->text);
+            retry->counts->left += next - first;
+        } else {
+            retry->counts->left += count - first;
             return false;
         }
     }

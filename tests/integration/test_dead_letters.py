@@ -201,6 +201,7 @@ def test_inserted_letters_go_into_their_table_once(place):
     letter(place, 12, '{"id": 3, "amount": 3}')
     letter(place, 12, '{"id": 3, "amount": 3}')  # the same one twice
     letter(place, 13, '{"id": 4, "amount": 4}', target="gone")
+    letter(place, 1, "{}", target="absent")  # whose route is there, whose table is not
     for offset in range(14, 20):
         letter(place, offset, f'{{"id": {offset}, "amount": {99 if offset == 16 else 5}}}')
     place.clickhouse("ALTER TABLE {db}.orders ADD CONSTRAINT c CHECK amount <> 99")  # which the server refuses, with its neighbours
@@ -209,25 +210,26 @@ def test_inserted_letters_go_into_their_table_once(place):
 
     all_of_them = run(place, "list", "--stage", "insert", "--json", **ROUTE)
     letters = json.loads(all_of_them.stdout)["dead_letters"]
-    assert [found["id"] for found in letters] == ["insert:gone:orders:3:13"] + [f"insert:orders:orders:3:{n}" for n in (10, 11, 12, *range(14, 20))]
+    assert [found["id"] for found in letters] == ["insert:absent:orders:3:1", "insert:gone:orders:3:13"] + [f"insert:orders:orders:3:{n}" for n in (10, 11, 12, *range(14, 20))]
     assert {found["event_type"] for found in letters} == {"order.created"}
 
-    result = run(place, "retry", "--all", "--stage", "insert", **ROUTE)
+    result = run(place, "retry", "--all", "--stage", "insert", **ROUTE, route__absent={"topics": "orders", "table": "absent", "id": "$.id"})
     assert result.returncode == 1
-    assert "6 put back, 1 were there already, 3 stay" in result.stdout, result.stdout + result.stderr
+    assert "6 put back, 1 were there already, 4 stay" in result.stdout, result.stdout + result.stderr
+    assert "1 dead letters of absent stay: table absent" in result.stderr
     assert "amount" in result.stderr and "no enabled route fills" in result.stderr
     assert re.search(r"insert:orders:orders:3:16 stays: .*ClickHouse code 469", result.stderr), result.stderr
     rows = place.clickhouse("SELECT id, amount, event_id, at, kafka_offset FROM {db}.orders ORDER BY id").splitlines()
     assert [row.split("\t")[0] for row in rows] == ["1", "3", "14", "15", "17", "18", "19"]
     assert rows[1].split("\t")[2:] == ["e", "2026-03-01 12:34:56.123", "12"]
     left = place.clickhouse("SELECT target, kafka_offset FROM {db}.outbox_relay_dead_letters ORDER BY kafka_offset").split()
-    assert left == ["orders", "11", "gone", "13", "orders", "16"]
+    assert left == ["absent", "1", "orders", "11", "gone", "13", "orders", "16"]
 
     place.clickhouse("ALTER TABLE {db}.orders MODIFY COLUMN amount Int32 SETTINGS mutations_sync = 1")
     again = run(place, "retry", "--id", "insert:orders:orders:3:11", **ROUTE)
     assert again.returncode == 0 and "1 put back" in again.stdout, again.stdout + again.stderr
     dropped = run(place, "drop", "--yes", "--reason", "out_of_range", "--stage", "insert", **ROUTE)
-    assert dropped.returncode == 0 and "2 dropped" in dropped.stdout
+    assert dropped.returncode == 0 and "3 dropped" in dropped.stdout
     assert place.clickhouse_rows("orders") == 8 and place.clickhouse_rows("outbox_relay_dead_letters") == 0
 
 
