@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: count what is asked for; have the server put the ids aside in the order of their numbers (a held cursor:
-// one scan, no snapshot kept); then batch by batch, each in one transaction: published_at becomes NULL and seq a new
-// number, row by row in that order, and a NOTIFY wakes the relay. A new number, since an old one lies below what the
-// relay has settled, and since an old receipt in Kafka may speak of it.
+// Happy path: count what is asked for; have the server put the rows' names aside in the order of their numbers (a held
+// cursor: one scan, no snapshot kept); then batch by batch, each in one transaction: published_at becomes NULL and seq
+// a new number, row by row in that order, and a NOTIFY wakes the relay. A new number, since an old one lies below what
+// the relay has settled, and since an old receipt in Kafka may speak of it. A row's name is its old number where an
+// index finds it by that, else its id.
 //   A batch fails: it is rolled back as a whole; what was done before is published. Run again, it publishes those again
 //   too. A row was deleted or un-marked meanwhile: it is passed over.
 #include "relay/cli/replay.h"
@@ -22,13 +23,13 @@ struct outbox_replay {
     const struct replay_options *options;
     const struct config_outbox *outbox;
     struct pg_connection *connection;
-    char *table, *id, *seq; // quoted
-    char *where;            // conditions over $1 to $4
-    char *type;             // the type column as text, or NULL::text
-    char *created;          // created_at as timestamptz
-    char *equals;           // the operator of the id's type
+    char *table, *seq, *name; // quoted; name: the column by which rows are found
+    char *where;              // conditions over $1 to $4
+    char *type;               // the type column as text, or NULL::text
+    char *created;            // created_at as timestamptz
+    char *equals;             // the operator of the name's type
     char channel[64];
-    int64_t found;
+    int64_t found, nameless; // those without an id cannot be found
 };
 
 static const struct config_outbox *find_outbox(const struct config *config, const char *name, struct relay_error *error)
@@ -79,6 +80,35 @@ static const char table_sql[] =
     "JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace "
     "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $3 AND NOT a.attisdropped), '=')";
 
+// Number or id, whichever leads an index over all rows; the number, if both do.
+static const char index_sql[] =
+    "SELECT a.attname = $2 FROM pg_catalog.pg_index x "
+    "JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0] "
+    "JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam "
+    "WHERE x.indrelid = pg_catalog.to_regclass($1)::oid AND x.indisvalid AND x.indpred IS NULL "
+    "AND m.amname IN ('btree', 'hash') AND a.attname IN ($2, $3) ORDER BY 1 DESC LIMIT 1";
+
+// *role: the column by which rows are found.
+static bool choose_name(struct outbox_replay *at, enum config_column_role *role, struct relay_error *error)
+{
+    char *const *columns = at->outbox->columns;
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(columns[CONFIG_COLUMN_SEQ]),
+        PG_TEXT(columns[CONFIG_COLUMN_ID])};
+    PGresult *result = pg_query(at->connection, index_sql, values, 3, false, pg_deadline(at->context), error);
+    if (!result) {
+        return false;
+    }
+    bool has_index = PQntuples(result) > 0, has_id = columns[CONFIG_COLUMN_ID][0] != '\0';
+    *role = !has_id || (has_index && strcmp(pg_cell(result, 0, 0), "t") == 0) ? CONFIG_COLUMN_SEQ : CONFIG_COLUMN_ID;
+    if (!has_index) {
+        printf("note: no index of %s begins with its number or its id, so each event costs a scan of it: first CREATE "
+               "INDEX CONCURRENTLY ON %s (%s)\n",
+            at->table, at->table, at->seq);
+    }
+    PQclear(result);
+    return true;
+}
+
 static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table),
@@ -112,14 +142,24 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
 static bool build(struct outbox_replay *at, struct relay_error *error)
 {
     bool milliseconds;
+    enum config_column_role name;
     if (!look_at_table(at, &milliseconds, error)) {
         return false;
     }
-    char *time = column(at, CONFIG_COLUMN_CREATED_AT), *key = column(at, CONFIG_COLUMN_KEY);
-    at->id = column(at, CONFIG_COLUMN_ID);
     at->seq = column(at, CONFIG_COLUMN_SEQ);
+    if (!at->seq) {
+        return out_of_memory(error);
+    }
+    if (!choose_name(at, &name, error)) {
+        return false;
+    }
+    char *time = column(at, CONFIG_COLUMN_CREATED_AT), *key = column(at, CONFIG_COLUMN_KEY);
+    at->name = column(at, name);
     at->type = column(at, CONFIG_COLUMN_TYPE);
-    bool done = time && key && at->id && at->seq && at->type &&
+    if (name == CONFIG_COLUMN_SEQ) {
+        snprintf(at->equals, strlen(at->equals) + 1, "=");
+    }
+    bool done = time && key && at->name && at->type &&
         asprintf(&at->created, milliseconds ? "pg_catalog.to_timestamp(%s / 1000.0)" : "%s::timestamptz", time) >= 0 &&
         asprintf(&at->where,
             "published_at IS NOT NULL AND %s >= $1::timestamptz AND ($2::timestamptz IS NULL OR %s < $2::timestamptz) "
@@ -155,8 +195,9 @@ static bool count(struct outbox_replay *at, struct relay_error *error)
     char *sql = NULL;
     if (asprintf(&sql,
             "SELECT %s::text, count(*), pg_catalog.to_char(min(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM %s WHERE %s GROUP BY 1 ORDER BY 1",
-            at->type, at->created, at->created, at->table, at->where) < 0) {
+            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), count(%s) FROM %s WHERE %s GROUP BY 1 "
+            "ORDER BY 1",
+            at->type, at->created, at->created, at->name, at->table, at->where) < 0) {
         return out_of_memory(error);
     }
     PGresult *result = ask(at, sql, error);
@@ -166,7 +207,8 @@ static bool count(struct outbox_replay *at, struct relay_error *error)
             pg_cell(result, i, 0) ? pg_cell(result, i, 0) : "(none)",
             pg_cell(result, i, 2) ? pg_cell(result, i, 2) : "-infinity",
             pg_cell(result, i, 3) ? pg_cell(result, i, 3) : "infinity");
-        at->found += pg_cell_int64(result, i, 1);
+        at->found += pg_cell_int64(result, i, 4);
+        at->nameless += pg_cell_int64(result, i, 1) - pg_cell_int64(result, i, 4);
     }
     PQclear(result);
     return result != NULL;
@@ -176,8 +218,9 @@ static bool put_aside(struct outbox_replay *at, struct relay_error *error)
 {
     char *sql = NULL;
     if (asprintf(&sql,
-            "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s WHERE %s ORDER BY %s",
-            at->id, at->table, at->where, at->seq) < 0) {
+            "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s WHERE %s AND %s IS NOT "
+            "NULL ORDER BY %s",
+            at->name, at->table, at->where, at->name, at->seq) < 0) {
         return out_of_memory(error);
     }
     PGresult *result = ask(at, sql, error);
@@ -187,7 +230,7 @@ static bool put_aside(struct outbox_replay *at, struct relay_error *error)
 }
 
 // One transaction: each statement of the text in turn, so that the new numbers are drawn in the order of the old ones.
-static bool republish(struct outbox_replay *at, const PGresult *ids, struct relay_error *error)
+static bool republish(struct outbox_replay *at, const PGresult *names, struct relay_error *error)
 {
     char *text = NULL;
     size_t length;
@@ -196,11 +239,11 @@ static bool republish(struct outbox_replay *at, const PGresult *ids, struct rela
         return out_of_memory(error);
     }
     fprintf(memory, "BEGIN;");
-    for (int i = 0; i < PQntuples(ids); i++) {
-        char *id = PQescapeLiteral(pg_libpq(at->connection), pg_cell(ids, i, 0), strlen(pg_cell(ids, i, 0)));
+    for (int i = 0; i < PQntuples(names); i++) {
+        char *name = PQescapeLiteral(pg_libpq(at->connection), pg_cell(names, i, 0), strlen(pg_cell(names, i, 0)));
         fprintf(memory, "UPDATE %s SET published_at = NULL, %s = DEFAULT WHERE %s %s %s AND published_at IS NOT NULL;",
-            at->table, at->seq, at->id, at->equals, id ? id : "NULL");
-        PQfreemem(id);
+            at->table, at->seq, at->name, at->equals, name ? name : "NULL");
+        PQfreemem(name);
     }
     fprintf(memory, "SELECT pg_catalog.pg_notify('%s', ''); COMMIT", at->channel);
     bool done = fclose(memory) == 0 ? pg_execute(at->connection, text, pg_deadline(at->context), error)
@@ -219,10 +262,10 @@ static bool run(struct outbox_replay *at, struct relay_error *error)
     snprintf(fetch, sizeof(fetch), "FETCH %lld FROM outbox_relay_replay", (long long)batch);
     struct mono_time start = clock_mono(at->context->clock);
     for (;;) {
-        PGresult *ids = pg_query(at->connection, fetch, NULL, 0, false, pg_deadline(at->context), error);
-        int rows = ids ? PQntuples(ids) : -1;
-        bool fine = rows >= 0 && (rows == 0 || republish(at, ids, error));
-        PQclear(ids);
+        PGresult *names = pg_query(at->connection, fetch, NULL, 0, false, pg_deadline(at->context), error);
+        int rows = names ? PQntuples(names) : -1;
+        bool fine = rows >= 0 && (rows == 0 || republish(at, names, error));
+        PQclear(names);
         if (!fine) {
             error_prefix(error, "after %lld of %lld events", (long long)done, (long long)at->found);
             return false;
@@ -249,7 +292,7 @@ bool replay_outbox(const struct relay_context *context, const struct replay_opti
     at.outbox = find_outbox(context->config, options->outbox, error);
     at.connection = at.outbox ? pg_connect(context, &how, error) : NULL;
     if (at.connection && build(&at, error) && count(&at, error)) {
-        if (at.found == 0) {
+        if (at.found == 0 && at.nameless == 0) {
             printf("no published event of outbox %s is kept from that time%s\n", at.outbox->name,
                 at.outbox->disposition == CONFIG_DISPOSITION_MARK ? ""
                                                                   : ": with disposition = delete nothing is kept, only "
@@ -262,11 +305,18 @@ bool replay_outbox(const struct relay_context *context, const struct replay_opti
         } else {
             done = put_aside(&at, error) && run(&at, error);
         }
+        if (done && at.nameless > 0) {
+            done = error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "%lld published events have no id, by which the others were found, and are left out; after CREATE "
+                "INDEX "
+                "CONCURRENTLY ON %s (%s) rows are found by their number",
+                (long long)at.nameless, at.table, at.seq);
+        }
     }
     pg_close(at.connection);
     free(at.table);
-    free(at.id);
     free(at.seq);
+    free(at.name);
     free(at.where);
     free(at.type);
     free(at.created);

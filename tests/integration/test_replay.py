@@ -73,6 +73,28 @@ def test_an_id_of_an_extensions_type_is_found_by_its_own_operator(place):
     assert place.execute("SELECT id::text, seq FROM outbox_events WHERE published_at IS NULL ORDER BY seq") == [("a.b1", 4), ("a.b2", 5), ("a.b3", 6)]
 
 
+def test_rows_without_an_id_are_found_by_their_number(place):
+    """Where an index leads with it, as an attached table's may. Without one they are told, and the others are replayed."""
+    place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, owner text, kind text NOT NULL, "
+                  "body jsonb, born timestamptz DEFAULT now(), published_at timestamptz)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'n')")
+    own = {"outbox": {"table": "public.own", "disposition": "mark", "column.seq": "n", "column.id": "name", "column.key": "owner",
+                      "column.type": "kind", "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none",
+                      "column.created_at": "born"}}
+    place.execute("INSERT INTO public.own (name, kind, published_at) VALUES ('a', 'x', now()), (NULL, 'x', now()), ('c', 'x', now())")
+    again = run(place, "--since", "1h", **own)
+    assert again.returncode == 0 and "3 events are in outbox default again" in again.stdout, again.stdout + again.stderr
+    assert "no index" not in again.stdout
+    assert place.execute("SELECT name FROM public.own WHERE published_at IS NULL ORDER BY n") == [("a",), (None,), ("c",)]
+
+    place.execute("UPDATE public.own SET published_at = now()")
+    place.execute("ALTER TABLE public.own DROP CONSTRAINT own_pkey")
+    again = run(place, "--since", "1h", **own)
+    assert again.returncode == 1 and "2 events are in outbox default again" in again.stdout, again.stdout + again.stderr
+    assert "no index of public.own begins with its number" in again.stdout and "1 published events have no id" in again.stderr
+    assert place.execute("SELECT name FROM public.own WHERE published_at IS NULL ORDER BY n") == [("a",), ("c",)]
+
+
 def test_an_outbox_that_deletes_has_nothing_to_replay(place):
     result = run(place, "--since", "1h")
     assert result.returncode == 0 and "no published event" in result.stdout and "disposition = delete nothing is kept" in result.stdout
