@@ -18,13 +18,18 @@ die() {
 }
 
 # quietly SECONDS WHAT COMMAND...: run it under a deadline with its output in $cache/log/WHAT.log; on failure
-# name the log and show its end. --foreground, so that Ctrl-C reaches the command.
+# name the log and show its end. --foreground, so that Ctrl-C reaches the command. A sudo in front of it is in front of
+# the deadline as well: what runs as root takes no signal from an ordinary user.
 quietly() {
-    local seconds=$1 what=$2 log status=0
+    local seconds=$1 what=$2 log status=0 as=()
     shift 2
+    if [ "$1" = sudo ]; then
+        as=(sudo)
+        shift
+    fi
     mkdir -p "$cache/log"
     log="$cache/log/$what.log"
-    timeout --foreground --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
+    "${as[@]}" timeout --foreground --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null || status=$?
     [ "$status" -eq 0 ] && return 0
     tail -n 15 "$log" | sed 's/^/    | /' >&2
     if [ "$status" -eq 124 ]; then

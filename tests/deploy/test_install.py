@@ -74,3 +74,9 @@ def test_the_binary_finds_its_schemas(tree):
         assert done.returncode != 0 and "no schema files" in done.stderr, done.stderr
     finally:
         os.rename(tree / "share/elsewhere", tree / "share/outbox-relay")
+
+
+def test_another_pinned_librdkafka_configures_the_build_anew():
+    with open(os.path.join(BUILD, "build.ninja"), encoding="utf-8") as file:
+        again = next(line for line in file if line.startswith("build build.ninja: REGENERATE_BUILD "))
+    assert any(word.endswith("/scripts/pins") for word in again.split())

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/setup, as far as it can be looked at on a machine that has everything."""
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def text(name):
+    return Path(ROOT, name).read_text(encoding="utf-8")
+
+
+def test_services_that_are_said_to_stay_off_are_switched_off():
+    said = re.findall(r"^\w+ (\S+) .*\(its service stays off\)$", text("scripts/packages.txt"), re.M)
+    off = re.search(r'for package in "\$\{packages\[@\]\}"; do\n\s+case \$package in\n\s+(.*)\)\n', text("scripts/setup"))[1].split(" | ")
+    assert len(said) > 2 and sorted(said) == sorted(off)
+
+
+def test_a_deadline_can_end_what_sudo_runs(tmp_path):
+    (tmp_path / "sudo").write_text('#!/bin/sh\necho "$1" >"$0.ran"\nexec "$@"\n')
+    (tmp_path / "sudo").chmod(0o755)
+    done = subprocess.run(["bash", "-c", 'set -eu; . "$0"; quietly 0.2 waiting sudo sleep 600', os.path.join(ROOT, "scripts/lib/common.sh")],
+                          capture_output=True, text=True, timeout=60, check=False,
+                          env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", OUTBOX_RELAY_CACHE=str(tmp_path)))
+    assert done.returncode == 1 and "waiting did not end within 0.2 s" in done.stderr, done.stderr
+    assert (tmp_path / "sudo.ran").read_text() == "timeout\n", "it was told to end a process of root's"
