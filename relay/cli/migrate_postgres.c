@@ -27,6 +27,7 @@
 // nothing else.
 #define MIGRATE_LOCK "122550254464888"
 
+#define CREATING_FILE "004_outbox_events"
 #define ADOPTING_FILE "006_adopt_outbox_events"
 
 // Our session as the server knows it: a number alone would mean somebody else's after a restart, or on another host of
@@ -237,13 +238,29 @@ static bool run_statements(struct runner *runner, const char *text, const char *
     return error->code == RELAY_ERROR_NONE || error_prefix(error, "%s", file_name);
 }
 
+// To 004's `down` every table that was not adopted is the relay's own, and goes. One that the application has made, and
+// that was attached, does not have the comment that create_outbox() writes: it is given back before.
+static bool keep_foreign_table(struct runner *runner, const char *file_name, struct relay_error *error)
+{
+    static const char text[] =
+        "DO $$ BEGIN IF EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = "
+        "pg_catalog.to_regclass('public.outbox_events')::oid AND NOT o.adopted AND "
+        "pg_catalog.obj_description(o.outbox::oid, 'pg_class') IS DISTINCT FROM "
+        "'transactional outbox: insert an event in your own transaction, outbox-relay publishes it') THEN "
+        "PERFORM outbox_relay.detach_outbox('public.outbox_events'); "
+        "RAISE NOTICE 'outbox-relay has not made public.outbox_events: it stays, detached'; END IF; END $$";
+    return run_statement(runner, &(struct sql_statement){.at = text, .length = sizeof(text) - 1}, file_name, error);
+}
+
 static bool run_whole(struct runner *runner, const struct migration_file *file, bool up, const char *file_name,
     struct relay_error *error)
 {
     if (!execute(runner, "BEGIN; SET LOCAL lock_timeout = '" MIGRATE_LOCK_TIMEOUT "'", error)) {
         return false;
     }
-    if (run_statements(runner, up ? file->up : file->down, file_name, error) &&
+    bool keep = !up && strcmp(file->name, CREATING_FILE) == 0;
+    if ((!keep || keep_foreign_table(runner, file_name, error)) &&
+        run_statements(runner, up ? file->up : file->down, file_name, error) &&
         migrate_postgres_record(runner->connection, file, up, error)) {
         return pg_commit(runner->connection, FOREVER, error) || error_prefix(error, "%s", file_name);
     }

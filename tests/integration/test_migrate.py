@@ -393,6 +393,13 @@ def test_a_default_table_that_the_application_made_whole_is_attached(place):
     assert place.execute("SELECT count(*) FROM outbox_relay.outboxes WHERE outbox = 'public.outbox_events'::regclass") == [(1,)]
     assert "outbox_events attached" not in run(place, "postgres", **here).stdout
 
+    # Taken back is what the relay has made; this table it has not.
+    place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, published_at) VALUES ('a', 1, 't', '{}', now())")
+    down = run(place, "postgres", "down", "--to", "0", **here)
+    assert down.returncode == 0 and "has not made public.outbox_events" in down.stdout, down.stdout + down.stderr
+    assert place.execute("SELECT count(*), pg_catalog.to_regnamespace('outbox_relay') FROM public.outbox_events") == [(1, None)]
+    assert place.execute("SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = 'public.outbox_events'::regclass AND NOT tgisinternal") == []
+
 
 def test_clickhouse_up_down_and_status(place):
     assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied"]
