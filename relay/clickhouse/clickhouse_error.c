@@ -155,14 +155,37 @@ bool clickhouse_error_no_table(const struct relay_error *error)
     return error->detail == CLICKHOUSE_CODE_UNKNOWN_TABLE || error->detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
 }
 
+static bool says(const char *message, size_t length, const char *words)
+{
+    return length > 0 && memmem(message, length, words, strlen(words)) != NULL;
+}
+
+// Where the code alone does not tell.
+static enum clickhouse_failure failure_by_text(int code, const char *message, size_t length)
+{
+    switch (code) {
+    case CLICKHOUSE_CODE_TOO_MANY_PARTS:
+        if (says(message, length, "partitions for single INSERT")) {
+            return CLICKHOUSE_OPERATOR; // max_partitions_per_insert_block is fixed by a profile: waiting never helps
+        }
+        break;
+    case CLICKHOUSE_CODE_ATTEMPT_TO_READ_AFTER_EOF:
+    case CLICKHOUSE_CODE_CANNOT_CONVERT_TYPE:
+    case CLICKHOUSE_CODE_TOO_LARGE_ARRAY_SIZE:
+    case CLICKHOUSE_CODE_CANNOT_READ_ARRAY_FROM_TEXT:
+        if (says(message, length, "while executing 'FUNCTION ")) {
+            return CLICKHOUSE_BAD_ROW; // of a MATERIALIZED column, a DEFAULT, a view
+        }
+        break;
+    default: break;
+    }
+    return clickhouse_failure_of(code);
+}
+
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
     size_t message_length)
 {
-    enum clickhouse_failure failure = clickhouse_failure_of(exception_code);
-    if (exception_code == CLICKHOUSE_CODE_TOO_MANY_PARTS && message_length > 0 &&
-        memmem(message, message_length, "partitions for single INSERT", 28)) {
-        failure = CLICKHOUSE_OPERATOR; // max_partitions_per_insert_block is fixed by a profile: waiting never helps
-    }
+    enum clickhouse_failure failure = failure_by_text(exception_code, message, message_length);
     char line[400];
     size_t length = message_length < sizeof(line) - 1 ? message_length : sizeof(line) - 1;
     for (size_t i = 0; i < length; i++) {

@@ -15,10 +15,10 @@
 //   endpoint (unless table and targets are replicated, so that all of them know the token), until it is clear, or until
 //   the token may be forgotten. That is asked before each repetition; after a pause the table then stays paused, since
 //   the view may still fail. After a refusal the rows are counted.
-// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory), REJECTED (data: our encoder has
-// checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a view of a
-// table without offsets; a code that is not in our table, thrice). The job is cancelled or the relay's drain deadline
-// is over: CANCELLED.
+// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a code that says nothing sure,
+// thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder has checked every value, so
+// this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a view of a table without offsets).
+// The job is cancelled or the relay's drain deadline is over: CANCELLED.
 #include "relay/insert/table_insert.h"
 
 #include "relay/base/fnv.h"
@@ -192,16 +192,18 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
 }
 
 // The verdict on a part whose last attempt may have been executed. Where no note tells which rows the table has, what a
-// view refuses is not divided: each piece would be stored once more.
+// view refuses is not divided: each piece would be stored once more. Nor are dead letters.
 static enum table_verdict verdict_of(struct table_worker *worker, const struct clickhouse_outcome *outcome,
-    bool for_views)
+    const struct part *part, bool for_views)
 {
+    bool divides = part->row && (for_views || !outcome->in_view);
     switch (outcome->failure) {
     case CLICKHOUSE_OPERATOR:
     case CLICKHOUSE_SCHEMA_DRIFT: return TABLE_OPERATOR;
-    case CLICKHOUSE_BAD_ROW: return outcome->in_view && !for_views ? TABLE_OPERATOR : TABLE_REJECTED;
+    case CLICKHOUSE_BAD_ROW: return divides ? TABLE_REJECTED : TABLE_OPERATOR;
     case CLICKHOUSE_MEMORY: return TABLE_TOO_LARGE;
-    case CLICKHOUSE_UNKNOWN_CODE: return ++worker->strange >= STRANGE_ATTEMPTS ? TABLE_OPERATOR : TABLE_UNCLEAR;
+    case CLICKHOUSE_UNKNOWN_CODE:
+        return ++worker->strange < STRANGE_ATTEMPTS ? TABLE_UNCLEAR : divides ? TABLE_TOO_LARGE : TABLE_OPERATOR;
     case CLICKHOUSE_OUTCOME_UNKNOWN:
     case CLICKHOUSE_TRANSIENT:
     case CLICKHOUSE_NOT_SENT:
@@ -242,7 +244,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
     *verdict = !part->unclear ? TABLE_CANCELLED
         : late                ? TABLE_UNCLEAR
-                              : verdict_of(worker, outcome, is_for_views(job, part));
+                              : verdict_of(worker, outcome, part, is_for_views(job, part));
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
     }
@@ -351,6 +353,10 @@ static enum table_verdict insert_rows(struct table_worker *worker, struct table_
     job->sent_to = part.body ? part.endpoint : job->sent_to;
     job->stored = verdict == TABLE_DONE;
     job->absent = has_none(worker, job, &part, verdict);
+    if (verdict == TABLE_TOO_LARGE && job->rows == 1) {
+        error_prefix(&job->error, "the message at %s[%d]@%lld alone", job->row.topic, (int)job->row.partition,
+            (long long)job->row.offset);
+    }
     return verdict;
 }
 

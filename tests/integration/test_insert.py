@@ -247,8 +247,8 @@ def test_a_schema_changed_while_running(place):
 @pytest.mark.parametrize("change, columns, bad, code", [
     ("ADD CONSTRAINT small CHECK post_id < 1000000", {}, {"id": 5000000}, "469"),
     ("ADD COLUMN n Nested(a Int32, b String)", {"n.a": "$.a?", "n.b": "$.b?"}, {"a": [1, 2], "b": ["x"]}, "190"),
-    ("ADD COLUMN ip IPv4 MATERIALIZED toIPv4(if(title = 't', '1.2.3.4', title))", {}, {"title": "no address"}, "675"),
-], ids=["constraint", "Nested", "IPv4"])
+    ("ADD COLUMN n UInt64 MATERIALIZED toUInt64(if(title = 't', '1', title))", {}, {"title": ""}, "32"),
+], ids=["constraint", "Nested", "empty"])
 def test_rows_that_the_server_itself_refuses_become_dead_letters(place, change, columns, bad, code):
     place.clickhouse(TYPED)
     place.clickhouse("ALTER TABLE {db}.posts " + change)

@@ -626,6 +626,26 @@ Test(clickhouse_error, an_exception_behind_the_table_is_told_from_a_value_that_l
     }
 }
 
+Test(clickhouse_error, a_value_that_a_function_refuses_is_a_bad_row)
+{
+    static const char cut[] = "DB::Exception: Attempt to read after eof: While executing Native.",
+                      value[] =
+                          "DB::Exception: Attempt to read after eof: Cannot parse UInt64 from String, because value "
+                          "is too short: while executing 'FUNCTION toUInt64(JSONExtractString(payload, ";
+    static const int codes[] = {32, 70, 128, 130};
+    struct relay_error error;
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        cr_assert_eq(clickhouse_error_set(&error, codes[i], cut, strlen(cut)), CLICKHOUSE_UNKNOWN_CODE);
+        cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
+        cr_assert_eq(clickhouse_error_set(&error, codes[i], value, strlen(value)), CLICKHOUSE_BAD_ROW);
+        cr_assert_eq(error.class, RELAY_CLASS_POISON);
+    }
+    cr_assert_eq(clickhouse_error_set(&error, 36, value, strlen(value)), CLICKHOUSE_UNKNOWN_CODE,
+        "a dictionary that is not there");
+    cr_assert_eq(clickhouse_error_set(&error, 675, value, strlen(value)), CLICKHOUSE_BAD_ROW, "by its code alone");
+    cr_assert_eq(clickhouse_error_set(&error, 32, NULL, 0), CLICKHOUSE_UNKNOWN_CODE);
+}
+
 Test(clickhouse_text, names_and_literals_cannot_break_out)
 {
     struct clickhouse_text text = {0};

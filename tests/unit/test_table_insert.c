@@ -44,6 +44,8 @@ static const char refused[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code:
 static const char in_a_view[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 675\r\nContent-Length: 98\r\n\r\n"
                                 "Code: 675. DB::Exception: Invalid IPv4 value: while pushing to view db.v (id). "
                                 "(CANNOT_PARSE_IPV4)";
+static const char strange[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 36\r\nContent-Length: 19\r\n\r\n"
+                              "Code: 36. Strange..";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
                            "Code: 395. " INSERT_DEADLINE_LATE;
 static const char few_blocks[] = "20\t0\toutbox-relay: end\n", many_blocks[] = "80\t0\toutbox-relay: end\n";
@@ -181,6 +183,26 @@ Test(table_insert, after_the_table_was_asked_another_replica_gets_what_one_canno
     answers(well, no_keeper);
     cr_assert_eq(insert(false), TABLE_UNCLEAR);
     cr_assert_eq(insert(false), TABLE_DONE, "and comes back");
+}
+
+Test(table_insert, a_code_that_says_nothing_sure_is_looked_for_in_smaller_inserts)
+{
+    struct table_job *job = job_of(true, false);
+    job->row = (struct row_place){.topic = "topic", .partition = 3, .offset = 4711};
+    answers(strange, strange);
+    for (size_t i = 0; i < 2; i++) {
+        do_job(job);
+        cr_assert_eq(job->verdict, TABLE_UNCLEAR, "it may pass");
+    }
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_TOO_LARGE);
+    cr_assert_not_null(strstr(job->error.text, "topic[3]@4711"), "%s", job->error.text);
+    job->rows = 2;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_TOO_LARGE);
+    cr_assert_null(strstr(job->error.text, "topic"), "%s", job->error.text);
+    table_job_free(job);
+    cr_assert_eq(insert(true), TABLE_OPERATOR, "dead letters are the relay's own");
 }
 
 Test(table_insert, tables_that_are_not_replicated_stay_where_they_are)

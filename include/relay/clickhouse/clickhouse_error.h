@@ -20,7 +20,7 @@ enum clickhouse_failure {
     CLICKHOUSE_OPERATOR,        // schema, rights, disk, view: pause the table and tell somebody
     CLICKHOUSE_SCHEMA_DRIFT,    // the table no longer looks as we read it: as OPERATOR, whose resumption reads it again
     CLICKHOUSE_BAD_ROW,         // the data does not fit; proves nothing before a read-back where views exist
-    CLICKHOUSE_UNKNOWN_CODE,    // not in our table: retry some times, then treat as OPERATOR
+    CLICKHOUSE_UNKNOWN_CODE,    // says nothing sure: retry some times, then look for the row that it is about
     CLICKHOUSE_FAILURES
 };
 
@@ -100,7 +100,11 @@ enum clickhouse_failure {
     X(467, BAD_ROW, CANNOT_PARSE_BOOL)                                                                                 \
     X(675, BAD_ROW, CANNOT_PARSE_IPV4)                                                                                 \
     X(676, BAD_ROW, CANNOT_PARSE_IPV6)                                                                                 \
-    X(691, BAD_ROW, UNKNOWN_ELEMENT_OF_ENUM)
+    X(691, BAD_ROW, UNKNOWN_ELEMENT_OF_ENUM)                                                                           \
+    X(32, UNKNOWN_CODE, ATTEMPT_TO_READ_AFTER_EOF)                                                                     \
+    X(70, UNKNOWN_CODE, CANNOT_CONVERT_TYPE)                                                                           \
+    X(128, UNKNOWN_CODE, TOO_LARGE_ARRAY_SIZE)                                                                         \
+    X(130, UNKNOWN_CODE, CANNOT_READ_ARRAY_FROM_TEXT)
 
 enum clickhouse_code {
 #define X(code, failure, name) CLICKHOUSE_CODE_##name = (code),
@@ -126,7 +130,9 @@ int clickhouse_exception_parse(const char *body, size_t length, bool tail, const
 bool clickhouse_exception_in_view(const char *message, size_t length);
 
 // Fills error from a server's exception: code and class by its failure, detail = the code, text = one line, cut.
-// Returns the failure. Code 252 that speaks of partitions in one INSERT is OPERATOR (waiting does not help).
+// Returns the failure. Code 252 that speaks of partitions in one INSERT is OPERATOR (waiting does not help). Codes 32,
+// 70, 128 and 130 are BAD_ROW where a function of the table gave them for a value: '' as a number, say. Else the body
+// may have come in part, or a column be of another type by now.
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
     size_t message_length);
 

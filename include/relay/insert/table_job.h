@@ -25,7 +25,7 @@ enum table_verdict {
     TABLE_CANCELLED, // given up by table_worker_cancel, or by the stop; what of it was stored is unknown
     TABLE_UNCLEAR,   // the outcome stays unknown: read back, then go on from the mark
     TABLE_REJECTED,  // the server refuses rows of this batch; read back, then smaller batches
-    TABLE_TOO_LARGE, // the server lacks memory for it; as REJECTED, but no row is to blame
+    TABLE_TOO_LARGE, // the server lacks memory for it, or says nothing sure; as REJECTED, but no row is to blame
     TABLE_OPERATOR,  // somebody has to mend something: pause the table
 };
 
