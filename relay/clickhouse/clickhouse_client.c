@@ -204,8 +204,10 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
         copy_cell(result, 0, server.server_uuid, sizeof(server.server_uuid));
         clickhouse_result_free(result);
     }
-    if (!ask(exchange, "settings", "SELECT name FROM system.settings ORDER BY name", &settings, &asked, &blames,
-            &server.says_who, error)) {
+    // Said in the statement: what is sent with others is known by this list only, which a profile's limit would cut.
+    const char *names = server.major >= 21 ? "SELECT name FROM system.settings ORDER BY name SETTINGS limit=0, offset=0"
+                                           : "SELECT name FROM system.settings ORDER BY name";
+    if (!ask(exchange, "settings", names, &settings, &asked, &blames, &server.says_who, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }
     clickhouse_endpoint_learn(exchange->endpoint, &server, settings);

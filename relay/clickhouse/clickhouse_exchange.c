@@ -39,6 +39,9 @@ static const struct clickhouse_setting insert_settings[] = {
     {"insert_null_as_default", "0"},
 };
 
+// A profile's would cut every SELECT without a word, that of our INSERTs and read-backs, too.
+static const struct clickhouse_setting uncut_settings[] = {{"limit", "0"}, {"offset", "0"}};
+
 static bool add_setting(struct clickhouse_text *url, const char *name, const char *value)
 {
     return clickhouse_text_add(url, "&%s=", name) && clickhouse_text_url(url, value, strlen(value));
@@ -54,22 +57,28 @@ static bool request_has(const struct clickhouse_request *request, const char *na
     return false;
 }
 
-static bool add_settings(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
+// Of the list what the server knows and, with `unless_asked`, the request does not say itself.
+static bool add_list(const struct clickhouse_exchange *exchange, struct clickhouse_text *url,
+    const struct clickhouse_setting *settings, size_t count, bool unless_asked)
 {
-    const struct clickhouse_request *request = exchange->request;
-    for (size_t i = 0; exchange->insert && i < sizeof(insert_settings) / sizeof(insert_settings[0]); i++) {
-        const struct clickhouse_setting *setting = &insert_settings[i];
-        if (!request_has(request, setting->name) && clickhouse_endpoint_knows(exchange->endpoint, setting->name) &&
-            !add_setting(url, setting->name, setting->value)) {
+    for (size_t i = 0; i < count; i++) {
+        if (!(unless_asked && request_has(exchange->request, settings[i].name)) &&
+            clickhouse_endpoint_knows(exchange->endpoint, settings[i].name) &&
+            !add_setting(url, settings[i].name, settings[i].value)) {
             return false;
         }
     }
-    for (size_t i = 0; i < request->setting_count; i++) {
-        const struct clickhouse_setting *setting = &request->settings[i];
-        if (clickhouse_endpoint_knows(exchange->endpoint, setting->name) &&
-            !add_setting(url, setting->name, setting->value)) {
-            return false;
-        }
+    return true;
+}
+
+static bool add_settings(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
+{
+    const struct clickhouse_request *request = exchange->request;
+    size_t insert_count = exchange->insert ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
+    if (!add_list(exchange, url, uncut_settings, sizeof(uncut_settings) / sizeof(uncut_settings[0]), true) ||
+        !add_list(exchange, url, insert_settings, insert_count, true) ||
+        !add_list(exchange, url, request->settings, request->setting_count, false)) {
+        return false;
     }
     // The server itself ends what we no longer wait for.
     if (!request_has(request, "max_execution_time") &&

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The client, the schema reader and the encoder against the real engine. Run by test_clickhouse_engine.py, which gives
-// CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD; each test has a database of its own.
+// CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CLICKHOUSE_ODD_USER; each test has a database of its own.
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/row_encoder.h"
 
@@ -419,6 +419,32 @@ Test(engine, what_a_view_refuses_says_so_and_the_table_has_the_row)
     cr_assert_eq(outcome.exception_code, 469, "%s", error.text);
     cr_assert_not(outcome.in_view, "%s", error.text);
     expect_one("SELECT count() FROM a", "1");
+}
+
+// The profile cuts every SELECT: that of an INSERT, that of the settings' names.
+Test(engine, a_profile_does_not_cut_what_is_inserted)
+{
+    run(landing);
+    clickhouse_client_free(client);
+    config.clickhouse.user = environment("CLICKHOUSE_ODD_USER");
+    client = clickhouse_client_new(&context, &error);
+    cr_assert_not_null(client, "%s", error.text);
+    struct table_schema *schema = schema_of("l");
+    struct row_encoder *encoder = row_encoder_new(&landing_route, schema, NULL, &error);
+    struct native_block *block = row_encoder_block(encoder, &error);
+    enum encode_reason reason;
+    for (int64_t i = 0; i < 5; i++) {
+        struct source_message message = offset_message(i);
+        cr_assert(row_encoder_add(encoder, block, &message, &reason, &error));
+    }
+    struct clickhouse_outcome outcome;
+    cr_assert(insert(encoder, block, "throwIf(now() > toDateTime(4000000000), 'late') = 0", NULL, &outcome), "%s",
+        error.text);
+    expect_one("SELECT count() FROM l", "5");
+    cr_assert(clickhouse_knows_setting(client, 0, "timeout_overflow_mode"));
+    native_block_free(block);
+    row_encoder_free(encoder);
+    table_schema_free(schema);
 }
 
 static void *sleep_long(void *argument)

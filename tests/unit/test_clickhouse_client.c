@@ -95,6 +95,8 @@ Test(clickhouse_client, a_query_gives_rows_of_text)
     cr_assert_null(clickhouse_result_text(result, 2, 0, NULL));
     clickhouse_result_free(result);
     cr_assert_str_eq(http_script_body(peer.server.http, 3, NULL), "SELECT x");
+    cr_assert_not_null(strstr(peer.script.target, "&limit=0&offset=0"));
+    cr_assert_not_null(strstr(http_script_body(peer.server.http, 2, NULL), "SETTINGS limit=0, offset=0"));
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-User: someone"));
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-Key: s3cret"));
     cr_assert_null(strstr(peer.script.target, "s3cret"));
@@ -114,6 +116,7 @@ Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server
     cr_assert_null(strstr(peer.script.target, "max_insert_threads"), "the server does not know it: %s",
         peer.script.target);
     cr_assert_not_null(strstr(peer.script.target, "query=INSERT%20INTO%20t"));
+    cr_assert_not_null(strstr(peer.script.target, "&limit=0&offset=0"), "else a profile's cut the rows");
     cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
     cr_assert_not_null(strstr(peer.script.headers, "Transfer-Encoding: chunked"));
     size_t length = 0;

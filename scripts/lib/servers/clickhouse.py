@@ -4,7 +4,7 @@
 The library serves the port by ClickHouse's own HTTP handler, so statuses, errors, compression and settings are
 the engine's; it has no async-insert queue, no HTTPS and no Keeper. The library takes users from its file only (no
 CREATE USER) and keeps no query_log. User `relay` may do everything; `reader`, with the same password, may only
-SELECT from database outbox_relay; `default` has none, as the launcher's own session needs it so, and may do nothing but what that session
+SELECT from database outbox_relay; `odd` is `relay` with a profile that no relay should heed; `default` has none, as the launcher's own session needs it so, and may do nothing but what that session
 does: a client that forgets its credentials finds no table.
 
 With --clickhouse-roles there is a user for each role of schemas/clickhouse/roles.sql, called as it is and with the same password, who
@@ -53,7 +53,7 @@ ASKS_FOR_GRANTS = """
     </access_control_improvements>"""
 
 USERS = """<clickhouse>
-    <profiles><default/></profiles>
+    <profiles><default/><odd><limit>2</limit></odd></profiles>
     <quotas><default/></quotas>
     <users>
         <default>
@@ -71,6 +71,12 @@ USERS = """<clickhouse>
             <profile>default</profile><quota>default</quota>
             <access_management>1</access_management>
         </relay>
+        <odd>
+            <password_sha256_hex>{hash}</password_sha256_hex>
+            <networks><ip>127.0.0.1</ip></networks>
+            <profile>odd</profile><quota>default</quota>
+            <access_management>1</access_management>
+        </odd>
         <reader>
             <password_sha256_hex>{hash}</password_sha256_hex>
             <networks><ip>127.0.0.1</ip></networks>
@@ -211,6 +217,6 @@ class ClickHouse:
     def env(self):
         s = self.instance.settings(self.name)
         return {"CLICKHOUSE_URL": f"http://127.0.0.1:{s['port']}", "CLICKHOUSE_USER": "relay", "CLICKHOUSE_PASSWORD": s["password"],
-                "CLICKHOUSE_READER_USER": "reader",
+                "CLICKHOUSE_READER_USER": "reader", "CLICKHOUSE_ODD_USER": "odd",
                 "CLICKHOUSE_DATABASE": "outbox_relay", "CLICKHOUSE_VERSION": s.get("version", ""),
                 "CLICKHOUSE_PID_FILE": self.process.pid_file, "CLICKHOUSE_LOG": self.process.log}
