@@ -26,6 +26,7 @@ static bool connect_server(struct check *check)
     struct pg_options options = {
         .role = "check",
         .statement_timeout = DURATION_NS(CHECK_TIMEOUT.ns - DURATION_S(1).ns),
+        .primary_first = true,
     };
     check->connection = pg_connect(check->context, &options, &error);
     if (check->connection) {
@@ -125,7 +126,7 @@ static int backend_pid(struct pg_connection *connection, struct check *check)
 // transaction; our next statement then runs in another one, or waits.
 static bool shares_processes(struct check *check)
 {
-    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT};
+    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT, .primary_first = true};
     int before = backend_pid(check->connection, check);
     struct pg_connection *second = pg_connect(check->context, &options, NULL);
     if (!second) {

@@ -312,7 +312,10 @@ static page_action *action_of(const struct walk *walk, page_action *act)
 static bool walk_publish(struct walk *walk, struct relay_error *error)
 {
     const struct config *config = walk->context->config;
-    struct pg_options options = {.role = "dead-letters", .brief = true};
+    struct pg_options options = {.role = "dead-letters",
+        .brief = true,
+        .read_write = walk->arguments->action >= RETRY,
+        .primary_first = true};
     walk->connection = pg_connect(walk->context, &options, error);
     bool done = walk->connection != NULL;
     for (size_t i = 0; done && i < config->outbox_count; i++) {

@@ -154,7 +154,8 @@ static void gather_postgres(struct gathering *at)
 {
     const struct config *config = at->context->config;
     struct relay_error error;
-    struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .brief = true};
+    // Only there are the owners' locks.
+    struct pg_options options = {.role = "status", .statement_timeout = PATIENCE, .brief = true, .primary_first = true};
     struct pg_connection *connection = pg_connect(at->context, &options, &error);
     if (!connection) {
         add_check(at, "postgres", 2, error.text, json_object());

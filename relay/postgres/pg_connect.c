@@ -429,6 +429,22 @@ static struct pg_connection *connect_given(struct attempt *attempt, const char *
     return connection;
 }
 
+// For who would rather have the primary: puts a connection to another server aside, one of them, and takes it from the
+// caller.
+static struct pg_connection *put_aside(struct attempt *attempt, struct pg_connection *connection,
+    struct pg_connection **spare)
+{
+    if (connection == NULL || check_writable(connection, pg_deadline(attempt->context), NULL)) {
+        return connection;
+    }
+    if (*spare == NULL && !pg_broken(connection)) {
+        *spare = connection;
+    } else {
+        pg_close(connection);
+    }
+    return NULL;
+}
+
 // Tries one host of the list after another.
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
     const struct dsn *dsn, struct mono_time end, struct relay_error *error)
@@ -439,13 +455,13 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
                *ports = option_value(dsn->hosts, "port");
     const char *list = addresses != NULL ? addresses : hosts;
     int count = list == NULL ? 1 : config_list_length(list);
+    const char *given = option_value(dsn->given, "target_session_attrs");
+    const char *added = dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
+    bool said = given != NULL || (added != NULL && strcmp(added, "any") != 0);
     if (count > 1 && options->read_write) {
-        const char *given = option_value(dsn->given, "target_session_attrs");
-        const char *added = dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
-        const char *wanted = given != NULL ? given : added != NULL && strcmp(added, "any") != 0 ? added : "read-write";
-        set(&attempt.parameters, "target_session_attrs", wanted);
+        set(&attempt.parameters, "target_session_attrs", given != NULL ? given : said ? added : "read-write");
     }
-    struct pg_connection *connection = NULL;
+    struct pg_connection *connection = NULL, *spare = NULL;
     for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(&attempt)); n++) {
         char *host = hosts == NULL ? NULL : piece(hosts, n);
         char *address = piece(addresses == NULL ? "" : addresses, n);
@@ -455,10 +471,18 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
         } else {
             connection = connect_given(&attempt, host, address, port,
                 options->brief ? host_deadline(context, options, end, n, count) : end);
+            if (count > 1 && options->primary_first && !said) {
+                connection = put_aside(&attempt, connection, &spare);
+            }
         }
         free(host);
         free(address);
         free(port);
+    }
+    if (connection == NULL) {
+        connection = spare;
+    } else {
+        pg_close(spare);
     }
     if (connection == NULL && error != NULL) {
         *error = attempt.last;

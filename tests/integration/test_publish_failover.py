@@ -2,6 +2,8 @@
 """PostgreSQL's failover: the primary is killed, its streaming standby becomes the primary of a new timeline, and the relay
 follows through a dsn that names both. What the standby had decides what there is to make good."""
 import contextlib
+import json
+import os
 import re
 import signal
 import struct
@@ -15,7 +17,7 @@ from publishing import crash_at, ids, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
 from relaytools.proxy import Proxy
-from relaytools.relay import wait_until
+from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import temporary_servers
 from relaytools.standby import Standby
 from relaytools.workload import Habits, settle_all_prepared
@@ -171,16 +173,40 @@ def test_what_an_asynchronous_standby_had_not_is_made_good_from_the_old_timeline
 def test_at_least_once_publishes_again_what_comes_back(failover):
     place, standby = failover.place, failover.standby
     back = [event for event, _ in failover.insert(30)]
+    aside, seq = failover.insert(1)[0]
+    place.execute("SELECT outbox_relay.dead_letter('public.outbox_events', %s, 'too_large', 'it was refused', 1)", seq)
     standby.wait_caught_up()
     standby.cut_off()
     relay = failover.relay(insert={"enabled": "false"}, publish={"guarantee": "at_least_once"}).start()
     place.wait_published()
-    failover.fail_over()
+
+    # The commands find the primary, as the relay does, where the dsn has the standby first and no target_session_attrs.
+    turned = parse_dsn(place.dsn)
+    turned.update(host="127.0.0.1,127.0.0.1", port=f"{standby.port},{parse_dsn(standby.primary_dsn)['port']}")
+    del turned["target_session_attrs"]
+    config = write_config(os.path.join(place.folder, "turned.ini"), place.sections(postgres={"dsn": make_dsn(**turned)}))
+
+    def run(*arguments):
+        return command(*arguments, config=config, binary=place.binary)
+
+    outbox = json.loads(run("status", "--json").stdout)["checks"]["outbox"]
+    assert outbox["status"] == "ok" and outbox["instances"]["default"]["figures"]["unpublished_rows"] == 0, outbox
+    assert "is a standby" not in run("check").stdout
+    again = run("dead-letters", "retry", "--all", "--stage", "publish")
+    assert again.returncode == 0 and "1 put back" in again.stdout, again.stdout + again.stderr
+    wait_ids(place, [aside])
+    place.wait_published()
+    standby.kill_primary()      # the standby, which has the letter still, is read from and not written to
+    assert json.loads(run("dead-letters", "list", "--json", "--stage", "publish").stdout)["dead_letters"][0]["event_id"] == aside
+    refused = run("dead-letters", "retry", "--all", "--stage", "publish")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "0 put back" in refused.stdout, refused.stdout + refused.stderr
+
+    standby.promote()
     failover.follows(relay)
     new = [event for event, _ in failover.insert(5)]
     wait_ids(place, new)
     place.wait_published()
-    assert sorted(ids(place)) == sorted(back * 2 + new)
+    assert sorted(ids(place)) == sorted(back * 2 + [aside] + new)
     relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
 
 

@@ -24,6 +24,9 @@ struct pg_connection;
 struct pg_options {
     const char *role; // static word for application_name: outbox-relay-<role>-<instance>
     bool read_write;  // refuse a server in recovery or with default_transaction_read_only
+    // Of several hosts one that read_write would take, if any answers; else the first that does. Where the dsn has a
+    // target_session_attrs of its own, as that says.
+    bool primary_first;
     // Above 0: idle and idle-in-transaction sessions of ours end after this (the server's timeouts). 0: idle ones after
     // [postgres] idle_timeout.
     struct duration lease;
