@@ -8,9 +8,9 @@
 //   are sent;
 // - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead
 //   letter when it comes again;
-// - OPERATOR: the table is paused. With dependent views, and a note, every refusal is the operator's, since it need not
-//   say which table refused, unless the table has none of the rows; the same insert is kept and repeated first when the
-//   pause ends. Without a note, so at least once, the refusal's words decide.
+// - OPERATOR: the table is paused. With dependent views, and a note, every refusal is the operator's, as it may be a
+//   view's, unless the table has none of the rows; the same insert is kept and repeated first when the pause ends.
+//   Without a note the refusal's words decide.
 // Rejections, and dead letters above max_bad_ratio, never make the table lose its place.
 #include "relay/insert/insert_table.h"
 
