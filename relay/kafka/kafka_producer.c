@@ -333,13 +333,49 @@ void kafka_producer_init_start(struct kafka_producer *producer)
     }
 }
 
+// The first answer comes from the bootstrap address, which librdkafka drops now. Asked again, it connects to a broker
+// and gets the producer's id there, which it would otherwise do up to 500 ms later.
+static bool is_first_answer(struct kafka_producer *producer)
+{
+    bool first = !producer->reached;
+    producer->reached = true;
+    return first;
+}
+
+bool kafka_producer_reach(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
+{
+    for (;;) {
+        const struct rd_kafka_metadata *metadata = NULL;
+        rd_kafka_resp_err_t code = rd_kafka_metadata(producer->client, 0, NULL, &metadata,
+            slice_ms(producer, deadline));
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            rd_kafka_metadata_destroy(metadata);
+            if (is_first_answer(producer)) {
+                continue;
+            }
+            return true;
+        }
+        if (mono_reached(clock_mono(producer->clock), deadline)) {
+            kafka_error_set(error, code, "asking the brokers");
+            return with_trouble(producer, error);
+        }
+        if (producer->stop != NULL && stop_raised(producer->stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "asking the brokers: the relay is stopping");
+        }
+        rd_kafka_poll(producer->client, 20);
+        producer->tick.function(producer->tick.context);
+    }
+}
+
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
 {
+    if (!producer->transactional) {
+        return kafka_producer_reach(producer, deadline, error);
+    }
     bool timed_out;
-    producer->reached = producer->transactional &&
-        call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", INIT_SLICE_MS, deadline, &timed_out,
-            error);
-    return producer->reached || !producer->transactional;
+    producer->reached = call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", INIT_SLICE_MS,
+        deadline, &timed_out, error);
+    return producer->reached;
 }
 
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error)
@@ -397,10 +433,7 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
         // A topic that is just being made has no leader yet; that needs no operator.
         bool passing = code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
             code == RD_KAFKA_RESP_ERR__TRANSPORT;
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !producer->reached) {
-            // That came from the bootstrap address, which librdkafka drops now. Asked again, it connects to a broker
-            // and gets the producer's id there, which it would otherwise do up to 500 ms later.
-            producer->reached = true;
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && is_first_answer(producer)) {
             continue;
         }
         if (!passing) {

@@ -30,7 +30,6 @@
 
 #define INIT_DEADLINE    DURATION_S(30)
 #define RECEIPT_DEADLINE DURATION_S(30)
-#define ASK_SLICE        DURATION_S(1)
 #define HOLE_RANGES      8192
 // In a transaction of several batches: beyond, nothing is gained, and a receipt should be one that every topic takes.
 #define JOINED_ROWS 25000
@@ -384,24 +383,6 @@ static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *
     return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
 }
 
-// Asks for a topic that may be missing: what a broker says (codes above 0; librdkafka's own are below) is an answer. In
-// slices, as the stop ends no look-up.
-static bool ask_brokers(struct publish_pipe *pipe, struct relay_error *error)
-{
-    struct mono_time deadline = publish_deadline(pipe, INIT_DEADLINE);
-    for (;;) {
-        const struct kafka_topic *topic = kafka_producer_topic(pipe->producer, pipe->config->publish.receipt_topic,
-            publish_deadline(pipe, ASK_SLICE), error);
-        if (topic != NULL) {
-            metrics_retire(pipe->context->metrics, topic->published); // receipts are no events
-        }
-        if (topic != NULL || error->code != RELAY_ERROR_KAFKA_UNREACHABLE || publish_stopping(pipe) ||
-            mono_reached(clock_mono(pipe->context->clock), deadline)) {
-            return topic != NULL || error->detail > 0;
-        }
-    }
-}
-
 bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
 {
     if (!breaker_allows(pipe, error)) {
@@ -409,7 +390,7 @@ bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
     }
     // Of the same settings as a term's, so that it can be made if that can; its id is never used.
     bool reached = make_producer(pipe, pipe->config->publish.transactional_id, error) && size_batches(pipe, error) &&
-        ask_brokers(pipe, error);
+        kafka_producer_reach(pipe->producer, publish_deadline(pipe, INIT_DEADLINE), error);
     kafka_producer_free(pipe->producer);
     pipe->producer = NULL;
     publish_report_kafka(pipe, reached ? NULL : error);

@@ -159,6 +159,43 @@ Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
     cr_assert_null(strstr(trouble, " (after "), "%s", trouble);
 }
 
+// An idempotent producer has nothing to fence: a term without transactions would begin, and tell everybody that Kafka
+// is well, before anybody has heard of it.
+Test(fault_kafka, a_producer_without_transactions_has_heard_of_a_broker_once_it_is_begun)
+{
+    struct kafka_producer_options options = {.batch_rows = 10, .batch_bytes = 1 << 20};
+    kafka_producer_free(producer);
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert(kafka_producer_init(producer, in_seconds(20), &error), "%s", error.text);
+    struct kafka_message message = {.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error),
+        .partition = RD_KAFKA_PARTITION_UA};
+    cr_assert_not_null(message.topic, "%s", error.text);
+    deliver(&message);
+    kafka_producer_free(producer);
+    mock_kafka_move(&mock);
+    producer = kafka_producer_new(&context, &options, tick, &error); // knows the addresses of the first cluster
+    cr_assert_not_null(producer, "%s", error.text);
+    ticks = 0;
+    cr_assert_not(kafka_producer_init(producer, in_seconds(1), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_UNREACHABLE, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "Connection refused"), "%s", error.text);
+    cr_assert_gt(ticks, 0);
+}
+
+static void stop_while_it_begins(const char *transactional_id)
+{
+    struct kafka_producer_options options = {.transactional_id = transactional_id,
+        .batch_rows = 10,
+        .batch_bytes = 1 << 20};
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_not(kafka_producer_init(producer, in_seconds(600), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_STOPPED, "%s", error.text);
+    kafka_producer_free(producer);
+    producer = NULL;
+}
+
 Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
 {
     kafka_producer_free(producer);
@@ -166,14 +203,9 @@ Test(fault_kafka, a_stop_ends_the_waiting_for_init_transactions)
     struct stop stop;
     cr_assert(stop_init(&stop, &error), "%s", error.text);
     context.stop = &stop;
-    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
-    producer = kafka_producer_new(&context, &options, tick, &error);
-    cr_assert_not_null(producer, "%s", error.text);
     stop_raise(&stop, in_seconds(600));
-    cr_assert_not(kafka_producer_init(producer, in_seconds(600), &error));
-    cr_assert_eq(error.code, RELAY_ERROR_STOPPED, "%s", error.text);
-    kafka_producer_free(producer);
-    producer = NULL;
+    stop_while_it_begins("t");
+    stop_while_it_begins(NULL);
     stop_finish(&stop);
     context.stop = NULL;
 }

@@ -89,8 +89,11 @@ bool kafka_producer_trouble(struct kafka_producer *producer, char *text, size_t 
 
 // Lets init_transactions begin in the background; whatever becomes of it, kafka_producer_init() says it.
 void kafka_producer_init_start(struct kafka_producer *producer);
+// Waits until a broker answers, whatever it may say of topics or rights later. A stop of the relay ends the waiting
+// (STOPPED).
+bool kafka_producer_reach(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 // init_transactions: fences every older producer of the transactional id and ends what it left open. A stop of the
-// relay ends the waiting at once (STOPPED): nothing was produced yet.
+// relay ends the waiting at once (STOPPED): nothing was produced yet. Without transactions, as kafka_producer_reach().
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error);
 
