@@ -125,15 +125,18 @@ static bool append(char **list, const char *expression, struct relay_error *erro
 // fifth of the whole DELETE for documents of 10 KB. NULL: out of memory.
 static char *with_column(const char *size, const char *name, enum column_form form, int server_version)
 {
-    if (server_version < 140000) {
-        return text_new("%s + coalesce(pg_column_size(u.%s), 0)", size, name);
-    }
     char *whole = form == COLUMN_JSONB ? text_new("pg_column_size(ARRAY[u.%s])", name)
+        : form == COLUMN_BYTES         ? text_new("octet_length(u.%s)", name)
                                        : text_new("octet_length(u.%s::text)", name);
-    char *longer = whole == NULL ? NULL
-                                 : text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN "
-                                            "pg_column_size(u.%s) ELSE %s END, 0)",
-                                       size, name, name, whole);
+    if (whole == NULL) {
+        return NULL;
+    }
+    // PostgreSQL 13 does not say whether a value is compressed: there each is measured whole.
+    char *longer = server_version < 140000
+        ? text_new("%s + CASE WHEN u.%s IS NULL THEN 0 ELSE %s END", size, name, whole)
+        : text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s) ELSE %s END, "
+                   "0)",
+              size, name, name, whole);
     free(whole);
     return longer;
 }

@@ -48,6 +48,7 @@ def warns(place, words, **changes):
     return code
 
 
+@pytest.mark.postgres_versions
 def test_a_good_place(place):
     place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact"})
     place.insert_event("post.created")

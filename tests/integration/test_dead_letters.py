@@ -34,6 +34,7 @@ def put_aside(place, event_type="post.created", reason="too_large", payload='{"n
     return event
 
 
+@pytest.mark.postgres_versions
 def test_published_letters_are_listed_filtered_and_put_back(place):
     first = put_aside(place, "post.created", "too_large")
     second = put_aside(place, "like.created", "bad_topic")

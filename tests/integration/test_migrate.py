@@ -51,6 +51,7 @@ def states(text):
     return [line.split()[0] for line in text.splitlines()[1:]]
 
 
+@pytest.mark.postgres_versions
 def test_postgres_up_down_and_up_again(place):
     assert recorded(place) == FILES
     status = run(place, "postgres", "status")
@@ -229,6 +230,7 @@ def test_another_session_of_the_same_number_is_not_ended(place):
         assert left == [(True,)], "what was known by another number is not found"
 
 
+@pytest.mark.postgres_versions
 def test_timeouts_of_the_role_do_not_end_a_migration(place):
     """idle_session_timeout while another migrate is waited for, transaction_timeout while a file runs."""
     folder = own_schemas(place, **{"900_slow__up": "SELECT pg_sleep(1);\n"})
@@ -252,6 +254,7 @@ def test_timeouts_of_the_role_do_not_end_a_migration(place):
         waiting.kill()
 
 
+@pytest.mark.postgres_versions
 def test_an_existing_table_is_adopted(place):
     assert run(place, "postgres", "down", "--to", "0").returncode == 0
     place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_type varchar(255) NOT NULL, "
@@ -300,6 +303,7 @@ def empty_place(place):
     return place
 
 
+@pytest.mark.postgres_versions
 def test_a_schema_that_psql_put_in_place_is_taken_over(empty_place):
     place = empty_place
     refused(place, "nothing of these files is in the database")
@@ -465,6 +469,7 @@ def stranger(place, name, arguments, returns="integer"):
                   "$$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$")
 
 
+@pytest.mark.postgres_versions
 def test_nothing_of_a_stranger_is_called(place):
     """Where everybody may create in schema public, as PostgreSQL 13 and 14 come, an operator or a function that fits better than PostgreSQL's own
     would run with the rights of the migrator and of the relay."""

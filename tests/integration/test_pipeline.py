@@ -28,6 +28,7 @@ def test_one_row_reaches_kafka_and_clickhouse(place):
     assert relay.stop() == 0
 
 
+@pytest.mark.postgres_versions
 @pytest.mark.tsan
 def test_twenty_thousand_rows_of_eight_writers_arrive_once_and_in_order(place):
     relay = place.relay()

@@ -24,6 +24,7 @@ def test_writers_with_every_habit_lose_double_and_disorder_nothing(place, guaran
     assert relay.stop() == 0
 
 
+@pytest.mark.postgres_versions
 def test_a_late_commit_is_published_while_newer_rows_do_not_wait_for_it(place):
     relay = publishing(place)
     late = Transaction(place)
@@ -95,6 +96,7 @@ def test_a_hundred_thousand_gaps_leave_nothing_behind(place):
     wait_until(lambda: relay.metric("outbox_holes") == 0, "no hole is left")
 
 
+@pytest.mark.postgres_versions
 @pytest.mark.parametrize("form", ["jsonb", "text"])
 def test_batches_keep_to_batch_bytes_however_small_postgresql_stores_the_rows(place, form):
     """60 KB a row, which PostgreSQL compresses to less than 1 KB: a batch of 256 KB holds five."""
@@ -109,6 +111,7 @@ def test_batches_keep_to_batch_bytes_however_small_postgresql_stores_the_rows(pl
     assert relay.metric("publish_batch_seconds_count") >= 8
 
 
+@pytest.mark.postgres_versions
 def test_disposition_mark_keeps_the_rows(place):
     relay = publishing(place, outbox={"disposition": "mark"})
     event_id = place.insert_event()

@@ -49,6 +49,7 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     assert dead_letters(place)[large][0] == "too_large"
 
 
+@pytest.mark.postgres_versions
 def test_a_missing_topic_is_parked_and_its_rows_are_released_in_order(place):
     relay = publishing(place)
     waiting = [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]

@@ -37,6 +37,7 @@ def only_in_kafka(place, count):
     place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
 
 
+@pytest.mark.postgres_versions
 def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     relay = place.relay(**MARK)
     aggregate = str(uuid.uuid4())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One folder of real servers, driven through scripts/services."""
 import contextlib
+import copy
 import http.client
 import os
 import shlex
@@ -38,8 +39,9 @@ class Servers:
         return result.stdout
 
     def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, kafka_short_lived=False,
-              clickhouse_roles=()):
+              clickhouse_roles=(), pg_version=None):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
+        options += ["--pg-version", pg_version] if pg_version else []
         options += ["--kafka-acls"] if kafka_acls else []
         options += ["--kafka-short-lived"] if kafka_short_lived else []
         options += ["--clickhouse-roles", ",".join(clickhouse_roles)] if clickhouse_roles else []
@@ -54,6 +56,12 @@ class Servers:
                 name, equals, value = word.partition("=")
                 if equals:
                     self.env[name] = value
+
+    def with_postgres_of(self, other):
+        """These servers, but PostgreSQL is the other's; neither of the two is changed."""
+        mixed = copy.copy(self)
+        mixed.env = dict(self.env, **{name: value for name, value in other.env.items() if name.startswith(("PG", "POSTGRES_"))})
+        return mixed
 
     def runs(self, service):
         """Whether a server of one process (postgres, clickhouse) is there."""
