@@ -20,7 +20,7 @@ static const char help[] =
     "their old\n"
     "order among themselves, behind everything published since. With --into, fills a ClickHouse table from Kafka "
     "instead;\n"
-    "rows that the table has already are not written again.\n"
+    "rows that the table has already are not written again. One at a time for a table, dead-letters retry included.\n"
     "\n"
     "  --since T        created at T or later; --from T is the same\n"
     "  --to T           created before T (default: until now)\n"

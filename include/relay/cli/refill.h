@@ -3,7 +3,8 @@
 // Puts single messages into a table of ClickHouse as their route says, each at most once: before anything is sent the
 // table is asked which of their offsets it has, and again whenever the outcome of an INSERT is unknown. For
 // `dead-letters retry` and `replay --into`. The daemon may run meanwhile, as long as it does not insert the same
-// offsets at the same time: those are dead letters, or below what its group has committed. One thread.
+// offsets at the same time: those are dead letters, or below what its group has committed. Another refill of the same
+// table may not: nothing lies between its question and its INSERT. One thread.
 #ifndef RELAY_CLI_REFILL_H
 #define RELAY_CLI_REFILL_H
 
