@@ -195,6 +195,7 @@ static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane,
         // They are committed alone: were the next rows poison as well, undoing these would undo the verdicts too, and
         // a long row of poison would never end.
         lane->full = true;
+        publish_sweep_forget(pipe);
         return carry_out(pipe, lane, error);
     }
     return read_listed(pipe, lane, error);

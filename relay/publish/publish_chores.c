@@ -5,8 +5,7 @@
 //   (Every ten seconds one that has not gone is tried all the same, since it may have been mended; if it was, the next
 //   one at once.) Then the rows are published in their order, and with the last of them, in the same transaction, the
 //   entries go. What comes meanwhile waits behind.
-// - The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
-//   an operator deleted, rows put back by hand). Where many rows wait, in pieces, every two seconds.
+// - The sweep, every minute (publish_sweep.c).
 // - Is the table still the one that is owned, every few seconds?
 // - Sharing, every two seconds, with several outboxes: how many replicas does it have, and do we own too many?
 // - Progress, every second: settled_seq for the health function.
@@ -24,16 +23,12 @@
 #define WAITING_INTERVAL  DURATION_S(2)
 #define COUNT_INTERVAL    DURATION_S(5)
 #define HELD_RETRY        DURATION_S(10)
-#define SWEEP_INTERVAL    DURATION_S(60)
-#define PIECE_INTERVAL    DURATION_S(2)
 #define REPLICAS_INTERVAL DURATION_S(2)
 #define NOTE_INTERVAL     DURATION_S(1)
 // Topics that are looked at in a row, each for a round trip to the broker.
 #define TOPICS_AT_ONCE 1000
 // Rows that are looked through for those that wait for a topic whose lowest row has gone: some 0.1 s of PostgreSQL.
 #define IDLE_ROWS 100000
-// Rows that wait are looked up one by one in the sweep: some 0.1 s of PostgreSQL, in which nothing is published.
-#define SWEEP_ROWS 20000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
 #define NOTE_ALONE DURATION_MS(1500)
 
@@ -47,15 +42,9 @@ static struct duration waiting_interval(const struct publish_pipe *pipe)
     return pipe->held > 0 || pipe->parked > 0 ? WAITING_INTERVAL : COUNT_INTERVAL;
 }
 
-static struct duration sweep_interval(const struct publish_pipe *pipe)
-{
-    return pipe->swept_upto == INT64_MIN ? SWEEP_INTERVAL : PIECE_INTERVAL;
-}
-
 bool publish_chores_due(const struct publish_pipe *pipe)
 {
-    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) ||
-        due(pipe, pipe->swept_at, sweep_interval(pipe)) ||
+    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || publish_sweep_due(pipe) ||
         (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
         (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
             due(pipe, pipe->noted_at, NOTE_ALONE));
@@ -147,6 +136,8 @@ struct release {
     size_t topic_count;
     const int64_t *held;
     size_t held_count;
+    int64_t upto; // what waits up to here goes in this batch,
+    bool more;    // and there may be more above
 };
 
 static bool drop_held(struct publish_pipe *pipe, struct publish_lane *lane, const struct release *release,
@@ -164,9 +155,18 @@ static bool drop_held(struct publish_pipe *pipe, struct publish_lane *lane, cons
     return true;
 }
 
-static bool drop_entries(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
+// With the batch, in its transaction. An entry that is raised past a hole would let go what commits in it, while what
+// is above it still waits.
+static bool settle_entries(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
+    struct relay_error *error)
 {
     const struct release *release = context;
+    if (release->more) {
+        int64_t settled = seq_holes_settled(pipe->holes);
+        return release->topics == NULL ||
+            outbox_sql_raise_topics(pipe->sql, publish_connection(pipe, lane), release->topics,
+                release->upto < settled ? release->upto : settled, pg_deadline(pipe->context), error);
+    }
     lane->released = true;
     lane->released_topics = release->topics != NULL;
     if (!lane->released_topics) {
@@ -184,10 +184,9 @@ static bool cut_by_suspects(const struct publish_pipe *pipe, const int64_t *seqs
     return publish_suspects_cut(&pipe->verdicts, seqs, count) < count;
 }
 
-// After rows were read by their numbers. more: there are others besides, to be read at once, unless that would list the
-// same again. *last: when it was looked for them last. What was listed once may have been deleted by somebody.
-static void after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)
+void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)
 {
+    // What was listed once may have been deleted by somebody.
     pipe->chores_in_vain = lane->kept ? pipe->chores_in_vain + 1 : 0;
     if (pipe->chores_in_vain > 1) {
         publish_show_kept(pipe);
@@ -197,26 +196,58 @@ static void after_these(struct publish_pipe *pipe, const struct publish_lane *la
     }
 }
 
+// Each row that waits for anything costs a look at its entry: while many do, one piece of them after the other, as far
+// as the entries can be raised. Behind a hole all of them, since what commits in it belongs before the others.
+static bool cut_to_piece(const struct publish_pipe *pipe, struct pg_connection *connection, struct release *release,
+    struct relay_error *error)
+{
+    PGresult *end = outbox_sql_piece_of_topics(pipe->sql, connection, release->topics, seq_holes_settled(pipe->holes),
+        PUBLISH_PIECE_ROWS, pg_deadline(pipe->context), error);
+    if (end == NULL) {
+        return false;
+    }
+    release->more = PQntuples(end) > 0;
+    release->upto = release->more ? pg_binary_int64(end, 0, 0) : release->upto;
+    PQclear(end);
+    return true;
+}
+
+// The rows of the release that fit into a batch; malloc'd.
+static int64_t *released_rows(struct publish_pipe *pipe, struct pg_connection *connection, struct release *release,
+    size_t *count, struct relay_error *error)
+{
+    struct mono_time deadline = pg_deadline(pipe->context);
+    int64_t limit = publish_read_limit(pipe);
+    PGresult *result = release->topics != NULL
+        ? outbox_sql_list_of_topics(pipe->sql, connection, release->topics, release->upto, limit, deadline, error)
+        : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, release->upto, limit,
+              deadline, error);
+    bool more;
+    int64_t *seqs = seqs_of(pipe, result, limit, count, &more, error);
+    if (seqs != NULL && more && *count > 0) {
+        release->more = true;
+        release->upto = seqs[*count - 1];
+    }
+    return seqs;
+}
+
 static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct release *release,
     struct relay_error *error)
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
-    struct mono_time deadline = pg_deadline(pipe->context);
-    int64_t limit = publish_read_limit(pipe), upto = seq_holes_watermark(pipe->holes);
-    PGresult *result = release->topics != NULL
-        ? outbox_sql_list_of_topics(pipe->sql, connection, release->topics, upto, limit, deadline, error)
-        : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, upto, limit, deadline,
-              error);
+    release->upto = seq_holes_watermark(pipe->holes);
+    if (release->topics != NULL && !cut_to_piece(pipe, connection, release, error)) {
+        return false;
+    }
     size_t count = 0;
-    bool more;
-    int64_t *seqs = seqs_of(pipe, result, limit, &count, &more, error);
+    int64_t *seqs = released_rows(pipe, connection, release, &count, error);
     if (seqs == NULL) {
         return false;
     }
     bool cut = cut_by_suspects(pipe, seqs, count);
-    bool done = publish_read_these(pipe, lane, seqs, count, more ? NULL : drop_entries, release, error);
+    bool done = publish_read_these(pipe, lane, seqs, count, settle_entries, release, error);
     free(seqs);
-    after_these(pipe, lane, more || cut, &pipe->waiting_checked_at);
+    publish_after_these(pipe, lane, release->more || cut, &pipe->waiting_checked_at);
     return done;
 }
 
@@ -348,7 +379,7 @@ static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lan
         return error_no_memory(error, "a list of topics");
     }
     PGresult *gone = outbox_sql_drop_idle_topics(pipe->sql, publish_connection(pipe, lane), topics,
-        seq_holes_watermark(pipe->holes), IDLE_ROWS, pg_deadline(pipe->context), error);
+        seq_holes_watermark(pipe->holes), seq_holes_settled(pipe->holes), IDLE_ROWS, pg_deadline(pipe->context), error);
     free(topics);
     if (gone == NULL) {
         return false;
@@ -385,67 +416,6 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
     return count == 0 || lane->state != LANE_IDLE || drop_idle_topics(pipe, lane, names, count, error);
 }
 
-// Lists what does not wait, up to *upto: the watermark, or the end of a piece (*cut) while rows wait, since each of
-// these costs a look at what it waits for.
-static PGresult *list_below(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t *upto, bool *cut,
-    struct relay_error *error)
-{
-    struct pg_connection *connection = publish_connection(pipe, lane);
-    *cut = false;
-    if (pipe->held == 0 && pipe->parked == 0) {
-        pipe->swept_upto = INT64_MIN;
-    } else {
-        PGresult *end = outbox_sql_piece(pipe->sql, connection, pipe->swept_upto, *upto, SWEEP_ROWS,
-            pg_deadline(pipe->context), error);
-        if (end == NULL) {
-            return NULL;
-        }
-        *cut = PQntuples(end) > 0;
-        *upto = *cut ? pg_binary_int64(end, 0, 0) : *upto;
-        PQclear(end);
-    }
-    return outbox_sql_list_below(pipe->sql, connection, pipe->swept_upto, *upto, publish_read_limit(pipe),
-        pg_deadline(pipe->context), error);
-}
-
-static bool sweep_up(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count, bool more,
-    struct relay_error *error)
-{
-    bool done = publish_read_these(pipe, lane, seqs, count, NULL, NULL, error);
-    after_these(pipe, lane, more, &pipe->swept_at);
-    if (!lane->kept) {
-        log_event(LOG_LEVEL_INFO, "publish.swept", "rows below the watermark", LOG_TEXT("outbox", pipe->config->name),
-            LOG_INT("rows", count));
-    }
-    return done;
-}
-
-static bool sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
-{
-    pipe->swept_at = clock_mono(pipe->context->clock);
-    int64_t watermark = seq_holes_watermark(pipe->holes), upto = watermark;
-    if (watermark == INT64_MIN || !safeguard_active(SAFEGUARD_HOLE_SWEEP)) {
-        return true;
-    }
-    size_t count = 0;
-    bool more, piece;
-    PGresult *below = list_below(pipe, lane, &upto, &piece, error);
-    int64_t *seqs = seqs_of(pipe, below, publish_read_limit(pipe), &count, &more, error);
-    if (seqs == NULL) {
-        return false;
-    }
-    more = cut_by_suspects(pipe, seqs, count) || more;
-    if (count == 0 && pipe->held == 0 && pipe->parked == 0) { // somebody else took the suspects away
-        publish_suspects_clear_upto(&pipe->verdicts, watermark);
-    }
-    bool done = count == 0 || sweep_up(pipe, lane, seqs, count, more, error);
-    if (count == 0 || !more || lane->kept) {
-        pipe->swept_upto = piece ? upto : INT64_MIN;
-    }
-    free(seqs);
-    return done;
-}
-
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error)
 {
     if (pipe->share == NULL || !due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) {
@@ -479,7 +449,7 @@ static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, stru
             return false;
         }
     }
-    if (lane->state == LANE_IDLE && due(pipe, pipe->swept_at, sweep_interval(pipe)) && !sweep(pipe, lane, error)) {
+    if (lane->state == LANE_IDLE && publish_sweep_due(pipe) && !publish_sweep(pipe, lane, error)) {
         return false;
     }
     return (lane->state != LANE_IDLE || publish_note_progress(pipe, lane, error)) &&

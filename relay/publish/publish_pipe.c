@@ -648,6 +648,7 @@ void publish_pipe_free(struct publish_pipe *pipe)
     }
     outbox_owner_finish(&pipe->owner);
     publish_verdicts_finish(&pipe->verdicts);
+    publish_sweep_finish(pipe);
     for (size_t i = 0; i < pipe->missing_count; i++) {
         free(pipe->missing[i]);
     }

@@ -283,6 +283,9 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
     if (!lane->joined) {
         publish_transaction_of(pipe, lane)->open = false;
     }
+    if (lane->chosen) { // rows of the sweep that were found with these must not overtake them
+        publish_sweep_forget(pipe);
+    }
     seq_holes_copy(pipe->holes, lane->before);
     outbox_batch_reset(lane->batch);
     publish_lane_move(pipe, lane, LANE_IDLE);

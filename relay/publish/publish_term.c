@@ -409,8 +409,9 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->chores_in_vain = 0;
     pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);
-    pipe->noted = pipe->swept_upto = INT64_MIN;
-    pipe->swept_at = pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
+    publish_sweep_begin(pipe);
+    pipe->noted = INT64_MIN;
+    pipe->noted_at = pipe->waiting_checked_at = clock_mono(pipe->context->clock);
     // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
     bool fenced = make_own_producer(pipe, error) && size_batches(pipe, error) &&
         (kafka_producer_init_start(pipe->producer), true) && prepare(pipe, error) && fence(pipe, error);

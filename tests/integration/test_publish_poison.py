@@ -175,6 +175,20 @@ def test_the_owner_of_many_parked_topics_notices_at_the_first_that_kafka_is_away
     relay.wait(lambda: relay.metric("parked_topics") == 19, "the topic that is there now is released")
 
 
+def test_a_topic_is_released_past_more_waiting_rows_than_a_statement_can_look_through(place):
+    waiting = [place.insert_event("later.created", aggregate=AGGREGATE)]
+    backlog(place, 250000, "late.created")
+    waiting += [place.insert_event("later.created", aggregate=AGGREGATE)]
+    relay = publishing(place, postgres={"statement_timeout": "300ms"})
+    flowing = place.insert_event()
+    wait_ids(place, [flowing], 100)
+    place.servers.create_topics([f"{place.prefix}.later.events"], 1)
+    wait_ids(place, waiting, 60)
+    assert order_of(place) == waiting
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "one topic is parked", 30)
+    assert not relay.events("publish.chore_refused")
+
+
 def test_what_the_version_before_has_parked_is_read_anew(place):
     waiting = place.insert_event()
     place.execute("INSERT INTO outbox_relay.parked_event_types SELECT identity, 'post.created', 'nowhere', 1, 'c', 't' FROM outbox_relay.outboxes")

@@ -26,6 +26,8 @@ bool outbox_sql_prepare(const struct outbox_sql *sql, struct pg_connection *conn
     struct relay_error *error);
 
 bool outbox_sql_begin(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
+// What is listed until the rollback is of one snapshot. Nothing can be taken.
+bool outbox_sql_begin_snapshot(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 // One more batch in the open transaction, which can be undone without what was taken before it. limit: of each
 // statement from here on.
@@ -113,20 +115,28 @@ PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connectio
     struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
-// Seqs (int8, binary) of the rows at or below `upto` that wait for these topics (an array, as PostgreSQL writes it),
-// and for no held aggregate, lowest first.
+// As outbox_sql_piece(), of the rows from the lowest_seq of these topics (an array, as PostgreSQL writes it) on.
+PGresult *outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
+    int64_t upto, int64_t rows, struct mono_time deadline, struct relay_error *error);
+// Seqs (int8, binary) of the rows at or below `upto` that wait for these topics, and for no held aggregate, lowest
+// first.
 PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).
 PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
     size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
+// In a batch's transaction: no row at or below `upto` waits for these topics any more / none at all does.
+bool outbox_sql_raise_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
+    int64_t upto, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     struct mono_time deadline, struct relay_error *error);
 // Drops the entries, of these topics, for which no row at or below `upto` waits any more: somebody has mended or
 // deleted those that did. At most `limit` rows are looked through; where there are more, entries are moved to where the
-// next call goes on. Outside a batch. One text column: the topics that are dropped.
+// next call goes on, but not past `settled`, behind which there may be holes. Outside a batch. One text column: the
+// topics that are dropped.
 PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *topics, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
+    const char *topics, int64_t upto, int64_t settled, int64_t limit, struct mono_time deadline,
+    struct relay_error *error);
 // What the version before parked topics has left, at the start of a term, which reads all rows.
 bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,
     struct mono_time deadline, struct relay_error *error);

@@ -57,6 +57,17 @@ struct publish_series {
     struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *held, *parked, *replays;
 };
 
+// Rows below the watermark that nobody waits for: see publish_sweep.c.
+struct publish_sweep {
+    struct mono_time at; // when it was looked last
+    int64_t upto;        // looked through up to this row; INT64_MIN: the next look begins at the first one
+    int64_t *seqs;       // of the rows that were found and are not taken yet: those of one snapshot, ascending
+    int64_t *sizes;
+    size_t count, next, room;
+    bool cut;   // that snapshot had more
+    bool found; // rows were taken: there may soon be others
+};
+
 struct publish_pipe {
     // never change
     const struct relay_context *context;
@@ -97,8 +108,8 @@ struct publish_pipe {
     struct mono_time sleep_tried_at; // to connect its session
     struct mono_time busy_since;     // the window in which rows are counted
     size_t busy_rows;
-    struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at, swept_at;
-    int64_t swept_upto;              // the sweep goes on behind this row; INT64_MIN: from the first one on
+    struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at;
+    struct publish_sweep sweep;
     int64_t held_tried;              // the row behind which an aggregate is held
     int64_t held_looked;             // those held behind rows up to this one were looked at: have the rows gone?
     struct mono_time read_again_at;  // a reading was refused: not before this
@@ -238,6 +249,19 @@ void publish_stay_awake(struct publish_pipe *pipe, size_t rows);
 // After the lane's COMMIT was sent: under load the next transaction is not begun at once.
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 
+// Rows that wait are looked up one by one, a piece of them in a statement: some 0.1 s of PostgreSQL, in which nothing
+// is published.
+#define PUBLISH_PIECE_ROWS 20000
+
+// publish_sweep.c
+// Rows below the watermark that nobody waits for. As with the other chores, the lane may be READ afterwards. forget:
+// what was found and is not taken yet, since it may wait by now, or would overtake what was undone.
+void publish_sweep_begin(struct publish_pipe *pipe); // a term
+bool publish_sweep_due(const struct publish_pipe *pipe);
+bool publish_sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+void publish_sweep_forget(struct publish_pipe *pipe);
+void publish_sweep_finish(struct publish_pipe *pipe);
+
 // publish_chores.c
 // What is done now and then, when both lanes are idle: the sweep below the watermark, rows that waited, progress. The
 // lane may be READ afterwards, with rows that are to be sent. Counts the live replicas now and then, on the first
@@ -245,6 +269,9 @@ void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane);
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+// After rows were read by their numbers. more: there are others besides, to be read at once, unless that would list the
+// same again. *last: when it was looked for them last.
+void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last);
 // What waits, as PostgreSQL has it: how many aggregates, and which topics.
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error);
 // A topic is missing or forbidden, as Kafka has just said. Errors: NO_MEMORY.
