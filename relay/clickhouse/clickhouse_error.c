@@ -103,15 +103,21 @@ int clickhouse_exception_parse(const char *body, size_t length, bool tail, const
     return 0;
 }
 
-bool clickhouse_exception_in_view(const char *message, size_t length)
+// The last ": while pushing to view ..." of the server's own. NULL: there is none.
+static const char *pushed_to(const char *message, size_t length)
 {
     static const char words[] = ": while pushing to view ";
-    const char *end = message + length, *behind = NULL;
+    const char *end = message + length, *last = NULL;
     for (const char *at = message; (at = memmem(at, (size_t)(end - at), words, sizeof(words) - 1)) != NULL;) {
+        last = at;
         at += sizeof(words) - 1;
-        behind = at;
     }
-    return behind != NULL && memchr(behind, '\'', (size_t)(end - behind)) == NULL;
+    return last != NULL && memchr(last, '\'', (size_t)(end - last)) == NULL ? last : NULL;
+}
+
+bool clickhouse_exception_in_view(const char *message, size_t length)
+{
+    return pushed_to(message, length) != NULL;
 }
 
 static enum relay_error_code code_of(enum clickhouse_failure failure)
@@ -182,17 +188,51 @@ static enum clickhouse_failure failure_by_text(int code, const char *message, si
     return clickhouse_failure_of(code);
 }
 
+void clickhouse_exception_line(char *line, size_t room, const char *message, size_t length)
+{
+    length = length < room - 1 ? length : room - 1;
+    for (size_t i = 0; i < length; i++) {
+        line[i] = (unsigned char)message[i] < 0x20 ? ' ' : message[i];
+    }
+    line[length] = '\0';
+}
+
+// Errors go into the log, onto pages without a password and to those who are alerted; what stands in a row does not.
+// The text ends before the first value, which is quoted, in braces or listed, and goes on with the view.
+static void without_values(char *line, size_t room, const char *message, size_t length)
+{
+    static const char listed[] = ". Column values:";
+    size_t head = 0;
+    while (head < length && strchr("'\"{", message[head]) == NULL) {
+        head++;
+    }
+    const char *values = head > 0 ? memmem(message, head, listed, sizeof(listed) - 1) : NULL;
+    head = values != NULL ? (size_t)(values - message) : head;
+    if (head == length) {
+        clickhouse_exception_line(line, room, message, length);
+        return;
+    }
+    size_t half = room / 2;
+    clickhouse_exception_line(line, head < half ? head + 1 : half, message, head);
+    const char *view = pushed_to(message, length);
+    size_t filled = strlen(line);
+    memcpy(line + filled, "...", 4);
+    if (view != NULL && view >= message + head) {
+        clickhouse_exception_line(line + filled + 3, room - filled - 3, view, (size_t)(message + length - view));
+    }
+}
+
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
     size_t message_length)
 {
     enum clickhouse_failure failure = failure_by_text(exception_code, message, message_length);
     char line[400];
-    size_t length = message_length < sizeof(line) - 1 ? message_length : sizeof(line) - 1;
-    for (size_t i = 0; i < length; i++) {
-        line[i] = (unsigned char)message[i] < 0x20 ? ' ' : message[i];
+    if (failure == CLICKHOUSE_BAD_ROW) {
+        without_values(line, sizeof(line), message, message_length);
+    } else {
+        clickhouse_exception_line(line, sizeof(line), message, message_length);
     }
-    line[length] = '\0';
     error_set_class(error, code_of(failure), class_of(failure), exception_code, "ClickHouse code %d: %s",
-        exception_code, length > 0 ? line : clickhouse_exception_name(exception_code));
+        exception_code, line[0] != '\0' ? line : clickhouse_exception_name(exception_code));
     return failure;
 }

@@ -225,6 +225,9 @@ static bool judge(struct clickhouse_exchange *exchange, struct transport_answer 
     if (code != 0) {
         outcome->in_view = exchange->insert && clickhouse_exception_in_view(message, message_length);
         outcome->failure = clickhouse_error_set(error, code, message, message_length);
+        if (outcome->failure == CLICKHOUSE_BAD_ROW) {
+            clickhouse_exception_line(outcome->refusal, sizeof(outcome->refusal), message, message_length);
+        }
         exchange->blames_endpoint = overloaded(code);
         return error_prefix(error, "%s", clickhouse_endpoint_url(exchange->endpoint));
     }

@@ -144,7 +144,7 @@ void insert_feed_refuse(struct insert_feed *feed, int64_t offset, int code, cons
     struct feed_refusal *refusal = &feed->refusals[feed->next_refusal++ % FEED_REFUSALS];
     refusal->offset = offset;
     refusal->code = code;
-    snprintf(refusal->text, sizeof(refusal->text), "%.299s", text);
+    snprintf(refusal->text, sizeof(refusal->text), "ClickHouse code %d: %.270s", code, text);
 }
 
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader)

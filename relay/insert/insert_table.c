@@ -461,12 +461,12 @@ static void stored(struct insert_table *table, struct insert_batch *batch)
 }
 
 // One row, alone in its INSERT, was refused.
-static void note_refusal(struct insert_batch *batch, const struct relay_error *error)
+static void note_refusal(struct insert_batch *batch)
 {
     for (size_t i = 0; i < batch->entry_count; i++) {
         struct batch_entry *entry = &batch->entries[i];
         if (entry->rows > 0) {
-            insert_feed_refuse(entry->feed, entry->last_row, error->detail, error->text);
+            insert_feed_refuse(entry->feed, entry->last_row, batch->job->error.detail, batch->job->refusal);
         }
     }
 }
@@ -482,7 +482,7 @@ static void rejected(struct insert_table *table, struct insert_batch *batch, str
     if (batch->rows > 1) {
         table->row_limit = batch->rows / 2;
     } else {
-        note_refusal(batch, &job->error);
+        note_refusal(batch);
         table->row_limit = 1; // so that it is put away before another refusal can take its place
     }
     drop_batches(table);

@@ -295,6 +295,7 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
             return TABLE_DONE;
         }
         if (!judge(worker, job, part, &outcome, &job->error, &verdict)) {
+            memcpy(job->refusal, outcome.refusal, sizeof(job->refusal));
             return verdict;
         }
     }

@@ -261,6 +261,10 @@ def test_rows_that_the_server_itself_refuses_become_dead_letters(place, change, 
     wait_counts(place, 2997, table="posts", seconds=90)
     wait_until(lambda: len(dead_letters(place)) == 3, "the dead letters", 60)
     assert {row[:2] for row in dead_letters(place, "reason, code")} == {("rejected", code)}
+    if code == "469":  # the server tells the value, which is for the dead letters alone
+        assert all("post_id = 5000000" in row[0] for row in dead_letters(place, "text"))
+        log = "\n".join(relay.log())
+        assert "`small`" in log and "post_id = 5000000" not in log
     wait_counts(place, 3000)
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 3000, "all committed", 20)
     assert relay.stop() == 0

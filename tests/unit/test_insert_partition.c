@@ -185,7 +185,7 @@ Test(insert_partition, a_refusal_does_not_push_out_the_one_before_it)
     insert_feed_refuse(a, 100, 469, "first");
     insert_feed_refuse(a, 101, 470, "second");
     cr_assert_eq(insert_feed_refusal(a, 100)->code, 469);
-    cr_assert_str_eq(insert_feed_refusal(a, 101)->text, "second");
+    cr_assert_str_eq(insert_feed_refusal(a, 101)->text, "ClickHouse code 470: second");
     insert_partition_free(partition);
 }
 

@@ -69,6 +69,7 @@ struct clickhouse_outcome {
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct duration elapsed;
     uint64_t bytes_sent; // of the body, as on the wire
+    char refusal[280];   // of BAD_ROW: the server's words, which may quote the row; for dead letters only
 };
 
 // Runs a statement and takes its rows as text cells (TabSeparated, unescaped). The statement must not name a FORMAT.

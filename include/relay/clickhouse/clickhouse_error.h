@@ -129,10 +129,13 @@ int clickhouse_exception_parse(const char *body, size_t length, bool tail, const
 // without a quote: not those of a value that the server quotes.
 bool clickhouse_exception_in_view(const char *message, size_t length);
 
-// Fills error from a server's exception: code and class by its failure, detail = the code, text = one line, cut.
-// Returns the failure. Code 252 that speaks of partitions in one INSERT is OPERATOR (waiting does not help). Codes 32,
-// 70, 128 and 130 are BAD_ROW where a function of the table gave them for a value: '' as a number, say. Else the body
-// may have come in part, or a column be of another type by now.
+// Its text as one line, cut.
+void clickhouse_exception_line(char *line, size_t room, const char *message, size_t length);
+
+// Fills error from a server's exception: code and class by its failure, detail = the code, text = one line, cut, and of
+// BAD_ROW without the values of the row. Returns the failure. Code 252 that speaks of partitions in one INSERT is
+// OPERATOR (waiting does not help). Codes 32, 70, 128 and 130 are BAD_ROW where a function of the table gave them for a
+// value: '' as a number, say. Else the body may have come in part, or a column be of another type by now.
 enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exception_code, const char *message,
     size_t message_length);
 

@@ -52,6 +52,7 @@ struct table_job {
     struct view_seen seen;     // what came since, at the last look
     int sent_to;               // the endpoint of the last attempt
     bool stored;               // the answer: table and views have the rows
+    char refusal[280];         // the answer, REJECTED: the server's words, which may quote the row
     bool absent;               // the answer: refused, and the table has none of the rows, so no view has
     bool forgotten;            // the answer: its token may be, so that it is not repeated
     // READ_BACK
