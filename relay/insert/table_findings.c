@@ -8,9 +8,11 @@
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/table_schema.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 bool table_findings_add(struct table_findings *findings, bool fatal, bool prevents_exactly_once, const char *what,
     const char *mend)
@@ -160,15 +162,70 @@ static bool is_sent(const char *name, const char *const *sent, size_t sent_count
     return false;
 }
 
+static size_t name_length(const char *text)
+{
+    size_t length = 0;
+    while (isalnum((unsigned char)text[length]) || text[length] == '_') {
+        length++;
+    }
+    return length;
+}
+
+// Whether a function is called that may give something else at the next attempt. Its name begins so.
+static bool calls_unsteady(const char *text)
+{
+    static const char *const functions[] = {"now", "today", "yesterday", "cur", "utc_timestamp", "UTCTimestamp", "rand",
+        "fuzz", "generate", "hostName", "serverUUID", "uptime", "queryID", "initialQuery", "connectionId",
+        "blockNumber", "rowNumber", "runningDiff", "runningAcc", "neighbor", "dict", "joinGet"};
+    for (size_t length; *text != '\0'; text += length > 0 ? length : 1) {
+        length = name_length(text);
+        for (size_t i = 0; text[length] == '(' && i < sizeof(functions) / sizeof(functions[0]); i++) {
+            if (strncasecmp(text, functions[i], strlen(functions[i])) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool speaks_of(const char *text, const char *name)
+{
+    size_t wanted = strlen(name);
+    for (const char *at = text; (at = strstr(at, name)) != NULL; at++) {
+        if ((at == text || name_length(at - 1) == 0) && name_length(at + wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// It follows from what we send, over `steps` other columns at most.
+static bool is_steady(const struct table_schema *schema, const struct table_column *column, const char *const *sent,
+    size_t sent_count, size_t steps)
+{
+    if (is_sent(column->name, sent, sent_count)) {
+        return true;
+    }
+    if (steps == 0 || calls_unsteady(column->default_expression)) {
+        return false;
+    }
+    for (size_t i = 0; i < schema->column_count; i++) {
+        const struct table_column *other = &schema->columns[i];
+        if (other != column && speaks_of(column->default_expression, other->name) &&
+            !is_steady(schema, other, sent, sent_count, steps - 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool judge_partition_key(struct judgement *judgement, const char *const *sent, size_t sent_count)
 {
-    static const char *const unsteady[] = {"now(", "now64(", "today(", "yesterday(", "rand", "generateUUID",
-        "hostName("};
     const struct table_schema *schema = judgement->schema;
     char what[300];
     for (size_t i = 0; i < schema->column_count; i++) {
         const struct table_column *column = &schema->columns[i];
-        if (column->in_partition_key && !is_sent(column->name, sent, sent_count)) {
+        if (column->in_partition_key && !is_steady(schema, column, sent, sent_count, 8)) {
             snprintf(what, sizeof(what),
                 "the partition key depends on column %.100s, which the server fills anew at each attempt",
                 column->name);
@@ -178,12 +235,9 @@ static bool judge_partition_key(struct judgement *judgement, const char *const *
             }
         }
     }
-    for (size_t i = 0; i < sizeof(unsteady) / sizeof(unsteady[0]); i++) {
-        if (strstr(schema->partition_key, unsteady[i])) {
-            snprintf(what, sizeof(what), "the partition key %.100s changes from attempt to attempt",
-                schema->partition_key);
-            return add(judgement, true, what, "partition by a column of the row");
-        }
+    if (calls_unsteady(schema->partition_key)) {
+        snprintf(what, sizeof(what), "the partition key %.100s changes from attempt to attempt", schema->partition_key);
+        return add(judgement, true, what, "partition by a column of the row");
     }
     return true;
 }

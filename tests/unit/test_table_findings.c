@@ -3,6 +3,7 @@
 // A replicated table as a scripted server describes it, with views into tables of several engines, and what is said
 // about them.
 #include "clickhouse_peer.h"
+#include "encoder_fixture.h"
 #include "relay/insert/table_findings.h"
 
 #include <criterion/criterion.h>
@@ -125,4 +126,47 @@ Test(table_findings, with_one_server_there_is_nobody_who_could_lack_it)
     cr_assert_eq(findings.count, 0, "%s", findings.count > 0 ? findings.items[0].what : "");
     table_findings_finish(&findings);
     table_schema_free(schema);
+}
+
+Test(table_findings, a_partition_key_may_be_made_of_whatever_follows_from_the_row)
+{
+    static const char *const columns[] = {"at", "DateTime", "brand", "String", "day", "Date", "seen", "DateTime",
+        "kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset", "Int64", NULL};
+    static const char *const sent[] = {"at", "brand", "kafka_topic", "kafka_partition", "kafka_offset"};
+    static const struct {
+        const char *key, *day, *seen;
+        bool steady;
+    } cases[] = {
+        {"brand, toYYYYMM(at)", "", "now()", true},
+        {"brand, day", "toDate(at)", "now()", true},
+        {"brand, day", "toDate(`at`) + length(brand)", "now()", true},
+        {"brand, day", "", "now()", true},
+        {"brand, day", "today()", "", false},
+        {"brand, day", "toDate(seen)", "now64(3)", false},
+        {"brand, day", "toDate(seen)", "at", true},
+        {"brand, day", "toDate(at) + (rand32() % 2)", "", false},
+        {"rand() % 2", "", "", false},
+    };
+    struct relay_error error;
+    bool possible;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct table_schema *schema = fixture_schema(columns);
+        struct table_findings findings = {0};
+        schema->partition_key = strdup(cases[i].key);
+        schema->engine_full = strdup("");
+        schema->engine = strdup("MergeTree");
+        schema->is_mergetree = schema->offset_has_index = true;
+        schema->dedup_window = 100;
+        free(schema->columns[2].default_expression);
+        schema->columns[2].default_expression = strdup(cases[i].day);
+        free(schema->columns[3].default_expression);
+        schema->columns[3].default_expression = strdup(cases[i].seen);
+        schema->columns[1].in_partition_key = true;
+        schema->columns[2].in_partition_key = strstr(cases[i].key, "day") != NULL;
+        cr_assert(table_schema_exactly_once(schema, 1, sent, 5, &possible, &findings, &error), "%s", error.text);
+        cr_assert_eq(possible, cases[i].steady, "%zu: %s", i, findings.count > 0 ? findings.items[0].what : "");
+        cr_assert_eq(findings.count, cases[i].steady ? 0 : 1);
+        table_findings_finish(&findings);
+        table_schema_free(schema);
+    }
 }
