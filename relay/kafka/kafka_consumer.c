@@ -21,14 +21,9 @@
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 // librdkafka's words, behind which the topic or pattern stands
 #define ABSENT             "Subscribed topic not available: "
@@ -495,54 +490,6 @@ const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer 
     return ask_metadata(consumer, true, timeout);
 }
 
-// Destroying may hang, so it has a thread of its own; whoever comes last frees the note.
-struct burial {
-    rd_kafka_t *client;
-    sem_t done;
-    atomic_int holders;
-};
-
-static void leave_burial(struct burial *burial)
-{
-    if (atomic_fetch_sub(&burial->holders, 1) == 1) {
-        sem_destroy(&burial->done);
-        free(burial);
-    }
-}
-
-static void *bury(void *argument)
-{
-    struct burial *burial = argument;
-    rd_kafka_destroy_flags(burial->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-    sem_post(&burial->done);
-    leave_burial(burial);
-    return NULL;
-}
-
-static bool destroy_client(rd_kafka_t *client, struct mono_time deadline)
-{
-    pthread_t thread;
-    struct burial *burial = calloc(1, sizeof(*burial));
-    if (!burial) {
-        return false;
-    }
-    burial->client = client;
-    sem_init(&burial->done, 0, 0);
-    atomic_init(&burial->holders, 2);
-    if (pthread_create(&thread, NULL, bury, burial) != 0) {
-        sem_destroy(&burial->done);
-        free(burial);
-        return false;
-    }
-    pthread_detach(thread);
-    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
-    int waited;
-    while ((waited = sem_clockwait(&burial->done, CLOCK_MONOTONIC, &at)) != 0 && errno == EINTR) {
-    }
-    leave_burial(burial);
-    return waited == 0;
-}
-
 void kafka_consumer_stay(struct kafka_consumer *consumer)
 {
     consumer->member = false;
@@ -573,7 +520,7 @@ bool kafka_consumer_close(struct kafka_consumer *consumer, struct mono_time dead
     rd_kafka_queue_destroy(consumer->commits);
     rd_kafka_queue_destroy(consumer->queue);
     struct mono_time least = mono_add(clock_mono(clock), DURATION_MS(500));
-    bool closed = destroy_client(consumer->client, mono_before(deadline, least) ? least : deadline);
+    bool closed = kafka_client_destroy_until(consumer->client, mono_before(deadline, least) ? least : deadline);
     if (!closed) {
         log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
             "librdkafka does not let go of a consumer; it is left behind");
