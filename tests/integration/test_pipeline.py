@@ -8,12 +8,14 @@ import pytest
 @pytest.mark.tsan
 def test_one_row_reaches_kafka_and_clickhouse(place):
     relay = place.relay()
-    event_id = place.insert_event("post.created", '{"title": "hello \\u00e9"}', metadata='{"correlation_id": "c-1"}')
+    aggregate = "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10"
+    event_id = place.insert_event("post.created", '{"title": "hello \\u00e9"}', aggregate, metadata='{"correlation_id": "c-1"}')
     place.wait_published()
     place.wait_inserted(1)
 
-    (found, topic, _, _, value, headers), = place.records()
+    (found, topic, _, _, value, headers, key), = place.records()
     assert found == event_id
+    assert key == aggregate.encode() == headers["aggregate_id"]
     assert topic == f"{place.prefix}.post.events"
     assert json.loads(value) == {"title": "hello é"}
     assert headers["event_type"] == b"post.created"

@@ -66,7 +66,7 @@ class Failover:
     def receipts(self):
         """{number: timeline} of the visible receipts."""
         found = {}
-        for _, _, _, _, value, _ in audit.read_topics(self.servers.bootstrap, f"{self.place.name}-receipts"):
+        for _, _, _, _, value, _, _ in audit.read_topics(self.servers.bootstrap, f"{self.place.name}-receipts"):
             fields = RECEIPT.unpack_from(value)
             assert fields[0] == b"OBRC"
             found[fields[5]] = fields[7]

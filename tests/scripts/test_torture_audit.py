@@ -3,6 +3,7 @@
 and the auditor finds every kind of mistake planted by hand. An auditor that cannot fail proves nothing."""
 import collections
 import glob
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import time
 import uuid
 
 import confluent_kafka
+import confluent_kafka.admin
 import pytest
 
 sys.dont_write_bytecode = True
@@ -207,22 +209,27 @@ class Planted:
     def __init__(self, place):
         self.place = place
         place.workload()
-        self.aggregate = str(uuid.uuid4())
+        # One that moves when a third partition is added.
+        some = (str(uuid.uuid4()) for _ in itertools.count())
+        self.aggregate = self.key = next(name for name in some if audit_module.partition_of(name.encode(), 2) != audit_module.partition_of(name.encode(), 3))
         self.events = [(str(uuid.uuid4()), n) for n in range(1, 11)]
-        self.producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "linger.ms": 1})
+        self.connect()
         self.positions = {}
         for event_id, n in self.events:
             self.commit(event_id, n)
 
+    def connect(self):
+        self.producer = confluent_kafka.Producer({"bootstrap.servers": self.place.servers.bootstrap, "linger.ms": 1, "partitioner": "murmur2_random"})
+
     def commit(self, event_id, n, judged=True):
         self.place.execute("INSERT INTO workload.journal VALUES (%s, 'public.outbox_events', %s, %s, %s)", event_id, self.aggregate, n, judged)
 
-    def publish(self, event_id, n, partition=0, **body):
+    def publish(self, event_id, n, partition=-1, **body):
         def delivered(error, message):
             assert error is None
             self.positions[event_id] = (message.topic(), message.partition(), message.offset())
         value = json.dumps({"aggregate": self.aggregate, "n": n, **body})
-        self.producer.produce(self.place.topics[0], value, self.aggregate, partition, headers={"event_id": event_id}, on_delivery=delivered)
+        self.producer.produce(self.place.topics[0], value, self.key, partition, headers={"event_id": event_id}, on_delivery=delivered)
         assert self.producer.flush(20) == 0
 
     def insert(self, event_id, n, position=None, **body):
@@ -360,6 +367,39 @@ def test_the_audit_finds_altered_and_misplaced_events(planted):
     assert not result.ok()
 
 
+def test_the_audit_finds_keys_that_are_not_the_aggregates(planted):
+    planted.relay(published=planted.events[2:], inserted=[])
+    for key, event in zip((None, planted.aggregate[:-1]), planted.events):
+        planted.key = key
+        planted.publish(*event)
+    for event in planted.events:
+        planted.insert(*event)
+    result = planted.place.audit()
+    assert result.kafka["altered"] == 2 and planted.aggregate[:-1] in result.text()
+    assert not result.ok()
+
+
+def test_the_audit_finds_an_aggregate_in_partitions_that_are_not_its_keys(planted):
+    planted.relay(published=[], inserted=[])
+    for number, event in enumerate(planted.events):
+        planted.publish(*event, partition=number % 2)
+        planted.insert(*event)
+    assert counts(planted.place.audit()) == ({"misplaced": 5}, {})
+
+
+def test_the_audit_follows_an_aggregate_that_moves_when_partitions_are_added(planted):
+    planted.relay(published=planted.events[:5], inserted=planted.events[:5])
+    topic = planted.place.topics[0]
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": planted.place.servers.bootstrap})
+    admin.create_partitions([confluent_kafka.admin.NewPartitions(topic, 3)])[topic].result(30)
+    wait_until(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3, "there are three partitions", 20)
+    planted.connect()
+    planted.relay(published=planted.events[5:], inserted=planted.events[5:])
+    result = planted.place.audit()
+    assert result.ok(), result.text()
+    assert len({partition for _, partition, _ in planted.positions.values()}) == 2
+
+
 def test_the_audit_knows_dead_letters_and_finds_them_doubled(planted):
     planted.relay(inserted=planted.events[1:])
     position = planted.positions[planted.events[0][0]]
@@ -390,6 +430,6 @@ def test_the_audit_reads_to_the_end_past_what_it_has_read(planted):
     records = list(audit_module.read_topics(planted.place.servers.bootstrap, planted.place.prefix + "."))
     assert len(records) == 300
     offsets = collections.defaultdict(list)
-    for _, _, partition, offset, _, _ in records:
+    for _, _, partition, offset, _, _, _ in records:
         offsets[partition].append(offset)
     assert {p: sorted(seen) == seen and len(seen) for p, seen in offsets.items()} == {0: 150, 1: 150}

@@ -84,7 +84,7 @@ def publish(config, table):
 
 
 def publish_as_owner(config, connection, table):
-    producer = confluent_kafka.Producer(client_settings(config, **{"enable.idempotence": True, "linger.ms": 2}))
+    producer = confluent_kafka.Producer(client_settings(config, **{"enable.idempotence": True, "linger.ms": 2, "partitioner": "murmur2_random"}))
     watermark, first = 0, True
     while not stopping.is_set():
         with connection.cursor() as cursor:

@@ -9,13 +9,14 @@ import urllib.parse
 import urllib.request
 
 import confluent_kafka
+import confluent_kafka.admin
 import psycopg2
 
 from servers.web import open_direct
 
 KINDS = {
     "lost": "lost", "doubled": "doubled", "disordered": "out of order", "strangers": "never committed",
-    "altered": "altered", "misplaced": "under a wrong offset",
+    "altered": "altered", "misplaced": "in a wrong place",
 }
 
 
@@ -71,7 +72,7 @@ def dead_letters(dsn, table="public.outbox_dead_letters"):
 
 
 def read_topics(bootstrap, prefix, seconds=120):
-    """Every visible record of the topics that start with `prefix`: (event_id, topic, partition, offset, value, headers)
+    """Every visible record of the topics that start with `prefix`: (event_id, topic, partition, offset, value, headers, key)
     in partition order, read to the last stable offset that held when the call began. Fails when nothing has come for
     `seconds`."""
     consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "audit", "enable.auto.commit": False,
@@ -102,7 +103,7 @@ def read_topics(bootstrap, prefix, seconds=120):
                     continue
                 headers = dict(message.headers() or [])
                 event_id = headers.get("event_id", b"").decode("utf-8", "replace")
-                yield event_id, message.topic(), message.partition(), message.offset(), message.value(), headers
+                yield event_id, message.topic(), message.partition(), message.offset(), message.value(), headers, message.key()
     finally:
         consumer.close()
 
@@ -121,12 +122,39 @@ def _ask(url, query, user, password, timeout=120):
         raise RuntimeError(f"ClickHouse: {error.code} {error.read().decode('utf-8', 'replace')[:500]}") from error
 
 
-def _judge_kafka(result, committed, dead, records):
+def partition_of(key, partitions):
+    """Where Kafka's Java clients put a key: murmur2 of it."""
+    factor, bits, length = 0x5bd1e995, 0xffffffff, len(key)
+    mixed = 0x9747b28c ^ length
+    for at in range(0, length - length % 4, 4):
+        word = int.from_bytes(key[at:at + 4], "little") * factor & bits
+        mixed = (mixed * factor & bits) ^ ((word ^ word >> 24) * factor & bits)
+    if length % 4:
+        mixed = (mixed ^ int.from_bytes(key[length - length % 4:], "little")) * factor & bits
+    mixed = (mixed ^ mixed >> 13) * factor & bits
+    return ((mixed ^ mixed >> 15) & 0x7fffffff) % partitions
+
+
+class _Partitions:
+    """Where an aggregate may stand: in the partition of its key, by any number of partitions that its topic has had."""
+
+    def __init__(self, made, bootstrap):
+        topics = confluent_kafka.admin.AdminClient({"bootstrap.servers": bootstrap, "log_level": 4}).list_topics(timeout=20).topics
+        self._numbers = {name: range(min(made, len(topic.partitions)), len(topic.partitions) + 1) for name, topic in topics.items()}
+        self._known = {}
+
+    def allow(self, aggregate, topic, partition):
+        if (aggregate, topic) not in self._known:
+            self._known[aggregate, topic] = {partition_of(aggregate.encode(), number) for number in self._numbers[topic]}
+        return partition in self._known[aggregate, topic]
+
+
+def _judge_kafka(result, committed, dead, records, partitions):
     """Returns event_id -> every position where it stands."""
     where = collections.defaultdict(list)
     last = {}
     phantoms = set()
-    for event_id, topic, partition, offset, value, _ in records:
+    for event_id, topic, partition, offset, value, _, key in records:
         if event_id not in committed:
             if _durable(value):
                 result.note("Kafka", "strangers", f"{event_id} at {topic}[{partition}]@{offset}")
@@ -141,6 +169,10 @@ def _judge_kafka(result, committed, dead, records):
             continue
         if payload_number(value) != (aggregate, n):
             result.note("Kafka", "altered", f"{event_id} at {topic}[{partition}]@{offset}: {value[:200]!r}")
+        elif key != aggregate.encode():
+            result.note("Kafka", "altered", f"{event_id} of {aggregate} at {topic}[{partition}]@{offset}: its key is {key!r}")
+        elif not partitions.allow(aggregate, topic, partition):
+            result.note("Kafka", "misplaced", f"{event_id} at {topic}[{partition}]@{offset}: the key {aggregate} belongs into another partition")
         if judged:
             # Within a partition: an aggregate moves to another one when partitions are added.
             before, before_id = last.get((aggregate, topic, partition), (-1, None))
@@ -201,15 +233,16 @@ def _durable(value):
     return b'"durable": false' not in (value or b"")
 
 
-def audit(dsn, bootstrap, prefix, clickhouse_url=None, database="outbox_relay", table="outbox_events", user="default",
+def audit(dsn, bootstrap, prefix, partitions, clickhouse_url=None, database="outbox_relay", table="outbox_events", user="default",
           password="", views=()):
-    """One full audit. Call it when the pipeline is quiet: what is still on its way counts as lost. views: tables that
+    """One full audit. Call it when the pipeline is quiet: what is still on its way counts as lost. partitions: how
+    many each topic was made with; what is added later moves the aggregates. views: tables that
     materialized views fill with a row for each row of the table; what they lack or have twice counts as ClickHouse's."""
     result = Audit()
     committed, dead = journal(dsn), dead_letters(dsn)
     result.committed = len(committed)
     result.dead_lettered = len(dead)
-    where = _judge_kafka(result, committed, dead, read_topics(bootstrap, prefix))
+    where = _judge_kafka(result, committed, dead, read_topics(bootstrap, prefix), _Partitions(partitions, bootstrap))
     if clickhouse_url is not None:
         set_aside = collections.Counter()
         for topic, partition, offset in _lines(clickhouse_url, user, password, "SELECT kafka_topic, kafka_partition, "

@@ -17,6 +17,7 @@ from .workload import EVENT_TYPES, Workload, prepare
 class Place:
     def __init__(self, servers, name, topics=None, partitions=4, binary=None):
         self.binary = binary
+        self.partitions = partitions
         self.servers, self.name = servers, re.sub(r"[^a-z0-9]", "", name.lower())
         self.prefix = self.name
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-", dir=servers.folder)
@@ -134,5 +135,5 @@ class Place:
 
     def audit(self):
         env = self.servers.env
-        return audit_module.audit(self.dsn, self.servers.bootstrap, self.prefix + ".", self.servers.clickhouse_url,
-            self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"], views=self.views)
+        return audit_module.audit(self.dsn, self.servers.bootstrap, self.prefix + ".", self.partitions,
+            self.servers.clickhouse_url, self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"], views=self.views)
