@@ -64,9 +64,9 @@ static char *quoted(const char *name)
     return text;
 }
 
-// One column of the table as it was found: type 0 when there is none.
+// One column of the table as it was found: type 0 when there is none. base: what is under a domain, else the type.
 struct found {
-    Oid type;
+    Oid type, base;
     char *name; // quoted
 };
 
@@ -76,6 +76,7 @@ static bool find_column(const PGresult *columns, const char *name, struct found 
     for (int i = 0; i < PQntuples(columns); i++) {
         if (strcmp(PQgetvalue(columns, i, 0), name) == 0) {
             found->type = (Oid)strtoul(PQgetvalue(columns, i, 1), NULL, 10);
+            found->base = (Oid)strtoul(PQgetvalue(columns, i, 2), NULL, 10);
         }
     }
     found->name = quoted(name);
@@ -262,7 +263,7 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
         if (!done) {
             return false;
         }
-        table->additional_types[i] = found.type;
+        table->additional_types[i] = found.base;
     }
     return true;
 }
@@ -273,8 +274,11 @@ static const char find_table[] =
     "a.attisdropped),"
     " to_regclass('outbox_relay.parked_topics') IS NOT NULL" // the newest thing of the schema that is needed
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)::oid";
-static const char find_columns[] = "SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::oid AND "
-                                   "a.attnum > 0 AND NOT a.attisdropped";
+static const char find_columns[] =
+    "SELECT a.attname, a.atttypid, (WITH RECURSIVE under AS (SELECT t.* FROM pg_type t WHERE t.oid = a.atttypid"
+    " UNION ALL SELECT t.* FROM under JOIN pg_type t ON under.typtype = 'd' AND t.oid = under.typbasetype)"
+    " SELECT under.oid FROM under WHERE under.typtype <> 'd')"
+    " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
     " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"

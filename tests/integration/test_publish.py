@@ -179,11 +179,17 @@ def test_session_defaults_that_would_undo_the_argument_do_not_count(place):
 def test_two_outboxes_each_have_their_own_order_and_numbers_and_one_that_is_off_is_left_alone(place):
     for table in ("public.off", "public.second"):
         place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    for statement in ("CREATE DOMAIN number AS integer", "CREATE DOMAIN tenant_no AS number CHECK (VALUE > 0)", "CREATE DOMAIN document AS jsonb",
+                      "ALTER TABLE public.second ADD tenant tenant_no DEFAULT 17, ADD extra document DEFAULT '{\"a\": 1}', ADD code text DEFAULT '17'"):
+        place.execute(statement)
     held_back = place.insert_event(table="public.off")
-    relay = publishing(place, outbox={}, outbox__off={"table": "public.off", "enabled": "false"}, outbox__second={"table": "public.second"})
+    relay = publishing(place, outbox={}, outbox__off={"table": "public.off", "enabled": "false"}, outbox__second={
+        "table": "public.second", "value": "envelope", "additional": "tenant:envelope, extra:envelope, code:envelope"})
     first = [place.insert_event() for _ in range(10)]
     second = [place.insert_event(table="public.second") for _ in range(10)]
     assert held_back not in wait_ids(place, first + second)
+    envelope = next(json.loads(record[4]) for record in place.records() if record[0] == second[0])
+    assert [envelope[name] for name in ("tenant", "extra", "code")] == [17, {"a": 1}, "17"], "a domain counts as what is under it"
     assert place.execute("SELECT count(DISTINCT identity) FROM outbox_relay.batch_numbers")[0][0] == 2
     assert place.execute("SELECT id::text FROM public.off") == [(held_back,)]
     assert set(relay.health()["checks"]["publish"]["instances"]) == {"default", "second"}

@@ -34,7 +34,7 @@ struct outbox_table {
     char *receipt_row;          // the same with NULL for what a receipt does not know, and without the additional ones
     bool published_at;          // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
-    Oid *additional_types; // of the columns named in `additional`
+    Oid *additional_types; // of the columns named in `additional`; of a domain what it is made of
     char identity[37];
     uint8_t identity_bytes[16];
     uint64_t system_identifier; // of the server
