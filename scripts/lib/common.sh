@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Shared by scripts/setup and scripts/fetch: where the cache is, one line of progress per step, long commands into a log
-# that is named and quoted when they fail. Sourced, never run.
+# What the scripts share: where the cache is, one line of progress per step, long commands into a log that is named and
+# quoted when they fail, building. Sourced, never run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=scripts/pins
@@ -47,4 +47,21 @@ verify() {
     [ "$actual" = "$expected" ] && return 0
     say "${file##*/} is not what scripts/pins expects ($algorithm $actual instead of $expected); it was not used. Try again; if it stays so, the registry serves something else than what was pinned."
     return 1
+}
+
+# build_targets FOLDER [TARGET...]: all of them without any. What the compiler says against them is shown, and nothing else.
+build_targets() {
+    local said
+    said=$(ninja -C "$@" 2>&1) || { grep -E 'error|FAILED|fatal' -A 5 <<<"$said" | head -n 60 >&2; return 1; }
+}
+
+# build_daemon FOLDER [ARGUMENT OF MESON SETUP...]
+build_daemon() {
+    configure "$@" && build_targets "$1" outbox-relay
+}
+
+# configure FOLDER [ARGUMENT OF MESON SETUP...]: unless it is.
+configure() {
+    local said
+    [ -f "$1/build.ninja" ] || said=$(meson setup "$@" 2>&1) || { tail -n 30 <<<"$said" >&2; return 1; }
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/test over suites of a line each."""
+import contextlib
 import os
 import shutil
 import signal
@@ -20,32 +21,60 @@ def heeding_interrupts():
 
 
 class Project:
-    """As much of a project as scripts/test needs."""
+    """As much of a project as scripts/test needs, in a folder with a blank in its name. Its ninja finds everything built."""
 
     def __init__(self, folder):
-        self.folder, self.temporary = folder, folder / "temporary"
-        (folder / "scripts").mkdir()
+        self.folder, self.temporary = folder, folder / "temporary files"
         self.temporary.mkdir()
-        shutil.copy(os.path.join(ROOT, "scripts/test"), folder / "scripts")
-        self.script("setup", "exit 0")
+        for name in ("scripts/test", "scripts/pins", "scripts/lib/common.sh"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(os.path.join(ROOT, name), folder / name)
+        for name in ("setup", "ninja"):
+            self.script(name, "exit 0")
+
+    def tests(self, suite, text):
+        path = self.folder / "tests" / suite / "test_it.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+    def built(self, *names):
+        for name in names:
+            (self.folder / name).mkdir()
+            (self.folder / name / "build.ninja").touch()
 
     def script(self, name, *lines):
         path = self.folder / "scripts" / name
         path.write_text("\n".join(("#!/bin/bash", *lines, "")))
         path.chmod(0o755)
 
+    @contextlib.contextmanager
     def start(self, *arguments):
-        return subprocess.Popen([self.folder / "scripts/test", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                start_new_session=True, preexec_fn=heeding_interrupts, env=dict(os.environ, TMPDIR=str(self.temporary)))
+        run = subprocess.Popen([self.folder / "scripts/test", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True, preexec_fn=heeding_interrupts,
+                               env=dict(os.environ, TMPDIR=str(self.temporary), PATH=f"{self.folder / 'scripts'}:{os.environ['PATH']}"))
+        with run:
+            try:
+                yield run
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(run.pid, signal.SIGKILL)
+
+    def run(self, *arguments):
+        with self.start(*arguments) as run:
+            said, _ = run.communicate(timeout=30)
+        return run.returncode, said
 
 
 @pytest.fixture
 def project(tmp_path):
-    return Project(tmp_path)
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    return Project(folder)
 
 
 WAITING = """
-import pathlib, time
+import pathlib, time, pytest
+@pytest.mark.tsan
 def test_waiting():
     pathlib.Path("begun").touch()
     time.sleep(600)
@@ -54,12 +83,67 @@ def test_waiting():
 
 @pytest.mark.parametrize("number, code", ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)))
 def test_a_signal_ends_the_run_and_not_the_suite_alone(project, number, code):
-    (project.folder / "tests/scripts").mkdir(parents=True)
-    (project.folder / "tests/scripts/test_waiting.py").write_text(WAITING)
+    project.tests("integration", WAITING)
+    project.built("build-tsan")
     project.script("fuzz", "echo another one")
-    with project.start("--only", "tools,fuzz") as run:
+    with project.start("--only", "tsan,fuzz") as run:
         wait_until((project.folder / "begun").exists, "a test that runs", 60)
         os.killpg(run.pid, number)
-        said, _ = run.communicate(timeout=60)
+        said, _ = run.communicate(timeout=30)
     assert (run.returncode, "another one" in said) == (code, False), said
     assert not list(project.temporary.glob("outbox-relay-test.*"))
+
+
+SANITIZED = """
+import os, subprocess, pytest
+pytestmark = pytest.mark.tsan
+def test_a_program():
+    subprocess.run(["gcc", "-fsanitize=thread", "-xc", "-", "-o", "program"], input=b"int main(void) { return 0; }", check=True)
+    subprocess.run(["./program"], check=True)
+    assert os.path.isfile(os.environ["TSAN_OPTIONS"].split("'")[1])
+def test_what_this_machine_has_not():
+    pytest.skip("it is not there")
+"""
+
+
+def test_sanitizers_understand_their_options_and_what_is_skipped_is_named(project):
+    project.tests("integration", SANITIZED)
+    project.built("build-tsan")
+    (project.folder / "tests/support").mkdir()
+    shutil.copy(os.path.join(ROOT, "tests/support/tsan.supp"), project.folder / "tests/support")
+    code, said = project.run("--only", "tsan")
+    assert code == 0 and said.endswith("\n1 passed, 0 failed\n"), said
+    assert "skipped: tests.integration.test_it test_what_this_machine_has_not: it is not there\n" in said
+
+
+def test_a_second_run_in_the_same_folder_is_refused(project):
+    project.script("lint", "read -r line <go", "echo '1 passed, 0 failed'")
+    os.mkfifo(project.folder / "go")
+    with project.start("--only", "lint") as first:
+        with open(project.folder / "go", "w", encoding="ascii") as go:   # when somebody reads
+            code, said = project.run("--only", "lint")
+            assert (code, "another one runs in" in said) == (2, True), said
+            go.write("go\n")
+        said, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    project.script("lint", "echo '1 passed, 0 failed'")
+    assert project.run("--only", "lint")[0] == 0
+
+
+def test_a_torture_run_that_ends_without_a_word_has_failed(project):
+    project.built("build", "build-hooks")
+    project.script("torture", '[ "$1" != --crash-points ] || kill -KILL $PPID')
+    code, said = project.run("--only", "torture")
+    assert code == 1 and said.endswith("\n3 passed, 1 failed\n"), said
+    assert "1 of these runs ended without a word" in said
+
+
+def test_what_the_compiler_says_is_shown(project):
+    project.built("build", "build-hooks")
+    project.script("ninja", "echo '[1/2] Compiling'", "echo 'FAILED: a.o'", "echo \"a.c:1: error: no such thing\"",
+                   "echo 'ninja: build stopped: subcommand failed.'", "exit 1")
+    for name, arguments in (("torture", ("--crash-points",)), ("torture", ()), ("demo", ()), ("bench", ())):
+        shutil.copy(os.path.join(ROOT, "scripts", name), project.folder / "scripts")
+        done = subprocess.run([project.folder / "scripts" / name, *arguments], capture_output=True, text=True, timeout=60, check=False,
+                              env=dict(os.environ, PATH=f"{project.folder / 'scripts'}:{os.environ['PATH']}"))
+        assert done.returncode == 1 and "a.c:1: error: no such thing" in done.stderr, done.stdout + done.stderr
