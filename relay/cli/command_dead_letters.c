@@ -175,6 +175,7 @@ struct walk {
     const struct arguments *arguments;
     struct pg_connection *connection;
     struct clickhouse_client *client;
+    struct insert_retry *retry;
     long left;                   // of the limit; -1: none
     json_t *listed;              // LIST, SHOW
     struct letter_bound *bounds; // RETRY, DROP: one for each outbox, and ClickHouse's
@@ -250,7 +251,7 @@ static bool act_on_inserted(struct walk *walk, const char *table, const json_t *
         return dropped;
     }
     struct letter_counts counts = {0};
-    bool done = insert_letters_retry(walk->context, walk->client, page, &counts, error);
+    bool done = insert_retry_page(walk->retry, page, &counts, error);
     walk->done += counts.done;
     walk->present += counts.present;
     walk->stayed += counts.left;
@@ -333,12 +334,47 @@ static bool walk_publish(struct walk *walk, struct relay_error *error)
     return done;
 }
 
+// Without a limit nobody has to know which they are.
+static bool drop_inserted(struct walk *walk, struct letter_bound *bound, struct relay_error *error)
+{
+    size_t count;
+    if (!set_bound(walk, NULL, bound, error)) {
+        return false;
+    }
+    bool done = insert_letters_drop_all(walk->context, walk->client, &walk->arguments->filter, bound, &count, error);
+    walk->done += done ? count : 0;
+    walk->stayed += done ? 0 : count;
+    walk->seen += count;
+    return done;
+}
+
+static bool retry_inserted(struct walk *walk, struct letter_bound *bound, struct relay_error *error)
+{
+    struct relay_error second;
+    walk->retry = insert_retry_open(walk->context, walk->client, error);
+    if (!walk->retry) {
+        return false;
+    }
+    bool done = walk_table(walk, NULL, bound, act_on_inserted, error);
+    return insert_retry_close(walk->retry, done ? error : &second) && done;
+}
+
 static bool walk_insert(struct walk *walk, struct relay_error *error)
 {
+    struct letter_bound *bound = &walk->bounds[walk->context->config->outbox_count];
+    enum action action = walk->counting ? LIST : walk->arguments->action;
     walk->client = clickhouse_client_new(walk->context, error);
-    bool done = walk->client &&
-        walk_table(walk, NULL, &walk->bounds[walk->context->config->outbox_count], action_of(walk, act_on_inserted),
-            error);
+    if (!walk->client) {
+        return false;
+    }
+    bool done;
+    if (action == RETRY) {
+        done = retry_inserted(walk, bound, error);
+    } else if (action == DROP && walk->left < 0) {
+        done = drop_inserted(walk, bound, error);
+    } else {
+        done = walk_table(walk, NULL, bound, action_of(walk, act_on_inserted), error);
+    }
     clickhouse_client_free(walk->client);
     return done;
 }

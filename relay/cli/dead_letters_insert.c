@@ -2,7 +2,8 @@
 //
 // Dead letters of the insert stage: rows of ClickHouse that hold the message as the bytes it was. Retry reads the
 // letters of a page with their bytes, makes messages of them, lets refill.c put each into its target under its own
-// offset, and deletes those that are there now. If we die in between, the next retry finds the row and only deletes. A
+// offset, and deletes those that are there now, of many pages at once: each DELETE has its price, however few it takes.
+// If we die in between, the next retry finds the row and only deletes. A
 // letter whose target no route fills any more, or is not there, or that still does not fit, stays, and stderr says why.
 #include "relay/cli/dead_letters.h"
 
@@ -18,6 +19,9 @@
 
 #define ANSWER_LIMIT   ((size_t)512 << 20)
 #define DELETE_TIMEOUT DURATION_S(300)
+#define DELETE_KEYS    2000                // of one statement
+#define DELETE_BYTES   ((size_t)200 << 10) // below max_query_size, and what Keeper holds of a mutation
+#define DELETE_LATEST  DURATION_S(30)
 
 static bool add_literal(struct clickhouse_text *text, const char *value)
 {
@@ -38,7 +42,7 @@ static bool add_key(struct clickhouse_text *text, const struct letter_id *id)
 static bool add_conditions(struct clickhouse_text *text, const struct letter_filter *filter,
     const struct letter_cursor *cursor)
 {
-    bool done = clickhouse_text_add(text, " WHERE 1");
+    bool done = clickhouse_text_add(text, "1");
     if (cursor->begun) {
         done = done && clickhouse_text_add(text, " AND " KEY_COLUMNS " > ") && add_key(text, &cursor->last);
     }
@@ -175,7 +179,7 @@ bool insert_letters_page(const struct relay_context *context, struct clickhouse_
                     "ifNull(arrayFirst(h -> h.1 = 'event_id', headers).2, ''), reason, text, code, %s FROM ",
                     whole ? "key, value, toString(headers)" : "NULL, NULL, ''") &&
         clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
-        add_conditions(&text, filter, cursor) &&
+        clickhouse_text_add(&text, " WHERE ") && add_conditions(&text, filter, cursor) &&
         clickhouse_text_add(&text,
             " ORDER BY target, kafka_topic, kafka_partition, kafka_offset LIMIT 1 BY target, kafka_topic, "
             "kafka_partition, kafka_offset LIMIT %zu",
@@ -316,23 +320,40 @@ static struct clickhouse_result *read_bytes(const struct relay_context *context,
     return rows;
 }
 
-static bool delete_where(const struct relay_context *context, struct clickhouse_client *client,
-    struct clickhouse_text *keys, struct relay_error *error)
+// form: of the statement, around table and conditions.
+static bool run_delete(const struct relay_context *context, struct clickhouse_client *client, const char *const form[2],
+    const struct clickhouse_text *conditions, struct clickhouse_outcome *outcome, struct relay_error *error)
 {
-    // Waits for the mutation on every replica: a letter that was put back must not come back itself.
-    const struct clickhouse_setting settings[] = {{"mutations_sync", "2"}};
+    // Waits for it on every replica: a letter that was put back must not come back itself. In 23.3 to 24.3 the first
+    // setting is for both forms.
+    const struct clickhouse_setting settings[] = {{"mutations_sync", "2"}, {"lightweight_deletes_sync", "2"}};
     const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
         .timeout = DELETE_TIMEOUT,
+        .while_stopping = true,
         .settings = settings,
-        .setting_count = 1};
+        .setting_count = 2};
     struct clickhouse_text text = {0};
-    bool done = clickhouse_text_add(&text, "ALTER TABLE ") &&
+    bool done = clickhouse_text_add(&text, "%s", form[0]) &&
         clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
-        clickhouse_text_add(&text, " DELETE WHERE ") && clickhouse_text_bytes(&text, keys->at, keys->length);
-    done = done ? clickhouse_query(client, &request, text.at, NULL, NULL, error)
+        clickhouse_text_add(&text, "%s", form[1]) && clickhouse_text_bytes(&text, conditions->at, conditions->length);
+    done = done ? clickhouse_query(client, &request, text.at, NULL, outcome, error)
                 : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&text);
-    return done || error_prefix(error, "deleting dead letters");
+    return done;
+}
+
+// DELETE marks rows. The older form writes each part anew without them: for servers before 23.3, and for tables that
+// refuse the first (with projections), which they do with codes that speak of nothing else here.
+static bool delete_where(const struct relay_context *context, struct clickhouse_client *client,
+    const struct clickhouse_text *conditions, struct relay_error *error)
+{
+    static const char *const light[2] = {"DELETE FROM ", " WHERE "},
+                             *const heavy[2] = {"ALTER TABLE ", " DELETE WHERE "};
+    struct clickhouse_outcome outcome = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    return run_delete(context, client, light, conditions, &outcome, error) ||
+        (outcome.failure == CLICKHOUSE_UNKNOWN_CODE &&
+            run_delete(context, client, heavy, conditions, &outcome, error)) ||
+        error_prefix(error, "deleting dead letters");
 }
 
 // The route that fills the target from the topic, as the insert stage chooses it; NULL: none any more.
@@ -350,36 +371,96 @@ static const struct config_route *route_of(const struct insert_routes *routes, c
     return NULL;
 }
 
-struct retry {
+struct insert_retry {
     const struct relay_context *context;
     struct clickhouse_client *client;
     struct insert_routes *routes;
-    struct letter_counts *counts;
+    const struct config_route *filled; // refill's
+    struct refill *refill;
+    struct letter_counts *counts;     // of the page
     struct clickhouse_text done_keys; // of what is in its table now
+    size_t done_count;
+    struct mono_time delete_at; // of the first of them
 };
 
-static bool note_done(struct retry *retry, const struct letter_id *id)
+struct insert_retry *insert_retry_open(const struct relay_context *context, struct clickhouse_client *client,
+    struct relay_error *error)
 {
-    return clickhouse_text_add(&retry->done_keys, retry->done_keys.length == 0 ? KEY_COLUMNS " IN (" : ", ") &&
+    struct insert_retry *retry = calloc(1, sizeof(*retry));
+    if (!retry) {
+        error_no_memory(error, "retrying dead letters");
+        return NULL;
+    }
+    *retry = (struct insert_retry){.context = context,
+        .client = client,
+        .routes = insert_routes_new(context->config, error)};
+    if (!retry->routes) {
+        free(retry);
+        return NULL;
+    }
+    return retry;
+}
+
+static bool note_done(struct insert_retry *retry, const struct letter_id *id)
+{
+    if (retry->done_count++ == 0) {
+        retry->delete_at = mono_add(clock_mono(retry->context->clock), DELETE_LATEST);
+    }
+    return clickhouse_text_add(&retry->done_keys, retry->done_count == 1 ? KEY_COLUMNS " IN (" : ", ") &&
         add_key(&retry->done_keys, id);
 }
 
+static bool delete_done(struct insert_retry *retry, struct relay_error *error)
+{
+    bool done = retry->done_count == 0 ||
+        (clickhouse_text_add(&retry->done_keys, ")")
+                ? delete_where(retry->context, retry->client, &retry->done_keys, error)
+                : error_no_memory(error, "deleting dead letters"));
+    clickhouse_text_reset(&retry->done_keys);
+    retry->done_count = 0;
+    return done;
+}
+
+bool insert_retry_close(struct insert_retry *retry, struct relay_error *error)
+{
+    bool done = delete_done(retry, error);
+    clickhouse_text_finish(&retry->done_keys);
+    refill_close(retry->refill);
+    insert_routes_free(retry->routes);
+    free(retry);
+    return done;
+}
+
+// Of the page before, mostly.
+static bool open_refill(struct insert_retry *retry, const struct config_route *route, struct relay_error *error)
+{
+    if (!retry->refill || retry->filled != route) {
+        refill_close(retry->refill);
+        retry->refill = refill_open(retry->context, retry->client, route, NULL, error);
+        retry->filled = route;
+    }
+    return retry->refill != NULL;
+}
+
 // Letters of one target and one route.
-static bool retry_group(struct retry *retry, const struct config_route *route, const struct letter *letters,
+static bool retry_group(struct insert_retry *retry, const struct config_route *route, const struct letter *letters,
     size_t count, struct relay_error *error)
 {
+    if (!open_refill(retry, route, error)) {
+        return false;
+    }
     bool done = false;
-    struct refill *refill = refill_open(retry->context, retry->client, route, NULL, error);
     struct source_message *messages = calloc(count, sizeof(*messages));
     struct refill_result *results = calloc(count, sizeof(*results));
-    if (!refill || !messages || !results) {
-        done = refill ? error_no_memory(error, "retrying dead letters") : false;
+    if (!messages || !results) {
+        error_no_memory(error, "retrying dead letters");
         goto group_held;
     }
     for (size_t i = 0; i < count; i++) {
         messages[i] = letters[i].message;
     }
-    if (!refill_write(refill, messages, count, false, results, error)) {
+    if (!refill_write(retry->refill, messages, count, false, results, error)) {
+        retry->filled = NULL; // the table may have changed
         goto group_held;
     }
     done = true;
@@ -398,11 +479,11 @@ static bool retry_group(struct retry *retry, const struct config_route *route, c
 group_held:
     free(results);
     free(messages);
-    refill_close(refill);
     return done;
 }
 
-static bool retry_letters(struct retry *retry, const struct letter *letters, size_t count, struct relay_error *error)
+static bool retry_letters(struct insert_retry *retry, const struct letter *letters, size_t count,
+    struct relay_error *error)
 {
     for (size_t first = 0, next; first < count; first = next) {
         const struct config_route *route = route_of(retry->routes, &letters[first].id);
@@ -428,20 +509,16 @@ static bool retry_letters(struct retry *retry, const struct letter *letters, siz
     return true;
 }
 
-bool insert_letters_retry(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
-    struct letter_counts *counts, struct relay_error *error)
+bool insert_retry_page(struct insert_retry *retry, const json_t *page, struct letter_counts *counts,
+    struct relay_error *error)
 {
-    struct retry retry = {.context = context, .client = client, .counts = counts};
-    struct letter *letters = NULL;
-    size_t count = 0;
     bool done = false;
-    retry.routes = insert_routes_new(context->config, error);
-    struct clickhouse_result *rows = retry.routes ? read_bytes(context, client, page, error) : NULL;
+    struct clickhouse_result *rows = read_bytes(retry->context, retry->client, page, error);
     if (!rows) {
-        goto routes_held;
+        return false;
     }
-    count = clickhouse_result_rows(rows);
-    letters = calloc(count + 1, sizeof(*letters));
+    size_t count = clickhouse_result_rows(rows);
+    struct letter *letters = calloc(count + 1, sizeof(*letters));
     done = letters != NULL;
     for (size_t i = 0; done && i < count; i++) {
         done = take_letter(rows, i, &letters[i]);
@@ -450,16 +527,12 @@ bool insert_letters_retry(const struct relay_context *context, struct clickhouse
         error_no_memory(error, "retrying dead letters");
         goto rows_held;
     }
-    done = retry_letters(&retry, letters, count, error);
-    // What is in its table is no dead letter any more, even when a later one failed.
-    if (retry.done_keys.length > 0) {
-        struct relay_error second;
-        bool deleted = clickhouse_text_add(&retry.done_keys, ")") &&
-            delete_where(context, client, &retry.done_keys, &second);
-        if (!deleted && done) {
-            *error = second;
-            done = false;
-        }
+    retry->counts = counts;
+    done = retry_letters(retry, letters, count, error);
+    if (done &&
+        (retry->done_count >= DELETE_KEYS || retry->done_keys.length >= DELETE_BYTES ||
+            (retry->done_count > 0 && mono_reached(clock_mono(retry->context->clock), retry->delete_at)))) {
+        done = delete_done(retry, error);
     }
 rows_held:
     for (size_t i = 0; letters && i < count; i++) {
@@ -468,11 +541,10 @@ rows_held:
     }
     free(letters);
     clickhouse_result_free(rows);
-routes_held:
-    clickhouse_text_finish(&retry.done_keys);
-    insert_routes_free(retry.routes);
     return done;
 }
+
+// Drop
 
 bool insert_letters_drop(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
     struct relay_error *error)
@@ -481,5 +553,36 @@ bool insert_letters_drop(const struct relay_context *context, struct clickhouse_
     bool done = add_page_keys(&keys, page) ? delete_where(context, client, &keys, error)
                                            : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&keys);
+    return done;
+}
+
+static bool count_letters(const struct relay_context *context, struct clickhouse_client *client,
+    const struct clickhouse_text *conditions, size_t *count, struct relay_error *error)
+{
+    const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    struct clickhouse_text text = {0};
+    struct clickhouse_result *rows = NULL;
+    bool done = clickhouse_text_add(&text, "SELECT uniqExact" KEY_COLUMNS " FROM ") &&
+        clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
+        clickhouse_text_add(&text, " WHERE ") && clickhouse_text_bytes(&text, conditions->at, conditions->length);
+    done = done ? clickhouse_query(client, &request, text.at, &rows, NULL, error) || explain(context, error)
+                : error_no_memory(error, "counting dead letters");
+    *count = done ? (size_t)clickhouse_result_int(rows, 0, 0) : 0;
+    clickhouse_result_free(rows);
+    clickhouse_text_finish(&text);
+    return done;
+}
+
+bool insert_letters_drop_all(const struct relay_context *context, struct clickhouse_client *client,
+    const struct letter_filter *filter, const struct letter_bound *bound, size_t *count, struct relay_error *error)
+{
+    const struct letter_cursor everything = {.bound = *bound};
+    struct clickhouse_text conditions = {0};
+    *count = 0;
+    bool done = add_conditions(&conditions, filter, &everything)
+        ? count_letters(context, client, &conditions, count, error) &&
+            (*count == 0 || delete_where(context, client, &conditions, error))
+        : error_no_memory(error, "deleting dead letters");
+    clickhouse_text_finish(&conditions);
     return done;
 }

@@ -116,6 +116,12 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     refill->route = *route;
     refill->route.table = refill->table;
     if (compile(refill, error)) {
+        if (refill->schema->view_count > 0) {
+            fprintf(stderr,
+                "note: materialized views of %s (%zu) get each row that is written into it now, also those that they "
+                "have from before\n",
+                refill->name, refill->schema->view_count);
+        }
         return refill;
     }
 
@@ -141,11 +147,6 @@ void refill_close(struct refill *refill)
 const char *refill_table(const struct refill *refill)
 {
     return refill->name;
-}
-
-size_t refill_views(const struct refill *refill)
-{
-    return refill->schema->view_count;
 }
 
 // What is there

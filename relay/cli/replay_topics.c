@@ -419,16 +419,6 @@ static void close_all(struct topics_replay *at)
     free(at);
 }
 
-static void note_views(const struct topics_replay *at)
-{
-    if (at->refill && refill_views(at->refill) > 0) {
-        printf(
-            "note: %zu materialized views hang on %s: they get each row that is written into it now, also those that "
-            "they have from before\n",
-            refill_views(at->refill), refill_table(at->refill));
-    }
-}
-
 static bool replay_route(const struct relay_context *context, const struct replay_options *options,
     const struct insert_routes *routes, size_t index, size_t *left, struct relay_error *error)
 {
@@ -442,7 +432,6 @@ static bool replay_route(const struct relay_context *context, const struct repla
     at->route_index = index;
     at->route = insert_routes_at(routes, index);
     bool done = open_all(at, error) && set_ranges(at, error);
-    note_views(at);
     if (done && options->dry_run) {
         int64_t most = 0;
         for (size_t i = 0; i < at->part_count; i++) {

@@ -234,6 +234,37 @@ def test_inserted_letters_go_into_their_table_once(place):
     assert place.clickhouse_rows("orders") == 8 and place.clickhouse_rows("outbox_relay_dead_letters") == 0
 
 
+def test_many_letters_are_deleted_by_few_statements(place):
+    """Each is a mutation, which has its price however few it takes."""
+    def set_aside():
+        place.clickhouse("TRUNCATE TABLE {db}.outbox_relay_dead_letters")
+        place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, value, reason) "
+                         "SELECT 'orders', 'orders', 3, number, concat('{\"id\": ', toString(number), ', \"amount\": 1}'), 'bad_json' FROM numbers(450)")
+
+    def one_mutation():
+        """Whether rows are only marked by it."""
+        assert place.clickhouse_rows("outbox_relay_dead_letters") == 0
+        command, = place.clickhouse("SELECT left(command, 30) FROM system.mutations WHERE database = '{db}' AND table = 'outbox_relay_dead_letters'").splitlines()
+        return "_row_exists" in command
+
+    orders(place)
+    set_aside()
+    done = run(place, "retry", "--all", "--stage", "insert", **ROUTE)
+    assert done.returncode == 0 and "450 put back" in done.stdout, done.stdout + done.stderr
+    assert place.clickhouse("SELECT count(), uniqExact(kafka_offset) FROM {db}.orders").split() == ["450", "450"]
+    assert one_mutation()
+    set_aside()
+    dropped = run(place, "drop", "--reason", "bad_json", "--yes", "--stage", "insert")
+    assert dropped.returncode == 0 and "450 dropped" in dropped.stdout, dropped.stdout + dropped.stderr
+    assert one_mutation()
+    # Where a table refuses the light form of DELETE.
+    place.clickhouse("ALTER TABLE {db}.outbox_relay_dead_letters ADD PROJECTION p (SELECT reason, count() GROUP BY reason)")
+    set_aside()
+    dropped = run(place, "drop", "--all", "--yes", "--stage", "insert")
+    assert dropped.returncode == 0 and "450 dropped" in dropped.stdout, dropped.stdout + dropped.stderr
+    assert not one_mutation()
+
+
 def test_bytes_that_are_no_text_survive(place):
     orders(place)
     place.clickhouse("ALTER TABLE {db}.orders ADD COLUMN raw String SETTINGS mutations_sync = 1")

@@ -67,15 +67,22 @@ bool insert_letters_bound(const struct relay_context *context, struct clickhouse
 bool insert_letters_page(const struct relay_context *context, struct clickhouse_client *client,
     const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
     struct relay_error *error);
-// Encodes the letters of a page (read whole is not needed: it reads them again) into their targets, then deletes those
-// that are there. Counts what was written, was there already, and stays; why it stays goes to stderr. Errors:
-// CLICKHOUSE_*, NO_MEMORY.
+// Encodes the letters of a page (read whole is not needed: it reads them again) into their targets, and deletes those
+// that are there, of this page and others, some time later. Counts what was written, was there already, and stays; why
+// it stays goes to stderr. Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY.
 struct letter_counts {
     size_t done, present, left;
 };
-bool insert_letters_retry(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
-    struct letter_counts *counts, struct relay_error *error);
+struct insert_retry;
+struct insert_retry *insert_retry_open(const struct relay_context *context, struct clickhouse_client *client,
+    struct relay_error *error);
+bool insert_retry_page(struct insert_retry *retry, const json_t *page, struct letter_counts *counts,
+    struct relay_error *error);
+bool insert_retry_close(struct insert_retry *retry, struct relay_error *error); // deletes the rest, also after an error
 bool insert_letters_drop(const struct relay_context *context, struct clickhouse_client *client, const json_t *page,
     struct relay_error *error);
+// Everything that the filter takes up to the bound, by one statement. *count: how many that is, also where it fails.
+bool insert_letters_drop_all(const struct relay_context *context, struct clickhouse_client *client,
+    const struct letter_filter *filter, const struct letter_bound *bound, size_t *count, struct relay_error *error);
 
 #endif

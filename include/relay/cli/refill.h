@@ -4,7 +4,7 @@
 // table is asked which of their offsets it has, and again whenever the outcome of an INSERT is unknown. For
 // `dead-letters retry` and `replay --into`. The daemon may run meanwhile, as long as it does not insert the same
 // offsets at the same time: those are dead letters, or below what its group has committed. Another refill of the same
-// table may not: nothing lies between its question and its INSERT. One thread.
+// table may not: nothing keeps it out between question and INSERT. One thread.
 #ifndef RELAY_CLI_REFILL_H
 #define RELAY_CLI_REFILL_H
 
@@ -26,14 +26,13 @@ struct refill_result {
 
 struct refill;
 
-// table NULL: the route's own. Reads the table and compiles the route. Errors: CLICKHOUSE_* (no such table, a route
-// that does not fit it), CONFIG (the table has no columns of the offset, so that what it has cannot be known),
-// NO_MEMORY.
+// table NULL: the route's own. Reads the table and compiles the route; that views hang on it is told. Errors:
+// CLICKHOUSE_* (no such table, a route that does not fit it), CONFIG (the table has no columns of the offset, so that
+// what it has cannot be known), NO_MEMORY.
 struct refill *refill_open(const struct relay_context *context, struct clickhouse_client *client,
     const struct config_route *route, const char *table, struct relay_error *error);
 void refill_close(struct refill *refill);              // accepts NULL
 const char *refill_table(const struct refill *refill); // "database.table"
-size_t refill_views(const struct refill *refill);      // materialized views that hang on it
 
 // results[i] says what became of messages[i]; all of them are in the table or REFUSED, by the encoder or by the server,
 // when it returns true. What views may lack goes to stderr, here and where it fails. dry: only looks and encodes,
