@@ -4,6 +4,7 @@
 // its status. Only scheme, host and port of a URL are shown: the path of a webhook is often its secret.
 #include "relay/cli/check.h"
 
+#include "relay/base/http_request.h"
 #include "relay/base/tls_trust.h"
 
 #include <curl/curl.h>
@@ -65,7 +66,7 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, connect_only ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 5000L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)duration_ms(CHECK_TIMEOUT));
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    http_request_common(easy);
     tls_trust(easy, ca_file);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);

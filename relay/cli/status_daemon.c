@@ -2,6 +2,7 @@
 //
 // Happy path: one GET of /health. 503 is an answer, too: it says what is down. No answer, another service, or no JSON:
 // the reason in words, and the caller asks the servers.
+#include "relay/base/http_request.h"
 #include "relay/cli/status.h"
 
 #include <curl/curl.h>
@@ -38,7 +39,7 @@ static CURLcode get(const char *url, struct duration timeout, struct answer *ans
     curl_easy_setopt(easy, CURLOPT_URL, url);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)duration_ms(timeout));
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)duration_ms(timeout));
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    http_request_common(easy);
     curl_easy_setopt(easy, CURLOPT_PROXY, ""); // the daemon is near
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take);

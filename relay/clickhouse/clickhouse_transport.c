@@ -15,6 +15,7 @@
 // - the relay stops, or the answer is too long: the request is dropped by closing its connection.
 #include "relay/clickhouse/clickhouse_transport.h"
 
+#include "relay/base/http_request.h"
 #include "relay/base/tls_trust.h"
 #include "relay/clickhouse/lz4_stream.h"
 #include "relay/clickhouse/lz4_unpack.h"
@@ -249,13 +250,8 @@ static bool set_up(struct clickhouse_transport *transport, struct curl_slist **h
     }
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, *headers);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-#if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
+    http_request_common(easy);
     curl_easy_setopt(easy, CURLOPT_PROXY, ""); // credentials go to the endpoint and to nobody the environment names
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     tls_trust(easy, request->ca_file);
     long connect_ms = (long)duration_to_poll_ms(request->connect_timeout);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 1L);

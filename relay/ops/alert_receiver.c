@@ -9,6 +9,7 @@
 
 #include "relay/base/backoff.h"
 #include "relay/base/log.h"
+#include "relay/base/http_request.h"
 #include "relay/base/tls_trust.h"
 
 #include <stdio.h>
@@ -131,16 +132,8 @@ static bool make_handle(struct alert_receiver *receiver, const char *ca_file, st
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, receiver->headers);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "outbox-relay/" RELAY_VERSION);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // what was said to one host is not repeated to another
-#if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
+    http_request_common(easy);
     tls_trust(easy, ca_file);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-#if LIBCURL_VERSION_NUM >= 0x075700
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // a request that is over does not wait for the resolver's thread
-#endif
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, REQUEST_MS);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, throw_away);

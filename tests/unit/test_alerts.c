@@ -2,14 +2,11 @@
 #include "http_script.h"
 #include "relay/base/log.h"
 #include "relay/ops/alerts.h"
+#include "slow_resolver.h"
 
 #include <criterion/criterion.h>
 #include <curl/curl.h>
-#include <dlfcn.h>
-#include <netdb.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,45 +136,14 @@ static char *url_with(struct http_script *script, const char *path)
     return url;
 }
 
-static sem_t resolver_asked, resolver_free;
-static atomic_bool resolver_hangs;
-
-// In place of the C library's, for libcurl as well: the name "slow.test" is resolved when the test lets it.
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
-{
-    static int (*real)(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found);
-    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-    if (node != NULL && strcmp(node, "slow.test") == 0) {
-        atomic_store(&resolver_hangs, true);
-        sem_post(&resolver_asked);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += 15;
-        sem_timedwait(&resolver_free, &until);
-        atomic_store(&resolver_hangs, false);
-        return EAI_AGAIN;
-    }
-    return real(node, service, hints, found);
-}
-
 static void begin_to_resolve(void)
 {
     static char slow[] = "http://slow.test/";
-    sem_init(&resolver_asked, 0, 0);
-    sem_init(&resolver_free, 0, 0);
+    slow_resolver_start(NULL, NULL);
     config.alert.webhook_url = slow;
     go();
     raise_backlog(ALERT_WARNING);
-    sem_wait(&resolver_asked);
-}
-
-// Its thread uses the semaphores of this process.
-static void end_resolving(void)
-{
-    sem_post(&resolver_free);
-    while (atomic_load(&resolver_hangs)) {
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    }
+    slow_resolver_wait_asked();
 }
 
 TestSuite(alerts, .init = start, .fini = end, .timeout = 60);
@@ -373,8 +339,8 @@ Test(alerts, a_resolver_that_hangs_delays_no_reload)
     changed.alert.webhook_url = url_with(second, "/");
     alerts_reload(alerts, &changed);
     wait_sent("webhook", "ok", 1); // takes the lock of the alerts at each turn
-    cr_assert(atomic_load(&resolver_hangs));
-    end_resolving();
+    cr_assert_eq(slow_resolver_hanging(), 1);
+    slow_resolver_end();
     http_script_stop(second);
 }
 
@@ -385,8 +351,8 @@ Test(alerts, a_resolver_that_hangs_delays_no_stop)
     cr_assert(alerts_join(alerts, mono_add(clock_mono(&fake.base), DURATION_S(5))));
     alerts_free(alerts);
     alerts = NULL;
-    cr_assert(atomic_load(&resolver_hangs));
-    end_resolving();
+    cr_assert_eq(slow_resolver_hanging(), 1);
+    slow_resolver_end();
 }
 #endif
 

@@ -4,8 +4,10 @@
 #include "clickhouse_peer.h"
 #include "relay/base/log.h"
 #include "relay/base/status_board.h"
+#include "slow_resolver.h"
 
 #include <criterion/criterion.h>
+#include <curl/curl.h>
 #include <lz4frame.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -277,6 +279,35 @@ Test(clickhouse_client, the_stop_ends_a_request_under_way)
     cr_assert_eq(outcome.failure, CLICKHOUSE_NOT_SENT);
     finish(&peer);
 }
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+static void stop_the_third(void *argument)
+{
+    static int asked;
+    struct peer *peer = argument;
+    if (++asked == 3) {
+        stop_raise(&peer->server.stop, mono_add(clock_mono(clock_system()), DURATION_S(60)));
+    }
+}
+
+Test(clickhouse_client, a_resolver_that_hangs_outlasts_deadlines_and_the_stop_alone, .timeout = 60)
+{
+    struct peer peer;
+    struct relay_error error;
+    start_with(&peer, "http://slow.test:1");
+    slow_resolver_start(stop_the_third, &peer);
+    const struct duration connect_timeouts[] = {DURATION_S(50), DURATION_MS(100), DURATION_S(50)};
+    for (int i = 0; i < 3; i++) {
+        peer.server.config.clickhouse.connect_timeout = connect_timeouts[i];
+        cr_assert_not(clickhouse_ping(peer.server.client, 1, i == 0 ? DURATION_MS(100) : DURATION_S(50), &error));
+        slow_resolver_wait_asked();
+        cr_assert_eq(slow_resolver_hanging(), i + 1, "%s", error.text);
+    }
+    cr_assert_eq(error.code, RELAY_ERROR_STOPPED, "%s", error.text);
+    slow_resolver_end();
+    finish(&peer);
+}
+#endif
 
 Test(clickhouse_client, a_refused_connection_is_not_sent_and_the_next_replica_is_tried)
 {
