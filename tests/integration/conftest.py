@@ -8,6 +8,7 @@ import re
 import pytest
 
 from relaytools.place import Place
+from relaytools.proxy import Proxy
 from relaytools.servers import temporary_servers
 from relaytools.watch_place import WatchPlace
 
@@ -138,3 +139,14 @@ def watch_place(request, watch_servers):
     place = WatchPlace(watch_servers, "w" + place_name(request))
     yield place
     place.close()
+
+
+@pytest.fixture(scope="session")
+def proxied_kafka():
+    """(servers, proxy): all of Kafka goes through the proxy for clients of KAFKA_PROXIED_BOOTSTRAP."""
+    proxy = Proxy(kind="kafka")
+    with temporary_servers("kafka", "postgres", "clickhouse", kafka_proxy_ports=[proxy.port]) as servers:
+        host, port = servers.env["KAFKA_PROXIED_TARGETS"].split(":")
+        proxy.target = (host, int(port))
+        yield servers, proxy
+    proxy.close()

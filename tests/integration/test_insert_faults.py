@@ -15,7 +15,6 @@ from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
-from relaytools.servers import temporary_servers
 
 DELETE_RECORDS = 21
 
@@ -304,16 +303,6 @@ def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, pro
     sender.events(post(place), 500).flush()
     wait_counts(place, 1000)
     assert relay.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def proxied_kafka():
-    proxy = Proxy(kind="kafka")
-    with temporary_servers("kafka", "postgres", "clickhouse", kafka_proxy_ports=[proxy.port]) as servers:
-        host, port = servers.env["KAFKA_PROXIED_TARGETS"].split(":")
-        proxy.target = (host, int(port))
-        yield servers, proxy
-    proxy.close()
 
 
 def kafka_goes_and_comes_back(relay, proxy, status):

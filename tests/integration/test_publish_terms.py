@@ -9,9 +9,11 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
+from conftest import place_name
 from publishing import as_admin, assert_kafka_is_right, crash_at, ids, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.authority import Authority
-from relaytools.proxy import Proxy
+from relaytools.place import Place
+from relaytools.proxy import END_TXN, Proxy, Rule
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 
@@ -113,6 +115,36 @@ def test_a_lost_session_ends_the_term_and_nothing_else(place, slot):
     second = place.insert_event()
     assert sorted(wait_ids(place, [first, second])) == sorted([first, second])
     assert not set(before) & set(owner_pids(place))
+
+
+@pytest.fixture
+def proxied(request, proxied_kafka):
+    servers, proxy = proxied_kafka
+    place = Place(servers, "t" + place_name(request))
+    yield place, proxy
+    proxy.lift_all()
+    place.close()
+
+
+def test_a_broker_connection_that_was_closed_within_a_transaction_ends_the_term_after_it(proxied):
+    """The broker may still get what was sent over it, and take the end of that transaction for the next one's."""
+    place, proxy = proxied
+    relay = publishing(place, kafka={"bootstrap.servers": place.servers.env["KAFKA_PROXIED_BOOTSTRAP"]})
+    events = [place.insert_event()]
+    place.wait_published()
+    rule = proxy.add(Rule(hold_keys=(END_TXN,)))
+    events.append(place.insert_event())
+    relay.wait(lambda: rule.hits == 1, "the transaction is about to end", 30)
+    proxy.cut()
+    proxy.lift(rule)
+    failure = relay.wait(lambda: relay.events("publish.term_failed"), "the term ends", 30)[0]
+    assert "a broker connection was closed during the transaction" in failure["error"]
+    relay.wait(lambda: len(relay.events("publish.term_started")) == 2, "the next term", 30)
+    events.append(place.insert_event())
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert relay.metric("replays_total", stage="publish") == 0, "the transaction came to its end"
+    assert relay.stop() == 0
 
 
 @pytest.mark.parametrize("partitions", (None, 1), ids=("missing", "smaller"))
