@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the table to Kafka: order, late commits, gaps, dispositions, layouts, sessions with habits of their own."""
 import json
+import uuid
 
 import pytest
 
@@ -168,29 +169,42 @@ def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
 
 
 def test_session_defaults_that_would_undo_the_argument_do_not_count(place):
-    place.execute(f"ALTER DATABASE {place.name} SET default_transaction_isolation = 'serializable'")
-    place.execute(f"ALTER DATABASE {place.name} SET synchronous_commit = 'off'")
-    place.execute(f"ALTER DATABASE {place.name} SET search_path = 'pg_temp'")
+    settings = ("transaction_isolation", "synchronous_commit", "search_path")
+    place.execute(f"CREATE TABLE public.seen AS SELECT {', '.join(f'NULL::text AS {name}' for name in settings)} LIMIT 0")
+    place.execute("CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES "
+                  f"({', '.join(f'current_setting({name!r})' for name in settings)}); RETURN NULL; END $$")
+    place.execute("CREATE TRIGGER see AFTER DELETE ON public.outbox_events FOR EACH STATEMENT EXECUTE FUNCTION public.see()")
+    for name, value in (("default_transaction_isolation", "serializable"), ("synchronous_commit", "off"), ("search_path", "pg_temp")):
+        place.execute(f"ALTER DATABASE {place.name} SET {name} = '{value}'")
     publishing(place)
-    events = [place.insert_event() for _ in range(50)]
+    events = [place.insert_event() for _ in range(10)]
     assert sorted(wait_ids(place, events)) == sorted(events)
+    place.wait_published()
+    assert place.execute("SELECT DISTINCT * FROM public.seen") == [("read committed", "on", "pg_catalog, pg_temp")]
 
 
 def test_two_outboxes_each_have_their_own_order_and_numbers_and_one_that_is_off_is_left_alone(place):
+    tables = ("public.outbox_events", "public.second")
     for table in ("public.off", "public.second"):
         place.execute("SELECT outbox_relay.create_outbox(%s)", table)
     for statement in ("CREATE DOMAIN number AS integer", "CREATE DOMAIN tenant_no AS number CHECK (VALUE > 0)", "CREATE DOMAIN document AS jsonb",
                       "ALTER TABLE public.second ADD tenant tenant_no DEFAULT 17, ADD extra document DEFAULT '{\"a\": 1}', ADD code text DEFAULT '17'"):
         place.execute(statement)
     held_back = place.insert_event(table="public.off")
-    relay = publishing(place, outbox={}, outbox__off={"table": "public.off", "enabled": "false"}, outbox__second={
-        "table": "public.second", "value": "envelope", "additional": "tenant:envelope, extra:envelope, code:envelope"})
-    first = [place.insert_event() for _ in range(10)]
-    second = [place.insert_event(table="public.second") for _ in range(10)]
-    assert held_back not in wait_ids(place, first + second)
-    envelope = next(json.loads(record[4]) for record in place.records() if record[0] == second[0])
+    relay = publishing(place, start=False, outbox={"batch_rows": "2"}, outbox__off={"table": "public.off", "enabled": "false"}, outbox__second={
+        "table": "public.second", "batch_rows": "2", "value": "envelope", "additional": "tenant:envelope, extra:envelope, code:envelope"})
+    aggregates = [str(uuid.uuid4()) for _ in tables]
+    written = [[], []]
+    for _ in range(10):
+        for table, aggregate, events in zip(tables, aggregates, written):
+            events.append(place.insert_event(table=table, aggregate=aggregate))
+    relay.start()
+    wait_until(lambda: not any(place.outbox_rows(table) for table in tables), "both outboxes are empty", 60)
+    records = place.records()
+    assert [[r[0] for r in records if r[6] == aggregate.encode()] for aggregate in aggregates] == written and len(records) == 20
+    envelope = next(json.loads(record[4]) for record in records if record[0] == written[1][0])
     assert [envelope[name] for name in ("tenant", "extra", "code")] == [17, {"a": 1}, "17"], "a domain counts as what is under it"
-    assert place.execute("SELECT count(DISTINCT identity) FROM outbox_relay.batch_numbers")[0][0] == 2
+    assert place.execute("SELECT count(*), min(first) FROM (SELECT min(number) AS first FROM outbox_relay.batch_numbers GROUP BY identity) x") == [(2, 1)]
     assert place.execute("SELECT id::text FROM public.off") == [(held_back,)]
     assert set(relay.health()["checks"]["publish"]["instances"]) == {"default", "second"}
 
