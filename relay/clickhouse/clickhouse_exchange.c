@@ -37,6 +37,9 @@ static const struct clickhouse_setting insert_settings[] = {
     {"max_partitions_per_insert_block", "0"}, // rows with dates far apart are ours to group, not the server's to refuse
     {"deduplicate_blocks_in_dependent_materialized_views", "1"},
     {"insert_null_as_default", "0"},
+    // The server judges the types that input() is told as those of a CREATE TABLE, but by this session's settings.
+    {"allow_suspicious_fixed_string_types", "1"},
+    {"data_type_default_nullable", "0"},
 };
 
 // A profile's would cut every SELECT without a word, that of our INSERTs and read-backs, too.

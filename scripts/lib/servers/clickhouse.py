@@ -53,7 +53,7 @@ ASKS_FOR_GRANTS = """
     </access_control_improvements>"""
 
 USERS = """<clickhouse>
-    <profiles><default/><odd><limit>2</limit></odd></profiles>
+    <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable></odd></profiles>
     <quotas><default/></quotas>
     <users>
         <default>
