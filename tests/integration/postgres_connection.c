@@ -64,11 +64,14 @@ static void expect_cell(struct pg_connection *connection, const char *sql, const
 Test(postgres_connection, a_session_is_set_up_whatever_the_role_says)
 {
     struct pg_options leased = {.role = "owner", .read_write = true, .lease = DURATION_S(3)};
-    setenv("PGOPTIONS", "-c synchronous_commit=off -c default_transaction_isolation=serializable -c row_security=on",
+    setenv("PGOPTIONS",
+        "-c synchronous_commit=off -c default_transaction_isolation=serializable -c search_path=pg_temp "
+        "-c row_security=on",
         1);
     struct pg_connection *connection = connected(&leased);
     expect_cell(connection, "SHOW synchronous_commit", "on");
     expect_cell(connection, "SHOW transaction_isolation", "read committed");
+    expect_cell(connection, "SHOW search_path", "pg_catalog, pg_temp");
     expect_cell(connection, "SHOW row_security", "off");
     expect_cell(connection, "SHOW statement_timeout", "5s");
     expect_cell(connection, "SHOW idle_in_transaction_session_timeout", "3s");
