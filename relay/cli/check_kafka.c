@@ -334,15 +334,21 @@ static void check_receipt_topic(struct kafka_check *at, const char *topic)
         "%s does not exist yet, or is not visible to us", topic);
 }
 
+static bool writes_receipts(const struct config_publish *publish)
+{
+    return publish->enabled && publish->guarantee == CONFIG_EXACTLY_ONCE;
+}
+
 // Receipts' topics first: those of the events may be more than are looked at closely.
 static void check_publishing(struct kafka_check *at)
 {
     const struct config *config = at->check->context->config;
     for (size_t i = 0; i < config->outbox_count; i++) {
         const struct config_publish *publish = &config->outboxes[i].publish;
-        bool told = !publish->enabled || publish->guarantee != CONFIG_EXACTLY_ONCE;
+        bool told = !writes_receipts(publish);
         for (size_t j = 0; j < i && !told; j++) { // outboxes may share it
-            told = strcmp(config->outboxes[j].publish.receipt_topic, publish->receipt_topic) == 0;
+            const struct config_publish *before = &config->outboxes[j].publish;
+            told = writes_receipts(before) && strcmp(before->receipt_topic, publish->receipt_topic) == 0;
         }
         if (!told) {
             check_receipt_topic(at, publish->receipt_topic);

@@ -174,7 +174,8 @@ static void gather_postgres(struct gathering *at)
         worst = level > worst ? level : worst;
         bool told = false;
         for (size_t j = 0; j < i && !told; j++) {
-            told = strcmp(config->outboxes[j].dead_letter_table, config->outboxes[i].dead_letter_table) == 0;
+            told = config->outboxes[j].publish.enabled &&
+                strcmp(config->outboxes[j].dead_letter_table, config->outboxes[i].dead_letter_table) == 0;
         }
         if (!told) {
             add_letters(at, connection, config->outboxes[i].dead_letter_table);
