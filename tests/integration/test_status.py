@@ -28,8 +28,10 @@ def test_from_the_servers_when_no_daemon_answers(place):
     place.execute("SELECT outbox_relay.dead_letter('public.outbox_events', (SELECT max(seq) FROM outbox_events), 'too_large', 'x', 1)")
     place.insert_event()
     # The first outbox is another relay's: nothing is told of it, nor of the dead letters that it shares with the other.
-    code, status = document(place, outbox__off={"table": "public.off", "enabled": "false"}, outbox={})
-    outbox = status["checks"]["outbox"]["instances"]["default"]
+    code, status = document(place, outbox={"table": "public.off", "enabled": "false"},
+                            outbox__shop={"table": "public.outbox_events", "enabled": "true"})
+    assert list(status["checks"]["outbox"]["instances"]) == ["shop"]
+    outbox = status["checks"]["outbox"]["instances"]["shop"]
     assert code == 1 and status["status"] == "degraded"  # nobody owns the outbox
     assert status["source"] == "servers" and outbox["figures"]["owner"] == "nobody"
     assert outbox["figures"]["unpublished_rows"] == 1 and outbox["figures"]["health"] == "OK"
