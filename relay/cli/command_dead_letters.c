@@ -447,6 +447,21 @@ static void print_letters(const json_t *letters, bool whole)
     }
 }
 
+// Within a document, events are JSON and no text, unless a number is too large for jansson.
+static void open_events(const json_t *letters)
+{
+    size_t i;
+    json_t *letter;
+    json_array_foreach(letters, i, letter)
+    {
+        const char *text = json_string_value(json_object_get(letter, "event"));
+        json_t *event = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+        if (event) {
+            json_object_set_new(letter, "event", event);
+        }
+    }
+}
+
 // Whether each --id was there; tells when not. (With --limit nobody knows.)
 static bool all_seen(const struct walk *walk)
 {
@@ -464,6 +479,7 @@ static int list(struct walk *walk)
     walk->listed = json_array();
     bool done = walk_all(walk);
     if (arguments->json) {
+        open_events(walk->listed);
         json_t *all = json_pack("{s:O}", "dead_letters", walk->listed);
         json_dumpf(all, stdout, JSON_INDENT(2));
         putchar('\n');

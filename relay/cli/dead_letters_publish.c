@@ -75,14 +75,9 @@ static json_t *letter_of(const PGresult *result, int row, const char *table, boo
         pg_cell(result, row, 2), "reason", pg_cell(result, row, 4), "text", pg_cell(result, row, 5), "attempts",
         (json_int_t)pg_cell_int64(result, row, 7));
     if (letter && whole) {
-        json_error_t where;
-        const char *event = pg_cell(result, row, 8);
         json_object_set_new(letter, "first_failed_at", json_string(pg_cell(result, row, 9)));
         json_object_set_new(letter, "seq", json_integer(pg_cell_int64(result, row, 10)));
-        json_object_set_new(letter, "event", json_loads(event, JSON_DECODE_ANY, &where));
-        if (!json_object_get(letter, "event")) { // numbers too large for jansson
-            json_object_set_new(letter, "event", json_string(event));
-        }
+        json_object_set_new(letter, "event", json_string(pg_cell(result, row, 8)));
     }
     return letter;
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What fits where:
-//   text and JSON strings   every scalar type, parsed by it; a number in a string is fine for number and time columns
-//   JSON numbers            numbers, decimals, String (their text), times (epoch in the type's own unit), Enum by
-//   value, Bool 0/1 true, false             Bool, integers (1, 0), String arrays                  Array, Tuple (same
-//   length), String (their text) objects                 Map, Tuple with names, JSON, String (their text) null Nullable
+// - text and JSON strings: every scalar type, parsed by it; a number in a string is fine for number and time columns;
+// - JSON numbers: numbers, decimals, String (their text), times (epoch in the type's own unit), Enum by value, Bool;
+// - true, false: Bool, integers (1, 0), String;
+// - arrays: Array, Tuple (same length), String (their text);
+// - objects: Map, Tuple with names, JSON, String (their text);
+// - null: Nullable.
 #include "relay/insert/value_encoder.h"
 
 #include "relay/json/json_members.h"

@@ -37,7 +37,7 @@ def put_aside(place, event_type="post.created", reason="too_large", payload='{"n
 @pytest.mark.postgres_versions
 def test_published_letters_are_listed_filtered_and_put_back(place):
     first = put_aside(place, "post.created", "too_large")
-    second = put_aside(place, "like.created", "bad_topic")
+    second = put_aside(place, "like.created", "bad_topic", '{"n": 1, "price": 1.50}')
     assert [letter["event_id"] for letter in listed(place)] == [first, second]
     assert [letter["event_id"] for letter in listed(place, "--type", "like.created")] == [second]
     assert [letter["event_id"] for letter in listed(place, "--reason", "too_large")] == [first]
@@ -48,14 +48,15 @@ def test_published_letters_are_listed_filtered_and_put_back(place):
     assert [letter["event_id"] for letter in listed(place, "--id", one)] == [second]
 
     shown = run(place, "show", "--json", "--id", one)
-    assert json.loads(shown.stdout)["dead_letters"][0]["event"]["payload"] == {"n": 1}
-    assert "event_id         " + second in run(place, "show", "--id", one).stdout
+    assert json.loads(shown.stdout)["dead_letters"][0]["event"]["payload"] == {"n": 1, "price": 1.5}
+    shown = run(place, "show", "--id", one).stdout
+    assert "event_id         " + second in shown and '"price": 1.50}' in shown, "numbers as they are"
 
     refused = run(place, "retry")
     assert refused.returncode == 2 and "--all" in refused.stderr
     done = run(place, "retry", "--id", one)
     assert done.returncode == 0 and "1 put back" in done.stdout, done.stderr
-    assert place.execute("SELECT id::text, event_type, payload FROM outbox_events") == [(second, "like.created", {"n": 1})]
+    assert place.execute("SELECT id::text, event_type, payload FROM outbox_events") == [(second, "like.created", {"n": 1, "price": 1.5})]
     assert [letter["event_id"] for letter in listed(place)] == [first]
 
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Dead letters of both stages behind one form: a page of them is a JSON array of objects {id, stage, at, place,
-// event_type, event_id, reason, text, attempts} and, where wanted, what they hold. The id is what an operator types:
-// "publish:17", "publish:schema.table:17" (another table than the default), "insert:target:topic:partition:offset".
+// event_type, event_id, reason, text, attempts} and, where wanted, what they hold; the row that was to be published is
+// the text of a JSON object, with its numbers as they are. The id is what an operator types: "publish:17",
+// "publish:schema.table:17" (another table than the default), "insert:target:topic:partition:offset".
 // Pages are read in the order of the tables' keys, each behind the last one; so a letter that stays is met once. One
 // thread.
 #ifndef RELAY_CLI_DEAD_LETTERS_H
