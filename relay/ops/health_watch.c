@@ -11,7 +11,8 @@
 //   level: a backlog does not go away because it cannot be counted. The figures are taken off when the next try fails
 //   too: by then another replica may watch, whose figures they would hide;
 // - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
-//   "pipeline_degraded" of "outbox NAME";
+//   "pipeline_degraded" of "outbox NAME". A refusal that passes (the server is busy, the table locked) is only logged,
+//   asked again soon, and told when the next answer is none either;
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
 // - the session ends between two judgements: seen at the next look, a few seconds later, and judged at once, so that
 //   replicas that left Kafka and ClickHouse to the holder speak for themselves;
@@ -44,7 +45,7 @@ struct watched {
     bool locked;       // by our connection
     bool elsewhere;    // another session holds the lock, as of our last try
     bool ours;         // figures of ours are shown
-    bool missed;       // the session was lost since they were
+    bool missed;       // the session was lost since they were, or an answer
     bool faulty;       // "pipeline_degraded" is raised
     char summary[256]; // of the last result
     double rows;
@@ -198,19 +199,24 @@ static void leave_to_another(struct health_watch *watch, struct watched *watched
     }
 }
 
-// The server refuses: somebody has to mend something.
-static void take_refusal(struct health_watch *watch, struct watched *watched, const struct relay_error *error)
+// The server refuses: somebody has to mend something. true: or not, which the next answer tells.
+static bool take_refusal(struct health_watch *watch, struct watched *watched, const struct relay_error *error)
 {
     const char *state = pg_last_sqlstate(watch->connection);
     bool missing = strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
     char reason[256];
     snprintf(reason, sizeof(reason), "%s%.180s",
         missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ", error->text);
+    log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged",
+        LOG_TEXT("outbox", watched->outbox->name), LOG_ERROR(error));
+    if (error->class == RELAY_CLASS_RETRIABLE && !watched->missed) {
+        watched->missed = true;
+        return true;
+    }
     take_off(watch, watched, "this process");
     show(watch, watched, STATUS_DEGRADED, reason);
     raise_fault(watch, watched, ALERT_WARNING, reason);
-    log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged",
-        LOG_TEXT("outbox", watched->outbox->name), LOG_ERROR(error));
+    return false;
 }
 
 static void disconnect(struct health_watch *watch)
@@ -262,8 +268,8 @@ static bool connect_if_needed(struct health_watch *watch)
     return true;
 }
 
-// false: the connection is gone.
-static bool judge_outbox(struct health_watch *watch, struct watched *watched)
+// false: the connection is gone. *again: another answer is wanted soon.
+static bool judge_outbox(struct health_watch *watch, struct watched *watched, bool *again)
 {
     struct relay_error error = {0};
     PGresult *result = NULL;
@@ -276,13 +282,15 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched)
     if (asked && (result = ask_health(watch, watched, &error)) != NULL) {
         take_result(watch, watched, result);
         PQclear(result);
+        *again = *again || health_window_undecided(&watched->window);
         return true;
     }
     if (pg_broken(watch->connection)) {
         lose(watch, &error);
         return false;
     }
-    take_refusal(watch, watched, &error);
+    bool may_pass = take_refusal(watch, watched, &error);
+    *again = *again || may_pass || (watched->locked && health_window_undecided(&watched->window));
     return true;
 }
 
@@ -302,11 +310,10 @@ static struct mono_time judge_outboxes(struct health_watch *watch)
     bool again_soon = false;
     if (watch->count > 0 && connect_if_needed(watch)) {
         for (size_t i = 0; i < watch->count && !stop_raised(watch->context->stop); i++) {
-            if (!judge_outbox(watch, &watch->watched[i])) {
+            if (!judge_outbox(watch, &watch->watched[i], &again_soon)) {
                 break;
             }
             report_answer(watch);
-            again_soon = again_soon || (watch->watched[i].locked && health_window_undecided(&watch->watched[i].window));
         }
     }
     again_soon = again_soon || (watch->count > 0 && watch->connection == NULL);

@@ -6,7 +6,7 @@ import signal
 import pytest
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
-from relaytools.sessions import autocommitting
+from relaytools.sessions import autocommitting, execute_each
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
 
 
@@ -59,6 +59,31 @@ def test_a_table_that_is_not_migrated_is_said(watch_servers):
         wait_until(lambda: ("outbox default", "WARNING") in recent(relay, "pipeline_degraded"), "the alert")
     finally:
         place.close()
+
+
+def test_one_answer_that_is_late_is_no_alert_and_two_are(watch_place):
+    # The function's first answer, and its third and fourth, are those of a statement that took too long.
+    execute_each(watch_place.dsn, "CREATE SEQUENCE public.asked", """DO $do$
+        DECLARE given oid := 'outbox_relay.check_outbox_health'::regproc; head text := format('(%s) RETURNS %s',
+            pg_get_function_arguments(given), pg_get_function_result(given));
+        BEGIN
+            ALTER FUNCTION outbox_relay.check_outbox_health RENAME TO in_time;
+            EXECUTE 'CREATE FUNCTION outbox_relay.check_outbox_health' || head || $f$ LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('public.asked') IN (1, 3, 4) THEN
+                    RAISE SQLSTATE '57014';
+                END IF;
+                RETURN QUERY SELECT * FROM outbox_relay.in_time($1, $2, $3, $4, $5);
+            END $$ $f$;
+        END $do$""")
+    relay = watch_place.relay()
+    with autocommitting(watch_place.dsn) as cursor:
+        def asked():
+            cursor.execute("SELECT last_value FROM public.asked")
+            return cursor.fetchone()[0]
+        wait_until(lambda: asked() >= 6, "the figures are asked for again and again")
+    wait_figure(relay, "health", "OK")
+    told = [one for one in recent(relay, "pipeline_degraded") if one[0] == "outbox default"]
+    assert told == [("outbox default", "WARNING"), ("outbox default", "OK")]
 
 
 NOWHERE = {"insert": {"enabled": "true"}, "clickhouse": {"url": "http://127.0.0.1:1"}}  # Kafka is nowhere in every watch_place
