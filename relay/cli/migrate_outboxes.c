@@ -63,6 +63,33 @@ static bool has_usual_columns(const struct config_outbox *outbox)
     return same;
 }
 
+bool migrate_outboxes_leave(const struct relay_context *context, struct pg_connection *connection, bool *leave,
+    struct relay_error *error)
+{
+    // 006 asks a table without seq for three columns, the index of 007 is on seq and published_at.
+    static const char sql[] =
+        "SELECT t.id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = t.id) AND "
+        "NOT EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox::oid = t.id), "
+        "t.id = pg_catalog.to_regclass($1)::oid AND $2 = 'seq' AND (SELECT ARRAY['seq', 'published_at'] <@ "
+        "pg_catalog.array_agg(a.attname::text) OR ARRAY['id', 'created_at', 'published_at'] <@ "
+        "pg_catalog.array_agg(a.attname::text) FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.id AND NOT "
+        "a.attisdropped) FROM (SELECT pg_catalog.to_regclass('public.outbox_events')::oid) t (id)";
+    const struct config *config = context->config;
+    *leave = true;
+    for (size_t i = 0; *leave && i < config->outbox_count; i++) {
+        const struct config_outbox *outbox = &config->outboxes[i];
+        const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ])};
+        PGresult *result = pg_query(connection, sql, values, 2, false, pg_deadline(context), error);
+        if (!result) {
+            return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
+        }
+        const char *fits = pg_cell(result, 0, 1); // NULL: one of the two is not there
+        *leave = strcmp(pg_cell(result, 0, 0), "t") == 0 && !(fits && strcmp(fits, "t") == 0);
+        PQclear(result);
+    }
+    return true;
+}
+
 // A statement that takes a table's lock, which its writers have to themselves as long as they want. The caller clears
 // the result; NULL: an error.
 static PGresult *locking(struct pg_connection *connection, const struct relay_context *context, const char *sql,

@@ -29,6 +29,8 @@
 
 #define CREATING_FILE "004_outbox_events"
 #define ADOPTING_FILE "006_adopt_outbox_events"
+#define INDEX_FILE    "007_outbox_events_seq_index"
+#define ADOPTED_FILE  "008_finish_adoption"
 
 // Our session as the server knows it: a number alone would mean somebody else's after a restart, or on another host of
 // the dsn.
@@ -319,6 +321,41 @@ static bool check_adoptable(struct runner *runner, struct relay_error *error)
     return fits;
 }
 
+// What was not adopted has nothing to give back; 008's `down` asks for its seq all the same.
+static bool was_not_adopted(struct runner *runner, bool *leave, struct relay_error *error)
+{
+    PGresult *result = pg_query(runner->connection,
+        "SELECT NOT EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = t.id AND o.adopted) AND "
+        "NOT EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox::oid = t.id) "
+        "FROM (SELECT pg_catalog.to_regclass('public.outbox_events')::oid) t (id)",
+        NULL, 0, false, pg_deadline(runner->context), error);
+    *leave = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return result != NULL;
+}
+
+// Of the three files that adopt public.outbox_events, which would fail at a table of another form, or change one that
+// is none of ours: *left, only recorded.
+static bool leave_file(struct runner *runner, const struct migration_file *file, bool up, bool *left,
+    struct relay_error *error)
+{
+    *left = false;
+    if (strcmp(file->name, ADOPTING_FILE) != 0 && strcmp(file->name, INDEX_FILE) != 0 &&
+        strcmp(file->name, ADOPTED_FILE) != 0) {
+        return true;
+    }
+    if (up ? !migrate_outboxes_leave(runner->context, runner->connection, left, error)
+           : !was_not_adopted(runner, left, error)) {
+        return false;
+    }
+    if (*left) {
+        printf(up ? "     not run: no [outbox] is public.outbox_events in the form that is adopted\n"
+                  : "     not run: public.outbox_events was not adopted\n");
+        return migrate_postgres_record(runner->connection, file, up, error);
+    }
+    return !up || strcmp(file->name, ADOPTING_FILE) != 0 || check_adoptable(runner, error);
+}
+
 static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
 {
     const struct clock *clock = runner->context->clock;
@@ -326,8 +363,9 @@ static bool run_file(struct runner *runner, const struct migration_file *file, b
     char file_name[256];
     snprintf(file_name, sizeof(file_name), "%s.%s.sql", file->name, up ? "up" : "down");
     printf("%-4s %s%s\n", up ? "up" : "down", file->name, whole ? "" : " (outside a transaction)");
-    if (up && strcmp(file->name, ADOPTING_FILE) == 0 && !check_adoptable(runner, error)) {
-        return false;
+    bool left = false;
+    if (!leave_file(runner, file, up, &left, error) || left) {
+        return left;
     }
     struct mono_time start = clock_mono(clock);
     for (int tries = 1;; tries++) {

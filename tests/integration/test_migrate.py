@@ -381,6 +381,25 @@ def test_tables_of_the_configuration_are_created_and_attached(place):
     assert "outbox theirs: table public.theirs does not exist" in unfit.stderr and "create it" in unfit.stderr
 
 
+def test_a_default_table_of_another_form_is_attached_and_a_strangers_is_left_alone(place):
+    """Neither is one to be adopted, which the files of that number would do."""
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    place.execute("CREATE TABLE public.outbox_events (number bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY, id uuid, aggregateid text, "
+                  "aggregatetype text, type text, payload jsonb)")
+    here = {"outbox": {"table": "public.outbox_events", "layout": "debezium", "column.seq": "number"}}
+    done = run(place, "postgres", **here)
+    assert done.returncode == 0 and done.stdout.count("not run: no [outbox] is") == 3, done.stdout + done.stderr
+    assert place.execute("SELECT outbox::text, seq_column::text FROM outbox_relay.outboxes") == [("outbox_events", "number")]
+    assert run(place, "postgres", "down", "--to", "0", **here).returncode == 0
+
+    place.execute("DROP TABLE public.outbox_events")
+    place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY, created_at timestamptz, published_at timestamptz)")
+    done = run(place, "postgres", outbox={"table": "public.billing_outbox"})
+    assert done.returncode == 0 and "public.billing_outbox created" in done.stdout, done.stdout + done.stderr
+    assert place.execute("SELECT outbox::text FROM outbox_relay.outboxes") == [("billing_outbox",)]
+    assert place.execute("SELECT count(*) FROM pg_catalog.pg_attribute WHERE attrelid = 'public.outbox_events'::regclass AND attnum > 0") == [(3,)]
+
+
 def test_a_default_table_that_the_application_made_whole_is_attached(place):
     """With a seq of its own there is nothing to adopt, so that no file registers it."""
     assert run(place, "postgres", "down", "--to", "0").returncode == 0

@@ -49,6 +49,11 @@ bool migrate_baseline(struct pg_connection *connection, const struct migration_f
 bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, struct migration_records *records,
     bool *recorded, struct relay_error *error);
 
+// Before the files that adopt public.outbox_events. *leave: it is none of theirs. It is there, nobody has begun, and no
+// outbox of the configuration is this table in the form that they know: another application's, or one to be attached.
+bool migrate_outboxes_leave(const struct relay_context *context, struct pg_connection *connection, bool *leave,
+    struct relay_error *error);
+
 // Creates or attaches every configured outbox table that the database does not know yet. Prints each; dry_run: says
 // what it would do. false: a table cannot be used as it is; stderr says why and what to do.
 bool migrate_outboxes(const struct relay_context *context, struct pg_connection *connection, bool dry_run,
