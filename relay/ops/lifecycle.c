@@ -134,7 +134,7 @@ static bool start_parts(struct lifecycle *self, struct relay_error *error)
     }
     if (config->publish.enabled) {
         self->publish = publish_stage_start(context, error);
-        if (self->publish == NULL) {
+        if (self->publish == NULL || error->code != RELAY_ERROR_NONE) {
             return error_prefix(error, "publish stage");
         }
     }

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/publish_stage.h"
 
+#include "relay/base/thread.h"
 #include "relay/kafka/kafka_producer.h"
 #include "relay/publish/publish_pipe.h"
 #include "relay/publish/publish_reason.h"
 #include "relay/publish/receipt_store.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 struct worker {
     const struct config_outbox *outbox;
@@ -118,16 +116,15 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
         publish_stage_free(stage);
         return NULL;
     }
-    // All or none: the threads start when every pipe is there. One that does not start ends with the others at the
-    // stop.
+    // The threads start when every pipe is there.
+    error_clear(error);
     for (size_t i = 0; i < stage->count; i++) {
         struct worker *worker = &stage->workers[i];
-        int failed = pthread_create(&worker->thread, NULL, run, worker);
-        if (failed != 0) {
-            error_set(error, RELAY_ERROR_SYSTEM, "a thread for outbox %s: %s", worker->outbox->name, strerror(failed));
+        worker->running = thread_start(&worker->thread, "publish", run, worker, error);
+        if (!worker->running) {
+            error_prefix(error, "outbox %s", worker->outbox->name);
             return i == 0 ? (publish_stage_free(stage), NULL) : stage;
         }
-        worker->running = true;
     }
     return stage;
 }
@@ -137,16 +134,7 @@ bool publish_stage_join(struct publish_stage *stage, struct mono_time deadline)
     bool all = true;
     for (size_t i = 0; i < stage->count; i++) {
         struct worker *worker = &stage->workers[i];
-        if (!worker->running) {
-            continue;
-        }
-        struct duration left = mono_left(clock_mono(stage->context->clock), deadline);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        int64_t ns = until.tv_nsec + left.ns % 1000000000;
-        until.tv_sec += (time_t)(left.ns / 1000000000 + ns / 1000000000);
-        until.tv_nsec = (long)(ns % 1000000000);
-        worker->running = pthread_timedjoin_np(worker->thread, NULL, &until) != 0;
+        worker->running = worker->running && !thread_join_until(worker->thread, stage->context->clock, deadline);
         all = all && !worker->running;
     }
     return all;

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from c_tests import built
 from relaytools.relay import Relay, command, program, wait_until, write_config
 
 
@@ -55,6 +56,20 @@ def test_it_is_up_at_once_and_says_what_is_missing_while_every_server_hangs(hung
 def test_sigterm_ends_it_within_the_drain_timeout_though_every_server_hangs(hung):
     assert hung.stop(seconds=7) == 0
     assert hung.events("lifecycle.stopped")
+
+
+def test_an_outbox_whose_thread_cannot_be_had_ends_the_start(tmp_path, silent_port):
+    found = sections(silent_port, insert={"enabled": "false"}, outbox={}, outbox__second={"table": "public.second"})
+    found["outbox second"] = found.pop("outbox__second")
+    # Before it come those of the alerts, of HTTP and of the first outbox.
+    relay = Relay(str(tmp_path), found, environment={"LD_PRELOAD": built("failing_thread.so"), "FAILING_THREAD": "4"})
+    relay.start(ready=False)
+    try:
+        wait_until(lambda: relay.process.poll() is not None, "the end", 20)
+        assert relay.process.returncode == 1, relay.log_tail()
+        assert 'outbox second: the thread "publish" cannot be started' in relay.events("lifecycle.not_started")[0]["error"]
+    finally:
+        relay.kill()
 
 
 @pytest.fixture

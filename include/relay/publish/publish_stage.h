@@ -17,7 +17,8 @@ struct publish_stage;
 bool publish_stage_try(const struct relay_context *context, struct relay_error *error);
 
 // Starts the threads; contacts nothing itself, so it returns at once and works while servers are down.
-// Errors: CONFIG (a template, a [kafka] property), NO_MEMORY, SYSTEM.
+// Errors: CONFIG (a template, a [kafka] property), NO_MEMORY, SYSTEM. A stage that comes with an error has threads that
+// run and lacks one: it is to be stopped, joined and freed as any.
 struct publish_stage *publish_stage_start(const struct relay_context *context, struct relay_error *error);
 // After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs (in
 // librdkafka); the process must end without freeing anything, nothing is lost by it.
