@@ -4,6 +4,9 @@
 // table's worker sends them and waits for the acknowledgements, then it writes the dead letters. Failures: a copy that
 // Kafka refuses or does not acknowledge in time makes the sending fail (one that is too large is left out); the batch
 // is then read again from its marks, and its copies are sent again. librdkafka's queue is full: wait until it is not.
+// Nothing is acknowledged for ten minutes: a new client takes the place of the one that is there, since each reads the
+// files of certificates once, and with old ones may never be let in again. Tables that are still sending keep the old
+// one until they have given up; whoever is the last destroys it.
 #include "relay/insert/dead_letter_topic.h"
 
 #include "relay/base/log.h"
@@ -16,11 +19,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALONE_LIMIT DURATION_S(600)
+#define BURIAL_WAIT DURATION_S(5)
+
+struct client {
+    rd_kafka_t *producer;
+    size_t users; // under the topic's lock: who is sending, and the topic while this is its client
+};
+
 struct dead_letter_topic {
     const struct relay_context *context;
     const char *name;
-    rd_kafka_t *producer;
     struct metric_series *acknowledged, *too_large;
+    atomic_bool left;            // a client was left behind
+    _Atomic int64_t alone_since; // ns: a set was not acknowledged, and no broker has said anything since; 0: one has
+    pthread_mutex_t lock;
+    struct client *client; // under it
 };
 
 // What became of the copies of one set that were sent. The reports of a set that was given up come later: whoever
@@ -61,6 +75,9 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
     struct dead_letter_topic *topic = opaque;
     struct dead_letter_reports *reports = message->_private;
     (void)producer;
+    if (message->err >= 0) { // of a broker; librdkafka's own are below
+        atomic_store(&topic->alone_since, 0);
+    }
     if (!message->err) {
         metric_add(topic->acknowledged, 1);
     } else if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
@@ -88,6 +105,82 @@ bool dead_letter_topic_try(const struct relay_context *context, struct relay_err
     return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, error), error);
 }
 
+static struct client *client_new(struct dead_letter_topic *topic, struct relay_error *error)
+{
+    struct client *client = calloc(1, sizeof(*client));
+    if (!client) {
+        error_no_memory(error, "preparing the dead-letter topic");
+        return NULL;
+    }
+    rd_kafka_conf_t *conf = make_conf(topic->context, error);
+    if (conf) {
+        rd_kafka_conf_set_opaque(conf, topic);
+        rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
+        client->producer = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
+    }
+    if (!client->producer) {
+        free(client);
+        return NULL;
+    }
+    client->users = 1;
+    return client;
+}
+
+// Gives up what is not acknowledged; its reports are served.
+static void purge(const struct client *client)
+{
+    rd_kafka_purge(client->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    rd_kafka_flush(client->producer, 100);
+}
+
+static void release(struct dead_letter_topic *topic, struct client *client)
+{
+    pthread_mutex_lock(&topic->lock);
+    bool last = --client->users == 0;
+    pthread_mutex_unlock(&topic->lock);
+    if (last) {
+        purge(client);
+        struct mono_time until = mono_add(clock_mono(topic->context->clock), BURIAL_WAIT);
+        if (!kafka_client_destroy_until(client->producer, until)) {
+            atomic_store(&topic->left, true);
+        }
+        free(client);
+    }
+}
+
+// Puts a new client in the place of one that hears of no broker: the old one, or NULL. Under the lock.
+static struct client *renew(struct dead_letter_topic *topic)
+{
+    struct relay_error error;
+    struct mono_time now = clock_mono(topic->context->clock), since = {atomic_load(&topic->alone_since)};
+    if (since.ns == 0 || mono_since(now, since).ns < ALONE_LIMIT.ns) {
+        return NULL;
+    }
+    atomic_store(&topic->alone_since, now.ns); // the next one in ten minutes
+    struct client *old = topic->client, *client = client_new(topic, &error);
+    if (!client) {
+        log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble", "a new client for copies of dead letters cannot be made",
+            LOG_ERROR(&error));
+        return NULL;
+    }
+    log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble",
+        "no copy of a dead letter was acknowledged for ten minutes; a new client reads the files of [kafka] anew");
+    topic->client = client;
+    return old;
+}
+
+static struct client *take(struct dead_letter_topic *topic)
+{
+    pthread_mutex_lock(&topic->lock);
+    struct client *old = renew(topic), *client = topic->client;
+    client->users++;
+    pthread_mutex_unlock(&topic->lock);
+    if (old) {
+        release(topic, old);
+    }
+    return client;
+}
+
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error)
 {
     struct dead_letter_topic *topic = calloc(1, sizeof(*topic));
@@ -99,20 +192,18 @@ struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *cont
     topic->name = context->config->insert.dead_letter_topic;
     topic->acknowledged = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "acknowledged");
     topic->too_large = metrics_series1(context->metrics, METRIC_DEAD_LETTER_COPIES, "too_large");
-    rd_kafka_conf_t *conf = make_conf(context, error);
-    if (!conf) {
-        goto topic_held;
+    topic->client = client_new(topic, error);
+    if (!topic->client) {
+        free(topic);
+        return NULL;
     }
-    rd_kafka_conf_set_opaque(conf, topic);
-    rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
-    topic->producer = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
-    if (topic->producer) {
-        return topic;
-    }
+    pthread_mutex_init(&topic->lock, NULL);
+    return topic;
+}
 
-topic_held:
-    free(topic);
-    return NULL;
+bool dead_letter_topic_left_client(const struct dead_letter_topic *topic)
+{
+    return topic && atomic_load(&topic->left);
 }
 
 void dead_letter_topic_free(struct dead_letter_topic *topic)
@@ -120,9 +211,10 @@ void dead_letter_topic_free(struct dead_letter_topic *topic)
     if (!topic) {
         return;
     }
-    rd_kafka_purge(topic->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-    rd_kafka_flush(topic->producer, 100);
-    rd_kafka_destroy(topic->producer);
+    purge(topic->client);
+    rd_kafka_destroy(topic->client->producer);
+    free(topic->client);
+    pthread_mutex_destroy(&topic->lock);
     free(topic);
 }
 
@@ -230,19 +322,19 @@ static bool must_end(const struct dead_letter_topic *topic, struct mono_time unt
     return (given_up && atomic_load(given_up)) || mono_reached(clock_mono(topic->context->clock), until);
 }
 
-static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *copy,
+static bool send_copy(struct dead_letter_topic *topic, const struct client *client, struct dead_letter_copy *copy,
     struct dead_letter_reports *reports, struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
 {
     rd_kafka_resp_err_t code;
     atomic_fetch_add(&reports->references, 1);
     do {
-        rd_kafka_poll(topic->producer, 0);
-        code = rd_kafka_producev(topic->producer, RD_KAFKA_V_TOPIC(topic->name),
+        rd_kafka_poll(client->producer, 0);
+        code = rd_kafka_producev(client->producer, RD_KAFKA_V_TOPIC(topic->name),
             RD_KAFKA_V_KEY(copy->has_key ? copy->bytes : NULL, copy->key_length),
             RD_KAFKA_V_VALUE(copy->has_value ? copy->bytes + copy->key_length : NULL, copy->value_length),
             RD_KAFKA_V_HEADERS(copy->headers), RD_KAFKA_V_OPAQUE(reports), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
             RD_KAFKA_V_END);
-    } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && rd_kafka_poll(topic->producer, 100) >= 0 &&
+    } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && rd_kafka_poll(client->producer, 100) >= 0 &&
         !must_end(topic, until, given_up));
     if (code) {
         atomic_fetch_sub(&reports->references, 1); // no report will come; the set's own is left
@@ -263,12 +355,12 @@ static bool send_copy(struct dead_letter_topic *topic, struct dead_letter_copy *
 }
 
 // All copies of the set that were ever sent, whoever gets their reports: other tables send and wait at the same time.
-static bool all_acknowledged(struct dead_letter_topic *topic, struct dead_letter_reports *reports,
-    struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
+static bool all_acknowledged(struct dead_letter_topic *topic, const struct client *client,
+    struct dead_letter_reports *reports, struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
 {
     size_t left;
     do {
-        rd_kafka_flush(topic->producer, 100); // serves reports, until there are none to come
+        rd_kafka_flush(client->producer, 100); // serves reports, until there are none to come
         left = atomic_load(&reports->references) - 1;
     } while (left > 0 && !atomic_load(&reports->failed) && !must_end(topic, until, given_up));
     rd_kafka_resp_err_t failed = (rd_kafka_resp_err_t)atomic_load(&reports->failed);
@@ -279,16 +371,30 @@ static bool all_acknowledged(struct dead_letter_topic *topic, struct dead_letter
     return true;
 }
 
+static bool send_all(struct dead_letter_topic *topic, const struct client *client, struct dead_letter_copies *copies,
+    struct mono_time until, const atomic_bool *given_up, struct relay_error *error)
+{
+    for (size_t i = 0; i < copies->count; i++) {
+        if (copies->items[i].bytes &&
+            !send_copy(topic, client, &copies->items[i], copies->reports, until, given_up, error)) {
+            return false;
+        }
+    }
+    return all_acknowledged(topic, client, copies->reports, until, given_up, error);
+}
+
 bool dead_letter_topic_send(struct dead_letter_topic *topic, struct dead_letter_copies *copies, struct mono_time until,
     const atomic_bool *given_up, struct relay_error *error)
 {
     if (!copies->reports && !(copies->reports = reports_new())) {
         return error_no_memory(error, "copying dead letters");
     }
-    for (size_t i = 0; i < copies->count; i++) {
-        if (copies->items[i].bytes && !send_copy(topic, &copies->items[i], copies->reports, until, given_up, error)) {
-            return false;
-        }
+    struct client *client = take(topic);
+    bool sent = send_all(topic, client, copies, until, given_up, error);
+    if (!sent && !(given_up && atomic_load(given_up))) {
+        int64_t none = 0;
+        atomic_compare_exchange_strong(&topic->alone_since, &none, clock_mono(topic->context->clock).ns);
     }
-    return all_acknowledged(topic, copies->reports, until, given_up, error);
+    release(topic, client);
+    return sent;
 }

@@ -288,7 +288,7 @@ bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
 
 bool insert_stage_left_handle(const struct insert_stage *stage)
 {
-    return stage->group.hangs;
+    return stage->group.hangs || dead_letter_topic_left_client(stage->copies);
 }
 
 void insert_stage_free(struct insert_stage *stage)

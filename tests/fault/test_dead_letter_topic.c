@@ -111,6 +111,40 @@ Test(fault_dead_letter_topic, a_set_may_be_gone_when_its_reports_come)
     dead_letter_copies_finish(&later);
 }
 
+// Whether one of so many copies is acknowledged: each is waited for only a moment.
+static bool goes_out(int tries)
+{
+    bool sent = false;
+    while (!sent && tries-- > 0) {
+        struct relay_error error;
+        struct dead_letter_copies copies = {0};
+        add(&copies);
+        sent = dead_letter_topic_send(topic, &copies, clock_mono(context.clock), NULL, &error);
+        dead_letter_copies_finish(&copies);
+    }
+    return sent;
+}
+
+// What [kafka] names is read by a new client only, as the files of certificates are: here, where the brokers are.
+Test(fault_dead_letter_topic, after_ten_minutes_without_a_word_of_kafka_a_new_client_sends_the_copies)
+{
+    struct clock_fake fake;
+    clock_fake_init(&fake, clock_mono(clock_system()), clock_wall(clock_system()));
+    context.clock = &fake.base;
+    cr_assert(goes_out(200));
+    mock_kafka_move(&mock);
+    cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, TOPIC, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
+    free(mock.servers.value);
+    mock.servers.value = strdup(rd_kafka_mock_cluster_bootstraps(mock.cluster));
+    clock_fake_advance(&fake, DURATION_S(3600));
+    cr_assert_not(goes_out(5), "an hour in which there were none says nothing");
+    clock_fake_advance(&fake, DURATION_S(599));
+    cr_assert_not(goes_out(5));
+    clock_fake_advance(&fake, DURATION_S(1));
+    cr_assert(goes_out(200));
+    cr_assert_not(dead_letter_topic_left_client(topic));
+}
+
 struct table {
     pthread_t thread;
     struct dead_letter_copies copies;

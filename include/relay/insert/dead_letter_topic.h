@@ -20,6 +20,8 @@ struct dead_letter_topic;
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error);
 // Whether its producer can be made: as kafka_conf_try().
 bool dead_letter_topic_try(const struct relay_context *context, struct relay_error *error);
+// Whether a client that it has replaced hangs, so that its threads may still run: destroying one may.
+bool dead_letter_topic_left_client(const struct dead_letter_topic *topic); // NULL: false
 void dead_letter_topic_free(struct dead_letter_topic *topic); // what is not acknowledged is given up; accepts NULL
 
 // The copies of one batch. Start with {0}.

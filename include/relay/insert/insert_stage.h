@@ -21,7 +21,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
 // After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs; the process
 // must end without freeing anything, nothing is lost by it.
 bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline);
-// After a join that returned true: at some time since the start librdkafka did not let go of a consumer. Its thread may
+// After a join that returned true: at some time since the start librdkafka did not let go of a client. Its thread may
 // still run, so nothing is freed here either; the process has all the same ended properly.
 bool insert_stage_left_handle(const struct insert_stage *stage);
 void insert_stage_free(struct insert_stage *stage); // after a join that returned true; accepts NULL
