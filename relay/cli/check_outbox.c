@@ -141,7 +141,7 @@ static void check_sequence(struct outbox_check *at)
         "SELECT a.attidentity <> '' AND a.atttypid = 'bigint'::regtype, s.seqcache = 1, s.seqincrement = 1 AND NOT "
         "s.seqcycle, "
         "EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid "
-        "        AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1) "
+        "        AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1), pg_catalog.quote_ident(a.attname) "
         "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid "
         "= a.attnum "
         "     AND d.refclassid = 'pg_class'::regclass::oid AND d.classid = 'pg_class'::regclass::oid AND d.deptype = "
@@ -168,8 +168,8 @@ static void check_sequence(struct outbox_check *at)
     }
     if (!is_true(result, 3)) {
         char mend[500];
-        snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.100s) WHERE published_at IS NULL",
-            at->outbox->table, seq);
+        snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table,
+            pg_cell(result, 0, 4), has_column(at, "published_at") ? " WHERE published_at IS NULL" : "");
         find(at, CHECK_FAIL, mend, "no valid unique index on %s: every batch would scan the table", seq);
     }
     PQclear(result);

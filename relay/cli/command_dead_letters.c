@@ -56,6 +56,12 @@ struct arguments {
     const char *config;
 };
 
+static bool same_letter(const struct letter_id *a, const struct letter_id *b)
+{
+    return a->stage == b->stage && a->number == b->number && a->partition == b->partition &&
+        strcmp(a->table, b->table) == 0 && strcmp(a->topic, b->topic) == 0;
+}
+
 static int add_id(struct arguments *arguments, const char *text)
 {
     struct relay_error error;
@@ -69,6 +75,11 @@ static int add_id(struct arguments *arguments, const char *text)
         return command_usage("dead-letters", "%s", error.text);
     }
     arguments->filter.ids = grown;
+    for (size_t i = 0; i < count; i++) {
+        if (same_letter(&grown[i], &grown[count])) {
+            return 0; // it is looked for once
+        }
+    }
     arguments->filter.id_count = count + 1;
     return 0;
 }

@@ -36,7 +36,9 @@ static const char help[] =
     "\n"
     "T: a date like 2026-03-01T12:34:56Z, or how long ago like 2h, 3d or 1h30m; with --into it is the message's "
     "timestamp\n"
-    "exit: 0 done; 1 not done, or the table does not take some messages, or views may lack some; 2 bad usage; 78 bad "
+    "exit: 0 done; 1 not done, or not all: some messages do not fit, views may lack some, or a topic is not there; 2 "
+    "bad "
+    "usage; 78 bad\n"
     "configuration\n";
 
 #define RATE_PUBLISH 1000

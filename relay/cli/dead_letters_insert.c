@@ -363,9 +363,8 @@ static const struct config_route *route_of(const struct insert_routes *routes, c
     snprintf(table, sizeof(table), "%s", id->table);
     config_plain_clickhouse_table(table);
     for (size_t i = 0; i < insert_routes_count(routes); i++) {
-        const struct config_route *route = insert_routes_at(routes, i);
-        if (strcmp(route->table, table) == 0 && insert_routes_match(routes, i, id->topic)) {
-            return route;
+        if (insert_routes_fills(routes, i, table) && insert_routes_match(routes, i, id->topic)) {
+            return insert_routes_at(routes, i);
         }
     }
     return NULL;

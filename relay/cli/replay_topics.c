@@ -57,6 +57,7 @@ struct topics_replay {
     struct refill_result *results;
     struct mono_time start;
     int64_t read, taken, written, present; // taken: what the filter let through
+    size_t absent;                         // topics of the route
     size_t refused, behind;                // behind: views may lack it
 };
 
@@ -146,6 +147,23 @@ static bool set_range(struct topics_replay *at, struct part *part, const rd_kafk
     return true;
 }
 
+// A topic that the route names is looked for by its name: its rows would stay away without a word.
+static void tell_absent(struct topics_replay *at)
+{
+    const struct config_list *topics = &at->route->topics;
+    for (size_t i = 0; i < topics->count; i++) {
+        const char *name = topics->items[i];
+        bool found = name[0] == '^' || !insert_routes_match(at->routes, at->route_index, name);
+        for (size_t j = 0; j < at->part_count && !found; j++) {
+            found = strcmp(at->parts[j].topic, name) == 0;
+        }
+        if (!found) {
+            fprintf(stderr, "topic %s is not there, or not visible to us: nothing of it is read\n", name);
+            at->absent++;
+        }
+    }
+}
+
 static bool add_parts(struct topics_replay *at, struct relay_error *error)
 {
     const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
@@ -163,6 +181,7 @@ static bool add_parts(struct topics_replay *at, struct relay_error *error)
             grown[at->part_count++] = (struct part){.topic = topic->topic, .partition = topic->partitions[j].id};
         }
     }
+    tell_absent(at);
     return at->part_count > 0 ||
         error_set(error, RELAY_ERROR_KAFKA_OPERATOR, "none of its topics is there, or visible to us");
 }
@@ -445,7 +464,7 @@ static bool replay_route(const struct relay_context *context, const struct repla
             (long long)at->read, at->route->name, (long long)at->written, refill_table(at->refill),
             (long long)at->present, at->refused);
     }
-    *left += at->refused + at->behind;
+    *left += at->refused + at->behind + at->absent;
     close_all(at);
     return done;
 }

@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATIENCE       DURATION_S(5)
-#define PARTITIONS_MAX 500
+#define PATIENCE DURATION_S(5)
 
 struct gathering {
     const struct relay_context *context;
@@ -222,13 +221,12 @@ static int64_t add_lag(struct gathering *at, struct kafka_probe *probe,
     const rd_kafka_metadata_t *metadata = kafka_probe_metadata(probe);
     struct mono_time deadline = mono_add(clock_mono(at->context->clock), DURATION_S(10));
     int64_t sum = 0;
-    int asked = 0;
     for (int i = 0; i < metadata->topic_cnt; i++) {
         const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
         for (int j = 0; is_read(at->context->config, topic->topic) && j < topic->partition_cnt; j++) {
             int64_t low, high;
             struct duration left = mono_left(clock_mono(at->context->clock), deadline);
-            if (++asked > PARTITIONS_MAX || left.ns < 1000000 ||
+            if (left.ns < 1000000 ||
                 !kafka_probe_watermarks(probe, topic->topic, topic->partitions[j].id, &low, &high, left, NULL)) {
                 return -1;
             }

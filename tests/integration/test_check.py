@@ -81,7 +81,12 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     place.execute("ALTER TABLE outbox_events ALTER COLUMN seq SET CACHE 1 SET CYCLE")
     fails(place, "does not rise by one")
     place.execute("DROP INDEX outbox_events_unpublished_seq_idx")
-    fails(place, "CREATE UNIQUE INDEX CONCURRENTLY")
+    fails(place, "CREATE UNIQUE INDEX CONCURRENTLY ON public.outbox_events (seq) WHERE published_at IS NULL")
+    place.execute('ALTER TABLE outbox_events RENAME seq TO "Seq"; ALTER TABLE outbox_events DROP COLUMN published_at CASCADE; '
+                  "UPDATE outbox_relay.outboxes SET seq_column = 'Seq'")
+    _, texts = findings(place, "FAIL", outbox={"column.seq": "Seq"})
+    assert any('outbox_events ("Seq")' in text for text in texts) and not any("WHERE published_at" in text for text in texts), texts
+    place.execute('ALTER TABLE outbox_events RENAME "Seq" TO seq; UPDATE outbox_relay.outboxes SET seq_column = DEFAULT')
     with autocommitting(place.admin_dsn) as cursor:
         cursor.execute("CREATE SUBSCRIPTION elsewhere CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false)")
         cursor.execute("INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) SELECT oid, 'public.outbox_events'::regclass, 'i' "

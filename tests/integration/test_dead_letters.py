@@ -228,7 +228,8 @@ def test_inserted_letters_go_into_their_table_once(place):
     assert left == ["absent", "1", "orders", "11", "gone", "13", "orders", "16"]
 
     place.clickhouse("ALTER TABLE {db}.orders MODIFY COLUMN amount Int32 SETTINGS mutations_sync = 1")
-    again = run(place, "retry", "--id", "insert:orders:orders:3:11", **ROUTE)
+    full = {"route__orders": dict(ROUTE["route__orders"], table=f"{place.name}.orders")}     # the same table
+    again = run(place, "retry", "--id", "insert:orders:orders:3:11", "--id", "insert:orders:orders:3:11", **full)
     assert again.returncode == 0 and "1 put back" in again.stdout, again.stdout + again.stderr
     dropped = run(place, "drop", "--yes", "--reason", "out_of_range", "--stage", "insert", **ROUTE)
     assert dropped.returncode == 0 and "3 dropped" in dropped.stdout

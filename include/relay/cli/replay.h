@@ -23,7 +23,7 @@ struct replay_options {
 bool replay_outbox(const struct relay_context *context, const struct replay_options *options,
     struct relay_error *error);
 // Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *left: messages that the table
-// does not take, or that views of it may lack.
+// does not take, or that views of it may lack, and topics that are not there.
 bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *left,
     struct relay_error *error);
 
