@@ -2,6 +2,7 @@
 #include "relay/clickhouse/clickhouse_endpoint.h"
 
 #include "relay/base/log.h"
+#include "relay/config/config_checks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -30,24 +31,6 @@ struct clickhouse_endpoint {
     struct clickhouse_result *settings;
 };
 
-static bool check_url(const char *url, struct relay_error *error)
-{
-    const char *host = NULL;
-    if (strncmp(url, "http://", 7) == 0) {
-        host = url + 7;
-    } else if (strncmp(url, "https://", 8) == 0) {
-        host = url + 8;
-    }
-    if (!host || host[0] == '\0' || host[0] == '/' || host[0] == ':') {
-        return error_set(error, RELAY_ERROR_CONFIG, "[clickhouse] url: expected http://HOST:PORT or https://HOST:PORT");
-    }
-    if (strpbrk(host, "@?# \t\r\n")) {
-        return error_set(error, RELAY_ERROR_CONFIG,
-            "[clickhouse] url: only scheme, host and port; user and password have keys of their own");
-    }
-    return true;
-}
-
 // An endpoint that was away may come back as another version.
 static void on_breaker(void *context, enum breaker_state from, enum breaker_state to)
 {
@@ -70,7 +53,8 @@ static struct breaker_options options_of(const struct config_breaker *limits)
 struct clickhouse_endpoint *clickhouse_endpoint_new(const struct relay_context *context, const char *url,
     struct relay_error *error)
 {
-    if (!check_url(url, error)) {
+    if (!config_check_url(url, error)) {
+        error_prefix(error, "[clickhouse] url");
         return NULL;
     }
     struct clickhouse_endpoint *endpoint = calloc(1, sizeof(*endpoint));
