@@ -21,6 +21,7 @@
 
 #define ALONE_LIMIT DURATION_S(600)
 #define BURIAL_WAIT DURATION_S(5)
+#define END_WAIT    DURATION_MS(500) // the stop waits for it
 
 struct client {
     rd_kafka_t *producer;
@@ -34,7 +35,7 @@ struct dead_letter_topic {
     atomic_bool left;            // a client was left behind
     _Atomic int64_t alone_since; // ns: a set was not acknowledged, and no broker has said anything since; 0: one has
     pthread_mutex_t lock;
-    struct client *client; // under it
+    struct client *client; // under it; NULL: the topic has ended
 };
 
 // What became of the copies of one set that were sent. The reports of a set that was given up come later: whoever
@@ -133,18 +134,24 @@ static void purge(const struct client *client)
     rd_kafka_flush(client->producer, 100);
 }
 
+static void bury(struct dead_letter_topic *topic, struct client *client, struct duration patience)
+{
+    purge(client);
+    if (!kafka_client_destroy_until(client->producer, mono_add(clock_mono(topic->context->clock), patience))) {
+        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
+            "librdkafka does not let go of the producer of dead letters; it is left behind");
+        atomic_store(&topic->left, true);
+    }
+    free(client);
+}
+
 static void release(struct dead_letter_topic *topic, struct client *client)
 {
     pthread_mutex_lock(&topic->lock);
     bool last = --client->users == 0;
     pthread_mutex_unlock(&topic->lock);
     if (last) {
-        purge(client);
-        struct mono_time until = mono_add(clock_mono(topic->context->clock), BURIAL_WAIT);
-        if (!kafka_client_destroy_until(client->producer, until)) {
-            atomic_store(&topic->left, true);
-        }
-        free(client);
+        bury(topic, client, BURIAL_WAIT);
     }
 }
 
@@ -201,6 +208,14 @@ struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *cont
     return topic;
 }
 
+void dead_letter_topic_end(struct dead_letter_topic *topic)
+{
+    if (topic && topic->client) {
+        bury(topic, topic->client, END_WAIT);
+        topic->client = NULL;
+    }
+}
+
 bool dead_letter_topic_left_client(const struct dead_letter_topic *topic)
 {
     return topic && atomic_load(&topic->left);
@@ -211,9 +226,11 @@ void dead_letter_topic_free(struct dead_letter_topic *topic)
     if (!topic) {
         return;
     }
-    purge(topic->client);
-    rd_kafka_destroy(topic->client->producer);
-    free(topic->client);
+    if (topic->client) {
+        purge(topic->client);
+        rd_kafka_destroy(topic->client->producer);
+        free(topic->client);
+    }
     pthread_mutex_destroy(&topic->lock);
     free(topic);
 }

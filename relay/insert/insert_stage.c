@@ -283,6 +283,9 @@ bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
     for (size_t i = 0; i < stage->group.table_count; i++) {
         ended = table_worker_join(stage->group.tables[i]->worker, deadline) && ended;
     }
+    if (ended) {
+        dead_letter_topic_end(stage->copies);
+    }
     return ended;
 }
 

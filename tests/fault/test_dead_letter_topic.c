@@ -6,9 +6,13 @@
 #include "relay/insert/dead_letter_topic.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 
 #define TOPIC   "letters"
 #define PRODUCE 0 // ApiKey
@@ -45,6 +49,38 @@ static void stop(void)
 }
 
 TestSuite(fault_dead_letter_topic, .init = start, .fini = stop);
+
+static atomic_bool hangs;
+static sem_t let_go;
+
+// In place of the C library's: librdkafka waits so for its threads when a client is destroyed.
+int thrd_join(thrd_t thread, int *result)
+{
+    int (*join)(thrd_t, int *);
+    *(void **)&join = dlsym(RTLD_NEXT, "thrd_join");
+    while (atomic_load(&hangs) && sem_wait(&let_go) != 0) {
+    }
+    return join(thread, result);
+}
+
+// So that a stop ends in time and the process without freeing what the client may still use.
+Test(fault_dead_letter_topic, a_client_that_does_not_end_is_left_behind)
+{
+    sem_init(&let_go, 0, 0);
+    dead_letter_topic_end(NULL);
+    atomic_store(&hangs, true);
+    dead_letter_topic_end(topic);
+    cr_assert(dead_letter_topic_left_client(topic));
+    dead_letter_topic_end(topic);
+    atomic_store(&hangs, false);
+    sem_post(&let_go);
+}
+
+Test(fault_dead_letter_topic, one_that_ends_is_not)
+{
+    dead_letter_topic_end(topic);
+    cr_assert_not(dead_letter_topic_left_client(topic));
+}
 
 static void add(struct dead_letter_copies *copies)
 {

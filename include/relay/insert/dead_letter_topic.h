@@ -20,7 +20,10 @@ struct dead_letter_topic;
 struct dead_letter_topic *dead_letter_topic_new(const struct relay_context *context, struct relay_error *error);
 // Whether its producer can be made: as kafka_conf_try().
 bool dead_letter_topic_try(const struct relay_context *context, struct relay_error *error);
-// Whether a client that it has replaced hangs, so that its threads may still run: destroying one may.
+// When nobody sends any more: gives up what is not acknowledged and lets the client go, which may hang, so it is not
+// waited for long. Only questions and dead_letter_topic_free() may follow. Accepts NULL, and a topic that has ended.
+void dead_letter_topic_end(struct dead_letter_topic *topic);
+// Whether a client that it has replaced, or ended with, hangs, so that its threads may still run.
 bool dead_letter_topic_left_client(const struct dead_letter_topic *topic); // NULL: false
 void dead_letter_topic_free(struct dead_letter_topic *topic); // what is not acknowledged is given up; accepts NULL
 
