@@ -37,8 +37,8 @@ def project(tmp_path):
 def test_undefined_behaviour_fails_a_target(project, edge, well):
     # As meson builds them with -Db_sanitize=address,undefined.
     subprocess.run(["clang", "-g", "-fsanitize=fuzzer,address,undefined", f"-DEDGE={edge}", "-o",
-                    project / "build-fuzz/tests/fuzz/fuzz_planted", project / "tests/fuzz/fuzz_planted.c"], check=True, timeout=60)
-    done = subprocess.run([project / "scripts/fuzz", "--seconds", "1"], capture_output=True, text=True, timeout=60, check=False,
+                    project / "build-fuzz/tests/fuzz/fuzz_planted", project / "tests/fuzz/fuzz_planted.c"], check=True, timeout=120)
+    done = subprocess.run([project / "scripts/fuzz", "--seconds", "1"], capture_output=True, text=True, timeout=120, check=False,
                           env=dict(os.environ, PATH=f"{project / 'bin'}:{os.environ['PATH']}", TMPDIR=str(project / "results")))
     assert (done.returncode == 0) == well, done.stdout + done.stderr
     assert done.stdout.endswith(f"fuzz: {int(well)} passed, {int(not well)} failed\n")

@@ -22,7 +22,7 @@ def test_a_deadline_can_end_what_sudo_runs(tmp_path):
     (tmp_path / "sudo").write_text('#!/bin/sh\necho "$1" >"$0.ran"\nexec "$@"\n')
     (tmp_path / "sudo").chmod(0o755)
     done = subprocess.run(["bash", "-c", 'set -eu; . "$0"; quietly 0.2 waiting sudo sleep 600', os.path.join(ROOT, "scripts/lib/common.sh")],
-                          capture_output=True, text=True, timeout=60, check=False,
+                          capture_output=True, text=True, timeout=120, check=False,
                           env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", OUTBOX_RELAY_CACHE=str(tmp_path)))
     assert done.returncode == 1 and "waiting did not end within 0.2 s" in done.stderr, done.stderr
     assert (tmp_path / "sudo.ran").read_text() == "timeout\n", "it was told to end a process of root's"

@@ -61,7 +61,7 @@ class Project:
 
     def run(self, *arguments):
         with self.start(*arguments) as run:
-            said, _ = run.communicate(timeout=30)
+            said, _ = run.communicate(timeout=120)
         return run.returncode, said
 
 
@@ -87,9 +87,9 @@ def test_a_signal_ends_the_run_and_not_the_suite_alone(project, number, code):
     project.built("build-tsan")
     project.script("fuzz", "echo another one")
     with project.start("--only", "tsan,fuzz") as run:
-        wait_until((project.folder / "begun").exists, "a test that runs", 60)
+        wait_until((project.folder / "begun").exists, "a test that runs", 120)
         os.killpg(run.pid, number)
-        said, _ = run.communicate(timeout=30)
+        said, _ = run.communicate(timeout=120)
     assert (run.returncode, "another one" in said) == (code, False), said
     assert not list(project.temporary.glob("outbox-relay-test.*"))
 

@@ -310,13 +310,13 @@ def test_a_run_that_is_ended_leaves_nothing_behind(scratch, number, line, code):
                 break
         else:
             pytest.fail("the bench ended before its first fault")
-        wait_until((folder / "env").exists if number == signal.SIGINT else (folder / "run/postgres.pid").exists, "servers", 60)
+        wait_until((folder / "env").exists if number == signal.SIGINT else (folder / "run/postgres.pid").exists, "servers", 120)
         bench.send_signal(number)
         rest, _ = bench.communicate(timeout=120)
     finally:
         bench.kill()
     assert bench.returncode == code, rest
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while (left := _working_in(str(folder))) or folder.exists():
         assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.1)
