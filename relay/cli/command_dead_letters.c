@@ -24,7 +24,7 @@ static const char help[] =
     "  show             everything about each, payloads included\n"
     "  retry            put them back: into their outbox with the same event id, or into their table unless it has the "
     "row\n"
-    "                   (one at a time for a table, replay --into included)\n"
+    "                   (one at a time for a table, also of replays into it)\n"
     "  drop             delete them for good\n"
     "\n"
     "  --stage STAGE    publish or insert (default: both)\n"
