@@ -15,9 +15,10 @@ sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 from relaytools.relay import wait_until  # noqa: E402
 
 
-def heeding_interrupts():
-    """Of a background job the shell has them ignored, and a script cannot undo that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heeding_signals():
+    """A background job ignores the first, what nohup has started the last, and a script cannot undo that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Project:
@@ -50,7 +51,7 @@ class Project:
     @contextlib.contextmanager
     def start(self, *arguments):
         run = subprocess.Popen([self.folder / "scripts/test", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True, preexec_fn=heeding_interrupts,
+                               start_new_session=True, preexec_fn=heeding_signals,
                                env=dict(os.environ, TMPDIR=str(self.temporary), PATH=f"{self.folder / 'scripts'}:{os.environ['PATH']}"))
         with run:
             try:
