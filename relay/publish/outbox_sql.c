@@ -183,11 +183,19 @@ static PGresult *of_piece(struct pg_connection *connection, enum outbox_statemen
         deadline, error);
 }
 
-PGresult *outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
-    int64_t rows, struct mono_time deadline, struct relay_error *error)
+static bool take_end(PGresult *piece, bool *more, int64_t *end)
+{
+    *more = piece != NULL && PQntuples(piece) > 0;
+    *end = *more ? pg_binary_int64(piece, 0, 0) : *end;
+    PQclear(piece);
+    return piece != NULL;
+}
+
+bool outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
+    int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return of_piece(connection, SQL_PIECE, after, upto, rows, deadline, error);
+    return take_end(of_piece(connection, SQL_PIECE, after, upto, rows, deadline, error), more, end);
 }
 
 PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
@@ -369,11 +377,11 @@ static PGresult *of_topics(struct pg_connection *connection, enum outbox_stateme
         error);
 }
 
-PGresult *outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t rows, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
+    int64_t upto, int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return of_topics(connection, SQL_PIECE_OF_TOPICS, topics, upto, rows, deadline, error);
+    return take_end(of_topics(connection, SQL_PIECE_OF_TOPICS, topics, upto, rows, deadline, error), more, end);
 }
 
 PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,

@@ -201,15 +201,8 @@ void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *l
 static bool cut_to_piece(const struct publish_pipe *pipe, struct pg_connection *connection, struct release *release,
     struct relay_error *error)
 {
-    PGresult *end = outbox_sql_piece_of_topics(pipe->sql, connection, release->topics, seq_holes_settled(pipe->holes),
-        PUBLISH_PIECE_ROWS, pg_deadline(pipe->context), error);
-    if (end == NULL) {
-        return false;
-    }
-    release->more = PQntuples(end) > 0;
-    release->upto = release->more ? pg_binary_int64(end, 0, 0) : release->upto;
-    PQclear(end);
-    return true;
+    return outbox_sql_piece_of_topics(pipe->sql, connection, release->topics, seq_holes_settled(pipe->holes),
+        PUBLISH_PIECE_ROWS, &release->more, &release->upto, pg_deadline(pipe->context), error);
 }
 
 // The rows of the release that fit into a batch; malloc'd.

@@ -89,15 +89,10 @@ static bool look(struct publish_pipe *pipe, struct pg_connection *connection, in
 {
     int64_t upto = seq_holes_watermark(pipe->holes);
     *more = false;
-    if (pipe->held > 0 || pipe->parked > 0) {
-        PGresult *end = outbox_sql_piece(pipe->sql, connection, *from, upto, PUBLISH_PIECE_ROWS,
-            pg_deadline(pipe->context), error);
-        if (end == NULL) {
-            return false;
-        }
-        *more = PQntuples(end) > 0;
-        upto = *more ? pg_binary_int64(end, 0, 0) : upto;
-        PQclear(end);
+    if ((pipe->held > 0 || pipe->parked > 0) &&
+        !outbox_sql_piece(pipe->sql, connection, *from, upto, PUBLISH_PIECE_ROWS, more, &upto,
+            pg_deadline(pipe->context), error)) {
+        return false;
     }
     PGresult *below = outbox_sql_list_below(pipe->sql, connection, *from, upto, (int64_t)limit,
         pg_deadline(pipe->context), error);

@@ -58,9 +58,10 @@ PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection
     int64_t limit, struct mono_time deadline, struct relay_error *error);
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// The seq of the last of the first `rows` rows above `after`, at or below `upto`; no row where there are fewer.
-PGresult *outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
-    int64_t rows, struct mono_time deadline, struct relay_error *error);
+// The first `rows` rows above `after`, at or below `upto`: *more is whether there are so many, *end then the seq of the
+// last of them, and else what it was.
+bool outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
+    int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error);
 // Seqs of rows above `after`, at or below `upto`, that do not wait, for the sweep; lowest first.
 PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
@@ -116,8 +117,8 @@ PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connectio
 PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     struct mono_time deadline, struct relay_error *error);
 // As outbox_sql_piece(), of the rows from the lowest_seq of these topics (an array, as PostgreSQL writes it) on.
-PGresult *outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t rows, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
+    int64_t upto, int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error);
 // Seqs (int8, binary) of the rows at or below `upto` that wait for these topics, and for no held aggregate, lowest
 // first.
 PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
