@@ -279,17 +279,16 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched, bo
         leave_to_another(watch, watched);
         return true;
     }
+    bool may_pass = false;
     if (asked && (result = ask_health(watch, watched, &error)) != NULL) {
         take_result(watch, watched, result);
         PQclear(result);
-        *again = *again || health_window_undecided(&watched->window);
-        return true;
-    }
-    if (pg_broken(watch->connection)) {
+    } else if (pg_broken(watch->connection)) {
         lose(watch, &error);
         return false;
+    } else {
+        may_pass = take_refusal(watch, watched, &error);
     }
-    bool may_pass = take_refusal(watch, watched, &error);
     *again = *again || may_pass || (watched->locked && health_window_undecided(&watched->window));
     return true;
 }

@@ -24,6 +24,7 @@
 
 #define CLICKHOUSE_ANY_ENDPOINT  (-1)
 #define CLICKHOUSE_QUERY_ID_ROOM 352 // the longest name their partitions: insert_query_id.h
+#define CLICKHOUSE_REFUSAL_ROOM  280
 
 struct clickhouse_client;
 
@@ -69,7 +70,8 @@ struct clickhouse_outcome {
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct duration elapsed;
     uint64_t bytes_sent; // of the body, as on the wire
-    char refusal[280];   // of BAD_ROW: the server's words, which may quote the row; for dead letters only
+    // Of BAD_ROW: the server's words, which may quote the row; for dead letters only.
+    char refusal[CLICKHOUSE_REFUSAL_ROOM];
 };
 
 // Runs a statement and takes its rows as text cells (TabSeparated, unescaped). The statement must not name a FORMAT.

@@ -6,6 +6,7 @@
 #ifndef RELAY_INSERT_TABLE_JOB_H
 #define RELAY_INSERT_TABLE_JOB_H
 
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/insert_body.h"
 #include "relay/insert/insert_doubt.h"
@@ -52,9 +53,9 @@ struct table_job {
     struct view_seen seen;     // what came since, at the last look
     int sent_to;               // the endpoint of the last attempt
     bool stored;               // the answer: table and views have the rows
-    char refusal[280];         // the answer, REJECTED: the server's words, which may quote the row
-    bool absent;               // the answer: refused, and the table has none of the rows, so no view has
-    bool forgotten;            // the answer: its token may be, so that it is not repeated
+    char refusal[CLICKHOUSE_REFUSAL_ROOM]; // the answer, REJECTED: the server's words, which may quote the row
+    bool absent;                           // the answer: refused, and the table has none of the rows, so no view has
+    bool forgotten;                        // the answer: its token may be, so that it is not repeated
     // READ_BACK
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
