@@ -4,7 +4,11 @@
 // first and committed alone; then the rows are only listed, and exactly those that may go are taken. Rows that waited,
 // and those of the sweep, are taken by their numbers as well. It runs alone, without a sibling; what fails is undone
 // and put off as in publish_read.c.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_careful.h"
+
+#include "relay/publish/publish_board.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_read.h"
 
 struct listed {
     int64_t *seqs, *sizes; // in the arena, ascending by seq
@@ -195,7 +199,7 @@ static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane,
         // They are committed alone: were the next rows poison as well, undoing these would undo the verdicts too, and
         // a long row of poison would never end.
         lane->full = true;
-        publish_sweep_forget(pipe);
+        publish_read_forget(pipe);
         return carry_out(pipe, lane, error);
     }
     return read_listed(pipe, lane, error);
@@ -231,4 +235,16 @@ bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, co
 {
     struct these these = {.seqs = seqs, .count = count, .then = then, .context = context};
     return publish_read_with(pipe, lane, take_these, &these, error);
+}
+
+void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)
+{
+    // What was listed once may have been deleted by somebody.
+    pipe->chores_in_vain = lane->kept ? pipe->chores_in_vain + 1 : 0;
+    if (pipe->chores_in_vain > 1) {
+        publish_show_kept(pipe);
+    }
+    if (more && !lane->kept) {
+        *last = (struct mono_time){0};
+    }
 }

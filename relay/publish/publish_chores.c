@@ -9,12 +9,18 @@
 // - Is the table still the one that is owned, every few seconds?
 // - Sharing, every two seconds, with several outboxes: how many replicas does it have, and do we own too many?
 // - Progress, every second: settled_seq for the health function.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_chores.h"
 
 #include "relay/base/log.h"
-#include "relay/base/test_points.h"
 #include "relay/kafka/kafka_rights.h"
 #include "relay/postgres/pg_array.h"
+#include "relay/publish/publish_board.h"
+#include "relay/publish/publish_careful.h"
+#include "relay/publish/publish_commit.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_sweep.h"
+#include "relay/publish/publish_waiting.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,18 +30,12 @@
 #define COUNT_INTERVAL    DURATION_S(5)
 #define HELD_RETRY        DURATION_S(10)
 #define REPLICAS_INTERVAL DURATION_S(2)
-#define NOTE_INTERVAL     DURATION_S(1)
 // Topics that are looked at in a row, each for a round trip to the broker.
 #define TOPICS_AT_ONCE 1000
 // Rows that are looked through for those that wait for a topic whose lowest row has gone: some 0.1 s of PostgreSQL.
 #define IDLE_ROWS 100000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
 #define NOTE_ALONE DURATION_MS(1500)
-
-static bool due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
-{
-    return mono_reached(clock_mono(pipe->context->clock), mono_add(last, interval));
-}
 
 static struct duration waiting_interval(const struct publish_pipe *pipe)
 {
@@ -44,65 +44,10 @@ static struct duration waiting_interval(const struct publish_pipe *pipe)
 
 bool publish_chores_due(const struct publish_pipe *pipe)
 {
-    return due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || publish_sweep_due(pipe) ||
-        (pipe->share != NULL && due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
+    return publish_due(pipe, pipe->waiting_checked_at, waiting_interval(pipe)) || publish_sweep_due(pipe) ||
+        (pipe->share != NULL && publish_due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) ||
         (pipe->noted != seq_holes_settled(pipe->holes) && seq_holes_settled(pipe->holes) != INT64_MIN &&
-            due(pipe, pipe->noted_at, NOTE_ALONE));
-}
-
-bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
-{
-    int64_t settled = lane->state == LANE_IDLE ? seq_holes_settled(pipe->holes) : lane->settled;
-    if (settled == INT64_MIN || settled == pipe->noted || !due(pipe, pipe->noted_at, NOTE_INTERVAL)) {
-        return true;
-    }
-    pipe->noted_at = clock_mono(pipe->context->clock);
-    pipe->noted = settled;
-    return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context),
-        error);
-}
-
-bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
-{
-    if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
-            sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
-        return false;
-    }
-    PGresult *topics = NULL;
-    if (pipe->parked > 0) {
-        topics = outbox_sql_list_parked(pipe->sql, connection, pg_deadline(pipe->context), error);
-        if (topics == NULL) {
-            return false;
-        }
-    }
-    PQclear(pipe->topics);
-    pipe->topics = topics;
-    return true;
-}
-
-static bool has_name(char *const *names, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(names[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error)
-{
-    if (has_name(pipe->missing, pipe->missing_count, topic)) {
-        return true;
-    }
-    char **grown = realloc(pipe->missing, (pipe->missing_count + 1) * sizeof(*grown));
-    pipe->missing = grown != NULL ? grown : pipe->missing;
-    char *name = grown != NULL ? strdup(topic) : NULL;
-    if (name == NULL) {
-        return error_no_memory(error, "a topic's name");
-    }
-    pipe->missing[pipe->missing_count++] = name;
-    return true;
+            publish_due(pipe, pipe->noted_at, NOTE_ALONE));
 }
 
 // The numbers of a listing, as many as fit into batch_bytes where it says their sizes; malloc'd. *more: the listing was
@@ -184,18 +129,6 @@ static bool cut_by_suspects(const struct publish_pipe *pipe, const int64_t *seqs
     return publish_suspects_cut(&pipe->verdicts, seqs, count) < count;
 }
 
-void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)
-{
-    // What was listed once may have been deleted by somebody.
-    pipe->chores_in_vain = lane->kept ? pipe->chores_in_vain + 1 : 0;
-    if (pipe->chores_in_vain > 1) {
-        publish_show_kept(pipe);
-    }
-    if (more && !lane->kept) {
-        *last = (struct mono_time){0};
-    }
-}
-
 // Each row that waits for anything costs a look at its entry: while many do, one piece of them after the other, as far
 // as the entries can be raised. Behind a hole all of them, since what commits in it belongs before the others.
 static bool cut_to_piece(const struct publish_pipe *pipe, struct pg_connection *connection, struct release *release,
@@ -250,7 +183,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
 static bool may_go_on(struct publish_pipe *pipe, const char *topic, bool *may, struct relay_error *error)
 {
     *may = true;
-    if (!has_name(pipe->missing, pipe->missing_count, topic)) {
+    if (!publish_has_missed(pipe, topic)) {
         return true;
     }
     kafka_producer_forget_topic(pipe->producer, topic);
@@ -350,7 +283,7 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
 {
     size_t count = 0;
     int64_t *seqs = gone_ones(pipe, lane, &count, error);
-    if (seqs != NULL && count == 0 && due(pipe, pipe->held_tried_at, HELD_RETRY)) {
+    if (seqs != NULL && count == 0 && publish_due(pipe, pipe->held_tried_at, HELD_RETRY)) {
         free(seqs);
         seqs = next_held(pipe, lane, &count, error);
     }
@@ -411,7 +344,7 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
 
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error)
 {
-    if (pipe->share == NULL || !due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) {
+    if (pipe->share == NULL || !publish_due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) {
         return true;
     }
     pipe->replicas_counted_at = clock_mono(pipe->context->clock);
@@ -436,7 +369,7 @@ static bool check_table(struct publish_pipe *pipe, struct relay_error *error)
 
 static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    if (due(pipe, pipe->waiting_checked_at, waiting_interval(pipe))) {
+    if (publish_due(pipe, pipe->waiting_checked_at, waiting_interval(pipe))) {
         pipe->waiting_checked_at = clock_mono(pipe->context->clock); // also of a look that is refused
         if (!check_table(pipe, error) || !check_waiting(pipe, lane, error)) {
             return false;

@@ -13,15 +13,18 @@
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_read.h"
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/publish/publish_board.h"
+#include "relay/publish/publish_commit.h"
+#include "relay/publish/publish_judge.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_sweep.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LISTING_INTERVAL DURATION_MS(20)
 #define JOINED_LIMIT     DURATION_S(5)
@@ -195,54 +198,6 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     return true;
 }
 
-static enum verdict_action poison_action(const struct publish_pipe *pipe)
-{
-    return pipe->config->publish.on_poison == CONFIG_POISON_HOLD_AGGREGATE ? VERDICT_HOLD : VERDICT_DEAD_LETTER;
-}
-
-// Whether held_aggregates has room for the row's aggregate: otherwise it would fail at every term.
-static bool can_be_held(const struct outbox_table *table, const struct outbox_batch *batch, int64_t seq)
-{
-    for (size_t i = 0; i < batch->count; i++) {
-        const struct outbox_row *row = &batch->rows[i];
-        if (row->seq == seq) {
-            size_t type = row->aggregate_type.length, key = row->key.length;
-            return outbox_table_text_length(table, CONFIG_COLUMN_AGGREGATE_TYPE, type) +
-                outbox_table_text_length(table, CONFIG_COLUMN_KEY, key) <=
-                PUBLISH_WAITING_KEY_MAX;
-        }
-    }
-    return true;
-}
-
-bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
-    const char *text, struct relay_error *error)
-{
-    bool stops = pipe->config->publish.on_poison == CONFIG_POISON_STOP;
-    bool alone = lane->batch->count == 1 && (lane->careful || lane->chosen);
-    if (stops && !alone) { // what lies before the row is let out first, and then the row stops the outbox
-        return publish_suspects_add(&pipe->verdicts, seq, error);
-    }
-    if (stops) {
-        return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
-            "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
-    }
-    if (poison_action(pipe) == VERDICT_HOLD && lane->chosen && lane->batch->count > 1) {
-        // The aggregate is held already. What lies before this row goes first, and the row is judged when it is next.
-        return publish_suspects_add(&pipe->verdicts, seq, error);
-    }
-    struct publish_verdict verdict = {.seq = seq,
-        .action = can_be_held(pipe->owner.table, lane->batch, seq) ? poison_action(pipe) : VERDICT_DEAD_LETTER};
-    for (size_t i = 0; i < lane->batch->count; i++) {
-        if (lane->batch->rows[i].seq == seq) {
-            publish_verdict_type(&verdict, lane->batch->rows[i].type);
-        }
-    }
-    snprintf(verdict.code, sizeof(verdict.code), "%s", code);
-    snprintf(verdict.reason, sizeof(verdict.reason), "%s", text);
-    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
-}
-
 // Routes all rows. Every row that cannot be is judged; the batch must then be read again. *clean: none was.
 static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
 {
@@ -266,6 +221,14 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
     return !*clean || publish_check(pipe, lane, clean, error);
 }
 
+void publish_read_forget(struct publish_pipe *pipe)
+{
+    struct publish_sweep *sweep = &pipe->sweep;
+    sweep->count = sweep->next = 0;
+    sweep->cut = false;
+    sweep->upto = INT64_MIN;
+}
+
 bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (lane->state == LANE_IDLE) {
@@ -284,7 +247,7 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
         publish_transaction_of(pipe, lane)->open = false;
     }
     if (lane->chosen) { // rows of the sweep that were found with these must not overtake them
-        publish_sweep_forget(pipe);
+        publish_read_forget(pipe);
     }
     seq_holes_copy(pipe->holes, lane->before);
     outbox_batch_reset(lane->batch);

@@ -7,14 +7,15 @@
 //   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_refused.h"
 
 #include "relay/base/log.h"
 #include "relay/kafka/kafka_error.h"
 #include "relay/kafka/kafka_rights.h"
-
-#include <stdio.h>
-#include <string.h>
+#include "relay/publish/publish_board.h"
+#include "relay/publish/publish_judge.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_read.h"
 
 #define REFUSAL_WITHIN DURATION_S(1)
 #define PURGES         2 // in a row, and no reason

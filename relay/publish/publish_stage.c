@@ -5,6 +5,7 @@
 #include "relay/kafka/kafka_producer.h"
 #include "relay/publish/publish_pipe.h"
 #include "relay/publish/publish_reason.h"
+#include "relay/publish/publish_term.h"
 #include "relay/publish/receipt_store.h"
 
 #include <pthread.h>

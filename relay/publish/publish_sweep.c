@@ -8,10 +8,13 @@
 // two seconds. What is mended in one transaction goes in its order, and a piece sees a part of it: once a piece has
 // something, everything below the watermark is listed in one snapshot, piece by piece, and the rows go as they stand in
 // that list. If some of them cannot be taken out for now, the list is forgotten, and the sweep begins anew.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_sweep.h"
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/publish/publish_careful.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_read.h"
 
 #include <stdlib.h>
 
@@ -28,17 +31,9 @@ bool publish_sweep_due(const struct publish_pipe *pipe)
     return mono_reached(clock_mono(pipe->context->clock), mono_add(sweep->at, interval));
 }
 
-void publish_sweep_forget(struct publish_pipe *pipe)
-{
-    struct publish_sweep *sweep = &pipe->sweep;
-    sweep->count = sweep->next = 0;
-    sweep->cut = false;
-    sweep->upto = INT64_MIN;
-}
-
 void publish_sweep_begin(struct publish_pipe *pipe)
 {
-    publish_sweep_forget(pipe);
+    publish_read_forget(pipe);
     pipe->sweep.found = false;
     pipe->sweep.at = clock_mono(pipe->context->clock);
 }
@@ -108,7 +103,7 @@ static bool look(struct publish_pipe *pipe, struct pg_connection *connection, in
 static bool look_at_all(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
 {
     struct publish_sweep *sweep = &pipe->sweep;
-    publish_sweep_forget(pipe);
+    publish_read_forget(pipe);
     if (!outbox_sql_begin_snapshot(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
@@ -120,7 +115,7 @@ static bool look_at_all(struct publish_pipe *pipe, struct pg_connection *connect
         done = look(pipe, connection, &from, MOST_FOUND - sweep->count, &sweep->cut, error);
     }
     if (!done) {
-        publish_sweep_forget(pipe);
+        publish_read_forget(pipe);
     }
     return outbox_sql_rollback(connection, pg_deadline(pipe->context), done ? error : NULL) && done;
 }
@@ -148,7 +143,7 @@ static bool take_next(struct publish_pipe *pipe, struct publish_lane *lane, stru
     bool taken = lane->state == LANE_READ;
     publish_after_these(pipe, lane, taken && more, &sweep->at);
     if (sweep->next == sweep->count) {
-        publish_sweep_forget(pipe);
+        publish_read_forget(pipe);
     }
     sweep->found = taken && !lane->kept;
     if (sweep->found) {

@@ -18,11 +18,15 @@
 // From an old primary the sessions are closed and the next try is a while away: it may find the new one, and each term
 // on the old one fences the relay that publishes from the new one.
 // In a generation that an operator began after such an end, only receipts of that generation count.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_term.h"
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_error.h"
+#include "relay/publish/publish_board.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_sweep.h"
+#include "relay/publish/publish_waiting.h"
 
 #include <stdio.h>
 #include <stdlib.h>

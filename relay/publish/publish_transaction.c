@@ -2,7 +2,6 @@
 #include "relay/publish/publish_transaction.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 bool publish_transaction_init(struct publish_transaction *transaction, int64_t ranges, struct relay_error *error)
 {

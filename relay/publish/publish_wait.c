@@ -5,11 +5,13 @@
 // grant, then it blocks until a notification, the next fallback poll (for rows whose INSERT fires no trigger), a
 // heartbeat or the stop. A session for notifications that is gone is made anew; until then the outbox is awake, that is
 // it polls.
-#include "relay/publish/publish_pipe.h"
+#include "relay/publish/publish_wait.h"
 
 #include "relay/base/log.h"
+#include "relay/publish/publish_chores.h"
+#include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_read.h"
 
-#include <errno.h>
 #include <poll.h>
 
 #define PROBE_FIRST   DURATION_MS(1)

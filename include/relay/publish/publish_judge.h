@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rows that cannot go to Kafka become verdicts (publish_verdicts.h). Runs on the outbox's own thread.
+#ifndef RELAY_PUBLISH_PUBLISH_JUDGE_H
+#define RELAY_PUBLISH_PUBLISH_JUDGE_H
+
+#include "relay/publish/publish_pipe.h"
+
+// A row of the lane that Kafka will never take: a verdict by on_poison. When that says stop: a suspect, so that what
+// lies before it goes first; then, alone, false (OPERATOR).
+bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
+    const char *text, struct relay_error *error);
+// The rows for this topic wait, from this one on, until the topic is as it should be: a verdict.
+bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
+    const struct relay_error *why, struct relay_error *error);
+// Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
+bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
+
+#endif

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What becomes of a batch that Kafka did not take. Runs on the outbox's own thread.
+#ifndef RELAY_PUBLISH_PUBLISH_REFUSED_H
+#define RELAY_PUBLISH_PUBLISH_REFUSED_H
+
+#include "relay/publish/publish_pipe.h"
+
+// After records of the lane, or of what goes on in its transaction, have failed: suspects and verdicts are noted and
+// everything is undone, or false where nobody knows what to do.
+bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
+// After an error of handing something over. Once the broker has refused a record of a transaction librdkafka takes no
+// more of them, and tells of the refusal a little later. true: that was it, and everything is undone as
+// publish_settle() does. false: the error stands.
+bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error);
+
+#endif

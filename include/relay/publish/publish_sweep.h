@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sweep: rows below the watermark that nobody waits for. Runs on the outbox's own thread.
+#ifndef RELAY_PUBLISH_PUBLISH_SWEEP_H
+#define RELAY_PUBLISH_PUBLISH_SWEEP_H
+
+#include "relay/publish/publish_pipe.h"
+
+// As with the other chores, the lane may be READ afterwards. What was found is forgotten by publish_read_forget().
+void publish_sweep_begin(struct publish_pipe *pipe); // a term
+bool publish_sweep_due(const struct publish_pipe *pipe);
+bool publish_sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
+void publish_sweep_finish(struct publish_pipe *pipe);
+
+#endif

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ground that the parts of a pipe stand on: its deadlines and heartbeats, and the lanes with their transactions.
+#include "relay/publish/publish_lane.h"
+
+#include <assert.h>
+
+struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
+{
+    struct mono_time own = mono_add(clock_mono(pipe->context->clock), from_now);
+    struct mono_time stop = stop_deadline(pipe->context->stop);
+    return mono_before(stop, own) ? stop : own;
+}
+
+bool publish_due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval)
+{
+    return mono_reached(clock_mono(pipe->context->clock), mono_add(last, interval));
+}
+
+bool publish_stopping(const struct publish_pipe *pipe)
+{
+    return stop_raised(pipe->context->stop);
+}
+
+void publish_tick(void *context)
+{
+    struct publish_pipe *pipe = context;
+    outbox_owner_tick(&pipe->owner);
+    outbox_sleep_tick(&pipe->sleep);
+    heartbeat_beat(pipe->heartbeat);
+}
+
+struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return pipe->owner.connections[lane->slot];
+}
+
+struct publish_transaction *publish_transaction_of(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return &pipe->transactions[lane->slot];
+}
+
+const struct publish_lane *publish_other(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane == &pipe->lanes[0] ? &pipe->lanes[1] : &pipe->lanes[0];
+}
+
+bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next)
+{
+    return next->joined && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
+}
+
+void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)
+{
+    // From each state: where it may go.
+    static const unsigned allowed[] = {
+        [LANE_IDLE] = 1u << LANE_READING,
+        [LANE_READING] = 1u << LANE_TAKEN | 1u << LANE_IDLE,
+        [LANE_TAKEN] = 1u << LANE_READ | 1u << LANE_IDLE,
+        [LANE_READ] = 1u << LANE_SENT | 1u << LANE_IDLE | 1u << LANE_COMMITTING,
+        [LANE_SENT] = 1u << LANE_COMMITTING | 1u << LANE_IDLE,
+        [LANE_COMMITTING] = 1u << LANE_IDLE,
+    };
+    assert((allowed[lane->state] & 1u << to) != 0);
+    lane->state = to;
+    metric_set(pipe->series.holes, (double)seq_holes_ranges(pipe->holes));
+}
+
+struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    struct mono_time own = mono_add(pipe->transactions[lane->slot].began,
+        kafka_producer_transaction_timeout(pipe->producer));
+    struct mono_time stop = stop_deadline(pipe->context->stop);
+    return mono_before(stop, own) ? stop : own;
+}
+
+// Waits before the next attempt, beating.
+void publish_pause(struct publish_pipe *pipe, struct duration length)
+{
+    struct mono_time until = mono_add(clock_mono(pipe->context->clock), length);
+    while (!publish_stopping(pipe) && !mono_reached(clock_mono(pipe->context->clock), until)) {
+        struct mono_time slice = mono_add(clock_mono(pipe->context->clock), DURATION_MS(200));
+        stop_wait(pipe->context->stop, pipe->context->clock, mono_before(slice, until) ? slice : until);
+        publish_tick(pipe);
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an outbox's rows wait for, as PostgreSQL has it, and which topics this process has missed itself.
+#include "relay/publish/publish_waiting.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
+{
+    if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
+            sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    PGresult *topics = NULL;
+    if (pipe->parked > 0) {
+        topics = outbox_sql_list_parked(pipe->sql, connection, pg_deadline(pipe->context), error);
+        if (topics == NULL) {
+            return false;
+        }
+    }
+    PQclear(pipe->topics);
+    pipe->topics = topics;
+    return true;
+}
+
+static bool has_name(char *const *names, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error)
+{
+    if (has_name(pipe->missing, pipe->missing_count, topic)) {
+        return true;
+    }
+    char **grown = realloc(pipe->missing, (pipe->missing_count + 1) * sizeof(*grown));
+    pipe->missing = grown != NULL ? grown : pipe->missing;
+    char *name = grown != NULL ? strdup(topic) : NULL;
+    if (name == NULL) {
+        return error_no_memory(error, "a topic's name");
+    }
+    pipe->missing[pipe->missing_count++] = name;
+    return true;
+}
+
+bool publish_has_missed(const struct publish_pipe *pipe, const char *topic)
+{
+    return has_name(pipe->missing, pipe->missing_count, topic);
+}
