@@ -7,8 +7,9 @@
 #include "relay/insert/insert_catch_up.h"
 
 #include "relay/base/log.h"
-#include "relay/insert/insert_flow.h"
+#include "relay/insert/insert_expiry.h"
 #include "relay/insert/insert_memory.h"
+#include "relay/insert/insert_take.h"
 
 // For each feed of the reader.
 #define FOR_READER_FEEDS(group, partition, feed)                                                                       \
@@ -51,9 +52,9 @@ struct kafka_consumer_options insert_catch_up_options(const struct config *confi
 static bool open_reader(struct insert_group *group)
 {
     struct kafka_consumer_listener listener = {.context = group,
-        .message = insert_flow_reader_message,
+        .message = insert_take_reader_message,
         .partition_end = on_end,
-        .partition_failed = insert_flow_reader_failed,
+        .partition_failed = insert_expiry_met_by_reader,
         .trouble = on_trouble};
     struct kafka_consumer_options options = insert_catch_up_options(group->context->config);
     struct relay_error error;

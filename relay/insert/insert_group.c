@@ -23,10 +23,12 @@
 #include "relay/base/test_points.h"
 #include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
+#include "relay/insert/insert_expiry.h"
 #include "relay/insert/insert_flow.h"
 #include "relay/insert/insert_health.h"
 #include "relay/insert/insert_lag.h"
 #include "relay/insert/insert_memory.h"
+#include "relay/insert/insert_take.h"
 #include "relay/insert/view_note.h"
 
 #include <poll.h>
@@ -43,11 +45,6 @@
 #define START_WAIT   DURATION_S(12) // longer than the server may take to start an INSERT
 #define CLOSE_LEAST  DURATION_S(1)  // for closing, before the drain deadline
 #define FIRST_ANSWER DURATION_S(2)  // a group mostly has its partitions by then, and no broker has to be asked
-
-struct mono_time insert_group_now(const struct insert_group *group)
-{
-    return clock_mono(group->context->clock);
-}
 
 void insert_group_init(struct insert_group *group)
 {
@@ -70,25 +67,6 @@ void insert_group_finish(struct insert_group *group)
     free(group->headers);
     if (group->absent) {
         rd_kafka_topic_partition_list_destroy(group->absent);
-    }
-}
-
-struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number)
-{
-    for (size_t i = 0; i < group->partitions.count; i++) {
-        struct insert_partition *partition = group->partitions.items[i];
-        if (!partition->gone && partition->number == number && strcmp(partition->topic, topic) == 0) {
-            return partition;
-        }
-    }
-    return NULL;
-}
-
-void insert_group_break(struct insert_group *group, const struct relay_error *error)
-{
-    if (!group->broken) {
-        group->broken = true;
-        group->why_broken = *error;
     }
 }
 
@@ -349,9 +327,9 @@ static void join(struct insert_group *group, struct mono_time now)
     struct kafka_consumer_listener listener = {.context = group,
         .assigned = on_assigned,
         .revoked = on_revoked,
-        .message = insert_flow_message,
-        .partition_end = insert_flow_end,
-        .partition_failed = insert_flow_failed,
+        .message = insert_take_message,
+        .partition_end = insert_take_end,
+        .partition_failed = insert_expiry_met,
         .committed = insert_commit_answered,
         .topic_absent = insert_health_absent,
         .trouble = on_trouble};

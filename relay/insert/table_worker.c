@@ -168,18 +168,6 @@ void table_worker_kill(struct table_worker *worker, const struct table_job *job,
     }
 }
 
-bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until)
-{
-    struct mono_time now = clock_mono(worker->options.context->clock);
-    pthread_mutex_lock(&worker->lock);
-    *until = worker->doubt.until;
-    if (present && mono_before(*until, worker->running_until)) {
-        *until = worker->running_until;
-    }
-    pthread_mutex_unlock(&worker->lock);
-    return mono_before(now, *until);
-}
-
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error)
 {
     pthread_mutex_lock(&worker->lock);

@@ -6,7 +6,7 @@
 #ifndef RELAY_INSERT_INSERT_CATCH_UP_H
 #define RELAY_INSERT_INSERT_CATCH_UP_H
 
-#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_group_inside.h"
 
 // The feed (active) takes its messages from the reader from now on.
 void insert_catch_up_add(struct insert_group *group, struct insert_feed *feed);

@@ -7,7 +7,7 @@
 #ifndef RELAY_INSERT_INSERT_COMMIT_H
 #define RELAY_INSERT_INSERT_COMMIT_H
 
-#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_group_inside.h"
 
 // Sends what has changed. false: nothing was sent.
 bool insert_commit_changed(struct insert_group *group);

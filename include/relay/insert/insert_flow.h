@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The way of messages: where each partition begins once its tables were asked, which feed takes a message, and what
-// stands still while a table is full or paused. A table that is behind the others of a partition is sent away to catch
-// up by itself. The consumer's thread.
+// Where each partition begins once its tables were asked, and what stands still while a table is full or paused. A
+// table that is behind the others of a partition is sent away to catch up by itself. The consumer's thread.
 #ifndef RELAY_INSERT_INSERT_FLOW_H
 #define RELAY_INSERT_INSERT_FLOW_H
 
-#include "relay/insert/insert_group.h"
-
-// kafka_consumer_listener of the group's consumer, and of the reader's
-void insert_flow_message(void *context, const rd_kafka_message_t *message);
-void insert_flow_reader_message(void *context, const rd_kafka_message_t *message);
-void insert_flow_end(void *context, const char *topic, int32_t number, int64_t offset);
-void insert_flow_failed(void *context, const char *topic, int32_t number, const struct relay_error *error);
-void insert_flow_reader_failed(void *context, const char *topic, int32_t number, const struct relay_error *error);
+#include "relay/insert/insert_group_inside.h"
 
 // Positions partitions whose tables know where to begin.
 void insert_flow_begin(struct insert_group *group);

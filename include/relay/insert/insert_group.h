@@ -6,61 +6,10 @@
 #ifndef RELAY_INSERT_INSERT_GROUP_H
 #define RELAY_INSERT_INSERT_GROUP_H
 
-#include "relay/base/backoff.h"
-#include "relay/insert/insert_lease.h"
-#include "relay/insert/insert_routes.h"
-#include "relay/insert/insert_table.h"
-#include "relay/kafka/kafka_consumer.h"
-
-#include <stdatomic.h>
-#include <stdbool.h>
-
-struct insert_group {
-    const struct relay_context *context;
-    const struct insert_routes *routes;
-    struct insert_table **tables; // one for each route
-    size_t table_count;
-    struct insert_partitions partitions;
-    struct insert_lease *lease;
-    int wake_fd;
-    struct kafka_consumer *consumer; // NULL: not a member
-    bool leaving;                    // closing: nothing is committed any more
-    bool broken;                     // the consumer must be closed and made anew
-    bool assigned;                   // this member was told its partitions, be it that there are none
-    struct relay_error why_broken;
-    bool some_refused;   // by the last commit
-    bool refused_so_far; // the last commit, since the group is rebalancing with us in it: said again it may count
-    struct backoff backoff;
-    struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
-    bool full;          // a table is, or the memory may be: no more messages now
-    bool crowded;       // the memory is full: partitions are held until something is stored
-    size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
-    struct mono_time full_since;
-    bool healthy;              // as the board has it
-    bool answered;             // a broker has, once
-    bool unreachable;          // no broker answered when last one was needed, or the breaker is not closed since
-    char refused[512];         // the reason of what one has refused and that was not seen to work since; "": nothing
-    struct mono_time prove_at; // when to ask again whether one does
-    struct mono_time alone;    // since when none has answered; 0: one has
-    rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
-    struct mono_time absent_at;              // when to look for it again
-    bool hangs;                              // a handle was left behind
-    struct kafka_consumer *reader;           // of feeds that catch up by themselves, NULL: there are none
-    bool reader_stale;                       // which partitions it has to read has changed
-    struct insert_partition *last;           // of the last message
-    struct source_header *headers;
-    size_t header_room;
-    _Atomic int64_t lag; // of all partitions together; -1: not known
-};
+#include "relay/insert/insert_group_inside.h"
 
 void insert_group_init(struct insert_group *group);
 void insert_group_finish(struct insert_group *group); // after insert_group_leave
-
-// For the parts of the group.
-struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number);
-// The consumer is of no more use: the group is left and joined again at the next insert_group_work.
-void insert_group_break(struct insert_group *group, const struct relay_error *error);
-struct mono_time insert_group_now(const struct insert_group *group);
 
 // Takes messages until there are none, or a table is full, or `most` were taken. false: nothing is left.
 bool insert_group_serve(struct insert_group *group, size_t most);

@@ -6,7 +6,7 @@
 #ifndef RELAY_INSERT_INSERT_HEALTH_H
 #define RELAY_INSERT_INSERT_HEALTH_H
 
-#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_group_inside.h"
 
 // OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers. DEGRADED: some
 // trouble with them, until one answers.

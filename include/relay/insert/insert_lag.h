@@ -5,7 +5,7 @@
 #ifndef RELAY_INSERT_INSERT_LAG_H
 #define RELAY_INSERT_INSERT_LAG_H
 
-#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_group_inside.h"
 
 // Asks the broker for ends that nothing else tells, for 50 ms, or half a second where it does not answer.
 void insert_lag_tell(struct insert_group *group, struct mono_time now);

@@ -8,7 +8,7 @@
 #ifndef RELAY_INSERT_INSERT_MEMORY_H
 #define RELAY_INSERT_INSERT_MEMORY_H
 
-#include "relay/insert/insert_group.h"
+#include "relay/insert/insert_group_inside.h"
 
 #include <stdbool.h>
 #include <stddef.h>
