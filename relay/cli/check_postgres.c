@@ -9,11 +9,6 @@
 
 static const char what[] = "postgres";
 
-struct mono_time check_deadline(const struct check *check)
-{
-    return mono_add(clock_mono(check->context->clock), CHECK_TIMEOUT);
-}
-
 static PGresult *ask(struct check *check, const char *sql, struct relay_error *error)
 {
     return pg_query(check->connection, sql, NULL, 0, false, check_deadline(check), error);

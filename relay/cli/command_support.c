@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/cli/command_support.h"
 
+#include "relay/base/instance.h"
 #include "relay/cli/command_signals.h"
 #include "relay/cli/commands.h"
 #include "relay/cli/time_argument.h"
@@ -9,25 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
-
-void command_instance(char instance[33])
-{
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
-        // Only before the kernel's pool is filled, and then for an interrupted call: it need not be secret, only our
-        // own.
-        struct mono_time now = clock_mono(clock_system());
-        pid_t pid = getpid();
-        memset(bytes, 0, sizeof(bytes));
-        memcpy(bytes, &now, sizeof(now));
-        memcpy(bytes + sizeof(now), &pid, sizeof(pid));
-    }
-    for (int i = 0; i < 16; i++) {
-        snprintf(instance + 2 * i, 3, "%02x", bytes[i]);
-    }
-}
 
 struct config *command_load_config(const char *path)
 {
@@ -60,7 +42,7 @@ static int open_environment(struct command_environment *environment, const char 
     environment->context = (struct relay_context){.config = environment->config,
         .clock = clock_system(),
         .stop = &environment->stop};
-    command_instance(environment->context.instance);
+    instance_make(environment->context.instance);
     log_init(environment->config->log.level, environment->config->log.format);
     return 0;
 }

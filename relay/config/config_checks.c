@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/config/config_checks.h"
 
-#include "relay/ops/listen_address.h"
+#include "relay/config/listen_address.h"
 #include "relay/publish/event_template.h"
 
 #include <ctype.h>

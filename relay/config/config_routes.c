@@ -6,7 +6,7 @@
 
 #include "relay/config/config_checks.h"
 #include "relay/config/config_value.h"
-#include "relay/insert/route_source.h"
+#include "relay/config/route_source.h"
 
 #include <ctype.h>
 #include <regex.h>

@@ -6,7 +6,7 @@
 #include "relay/insert/row_encoder.h"
 
 #include "relay/clickhouse/clickhouse_text.h"
-#include "relay/insert/route_source.h"
+#include "relay/config/route_source.h"
 #include "relay/insert/value_encoder.h"
 
 #include <stdarg.h>

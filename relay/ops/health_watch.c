@@ -24,7 +24,7 @@
 #include "relay/base/log.h"
 #include "relay/base/thread.h"
 #include "relay/ops/health_conditions.h"
-#include "relay/ops/listen_address.h"
+#include "relay/config/listen_address.h"
 #include "relay/postgres/pg_connection.h"
 
 #include <inttypes.h>

@@ -18,7 +18,7 @@
 #include "relay/base/log.h"
 #include "relay/base/thread.h"
 #include "relay/ops/http_answers.h"
-#include "relay/ops/listen_address.h"
+#include "relay/config/listen_address.h"
 
 #include <errno.h>
 #include <microhttpd.h>

@@ -17,9 +17,9 @@
 // - A bad configuration at SIGHUP: every mistake is logged, the old configuration stays.
 #include "relay/ops/lifecycle.h"
 
+#include "relay/base/exit_code.h"
+#include "relay/base/instance.h"
 #include "relay/base/log.h"
-#include "relay/cli/command_support.h"
-#include "relay/cli/commands.h"
 #include "relay/config/config_compare.h"
 #include "relay/insert/insert_stage.h"
 #include "relay/ops/alerts.h"
@@ -88,7 +88,7 @@ static bool make_context(struct lifecycle *self, struct relay_error *error)
     context->config = self->config;
     context->clock = clock_system();
     context->stop = &self->stop;
-    command_instance(context->instance);
+    instance_make(context->instance);
     context->metrics = metrics_new(error);
     if (context->metrics == NULL) {
         return false;

@@ -5,7 +5,7 @@
 #include "relay/clickhouse/clickhouse_result.h"
 #include "relay/clickhouse/clickhouse_type.h"
 #include "relay/json/json_paths.h"
-#include "relay/insert/route_source.h"
+#include "relay/config/route_source.h"
 
 #include <assert.h>
 #include <stdint.h>

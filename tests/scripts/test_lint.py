@@ -28,3 +28,9 @@ class Changed(Tree):
 def test_a_program_that_is_built_no_longer_is_told(listed, entry, source):
     assert c_code.check_built(Tree(ROOT)) == []
     assert c_code.check_built(Changed(listed, entry, "")) == [f"{source} is in no meson.build"]
+
+
+def test_sources_that_need_each_other_are_told():
+    assert c_code.check_circles(Tree(ROOT)) == []
+    tree = Changed("relay/base/clock.c", '#include "relay/base/clock.h"\n', '#include "relay/base/clock.h"\n\nvoid use(void)\n{\n    stop_raised(0);\n}\n')
+    assert c_code.check_circles(tree) == ["relay/base/clock.c needs relay/base/stop.c (stop_raised); relay/base/stop.c needs relay/base/clock.c (mono_left)"]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/ops/listen_address.h"
+#include "relay/config/listen_address.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -23,8 +23,6 @@ typedef int command_work(const struct command_environment *environment, void *ar
 // or when the work was done and not all of its output could be written.
 int command_perform(const char *command, int parsed, const char *config_path, command_work *work, void *arguments,
     int broken);
-// 32 random lower-case hex digits.
-void command_instance(char instance[33]);
 
 // Tells what is wrong with the arguments, and where the help is, to stderr. Returns RELAY_EXIT_USAGE.
 int command_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -7,12 +7,7 @@
 #ifndef RELAY_CLI_COMMANDS_H
 #define RELAY_CLI_COMMANDS_H
 
-#define RELAY_EXIT_USAGE       2
-#define RELAY_EXIT_STUCK       70 // EX_SOFTWARE: a part of the daemon hung; a supervisor should start it again
-#define RELAY_EXIT_UNREACHABLE 75 // EX_TEMPFAIL
-#define RELAY_EXIT_CONFIG      78 // EX_CONFIG
-// Or-ed to a code: end the process at once, without exit handlers (a thread hangs and may use what they free).
-#define RELAY_EXIT_AT_ONCE 0x100
+#include "relay/base/exit_code.h"
 
 int command_run(int argc, char **argv);
 int command_check(int argc, char **argv);

@@ -15,8 +15,8 @@ struct lifecycle_options {
     struct duration wait;    // > 0: the servers must have been reached within this time, or the daemon ends (code 75)
 };
 
-// Takes the config over. Returns the exit code of the process (see cli/commands.h): 0 after a clean stop, 1 when a part
-// could not be started, 75 when `wait` ran out, 78 for a configuration that a part refuses, 70 when a loop hung.
+// Takes the config over. Returns the exit code of the process (see base/exit_code.h): 0 after a clean stop, 1 when a
+// part could not be started, 75 when `wait` ran out, 78 for a configuration that a part refuses, 70 when a loop hung.
 // RELAY_EXIT_AT_ONCE is or-ed where threads were left behind.
 int lifecycle_run(struct config *config, const struct lifecycle_options *options);
 

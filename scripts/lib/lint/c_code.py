@@ -18,7 +18,7 @@ HEADER_ONLY = {"include/relay/config/context.h", "include/relay/publish/outbox_r
 # What each room may include. lifecycle and main stand above all.
 ROOMS = {
     "base": set(),
-    "config": {"base"},  # and PURE
+    "config": {"base", "json"},  # and PURE
     "kafka": {"base", "config"},
     "postgres": {"base", "config"},
     "clickhouse": {"base", "config"},
@@ -32,15 +32,13 @@ ROOMS = {
 
 # Notations that the configuration checks while it is read: texts in, verdicts out, nothing of a room behind them.
 PURE = (
-    "relay/insert/route_source.h",
-    "relay/ops/listen_address.h",
     "relay/publish/event_router.h",
     "relay/publish/event_template.h",
 )
 # What starts and stops every part.
-ABOVE_ALL = {"relay/ops/lifecycle.c", "relay/ops/absent.c", "relay/main.c"}
+ABOVE_ALL = {"relay/ops/lifecycle.c", "relay/main.c"}
 # Sources whose functions are declared in a header of their family, and that header.
-FAMILIES = ("relay/cli/", "relay/publish/publish_")
+FAMILIES = ("relay/cli/",)
 FAMILY_HEADERS = ("cli/",)
 
 # Call, what to do instead, files that may (fnmatch of the path).
@@ -240,6 +238,34 @@ def check_rooms(tree):
 def _without_comments_and_strings(text):
     pattern = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
     return pattern.sub(lambda match: "\n" * match.group().count("\n") + ('""' if match.group()[0] == '"' else ""), text)
+
+
+# A definition as clang-format lays it out: its name, at the start of a line; static ones are nobody else's.
+DEFINITION = re.compile(r"^(?!static\b|typedef\b|#)[a-zA-Z_][\w \*]*?\b(\w+)\([^;{}]*\)\n\{", re.M)
+
+
+def _calls_between(tree):
+    """{source: {source that defines a function it names: that name}}"""
+    sources = {path: _without_comments_and_strings(tree.text(path)) for path in tree.match("relay/*.c", "relay/*.cc")}
+    defined = {name: path for path, code in sources.items() for name in DEFINITION.findall(code)}
+    return {path: {defined[name]: name for name in sorted(set(re.findall(r"\b\w+(?=\s*[(),;}])", code)))
+                   if defined.get(name, path) != path} for path, code in sources.items()}
+
+
+def check_circles(tree):
+    calls, findings, done = _calls_between(tree), [], set()
+
+    def follow(path, way):
+        if path in way:
+            circle = way[way.index(path):] + [path]
+            findings.append("; ".join(f"{one} needs {other} ({calls[one][other]})" for one, other in zip(circle, circle[1:])))
+        elif path not in done:
+            for other in calls[path]:
+                follow(other, [*way, path])
+            done.add(path)
+    for path in sorted(calls):
+        follow(path, [])
+    return findings
 
 
 def check_calls(tree):

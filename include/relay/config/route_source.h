@@ -8,8 +8,8 @@
 //   entry    = from "=" to, separated by spaces or commas; from "*" stands for everything else; both may be quoted by '
 // "?": where the place is missing or null, NULL or the type's default is stored. The map replaces a text by another
 // one. Owns its memory; never changes after parsing.
-#ifndef RELAY_INSERT_ROUTE_SOURCE_H
-#define RELAY_INSERT_ROUTE_SOURCE_H
+#ifndef RELAY_CONFIG_ROUTE_SOURCE_H
+#define RELAY_CONFIG_ROUTE_SOURCE_H
 
 #include "relay/base/error.h"
 

@@ -2,8 +2,8 @@
 //
 // [http] listen: "host:port", "[v6]:port", ":port" for every address; port 0 lets the kernel choose. Pure text: no
 // look-ups.
-#ifndef RELAY_OPS_LISTEN_ADDRESS_H
-#define RELAY_OPS_LISTEN_ADDRESS_H
+#ifndef RELAY_CONFIG_LISTEN_ADDRESS_H
+#define RELAY_CONFIG_LISTEN_ADDRESS_H
 
 #include "relay/base/error.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "relay/insert/route_source.h"
+#include "relay/config/route_source.h"
 
 #include "relay/json/json_paths.h"
 
