@@ -350,10 +350,18 @@ static bool delete_where(const struct relay_context *context, struct clickhouse_
     static const char *const light[2] = {"DELETE FROM ", " WHERE "},
                              *const heavy[2] = {"ALTER TABLE ", " DELETE WHERE "};
     struct clickhouse_outcome outcome = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
-    return run_delete(context, client, light, conditions, &outcome, error) ||
+    if (run_delete(context, client, light, conditions, &outcome, error) ||
         (outcome.failure == CLICKHOUSE_UNKNOWN_CODE &&
-            run_delete(context, client, heavy, conditions, &outcome, error)) ||
-        error_prefix(error, "deleting dead letters");
+            run_delete(context, client, heavy, conditions, &outcome, error))) {
+        return true;
+    }
+    if (outcome.exception_code == CLICKHOUSE_CODE_ACCESS_DENIED) {
+        return error_prefix(error,
+            "user %s may not delete dead letters; GRANT outbox_operator TO a user (the daemon's has no such right), "
+            "and name that in OUTBOX_RELAY_CLICKHOUSE_USER",
+            context->config->clickhouse.user);
+    }
+    return error_prefix(error, "deleting dead letters");
 }
 
 // The route that fills the target from the topic, as the insert stage chooses it; NULL: none any more.
@@ -414,7 +422,8 @@ static bool delete_done(struct insert_retry *retry, struct relay_error *error)
     bool done = retry->done_count == 0 ||
         (clickhouse_text_add(&retry->done_keys, ")")
                 ? delete_where(retry->context, retry->client, &retry->done_keys, error)
-                : error_no_memory(error, "deleting dead letters"));
+                : error_no_memory(error, "deleting dead letters")) ||
+        error_prefix(error, "the rows are in their tables, but their dead letters stay; the next retry deletes them");
     clickhouse_text_reset(&retry->done_keys);
     retry->done_count = 0;
     return done;
