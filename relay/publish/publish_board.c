@@ -9,6 +9,23 @@
 #include <stdio.h>
 #include <string.h>
 
+// Only its owner counts what waits: of a process that owns the outbox no more, the figures would stay as they were.
+static void forget_waiting(struct publish_pipe *pipe)
+{
+    metric_set(pipe->series.held, 0);
+    metric_set(pipe->series.parked, 0);
+    status_board_text(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "held_aggregates", NULL);
+    status_board_text(pipe->context->board, STATUS_PUBLISH, pipe->config->name, "parked_topics", NULL);
+}
+
+void publish_show_ownership(struct publish_pipe *pipe)
+{
+    metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
+    if (!pipe->owner.owned) {
+        forget_waiting(pipe);
+    }
+}
+
 void publish_show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason)
 {
     const char *name = pipe->config->name;
@@ -18,7 +35,7 @@ void publish_show(struct publish_pipe *pipe, enum status_level level, const char
     // or Kafka yet does neither.
     bool ready = level != STATUS_DOWN && strcmp(role, "none") != 0;
     status_board_ready(pipe->context->board, STATUS_PUBLISH, name, ready && (pipe->came_up || !pipe->owner.owned));
-    metric_set(pipe->series.owned, pipe->owner.owned ? 1 : 0);
+    publish_show_ownership(pipe);
 }
 
 const char *publish_role(const struct publish_pipe *pipe)

@@ -50,6 +50,11 @@ bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane 
     return next->joined && next->state != LANE_IDLE && next->state != LANE_COMMITTING && next->slot == lane->slot;
 }
 
+void publish_show_holes(struct publish_pipe *pipe)
+{
+    metric_set(pipe->series.holes, pipe->holes == NULL ? 0 : (double)seq_holes_ranges(pipe->holes));
+}
+
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)
 {
     // From each state: where it may go.
@@ -63,7 +68,7 @@ void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enu
     };
     assert((allowed[lane->state] & 1u << to) != 0);
     lane->state = to;
-    metric_set(pipe->series.holes, (double)seq_holes_ranges(pipe->holes));
+    publish_show_holes(pipe);
 }
 
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)

@@ -181,7 +181,7 @@ void publish_pipe_run(struct publish_pipe *pipe)
         }
     }
     outbox_owner_finish(&pipe->owner);
-    metric_set(pipe->series.owned, 0);
+    publish_show_ownership(pipe);
 }
 
 struct publish_pipe *publish_pipe_new(const struct relay_context *context, const struct config_outbox *config,

@@ -451,4 +451,5 @@ void publish_term_end(struct publish_pipe *pipe)
     pipe->holes = NULL;
     pipe->holders = NULL;
     pipe->sql = NULL;
+    publish_show_holes(pipe);
 }

@@ -9,6 +9,8 @@
 
 // reason: copied. role: "owner", "standby", "none".
 void publish_show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason);
+// The gauges of who owns the outbox; with the ownership end the figures of what waits in it.
+void publish_show_ownership(struct publish_pipe *pipe);
 // "owner" or "none", by whether the outbox is owned.
 const char *publish_role(const struct publish_pipe *pipe);
 // The servers as this stage sees them: error NULL, both answer.
