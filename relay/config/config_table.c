@@ -29,9 +29,8 @@ const struct config_section config_sections[CONFIG_SECTIONS] = {
     [CONFIG_SECTION_POSTGRES] = {"postgres", false, offsetof(struct config, postgres),
         "The database that holds the outboxes."},
     [CONFIG_SECTION_OUTBOX] = {"outbox", true, 0,
-        "An outbox table. [outbox] is the outbox named \"default\" and what [outbox NAME] sections inherit from; each "
-        "may override "
-        "any key of [publish] as well."},
+        "An outbox table. [outbox] is the outbox named \"default\", from which [outbox NAME] sections inherit; each "
+        "may override any key of [publish] as well."},
     [CONFIG_SECTION_KAFKA] = {"kafka", false, 0,
         "Any property of librdkafka, passed through to producer and consumer."},
     [CONFIG_SECTION_PUBLISH] = {"publish", false, offsetof(struct config, publish), "From the outboxes to Kafka."},
@@ -41,13 +40,14 @@ const struct config_section config_sections[CONFIG_SECTIONS] = {
     [CONFIG_SECTION_ROUTE] = {"route", true, 0,
         "Which topics go into which table; every other key is `column = source`."},
     [CONFIG_SECTION_BREAKER] = {"breaker", false, offsetof(struct config, breakers),
-        "When a dependency that fails is left alone, and when it is tried again."},
+        "When a failing dependency is no longer called, and when it is tried again."},
     [CONFIG_SECTION_HEALTH] = {"health", false, offsetof(struct config, health),
-        "How often the pipeline is judged, and by what."},
-    [CONFIG_SECTION_ALERT] = {"alert", false, offsetof(struct config, alert), "Who is told when the health changes."},
+        "How often the pipeline is checked, and against which thresholds."},
+    [CONFIG_SECTION_ALERT] = {"alert", false, offsetof(struct config, alert),
+        "Where alerts are sent when the health changes."},
     [CONFIG_SECTION_HTTP] = {"http", false, offsetof(struct config, http),
         "The address of /health, /live, /ready, /metrics and the status page."},
-    [CONFIG_SECTION_LOG] = {"log", false, offsetof(struct config, log), "What is logged, and how it looks."},
+    [CONFIG_SECTION_LOG] = {"log", false, offsetof(struct config, log), "What is logged, and in which format."},
     [CONFIG_SECTION_RUN] = {"run", false, 0, "The process itself."},
 };
 
@@ -103,28 +103,27 @@ const struct config_key config_keys[] = {
     {POSTGRES(idle_timeout), DURATION(S, D), .name = "idle_timeout", .fallback = "600s",
         .sentence =
             "How long a session of a command (status, check, dead-letters, replay) may be silent before the server "
-            "ends it, from PostgreSQL 14 on. The daemon's sessions hold locks and stay; `lease` is theirs."},
+            "ends it (PostgreSQL 14 and later). The daemon's sessions hold locks and are kept; see `[run] lease`."},
     {POSTGRES(acquire_timeout), DURATION(10 * MS, 5 * M), .name = "acquire_timeout", .fallback = "1s",
         .sentence =
-            "How long the health watch, `status` and `dead-letters` wait for a connection, all hosts together, before "
-            "they say that there is none."},
+            "How long the health watch, `status` and `dead-letters` wait for a connection, all hosts together."},
 
     {OUTBOX(table), TEXT, .name = "table", .fallback = "public.outbox_events", .check = config_check_table,
         .sentence = "The table, as schema.table; quote names as in SQL: \"My Schema\".\"t\"."},
     {OUTBOX(batch_rows), INTEGER(1, 100000), .name = "batch_rows", .fallback = "5000",
         .sentence =
-            "Most rows that one statement takes out; with exactly_once never more than 27772, for which a receipt has"
-            " room. With at_least_once they are a transaction; with exactly_once an outbox that is behind puts into"
-            " one transaction, of PostgreSQL and of Kafka, what it takes out within 100 ms."},
+            "Maximum rows that one statement takes; with exactly_once never more than 27772, which is what fits into a"
+            " receipt. With at_least_once each batch is a transaction; with exactly_once an outbox with a backlog"
+            " puts all it takes within 100 ms into one transaction of PostgreSQL and of Kafka."},
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
-        .sentence = "Most bytes of one batch; a larger single row still goes, alone."},
+        .sentence = "Maximum bytes of one batch; a single larger row is sent by itself."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",
         .sentence =
-            "What becomes of a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
+            "What happens to a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
     {OUTBOX(fallback_poll), DURATION(10 * MS, H), .name = "fallback_poll", .fallback = "1s",
-        .sentence = "How often a sleeping relay looks by itself, for rows that fire no trigger."},
+        .sentence = "How often an idle relay polls, to find rows that fired no trigger."},
     {OUTBOX(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "public.outbox_dead_letters",
-        .check = config_check_table, .sentence = "Where rows go that can never be published."},
+        .check = config_check_table, .sentence = "Table for rows that can never be published."},
     {OUTBOX(layout), WORD(layouts), .name = "layout", .fallback = "native",
         .sentence =
             "The names of the columns: native (id, seq, aggregate_type, aggregate_id, event_type, payload, metadata, "
@@ -144,8 +143,7 @@ const struct config_key config_keys[] = {
 
     {PUBLISH(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process publishes."},
     {PUBLISH(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
-        .sentence =
-            "exactly_once: by Kafka transactions and receipts. at_least_once: events may come twice after a crash."},
+        .sentence = "exactly_once: by Kafka transactions and receipts. at_least_once: a crash may duplicate events."},
     {PUBLISH(topic), TEXT, .name = "topic", .fallback = "{prefix}.{event_type:1}.events",
         .check = config_check_topic_template,
         .sentence =
@@ -155,7 +153,7 @@ const struct config_key config_keys[] = {
         .sentence =
             "What {prefix} stands for. Choose it before the first event: another one later renames every topic."},
     {PUBLISH(key), TEXT, .name = "key", .fallback = "{aggregate_id}", .check = config_check_template,
-        .sentence = "Template of the record's key; events with one key keep their order."},
+        .sentence = "Template of the record's key; events with the same key keep their order."},
     {PUBLISH(value), WORD(values), .name = "value", .fallback = "payload",
         .sentence = "The record's value: the payload as PostgreSQL gives it, or an envelope around it for columns of "
                     "`additional`."},
@@ -164,7 +162,7 @@ const struct config_key config_keys[] = {
         .sentence = "Members of the metadata that become headers, a list."},
     {PUBLISH(additional), .kind = CONFIG_KIND_ADDITIONAL, .name = "additional", .fallback = "",
         .example = "tenant:header, region:header:x-region",
-        .sentence = "Further columns and where they go: column:header|envelope|partition[:alias], a list."},
+        .sentence = "Additional columns and where they go: column:header|envelope|partition[:alias], a list."},
     {PUBLISH(tombstone_on_empty), BOOLEAN, .name = "tombstone_on_empty", .fallback = "false",
         .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone."},
     {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
@@ -172,7 +170,7 @@ const struct config_key config_keys[] = {
                     "everything stops."},
     {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay",
         .check = config_check_transactional_id,
-        .sentence = "Start of the Kafka transactional.id, which the outbox's identity completes."},
+        .sentence = "Prefix of the Kafka transactional.id; the outbox's identity is appended."},
     {PUBLISH(receipt_topic), TEXT, .name = "receipt_topic", .fallback = "outbox-relay.receipts",
         .check = config_check_topic,
         .sentence = "The compacted topic of the receipts that make publishing exactly once."},
@@ -184,68 +182,68 @@ const struct config_key config_keys[] = {
         .sentence =
             "exactly_once where the table has kafka_topic, kafka_partition and kafka_offset; else at_least_once."},
     {INSERT(batch_rows), INTEGER(1, 1000000), .name = "batch_rows", .fallback = "50000",
-        .sentence = "Most rows of one INSERT."},
+        .sentence = "Maximum rows of one INSERT."},
     {INSERT(batch_bytes), SIZE(KIB, 256 * MIB), .name = "batch_bytes", .fallback = "32MiB",
-        .sentence = "Most bytes of one INSERT."},
+        .sentence = "Maximum bytes of one INSERT."},
     {INSERT(linger), DURATION(0, 5 * M), .name = "linger", .fallback = "1s",
-        .sentence = "How long an event may wait for its batch to fill; ClickHouse likes few, large inserts."},
+        .sentence = "How long an event may wait for its batch to fill; ClickHouse prefers few, large inserts."},
     {INSERT(memory_limit), SIZE(16 * MIB, 64 * GIB), .name = "memory_limit", .fallback = "256MiB",
-        .sentence = "Most memory of all batches and of what the consumer has fetched ahead."},
+        .sentence = "Maximum memory of all batches and of what the consumer has prefetched."},
     {INSERT(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "outbox_relay_dead_letters",
-        .check = config_check_clickhouse_table, .sentence = "Table of the messages that fit no row."},
+        .check = config_check_clickhouse_table, .sentence = "Table for messages that cannot become rows."},
     {INSERT(dead_letter_topic), TEXT, .name = "dead_letter_topic", .fallback = "",
         .example = "outbox-relay.dead-letters", .check = config_check_topic,
-        .sentence = "Topic that gets a copy of each dead letter; empty: none."},
+        .sentence = "Topic that receives a copy of each dead letter; empty: none."},
     {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
-        .sentence = "A route stops when more than this part of its messages are dead letters (0.05 or 5%); 0: never."},
+        .sentence = "A route stops when more than this ratio of its messages are dead letters (0.05 or 5%); 0: never."},
     {INSERT(on_lost_messages), WORD(lost_messages), .name = "on_lost_messages", .fallback = "stop",
-        .sentence = "When Kafka expired messages before they were inserted: a table that lacks them stands still "
-                    "there, or what is left is "
-                    "inserted and the loss counted."},
+        .sentence = "When Kafka expired messages before they were inserted: a table that lacks them takes nothing more "
+                    "of that partition, or what is left is inserted and the loss is counted."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
         .flags = CONFIG_DISCREET, .check = config_check_url,
-        .sentence = "HTTP interface of one server, http:// or https://, never of a load balancer; several with commas "
-                    "are replicas of one shard."},
+        .sentence =
+            "HTTP interface of one server, http:// or https://, never of a load balancer; several, separated by "
+            "commas, are replicas of one shard."},
     {CLICKHOUSE(database), TEXT, .name = "database", .fallback = "default", .check = config_check_name,
-        .sentence = "Database of tables that name none."},
+        .sentence = "Database of tables that are named without one."},
     {CLICKHOUSE(user), TEXT, .name = "user", .fallback = "default", .check = config_check_name,
         .sentence = "The user."},
     {CLICKHOUSE(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
         .sentence = "The user's password; sent in a header, never in a URL."},
     {CLICKHOUSE(ca_file), TEXT, .name = "ca_file", .fallback = "", .example = "/etc/outbox-relay/clickhouse-ca.pem",
-        .check = config_check_authorities,
-        .sentence = "PEM file of the authorities whose certificates are believed in place of the system's."},
+        .check = config_check_authorities, .sentence = "CA bundle (PEM), used instead of the system's."},
     {CLICKHOUSE(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
         .sentence = "How long one endpoint may take to accept a connection."},
     {CLICKHOUSE(request_timeout), DURATION(S, H), .name = "request_timeout", .fallback = "65s",
         .sentence =
-            "How long one request may take. An exactly_once INSERT ends earlier, with the lease of its consumer."},
+            "How long one request may take. An exactly_once INSERT ends earlier: before `[kafka] session.timeout.ms` "
+            "after the last accepted offset commit."},
     {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "auto",
-        .sentence = "Of what is sent. auto: none where every url names this machine (localhost, 127.x.x.x, [::1]), "
-                    "else lz4."},
+        .sentence = "Compression of requests. auto: none if every url names this machine (localhost, 127.x.x.x, "
+                    "[::1]), else lz4."},
 
     {ROUTE(topics), .kind = CONFIG_KIND_TOPICS, .name = "topics", .example = "nova.order.events",
         .flags = CONFIG_INHERITS,
-        .sentence = "Names of topics, a list, or one regular expression that starts with ^. Must be set; [route "
-                    "default] has what the topic templates make."},
+        .sentence = "A list of topic names, or one regular expression that starts with ^. Required; in [route "
+                    "default] it follows from the topic templates."},
     {ROUTE(table), TEXT, .name = "table", .example = "analytics.orders", .flags = CONFIG_INHERITS,
         .check = config_check_clickhouse_table,
-        .sentence = "Table, or database.table. Must be set; [route default] has outbox_events."},
+        .sentence = "Table, or database.table. Required; in [route default] it is outbox_events."},
     {.section = CONFIG_SECTION_ROUTE,
         .kind = CONFIG_KIND_COLUMNS,
         .name = "columns",
         .fallback = "",
         .example = "order_id = $.id, amount = $.amount",
-        .sentence = "All `column = source` in one list, if they do not stand on lines of their own."},
+        .sentence = "All `column = source` entries as one list, instead of one line each."},
     {ROUTE(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether the route is used."},
 
     {BREAKER(ALL_BREAKERS, failures), INTEGER(1, 1000), .name = "failures", .fallback = "5", .flags = CONFIG_LIVE,
-        .sentence = "So many failures in a row open a breaker: its dependency is left alone."},
+        .sentence = "Consecutive failures after which the circuit breaker opens and the dependency is not called."},
     {BREAKER(ALL_BREAKERS, open), DURATION(100 * MS, H), .name = "open", .fallback = "30s", .flags = CONFIG_LIVE,
-        .sentence = "How long it stays open before one call is let through."},
+        .sentence = "How long it stays open before one trial call is allowed."},
     {BREAKER(ALL_BREAKERS, successes), INTEGER(1, 1000), .name = "successes", .fallback = "2", .flags = CONFIG_LIVE,
-        .sentence = "So many successes in a row close it again."},
+        .sentence = "Consecutive successes after which it closes again."},
     BREAKER_KEYS(CONFIG_DEPENDENCY_POSTGRES, "postgres", "PostgreSQL"),
     BREAKER_KEYS(CONFIG_DEPENDENCY_KAFKA, "kafka", "Kafka"),
     BREAKER_KEYS(CONFIG_DEPENDENCY_CLICKHOUSE, "clickhouse", "each ClickHouse endpoint"),
@@ -258,17 +256,17 @@ const struct config_key config_keys[] = {
     {HEALTH(critical_rows), INTEGER(0, INT64_C(1000000000000)), .name = "critical_rows", .fallback = "1000",
         .sentence = "More unpublished rows than this: CRITICAL."},
     {HEALTH(warning_age), DURATION(0, 365 * D), .name = "warning_age", .fallback = "5m",
-        .sentence = "An unpublished row older than this: WARNING; 0s: not judged."},
+        .sentence = "An unpublished row older than this: WARNING; 0s: off."},
     {HEALTH(critical_age), DURATION(0, 365 * D), .name = "critical_age", .fallback = "15m",
-        .sentence = "An unpublished row older than this: CRITICAL; 0s: not judged."},
+        .sentence = "An unpublished row older than this: CRITICAL; 0s: off."},
     {HEALTH(warning_lag), INTEGER(0, INT64_C(1000000000000)), .name = "warning_lag", .fallback = "0",
-        .sentence = "More messages behind the end of Kafka's log than this: WARNING; 0: not judged."},
+        .sentence = "A consumer lag of more messages than this: WARNING; 0: off."},
     {HEALTH(critical_lag), INTEGER(0, INT64_C(1000000000000)), .name = "critical_lag", .fallback = "0",
-        .sentence = "More messages behind the end of Kafka's log than this: CRITICAL; 0: not judged."},
+        .sentence = "A consumer lag of more messages than this: CRITICAL; 0: off."},
 
     {ALERT(webhook_url), TEXT, .name = "webhook_url", .fallback = "", .example = "https://example.com/hook",
         .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
-        .sentence = "Gets each alert as JSON, by POST."},
+        .sentence = "Receives each alert as JSON, by POST."},
     {ALERT(slack_url), TEXT, .name = "slack_url", .fallback = "", .example = "https://hooks.slack.com/services/...",
         .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
         .sentence = "A Slack-style incoming webhook."},
@@ -277,12 +275,11 @@ const struct config_key config_keys[] = {
         .sentence = "Base URL of an Alertmanager (API v2)."},
     {ALERT(ca_file), TEXT, .name = "ca_file", .fallback = "", .example = "/etc/outbox-relay/alerts-ca.pem",
         .flags = CONFIG_LIVE, .check = config_check_authorities,
-        .sentence = "PEM file of the authorities whose certificates are believed, for all receivers, in place of the "
-                    "system's."},
+        .sentence = "CA bundle (PEM) for all receivers, used instead of the system's."},
     {ALERT(repeat), DURATION(S, 365 * D), .name = "repeat", .fallback = "4h", .flags = CONFIG_LIVE,
-        .sentence = "How often a state that lasts is told again."},
+        .sentence = "How often an alert that is still firing is repeated."},
     {ALERT(hold), DURATION(0, D), .name = "hold", .fallback = "0s", .flags = CONFIG_LIVE,
-        .sentence = "How long a state must last before it is told."},
+        .sentence = "How long a state must last before an alert is sent."},
 
     {.section = CONFIG_SECTION_HTTP,
         .offset = offsetof(struct config_http, listen),
@@ -290,7 +287,7 @@ const struct config_key config_keys[] = {
         .name = "listen",
         .fallback = "127.0.0.1:8000",
         .check = config_check_listen,
-        .sentence = "host:port, [v6]:port or :port (all addresses); port 0: any free one; empty or none: no HTTP."},
+        .sentence = "host:port, [v6]:port or :port (all addresses); port 0: any free port; empty or none: no HTTP."},
 
     {.section = CONFIG_SECTION_LOG,
         .offset = offsetof(struct config_log, level),
@@ -298,7 +295,7 @@ const struct config_key config_keys[] = {
         .name = "level",
         .fallback = "info",
         .flags = CONFIG_LIVE,
-        .sentence = "The least level that is logged. Payloads are logged at debug only."},
+        .sentence = "Minimum level. Payloads are logged at debug only."},
     {.section = CONFIG_SECTION_LOG,
         .offset = offsetof(struct config_log, format),
         WORD(formats),
@@ -308,9 +305,10 @@ const struct config_key config_keys[] = {
 
     {RUN(drain_timeout), DURATION(S, H), .name = "drain_timeout", .fallback = "25s",
         .sentence =
-            "From SIGTERM to the end of the process at the latest; keep it below what systemd or Kubernetes grants."},
+            "Maximum time from SIGTERM to the end of the process; keep it below what systemd or Kubernetes allows."},
     {RUN(lease), DURATION(S, 5 * M), .name = "lease", .fallback = "5s",
-        .sentence = "A relay that is frozen or cut off loses its outboxes after this."},
+        .sentence = "Publish stage only: a relay that is frozen or cut off loses its outboxes after this. For the "
+                    "insert stage see `[kafka] session.timeout.ms`."},
 };
 const size_t config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
 
