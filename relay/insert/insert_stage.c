@@ -20,6 +20,7 @@
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/insert_health.h"
+#include "relay/insert/insert_table_show.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -83,7 +84,7 @@ static void show_paused(const struct insert_group *group)
 {
     bool all = true;
     for (size_t i = 0; all && i < group->table_count; i++) {
-        all = insert_table_paused(group->tables[i]);
+        all = insert_table_shows_paused(group->tables[i]);
     }
     for (size_t i = 0; i < group->table_count; i++) {
         insert_table_show_paused(group->tables[i], all);

@@ -18,6 +18,7 @@
 #include "relay/base/test_points.h"
 #include "relay/clickhouse/clickhouse_compression.h"
 #include "relay/insert/insert_note.h"
+#include "relay/insert/insert_table_show.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,16 +30,6 @@
 #define LAST_SHARE   8     // of a full batch, at least: what ends a backlog goes at once
 #define RATIO_LEAST  20    // bad messages before max_bad_ratio is judged
 #define RATIO_WINDOW 10000 // messages
-
-static void set_status(const struct insert_table *table, enum status_level level, const char *reason)
-{
-    status_board_set(table->context->board, STATUS_INSERT, table->name, level, reason);
-}
-
-static enum status_level trouble_level(const struct insert_table *table)
-{
-    return table->stands ? STATUS_DOWN : STATUS_DEGRADED;
-}
 
 static size_t rows_allowed(const struct insert_table *table)
 {
@@ -228,33 +219,10 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     table->on_trial = table->on_trial || table->state == INSERT_TABLE_OPEN;
     table->state = INSERT_TABLE_PAUSED;
     table->open_at = mono_add(now, backoff_next(&table->backoff));
-    metric_set(table->paused, 1);
-    table->why_paused = *error;
-    set_status(table, trouble_level(table), error->text);
+    insert_table_show_pause(table, error);
     log_event(LOG_LEVEL_ERROR, "insert.table_paused",
         "inserts into this table wait for somebody to mend it; the others go on", LOG_TEXT("table", table->name),
         LOG_ERROR(error));
-}
-
-bool insert_table_paused(const struct insert_table *table)
-{
-    return table->state == INSERT_TABLE_PAUSED || table->on_trial;
-}
-
-void insert_table_show_paused(struct insert_table *table, bool all)
-{
-    if (insert_table_paused(table) && table->stands != all) {
-        table->stands = all;
-        set_status(table, trouble_level(table), table->why_paused.text);
-    }
-}
-
-// It takes rows again.
-static void show_open(struct insert_table *table)
-{
-    table->on_trial = table->stands = false;
-    metric_set(table->paused, 0);
-    set_status(table, STATUS_OK, "");
 }
 
 // The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
@@ -310,7 +278,7 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
     if (table->state != INSERT_TABLE_OPEN) {
         table->state = INSERT_TABLE_OPEN;
         if (!table->on_trial) {
-            show_open(table);
+            insert_table_show_open(table);
         }
         for_feeds(table, wake_feed);
         repeat_parked(table, job->plan);
@@ -443,7 +411,7 @@ static void stored(struct insert_table *table, struct insert_batch *batch)
 {
     insert_note_forget(table);
     if (table->on_trial) {
-        show_open(table);
+        insert_table_show_open(table);
     }
     insert_batch_stored(batch);
     observe(table, batch);
@@ -605,18 +573,6 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     table_worker_submit(table->worker, job);
 }
 
-static void show_trouble(struct insert_table *table)
-{
-    struct relay_error trouble;
-    bool troubled = table_worker_trouble(table->worker, &trouble);
-    if (table->state == INSERT_TABLE_OPEN && (troubled || (table->troubled && !table->on_trial))) {
-        set_status(table, troubled ? trouble_level(table) : STATUS_OK, troubled ? trouble.text : "");
-    } else if (table->state == INSERT_TABLE_OPENING && troubled) {
-        set_status(table, STATUS_DEGRADED, trouble.text);
-    }
-    table->troubled = troubled;
-}
-
 // Everything that there is for it is read, and (stored) stored.
 static bool has_all(const struct insert_table *table, bool stored)
 {
@@ -653,7 +609,7 @@ static bool may_go(const struct insert_table *table, struct mono_time now)
 void insert_table_work(struct insert_table *table, struct mono_time now)
 {
     take_results(table, now);
-    show_trouble(table);
+    insert_table_show_trouble(table);
     if (mono_reached(now, table->open_at) && !(table->context->stop && stop_raised(table->context->stop))) {
         submit_open_job(table, now);
     }
@@ -662,7 +618,7 @@ void insert_table_work(struct insert_table *table, struct mono_time now)
     }
     for_feeds(table, ask_feed);
     if (table->on_trial && has_all(table, true)) {
-        show_open(table); // what had failed was stored all the same
+        insert_table_show_open(table); // what had failed was stored all the same
     }
     if (table->open && !table->flight && may_go(table, now)) {
         submit(table, now);

@@ -73,9 +73,6 @@ void insert_table_flush(struct insert_table *table);
 void insert_table_work(struct insert_table *table, struct mono_time now);
 // When insert_table_work has something to do by time alone.
 struct mono_time insert_table_due(const struct insert_table *table);
-bool insert_table_paused(const struct insert_table *table);
-// On the board: paused; all: as every other table.
-void insert_table_show_paused(struct insert_table *table, bool all);
 bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
 
 // Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
