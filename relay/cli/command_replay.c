@@ -18,7 +18,7 @@ static const char help[] =
     "\n"
     "Publishes events again that their outbox has kept (disposition = mark): the same event ids under new numbers, in "
     "their old\n"
-    "order among themselves, behind everything published since. With --into, fills a ClickHouse table from Kafka "
+    "order among themselves, after everything published since. With --into, fills a ClickHouse table from Kafka "
     "instead;\n"
     "rows that the table has already are not written again. One at a time for a table, dead-letters retry included.\n"
     "\n"

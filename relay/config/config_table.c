@@ -166,8 +166,9 @@ const struct config_key config_keys[] = {
     {PUBLISH(tombstone_on_empty), BOOLEAN, .name = "tombstone_on_empty", .fallback = "false",
         .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone."},
     {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
-        .sentence = "A row that can never be published: into the dead letters, later events of its aggregate held, or "
-                    "everything stops."},
+        .sentence = "What happens to a row that can never be published. dead_letter: it is set aside and later events "
+                    "of its aggregate are published, so a retry comes out of order. hold_aggregate: it and all later "
+                    "events of its aggregate wait. stop: the whole outbox stops."},
     {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay",
         .check = config_check_transactional_id,
         .sentence = "Prefix of the Kafka transactional.id; the outbox's identity is appended."},

@@ -26,9 +26,9 @@ def listed(place, *options):
     return json.loads(result.stdout)["dead_letters"]
 
 
-def put_aside(place, event_type="post.created", reason="too_large", payload='{"n": 1}'):
+def put_aside(place, event_type="post.created", reason="too_large", payload='{"n": 1}', aggregate=None):
     """An event that the publish stage set aside; returns the event's id."""
-    event = place.insert_event(event_type, payload)
+    event = place.insert_event(event_type, payload, aggregate)
     seq, = place.execute("SELECT seq FROM outbox_events WHERE id = %s", event)[0]
     place.execute("SELECT outbox_relay.dead_letter('public.outbox_events', %s, %s, 'it was refused', 1)", seq, reason)
     return event
@@ -112,13 +112,18 @@ def test_the_daemons_login_is_told_once_which_right_it_lacks(place):
             cursor.execute(f"DROP ROLE {role}")
 
 
-def test_a_letter_that_comes_back_is_published(place):
-    event = put_aside(place)
+def test_a_letter_that_comes_back_is_published_after_newer_events_of_its_aggregate(place):
+    """As the documents say: a consumer that keeps the latest state must know."""
+    aggregate = "6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10"
+    event = put_aside(place, aggregate=aggregate)
     relay = place.relay()
+    newer = place.insert_event(aggregate=aggregate)
+    place.wait_published()
     assert run(place, "retry", "--all", "--stage", "publish").returncode == 0
     place.wait_published()
-    place.wait_inserted(1)
-    assert [record[0] for record in place.records()] == [event]
+    place.wait_inserted(2)
+    assert [record[0] for record in place.records()] == [newer, event]
+    assert place.clickhouse("SELECT event_id FROM {db}.outbox_events ORDER BY seq").split() == [newer, event], "its seq is the higher one"
     assert relay.stop() == 0
 
 
