@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """replay: kept events are published once more, a table is refilled from Kafka."""
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -12,8 +15,10 @@ from inserting import Sender, event_headers, fnv, post, run_under
 from publishing import as_admin
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
+from relaytools.servers import ROOT
 
 MARK = {"outbox": {"disposition": "mark"}}
+EXAMPLE = os.path.join(ROOT, "schemas/kafka/examples/consume.py")
 
 
 def run(place, *arguments, seconds=120, **changes):
@@ -24,6 +29,20 @@ def run(place, *arguments, seconds=120, **changes):
 def published(place, count):
     wait_until(lambda: len(place.records()) >= count, f"{count} records", 60)
     return place.records()
+
+
+def consumed_by_the_example(place, count):
+    """What the example of a consumer prints of the first so many messages."""
+    path = os.path.join(place.folder, "consumed")
+    arguments = [place.servers.bootstrap, place.name, post(place), os.path.join(place.folder, "consumer.db")]
+    with open(path, "w", encoding="utf-8") as output, open(path, encoding="utf-8") as lines, \
+            subprocess.Popen([sys.executable, "-B", EXAMPLE, *arguments], stdout=output) as consumer:
+        printed = []
+        try:
+            wait_until(lambda: printed.extend(lines) or len(printed) >= count or consumer.poll() is not None, f"{count} messages", 30)
+        finally:
+            consumer.kill()
+        return [line.rstrip() for line in printed]
 
 
 def only_in_kafka(place, count):
@@ -62,6 +81,9 @@ def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     assert [record[0] for record in sorted(new, key=lambda record: int(record[5]["seq"]))] == events
     assert other not in {record[0] for record in new}
     assert relay.stop() == 0
+    assert consumed_by_the_example(place, 10) == [f"applied post.created {event}" for event in events] + [f"seen before {event}" for event in events]
+    with contextlib.closing(sqlite3.connect(os.path.join(place.folder, "consumer.db"))) as database:
+        assert database.execute("SELECT aggregate_id, value FROM state").fetchall() == [(aggregate, '{"n": 4}')]
 
 
 def test_an_id_of_an_extensions_type_is_found_by_its_own_operator(place):
