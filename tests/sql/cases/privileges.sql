@@ -25,6 +25,18 @@ SELECT test.ok(true, 'the writer inserts');
 SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, seq) OVERRIDING SYSTEM VALUE VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', 9223372036854775807)',
                   '42501', 'the writer chooses no seq');
 SELECT test.fails('SELECT * FROM public.outbox_events', '42501', 'the writer cannot read');
+SELECT test.fails(:'quiet_insert' || ' RETURNING id', '42501', 'the writer gets no id back');
+SELECT test.fails(:'quiet_insert' || ' ON CONFLICT (id) DO NOTHING', '42501', 'nor does it ask what is there');
+RESET ROLE;
+GRANT SELECT (id) ON public.outbox_events TO outbox_writer;
+SET LOCAL ROLE outbox_writer;
+:quiet_insert RETURNING id AS returned_id \gset
+SELECT test.ok(:'returned_id'::uuid IS NOT NULL, 'unless it may read the id, as the documents say');
+SELECT test.fails('SELECT payload FROM public.outbox_events', '42501', 'which opens no event');
+RESET ROLE;
+DELETE FROM public.outbox_events WHERE id = :'returned_id';
+REVOKE SELECT (id) ON public.outbox_events FROM outbox_writer;
+SET LOCAL ROLE outbox_writer;
 SELECT test.fails('DELETE FROM public.outbox_events', '42501', 'the writer cannot delete');
 SELECT test.fails('UPDATE public.outbox_events SET payload = ''1''', '42501', 'the writer cannot change');
 SELECT test.fails('SELECT outbox_relay.note_progress(gen_random_uuid(), 1)', '42501', 'the writer cannot call the relay''s functions');
