@@ -340,8 +340,9 @@ static void join(struct insert_group *group, struct mono_time now)
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->consumer) {
         group->join_at = mono_add(now, backoff_next(&group->backoff));
-        bool never = error.class == RELAY_CLASS_OPERATOR; // the breaker is told nothing: no broker was asked
-        status_board_set(group->context->board, STATUS_KAFKA, "insert", never ? STATUS_DOWN : STATUS_DEGRADED,
+        // The breaker is told nothing: no broker was asked.
+        bool down = error.class == RELAY_CLASS_OPERATOR || group->away[0] != '\0';
+        status_board_set(group->context->board, STATUS_KAFKA, "insert", down ? STATUS_DOWN : STATUS_DEGRADED,
             error.text);
         group->healthy = false;
         log_event(LOG_LEVEL_ERROR, "insert.cannot_join", NULL, LOG_ERROR(&error));

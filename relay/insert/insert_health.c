@@ -3,8 +3,10 @@
 // Happy path: partitions reach their ends and commits are accepted, so the brokers answer; told once, until something
 // else was told.
 // - No broker answers: told, and from then on they are asked, since a group without messages would not find out by
-//   itself that they are back: librdkafka reconnects, and says nothing. Where that lasts, the group is joined by a
-//   client made anew: one reads the files of certificates once, and with an old one it may never be let in again.
+//   itself that they are back: librdkafka reconnects, and says nothing. It says only once that all are away, so the
+//   breaker counts the questions without an answer. What it says meanwhile (a certificate has expired) are better
+//   words for the same. Where that lasts, the group is joined by a client made anew: one reads the files of
+//   certificates once, and with an old one it may never be let in again.
 // - A broker refuses something, the group perhaps: librdkafka says so once. Later answers to us do not take that back;
 //   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
@@ -17,11 +19,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ASK_LIMIT    DURATION_MS(500)
-#define PROVE_EVERY  DURATION_S(2)
-#define LOOK_EVERY   DURATION_S(10)
-#define ALONE_LIMIT  DURATION_S(600) // seldom: a group whose brokers come back waits for the end of the old session
-#define ABSENT_NAMES 300             // bytes of a reason
+#define ASK_LIMIT     DURATION_MS(500)
+#define PROVE_EVERY   DURATION_S(2)
+#define LOOK_EVERY    DURATION_S(10)
+#define SILENCE_EVERY DURATION_S(10)  // a failure for the breaker: with its five, open after 40 s
+#define ALONE_LIMIT   DURATION_S(600) // seldom: a group whose brokers come back waits for the end of the old session
+#define ABSENT_NAMES  300             // bytes of a reason
 
 static const struct insert_partition *lost_partition(const struct insert_group *group)
 {
@@ -79,18 +82,37 @@ static void tell_breaker(struct insert_group *group, bool answers, const char *r
     group->unreachable = !answers || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
 }
 
-static void tell_answer(struct insert_group *group)
+// Opens the breaker, and never keeps it open: the probes are left to calls that have something to send. Kafka may
+// answer those while this client still waits before it connects again.
+static void tell_silence(struct insert_group *group, struct mono_time now)
+{
+    struct circuit_breaker *breaker = group->context->kafka_breaker;
+    if (breaker && mono_reached(now, group->silent_at) && breaker_state_of(breaker) == BREAKER_CLOSED) {
+        group->silent_at = mono_add(now, SILENCE_EVERY);
+        breaker_failure(breaker, group->away);
+    }
+}
+
+// What stands is said before what passes with the next answer.
+static void show(struct insert_group *group, enum status_level level, const char *reason)
 {
     char standing[512] = "";
+    bool stands = level != STATUS_DOWN && say_what_stands(group, standing, sizeof(standing));
+    group->healthy = level == STATUS_OK && !stands;
+    status_board_set(group->context->board, STATUS_KAFKA, "insert", stands ? STATUS_DEGRADED : level,
+        stands ? standing : reason);
+}
+
+static void tell_answer(struct insert_group *group)
+{
     group->answered = true;
     group->alone = (struct mono_time){0};
+    group->away[0] = '\0';
     if (group->healthy && !group->unreachable) {
         return;
     }
     tell_breaker(group, true, "");
-    group->healthy = !say_what_stands(group, standing, sizeof(standing));
-    status_board_set(group->context->board, STATUS_KAFKA, "insert", group->healthy ? STATUS_OK : STATUS_DEGRADED,
-        standing);
+    show(group, STATUS_OK, "");
 }
 
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason)
@@ -102,9 +124,13 @@ void insert_health_tell(struct insert_group *group, enum status_level level, con
     }
     if (level == STATUS_DOWN) {
         tell_breaker(group, false, reason);
+        group->silent_at = mono_add(insert_group_now(group), SILENCE_EVERY);
     }
-    group->healthy = false;
-    status_board_set(group->context->board, STATUS_KAFKA, "insert", level, reason);
+    bool away = level == STATUS_DOWN || group->away[0] != '\0';
+    if (away) {
+        snprintf(group->away, sizeof(group->away), "%s", reason);
+    }
+    show(group, away ? STATUS_DOWN : level, reason);
 }
 
 void insert_health_stands(struct insert_group *group)
@@ -147,6 +173,8 @@ static void look_for_brokers(struct insert_group *group, struct mono_time now)
     group->prove_at = mono_add(now, PROVE_EVERY);
     if (kafka_consumer_answered(group->consumer, ASK_LIMIT)) {
         tell_answer(group);
+    } else if (group->away[0] != '\0') {
+        tell_silence(group, now);
     }
 }
 

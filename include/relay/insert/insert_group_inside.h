@@ -43,12 +43,14 @@ struct insert_group {
     bool crowded;       // the memory is full: partitions are held until something is stored
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
-    bool healthy;              // as the board has it
-    bool answered;             // a broker has, once
-    bool unreachable;          // no broker answered when last one was needed, or the breaker is not closed since
-    char refused[512];         // the reason of what one has refused and that was not seen to work since; "": nothing
-    struct mono_time prove_at; // when to ask again whether one does
-    struct mono_time alone;    // since when none has answered; 0: one has
+    bool healthy;               // as the board has it
+    bool answered;              // a broker has, once
+    bool unreachable;           // no broker answered when last one was needed, or the breaker is not closed since
+    char refused[512];          // the reason of what one has refused and that was not seen to work since; "": nothing
+    char away[512];             // why no broker answers, since they were all said to be down; "": one has answered
+    struct mono_time silent_at; // when the breaker hears again that none does
+    struct mono_time prove_at;  // when to ask again whether one does
+    struct mono_time alone;     // since when none has answered; 0: one has
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
     struct mono_time absent_at;              // when to look for it again
     bool hangs;                              // a handle was left behind

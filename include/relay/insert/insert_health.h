@@ -8,8 +8,8 @@
 
 #include "relay/insert/insert_group_inside.h"
 
-// OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers. DEGRADED: some
-// trouble with them, until one answers.
+// OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers, until one does.
+// DEGRADED: some trouble with them, until one answers; while none does, no more than other words for DOWN.
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
 // The brokers have answered with something that stays.
 void insert_health_stands(struct insert_group *group);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_health.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct clock_fake fake;
+static struct relay_context context;
+static struct insert_group group;
+static bool broker_answers;
+
+// Instead of the real ones: the brokers, as the consumer finds them.
+bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout)
+{
+    (void)consumer;
+    (void)timeout;
+    return broker_answers;
+}
+
+const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer *consumer, struct duration timeout)
+{
+    (void)consumer;
+    (void)timeout;
+    return NULL;
+}
+
+static void start(void)
+{
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    context = (struct relay_context){.clock = &fake.base, .board = status_board_new(&fake.base, NULL)};
+    context.kafka_breaker = breaker_new((struct breaker_options){5, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,
+        NULL, NULL);
+    group = (struct insert_group){.context = &context, .healthy = true, .answered = true};
+    broker_answers = false;
+}
+
+static void end(void)
+{
+    breaker_free(context.kafka_breaker);
+    status_board_free(context.board);
+}
+
+static void expect(enum status_level level, const char *reason)
+{
+    size_t count = 0;
+    struct status_entry *entries = status_board_entries(context.board, &count);
+    cr_assert_eq(count, 1);
+    cr_assert_eq(entries->level, level, "%s: %s", status_level_name(entries->level), entries->reason);
+    cr_assert_not_null(strstr(entries->reason, reason), "%s", entries->reason);
+    free(entries);
+}
+
+static void pass(struct duration time)
+{
+    for (int64_t second = 0; second < time.ns / DURATION_S(1).ns; second++) {
+        clock_fake_advance(&fake, DURATION_S(1));
+        insert_health_work(&group, clock_mono(&fake.base));
+    }
+}
+
+static void lose_offset(struct insert_partition **held, struct insert_partition *partition)
+{
+    static char topic[] = "shop.orders";
+    *partition = (struct insert_partition){.topic = topic, .number = 3, .failed = true, .lost_at = 17};
+    held[0] = partition;
+    group.partitions = (struct insert_partitions){.items = held, .count = 1};
+    insert_health_stands(&group);
+}
+
+TestSuite(insert_health, .init = start, .fini = end);
+
+// librdkafka says once that all brokers are down, and goes on saying why it does not come in.
+Test(insert_health, what_is_said_while_no_broker_answers_is_no_answer)
+{
+    insert_health_tell(&group, STATUS_DEGRADED, "ssl handshake failed");
+    expect(STATUS_DEGRADED, "ssl handshake failed");
+    insert_health_tell(&group, STATUS_DOWN, "1/1 brokers are down");
+    insert_health_tell(&group, STATUS_DEGRADED, "certificate expired");
+    expect(STATUS_DOWN, "certificate expired");
+    pass(DURATION_S(60));
+    expect(STATUS_DOWN, "certificate expired");
+    broker_answers = true;
+    pass(DURATION_S(60));
+    expect(STATUS_OK, "");
+    insert_health_tell(&group, STATUS_DEGRADED, "one of them again");
+    expect(STATUS_DEGRADED, "one of them again");
+}
+
+Test(insert_health, the_breaker_hears_of_silence_until_it_opens)
+{
+    insert_health_tell(&group, STATUS_DOWN, "1/1 brokers are down");
+    pass(DURATION_S(39));
+    cr_assert_eq(breaker_state_of(context.kafka_breaker), BREAKER_CLOSED, "five failures, ten seconds apart");
+    pass(DURATION_S(3));
+    cr_assert_eq(breaker_state_of(context.kafka_breaker), BREAKER_OPEN);
+    pass(DURATION_S(120));
+    cr_assert(breaker_allow(context.kafka_breaker), "the probe is left to who has something to send");
+    breaker_cancel(context.kafka_breaker);
+    broker_answers = true;
+    pass(DURATION_S(40));
+    cr_assert_eq(breaker_state_of(context.kafka_breaker), BREAKER_CLOSED);
+    expect(STATUS_OK, "");
+}
+
+Test(insert_health, a_broker_that_has_not_answered_yet_is_no_failure)
+{
+    group.answered = group.healthy = false;
+    pass(DURATION_S(120));
+    cr_assert_eq(breaker_state_of(context.kafka_breaker), BREAKER_CLOSED);
+}
+
+Test(insert_health, what_stands_is_not_hidden_by_what_passes)
+{
+    struct insert_partition *held[1], partition;
+    lose_offset(held, &partition);
+    expect(STATUS_DEGRADED, "shop.orders [3]: offset 17 is not in Kafka's log");
+    insert_health_tell(&group, STATUS_DEGRADED, "ssl handshake failed");
+    expect(STATUS_DEGRADED, "shop.orders [3]: offset 17 is not in Kafka's log");
+    insert_health_tell(&group, STATUS_DOWN, "1/1 brokers are down");
+    expect(STATUS_DOWN, "1/1 brokers are down");
+    broker_answers = true;
+    pass(DURATION_S(3));
+    expect(STATUS_DEGRADED, "shop.orders [3]: offset 17 is not in Kafka's log");
+    partition.gone = true;
+    insert_health_tell(&group, STATUS_OK, "");
+    expect(STATUS_OK, "");
+}
