@@ -186,7 +186,7 @@ static bool read_listed(struct publish_pipe *pipe, struct publish_lane *lane, st
     seq_holes_looked_up(pipe->holes, late_settled, late_count, complete < bound ? complete : bound);
     // Only now: what is missing between the new rows had not committed when they were listed, so nothing among them
     // comes after it.
-    seq_holes_saw(pipe->holes, fresh_settled, fresh_count);
+    seq_holes_saw(pipe->holes, fresh_settled, fresh_count, clock_mono(pipe->context->clock));
     return true;
 }
 

@@ -52,7 +52,10 @@ bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane 
 
 void publish_show_holes(struct publish_pipe *pipe)
 {
-    metric_set(pipe->series.holes, pipe->holes == NULL ? 0 : (double)seq_holes_ranges(pipe->holes));
+    size_t ranges = pipe->holes == NULL ? 0 : seq_holes_ranges(pipe->holes);
+    metric_set(pipe->series.holes, (double)ranges);
+    metric_set(pipe->series.oldest_hole,
+        ranges == 0 ? 0 : (double)seq_holes_age(pipe->holes, clock_mono(pipe->context->clock)).ns / 1e9);
 }
 
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to)

@@ -206,6 +206,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         .latency_seconds = metrics_series0(metrics, METRIC_PUBLISH_LATENCY_SECONDS),
         .owned = metrics_series1(metrics, METRIC_OUTBOX_OWNED, config->name),
         .holes = metrics_series1(metrics, METRIC_OUTBOX_HOLES, config->name),
+        .oldest_hole = metrics_series1(metrics, METRIC_OUTBOX_OLDEST_HOLE_SECONDS, config->name),
         .held = metrics_series1(metrics, METRIC_HELD_AGGREGATES, config->name),
         .parked = metrics_series1(metrics, METRIC_PARKED_TOPICS, config->name),
         .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),

@@ -323,7 +323,7 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
         }
         lane->full = (int64_t)lane->batch->count >= limit ||
             (int64_t)lane->batch->bytes >= pipe->config->batch_bytes / 2;
-        seq_holes_saw(pipe->holes, seqs, lane->batch->count);
+        seq_holes_saw(pipe->holes, seqs, lane->batch->count, clock_mono(pipe->context->clock));
     }
     lane->seen = true;
     lane->behind = meets_other(pipe, lane);
@@ -428,5 +428,6 @@ bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_err
     if (!*found && count > 0) { // a look-up that found nothing is one all the same
         seq_holes_looked_up(pipe->holes, NULL, 0, INT64_MAX);
     }
+    publish_show_holes(pipe);
     return true;
 }

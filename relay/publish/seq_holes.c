@@ -158,9 +158,10 @@ size_t seq_holders_count(const struct seq_holders *holders)
 // --- seq_holes ---
 
 struct hole_state {
-    int64_t listing; // the first one that covered it, or UNLISTED
-    bool over;       // nobody is left who could fill it
-    bool last_asked; // and a look-up was asked for since
+    int64_t listing;       // the first one that covered it, or UNLISTED
+    struct mono_time seen; // when the watermark passed it; ranges ascend by it as well
+    bool over;             // nobody is left who could fill it
+    bool last_asked;       // and a look-up was asked for since
 };
 
 struct seq_holes {
@@ -237,13 +238,9 @@ int64_t seq_holes_settled(const struct seq_holes *holes)
     return holes->ranges[0].first == INT64_MIN ? INT64_MIN : holes->ranges[0].first - 1;
 }
 
-uint64_t seq_holes_numbers(const struct seq_holes *holes)
+struct duration seq_holes_age(const struct seq_holes *holes, struct mono_time now)
 {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < holes->count; i++) {
-        sum += (uint64_t)holes->ranges[i].last - (uint64_t)holes->ranges[i].first + 1;
-    }
-    return sum;
+    return holes->count == 0 ? DURATION_NS(0) : mono_since(now, holes->states[0].seen);
 }
 
 bool seq_holes_covers(const struct seq_holes *holes, int64_t seq)
@@ -272,7 +269,8 @@ static uint64_t distance_after(const struct seq_holes *holes, size_t i)
 }
 
 // Merges the nearest neighbours until a quarter of the room is free, so that it runs once in limit/4 holes. A merged
-// hole is as young as the younger of the two: it is forgotten later than it might be, never earlier.
+// hole is as young as the younger of the two: it is forgotten later than it might be, never earlier. It has been there
+// since the older one was seen.
 static void coarsen(struct seq_holes *holes)
 {
     size_t pairs = holes->count - 1, merges = holes->count - holes->limit / 4 * 3;
@@ -304,23 +302,23 @@ static void coarsen(struct seq_holes *holes)
     holes->count = kept + 1;
 }
 
-static void add_hole(struct seq_holes *holes, int64_t first, int64_t last)
+static void add_hole(struct seq_holes *holes, int64_t first, int64_t last, struct mono_time now)
 {
     if (holes->count == holes->limit) {
         coarsen(holes);
     }
     holes->ranges[holes->count] = (struct seq_range){first, last};
-    holes->states[holes->count++] = (struct hole_state){.listing = UNLISTED};
+    holes->states[holes->count++] = (struct hole_state){.listing = UNLISTED, .seen = now};
 }
 
-void seq_holes_saw(struct seq_holes *holes, const int64_t *seqs, size_t count)
+void seq_holes_saw(struct seq_holes *holes, const int64_t *seqs, size_t count, struct mono_time now)
 {
     for (size_t i = 0; i < count; i++) {
         if (seqs[i] <= holes->watermark) {
             continue; // a double, in a table without a unique index
         }
         if (seqs[i] - 1 > holes->watermark) {
-            add_hole(holes, holes->watermark + 1, seqs[i] - 1);
+            add_hole(holes, holes->watermark + 1, seqs[i] - 1, now);
         }
         holes->watermark = seqs[i];
     }

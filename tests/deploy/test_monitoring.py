@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 
+import yaml
+
 import config_keys
 
 ROOT = config_keys.ROOT
@@ -43,6 +45,24 @@ def test_rules_fire_when_they_should():
         done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False,
                               cwd=os.path.dirname(path))
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rule_names():
+    names = []
+    for path in rules():
+        with open(path, encoding="utf-8") as file:
+            names += [rule["alert"] for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
+    assert names
+    return names
+
+
+def test_each_rule_has_a_case_in_which_it_fires():
+    fires = set()
+    for path in glob.glob(FOLDER + "/*test*.y*ml"):
+        with open(path, encoding="utf-8") as file:
+            cases = [case for test in yaml.safe_load(file)["tests"] for case in test["alert_rule_test"]]
+        fires |= {case["alertname"] for case in cases if case.get("exp_alerts")}
+    assert set(rule_names()) == fires
 
 
 def test_rules_miss_no_metric_that_every_process_exports():

@@ -96,7 +96,7 @@ static bool follow_holes(void)
     }
     for (size_t count = 50; done && count <= 300; count += 50) {
         int64_t seq = seq_holes_watermark(holes) + 2;
-        seq_holes_saw(holes, &seq, 1);
+        seq_holes_saw(holes, &seq, 1, (struct mono_time){0});
         size_t before = seq_holders_count(holders);
         done = seq_holders_listed(holders, list, count, &error);
         cr_assert_eq(seq_holders_count(holders), done ? count : before, "a listing that failed changes nothing");

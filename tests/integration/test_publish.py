@@ -33,12 +33,14 @@ def test_a_late_commit_is_published_while_newer_rows_do_not_wait_for_it(place):
     newer = [place.insert_event() for _ in range(20)]
     wait_ids(place, newer)
     assert relay.metric("outbox_holes") >= 1
+    wait_until(lambda: relay.metric("outbox_oldest_hole_seconds") > 0, "it gets older, with nothing to publish as well")
     after = place.insert_event()
     wait_ids(place, [after])
     assert late_id not in ids(place)
     late.end()
     assert sorted(wait_ids(place, [late_id])) == sorted(newer + [after, late_id])
     wait_until(lambda: relay.metric("outbox_holes") == 0, "no hole is left")
+    wait_until(lambda: relay.metric("outbox_oldest_hole_seconds") == 0, "nor an age")
 
 
 def test_events_after_a_late_commit_of_the_same_aggregate_come_after_it(place):

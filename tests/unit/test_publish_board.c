@@ -25,6 +25,7 @@ static void start(void)
     outbox = (struct publish_pipe){.context = &context, .config = &config, .owner.owned = true};
     outbox.series.owned = metrics_series1(context.metrics, METRIC_OUTBOX_OWNED, "default");
     outbox.series.holes = metrics_series1(context.metrics, METRIC_OUTBOX_HOLES, "default");
+    outbox.series.oldest_hole = metrics_series1(context.metrics, METRIC_OUTBOX_OLDEST_HOLE_SECONDS, "default");
     outbox.series.held = metrics_series1(context.metrics, METRIC_HELD_AGGREGATES, "default");
     outbox.series.parked = metrics_series1(context.metrics, METRIC_PARKED_TOPICS, "default");
 }
@@ -77,9 +78,12 @@ Test(publish_board, holes_end_with_their_term)
 {
     outbox.holes = seq_holes_new(0, 16, NULL);
     cr_assert_not_null(outbox.holes);
-    seq_holes_saw(outbox.holes, (int64_t[]){5, 9}, 2);
+    seq_holes_saw(outbox.holes, (int64_t[]){5, 9}, 2, clock_mono(&fake.base));
+    clock_fake_advance(&fake, DURATION_S(60));
     publish_show_holes(&outbox);
     cr_assert_eq(metric_value(outbox.series.holes), 2);
+    cr_assert_eq(metric_value(outbox.series.oldest_hole), 60);
     publish_term_end(&outbox);
     cr_assert_eq(metric_value(outbox.series.holes), 0);
+    cr_assert_eq(metric_value(outbox.series.oldest_hole), 0);
 }

@@ -9,6 +9,11 @@
 static struct seq_holders *holders;
 static struct seq_holes *holes;
 
+static struct mono_time at(int seconds)
+{
+    return (struct mono_time){DURATION_S(1000 + seconds).ns};
+}
+
 static void set_up(void)
 {
     holders = seq_holders_new(NULL);
@@ -23,7 +28,9 @@ static void tear_down(void)
 
 TestSuite(seq_holes, .init = set_up, .fini = tear_down);
 
-#define SAW(...) seq_holes_saw(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+#define SAW(...) SAW_AT(0, __VA_ARGS__)
+#define SAW_AT(seconds, ...)                                                                                           \
+    seq_holes_saw(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), at(seconds))
 #define FOUND(...)                                                                                                     \
     seq_holes_looked_up(holes, (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), INT64_MAX)
 #define FOUND_NOTHING() seq_holes_looked_up(holes, NULL, 0, INT64_MAX)
@@ -53,9 +60,8 @@ Test(seq_holes, gaps_become_holes_and_the_watermark_moves)
     SAW(5, 6, 10);
     expect("1-4 7-9");
     cr_assert_eq(seq_holes_watermark(holes), 10);
-    cr_assert_eq(seq_holes_numbers(holes), 7);
     SAW(11, 12);
-    seq_holes_saw(holes, NULL, 0);
+    seq_holes_saw(holes, NULL, 0, at(0));
     SAW(12, 12);
     expect("1-4 7-9");
     cr_assert_eq(seq_holes_watermark(holes), 12);
@@ -236,11 +242,48 @@ Test(seq_holes, a_batch_that_rolls_back_leaves_nothing)
     seq_holes_free(before);
 }
 
+static int64_t age_at(int seconds)
+{
+    return seq_holes_age(holes, at(seconds)).ns / DURATION_S(1).ns;
+}
+
+Test(seq_holes, the_age_is_that_of_the_oldest_range_that_is_left)
+{
+    SAW_AT(0, 1, 2);
+    cr_assert_eq(age_at(100), 0, "no holes");
+    SAW_AT(10, 5);
+    SAW_AT(20, 8, 9);
+    cr_assert_eq(age_at(100), 90);
+    LISTED(7);
+    FOUND(3);
+    cr_assert_eq(age_at(100), 90, "4 is still open");
+    FOUND(4);
+    cr_assert_eq(age_at(100), 80);
+    FOUND(6, 7);
+    cr_assert_eq(age_at(100), 0);
+}
+
+// A transaction that stays open, while the others' roll-backs leave more holes than are kept apart.
+Test(seq_holes, ranges_that_are_merged_are_as_old_as_the_oldest_of_them)
+{
+    LISTED(5);
+    for (int second = 1; second <= 1000; second++) {
+        SAW_AT(second, 2 * (int64_t)second);
+        LISTED(5, 1000 + (uint64_t)second);
+    }
+    cr_assert_eq(age_at(1000), 999);
+    LISTED(3000); // it has ended
+    const struct seq_range *ranges;
+    seq_holes_ask(holes, &ranges);
+    FOUND_NOTHING();
+    cr_assert_eq(age_at(1000), 0);
+}
+
 Test(seq_holes, many_holes_are_covered_by_fewer_ranges)
 {
     for (int64_t seq = 2; seq <= 200000;
          seq += 2) { // each second number rolled back, while one old transaction is open
-        seq_holes_saw(holes, &seq, 1);
+        seq_holes_saw(holes, &seq, 1, at(0));
         if (seq % 1000 == 0) {
             LISTED(5, (uint64_t)seq);
         }
@@ -266,7 +309,7 @@ Test(seq_holes, the_nearest_are_merged_first)
     struct seq_holes *few = seq_holes_new(0, 16, NULL);
     int64_t seqs[] = {11, 13, 15, 17, 1000, 1002, 2000, 2002, 3000, 3002, 4000, 4002, 5000, 5002, 6000, 6002, 7000};
     for (size_t i = 0; i < sizeof(seqs) / sizeof(seqs[0]); i++) {
-        seq_holes_saw(few, &seqs[i], 1);
+        seq_holes_saw(few, &seqs[i], 1, at(0));
     }
     const struct seq_range *ranges;
     size_t count = seq_holes_ask(few, &ranges);
@@ -283,14 +326,14 @@ Test(seq_holes, a_merged_hole_is_as_young_as_its_youngest_part)
     for (int64_t i = 0; i < 16; i++) {
         seqs[i] = 2 * (i + 1);
     }
-    seq_holes_saw(few, seqs, 2);
+    seq_holes_saw(few, seqs, 2, at(0));
     cr_assert(seq_holders_listed(holders, NULL, 0, NULL));
     seq_holes_listed(few, holders); // the first two are over, the others not
-    seq_holes_saw(few, seqs + 2, 14);
+    seq_holes_saw(few, seqs + 2, 14, at(0));
     const struct seq_range *ranges;
     cr_assert_eq(seq_holes_ask(few, &ranges), 16);
     int64_t next = 40;
-    seq_holes_saw(few, &next, 1); // merges from the left, as all are equally near
+    seq_holes_saw(few, &next, 1, at(0)); // merges from the left, as all are equally near
     seq_holes_looked_up(few, NULL, 0, INT64_MAX);
     seq_holes_ask(few, &ranges);
     cr_assert(ranges[0].first == 1 && ranges[0].last == 9, "%lld", (long long)ranges[0].last);
@@ -319,7 +362,7 @@ Test(seq_holes, without_room_a_found_number_stays_covered)
     for (int64_t i = 0; i < 16; i++) {
         seqs[i] = (i + 1) * 100;
     }
-    seq_holes_saw(few, seqs, 16); // 16 ranges: full
+    seq_holes_saw(few, seqs, 16, at(0)); // 16 ranges: full
     seq_holes_looked_up(few, (int64_t[]){50, 101, 150, 199, 1599}, 5, INT64_MAX);
     const struct seq_range *ranges;
     cr_assert_eq(seq_holes_ask(few, &ranges), 16);
@@ -354,7 +397,6 @@ Test(seq_holes, numbers_at_the_ends)
     const struct seq_range *ranges;
     cr_assert_eq(seq_holes_ask(holes, &ranges), 1);
     cr_assert(ranges[0].first == INT64_MIN + 2 && ranges[0].last == INT64_MAX - 1);
-    cr_assert_eq(seq_holes_numbers(holes), UINT64_MAX - 2);
     FOUND(INT64_MIN + 2, 0, INT64_MAX - 1);
     cr_assert_eq(seq_holes_ask(holes, &ranges), 2);
 }
@@ -427,7 +469,7 @@ static void one_batch(struct seq_holes *before, size_t room)
     uint64_t list_of[200];
     seq_holes_copy(before, holes);
     size_t new_count = take(seq_holes_watermark(holes) + 1, INT64_MAX, new_rows, room), late_count = 0, listed = 0;
-    seq_holes_saw(holes, new_rows, new_count);
+    seq_holes_saw(holes, new_rows, new_count, at(0));
     writers_go_on();
     if (seq_holes_wants_listing(holes)) {
         for (int i = 0; i < 200; i++) {

@@ -45,7 +45,10 @@
     X(REPLAYS, COUNTER, "replays_total", "stage", "Batches found already done after a crash or takeover.")             \
     X(HELD_AGGREGATES, GAUGE, "held_aggregates", "outbox", "Aggregates that wait behind a poison row.")                \
     X(PARKED_TOPICS, GAUGE, "parked_topics", "outbox", "Topics for which rows wait until an operator mends them.")     \
-    X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox", "Sequence numbers below the watermark that may still commit.")    \
+    X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox",                                                                   \
+        "Ranges of sequence numbers that were passed and may still be committed.")                                     \
+    X(OUTBOX_OLDEST_HOLE_SECONDS, GAUGE, "outbox_oldest_hole_seconds", "outbox",                                       \
+        "For how long the oldest of these ranges has been open; 0 where there is none.")                               \
     X(PAUSED_TABLES, GAUGE, "insert_paused", "table", "1 while inserts into the table are paused for an operator.")    \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
         "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \

@@ -19,7 +19,7 @@ struct publish_transaction *publish_transaction_of(struct publish_pipe *pipe, co
 const struct publish_lane *publish_other(const struct publish_pipe *pipe, const struct publish_lane *lane);
 // Whether `next` has joined the lane's transaction, and is not undone.
 bool publish_goes_on(const struct publish_lane *lane, const struct publish_lane *next);
-void publish_show_holes(struct publish_pipe *pipe); // the gauge; without a term there are none
+void publish_show_holes(struct publish_pipe *pipe); // the gauges; without a term there are none
 void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enum lane_state to);
 // Of the lane's transaction: Kafka ends it by itself then.
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane);

@@ -68,7 +68,7 @@ struct publish_lane {
 };
 
 struct publish_series {
-    struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *held, *parked, *replays;
+    struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *oldest_hole, *held, *parked, *replays;
 };
 
 // Rows below the watermark that nobody waits for: see publish_sweep.c.

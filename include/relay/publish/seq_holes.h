@@ -11,7 +11,7 @@
 // coming. One per term. What it knows does not depend on the fate of a batch, so it is never rolled back.
 //
 // seq_holes is the watermark and the missing numbers as ranges, each with the listing that first covered it. It is part
-// of a batch: copy it before the batch, put the copy back if the batch rolls back (32 bytes a range, at most `limit`).
+// of a batch: copy it before the batch, put the copy back if the batch rolls back (40 bytes a range, at most `limit`).
 //
 // The order of work in each batch, on the batch's own connection, statements in READ COMMITTED:
 //   1. read and delete the new rows, seq > seq_holes_watermark()                   -> seq_holes_saw()
@@ -32,6 +32,7 @@
 #ifndef RELAY_PUBLISH_SEQ_HOLES_H
 #define RELAY_PUBLISH_SEQ_HOLES_H
 
+#include "relay/base/clock.h"
 #include "relay/base/error.h"
 
 #include <stdbool.h>
@@ -63,8 +64,9 @@ void seq_holes_free(struct seq_holes *holes); // accepts NULL
 void seq_holes_copy(struct seq_holes *to, const struct seq_holes *from);
 void seq_holes_reset(struct seq_holes *holes, int64_t watermark); // a new term: no holes
 int64_t seq_holes_watermark(const struct seq_holes *holes);
-size_t seq_holes_ranges(const struct seq_holes *holes);    // how many ranges
-uint64_t seq_holes_numbers(const struct seq_holes *holes); // how many numbers they cover
+size_t seq_holes_ranges(const struct seq_holes *holes); // how many ranges
+// How long the oldest range has been one; 0 where there is none.
+struct duration seq_holes_age(const struct seq_holes *holes, struct mono_time now);
 // Whether a range covers it. One that was read may be covered, too: ranges are merged at the limit.
 bool seq_holes_covers(const struct seq_holes *holes, int64_t seq);
 // Everything up to it has been read: past no hole. INT64_MIN while that is not known.
@@ -72,7 +74,7 @@ int64_t seq_holes_settled(const struct seq_holes *holes);
 
 // seqs: what a read above the watermark gave, ascending. Every gap becomes a hole; the watermark
 // becomes the last one. Nothing read: nothing changes.
-void seq_holes_saw(struct seq_holes *holes, const int64_t *seqs, size_t count);
+void seq_holes_saw(struct seq_holes *holes, const int64_t *seqs, size_t count, struct mono_time now);
 // Whether any hole is waiting for a listing: for its first, or for the end of those who may fill it.
 bool seq_holes_wants_listing(const struct seq_holes *holes);
 // After seq_holders_listed() of a listing that was read after the last seq_holes_saw().
