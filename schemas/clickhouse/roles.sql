@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Least privilege in ClickHouse. Not part of the migrations, since roles belong to the whole server: run it by a user
 -- that may create roles and has these rights to give, once for each database with tables of the relay, which is the
--- client's current one, and on each server unless the servers replicate their roles. Safe to repeat.
+-- client's current one and must exist, and on each server unless the servers replicate their roles. Safe to repeat.
+--   clickhouse-client --query 'CREATE DATABASE IF NOT EXISTS shop'
 --   clickhouse-client --database shop --queries-file roles.sql
 --   outbox_daemon    the daemon; check, status, replay --into, dead-letters list and show
 --   outbox_operator  the daemon's rights, and dead-letters retry and drop
