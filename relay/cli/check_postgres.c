@@ -4,7 +4,9 @@
 // tables are check_outbox.c's. When the server is not reached, that one line is all there is to say.
 #include "relay/cli/check.h"
 #include "relay/cli/migrate.h"
+#include "relay/cli/publications.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char what[] = "postgres";
@@ -198,6 +200,18 @@ static void check_migrations(struct check *check)
     migration_files_finish(&files);
 }
 
+static void check_publications(struct check *check)
+{
+    struct relay_error error;
+    char *names = publications_of_relay(check->connection, check->context->config, check_deadline(check), &error);
+    if (!names) {
+        check_add(check->report, CHECK_WARN, what, "", "%s", error.text);
+    } else if (names[0] != '\0') {
+        check_add(check->report, CHECK_WARN, what, PUBLICATIONS_MEND, PUBLICATIONS_DANGER, names);
+    }
+    free(names);
+}
+
 void check_postgres(struct check *check)
 {
     if (!connect_server(check)) {
@@ -206,6 +220,7 @@ void check_postgres(struct check *check)
     check_server(check);
     check_durability(check);
     check_pooler(check);
+    check_publications(check);
     check_migrations(check);
     const struct config *config = check->context->config;
     for (size_t i = 0; i < config->outbox_count; i++) {

@@ -15,6 +15,7 @@
 // - Ctrl-C, or we give up waiting: the session is ended in the server, where it would otherwise go on alone.
 #include "relay/cli/migrate.h"
 
+#include "relay/cli/publications.h"
 #include "relay/cli/sql_split.h"
 
 #include <stdlib.h>
@@ -354,6 +355,18 @@ static bool run_plan(struct runner *runner, const struct migration_plan *plan, s
     return plan->up || plan->count == 0 || drop_records(runner, error);
 }
 
+// What is about to be made is sent to every subscriber of these. It is said and no more: they may have it already.
+static bool warn_of_publications(struct runner *runner, struct relay_error *error)
+{
+    const struct relay_context *context = runner->context;
+    char *names = publications_of_relay(runner->connection, context->config, pg_deadline(context), error);
+    if (names && names[0] != '\0') {
+        printf("WARNING: " PUBLICATIONS_DANGER "; " PUBLICATIONS_MEND "\n", names);
+    }
+    free(names);
+    return names != NULL;
+}
+
 static bool migrate_with(struct runner *runner, struct relay_error *error)
 {
     const struct migrate_options *options = runner->options;
@@ -375,12 +388,16 @@ static bool migrate_with(struct runner *runner, struct relay_error *error)
     if (!migration_plan_make(&plan, runner->files, &records, options->action == MIGRATE_UP, options->to, error)) {
         goto records_held;
     }
+    if (options->action == MIGRATE_UP && !warn_of_publications(runner, error)) {
+        goto plan_held;
+    }
     done = options->baseline ? migrate_baseline(runner->connection, runner->files, &plan, options, error)
         : options->dry_run   ? migration_print_plan(stdout, &plan, false, error)
                              : run_plan(runner, &plan, error);
     if (done && !options->baseline && options->action == MIGRATE_UP && options->to == MIGRATION_ALL) {
         done = migrate_outboxes(runner->context, runner->connection, options->dry_run, error);
     }
+plan_held:
     migration_plan_finish(&plan);
 records_held:
     migration_records_finish(&records);

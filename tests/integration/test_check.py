@@ -133,6 +133,23 @@ def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
     assert not named() and not named(outbox=mark)
 
 
+def test_publications_that_send_tables_of_the_relay(place):
+    def named():
+        return [text for text in findings(place, "warn")[1] if "Every thing" in text]
+
+    with autocommitting(place.admin_dsn) as cursor:
+        for tables in ("ALL TABLES", "TABLES IN SCHEMA outbox_relay", "TABLES IN SCHEMA public"):
+            cursor.execute(f'CREATE PUBLICATION "Every thing" FOR {tables}')
+            assert warns(place, 'tables of the relay are in publication "Every thing": a subscriber that lacks one of them') == 0
+            cursor.execute('DROP PUBLICATION "Every thing"')
+        cursor.execute('CREATE SCHEMA other; CREATE PUBLICATION "Every thing" FOR TABLES IN SCHEMA other, TABLE outbox_events')
+        assert not named(), "what is published by name was chosen"
+        cursor.execute("ALTER TABLE outbox_events RENAME seq TO n")
+        assert len(named()) == 1, "the column that adoption adds is sent as well"
+        cursor.execute('ALTER PUBLICATION "Every thing" SET TABLE outbox_events (id, payload)')
+        assert not named()
+
+
 def test_migrations_that_are_missing(place):
     place.execute("DELETE FROM outbox_relay.schema_migrations WHERE name = '009_health'")
     fails(place, "1 of ")

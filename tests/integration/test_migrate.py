@@ -15,6 +15,7 @@ from publishing import publishing, wait_ids
 from relaytools.proxy import TO_CLIENT, Proxy, _Connection
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
+from relaytools.sessions import autocommitting
 
 FILES = sorted(name[:-7] for name in os.listdir(os.path.join(ROOT, "schemas/postgres")) if name.endswith(".up.sql"))
 
@@ -69,7 +70,13 @@ def test_postgres_up_down_and_up_again(place):
     assert run(place, "postgres", "down", "--to", "0").returncode == 0
     assert place.execute("SELECT to_regnamespace('outbox_relay'), to_regclass('public.outbox_events')") == [(None, None)]
     assert states(run(place, "postgres", "status").stdout) == ["pending"] * len(FILES)
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        dry = run(place, "postgres", "up", "--dry-run").stdout
+        assert 0 < dry.find("WARNING: tables of the relay are in publication everything: a subscriber") < dry.find("would run"), dry
+        cursor.execute("DROP PUBLICATION everything")
     dry = run(place, "postgres", "up", "--dry-run")
+    assert "publication" not in dry.stdout
     assert dry.returncode == 0 and dry.stdout.count("would run") == len(FILES) and "outside a transaction" in dry.stdout
     assert place.execute("SELECT to_regnamespace('outbox_relay')") == [(None,)]
     assert run(place, "postgres").returncode == 0
