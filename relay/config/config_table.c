@@ -198,8 +198,9 @@ const struct config_key config_keys[] = {
     {INSERT(max_bad_ratio), .kind = CONFIG_KIND_RATIO, .name = "max_bad_ratio", .fallback = "0",
         .sentence = "A route stops when more than this ratio of its messages are dead letters (0.05 or 5%); 0: never."},
     {INSERT(on_lost_messages), WORD(lost_messages), .name = "on_lost_messages", .fallback = "stop",
-        .sentence = "When Kafka expired messages before they were inserted: a table that lacks them takes nothing more "
-                    "of that partition, or what is left is inserted and the loss is counted."},
+        .sentence = "What to do when Kafka has deleted messages (retention) before they were inserted. stop: tables "
+                    "that lack them take nothing more from that partition until an operator decides. continue: skip "
+                    "them, count them in messages_lost_total, and go on."},
 
     {CLICKHOUSE(urls), .kind = CONFIG_KIND_LIST, .name = "url", .fallback = "", .example = "http://clickhouse:8123",
         .flags = CONFIG_DISCREET, .check = config_check_url,
