@@ -32,6 +32,7 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
+#define BATCH_MS      60000          // the longest limit of a batch without transactions
 
 struct topic {
     struct kafka_topic public;
@@ -154,6 +155,17 @@ static int64_t message_max(const rd_kafka_conf_t *conf)
     return number_of(conf, "message.max.bytes", 1000000);
 }
 
+// How long a batch may take. Without transactions message.timeout.ms says it, where 0 is endless and Kafka Connect sets
+// 24 days: the batch's transaction in PostgreSQL must not stay open for so long.
+static struct duration batch_limit(const rd_kafka_conf_t *conf, bool transactional)
+{
+    if (transactional) {
+        return DURATION_MS(number_of(conf, "transaction.timeout.ms", 15000));
+    }
+    int64_t given = number_of(conf, "message.timeout.ms", BATCH_MS);
+    return DURATION_MS(given > 0 && given < BATCH_MS ? given : BATCH_MS);
+}
+
 static bool configure(rd_kafka_conf_t *conf, const struct config *config, const struct kafka_producer_options *options,
     struct relay_error *error)
 {
@@ -216,8 +228,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         goto fail_producer;
     }
     producer->message_max = (size_t)message_max(conf);
-    producer->transaction_timeout = DURATION_MS(
-        number_of(conf, producer->transactional ? "transaction.timeout.ms" : "message.timeout.ms", 15000));
+    producer->transaction_timeout = batch_limit(conf, producer->transactional);
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_log_cb(conf, hear);
     rd_kafka_conf_set_dr_msg_cb(conf, report);

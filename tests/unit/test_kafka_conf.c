@@ -7,6 +7,7 @@
 #include "relay/kafka/kafka_producer.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 static char text[512];
@@ -60,18 +61,33 @@ Test(kafka_conf, the_relays_defaults_lie_under_the_users_settings)
     rd_kafka_conf_destroy(conf);
 }
 
-Test(kafka_conf, what_is_given_by_an_alias_is_given)
+// Of an at_least_once batch, with this delivery.timeout.ms.
+static int64_t batch_limit(const char *timeout)
 {
+    char value[16];
+    snprintf(value, sizeof(value), "%s", timeout);
     struct config_pair pairs[] = {
-        {.name = (char[]){"delivery.timeout.ms"}, .value = (char[]){"61000"}, .meant = (char[]){"message.timeout.ms"}}};
+        {.name = (char[]){"delivery.timeout.ms"}, .value = value, .meant = (char[]){"message.timeout.ms"}}};
     struct config config = {.kafka = pairs, .kafka_count = 1};
     struct relay_context context = {.config = &config, .instance = "0123456789abcdef", .clock = clock_system()};
     struct kafka_producer_options options = {.batch_rows = 10, .batch_bytes = 1 << 20};
     struct relay_error error;
     struct kafka_producer *producer = kafka_producer_new(&context, &options, (struct kafka_tick){0}, &error);
     cr_assert_not_null(producer, "%s", error.text);
-    cr_assert_eq(duration_ms(kafka_producer_transaction_timeout(producer)), 61000);
+    int64_t limit = duration_ms(kafka_producer_transaction_timeout(producer));
     kafka_producer_free(producer);
+    return limit;
+}
+
+Test(kafka_conf, what_is_given_by_an_alias_is_given)
+{
+    cr_assert_eq(batch_limit("41000"), 41000);
+}
+
+Test(kafka_conf, a_batch_has_a_limit_where_messages_have_none)
+{
+    cr_assert_eq(batch_limit("0"), 60000, "endless, for librdkafka");
+    cr_assert_eq(batch_limit("2147483647"), 60000, "Kafka Connect's");
 }
 
 Test(kafka_conf, a_consumer_fetches_as_much_as_the_largest_message_has)

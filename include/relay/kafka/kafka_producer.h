@@ -80,8 +80,8 @@ bool kafka_producer_try(const struct relay_context *context, const struct kafka_
 void kafka_producer_free(struct kafka_producer *producer);
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
 size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes
-struct duration kafka_producer_transaction_timeout(
-    const struct kafka_producer *producer); // message.timeout.ms without transactions
+// Without transactions message.timeout.ms, at most a minute.
+struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer);
 
 // Why a broker connection failed last, if that was less than a minute ago; the end of every error that says only that a
 // deadline has passed, and for the board while init is waited for. false: there was nothing. Any thread.
