@@ -37,7 +37,7 @@ def test_schemas_are_whole(tree):
 
 def test_documents_and_samples(tree):
     docs = tree / "share/doc/outbox-relay"
-    for name in ("README.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "examples/outbox-relay.ini",
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "examples/outbox-relay.ini",
                  "examples/credentials.conf", "examples/kubernetes/base/kustomization.yaml"):
         assert (docs / name).is_file(), name
     if os.path.exists(os.path.join(ROOT, "docs/outbox-relay.1")):
