@@ -26,6 +26,9 @@ struct figure {
     char text[TEXT_MAX_BYTES];
 };
 
+// What was said of the state when it was pinned last.
+enum pin { PIN_PLAIN, PIN_STARTING, PIN_WAITING };
+
 struct instance {
     struct instance *next;
     enum status_check check;
@@ -33,8 +36,8 @@ struct instance {
     enum status_level level;
     char reason[REASON_MAX_BYTES];
     struct wall_time since;
-    bool starting; // nothing was pinned since it was said so
-    bool pinned;   // has a state: figures or readiness alone do not make one
+    enum pin pin;
+    bool pinned; // has a state: figures or readiness alone do not make one
     enum { READY_UNSAID, READY_NO, READY_YES } ready;
     struct figure *figures;
 };
@@ -245,14 +248,14 @@ static void drop_figure(struct instance *instance, const char *name)
 
 // Public functions: they take the lock.
 
-void status_board_set(struct status_board *board, enum status_check check, const char *name, enum status_level level,
-    const char *reason)
+static void set(struct status_board *board, enum status_check check, const char *name, enum status_level level,
+    const char *reason, enum pin pin)
 {
     pthread_mutex_lock(&board->lock);
     struct instance *instance = find_or_make(board, check, name);
     if (instance != NULL) {
         utf8_clean(instance->reason, sizeof(instance->reason), reason);
-        instance->starting = false;
+        instance->pin = pin;
         bool changed = !instance->pinned || instance->level != level;
         if (changed) {
             instance->pinned = true;
@@ -264,16 +267,21 @@ void status_board_set(struct status_board *board, enum status_check check, const
     pthread_mutex_unlock(&board->lock);
 }
 
+void status_board_set(struct status_board *board, enum status_check check, const char *name, enum status_level level,
+    const char *reason)
+{
+    set(board, check, name, level, reason, PIN_PLAIN);
+}
+
 void status_board_set_starting(struct status_board *board, enum status_check check, const char *name,
     const char *reason)
 {
-    status_board_set(board, check, name, STATUS_DEGRADED, reason);
-    pthread_mutex_lock(&board->lock);
-    struct instance *instance = find_or_make(board, check, name);
-    if (instance != NULL) {
-        instance->starting = true;
-    }
-    pthread_mutex_unlock(&board->lock);
+    set(board, check, name, STATUS_DEGRADED, reason, PIN_STARTING);
+}
+
+void status_board_set_waiting(struct status_board *board, enum status_check check, const char *name, const char *reason)
+{
+    set(board, check, name, STATUS_DEGRADED, reason, PIN_WAITING);
 }
 
 void status_board_number(struct status_board *board, enum status_check check, const char *name, const char *figure_name,
@@ -435,7 +443,8 @@ struct status_entry *status_board_entries(struct status_board *board, size_t *co
             entry->check = at->check;
             entry->level = at->level;
             entry->since = at->since;
-            entry->starting = at->starting;
+            entry->starting = at->pin == PIN_STARTING;
+            entry->waiting = at->pin == PIN_WAITING;
             memcpy(entry->instance, at->name, sizeof(entry->instance));
             memcpy(entry->reason, at->reason, sizeof(entry->reason));
         }

@@ -65,9 +65,7 @@ void insert_group_finish(struct insert_group *group)
     }
     free(group->partitions.items);
     free(group->headers);
-    if (group->absent) {
-        rd_kafka_topic_partition_list_destroy(group->absent);
-    }
+    insert_health_finish(group);
 }
 
 // Assignment
@@ -121,8 +119,7 @@ static void on_assigned(void *context, const rd_kafka_topic_partition_list_t *li
         TEST_POINT(INSERT_AFTER_ASSIGN);
     }
     log_event(LOG_LEVEL_INFO, "insert.assigned", NULL, LOG_INT("partitions", list->cnt));
-    insert_health_tell(group, STATUS_OK, "");
-    group->absent_at = insert_group_now(group); // one of them may be there now
+    insert_health_assigned(group, list);
     group->assigned = true;
     group->ask_at = insert_group_now(group);
 }

@@ -50,6 +50,23 @@ static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reas
         names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it");
 }
 
+static bool any_is_gone(const struct insert_group *group)
+{
+    for (int i = 0; group->absent && group->known && i < group->absent->cnt; i++) {
+        if (rd_kafka_topic_partition_list_find(group->known, group->absent->elems[i].topic, RD_KAFKA_PARTITION_UA)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Somebody has to mend it. A topic that was never there may be meant to come later; the publisher parks what waits for
+// it, which is told. One that was ours is gone, or is kept from us.
+static bool waits_for_somebody(const struct insert_group *group)
+{
+    return lost_partition(group) || group->refused[0] != '\0' || any_is_gone(group);
+}
+
 // What an answer of the brokers does not take back. false: nothing.
 static bool say_what_stands(const struct insert_group *group, char *reason, size_t room)
 {
@@ -99,8 +116,12 @@ static void show(struct insert_group *group, enum status_level level, const char
     char standing[512] = "";
     bool stands = level != STATUS_DOWN && say_what_stands(group, standing, sizeof(standing));
     group->healthy = level == STATUS_OK && !stands;
-    status_board_set(group->context->board, STATUS_KAFKA, "insert", stands ? STATUS_DEGRADED : level,
-        stands ? standing : reason);
+    if (stands && waits_for_somebody(group)) {
+        status_board_set_waiting(group->context->board, STATUS_KAFKA, "insert", standing);
+    } else {
+        status_board_set(group->context->board, STATUS_KAFKA, "insert", stands ? STATUS_DEGRADED : level,
+            stands ? standing : reason);
+    }
 }
 
 static void tell_answer(struct insert_group *group)
@@ -143,6 +164,40 @@ void insert_health_refused(struct insert_group *group, const char *reason)
 {
     snprintf(group->refused, sizeof(group->refused), "%s", reason);
     insert_health_stands(group);
+}
+
+static void note_known(struct insert_group *group, const char *topic)
+{
+    size_t count = 0;
+    const char *const *subscribed = insert_routes_topics(group->routes, &count);
+    group->known = group->known ? group->known : rd_kafka_topic_partition_list_new(4);
+    for (size_t i = 0; i < count; i++) {
+        if (!rd_kafka_topic_partition_list_find(group->known, subscribed[i], RD_KAFKA_PARTITION_UA) &&
+            insert_routes_means(group->routes, subscribed[i], topic)) {
+            rd_kafka_topic_partition_list_add(group->known, subscribed[i], RD_KAFKA_PARTITION_UA);
+        }
+    }
+}
+
+void insert_health_assigned(struct insert_group *group, const rd_kafka_topic_partition_list_t *list)
+{
+    for (int i = 0; i < list->cnt; i++) {
+        if (i == 0 || strcmp(list->elems[i].topic, list->elems[i - 1].topic) != 0) {
+            note_known(group, list->elems[i].topic);
+        }
+    }
+    insert_health_tell(group, STATUS_OK, "");
+    group->absent_at = insert_group_now(group); // one of them may be there now
+}
+
+void insert_health_finish(struct insert_group *group)
+{
+    if (group->absent) {
+        rd_kafka_topic_partition_list_destroy(group->absent);
+    }
+    if (group->known) {
+        rd_kafka_topic_partition_list_destroy(group->known);
+    }
 }
 
 bool insert_health_up(const struct insert_group *group)

@@ -75,6 +75,15 @@ static void judge_lag(struct health_conditions *conditions, const struct config_
     alerts_raise(conditions->alerts, "consumer_lag", conditions->replica, level, summary, (double)lag, false);
 }
 
+// Of Kafka only what waits for somebody is a part's trouble: the rest passes, or is meant to be so.
+static enum alert_level result_of(const struct status_entry *entry)
+{
+    if (entry->level == STATUS_OK || (entry->check == STATUS_KAFKA && !entry->waiting)) {
+        return ALERT_OK;
+    }
+    return entry->level == STATUS_DOWN ? ALERT_CRITICAL : ALERT_WARNING;
+}
+
 static struct health_part *part_of(struct health_conditions *conditions, const struct status_entry *entry)
 {
     for (size_t i = 0; i < conditions->part_count; i++) {
@@ -83,7 +92,7 @@ static struct health_part *part_of(struct health_conditions *conditions, const s
             return part;
         }
     }
-    if (entry->level == STATUS_OK || conditions->part_count == HEALTH_PARTS_MAX) {
+    if (result_of(entry) == ALERT_OK || conditions->part_count == HEALTH_PARTS_MAX) {
         return NULL;
     }
     struct health_part *part = &conditions->parts[conditions->part_count++];
@@ -107,10 +116,23 @@ static bool dependency_down(const struct health_conditions *conditions, enum sta
     return health_window_level(&conditions->dependencies[check]) == ALERT_CRITICAL;
 }
 
-static bool waits_for_a_dependency(const struct health_conditions *conditions, enum status_check stage)
+static bool is_part(const struct status_entry *entry)
 {
+    return entry->check == STATUS_PUBLISH || entry->check == STATUS_INSERT || entry->check == STATUS_KAFKA;
+}
+
+// Another alert tells why it is not ok.
+static bool is_explained(const struct health_conditions *conditions, const struct status_entry *entry)
+{
+    if (entry->level == STATUS_OK) {
+        return false;
+    }
+    if (entry->check == STATUS_KAFKA && entry->level == STATUS_DOWN) {
+        return true; // kafka_down, of which it is a part
+    }
     return dependency_down(conditions, STATUS_KAFKA) ||
-        dependency_down(conditions, stage == STATUS_PUBLISH ? STATUS_POSTGRES : STATUS_CLICKHOUSE);
+        (entry->check == STATUS_PUBLISH && dependency_down(conditions, STATUS_POSTGRES)) ||
+        (entry->check == STATUS_INSERT && dependency_down(conditions, STATUS_CLICKHOUSE));
 }
 
 // The replica that speaks for ClickHouse tells what it sees itself. One that alone does not reach it keeps its
@@ -150,7 +172,7 @@ static void judge_parts(struct health_conditions *conditions, const struct statu
     }
     for (size_t i = 0; i < count; i++) {
         const struct status_entry *entry = &entries[i];
-        if ((entry->check != STATUS_PUBLISH && entry->check != STATUS_INSERT) || just_starts(conditions, entry)) {
+        if (!is_part(entry) || just_starts(conditions, entry)) {
             continue;
         }
         struct health_part *part = part_of(conditions, entry);
@@ -158,13 +180,10 @@ static void judge_parts(struct health_conditions *conditions, const struct statu
             continue;
         }
         part->seen = true;
-        if (waits_for_a_dependency(conditions, entry->check) && entry->level != STATUS_OK) {
+        if (is_explained(conditions, entry)) {
             continue;
         }
-        enum alert_level result = entry->level == STATUS_OK ? ALERT_OK
-            : entry->level == STATUS_DOWN                   ? ALERT_CRITICAL
-                                                            : ALERT_WARNING;
-        enum alert_level level = health_window_add(&part->window, result);
+        enum alert_level level = health_window_add(&part->window, result_of(entry));
         raise_part(conditions, part, level, level == ALERT_OK ? "goes on" : entry->reason);
     }
     for (size_t i = 0; i < conditions->part_count;) {

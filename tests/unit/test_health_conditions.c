@@ -110,6 +110,33 @@ Test(health_conditions, parts_that_wait_for_an_operator_are_told_and_their_end_t
     cr_assert_str_eq(judge(-1, false), "pipeline_degraded[insert shop.orders at here:8000] 0: goes on; ");
 }
 
+static const char kafka_insert[] = "pipeline_degraded[kafka insert at here:8000] ";
+
+Test(health_conditions, what_kafka_has_for_the_insert_stage_and_waits_for_somebody_is_told)
+{
+    status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
+    status_board_set_waiting(board, STATUS_KAFKA, "insert", "t [0]: offset 17 is not in Kafka's log");
+    cr_assert_str_eq(judge(-1, true), "pipeline_degraded[kafka insert at here:8000] 0: goes on; ");
+    cr_assert_str_eq(judge(-1, true),
+        "pipeline_degraded[kafka insert at here:8000] 1: t [0]: offset 17 is not in Kafka's log; ");
+    status_board_set(board, STATUS_KAFKA, "insert", STATUS_DOWN, "no broker");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_null(strstr(judge(-1, true), kafka_insert), "neither told nor over while Kafka is down: %s", raised);
+    }
+    status_board_set(board, STATUS_KAFKA, "insert", STATUS_OK, "");
+    judge(-1, true);
+    cr_assert_str_eq(judge(-1, true), "pipeline_degraded[kafka insert at here:8000] 0: goes on; ");
+}
+
+Test(health_conditions, what_passes_or_is_meant_to_be_so_at_kafka_is_no_alert)
+{
+    status_board_set(board, STATUS_KAFKA, "insert", STATUS_DEGRADED, "no topic matches ^shop yet");
+    status_board_set(board, STATUS_KAFKA, "publish", STATUS_DEGRADED, "slow");
+    for (int i = 0; i < 3; i++) {
+        cr_assert_str_eq(judge(-1, false), "");
+    }
+}
+
 Test(health_conditions, a_part_that_leaves_the_process_is_over)
 {
     status_board_set(board, STATUS_PUBLISH, "default", STATUS_DOWN, "stopped: receipts missing");

@@ -27,18 +27,34 @@ const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer 
 
 static void start(void)
 {
+    static char name[] = "r", table[] = "t", shop[] = "^shop\\..*", named[] = "billing", *topics[] = {shop, named};
+    static struct config_route route = {.name = name, .table = table, .enabled = true, .topics = {topics, 2}};
+    static struct config config = {.routes = &route, .route_count = 1};
     clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
     context = (struct relay_context){.clock = &fake.base, .board = status_board_new(&fake.base, NULL)};
     context.kafka_breaker = breaker_new((struct breaker_options){5, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,
         NULL, NULL);
     group = (struct insert_group){.context = &context, .healthy = true, .answered = true};
+    group.routes = insert_routes_new(&config, NULL);
+    cr_assert(context.board && context.kafka_breaker && group.routes);
     broker_answers = false;
 }
 
 static void end(void)
 {
+    insert_health_finish(&group);
+    insert_routes_free((struct insert_routes *)(uintptr_t)group.routes);
     breaker_free(context.kafka_breaker);
     status_board_free(context.board);
+}
+
+static bool waits(void)
+{
+    size_t count = 0;
+    struct status_entry *entries = status_board_entries(context.board, &count);
+    bool waiting = count == 1 && entries->waiting;
+    free(entries);
+    return waiting;
 }
 
 static void expect(enum status_level level, const char *reason)
@@ -49,6 +65,15 @@ static void expect(enum status_level level, const char *reason)
     cr_assert_eq(entries->level, level, "%s: %s", status_level_name(entries->level), entries->reason);
     cr_assert_not_null(strstr(entries->reason, reason), "%s", entries->reason);
     free(entries);
+}
+
+static void assign(const char *topic)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
+    rd_kafka_topic_partition_list_add(list, topic, 0);
+    rd_kafka_topic_partition_list_add(list, topic, 1);
+    insert_health_assigned(&group, list);
+    rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void pass(struct duration time)
@@ -125,4 +150,41 @@ Test(insert_health, what_stands_is_not_hidden_by_what_passes)
     partition.gone = true;
     insert_health_tell(&group, STATUS_OK, "");
     expect(STATUS_OK, "");
+}
+
+Test(insert_health, what_waits_for_somebody_is_told_from_what_passes)
+{
+    struct insert_partition *held[1], partition;
+    insert_health_tell(&group, STATUS_DEGRADED, "ssl handshake failed");
+    cr_assert_not(waits());
+    lose_offset(held, &partition);
+    cr_assert(waits());
+    insert_health_tell(&group, STATUS_DOWN, "1/1 brokers are down");
+    cr_assert_not(waits(), "kafka_down tells it");
+    partition.gone = true;
+    assign("shop.orders");
+    cr_assert_not(waits());
+    insert_health_refused(&group, "GROUP_AUTHORIZATION_FAILED");
+    expect(STATUS_DEGRADED, "GROUP_AUTHORIZATION_FAILED");
+    cr_assert(waits());
+    assign("shop.orders");
+    expect(STATUS_OK, "");
+    cr_assert_not(waits());
+}
+
+// A route may name topics that the first event of a kind will make known. One that was read is missed.
+Test(insert_health, a_topic_that_is_still_to_come_waits_for_nobody)
+{
+    insert_health_absent(&group, "^shop\\..*");
+    expect(STATUS_DEGRADED, "no topic that we can see is called, or matches, ^shop");
+    cr_assert_not(waits());
+    insert_health_absent(&group, "billing");
+    cr_assert_not(waits());
+    rd_kafka_topic_partition_list_del(group.absent, "^shop\\..*", RD_KAFKA_PARTITION_UA);
+    assign("shop.orders");
+    expect(STATUS_DEGRADED, "billing");
+    cr_assert_not(waits(), "of the other one nothing was ever ours");
+    insert_health_absent(&group, "^shop\\..*");
+    expect(STATUS_DEGRADED, "billing, ^shop");
+    cr_assert(waits());
 }

@@ -169,3 +169,20 @@ Test(status_board, entries_are_copies_of_what_was_pinned)
     cr_assert_str_eq(entries[0].reason, "no broker");
     free(entries);
 }
+
+Test(status_board, what_is_said_of_a_state_lasts_until_it_is_pinned_again)
+{
+    size_t count;
+    status_board_set_waiting(board, STATUS_KAFKA, "", "refused");
+    struct status_entry *entries = status_board_entries(board, &count);
+    cr_assert(entries->waiting && !entries->starting && entries->level == STATUS_DEGRADED);
+    free(entries);
+    status_board_set_starting(board, STATUS_KAFKA, "", "starting");
+    entries = status_board_entries(board, &count);
+    cr_assert(entries->starting && !entries->waiting);
+    free(entries);
+    status_board_set(board, STATUS_KAFKA, "", STATUS_DEGRADED, "slow");
+    entries = status_board_entries(board, &count);
+    cr_assert(!entries->starting && !entries->waiting);
+    free(entries);
+}

@@ -37,6 +37,10 @@ void status_board_set(struct status_board *board, enum status_check check, const
 // DEGRADED, and said to be nothing but the start of it, until the state is pinned again.
 void status_board_set_starting(struct status_board *board, enum status_check check, const char *instance,
     const char *reason);
+// DEGRADED, and so until somebody mends something, until the state is pinned again. It tells what an alert is due to
+// from what may pass or may be meant to be so, where a check has both.
+void status_board_set_waiting(struct status_board *board, enum status_check check, const char *instance,
+    const char *reason);
 // A figure behind the state: number or text, shown in /health and in `status --json`. Copied. NULL text removes it.
 void status_board_number(struct status_board *board, enum status_check check, const char *instance, const char *name,
     double value);
@@ -82,7 +86,7 @@ struct status_entry {
     enum status_level level;
     char reason[512];
     struct wall_time since;
-    bool starting;
+    bool starting, waiting;
 };
 struct status_entry *status_board_entries(struct status_board *board, size_t *count);
 

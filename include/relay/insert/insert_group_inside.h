@@ -52,6 +52,7 @@ struct insert_group {
     struct mono_time prove_at;  // when to ask again whether one does
     struct mono_time alone;     // since when none has answered; 0: one has
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
+    rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
     struct mono_time absent_at;              // when to look for it again
     bool hangs;                              // a handle was left behind
     struct kafka_consumer *reader;           // of feeds that catch up by themselves, NULL: there are none

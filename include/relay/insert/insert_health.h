@@ -11,6 +11,8 @@
 // OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers, until one does.
 // DEGRADED: some trouble with them, until one answers; while none does, no more than other words for DOWN.
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
+// Partitions were assigned; an empty list says that there are none for us.
+void insert_health_assigned(struct insert_group *group, const rd_kafka_topic_partition_list_t *list);
 // The brokers have answered with something that stays.
 void insert_health_stands(struct insert_group *group);
 // A broker has answered that we may not, or that something is not as it must be: until the next OK.
@@ -21,5 +23,6 @@ bool insert_health_up(const struct insert_group *group);
 void insert_health_absent(void *group, const char *subscribed);
 // Asks whether the brokers are back, and for the topics that were not there: half a second at most.
 void insert_health_work(struct insert_group *group, struct mono_time now);
+void insert_health_finish(struct insert_group *group); // frees what it has kept
 
 #endif

@@ -8,9 +8,11 @@
 // - "consumer_lag" of "REPLICA": by [health] warning_lag, critical_lag;
 // - "pipeline_degraded" of "publish NAME at REPLICA", "insert NAME at REPLICA": WARNING when degraded, CRITICAL when
 //   down; not judged while a dependency of that stage is down, which is told already;
+// - "pipeline_degraded" of "kafka insert at REPLICA": WARNING while what Kafka has for the insert stage waits for
+//   somebody; not judged while Kafka is down;
 // - "pipeline_degraded" of "insert at REPLICA": CRITICAL when ClickHouse has been down here for five minutes and
 //   another replica speaks for it: it may be our way to it alone.
-// The last three are of this process alone, so they carry its name: were their instance the same everywhere, one
+// The last four are of this process alone, so they carry its name: were their instance the same everywhere, one
 // replica's end would count as the end of another's. The health watch's thread only; alerts are borrowed.
 #ifndef RELAY_OPS_HEALTH_CONDITIONS_H
 #define RELAY_OPS_HEALTH_CONDITIONS_H
