@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """meson install: the whole tree, and a binary that finds its schemas in it."""
 import os
+import re
 import shutil
 import subprocess
 
@@ -19,7 +20,7 @@ def tree(tmp_path_factory):
     subprocess.run(["meson", "setup", "--prefix=/usr", "-Dtests=false", str(work / "build"), ROOT], check=True, capture_output=True)
     shutil.copy(os.path.join(BUILD, "outbox-relay"), work / "outbox-relay")
     # Compiling everything once more shows nothing: only what is generated is made, and the binary is the one of the build.
-    subprocess.run(["ninja", "-C", str(work / "build"), "deploy/outbox-relay.service"], check=True, capture_output=True)
+    subprocess.run(["ninja", "-C", str(work / "build"), "deploy/outbox-relay.service", "outbox-relay.1"], check=True, capture_output=True)
     shutil.copy(work / "outbox-relay", work / "build/outbox-relay")
     done = subprocess.run(["meson", "install", "-C", str(work / "build"), "--no-rebuild"], capture_output=True, text=True,
                           check=False, env=dict(os.environ, DESTDIR=str(work / "image")))
@@ -37,11 +38,26 @@ def test_schemas_are_whole(tree):
 
 def test_documents_and_samples(tree):
     docs = tree / "share/doc/outbox-relay"
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "examples/outbox-relay.ini",
-                 "examples/credentials.conf", "examples/kubernetes/base/kustomization.yaml"):
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "deploy/outbox-relay.ini",
+                 "deploy/systemd/credentials.conf", "deploy/kubernetes/base/kustomization.yaml"):
         assert (docs / name).is_file(), name
-    if os.path.exists(os.path.join(ROOT, "docs/outbox-relay.1")):
-        assert (tree / "share/man/man1/outbox-relay.1").is_file()
+    assert (tree / "share/man/man1/outbox-relay.1").is_file()
+
+
+def test_links_of_the_installed_documents_lead_to_installed_files(tree):
+    docs = tree / "share/doc/outbox-relay"
+    dead = [f"{name}: {link}" for name in ["README.md", *(f"docs/{name}" for name in os.listdir(docs / "docs"))]
+            if name.endswith(".md")
+            for link in re.findall(r"\]\(([^)#]+)[^)]*\)", (docs / name).read_text(encoding="utf-8"))
+            if "://" not in link and not (docs / name).parent.joinpath(link).is_file()]
+    assert not dead
+
+
+def test_the_manual_page_names_the_folder_of_the_documents(tmp_path):
+    """Of a prefix of one's own, too."""
+    subprocess.run(["meson", "setup", "--prefix=/opt/relay", "-Dtests=false", str(tmp_path), ROOT], check=True, capture_output=True)
+    subprocess.run(["ninja", "-C", str(tmp_path), "outbox-relay.1"], check=True, capture_output=True)
+    assert "\n.Pa /opt/relay/share/doc/outbox-relay\n" in (tmp_path / "outbox-relay.1").read_text(encoding="utf-8")
 
 
 def test_the_unit_starts_the_installed_binary(tree):
