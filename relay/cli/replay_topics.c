@@ -95,13 +95,18 @@ static rd_kafka_t *consumer_new(const struct relay_context *context, struct rela
     return conf ? kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error) : NULL;
 }
 
+static int64_t milliseconds(struct wall_time time)
+{
+    return time.us / 1000;
+}
+
 // The first offset at or after the time in each part; -1 (none later) becomes the end of the log. Below 0 Kafka has no
 // times: its protocol takes -1 and -2 for the ends of the log.
 static bool offsets_at(struct topics_replay *at, struct wall_time time, rd_kafka_topic_partition_list_t **found,
     struct relay_error *error)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)at->part_count);
-    int64_t time_ms = time.us < 0 ? 0 : time.us / 1000;
+    int64_t time_ms = time.us < 0 ? 0 : milliseconds(time);
     for (size_t i = 0; i < at->part_count; i++) {
         rd_kafka_topic_partition_list_add(list, at->parts[i].topic, at->parts[i].partition)->offset = time_ms;
     }
@@ -123,16 +128,17 @@ static int64_t offset_in(const rd_kafka_topic_partition_list_t *list, const stru
     return found ? found->offset : -1;
 }
 
+// To the end of the log also where --to is given: the log is in the order of publishing, not of the messages' times.
+// What was created before that time, and committed or let go later, stands behind what is newer.
 static bool set_range(struct topics_replay *at, struct part *part, const rd_kafka_topic_partition_list_t *from,
-    const rd_kafka_topic_partition_list_t *to, struct relay_error *error)
+    struct relay_error *error)
 {
-    int64_t low, high, first = offset_in(from, part), last = offset_in(to, part),
-                       committed = offset_in(at->committed, part);
+    int64_t low, high, first = offset_in(from, part), committed = offset_in(at->committed, part);
     if (!kafka_probe_watermarks(at->probe, part->topic, part->partition, &low, &high, PATIENCE, error)) {
         return false;
     }
     part->begin = first < 0 ? high : first < low ? low : first;
-    part->end = last < 0 || last > high ? high : last;
+    part->end = high;
     if (at->committed && committed < 0) {
         printf("note: the group has committed nothing of %s [%d]: stop the relay while this runs, or it may insert the "
                "same\n",
@@ -188,17 +194,13 @@ static bool add_parts(struct topics_replay *at, struct relay_error *error)
 
 static bool set_ranges(struct topics_replay *at, struct relay_error *error)
 {
-    rd_kafka_topic_partition_list_t *from = NULL, *to = NULL;
-    bool done = add_parts(at, error) && offsets_at(at, at->options->from, &from, error) &&
-        (!at->options->to_given || offsets_at(at, at->options->to, &to, error));
+    rd_kafka_topic_partition_list_t *from = NULL;
+    bool done = add_parts(at, error) && offsets_at(at, at->options->from, &from, error);
     for (size_t i = 0; done && i < at->part_count; i++) {
-        done = set_range(at, &at->parts[i], from, to, error);
+        done = set_range(at, &at->parts[i], from, error);
     }
     if (from) {
         rd_kafka_topic_partition_list_destroy(from);
-    }
-    if (to) {
-        rd_kafka_topic_partition_list_destroy(to);
     }
     return done;
 }
@@ -276,6 +278,12 @@ static bool header_is(const struct source_message *message, const char *name, co
         memcmp(header->value, wanted, header->length) == 0;
 }
 
+// An older one that stands behind the first of that time was published in it, and may be missing as well.
+static bool is_early_enough(const struct replay_options *options, int64_t timestamp_ms)
+{
+    return !options->to_given || timestamp_ms < milliseconds(options->to); // -1: it has no time
+}
+
 // Takes the message over if it is wanted; *wanted says so.
 static bool take_message(struct topics_replay *at, const struct part *part, rd_kafka_message_t *message, bool *wanted,
     struct relay_error *error)
@@ -294,7 +302,8 @@ static bool take_message(struct topics_replay *at, const struct part *part, rd_k
     if (!read_headers(at, message, source)) {
         return error_no_memory(error, "replaying topics");
     }
-    *wanted = header_is(source, "event_type", at->options->event_type) &&
+    *wanted = is_early_enough(at->options, source->timestamp_ms) &&
+        header_is(source, "event_type", at->options->event_type) &&
         header_is(source, "aggregate_id", at->options->aggregate_id);
     if (*wanted) {
         at->kept[at->count++] = message;
