@@ -21,6 +21,7 @@
 
 #define ALONE_LIMIT DURATION_S(600)
 #define BURIAL_WAIT DURATION_S(5)
+#define SET_BYTES   16384
 #define END_WAIT    DURATION_MS(500) // the stop waits for it
 
 struct client {
@@ -91,10 +92,22 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
     reports_release(reports);
 }
 
+// The broker judges a set of records by its size: in small ones a copy is not refused for those beside it. What was not
+// acknowledged when its round ends is not kept for later, since the batch sends it again.
+static bool configure(rd_kafka_conf_t *conf, const struct config *config, struct relay_error *error)
+{
+    int64_t kilobytes = 2 * config->insert.batch_bytes / 1024 +
+        kafka_conf_number(conf, "message.max.bytes", 1000000) / 1024;
+    return kafka_conf_set(conf, "enable.idempotence", "true", error) &&
+        kafka_conf_set_default(conf, config, "batch.size", SET_BYTES, error) &&
+        kafka_conf_set_default(conf, config, "message.timeout.ms", duration_ms(DEAD_LETTER_COPIES_LIMIT), error) &&
+        kafka_conf_set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error);
+}
+
 static rd_kafka_conf_t *make_conf(const struct relay_context *context, struct relay_error *error)
 {
     rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "dead-letters", error);
-    if (conf && !kafka_conf_set(conf, "enable.idempotence", "true", error)) {
+    if (conf && !configure(conf, context->config, error)) {
         rd_kafka_conf_destroy(conf);
         return NULL;
     }

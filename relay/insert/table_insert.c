@@ -31,7 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COPIES_LIMIT     DURATION_S(30)
 #define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
 #define LEASE_PATIENCE   DURATION_S(5)
 #define STRANGE_ATTEMPTS 3
@@ -305,7 +304,7 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
 static bool copies_acknowledged(struct table_worker *worker, struct table_job *job)
 {
     const struct relay_context *context = worker->options.context;
-    struct mono_time until = mono_add(clock_mono(context->clock), COPIES_LIMIT);
+    struct mono_time until = mono_add(clock_mono(context->clock), DEAD_LETTER_COPIES_LIMIT);
     until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
     job->copied = !worker->options.copies ||
         dead_letter_topic_send(worker->options.copies, &job->copies, until, &job->cancelled, &job->error);

@@ -5,6 +5,7 @@
 #include "relay/kafka/kafka_conf.h"
 
 #include "relay/base/log.h"
+#include "relay/config/config_kafka.h"
 #include "relay/config/kafka_properties.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -75,6 +76,26 @@ bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, 
     // librdkafka's text quotes the value.
     return error_set(error, RELAY_ERROR_CONFIG, "[kafka] %s: %s", name,
         kafka_property_is_secret(name) ? "librdkafka refuses the value" : why);
+}
+
+bool kafka_conf_set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct relay_error *error)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%lld", (long long)value);
+    return kafka_conf_set(conf, name, text, error);
+}
+
+bool kafka_conf_set_default(rd_kafka_conf_t *conf, const struct config *config, const char *name, int64_t value,
+    struct relay_error *error)
+{
+    return config_kafka_given(config, name) != NULL || kafka_conf_set_number(conf, name, value, error);
+}
+
+int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
+{
+    char text[64];
+    size_t size = sizeof(text);
+    return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
 }
 
 // property: as kafka_properties_kind() says. What librdkafka does not know it refuses with its own words.

@@ -129,30 +129,9 @@ static int close_socket(int fd, void *opaque)
     return close(fd);
 }
 
-static bool set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct relay_error *error)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%lld", (long long)value);
-    return kafka_conf_set(conf, name, text, error);
-}
-
-// A property that [kafka] may override.
-static bool set_default(rd_kafka_conf_t *conf, const struct config *config, const char *name, int64_t value,
-    struct relay_error *error)
-{
-    return config_kafka_given(config, name) != NULL || set_number(conf, name, value, error);
-}
-
-static int64_t number_of(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise)
-{
-    char text[64];
-    size_t size = sizeof(text);
-    return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
-}
-
 static int64_t message_max(const rd_kafka_conf_t *conf)
 {
-    return number_of(conf, "message.max.bytes", 1000000);
+    return kafka_conf_number(conf, "message.max.bytes", 1000000);
 }
 
 // How long a batch may take. Without transactions message.timeout.ms says it, where 0 is endless and Kafka Connect sets
@@ -160,9 +139,9 @@ static int64_t message_max(const rd_kafka_conf_t *conf)
 static struct duration batch_limit(const rd_kafka_conf_t *conf, bool transactional)
 {
     if (transactional) {
-        return DURATION_MS(number_of(conf, "transaction.timeout.ms", 15000));
+        return DURATION_MS(kafka_conf_number(conf, "transaction.timeout.ms", 15000));
     }
-    int64_t given = number_of(conf, "message.timeout.ms", BATCH_MS);
+    int64_t given = kafka_conf_number(conf, "message.timeout.ms", BATCH_MS);
     return DURATION_MS(given > 0 && given < BATCH_MS ? given : BATCH_MS);
 }
 
@@ -174,17 +153,17 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
     int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024 + message_max(conf) / 1024;
     // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
     bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) &&
-        set_number(conf, "socket.max.fails", 1, error) &&
-        set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
-        set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
-        set_default(conf, config, "message.timeout.ms", 10000, error);
+        kafka_conf_set_number(conf, "socket.max.fails", 1, error) &&
+        kafka_conf_set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
+        kafka_conf_set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
+        kafka_conf_set_default(conf, config, "message.timeout.ms", 10000, error);
     if (!done || options->transactional_id == NULL) {
         return done;
     }
     // A consumer's property, but ListOffsets of a producer obeys it too: the receipt store asks for ends with it.
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
         kafka_conf_set(conf, "isolation.level", "read_uncommitted", error) &&
-        set_default(conf, config, "transaction.timeout.ms", 15000, error);
+        kafka_conf_set_default(conf, config, "transaction.timeout.ms", 15000, error);
 }
 
 static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_producer_options *options,

@@ -2,6 +2,7 @@
 """The insert stage on real servers: what arrives, what becomes a dead letter, what is committed."""
 import json
 import math
+import os
 import uuid
 
 import pytest
@@ -473,6 +474,19 @@ def test_dead_letters_that_cannot_be_written_are_copied_once_all_the_same(place)
     wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter", 60)
     wait_counts(place, 10)
     assert copies_of(place, copies) == 1
+    assert relay.stop() == 0
+
+
+def test_small_copies_are_not_refused_for_the_set_that_they_travel_in(place):
+    copies = f"{place.name}-dead"
+    place.servers.create_topics([copies], 1, {"max.message.bytes": "100000"})
+    sender = Sender(place)
+    for number in range(2000):  # which do not compress
+        sender.event(post(place), value=os.urandom(1000), headers=event_headers(number, event_id="no uuid"))
+    sender.flush()
+    relay = inserting(place, insert={"dead_letter_topic": copies})
+    relay.wait(lambda: relay.metric("dead_letter_copies_total", result="acknowledged") >= 2000, "the copies", 60)
+    assert copies_of(place, copies) == 2000 and not relay.metric("dead_letter_copies_total", result="too_large")
     assert relay.stop() == 0
 
 

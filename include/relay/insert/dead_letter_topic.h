@@ -14,6 +14,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+// What a set's copies may take to be acknowledged; librdkafka keeps none of them for longer.
+#define DEAD_LETTER_COPIES_LIMIT DURATION_S(30)
+
 struct dead_letter_topic;
 
 // Makes the producer; contacts nothing itself. Errors: CONFIG, NO_MEMORY.

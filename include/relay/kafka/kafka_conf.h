@@ -21,6 +21,12 @@ rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_
 
 // Sets one property that is ours. error CONFIG with the property's name.
 bool kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, struct relay_error *error);
+bool kafka_conf_set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct relay_error *error);
+// The same, unless [kafka] gives it.
+bool kafka_conf_set_default(rd_kafka_conf_t *conf, const struct config *config, const char *name, int64_t value,
+    struct relay_error *error);
+// What it is set to so far; otherwise: where that is not known.
+int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise);
 
 // Writes a line of librdkafka to our log: its log callback, and to be called by one that takes its place.
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text);
