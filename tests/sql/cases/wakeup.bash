@@ -49,3 +49,19 @@ fi
 is "another outbox does not wake this one" "$(sql -c "SELECT outbox_relay.create_outbox('public.other') IS NOT NULL" \
     -c "INSERT INTO public.other (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}')" >/dev/null; heard)" 0
 session_close
+
+# A table that a transaction has written to for long: who attaches or detaches it by hand gives up, and lets the writers go on.
+sql -c "CREATE TABLE public.busy (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)"
+session_open
+session_do "BEGIN; INSERT INTO public.busy DEFAULT VALUES;"
+functions=(attach_outbox create_wakeup_trigger detach_outbox) waiting=()
+for function in "${functions[@]}"; do
+    PGOPTIONS='-c statement_timeout=20s' sql -v VERBOSITY=verbose -c "SELECT outbox_relay.$function('public.busy')" >/dev/null 2>"$work/$function.err" & waiting+=($!)
+done
+for i in "${!functions[@]}"; do
+    wait "${waiting[$i]}" || true
+    is "${functions[$i]} does not wait for long" "$(grep -o 'ERROR:  [0-9A-Z]*' "$work/${functions[$i]}.err")" "ERROR:  55P03"
+done
+session_do "ROLLBACK;"
+is "then it is attached" "$(sql -c "SELECT outbox_relay.attach_outbox('public.busy') IS NOT NULL")" t
+session_close
