@@ -36,6 +36,7 @@ struct instance {
     enum status_level level;
     char reason[REASON_MAX_BYTES];
     struct wall_time since;
+    struct mono_time changed; // the same moment, by a clock that nobody sets
     enum pin pin;
     bool pinned; // has a state: figures or readiness alone do not make one
     enum { READY_UNSAID, READY_NO, READY_YES } ready;
@@ -157,6 +158,7 @@ static struct instance *find_or_make(struct status_board *board, enum status_che
         instance->check = check;
         utf8_clean(instance->name, sizeof(instance->name), name);
         instance->since = clock_wall(board->clock);
+        instance->changed = clock_mono(board->clock);
         *at = instance;
     }
     return *at;
@@ -261,6 +263,7 @@ static void set(struct status_board *board, enum status_check check, const char 
             instance->pinned = true;
             instance->level = level;
             instance->since = clock_wall(board->clock);
+            instance->changed = clock_mono(board->clock);
             judge(board);
         }
     }
@@ -442,7 +445,7 @@ struct status_entry *status_board_entries(struct status_board *board, size_t *co
             struct status_entry *entry = &entries[(*count)++];
             entry->check = at->check;
             entry->level = at->level;
-            entry->since = at->since;
+            entry->since = at->changed;
             entry->starting = at->pin == PIN_STARTING;
             entry->waiting = at->pin == PIN_WAITING;
             memcpy(entry->instance, at->name, sizeof(entry->instance));

@@ -119,6 +119,13 @@ static json_t *alertmanager_alert(const struct alert_condition *condition, enum 
         json_time(ends));
 }
 
+static struct wall_time earlier(struct wall_time a, struct wall_time b)
+{
+    return a.us < b.us ? a : b;
+}
+
+// The times are those that the clock showed. If it was set back since, they are in the future: the Alertmanager would
+// refuse a start behind the end, and what is over would end later than now.
 static char *alertmanager(const struct alert_condition *const *conditions, size_t count, const char *sender,
     struct wall_time now)
 {
@@ -129,11 +136,12 @@ static char *alertmanager(const struct alert_condition *const *conditions, size_
         const bool *open = condition->receivers[ALERT_ALERTMANAGER].open;
         for (enum alert_level level = ALERT_WARNING; level <= ALERT_CRITICAL; level++) {
             if (level == condition->announced) {
-                struct wall_time starts = condition->before == ALERT_OK ? condition->started_at : condition->changed_at;
-                json_array_append_new(list, alertmanager_alert(condition, level, starts, valid, sender));
+                struct wall_time began = condition->before == ALERT_OK ? condition->started_at : condition->changed_at;
+                json_array_append_new(list, alertmanager_alert(condition, level, earlier(began, now), valid, sender));
             } else if (open[level]) {
+                struct wall_time ends = earlier(condition->changed_at, now);
                 json_array_append_new(list,
-                    alertmanager_alert(condition, level, condition->started_at, condition->changed_at, sender));
+                    alertmanager_alert(condition, level, earlier(condition->started_at, ends), ends, sender));
             }
         }
     }

@@ -162,7 +162,7 @@ static void judge_own_way(struct health_conditions *conditions, const struct sta
 
 static bool just_starts(const struct health_conditions *conditions, const struct status_entry *entry)
 {
-    return entry->starting && clock_wall(conditions->context->clock).us - entry->since.us < START_LIMIT.ns / 1000;
+    return entry->starting && mono_since(clock_mono(conditions->context->clock), entry->since).ns < START_LIMIT.ns;
 }
 
 static void judge_parts(struct health_conditions *conditions, const struct status_entry *entries, size_t count)

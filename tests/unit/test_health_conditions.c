@@ -83,6 +83,11 @@ Test(health_conditions, a_start_is_told_only_when_it_lasts)
     clock_fake_advance(&fake, DURATION_S(31));
     judge(-1, false);
     cr_assert_str_eq(judge(-1, false), "pipeline_degraded[publish default at here:8000] 1: starting; ");
+    status_board_set_starting(board, STATUS_PUBLISH, "other", "starting");
+    fake.wall_us -= DURATION_S(7200).ns / 1000; // the clock is set back two hours
+    clock_fake_advance(&fake, DURATION_S(31));
+    judge(-1, false);
+    cr_assert_not_null(strstr(judge(-1, false), "pipeline_degraded[publish other at here:8000] 1: starting; "));
     // A reason of its own is none of the start, though the level is the same.
     status_board_set_starting(board, STATUS_INSERT, "events", "reading the table's schema");
     status_board_set(board, STATUS_INSERT, "events", STATUS_DEGRADED, "no such table");

@@ -85,7 +85,7 @@ struct status_entry {
     char instance[128];
     enum status_level level;
     char reason[512];
-    struct wall_time since;
+    struct mono_time since;
     bool starting, waiting;
 };
 struct status_entry *status_board_entries(struct status_board *board, size_t *count);
