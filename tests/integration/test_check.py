@@ -5,6 +5,7 @@ import http.server
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -131,6 +132,22 @@ def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
     assert named()
     place.execute("ALTER FUNCTION public.note_it() SET search_path = public, pg_temp")
     assert not named() and not named(outbox=mark)
+
+
+def test_debeziums_table_after_the_change_that_the_document_describes(place):
+    place.execute("CREATE SCHEMA inventory; CREATE TABLE inventory.outboxevent (id uuid PRIMARY KEY, aggregatetype varchar(255) NOT NULL, "
+                  "aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb)")
+    place.execute("INSERT INTO inventory.outboxevent SELECT gen_random_uuid(), 'order', '1', 'OrderCreated', '{}'")
+    with open(os.path.join(ROOT, "docs/events.md"), encoding="utf-8") as document:
+        change = re.search(r"### Changing over.*?```sql\n(.*?)```", document.read(), re.S).group(1)
+    with autocommitting(place.dsn) as cursor:
+        cursor.execute(change)
+    table = {"outbox": {"table": "inventory.outboxevent", "layout": "debezium"}}
+    config = write_config(os.path.join(place.folder, "migrate.ini"), place.sections(**table))
+    done = command("migrate", "postgres", "up", config=config, binary=place.binary)
+    assert done.returncode == 0 and "inventory.outboxevent attached" in done.stdout, done.stdout + done.stderr
+    warns(place, "missing_header", **table)
+    assert not [text for text in findings(place, "FAIL", **table)[1] if "outbox default" in text]
 
 
 def test_publications_that_send_tables_of_the_relay(place):
