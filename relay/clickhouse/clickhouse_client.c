@@ -353,6 +353,16 @@ bool clickhouse_client_answers(const struct clickhouse_client *client)
     return false;
 }
 
+bool clickhouse_client_held_back(const struct clickhouse_client *client)
+{
+    for (size_t i = 0; i < client->endpoint_count; i++) {
+        if (breaker_state_of(clickhouse_endpoint_breaker(client->endpoints[i])) == BREAKER_CLOSED) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void clickhouse_ask_endpoints_down(struct clickhouse_client *client, struct duration timeout)
 {
     for (size_t i = 0; i < client->endpoint_count; i++) {

@@ -80,11 +80,14 @@ static void wait_for_work(struct insert_stage *stage)
     }
 }
 
-static void show_paused(const struct insert_group *group)
+static void show_paused(const struct insert_stage *stage, struct mono_time now)
 {
+    const struct insert_group *group = &stage->group;
+    bool explained = group->unreachable || clickhouse_client_held_back(stage->client);
     bool all = true;
-    for (size_t i = 0; all && i < group->table_count; i++) {
-        all = insert_table_shows_paused(group->tables[i]);
+    for (size_t i = 0; i < group->table_count; i++) {
+        insert_table_show_lasting(group->tables[i], explained, now);
+        all = all && insert_table_shows_paused(group->tables[i]);
     }
     for (size_t i = 0; i < group->table_count; i++) {
         insert_table_show_paused(group->tables[i], all);
@@ -113,7 +116,7 @@ static void *stage_main(void *argument)
         for (size_t i = 0; i < group->table_count; i++) {
             insert_table_work(group->tables[i], now);
         }
-        show_paused(group);
+        show_paused(stage, now);
         insert_group_work(group, now);
         ready = ready || come_up(stage);
         if (!insert_group_serve(group, SLICE)) {

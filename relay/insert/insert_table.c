@@ -590,6 +590,15 @@ static bool has_all(const struct insert_table *table, bool stored)
     return !stored || !insert_table_busy(table);
 }
 
+// What had failed may be stored all the same, or be another member's by now.
+static void look_for_trouble(struct insert_table *table)
+{
+    struct relay_error trouble;
+    bool troubled = table_worker_trouble(table->worker, &trouble) &&
+        !(table->state == INSERT_TABLE_OPEN && has_all(table, true));
+    insert_table_show_trouble(table, troubled ? &trouble : NULL);
+}
+
 // The open batch is the last one of a backlog: nothing is there for it to wait for. Not if it is small, since a stream
 // that fills batches before linger is over would get a small one behind each of them.
 static bool ends_backlog(const struct insert_table *table)
@@ -609,7 +618,7 @@ static bool may_go(const struct insert_table *table, struct mono_time now)
 void insert_table_work(struct insert_table *table, struct mono_time now)
 {
     take_results(table, now);
-    insert_table_show_trouble(table);
+    look_for_trouble(table);
     if (mono_reached(now, table->open_at) && !(table->context->stop && stop_raised(table->context->stop))) {
         submit_open_job(table, now);
     }

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// A table is paused by what an operator has to mend. What ClickHouse may get over by itself (no room, Keeper is away,
+// too many parts) is repeated without end, and nothing of that says whether it ever will: after a while such a table
+// counts as paused, here only. Not while a server is away that it waits for: that is told, and explains all of them.
 #include "relay/insert/insert_table_show.h"
+
+#define TROUBLE_LIMIT DURATION_S(120)
 
 static void set_status(const struct insert_table *table, enum status_level level, const char *reason)
 {
@@ -14,38 +20,53 @@ static enum status_level trouble_level(const struct insert_table *table)
 void insert_table_show_pause(struct insert_table *table, const struct relay_error *why)
 {
     metric_set(table->paused, 1);
-    table->why_paused = *why;
+    table->why = *why;
     set_status(table, trouble_level(table), why->text);
 }
 
 void insert_table_show_open(struct insert_table *table)
 {
-    table->on_trial = table->stands = false;
+    table->on_trial = table->held_up = table->stands = false;
     metric_set(table->paused, 0);
     set_status(table, STATUS_OK, "");
 }
 
-void insert_table_show_trouble(struct insert_table *table)
+void insert_table_show_trouble(struct insert_table *table, const struct relay_error *trouble)
 {
-    struct relay_error trouble;
-    bool troubled = table_worker_trouble(table->worker, &trouble);
-    if (table->state == INSERT_TABLE_OPEN && (troubled || (table->troubled && !table->on_trial))) {
-        set_status(table, troubled ? trouble_level(table) : STATUS_OK, troubled ? trouble.text : "");
-    } else if (table->state == INSERT_TABLE_OPENING && troubled) {
-        set_status(table, STATUS_DEGRADED, trouble.text);
+    if (trouble && table->state != INSERT_TABLE_PAUSED) {
+        table->why = *trouble;
+        set_status(table, trouble_level(table), trouble->text);
+    } else if (table->troubled && table->state == INSERT_TABLE_OPEN && !table->on_trial) {
+        insert_table_show_open(table);
     }
-    table->troubled = troubled;
+    table->troubled = trouble != NULL;
+}
+
+void insert_table_show_lasting(struct insert_table *table, bool explained, struct mono_time now)
+{
+    bool counts = table->troubled && table->state != INSERT_TABLE_PAUSED && !explained;
+    if (!counts) {
+        table->troubled_since = (struct mono_time){0};
+    } else if (table->troubled_since.ns == 0) {
+        table->troubled_since = now;
+    }
+    bool held_up = counts && mono_since(now, table->troubled_since).ns >= TROUBLE_LIMIT.ns;
+    if (held_up != table->held_up) {
+        table->held_up = held_up;
+        metric_set(table->paused, insert_table_shows_paused(table));
+    }
 }
 
 bool insert_table_shows_paused(const struct insert_table *table)
 {
-    return table->state == INSERT_TABLE_PAUSED || table->on_trial;
+    return table->state == INSERT_TABLE_PAUSED || table->on_trial || table->held_up;
 }
 
 void insert_table_show_paused(struct insert_table *table, bool all)
 {
-    if (insert_table_shows_paused(table) && table->stands != all) {
-        table->stands = all;
-        set_status(table, trouble_level(table), table->why_paused.text);
+    bool stands = all && insert_table_shows_paused(table);
+    if (table->stands != stands) {
+        table->stands = stands;
+        set_status(table, trouble_level(table), table->why.text);
     }
 }

@@ -17,7 +17,7 @@
 //   the view may still fail. After a refusal the rows are counted.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a code that says nothing sure,
 // thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder has checked every value, so
-// this is a constraint of the table, or a view), OPERATOR (schema, rights, disk; a view of a table without offsets).
+// this is a constraint of the table, or a view), OPERATOR (schema, rights; a view of a table without offsets).
 // The job is cancelled or the relay's drain deadline is over: CANCELLED.
 #include "relay/insert/table_insert.h"
 

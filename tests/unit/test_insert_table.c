@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // When an open batch is closed and sent: by rows, bytes or linger, on a clock that the test moves. Nobody answers at
-// the other end; whether a batch is under way is what is judged.
+// the other end; whether a batch is under way is what is judged. And what a table shows whose server answers and cannot
+// write.
+#include "clickhouse_peer.h"
 #include "encoder_fixture.h"
-#include "relay/insert/insert_table.h"
+#include "relay/insert/insert_table_show.h"
 
 #include <criterion/criterion.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
 
 static struct clock_fake fake;
 static struct config config;
@@ -18,6 +23,9 @@ static struct insert_partitions partitions;
 static struct insert_partition *partition;
 static struct clickhouse_client *client;
 static int64_t next_offset;
+static char url[64] = "http://127.0.0.1:1";
+static struct http_script *server;
+static _Atomic(const char *) answer; // to INSERTs
 
 static void wake(void *unused)
 {
@@ -28,7 +36,7 @@ static void start(void)
 {
     static const char *const columns[] = {"value", "String", NULL}, *const pairs[] = {"value", "kafka.value", NULL};
     static struct config_pair room[4];
-    static char name[] = "t", url[] = "http://127.0.0.1:1", *urls[] = {url}, empty[] = "";
+    static char name[] = "t", *urls[] = {url}, empty[] = "";
     struct relay_error error;
     clock_fake_init(&fake, (struct mono_time){INT64_C(1000000000000)}, (struct wall_time){0});
     config.insert = (struct config_insert){.batch_rows = 3, .batch_bytes = 1000, .linger = DURATION_S(2)};
@@ -65,7 +73,6 @@ static void start(void)
         .group_tag = "01234567",
         .lease = &lease,
         .wake = wake};
-    struct metrics *metrics = context.metrics;
     table = (struct insert_table){.context = &context,
         .route = &route,
         .name = name,
@@ -74,7 +81,10 @@ static void start(void)
         .state = INSERT_TABLE_OPEN,
         .row_limit = SIZE_MAX,
         .open_at = {INT64_MAX},
-        .inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name),
+        .inserted = metrics_series1(context.metrics, METRIC_EVENTS_INSERTED, name),
+        .seconds = metrics_series1(context.metrics, METRIC_INSERT_SECONDS, name),
+        .batch_rows = metrics_series1(context.metrics, METRIC_INSERT_BATCH_ROWS, name),
+        .paused = metrics_series1(context.metrics, METRIC_PAUSED_TABLES, name),
         .worker = table_worker_start(&options, &error)};
     cr_assert_not_null(table.worker, "%s", error.text);
     partition = insert_partition_new("topic", 0, 1, &error);
@@ -279,4 +289,117 @@ Test(insert_table, a_message_that_comes_though_the_table_is_full_comes_again)
     cr_assert_eq(feed->state, FEED_WAITING, "to be read back, and read again, once its batches are stored");
     cr_assert_eq(feed->pending, 2);
     cr_assert_eq(feed->mark, 0);
+}
+
+static const char well[] = HTTP_OK(0, "");
+static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: 19\r\n\r\n"
+                              "Code: 243. No room.";
+
+static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
+{
+    static char learned[4096];
+    const char *body = clickhouse_peer_learned(seen);
+    (void)unused;
+    reply->answer = body ? clickhouse_peer_ok(learned, sizeof(learned), body) : atomic_load(&answer);
+}
+
+static void start_with_a_server(void)
+{
+    server = http_script_start(handle, NULL);
+    snprintf(url, sizeof(url), "%s", http_script_url(server));
+    start();
+}
+
+static void finish_with_a_server(void)
+{
+    finish();
+    http_script_stop(server);
+}
+
+TestSuite(insert_table_show, .init = start_with_a_server, .fini = finish_with_a_server);
+
+// One row, sent; until its job has come back and the table is troubled, or is not.
+static void send_one(const char *with, bool troubled)
+{
+    struct mono_time until = mono_add(clock_mono(clock_system()), DURATION_S(20));
+    atomic_store(&answer, with);
+    partition->feeds[0].state = FEED_ACTIVE; // as if it had been read back
+    add("a");
+    pass(DURATION_S(2));
+    while (table.flight || table.troubled != troubled) {
+        cr_assert(!mono_reached(clock_mono(clock_system()), until), "it never ends");
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pass(DURATION_MS(10));
+    }
+}
+
+// As the stage does it, which has this table alone.
+static void show_after(struct duration time, bool explained)
+{
+    pass(time);
+    insert_table_show_lasting(&table, explained, clock_mono(&fake.base));
+    insert_table_show_paused(&table, insert_table_shows_paused(&table));
+}
+
+static void expect(enum status_level level, bool paused, const char *reason)
+{
+    size_t count;
+    struct status_entry *entries = status_board_entries(context.board, &count);
+    const struct status_entry *entry = NULL;
+    for (size_t i = 0; i < count; i++) {
+        entry = entries[i].check == STATUS_INSERT ? &entries[i] : entry;
+    }
+    cr_assert_not_null(entry);
+    cr_assert_eq(entry->level, level, "%d", entry->level);
+    cr_assert_not_null(strstr(entry->reason, reason), "%s", entry->reason);
+    cr_assert_eq(insert_table_shows_paused(&table), paused);
+    cr_assert_float_eq(metric_value(table.paused), paused, 0.1);
+    free(entries);
+}
+
+Test(insert_table_show, a_server_that_cannot_write_for_long_counts_as_a_pause)
+{
+    send_one(no_room, true);
+    show_after(DURATION_S(0), false);
+    expect(STATUS_DEGRADED, false, "243");
+    show_after(DURATION_S(119), false);
+    expect(STATUS_DEGRADED, false, "243");
+    show_after(DURATION_S(1), false);
+    expect(STATUS_DOWN, true, "243");
+    cr_assert_eq(table.state, INSERT_TABLE_OPEN, "it goes on trying");
+    insert_table_show_paused(&table, false); // another table is well
+    expect(STATUS_DEGRADED, true, "243");
+    send_one(no_room, true);
+    show_after(DURATION_S(0), false);
+    expect(STATUS_DOWN, true, "243");
+    send_one(well, false);
+    show_after(DURATION_S(0), false);
+    expect(STATUS_OK, false, "");
+    show_after(DURATION_S(300), false);
+    expect(STATUS_OK, false, "");
+}
+
+Test(insert_table_show, a_server_that_is_away_explains_it)
+{
+    send_one(no_room, true);
+    show_after(DURATION_S(300), true);
+    expect(STATUS_DEGRADED, false, "243");
+    show_after(DURATION_S(0), false);
+    show_after(DURATION_S(119), false);
+    expect(STATUS_DEGRADED, false, "243");
+    show_after(DURATION_S(1), false);
+    expect(STATUS_DOWN, true, "243");
+    show_after(DURATION_S(1), true);
+    expect(STATUS_DEGRADED, false, "243");
+}
+
+Test(insert_table_show, nothing_that_waits_is_no_trouble)
+{
+    send_one(no_room, true);
+    show_after(DURATION_S(0), false);
+    show_after(DURATION_S(120), false);
+    expect(STATUS_DOWN, true, "243");
+    partition->gone = true; // another member inserts it
+    show_after(DURATION_S(1), false);
+    expect(STATUS_OK, false, "");
 }

@@ -49,7 +49,8 @@
         "Ranges of sequence numbers that were passed and may still be committed.")                                     \
     X(OUTBOX_OLDEST_HOLE_SECONDS, GAUGE, "outbox_oldest_hole_seconds", "outbox",                                       \
         "For how long the oldest of these ranges has been open; 0 where there is none.")                               \
-    X(PAUSED_TABLES, GAUGE, "insert_paused", "table", "1 while inserts into the table are paused for an operator.")    \
+    X(PAUSED_TABLES, GAUGE, "insert_paused", "table",                                                                  \
+        "1 while inserts into the table are paused, or have failed for two minutes.")                                  \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
         "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \
     X(INSERT_BUFFER_BYTES, GAUGE, "insert_buffer_bytes", "", "Bytes of events held in memory by the insert stage.")    \

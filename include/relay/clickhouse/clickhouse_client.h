@@ -101,7 +101,8 @@ void clickhouse_ask_endpoints_down(struct clickhouse_client *client, struct dura
 // Pings each endpoint that no request was answered by, or failed at, for so long.
 void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct duration silence,
     struct duration timeout);
-bool clickhouse_client_answers(const struct clickhouse_client *client); // one of them did when last asked
+bool clickhouse_client_answers(const struct clickhouse_client *client);   // one of them did when last asked
+bool clickhouse_client_held_back(const struct clickhouse_client *client); // no endpoint's breaker is closed
 // KILL QUERY for every query whose id begins with prefix, on that endpoint, and waits until none is left or the
 // timeout. *left (may be NULL): how many still run. true: none is left.
 bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,

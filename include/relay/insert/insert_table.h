@@ -34,11 +34,14 @@ struct insert_table {
     struct table_plan *plan, *next_plan; // next_plan waits for the open batch to be closed
     enum insert_table_state state;
     bool on_trial; // was paused since an INSERT failed, and is called so until one succeeds, or none is needed
+    bool troubled; // its worker repeats a job, and messages wait for that
+    bool held_up;  // for so long that it counts as paused
     bool stands;   // called down: every table is paused, and so the whole stage
-    struct relay_error why_paused;
-    bool opening;             // an OPEN job is under way
-    struct mono_time open_at; // when to read the table again
-    struct backoff backoff;   // between attempts while paused
+    struct mono_time troubled_since; // while no server is away that it needs; 0: it is not
+    struct relay_error why;          // of the pause, or the trouble
+    bool opening;                    // an OPEN job is under way
+    struct mono_time open_at;        // when to read the table again
+    struct backoff backoff;          // between attempts while paused
     struct insert_batch *open, *flight;
     // The flight's note (view_note.h), NULL: it needs none. noting: the flight waits until it is committed, with its
     // job still ours; note_sent: by the commit that is under way.
@@ -51,7 +54,6 @@ struct insert_table {
     double window_rows, window_bad; // judged for max_bad_ratio
     uint64_t batches;               // for tokens
     struct metric_series *inserted, *seconds, *batch_rows, *paused;
-    bool troubled;
 };
 
 // Starts the worker and asks for the table. options->route names it. Errors: NO_MEMORY, SYSTEM.
