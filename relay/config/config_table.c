@@ -119,7 +119,8 @@ const struct config_key config_keys[] = {
         .sentence = "Maximum bytes of one batch; a single larger row is sent by itself."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",
         .sentence =
-            "What happens to a published row: deleted, or kept with published_at set (mark), which `replay` needs."},
+            "What happens to a published row: deleted, or kept with published_at set (mark), which `replay` needs. "
+            "The relay never deletes kept rows."},
     {OUTBOX(fallback_poll), DURATION(10 * MS, H), .name = "fallback_poll", .fallback = "1s",
         .sentence = "How often an idle relay polls, to find rows that fired no trigger."},
     {OUTBOX(dead_letter_table), TEXT, .name = "dead_letter_table", .fallback = "public.outbox_dead_letters",
