@@ -330,7 +330,7 @@ void status_board_remove(struct status_board *board, enum status_check check, co
     pthread_mutex_unlock(&board->lock);
 }
 
-void status_board_ready(struct status_board *board, enum status_check stage, const char *name, bool ready)
+void status_board_set_ready(struct status_board *board, enum status_check stage, const char *name, bool ready)
 {
     pthread_mutex_lock(&board->lock);
     struct instance *instance = find_or_make(board, stage, name);

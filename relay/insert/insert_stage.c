@@ -11,6 +11,20 @@
 // ClickHouse. An eventfd wakes the former: messages, answers to commits, finished jobs. When the relay stops, open
 // batches are sent, the marks committed and the group left, all before the drain deadline; what was not stored until
 // then is found again.
+//
+// insert_group_inside.h names the parts of the group. Those of a table:
+//
+//   table_plan      schema, encoder and statements of one route, as read from the server at one moment
+//   table_findings  what stands between a table and exactly once
+//   table_job       what the consumer's thread asks of a worker: to open the table, to read back, to insert
+//   table_reading   of these jobs those that only read: the schema, which offsets are there
+//   table_question  statements whose answer must be whole: an empty or cut one never passes as "none"
+//   read_back       which offsets the table and the dead letters have
+//   table_insert    of these jobs the INSERT, with what follows each refusal
+//   insert_deadline until when the server may start an INSERT; insert_doubt: one that has no answer
+//   view_note       the text that offset commits carry for an INSERT into a table with views
+//   insert_note     such a note from the commit that carries it until its INSERT is done
+//   view_repeat     an INSERT repeated out of the table for its views, by what its note says
 #include "relay/insert/insert_stage.h"
 
 #include "relay/base/fnv.h"
@@ -99,7 +113,7 @@ static bool come_up(struct insert_stage *stage)
 {
     bool up = insert_health_up(&stage->group) && clickhouse_client_answers(stage->client);
     if (up) {
-        status_board_ready(stage->context->board, STATUS_INSERT, "", true);
+        status_board_set_ready(stage->context->board, STATUS_INSERT, "", true);
     }
     return up;
 }
@@ -247,7 +261,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     stage->group.lease = &stage->lease;
     stage->group.wake_fd = stage->wake_fd;
     stage->ended = false;
-    status_board_ready(context->board, STATUS_INSERT, "", false);
+    status_board_set_ready(context->board, STATUS_INSERT, "", false);
     int failed = pthread_create(&stage->thread, NULL, stage_main, stage);
     if (failed) {
         stage->ended = true;

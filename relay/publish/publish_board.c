@@ -34,7 +34,7 @@ void publish_show(struct publish_pipe *pipe, enum status_level level, const char
     // Ready: it owns the outbox, and could once publish it, or waits to own it. A relay that has not reached PostgreSQL
     // or Kafka yet does neither.
     bool ready = level != STATUS_DOWN && strcmp(role, "none") != 0;
-    status_board_ready(pipe->context->board, STATUS_PUBLISH, name, ready && (pipe->came_up || !pipe->owner.owned));
+    status_board_set_ready(pipe->context->board, STATUS_PUBLISH, name, ready && (pipe->came_up || !pipe->owner.owned));
     publish_show_ownership(pipe);
 }
 

@@ -50,7 +50,7 @@ def warns(place, words, **changes):
 
 
 @pytest.mark.postgres_versions
-def test_a_good_place(place):
+def test_nothing_fails_where_all_is_as_it_should_be_and_no_secret_is_shown(place):
     place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact"})
     place.insert_event("post.created")
     result = run(place)
@@ -202,7 +202,7 @@ def test_rights_of_the_relays_role(place):
             cursor.execute(f"DROP ROLE {role}")
 
 
-def test_topics(place):
+def test_topics_that_are_missing_or_set_up_wrongly(place):
     place.insert_event("nobody.listens")
     fails(place, f"{place.prefix}.nobody.events")
     warns(place, f"{place.name}-receipts does not exist yet, or is not visible to us; create it with replication factor 3")
@@ -337,7 +337,7 @@ class Manager(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_alert_targets(place):
+def test_an_alertmanager_is_asked_for_its_status_and_no_target_for_more(place):
     with serving(Manager) as url:
         code, texts = findings(place, "ok", alert={"alertmanager_url": url + "/am", "webhook_url": url + "/hook/secret"})
         assert any("is an Alertmanager" in text for text in texts) and any("no message was sent" in text for text in texts), (code, texts)

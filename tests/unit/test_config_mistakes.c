@@ -35,7 +35,7 @@ Test(config_mistakes, a_file_that_is_none_ends_early)
     cr_assert_not_null(strstr(mistakes, "... and "));
 }
 
-Test(config_mistakes, the_file_itself)
+Test(config_mistakes, a_file_that_cannot_be_read_or_is_too_large)
 {
     cr_assert_null(load_path("/nonexistent/relay.ini"));
     cr_assert_str_eq(mistakes, "/nonexistent/relay.ini: cannot be opened: No such file or directory\n");
@@ -89,7 +89,7 @@ Test(config_mistakes, an_empty_dsn_would_connect_to_anything)
                           "[clickhouse]\nurl = http://c\n"));
 }
 
-Test(config_mistakes, sections)
+Test(config_mistakes, sections_that_are_unknown_repeated_or_misnamed)
 {
     assert_mistake(MINIMAL "[postgers]\nx = y\n", ":7: [postgers]: unknown section; did you mean [postgres]?");
     assert_mistake(MINIMAL "[weather]\n", ":7: [weather]: unknown section; see docs/configuration.md");
@@ -106,7 +106,7 @@ Test(config_mistakes, sections)
     assert_mistake(MINIMAL "just words\n", ":7: expected [section], key = value");
 }
 
-Test(config_mistakes, keys)
+Test(config_mistakes, keys_that_are_unknown_or_set_twice)
 {
     assert_mistake(MINIMAL "[insert]\nbatch_row = 5\n",
         ":8: [insert] batch_row: unknown key; did you mean batch_rows?");
@@ -119,7 +119,7 @@ Test(config_mistakes, keys)
     assert_mistake(MINIMAL "database_file = /x\n", "[clickhouse] database_file: unknown key");
 }
 
-Test(config_mistakes, values)
+Test(config_mistakes, values_of_another_kind_or_out_of_range)
 {
     assert_mistake(MINIMAL "[insert]\nlinger = 5\n", ":8: [insert] linger: \"5\": expected a duration with its unit");
     assert_mistake(MINIMAL "[insert]\nlinger = 1s ; soon\n", "(a comment stands on a line of its own)");
@@ -151,7 +151,7 @@ Test(config_mistakes, one_that_is_inherited_is_told_once)
         "{x} at character 1 is unknown");
 }
 
-Test(config_mistakes, kafka)
+Test(config_mistakes, kafka_properties_that_are_refused_or_unknown)
 {
     static const char *const refused[][2] = {{"group.id", "[insert] group_id"}, {"enable.auto.commit", "leave it out"},
         {"enable.auto.offset.store", "leave it out"}, {"auto.commit.interval.ms", "leave it out"},
@@ -210,7 +210,7 @@ Test(config_mistakes, kafka)
     config_free(config);
 }
 
-Test(config_mistakes, routes)
+Test(config_mistakes, routes_that_lack_or_misspell_something)
 {
 #define ROUTE MINIMAL "[route r]\ntopics = t\ntable = x\n"
     assert_mistake(MINIMAL "[route r]\ntable = x\n", "[route r] topics: is missing; expected names of topics");
@@ -237,7 +237,7 @@ Test(config_mistakes, routes)
     config_free(config);
 }
 
-Test(config_mistakes, contradictions)
+Test(config_mistakes, settings_that_contradict_each_other)
 {
     assert_mistake(MINIMAL "[health]\nwarning_rows = 2000\n",
         "[health] warning_rows: 2000 is above critical_rows (1000)");
@@ -264,7 +264,7 @@ Test(config_mistakes, contradictions)
         ":3: [postgres] password: the dsn of line 2 holds a password too; expected one of them");
 }
 
-Test(config_mistakes, secrets_in_files)
+Test(config_mistakes, files_of_secrets_that_cannot_be_used)
 {
     assert_mistake(MINIMAL "password_file = /nonexistent/p\n",
         ":7: [clickhouse] password_file: the file /nonexistent/p cannot be opened: No such file");

@@ -175,7 +175,7 @@ Test(event_router, topics_at_the_limits)
     cr_assert(strstr(error.text, "000...' has 'ä' at byte 64"), "%s", error.text);
 }
 
-Test(event_router, keys)
+Test(event_router, the_key_follows_its_template_and_a_null_column_makes_none)
 {
     struct outbox_row row = a_row();
     row.key = NONE;
@@ -203,7 +203,7 @@ Test(event_router, keys)
         "event_type 'post.created' has no part 3 between dots, or an empty one; key = {event_type:3}");
 }
 
-Test(event_router, empty_payloads)
+Test(event_router, an_empty_payload_is_null_text_or_a_tombstone)
 {
     struct outbox_row row = a_row();
     row.payload = NONE;
@@ -231,7 +231,7 @@ Test(event_router, empty_payloads)
     poisoned(&row, PUBLISH_REASON_NO_KEY, "a tombstone needs a key; key = {aggregate_id}");
 }
 
-Test(event_router, times)
+Test(event_router, created_at_becomes_timestamp_and_header_where_they_can_hold_it)
 {
     static const struct {
         enum created_at_kind kind;
@@ -260,7 +260,7 @@ Test(event_router, times)
     }
 }
 
-Test(event_router, metadata)
+Test(event_router, members_of_the_metadata_become_headers)
 {
     static const struct {
         struct text_view metadata;

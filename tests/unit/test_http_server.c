@@ -245,11 +245,11 @@ Test(http_server, ready_says_who_is_not)
 {
     cr_assert_eq(get("/ready"), 503);
     cr_assert_not_null(strstr(body(), "no stage runs yet"));
-    status_board_ready(board, STATUS_PUBLISH, "default", true);
-    status_board_ready(board, STATUS_INSERT, "", false);
+    status_board_set_ready(board, STATUS_PUBLISH, "default", true);
+    status_board_set_ready(board, STATUS_INSERT, "", false);
     cr_assert_eq(get("/ready"), 503);
     cr_assert_not_null(strstr(body(), "insert"));
-    status_board_ready(board, STATUS_INSERT, "", true);
+    status_board_set_ready(board, STATUS_INSERT, "", true);
     cr_assert_eq(get("/ready"), 200);
     stop_raise(&stop, (struct mono_time){0});
     cr_assert_eq(get("/ready"), 503);

@@ -180,7 +180,7 @@ Test(receipt, a_receipt_of_so_many_rows_fits_its_record)
     cr_assert_gt(61 + 36 + 40 + receipt_size(rows + 1), 1000000);
 }
 
-Test(receipt, keys)
+Test(receipt, keys_name_outbox_and_slot_and_foreign_ones_are_refused)
 {
     char key[RECEIPT_KEY_SIZE];
     uint8_t identity[16];

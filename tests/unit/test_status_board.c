@@ -125,11 +125,11 @@ Test(status_board, long_and_malformed_texts_still_make_json)
 Test(status_board, ready_when_every_stage_says_so)
 {
     cr_assert_not(status_board_is_ready(board));
-    status_board_ready(board, STATUS_PUBLISH, "default", true);
+    status_board_set_ready(board, STATUS_PUBLISH, "default", true);
     cr_assert(status_board_is_ready(board));
-    status_board_ready(board, STATUS_INSERT, "", false);
+    status_board_set_ready(board, STATUS_INSERT, "", false);
     cr_assert_not(status_board_is_ready(board));
-    status_board_ready(board, STATUS_INSERT, "", true);
+    status_board_set_ready(board, STATUS_INSERT, "", true);
     cr_assert(status_board_is_ready(board));
     cr_assert_eq(status_board_level(board), STATUS_DEGRADED); // readiness is no state
 }

@@ -50,7 +50,7 @@ void status_board_text(struct status_board *board, enum status_check check, cons
 void status_board_remove(struct status_board *board, enum status_check check, const char *instance);
 
 // Ready: each stage says whether it owns work or waits for it properly (standby counts as ready).
-void status_board_ready(struct status_board *board, enum status_check stage, const char *instance, bool ready);
+void status_board_set_ready(struct status_board *board, enum status_check stage, const char *instance, bool ready);
 
 // name: static. max_silence: how long the loop may be quiet. NULL: out of memory (the caller's start fails).
 struct heartbeat *status_board_heartbeat(struct status_board *board, const char *name, struct duration max_silence,

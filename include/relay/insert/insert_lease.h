@@ -3,7 +3,7 @@
 // How long nobody else can own our partitions. An offset commit that the group coordinator accepts and that was sent at
 // T keeps this member in the group until T + session.timeout.ms at least; until then no other member is given its
 // partitions. Inserts are started under the lease only, and carry its end, in the server's time, as a condition that
-// the server checks (insert_guard_*). The committer (one thread) grants and revokes; table workers wait for it.
+// the server checks (insert_deadline.h). The committer (one thread) grants and revokes; table workers wait for it.
 // Thread-safe; a short lock.
 #ifndef RELAY_INSERT_INSERT_LEASE_H
 #define RELAY_INSERT_INSERT_LEASE_H

@@ -6,8 +6,7 @@
 // search_path, row_security, timeouts) whatever the role's own defaults are; and maps SQLSTATEs to our classes. After a
 // deadline, a cut or a protocol error the connection is broken: every further call fails at once and only pg_close() is
 // left. It never reconnects by itself. A stop raised while waiting moves the deadline to the stop's own. One thread at
-// a time. SQL text belongs to the named functions of the module that uses it (outbox_*.c, health_watch.c, migrate.c
-// ...).
+// a time. SQL text belongs to the named functions of the module that uses it (outbox_sql.c, health_watch.c, ...).
 #ifndef RELAY_POSTGRES_PG_CONNECTION_H
 #define RELAY_POSTGRES_PG_CONNECTION_H
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish stage: rows that come by odd ways, locks under load, servers that hang in the middle of a batch."""
+"""Publish stage: rows below the watermark, locked rows, triggers that keep rows, servers that hang in the middle of a batch."""
 import os
 
 import psycopg2
