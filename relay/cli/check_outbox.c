@@ -294,8 +294,7 @@ static const char missing_rights[] =
     "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') "
     "UNION ALL SELECT 'EXECUTE', 'FUNCTION ' || p.oid::regprocedure::text FROM pg_catalog.pg_proc p "
     "JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'outbox_relay' "
-    "AND p.proname IN ('write_batch_number', 'last_batch_number', 'begin_generation', 'note_progress', 'try_sleep', "
-    "'dead_letter', "
+    "AND p.proname IN ('write_batch_number', 'last_batch_number', 'note_progress', 'try_sleep', 'dead_letter', "
     "'check_outbox_health', 'count_unpublished', 'count_dead_letters') "
     "AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) r";
 

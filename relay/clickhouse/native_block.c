@@ -146,11 +146,6 @@ struct native_column *native_block_add_column(struct native_block *block, const 
     return column;
 }
 
-size_t native_block_columns(const struct native_block *block)
-{
-    return block->column_count;
-}
-
 struct native_column *native_block_column(struct native_block *block, size_t index)
 {
     assert(index < block->column_count);

@@ -302,11 +302,6 @@ size_t insert_batch_memory(const struct insert_batch *batch)
         (job->dead ? native_block_memory(dead_letter_block_rows(job->dead)) : 0);
 }
 
-bool insert_batch_is_empty(const struct insert_batch *batch)
-{
-    return batch->rows == 0 && batch->dead == 0;
-}
-
 bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition)
 {
     for (size_t i = 0; i < batch->entry_count; i++) {

@@ -272,25 +272,12 @@ bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection 
     return same;
 }
 
-static bool run_number(struct pg_connection *connection, enum outbox_statement statement, int64_t value,
-    struct mono_time deadline, struct relay_error *error)
-{
-    struct number_text room;
-    return run(connection, statement, (struct pg_value[]){PG_TEXT(number(&room, value))}, 1, deadline, error);
-}
-
-bool outbox_sql_begin_generation(const struct outbox_sql *sql, struct pg_connection *connection, int64_t base,
-    struct mono_time deadline, struct relay_error *error)
-{
-    (void)sql;
-    return run_number(connection, SQL_BEGIN_GENERATION, base, deadline, error);
-}
-
 bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
     struct mono_time deadline, struct relay_error *error)
 {
     (void)sql;
-    return run_number(connection, SQL_NOTE_PROGRESS, settled, deadline, error);
+    struct number_text room;
+    return run(connection, SQL_NOTE_PROGRESS, (struct pg_value[]){PG_TEXT(number(&room, settled))}, 1, deadline, error);
 }
 
 // Dead letters and rows that wait

@@ -77,7 +77,6 @@ static const char *const templates[SQL_COUNT] = {
     [SQL_WRITE_NUMBER] =
         "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8),"
         " pg_catalog.to_regclass($6::text)::oid",
-    [SQL_BEGIN_GENERATION] = "SELECT outbox_relay.begin_generation(@id, $1::int8)",
     [SQL_NOTE_PROGRESS] = "SELECT outbox_relay.note_progress(@id, $1::int8)",
     [SQL_DEAD_LETTER] =
         "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"

@@ -24,7 +24,6 @@ void native_block_free(struct native_block *block); // accepts NULL
 // Before the first row. name is copied, type is borrowed until native_block_free. NULL: NO_MEMORY.
 struct native_column *native_block_add_column(struct native_block *block, const char *name,
     const struct clickhouse_type *type, struct relay_error *error);
-size_t native_block_columns(const struct native_block *block);
 struct native_column *native_block_column(struct native_block *block, size_t index);
 
 // Each of these appends to the column the value of the current row; false: out of memory (cancel the row).

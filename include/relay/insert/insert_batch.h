@@ -69,7 +69,6 @@ bool insert_batch_is_sealed(const struct insert_batch *batch);
 // Of its rows, uncompressed, and of its dead letters.
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);
-bool insert_batch_is_empty(const struct insert_batch *batch);
 bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition);
 // Its rows lie in so many partitions of the table that one INSERT should not hold more.
 bool insert_batch_is_scattered(const struct insert_batch *batch);

@@ -87,8 +87,6 @@ bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *
 // table is the one that is owned. Checks deferred constraints too, so that afterwards only COMMIT is left.
 bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_begin_generation(const struct outbox_sql *sql, struct pg_connection *connection, int64_t base,
-    struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
     struct mono_time deadline, struct relay_error *error);
 

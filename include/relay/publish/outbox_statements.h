@@ -20,7 +20,6 @@
     X(HOLDERS, "holders")                                                                                              \
     X(LAST_NUMBER, "last_number")                                                                                      \
     X(WRITE_NUMBER, "write_number")                                                                                    \
-    X(BEGIN_GENERATION, "begin_generation")                                                                            \
     X(NOTE_PROGRESS, "note_progress")                                                                                  \
     X(DEAD_LETTER, "dead_letter")                                                                                      \
     X(COUNT_WAITING, "count_waiting")                                                                                  \

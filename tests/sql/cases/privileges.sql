@@ -67,11 +67,13 @@ SELECT test.fails('TRUNCATE public.outbox_events', '42501', 'the relay cannot tr
 SELECT test.fails('CREATE TABLE outbox_relay.mine (a integer)', '42501', 'the relay creates nothing');
 SELECT test.fails('UPDATE outbox_relay.outboxes SET adopted = true', '42501', 'the relay cannot change identities');
 SELECT test.fails('SELECT outbox_relay.create_outbox(''public.more'')', '42501', 'the relay creates no outboxes');
+SELECT test.fails(format('SELECT outbox_relay.begin_generation(%L, 100)', :'me'), '42501', 'the relay does not decide to go on after a stop');
 SET LOCAL ROLE outbox_writer;
 :quiet_insert;
 SELECT test.ok(true, 'the writer inserts while the relay sleeps, without a right to the trigger function');
 SET LOCAL ROLE outbox_operator;
 SELECT test.ok(outbox_relay.retry_dead_letter((SELECT max(dead_letter_id) FROM public.outbox_dead_letters)) > 0, 'the operator retries');
+SELECT test.same(outbox_relay.begin_generation(:'me', 100), 2, 'the operator decides to go on after a stop');
 SET LOCAL ROLE outbox_monitor;
 SELECT test.ok(unpublished_events >= 1, 'the monitor reads outbox_status') FROM public.outbox_status;
 SELECT test.fails('SELECT * FROM public.outbox_events', '42501', 'the monitor reads no event');
