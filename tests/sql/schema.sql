@@ -30,14 +30,6 @@ SELECT test.same(outbox_relay.attach_outbox('public.debezium_outbox', 'position'
 INSERT INTO public.debezium_outbox VALUES (gen_random_uuid(), 'order', '7', 'order.paid', '{}', (extract(epoch FROM now()) * 1000)::bigint - 60000);
 SELECT test.ok(unpublished_count = 1 AND oldest_age_seconds BETWEEN 60 AND 100, 'its age comes from milliseconds')
   FROM outbox_relay.check_outbox_health('public.debezium_outbox', 100, 1000, NULL, NULL);
-CREATE TABLE public.parted_outbox (seq bigint NOT NULL, created_at timestamptz NOT NULL, published_at timestamptz) PARTITION BY RANGE (created_at);
-SELECT test.fails('CREATE UNIQUE INDEX ON public.parted_outbox (seq) WHERE published_at IS NULL', '0A000', 'a table partitioned by time has no unique index on seq');
-SELECT current_setting('server_version_num')::integer >= 170000 AS parted_identity \gset
-\if :parted_identity
-ALTER TABLE public.parted_outbox ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY;
-CREATE UNIQUE INDEX ON public.parted_outbox (seq, created_at);
-\endif
-SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.parted_outbox')$$, '55000', 'and so cannot be an outbox');
 CREATE TABLE public.cached_outbox (seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 10) PRIMARY KEY);
 SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.cached_outbox')$$, '55000', 'a cached sequence is refused');
 SELECT test.same((SELECT count(DISTINCT identity) FROM outbox_relay.outboxes), 3::bigint, 'each outbox has an identity of its own');
