@@ -3,10 +3,10 @@
 // Happy path: partitions reach their ends and commits are accepted, so the brokers answer; told once, until something
 // else was told.
 // - No broker answers: told, and from then on they are asked, since a group without messages would not find out by
-//   itself that they are back: librdkafka reconnects, and says nothing. It says only once that all are away, so the
-//   breaker counts the questions without an answer. What it says meanwhile (a certificate has expired) are better
-//   words for the same. Where that lasts, the group is joined by a client made anew: one reads the files of
-//   certificates once, and with an old one it may never be let in again.
+//   itself that they are back: librdkafka reconnects, and says nothing. With metadata.recovery.strategy = none it says
+//   only once that all are away, so the breaker counts the questions without an answer, too. What it says in between
+//   (a certificate has expired) are better words for the same. Where that lasts, the group is joined by a client made
+//   anew: one reads the files of certificates once, and with an old one it may never be let in again.
 // - A broker refuses something, the group perhaps: librdkafka says so once. Later answers to us do not take that back;
 //   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked

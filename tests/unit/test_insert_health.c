@@ -95,7 +95,7 @@ static void lose_offset(struct insert_partition **held, struct insert_partition 
 
 TestSuite(insert_health, .init = start, .fini = end);
 
-// librdkafka says once that all brokers are down, and goes on saying why it does not come in.
+// librdkafka may say only once that all brokers are down, and goes on saying why it does not come in.
 Test(insert_health, what_is_said_while_no_broker_answers_is_no_answer)
 {
     insert_health_tell(&group, STATUS_DEGRADED, "ssl handshake failed");
