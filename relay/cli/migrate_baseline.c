@@ -76,7 +76,8 @@ static const char outbox_fault_sql[] =
     "WHEN NOT EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indkey[0] = "
     "a.attnum "
     "WHERE a.attrelid = t.id AND a.attname = o.seq_column AND a.attidentity <> '' AND i.indisunique AND i.indisvalid "
-    "AND i.indnkeyatts = 1) THEN 'has no identity column with a valid unique index' END "
+    "AND i.indnkeyatts = 1 AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)')) "
+    "THEN 'has no identity column with a valid unique index' END "
     "FROM (SELECT to_regclass('public.outbox_events')) t (id) LEFT JOIN outbox_relay.outboxes o ON o.outbox = t.id";
 
 // All of `from` in the text replaced; malloc'd, NULL: out of memory.

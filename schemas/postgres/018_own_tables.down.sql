@@ -5,6 +5,16 @@ ALTER FUNCTION outbox_relay.create_wakeup_trigger(regclass) RESET lock_timeout;
 ALTER FUNCTION outbox_relay.detach_outbox(regclass) RESET lock_timeout;
 ALTER FUNCTION outbox_relay.count_unpublished(regclass, bigint) RESET timezone;
 
+-- As in 009.
+CREATE OR REPLACE FUNCTION outbox_relay.time_expression(of_outbox regclass, time_name name)
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT coalesce((
+        SELECT CASE WHEN a.atttypid = 'bigint'::regtype THEN format('to_timestamp(%I / 1000.0)', a.attname)
+                    ELSE format('%I', a.attname) END
+          FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped), 'NULL')
+$function$;
+
 -- As in 004.
 CREATE OR REPLACE FUNCTION outbox_relay.attach_outbox(
     of_outbox regclass, seq_name name DEFAULT 'seq', time_name name DEFAULT 'created_at',

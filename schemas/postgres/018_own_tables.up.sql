@@ -9,6 +9,22 @@ ALTER FUNCTION outbox_relay.detach_outbox(regclass) SET lock_timeout = '1s';
 -- As in 010, but a timestamp without time zone is UTC, as it is to the relay, whatever the caller's time zone is.
 ALTER FUNCTION outbox_relay.count_unpublished(regclass, bigint) SET timezone = 'UTC';
 
+-- As in 009, but integers that no timestamp can hold (microseconds, say) are no time, and a domain is what it is made of: both
+-- as the relay reads them. With an error there was no health of such an outbox at all.
+CREATE OR REPLACE FUNCTION outbox_relay.time_expression(of_outbox regclass, time_name name)
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH RECURSIVE under (name, type) AS (
+        SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped
+        UNION ALL
+        SELECT u.name, t.typbasetype FROM under u JOIN pg_type t ON t.oid = u.type AND t.typtype = 'd')
+    SELECT coalesce((
+        SELECT CASE WHEN bool_or(u.type = 'bigint'::regtype)
+                    THEN format('CASE WHEN %1$I BETWEEN -210000000000000 AND 9000000000000000 THEN to_timestamp(%1$I / 1000.0) END', u.name)
+                    ELSE format('%I', u.name) END
+          FROM under u GROUP BY u.name), 'NULL')
+$function$;
+
 -- As in 004, but for the lock, and the index: it has all rows, or those that are not published. By one of other rows no
 -- statement of the relay can read. Of a partitioned table it is said why PostgreSQL makes no such index.
 CREATE OR REPLACE FUNCTION outbox_relay.attach_outbox(

@@ -30,6 +30,11 @@ SELECT test.same(outbox_relay.attach_outbox('public.debezium_outbox', 'position'
 INSERT INTO public.debezium_outbox VALUES (gen_random_uuid(), 'order', '7', 'order.paid', '{}', (extract(epoch FROM now()) * 1000)::bigint - 60000);
 SELECT test.ok(unpublished_count = 1 AND oldest_age_seconds BETWEEN 60 AND 100, 'its age comes from milliseconds')
   FROM outbox_relay.check_outbox_health('public.debezium_outbox', 100, 1000, NULL, NULL);
+CREATE DOMAIN public.milliseconds AS bigint;
+ALTER TABLE public.debezium_outbox ALTER COLUMN "at" TYPE public.milliseconds;
+INSERT INTO public.debezium_outbox VALUES (gen_random_uuid(), 'order', '7', 'order.paid', '{}', (extract(epoch FROM now()) * 1000000000)::bigint);
+SELECT test.ok(unpublished_count = 2 AND oldest_age_seconds >= 60, 'of a domain too, and nanoseconds by mistake are no time')
+  FROM outbox_relay.check_outbox_health('public.debezium_outbox', 100, 1000, NULL, NULL);
 CREATE TABLE public.cached_outbox (seq bigint GENERATED ALWAYS AS IDENTITY (CACHE 10) PRIMARY KEY);
 SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.cached_outbox')$$, '55000', 'a cached sequence is refused');
 SELECT test.same((SELECT count(DISTINCT identity) FROM outbox_relay.outboxes), 3::bigint, 'each outbox has an identity of its own');
