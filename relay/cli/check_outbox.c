@@ -4,6 +4,7 @@
 // on, and within the reach of the relay's role. What is wrong is said with the statement that mends it; one ok line
 // says that nothing is.
 #include "relay/cli/check.h"
+#include "relay/publish/outbox_table.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -150,6 +151,36 @@ static void check_columns(struct outbox_check *at)
         find(at, CHECK_FAIL, "ALTER TABLE ... ADD COLUMN published_at timestamptz, or disposition = delete",
             "disposition = mark needs a column published_at");
     }
+}
+
+// A column without a time zone that is filled with now() has the local time of the server or of the writer's session.
+static void check_time(struct outbox_check *at)
+{
+    const char *column = at->outbox->columns[CONFIG_COLUMN_CREATED_AT];
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(column)};
+    PGresult *result = ask(at,
+        "SELECT " OUTBOX_TABLE_BASE_TYPE ", pg_catalog.format_type(a.atttypid, a.atttypmod), " OUTBOX_TABLE_BASE_TYPE
+        " = 'timestamp'::regtype, pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped",
+        values, 2);
+    if (result && PQntuples(result) > 0) {
+        if (!outbox_table_takes_time((Oid)pg_cell_int64(result, 0, 0))) {
+            find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... TYPE timestamptz, or column.created_at = none",
+                "column %s is of type %s: a time is timestamptz, timestamp, date or bigint (milliseconds since 1970)",
+                column, pg_cell(result, 0, 1));
+        } else if (is_true(result, 2)) {
+            char mend[500];
+            snprintf(mend, sizeof(mend),
+                "ALTER TABLE ... ALTER COLUMN %.140s TYPE timestamptz USING %.140s AT TIME ZONE 'zone of the writers', "
+                "or column.created_at = none",
+                pg_cell(result, 0, 3), pg_cell(result, 0, 3));
+            find(at, CHECK_WARN, mend,
+                "column %s has no time zone and is read as UTC: local times give events a wrong time, and a broker "
+                "refuses those that are too far in the future",
+                column);
+        }
+    }
+    PQclear(result);
 }
 
 static void check_sequence(struct outbox_check *at)
@@ -329,6 +360,7 @@ void check_outbox(struct check *check, const struct config_outbox *outbox)
     if (at.clean) {
         check_columns(&at);
         check_time_of_default_route(&at);
+        check_time(&at);
         check_sequence(&at);
         check_trigger(&at);
         check_foreign_triggers(&at);

@@ -17,6 +17,7 @@ enum {
     OID_TEXT = 25,
     OID_JSON = 114,
     OID_VARCHAR = 1043,
+    OID_DATE = 1082,
     OID_TIMESTAMP = 1114,
     OID_TIMESTAMPTZ = 1184,
     OID_UUID = 2950,
@@ -67,7 +68,8 @@ static char *quoted(const char *name)
 // One column of the table as it was found: type 0 when there is none. base: what is under a domain, else the type.
 struct found {
     Oid type, base;
-    char *name; // quoted
+    const char *type_name; // in the result
+    char *name;            // quoted
 };
 
 static bool find_column(const PGresult *columns, const char *name, struct found *found, struct relay_error *error)
@@ -77,10 +79,29 @@ static bool find_column(const PGresult *columns, const char *name, struct found 
         if (strcmp(PQgetvalue(columns, i, 0), name) == 0) {
             found->type = (Oid)strtoul(PQgetvalue(columns, i, 1), NULL, 10);
             found->base = (Oid)strtoul(PQgetvalue(columns, i, 2), NULL, 10);
+            found->type_name = PQgetvalue(columns, i, 3);
         }
     }
     found->name = quoted(name);
     return found->name != NULL || error_no_memory(error, "a column's name");
+}
+
+bool outbox_table_takes_time(Oid base)
+{
+    return base == OID_TIMESTAMPTZ || base == OID_TIMESTAMP || base == OID_DATE || base == OID_INT8;
+}
+
+// Milliseconds beyond the times of PostgreSQL are none: an error there would stop the outbox at that row.
+static char *time_expression(const struct found *found)
+{
+    switch (found->base) {
+    case OID_TIMESTAMP: return text_new("(t.%s AT TIME ZONE 'UTC')", found->name);
+    case OID_INT8:
+        return text_new("CASE WHEN t.%s BETWEEN -210000000000000 AND 9000000000000000 "
+                        "THEN pg_catalog.to_timestamp(t.%s / 1000.0) END",
+            found->name, found->name);
+    default: return text_new("t.%s::timestamptz", found->name);
+    }
 }
 
 // The expression that is read for a role, over alias t; sets the form.
@@ -95,9 +116,7 @@ static char *role_expression(enum config_column_role role, const struct found *f
         return text_new("t.%s::int8", found->name);
     }
     if (role == CONFIG_COLUMN_CREATED_AT) {
-        return found->type == OID_TIMESTAMPTZ ? text_new("t.%s", found->name)
-            : found->type == OID_TIMESTAMP    ? text_new("(t.%s AT TIME ZONE 'UTC')", found->name)
-                                              : text_new("t.%s::timestamptz", found->name);
+        return time_expression(found);
     }
     switch (found->type) {
     case OID_UUID: *form = COLUMN_UUID; return text_new("t.%s", found->name);
@@ -175,6 +194,13 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "table %s has no column \"%s\"; name the column in [outbox] column.%s%s", config->table, name,
             role_keys[role], config_column_may_miss(role) ? ", or say none there" : "");
+    }
+    if (role == CONFIG_COLUMN_CREATED_AT && found.type != 0 && !outbox_table_takes_time(found.base)) {
+        free(found.name);
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "column \"%s\" of table %s is of type %s; [outbox] column.created_at takes timestamptz, timestamp, date, "
+            "bigint (milliseconds since 1970), or none",
+            name, config->table, found.type_name);
     }
     char *expression = role_expression(role, &found, &table->forms[role]);
     bool done = expression != NULL || error_no_memory(error, "a column");
@@ -275,9 +301,7 @@ static const char find_table[] =
     " to_regclass('outbox_relay.parked_topics') IS NOT NULL" // the newest thing of the schema that is needed
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)::oid";
 static const char find_columns[] =
-    "SELECT a.attname, a.atttypid, (WITH RECURSIVE under AS (SELECT t.* FROM pg_type t WHERE t.oid = a.atttypid"
-    " UNION ALL SELECT t.* FROM under JOIN pg_type t ON under.typtype = 'd' AND t.oid = under.typbasetype)"
-    " SELECT under.oid FROM under WHERE under.typtype <> 'd')"
+    "SELECT a.attname, a.atttypid, " OUTBOX_TABLE_BASE_TYPE ", pg_catalog.format_type(a.atttypid, a.atttypmod)"
     " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"

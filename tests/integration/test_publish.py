@@ -157,16 +157,17 @@ def test_a_table_of_debeziums_layout(place):
 
 
 def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
+    """And with milliseconds for times, of which some are none."""
     place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, owner text, kind text NOT NULL,"
-                  " body bytea)")
-    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'n')")
+                  " body bytea, born bigint)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'born')")
     publishing(place, outbox={"table": "public.own", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind",
-                              "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "none"})
-    place.execute("INSERT INTO public.own (name, owner, kind, body) VALUES ('one', NULL, 'post.created', '\\x00ff'), "
-                  "('two', 'somebody', 'post.created', NULL)")
-    wait_ids(place, ["one", "two"])
-    found = {r[0]: (r[4], r[6]) for r in place.records()}
-    assert found == {"one": (b"\x00\xff", None), "two": (b"null", b"somebody")}
+                              "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "born"})
+    place.execute("INSERT INTO public.own (name, owner, kind, body, born) VALUES ('one', NULL, 'post.created', '\\x00ff', 1767225600123), "
+                  "('two', 'somebody', 'post.created', NULL, NULL), ('three', NULL, 'post.created', '', 9223372036854775807)")
+    wait_ids(place, ["one", "two", "three"])
+    found = {r[0]: (r[4], r[6], r[5].get("created_at")) for r in place.records()}
+    assert found == {"one": (b"\x00\xff", None, b"2026-01-01T00:00:00.123000Z"), "two": (b"null", b"somebody", None), "three": (b"", None, None)}
     assert place.execute("SELECT count(*) FROM public.own")[0][0] == 0
 
 
@@ -226,12 +227,14 @@ def test_a_row_that_somebody_holds_locked_is_waited_for_without_ending_the_term(
 
 def test_a_table_that_is_not_there_or_not_registered_is_named_with_what_to_do(place):
     place.execute("CREATE TABLE public.stranger (LIKE public.outbox_events INCLUDING ALL)")
-    relay = publishing(place, start=False, outbox={"table": "public.stranger"}, outbox__gone={"table": "public.gone"})
+    relay = publishing(place, start=False, outbox={"table": "public.stranger"}, outbox__gone={"table": "public.gone"},
+                       outbox__timeless={"table": "public.outbox_events", "column.created_at": "last_error"})
     relay.start(ready=False)
-    relay.wait(lambda: {e["outbox"] for e in relay.events("publish.term_failed")} == {"default", "gone"}, "both are told")
+    relay.wait(lambda: {e["outbox"] for e in relay.events("publish.term_failed")} == {"default", "gone", "timeless"}, "all are told")
     texts = {e["outbox"]: e["error"] for e in relay.events("publish.term_failed")}
     assert "attach_outbox" in texts["default"]
     assert "does not exist" in texts["gone"]
+    assert 'column "last_error" of table public.outbox_events is of type text; [outbox] column.created_at takes' in texts["timeless"]
 
 
 def test_progress_is_noted_and_never_past_a_hole(place):

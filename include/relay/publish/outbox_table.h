@@ -41,6 +41,16 @@ struct outbox_table {
     uint32_t timeline;
 };
 
+// The types that created_at may have, by what is under a domain: timestamptz, timestamp and date (of UTC), bigint
+// (milliseconds since 1970). A text would do until the first row that is no time, at which the outbox would stop.
+bool outbox_table_takes_time(Oid base);
+
+// SQL: the type of pg_attribute a, of a domain what it is made of.
+#define OUTBOX_TABLE_BASE_TYPE                                                                                         \
+    "(WITH RECURSIVE under AS (SELECT t.* FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid UNION ALL "               \
+    "SELECT t.* FROM under JOIN pg_catalog.pg_type t ON under.typtype = 'd' AND t.oid = under.typbasetype) "           \
+    "SELECT under.oid FROM under WHERE under.typtype <> 'd')"
+
 // NULL: POSTGRES_OPERATOR with what is missing and what to do (migrate, attach_outbox, accept_system, the config's
 // keys), or the connection's own errors.
 struct outbox_table *outbox_table_load(struct pg_connection *connection, const struct config_outbox *config,
