@@ -327,6 +327,7 @@ static void join(struct insert_group *group, struct mono_time now)
         .message = insert_take_message,
         .partition_end = insert_take_end,
         .partition_failed = insert_expiry_met,
+        .partition_troubled = insert_health_unreadable,
         .committed = insert_commit_answered,
         .topic_absent = insert_health_absent,
         .trouble = on_trouble};

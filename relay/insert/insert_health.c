@@ -11,7 +11,8 @@
 //   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
 //   for it, every ten seconds and with each assignment.
-// - A partition stands still: said until it is ours no more.
+// - A partition stands still: said until it is ours no more. One that cannot be read for now is repeated by librdkafka,
+//   about twice a second: said once that has lasted, until it gives a message or nothing is said of it any more.
 #include "relay/insert/insert_health.h"
 
 #include "relay/base/log.h"
@@ -25,6 +26,8 @@
 #define SILENCE_EVERY DURATION_S(10)  // a failure for the breaker: with its five, open after 40 s
 #define ALONE_LIMIT   DURATION_S(600) // seldom: a group whose brokers come back waits for the end of the old session
 #define ABSENT_NAMES  300             // bytes of a reason
+#define UNREAD_LASTS  DURATION_S(10)  // what the broker mends by itself is over by then
+#define UNREAD_OVER   DURATION_S(5)
 
 static const struct insert_partition *lost_partition(const struct insert_group *group)
 {
@@ -32,6 +35,23 @@ static const struct insert_partition *lost_partition(const struct insert_group *
         const struct insert_partition *partition = group->partitions.items[i];
         if (!partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST))) {
             return partition;
+        }
+    }
+    return NULL;
+}
+
+static bool is_unreadable(const struct insert_group *group, const struct insert_partition *partition)
+{
+    struct mono_time last = partition->troubled_at;
+    return !partition->gone && last.ns != 0 && mono_since(last, partition->troubled_since).ns >= UNREAD_LASTS.ns &&
+        mono_since(insert_group_now(group), last).ns < UNREAD_OVER.ns;
+}
+
+static const struct insert_partition *unreadable_partition(const struct insert_group *group)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        if (is_unreadable(group, group->partitions.items[i])) {
+            return group->partitions.items[i];
         }
     }
     return NULL;
@@ -64,13 +84,13 @@ static bool any_is_gone(const struct insert_group *group)
 // it, which is told. One that was ours is gone, or is kept from us.
 static bool waits_for_somebody(const struct insert_group *group)
 {
-    return lost_partition(group) || group->refused[0] != '\0' || any_is_gone(group);
+    return lost_partition(group) || group->refused[0] != '\0' || unreadable_partition(group) || any_is_gone(group);
 }
 
 // What an answer of the brokers does not take back. false: nothing.
 static bool say_what_stands(const struct insert_group *group, char *reason, size_t room)
 {
-    const struct insert_partition *lost = lost_partition(group);
+    const struct insert_partition *lost = lost_partition(group), *unread = unreadable_partition(group);
     if (lost) {
         snprintf(reason, room,
             "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
@@ -78,6 +98,8 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
             lost->topic, lost->number, (long long)lost->lost_at);
     } else if (group->refused[0] != '\0') {
         snprintf(reason, room, "%s", group->refused);
+    } else if (unread) {
+        snprintf(reason, room, "%.120s [%d] cannot be read: %s", unread->topic, unread->number, unread->trouble);
     } else if (group->absent && group->absent->cnt > 0) {
         say_absent(group->absent, reason, room);
     } else {
@@ -200,6 +222,39 @@ void insert_health_finish(struct insert_group *group)
     }
 }
 
+void insert_health_unreadable(void *context, const char *topic, int32_t number, const struct relay_error *error)
+{
+    struct insert_group *group = context;
+    struct insert_partition *partition = insert_group_find(group, topic, number);
+    struct mono_time now = insert_group_now(group);
+    if (!partition) {
+        return;
+    }
+    if (partition->troubled_at.ns == 0 || mono_since(now, partition->troubled_at).ns >= UNREAD_OVER.ns) {
+        partition->troubled_since = now;
+    }
+    partition->troubled_at = now;
+    snprintf(partition->trouble, sizeof(partition->trouble), "%.150s", error->text);
+}
+
+// One cannot be read, or can again.
+static void look_for_unreadable(struct insert_group *group)
+{
+    const struct insert_partition *partition = unreadable_partition(group);
+    if ((partition != NULL) == group->unreadable) {
+        return;
+    }
+    group->unreadable = partition != NULL;
+    if (partition) {
+        log_event(LOG_LEVEL_ERROR, "insert.partition_unreadable", "tried again; the other partitions go on",
+            LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
+            LOG_TEXT("reason", partition->trouble));
+    }
+    if (group->away[0] == '\0') { // else an answer will show it
+        show(group, STATUS_OK, "");
+    }
+}
+
 bool insert_health_up(const struct insert_group *group)
 {
     return group->answered && group->refused[0] == '\0';
@@ -279,6 +334,7 @@ static void look_for_topics(struct insert_group *group, struct mono_time now)
 
 void insert_health_work(struct insert_group *group, struct mono_time now)
 {
+    look_for_unreadable(group);
     // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.
     if (group->unreachable || !group->answered) {
         leave_what_is_alone(group, now);

@@ -72,6 +72,7 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
     if (!by_reader) {
         partition->position = message->offset + 1;
         partition->end = OFFSET_NONE;
+        partition->troubled_at = (struct mono_time){0};
     }
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];

@@ -298,6 +298,9 @@ static void serve_error(struct kafka_consumer *consumer, const rd_kafka_message_
         listener->partition_failed(listener->context, rd_kafka_topic_name(message->rkt), message->partition, &error);
         return;
     }
+    if (message->rkt && message->partition >= 0 && listener->partition_troubled) {
+        listener->partition_troubled(listener->context, rd_kafka_topic_name(message->rkt), message->partition, &error);
+    }
     listener->trouble(listener->context, &error, error.class == RELAY_CLASS_FATAL);
 }
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define TOPIC            "receipts"
+#define FETCH            1
 #define LIST_OFFSETS     2 // ApiKeys
 #define OFFSET_FETCH     9
 #define FIND_COORDINATOR 10
@@ -300,6 +301,54 @@ Test(fault_kafka, a_consumer_is_sent_to_the_offset_where_the_log_begins)
     cr_assert(kafka_consumer_begin(consumer, list, &error), "%s", error.text);
     cr_assert_eq(element->offset, RD_KAFKA_OFFSET_BEGINNING);
     rd_kafka_topic_partition_list_destroy(list);
+    cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
+}
+
+static void count_trouble(void *troubles, const char *topic, int32_t partition, const struct relay_error *why)
+{
+    (void)why;
+    *(int *)troubles += partition == 0 && strcmp(topic, TOPIC) == 0;
+}
+
+static void ignore_end(void *troubles, const char *topic, int32_t partition, int64_t offset)
+{
+    (void)troubles;
+    (void)topic;
+    (void)partition;
+    (void)offset;
+}
+
+static void ignore_trouble(void *troubles, const struct relay_error *why, bool finished)
+{
+    (void)troubles;
+    (void)why;
+    cr_assert(!finished);
+}
+
+// As brokers answer where a disk or tiered storage cannot be read: librdkafka repeats it by itself.
+Test(fault_kafka, a_partition_that_cannot_be_read_is_told_again_and_again)
+{
+    int troubles = 0;
+    const struct kafka_consumer_options options = {.group_id = "g", .memory = 4 << 20, .wake_fd = -1};
+    const struct kafka_consumer_listener listener = {.context = &troubles,
+        .partition_end = ignore_end,
+        .partition_troubled = count_trouble,
+        .trouble = ignore_trouble};
+    // The first ones may be answers that a change of the assignment has overtaken.
+    const rd_kafka_resp_err_t unknown[6] = {RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN,
+        RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR_UNKNOWN};
+    rd_kafka_mock_push_request_errors_array(mock.cluster, FETCH, 6, unknown);
+    struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
+    cr_assert_not_null(consumer, "%s", error.text);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = 0;
+    cr_assert(kafka_consumer_take(consumer, list, &error), "%s", error.text);
+    rd_kafka_topic_partition_list_destroy(list);
+    for (struct mono_time until = in_seconds(20); troubles < 3;) {
+        cr_assert(!mono_reached(clock_mono(clock_system()), until), "told %d times", troubles);
+        kafka_consumer_serve(consumer, 100, NULL);
+        poll(NULL, 0, 10);
+    }
     cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
 }
 

@@ -188,3 +188,39 @@ Test(insert_health, a_topic_that_is_still_to_come_waits_for_nobody)
     expect(STATUS_DEGRADED, "billing, ^shop");
     cr_assert(waits());
 }
+
+static void trouble(struct duration time)
+{
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "fetching failed");
+    for (int64_t half = 0; half < 2 * time.ns / DURATION_S(1).ns; half++) {
+        clock_fake_advance(&fake, DURATION_MS(500));
+        insert_health_unreadable(&group, "shop.orders", 3, &error);
+        insert_health_work(&group, clock_mono(&fake.base));
+    }
+}
+
+Test(insert_health, a_partition_that_cannot_be_read_is_said_once_that_lasts_and_until_it_is_over)
+{
+    static char topic[] = "shop.orders";
+    struct insert_partition partition = {.topic = topic, .number = 3}, *held[] = {&partition};
+    group.partitions = (struct insert_partitions){.items = held, .count = 1};
+    insert_health_tell(&group, STATUS_OK, "");
+    insert_health_stands(&group);
+    trouble(DURATION_S(9));
+    expect(STATUS_OK, "");
+    trouble(DURATION_S(2));
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read: fetching failed");
+    cr_assert(waits());
+    insert_health_tell(&group, STATUS_OK, ""); // another partition is read
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read");
+    pass(DURATION_S(6));
+    expect(STATUS_OK, "");
+    trouble(DURATION_S(9)); // begins anew
+    expect(STATUS_OK, "");
+    trouble(DURATION_S(2));
+    expect(STATUS_DEGRADED, "cannot be read");
+    partition.troubled_at = (struct mono_time){0}; // a message came
+    pass(DURATION_S(1));
+    expect(STATUS_OK, "");
+}

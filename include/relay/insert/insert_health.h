@@ -2,7 +2,8 @@
 //
 // What the group tells Kafka's breaker and the status board. Whether the brokers answer goes to both. What an answer
 // does not take back goes to the board only, and stays there until it is over: partitions whose log no longer has our
-// offset, what a broker refused us, and topics that are subscribed to and not there. The thread of the group.
+// offset, or that cannot be read, what a broker refused us, and topics that are subscribed to and not there. The thread
+// of the group.
 #ifndef RELAY_INSERT_INSERT_HEALTH_H
 #define RELAY_INSERT_INSERT_HEALTH_H
 
@@ -19,8 +20,9 @@ void insert_health_stands(struct insert_group *group);
 void insert_health_refused(struct insert_group *group, const char *reason);
 // A broker has answered, and refuses nothing.
 bool insert_health_up(const struct insert_group *group);
-// Told by the consumer.
+// Told by the consumer (kafka_consumer_listener): topic_absent, and partition_troubled.
 void insert_health_absent(void *group, const char *subscribed);
+void insert_health_unreadable(void *group, const char *topic, int32_t number, const struct relay_error *error);
 // Asks whether the brokers are back, and for the topics that were not there: half a second at most.
 void insert_health_work(struct insert_group *group, struct mono_time now);
 void insert_health_finish(struct insert_group *group); // frees what it has kept

@@ -65,12 +65,14 @@ struct insert_partition {
     int64_t position;             // the next message that Kafka will give us; OFFSET_NONE: not positioned
     int64_t committed;            // OFFSET_NONE: none
     bool committed_known;
-    bool fetching;     // positioned and not paused
-    bool held;         // paused because a table is full
-    bool failed;       // the log does not have our offset; an operator has to decide
-    int64_t lost_at;   // which one, of failed and of feeds that are FEED_LOST
-    bool gone;         // no longer ours; kept while jobs refer to it
-    int64_t end;       // the log's end when it was last reached; OFFSET_NONE
+    bool fetching;                                // positioned and not paused
+    bool held;                                    // paused because a table is full
+    bool failed;                                  // the log does not have our offset; an operator has to decide
+    int64_t lost_at;                              // which one, of failed and of feeds that are FEED_LOST
+    struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
+    char trouble[160];                            // why
+    bool gone;                                    // no longer ours; kept while jobs refer to it
+    int64_t end;                                  // the log's end when it was last reached; OFFSET_NONE
     int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE
     struct mono_time asked_at;
     unsigned jobs; // read-backs and batches that refer to its feeds
