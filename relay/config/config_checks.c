@@ -199,7 +199,7 @@ bool config_check_group(const char *text, struct relay_error *error)
     return strlen(text) <= 255 || expected(error, "a consumer group's name of at most 255 bytes");
 }
 
-bool config_check_transactional_id(const char *text, struct relay_error *error)
+bool config_check_identifier(const char *text, struct relay_error *error)
 {
     size_t length = strlen(text);
     return (length <= 128 && strspn(text, TOPIC_CHARACTERS) == length) ||

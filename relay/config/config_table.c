@@ -171,7 +171,7 @@ const struct config_key config_keys[] = {
                     "of its aggregate are published, so a retry comes out of order. hold_aggregate: it and all later "
                     "events of its aggregate wait. stop: the whole outbox stops."},
     {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay",
-        .check = config_check_transactional_id,
+        .check = config_check_identifier,
         .sentence = "Prefix of the Kafka transactional.id; the outbox's identity is appended."},
     {PUBLISH(receipt_topic), TEXT, .name = "receipt_topic", .fallback = "outbox-relay.receipts",
         .check = config_check_topic,
@@ -279,6 +279,11 @@ const struct config_key config_keys[] = {
     {ALERT(ca_file), TEXT, .name = "ca_file", .fallback = "", .example = "/etc/outbox-relay/alerts-ca.pem",
         .flags = CONFIG_LIVE, .check = config_check_authorities,
         .sentence = "CA bundle (PEM) for all receivers, used instead of the system's."},
+    {ALERT(deployment), TEXT, .name = "deployment", .fallback = "", .example = "shop", .flags = CONFIG_LIVE,
+        .check = config_check_identifier,
+        .sentence =
+            "Name of this deployment, added to its alerts; the same for all its processes. Needed where several "
+            "deployments share a receiver."},
     {ALERT(repeat), DURATION(S, 365 * D), .name = "repeat", .fallback = "4h", .flags = CONFIG_LIVE,
         .sentence = "How often an alert that is still firing is repeated."},
     {ALERT(hold), DURATION(0, D), .name = "hold", .fallback = "0s", .flags = CONFIG_LIVE,

@@ -34,17 +34,27 @@ void alert_book_finish(struct alert_book *book)
     book->recent = NULL;
 }
 
-void alert_fingerprint(const struct alert_condition *condition, char text[ALERT_FINGERPRINT])
+// FNV-1a, 64 bits.
+static uint64_t hash_text(uint64_t hash, const char *text)
 {
-    uint64_t hash = UINT64_C(14695981039346656037); // FNV-1a, 64 bits; the NUL between the parts counts
-    for (const char *at = condition->name;; at++) {
-        hash = (hash ^ (unsigned char)*at) * UINT64_C(1099511628211);
-        if (*at == '\0') {
-            break;
-        }
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
     }
-    for (const char *at = condition->instance; *at != '\0'; at++) {
-        hash = (hash ^ (unsigned char)*at) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static uint64_t hash_end(uint64_t hash) // of a part that another one follows: its NUL
+{
+    return hash * UINT64_C(1099511628211);
+}
+
+// Without a deployment's name it stays what it was before there was one: receivers may have kept it.
+void alert_fingerprint(const struct alert_condition *condition, const char *deployment, char text[ALERT_FINGERPRINT])
+{
+    uint64_t hash = hash_end(hash_text(UINT64_C(14695981039346656037), condition->name));
+    hash = hash_text(hash, condition->instance);
+    if (deployment[0] != '\0') {
+        hash = hash_text(hash_end(hash), deployment);
     }
     snprintf(text, ALERT_FINGERPRINT, "%016" PRIx64, hash);
 }

@@ -18,10 +18,18 @@ static json_t *json_time(struct wall_time at)
     return json_string(text);
 }
 
-static json_t *webhook_alert(const struct alert_condition *condition)
+// An empty text is no member.
+static void put_if_any(json_t *object, const char *member, const char *text)
+{
+    if (text[0] != '\0') {
+        json_object_set_new(object, member, json_string(text));
+    }
+}
+
+static json_t *webhook_alert(const struct alert_condition *condition, const char *deployment)
 {
     char fingerprint[ALERT_FINGERPRINT];
-    alert_fingerprint(condition, fingerprint);
+    alert_fingerprint(condition, deployment, fingerprint);
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:b, s:o, s:o, s:s}", "status",
         condition->announced == ALERT_OK ? "resolved" : "firing", "level", alert_level_name(condition->announced),
         "previous", alert_level_name(condition->before), "name", condition->name, "instance", condition->instance,
@@ -29,15 +37,16 @@ static json_t *webhook_alert(const struct alert_condition *condition)
         json_time(condition->started_at), "changed_at", json_time(condition->changed_at), "fingerprint", fingerprint);
 }
 
-static char *webhook(const struct alert_condition *const *conditions, size_t count, const char *sender,
+static char *webhook(const struct alert_condition *const *conditions, size_t count, const struct alert_sender *sender,
     struct wall_time now)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(list, webhook_alert(conditions[i]));
+        json_array_append_new(list, webhook_alert(conditions[i], sender->deployment));
     }
     json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s}, s:o, s:o}", "version", 1, "sender", "program", "outbox-relay",
-        "version", RELAY_VERSION, "instance", sender, "sent_at", json_time(now), "alerts", list);
+        "version", RELAY_VERSION, "instance", sender->instance, "sent_at", json_time(now), "alerts", list);
+    put_if_any(json_object_get(root, "sender"), "deployment", sender->deployment);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;
@@ -56,9 +65,14 @@ static void put_slack_text(FILE *out, const char *text)
     }
 }
 
-static void put_slack_line(FILE *out, const struct alert_condition *condition)
+static void put_slack_line(FILE *out, const struct alert_condition *condition, const char *deployment)
 {
     static const char *const marks[] = {":white_check_mark:", ":warning:", ":rotating_light:"};
+    if (deployment[0] != '\0') {
+        fputc('[', out);
+        put_slack_text(out, deployment);
+        fputs("] ", out);
+    }
     fprintf(out, "%s *%s* ", marks[condition->announced],
         condition->announced == ALERT_OK ? "RESOLVED" : alert_level_name(condition->announced));
     put_slack_text(out, condition->name);
@@ -78,7 +92,7 @@ static void put_slack_line(FILE *out, const struct alert_condition *condition)
     fputc('\n', out);
 }
 
-static char *slack(const struct alert_condition *const *conditions, size_t count)
+static char *slack(const struct alert_condition *const *conditions, size_t count, const char *deployment)
 {
     char *lines = NULL;
     size_t length = 0;
@@ -87,7 +101,7 @@ static char *slack(const struct alert_condition *const *conditions, size_t count
         return NULL;
     }
     for (size_t i = 0; i < count; i++) {
-        put_slack_line(out, conditions[i]);
+        put_slack_line(out, conditions[i], deployment);
     }
     if (fclose(out) != 0 || lines == NULL) {
         free(lines);
@@ -102,11 +116,11 @@ static char *slack(const struct alert_condition *const *conditions, size_t count
 
 // A level of a condition is an alert of its own there, because severity is a label and labels are its identity.
 static json_t *alertmanager_alert(const struct alert_condition *condition, enum alert_level level,
-    struct wall_time starts, struct wall_time ends, const char *sender)
+    struct wall_time starts, struct wall_time ends, const struct alert_sender *sender)
 {
     char fingerprint[ALERT_FINGERPRINT];
     char value[32];
-    alert_fingerprint(condition, fingerprint);
+    alert_fingerprint(condition, sender->deployment, fingerprint);
     snprintf(value, sizeof(value), "%.15g", condition->value);
     json_t *labels = json_pack("{s:s, s:s, s:s, s:s}", "alertname", condition->name, "service", "outbox-relay",
         "severity", level == ALERT_CRITICAL ? "critical" : "warning", "fingerprint", fingerprint);
@@ -114,8 +128,9 @@ static json_t *alertmanager_alert(const struct alert_condition *condition, enum 
         json_object_set_new(labels, strcmp(condition->name, "outbox_backlog") == 0 ? "outbox" : "part",
             json_string(condition->instance));
     }
+    put_if_any(labels, "deployment", sender->deployment);
     return json_pack("{s:o, s:{s:s, s:s, s:s}, s:o, s:o}", "labels", labels, "annotations", "summary",
-        condition->summary, "value", value, "reported_by", sender, "startsAt", json_time(starts), "endsAt",
+        condition->summary, "value", value, "reported_by", sender->instance, "startsAt", json_time(starts), "endsAt",
         json_time(ends));
 }
 
@@ -126,8 +141,8 @@ static struct wall_time earlier(struct wall_time a, struct wall_time b)
 
 // The times are those that the clock showed. If it was set back since, they are in the future: the Alertmanager would
 // refuse a start behind the end, and what is over would end later than now.
-static char *alertmanager(const struct alert_condition *const *conditions, size_t count, const char *sender,
-    struct wall_time now)
+static char *alertmanager(const struct alert_condition *const *conditions, size_t count,
+    const struct alert_sender *sender, struct wall_time now)
 {
     json_t *list = json_array();
     struct wall_time valid = {now.us + ALERTMANAGER_VALID.ns / 1000};
@@ -151,11 +166,11 @@ static char *alertmanager(const struct alert_condition *const *conditions, size_
 }
 
 char *alert_message(enum alert_receiver_kind kind, const struct alert_condition *const *conditions, size_t count,
-    const char *sender, struct wall_time now)
+    const struct alert_sender *sender, struct wall_time now)
 {
     switch (kind) {
     case ALERT_WEBHOOK: return webhook(conditions, count, sender, now);
-    case ALERT_SLACK: return slack(conditions, count);
+    case ALERT_SLACK: return slack(conditions, count, sender->deployment);
     case ALERT_ALERTMANAGER: return alertmanager(conditions, count, sender, now);
     }
     return NULL;

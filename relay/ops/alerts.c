@@ -56,6 +56,8 @@ struct alerts {
     bool full; // it was said that there are too many conditions
     char *urls[ALERT_RECEIVERS];
     char *ca_file; // of all receivers
+    char *deployment;
+    bool renamed; // the thread has to forget what the receivers were told under the other name
     struct alert_receiver *replacement[ALERT_RECEIVERS];
     bool replaced[ALERT_RECEIVERS]; // the thread has to take the replacement, which may be NULL
 
@@ -128,7 +130,8 @@ static char *compose(struct alerts *alerts, size_t kind)
     if (outlet->count == 0) {
         return NULL;
     }
-    return alert_message((enum alert_receiver_kind)kind, conditions, outlet->count, alerts->context->instance,
+    const struct alert_sender sender = {alerts->context->instance, alerts->deployment};
+    return alert_message((enum alert_receiver_kind)kind, conditions, outlet->count, &sender,
         clock_wall(alerts->context->clock));
 }
 
@@ -144,6 +147,16 @@ static struct mono_time outlet_due(struct alerts *alerts, size_t kind)
         due = earlier(due, alert_book_resend_at(at, kind, resend_of(kind)));
     }
     return mono_before(due, next) ? next : due;
+}
+
+// @locks held. Of a deployment of this name the receivers know nothing yet, and what is on its way has the other one.
+static void take_name(struct alerts *alerts)
+{
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        alerts->outlets[kind].count = 0;
+        alert_book_forget(&alerts->book, kind);
+    }
+    alerts->renamed = false;
 }
 
 // @locks held. Those that are replaced are handed out: to free one may take as long as libcurl's resolver does.
@@ -169,6 +182,9 @@ static struct mono_time start_due(struct alerts *alerts)
     struct alert_receiver *replaced[ALERT_RECEIVERS] = {NULL};
     pthread_mutex_lock(&alerts->lock);
     take_replacements(alerts, replaced);
+    if (alerts->renamed) {
+        take_name(alerts);
+    }
     struct mono_time due = alert_book_evaluate(&alerts->book, keep_news, alerts);
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         struct alert_receiver *receiver = alerts->outlets[kind].receiver;
@@ -303,6 +319,7 @@ static void free_alerts(struct alerts *alerts)
         free_url(alerts->urls[kind]);
     }
     free(alerts->ca_file);
+    free(alerts->deployment);
     free(alerts->news);
     curl_multi_cleanup(alerts->multi);
     alert_book_finish(&alerts->book);
@@ -314,7 +331,8 @@ static void free_alerts(struct alerts *alerts)
 static bool make_outlets(struct alerts *alerts, const struct config_alert *config, struct relay_error *error)
 {
     alerts->ca_file = strdup(config->ca_file);
-    if (alerts->ca_file == NULL) {
+    alerts->deployment = strdup(config->deployment);
+    if (alerts->ca_file == NULL || alerts->deployment == NULL) {
         return error_no_memory(error, "the alerts");
     }
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
@@ -402,15 +420,15 @@ static bool replace(struct alerts *alerts, size_t kind, const char *url, struct 
     return true;
 }
 
-// Under the lock. Whether other authorities are to be believed from now on.
-static bool take_authorities(struct alerts *alerts, const char *ca_file)
+// Under the lock. Whether it is another text from now on.
+static bool take_text(char **own, const char *text)
 {
-    char *copy = strcmp(ca_file, alerts->ca_file) != 0 ? strdup(ca_file) : NULL;
+    char *copy = strcmp(text, *own) != 0 ? strdup(text) : NULL;
     if (copy == NULL) {
         return false;
     }
-    free(alerts->ca_file);
-    alerts->ca_file = copy;
+    free(*own);
+    *own = copy;
     return true;
 }
 
@@ -418,7 +436,8 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
 {
     struct relay_error errors[ALERT_RECEIVERS] = {0};
     pthread_mutex_lock(&alerts->lock);
-    bool other_authorities = take_authorities(alerts, config->alert.ca_file);
+    bool other_authorities = take_text(&alerts->ca_file, config->alert.ca_file);
+    alerts->renamed = take_text(&alerts->deployment, config->alert.deployment) || alerts->renamed;
     alerts->book.hold = config->alert.hold;
     alerts->book.repeat = config->alert.repeat;
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {

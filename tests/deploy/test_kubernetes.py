@@ -119,6 +119,15 @@ def test_the_relay_knows_every_key(folder):
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/split-stages"])
+def test_alerts_name_the_namespace(folder):
+    deployments = of_kind(objects(folder), "Deployment")
+    assert deployments
+    for deployment in deployments:
+        env = {variable["name"]: variable for variable in kustomize.containers(deployment)[0]["env"]}
+        assert env["OUTBOX_RELAY_ALERT_DEPLOYMENT"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/split-stages"])
 def test_a_deployment_survives_nodes_and_rollouts(folder):
     items = objects(folder)
     for deployment in of_kind(items, "Deployment"):

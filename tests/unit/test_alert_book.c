@@ -10,6 +10,7 @@
 static struct clock_fake fake;
 static struct alert_book book;
 static char heard[1024];
+static const struct alert_sender me = {"me", ""}, in_shop = {"me", "shop"}, in_billing = {"me", "billing"};
 
 static void start(void)
 {
@@ -187,8 +188,8 @@ Test(alert_book, long_instances_that_differ_at_their_end_are_two)
     cr_assert(alert_book_raise(&book, "x", other, ALERT_WARNING, "", 0, false));
     cr_assert_eq(book.count, 2);
     char fingerprints[2][ALERT_FINGERPRINT];
-    alert_fingerprint(book.conditions, fingerprints[0]);
-    alert_fingerprint(book.conditions->next, fingerprints[1]);
+    alert_fingerprint(book.conditions, "", fingerprints[0]);
+    alert_fingerprint(book.conditions->next, "", fingerprints[1]);
     cr_assert_str_neq(fingerprints[0], fingerprints[1]);
 }
 
@@ -200,12 +201,61 @@ Test(alert_book, a_fingerprint_depends_on_name_and_instance_only)
     char first[ALERT_FINGERPRINT];
     char second[ALERT_FINGERPRINT];
     char third[ALERT_FINGERPRINT];
-    alert_fingerprint(&a, first);
-    alert_fingerprint(&b, second);
-    alert_fingerprint(&c, third);
+    alert_fingerprint(&a, "", first);
+    alert_fingerprint(&b, "", second);
+    alert_fingerprint(&c, "", third);
     cr_assert_str_eq(first, second);
     cr_assert_str_neq(first, third);
     cr_assert_eq(strlen(first), 16);
+}
+
+static json_t *parsed(enum alert_receiver_kind kind, const struct alert_sender *sender)
+{
+    struct alert_condition condition = {.name = "outbox_backlog",
+        .instance = "default",
+        .summary = "rows wait",
+        .announced = ALERT_WARNING};
+    const struct alert_condition *list[] = {&condition};
+    char *text = alert_message(kind, list, 1, sender, (struct wall_time){0});
+    cr_assert_not_null(text);
+    json_t *root = json_loads(text, 0, NULL);
+    free(text);
+    return root;
+}
+
+// The Alertmanager takes alerts of the same labels for one.
+Test(alert_book, deployments_that_share_a_receiver_are_told_apart)
+{
+    json_t *shop = parsed(ALERT_ALERTMANAGER, &in_shop), *billing = parsed(ALERT_ALERTMANAGER, &in_billing);
+    json_t *labels = json_object_get(json_array_get(shop, 0), "labels");
+    json_t *others = json_object_get(json_array_get(billing, 0), "labels");
+    cr_assert_str_eq(json_string_value(json_object_get(labels, "deployment")), "shop");
+    cr_assert_not(json_equal(labels, others));
+    cr_assert_not(json_equal(json_object_get(labels, "fingerprint"), json_object_get(others, "fingerprint")));
+    json_decref(shop);
+    json_decref(billing);
+
+    shop = parsed(ALERT_WEBHOOK, &in_shop);
+    cr_assert_str_eq(json_string_value(json_object_get(json_object_get(shop, "sender"), "deployment")), "shop");
+    json_decref(shop);
+    shop = parsed(ALERT_SLACK, &in_shop);
+    cr_assert_str_eq(json_string_value(json_object_get(shop, "text")),
+        "[shop] :warning: *WARNING* outbox_backlog `default`: rows wait");
+    json_decref(shop);
+}
+
+Test(alert_book, a_deployment_without_a_name_is_told_as_ever)
+{
+    json_t *root = parsed(ALERT_ALERTMANAGER, &me);
+    char *labels = json_dumps(json_object_get(json_array_get(root, 0), "labels"), JSON_COMPACT | JSON_SORT_KEYS);
+    cr_assert_str_eq(labels,
+        "{\"alertname\":\"outbox_backlog\",\"fingerprint\":\"b8e5cb328bbe896d\",\"outbox\":\"default\","
+        "\"service\":\"outbox-relay\",\"severity\":\"warning\"}");
+    free(labels);
+    json_decref(root);
+    root = parsed(ALERT_WEBHOOK, &me);
+    cr_assert_null(json_object_get(json_object_get(root, "sender"), "deployment"));
+    json_decref(root);
 }
 
 Test(alert_book, slack_text_is_escaped)
@@ -215,7 +265,7 @@ Test(alert_book, slack_text_is_escaped)
         .summary = "x & y > z",
         .announced = ALERT_CRITICAL};
     const struct alert_condition *list[] = {&condition};
-    char *text = alert_message(ALERT_SLACK, list, 1, "me", (struct wall_time){0});
+    char *text = alert_message(ALERT_SLACK, list, 1, &me, (struct wall_time){0});
     cr_assert_str_eq(text, "{\"text\":\":rotating_light: *CRITICAL* outbox_backlog `a&lt;b`: x &amp; y &gt; z\"}");
     free(text);
 }
@@ -229,7 +279,7 @@ Test(alert_book, at_the_alertmanager_a_changed_severity_ends_the_other_alert)
     backlog(ALERT_WARNING);
     news();
     const struct alert_condition *list[] = {book.conditions};
-    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, "me", clock_wall(&fake.base));
+    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
     json_t *root = json_loads(text, 0, NULL);
     cr_assert_eq(json_array_size(root), 2);
     const json_t *warning = json_array_get(root, 0);
@@ -259,7 +309,7 @@ Test(alert_book, a_clock_that_is_set_back_makes_no_alert_that_the_alertmanager_r
     alert_book_told(&book, book.conditions, ALERT_ALERTMANAGER, 1, ALERT_CRITICAL, true);
     fake.wall_us = DURATION_S(12 * 3600).ns / 1000;
     const struct alert_condition *list[] = {book.conditions};
-    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, "me", clock_wall(&fake.base));
+    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
     json_t *root = json_loads(text, 0, NULL);
     cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:00:00.000000Z");
     cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:05:00.000000Z");
@@ -269,7 +319,7 @@ Test(alert_book, a_clock_that_is_set_back_makes_no_alert_that_the_alertmanager_r
     pass(600);
     backlog(ALERT_OK);
     news();
-    text = alert_message(ALERT_ALERTMANAGER, list, 1, "me", clock_wall(&fake.base));
+    text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
     root = json_loads(text, 0, NULL);
     cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:10:00.000000Z");
     cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:10:00.000000Z");
@@ -288,7 +338,7 @@ Test(alert_book, what_was_over_before_the_clock_was_set_back_ends_now)
     news();
     fake.wall_us = DURATION_S(12 * 3600).ns / 1000;
     const struct alert_condition *list[] = {book.conditions};
-    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, "me", clock_wall(&fake.base));
+    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
     json_t *root = json_loads(text, 0, NULL);
     cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:00:00.000000Z");
     cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:00:00.000000Z");

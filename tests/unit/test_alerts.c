@@ -39,6 +39,7 @@ static void start(void)
     stop_init(&stop, NULL);
     config.alert = (struct config_alert){.webhook_url = empty,
         .ca_file = empty,
+        .deployment = empty,
         .slack_url = empty,
         .alertmanager_url = empty,
         .repeat = DURATION_S(3600)};
@@ -328,6 +329,25 @@ Test(alerts, a_reload_changes_the_receiver_and_tells_it_what_is_true)
     cr_assert_eq(http_script_requests(second), 1);
     http_script_stop(first);
     http_script_stop(second);
+}
+
+Test(alerts, a_reload_with_another_name_tells_what_is_true_under_it)
+{
+    static char shop[] = "shop";
+    struct http_script *script = http_script_start(answer_ok, NULL);
+    config.alert.webhook_url = url_with(script, "/");
+    go();
+    raise_backlog(ALERT_WARNING);
+    wait_sent("webhook", "ok", 1);
+    struct config changed = config;
+    changed.alert.deployment = shop;
+    alerts_reload(alerts, &changed);
+    wait_sent("webhook", "ok", 2);
+    json_t *post = body_of(script, 1);
+    cr_assert_str_eq(json_string_value(json_object_get(json_object_get(post, "sender"), "deployment")), "shop");
+    cr_assert_eq(json_array_size(json_object_get(post, "alerts")), 1);
+    json_decref(post);
+    http_script_stop(script);
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075700

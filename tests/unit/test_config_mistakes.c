@@ -141,6 +141,7 @@ Test(config_mistakes, values_of_another_kind_or_out_of_range)
     assert_mistake(MINIMAL "[insert]\ndead_letter_table = a.b.c\n", "expected table or database.table");
     assert_mistake(MINIMAL "[http]\nlisten = 8000\n", "[http] listen: \"8000\"");
     assert_mistake(MINIMAL "ca_file = /no/such/file\n", "ca_file: \"/no/such/file\": cannot be opened: No such file");
+    assert_mistake(MINIMAL "[alert]\ndeployment = my shop\n", "expected at most 128 letters, digits, points, _ and -");
     assert_mistake(MINIMAL "[alert]\nca_file = /dev/zero\n", "expected a PEM file of certificates");
     assert_mistake(MINIMAL "[alert]\nca_file = /proc/self/status\n", "expected a PEM file of certificates");
 }

@@ -152,6 +152,7 @@ struct config_health {
 struct config_alert {
     char *webhook_url, *slack_url, *alertmanager_url; // "" = none; may hold secrets, never logged whole
     char *ca_file;                                    // PEM; "" = the system's authorities
+    char *deployment;                                 // "" = has no name
     struct duration repeat, hold;
 };
 

@@ -25,7 +25,7 @@ bool config_check_topic_part(const char *text, struct relay_error *error); // ch
 bool config_check_topic_template(const char *text, struct relay_error *error);
 bool config_check_template(const char *text, struct relay_error *error);
 bool config_check_group(const char *text, struct relay_error *error);
-bool config_check_transactional_id(const char *text, struct relay_error *error);
+bool config_check_identifier(const char *text, struct relay_error *error); // short, of letters, digits, . _ -
 bool config_check_url(const char *text, struct relay_error *error); // ClickHouse: scheme://host[:port], nothing else
 bool config_check_web_url(const char *text, struct relay_error *error); // http:// or https:// and a host
 bool config_check_authorities(const char *text,

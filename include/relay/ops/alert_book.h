@@ -73,7 +73,7 @@ void alert_book_told(struct alert_book *book, struct alert_condition *condition,
 // The receiver was replaced by another, which knows nothing.
 void alert_book_forget(struct alert_book *book, size_t receiver);
 
-void alert_fingerprint(const struct alert_condition *condition,
-    char text[ALERT_FINGERPRINT]); // hex, the same on every replica
+// Hex, the same on every replica. deployment: "" where it has no name.
+void alert_fingerprint(const struct alert_condition *condition, const char *deployment, char text[ALERT_FINGERPRINT]);
 
 #endif

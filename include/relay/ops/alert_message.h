@@ -16,10 +16,14 @@ enum alert_receiver_kind { ALERT_WEBHOOK, ALERT_SLACK, ALERT_ALERTMANAGER };
 #define ALERTMANAGER_VALID  DURATION_S(300)
 #define ALERTMANAGER_RESEND DURATION_S(60)
 
-// sender: the instance of the process. now: of the message. conditions: at least one, each with news for this kind of
-// receiver.
+struct alert_sender {
+    const char *instance;   // of the process
+    const char *deployment; // what it belongs to; "" where that has no name
+};
+
+// now: of the message. conditions: at least one, each with news for this kind of receiver.
 char *alert_message(enum alert_receiver_kind kind, const struct alert_condition *const *conditions, size_t count,
-    const char *sender, struct wall_time now);
+    const struct alert_sender *sender, struct wall_time now);
 const char *alert_receiver_name(enum alert_receiver_kind kind); // "webhook", "slack", "alertmanager"; static
 
 #endif

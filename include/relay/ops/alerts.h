@@ -4,9 +4,9 @@
 // `hold`), on a change between the two, again every `repeat`, and on recovery. Targets: the log always, a generic
 // webhook, a Slack-style webhook, Alertmanager v2. One thread of its own sends; each target has a breaker and a queue
 // of the latest state per condition, so an unreachable receiver blocks nobody and loses nothing that is still true.
-// Every alert carries a fingerprint (condition, instance), so that receivers can merge what several replicas say.
-// alerts_raise() may be called by any thread and never waits longer than a short lock. URLs may hold secrets: never
-// logged whole.
+// Every alert carries a fingerprint (condition, instance, deployment), so that receivers can merge what several
+// replicas say. alerts_raise() may be called by any thread and never waits longer than a short lock. URLs may hold
+// secrets: never logged whole.
 #ifndef RELAY_OPS_ALERTS_H
 #define RELAY_OPS_ALERTS_H
 
