@@ -65,6 +65,13 @@ def test_each_rule_has_a_case_in_which_it_fires():
     assert set(rule_names()) == fires
 
 
+def test_each_rule_is_in_the_runbook():
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        runbook = "\n".join(line for line in file if line.startswith("|"))
+    missing = [name for name in rule_names() if f"`{name}`" not in runbook]
+    assert not missing, missing
+
+
 def test_rules_miss_no_metric_that_every_process_exports():
     """A metric without labels is there from each process's start: that it is gone says only that all processes are."""
     with open(os.path.join(ROOT, "include/relay/base/metrics.h"), encoding="utf-8") as file:

@@ -8,7 +8,7 @@ import pytest
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
-from lint import c_code  # noqa: E402
+from lint import c_code, documents  # noqa: E402
 from lint.tree import Tree  # noqa: E402
 
 
@@ -34,3 +34,8 @@ def test_sources_that_need_each_other_are_told():
     assert c_code.check_circles(Tree(ROOT)) == []
     tree = Changed("relay/base/clock.c", '#include "relay/base/clock.h"\n', '#include "relay/base/clock.h"\n\nvoid use(void)\n{\n    stop_raised(0);\n}\n')
     assert c_code.check_circles(tree) == ["relay/base/clock.c needs relay/base/stop.c (stop_raised); relay/base/stop.c needs relay/base/clock.c (mono_left)"]
+
+
+def test_a_document_that_readme_does_not_link_is_told():
+    assert documents.check_listed(Tree(ROOT)) == []
+    assert documents.check_listed(Changed("README.md", "](docs/metrics.md)", "](docs/alerts.md)")) == ["README.md does not link docs/metrics.md"]

@@ -23,6 +23,12 @@ def check_links(tree):
     return findings
 
 
+def check_listed(tree):
+    linked = set(re.findall(r"\]\(([^)#\s]+)", tree.text("README.md")))
+    documents = [path for path in tree.match("docs/*.md", "docs/*.1") if os.path.dirname(path) == "docs"]
+    return [f"README.md does not link {path}" for path in documents if path not in linked]
+
+
 def _exists(tree, path):
     return os.path.exists(os.path.join(tree.root, path)) or any(name.startswith(path + ".") for name in tree.files)
 
