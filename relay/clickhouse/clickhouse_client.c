@@ -122,6 +122,22 @@ const char *clickhouse_client_url(const struct clickhouse_client *client, int en
     return clickhouse_endpoint_url(client->endpoints[endpoint]);
 }
 
+int clickhouse_client_preferred(const struct clickhouse_client *client)
+{
+    return (int)atomic_load(&client->sticky);
+}
+
+void clickhouse_client_prefer(struct clickhouse_client *client, int endpoint)
+{
+    atomic_store(&client->sticky, (size_t)endpoint);
+}
+
+void clickhouse_client_leave(struct clickhouse_client *client, int endpoint)
+{
+    size_t index = (size_t)endpoint, expected = index;
+    atomic_compare_exchange_strong(&client->sticky, &expected, (index + 1) % client->endpoint_count);
+}
+
 // A small query of our own on the same endpoint, within the deadline of what needs it. Its answer has rows.
 static bool ask(const struct clickhouse_exchange *of, const char *about, const char *statement,
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, bool *blames_endpoint, bool *says_who,
@@ -257,8 +273,7 @@ static void settle(struct clickhouse_client *client, struct clickhouse_exchange 
         breaker_cancel(breaker);
     }
     if (exchange->blames_endpoint || better_elsewhere(exchange)) {
-        size_t index = (size_t)exchange->outcome->endpoint, expected = index;
-        atomic_compare_exchange_strong(&client->sticky, &expected, (index + 1) % client->endpoint_count);
+        clickhouse_client_leave(client, exchange->outcome->endpoint);
     }
 }
 

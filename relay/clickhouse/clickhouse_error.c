@@ -161,6 +161,20 @@ bool clickhouse_error_no_table(const struct relay_error *error)
     return error->detail == CLICKHOUSE_CODE_UNKNOWN_TABLE || error->detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
 }
 
+bool clickhouse_error_lacks(const struct relay_error *error)
+{
+    static const int codes[] = {CLICKHOUSE_CODE_UNKNOWN_TABLE, CLICKHOUSE_CODE_UNKNOWN_DATABASE,
+        CLICKHOUSE_CODE_UNKNOWN_USER, CLICKHOUSE_CODE_WRONG_PASSWORD, CLICKHOUSE_CODE_REQUIRED_PASSWORD,
+        CLICKHOUSE_CODE_IP_ADDRESS_NOT_ALLOWED, CLICKHOUSE_CODE_DATABASE_ACCESS_DENIED, CLICKHOUSE_CODE_ACCESS_DENIED,
+        CLICKHOUSE_CODE_AUTHENTICATION_FAILED};
+    for (size_t i = 0; error->code == RELAY_ERROR_CLICKHOUSE_OPERATOR && i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (error->detail == codes[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool says(const char *message, size_t length, const char *words)
 {
     return length > 0 && memmem(message, length, words, strlen(words)) != NULL;

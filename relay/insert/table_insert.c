@@ -6,6 +6,8 @@
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
 // - a replica that answers and cannot write (no Keeper, no room): another one is next, where all of them have the rows;
+// - one that lacks the table, or our login: the same, unless an earlier attempt of this INSERT may have been executed.
+//   The table is paused all the same, and opened where it is found;
 // - "late": the server's clock is past the deadline. The clock is measured again, the lease renewed, the INSERT
 //   repeated;
 // - everything else may have been executed, whole or in part, or may be yet. The token would make the same bytes
@@ -224,11 +226,23 @@ static bool is_replicated(const struct table_plan *plan, const struct part *part
     return replicated;
 }
 
+static int next_endpoint(const struct table_worker *worker, const struct part *part)
+{
+    return (part->endpoint + 1) % (int)clickhouse_client_endpoints(worker->options.client);
+}
+
 // The next endpoint after the part's, of those that let requests through.
 static void pass_on(struct table_worker *worker, struct part *part)
 {
-    worker->endpoint = (part->endpoint + 1) % (int)clickhouse_client_endpoints(worker->options.client);
+    worker->endpoint = next_endpoint(worker, part);
     part->endpoint = choose_endpoint(worker);
+}
+
+// Refused before anything ran, by a replica that lacks the table or refuses our login: nothing of the part is anywhere.
+static bool may_leave(const struct table_job *job, const struct part *part, const struct clickhouse_outcome *outcome,
+    const struct relay_error *error)
+{
+    return !part->unclear && !outcome->in_view && clickhouse_error_lacks(error) && is_replicated(job->plan, part);
 }
 
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
@@ -236,7 +250,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
 {
     enum clickhouse_failure failure = outcome->failure;
-    bool late = insert_deadline_was_over(outcome, error);
+    bool late = insert_deadline_was_over(outcome, error), leaves = may_leave(job, part, outcome, error);
     metric_add(worker->retries[failure], 1);
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);
@@ -249,6 +263,9 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     }
     if (failure == CLICKHOUSE_TRANSIENT && is_replicated(job->plan, part)) {
         pass_on(worker, part);
+    }
+    if (leaves) {
+        worker->endpoint = next_endpoint(worker, part); // for what comes next; this part is asked about where it was
     }
     if (table_worker_given_up(worker, job) || (table_worker_stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
         return false;
@@ -266,7 +283,8 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
         worker->clocks[part->endpoint].known = false;
         insert_lease_revoke(worker->options.lease);
     } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || is_replicated(job->plan, part))) {
-        worker->endpoint = part->endpoint; // the search begins there, and passes over what is not usable
+        // The search begins there, and passes over what is not usable.
+        worker->endpoint = leaves ? worker->endpoint : part->endpoint;
         part->endpoint = choose_endpoint(worker);
     }
     table_worker_pause(worker, job, backoff_next(&worker->backoff));

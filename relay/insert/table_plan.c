@@ -80,10 +80,10 @@ static bool read_dead_letter_engine(struct clickhouse_client *client, const stru
     return done || error_prefix(error, "dead-letter table %s", table);
 }
 
-struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client,
+struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
     const struct config_route *route, struct relay_error *error)
 {
-    struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_S(30)};
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = DURATION_S(30)};
     struct table_findings findings = {0};
     struct clickhouse_server server;
     struct table_plan *plan = calloc(1, sizeof(*plan));
@@ -93,7 +93,7 @@ struct table_plan *table_plan_read(const struct relay_context *context, struct c
     }
     atomic_init(&plan->references, 1);
     plan->schema = table_schema_read(client, &request, context->config->clickhouse.database, route->table, error);
-    bool done = plan->schema && clickhouse_server_info(client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error);
+    bool done = plan->schema && clickhouse_server_info(client, endpoint, DURATION_S(10), &server, error);
     plan->encoder = done ? row_encoder_new(route, plan->schema, &findings, error) : NULL;
     done = plan->encoder && judge_guarantee(context, client, plan, server.has_input_function, &findings, error) &&
         write_statements(context, plan, server.has_input_function, error) &&

@@ -2,7 +2,7 @@
 //
 // Happy path: the table is read, or, for a read-back, what still runs on the endpoints has ended and the offsets are
 // read. Failures: it is tried again, with growing pauses, until it succeeds or is given up; where an operator has to
-// act, the job ends with that verdict.
+// act, the job ends with that verdict. Of several servers, one that lacks the table is passed over.
 #include "relay/insert/table_reading.h"
 
 #include "relay/base/fnv.h"
@@ -142,21 +142,57 @@ static bool complete_views(struct table_worker *worker, struct table_job *job)
     return done;
 }
 
+// Where it lacks the table or refuses us, the next attempt, after the pause that this makes, asks another one.
+static bool read_offsets(struct table_worker *worker, struct table_job *job)
+{
+    struct clickhouse_client *client = worker->options.client;
+    int asked = clickhouse_client_preferred(client);
+    bool done = read_back_offsets(worker->options.context, client, job->plan, &job->read_back, &job->error);
+    if (!done && clickhouse_error_lacks(&job->error)) {
+        clickhouse_client_leave(client, asked);
+    }
+    return done;
+}
+
 static bool try_read_back(struct table_worker *worker, struct table_job *job)
 {
     if (!job->plan->exactly_once || !safeguard_active(SAFEGUARD_READ_BACK)) {
         job->read_back.through = INT64_MAX;
         return true;
     }
-    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
-        read_back_offsets(worker->options.context, worker->options.client, job->plan, &job->read_back, &job->error) &&
+    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) && read_offsets(worker, job) &&
         complete_views(worker, job);
+}
+
+// From the first endpoint that has the table and lets us in; what follows goes there, too, and for the other tables.
+static struct table_plan *read_plan(struct table_worker *worker, struct relay_error *error)
+{
+    const struct table_worker_options *with = &worker->options;
+    int count = (int)clickhouse_client_endpoints(with->client), first = clickhouse_client_preferred(with->client);
+    struct table_plan *plan = table_plan_read(with->context, with->client, CLICKHOUSE_ANY_ENDPOINT, with->route, error);
+    bool lacks = !plan && clickhouse_error_lacks(error);
+    for (int i = 1; lacks && !plan && i < count; i++) {
+        struct relay_error other;
+        int endpoint = (first + i) % count;
+        if (!clickhouse_endpoint_usable(with->client, endpoint)) {
+            continue;
+        }
+        plan = table_plan_read(with->context, with->client, endpoint, with->route, &other);
+        if (plan) {
+            clickhouse_client_prefer(with->client, endpoint);
+            log_event(LOG_LEVEL_WARNING, "insert.replica_lacks",
+                "a ClickHouse server answers and lacks the table, or refuses the login; another one is used",
+                LOG_TEXT("table", with->route->table), LOG_TEXT("used", clickhouse_client_url(with->client, endpoint)),
+                LOG_ERROR(error));
+        }
+    }
+    return plan;
 }
 
 static bool open_table(struct table_worker *worker, struct table_job *job)
 {
     clickhouse_ask_endpoints_down(worker->options.client, DURATION_S(5));
-    job->plan = table_plan_read(worker->options.context, worker->options.client, worker->options.route, &job->error);
+    job->plan = read_plan(worker, &job->error);
     if (!job->plan) {
         return false;
     }

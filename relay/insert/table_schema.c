@@ -160,7 +160,8 @@ static bool read_table(const struct reading *reading, struct table_schema *schem
     }
     bool done = false;
     if (clickhouse_result_rows(result) == 0) {
-        error_set(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
+        error_set_class(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR,
+            CLICKHOUSE_CODE_UNKNOWN_TABLE,
             "there is no such table, or the user may not see it; create it (the default route's: outbox-relay migrate "
             "clickhouse up), or grant "
             "SELECT and INSERT");

@@ -16,6 +16,7 @@ struct replica {
     const char *answer;
     const char *once; // instead, to the next one
     size_t inserts;
+    const char *const *says; // to what is no INSERT, one after the other, NULL at the end: bodies, or whole answers
 };
 
 static struct replica replicas[2];
@@ -48,6 +49,10 @@ static const char strange[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code:
                               "Code: 36. Strange..";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
                            "Code: 395. " INSERT_DEADLINE_LATE;
+static const char no_table[] = "HTTP/1.1 404 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: 19\r\n\r\n"
+                               "Code: 60. No table.";
+static const char no_login[] = "HTTP/1.1 403 Oops\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 20\r\n\r\n"
+                               "Code: 516. No entry.";
 static const char few_blocks[] = "20\t0\toutbox-relay: end\n", many_blocks[] = "80\t0\toutbox-relay: end\n";
 static const char no_rows[] = "0\t0\t0\toutbox-relay: end\n", a_row[] = "1\t1\t0\toutbox-relay: end\n";
 
@@ -57,11 +62,14 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     struct replica *replica = context;
     const char *body = clickhouse_peer_learned(seen);
     bool inserts = strstr(seen->target, "INSERT") != NULL;
-    body = body || inserts ? body : question;
+    const char *said = body || inserts || !replica->says || !*replica->says ? NULL : *replica->says++;
+    bool whole = said && strncmp(said, "HTTP/", 5) == 0;
+    body = body || inserts ? body : said && !whole ? said : question;
     replica->inserts += inserts;
-    reply->answer = body ? clickhouse_peer_ok(learned, sizeof(learned), body)
-        : replica->once  ? replica->once
-                         : replica->answer;
+    reply->answer = whole ? said
+        : body            ? clickhouse_peer_ok(learned, sizeof(learned), body)
+        : replica->once   ? replica->once
+                          : replica->answer;
     replica->once = inserts ? NULL : replica->once;
     reply->read_body = (size_t)-1;
 }
@@ -380,5 +388,127 @@ Test(table_insert, rows_that_are_stored_are_not_sent_again_for_their_dead_letter
     cr_assert_eq(job->verdict, TABLE_OPERATOR, "the dead letters");
     cr_assert(job->stored);
     cr_assert_eq(replicas[0].inserts, 3);
+    table_job_free(job);
+}
+
+Test(table_insert, a_replica_that_lacks_the_table_is_left_for_the_next)
+{
+    answers(no_table, well);
+    cr_assert_eq(insert(false), TABLE_OPERATOR, "somebody is told");
+    cr_assert_eq(replicas[1].inserts, 0, "not before the table was opened and asked");
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 1);
+    answers(no_table, no_login);
+    cr_assert_eq(insert(false), TABLE_OPERATOR);
+    cr_assert_eq(insert(false), TABLE_OPERATOR);
+    cr_assert_eq(replicas[0].inserts, 2, "it goes round");
+}
+
+Test(table_insert, a_replica_that_lacks_the_table_is_not_left_by_what_is_in_doubt_or_not_replicated)
+{
+    struct table_job *job = kept(few_blocks);
+    view.is_replicated = true;
+    answers(no_table, well);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_OPERATOR);
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_OPERATOR);
+    cr_assert_eq(replicas[1].inserts, 0, "it may have been executed on the first");
+    table_job_free(job);
+    plan->schema->view_count = 0;
+    plan->schema->is_replicated = false;
+    cr_assert_eq(insert(false), TABLE_OPERATOR);
+    cr_assert_eq(insert(false), TABLE_OPERATOR);
+    cr_assert_eq(replicas[1].inserts, 0, "each server has rows of its own");
+}
+
+// The question about its clock comes before the INSERT.
+Test(table_insert, a_replica_that_refuses_us_before_the_insert_is_passed_over_at_once)
+{
+    static const char *const refuses[] = {no_login, no_login, NULL};
+    static const char *const tells[] = {"1\n", "1700000000000000\n", NULL};
+    plan->guarded = true;
+    insert_lease_grant(&lease, clock_mono(peer.context.clock));
+    replicas[0].says = refuses;
+    replicas[1].says = tells;
+    answers(well, well);
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 0);
+    cr_assert_eq(replicas[1].inserts, 1);
+}
+
+static int asked_next(void)
+{
+    struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    question = "1\n";
+    cr_assert(clickhouse_query(peer.client, &any, "SELECT 1", NULL, &outcome, &error), "%s", error.text);
+    return outcome.endpoint;
+}
+
+// What became of an opening, and which endpoint it is that was read.
+static enum table_verdict open_table(int *endpoint)
+{
+    static const char *const pairs[] = {"value", "kafka.value", NULL};
+    static struct config_pair room[4];
+    static char name[] = "t", dead_letters[] = "d";
+    struct relay_error error;
+    route = fixture_route(pairs, room);
+    route.name = route.table = name;
+    peer.config.insert.dead_letter_table = dead_letters;
+    struct table_job *job = table_job_new(TABLE_JOB_OPEN, NULL, &error);
+    do_job(job);
+    enum table_verdict verdict = job->verdict;
+    *endpoint = job->plan ? job->plan->schema->endpoint : -1;
+    table_job_free(job);
+    return verdict;
+}
+
+static const char *const has_it[] = {"db\n", "", "u\tMergeTree\tMergeTree ORDER BY value\t\tvalue\n",
+    "value\tString\t\t\t0\t0\n", "", "1\n", "1700000000000000\n", "0\n", NULL};
+static const char *const has_it_not[] = {"db\n", "", "", NULL};
+static const char *const knows_us_not[] = {no_login, NULL};
+
+Test(table_insert, a_table_is_opened_where_it_is)
+{
+    static const char *const *const lacking[] = {has_it_not, knows_us_not};
+    int endpoint;
+    for (size_t i = 0; i < 2; i++) {
+        clickhouse_client_prefer(peer.client, 0);
+        replicas[0].says = lacking[i];
+        replicas[1].says = has_it;
+        cr_assert_eq(open_table(&endpoint), TABLE_DONE);
+        cr_assert_eq(endpoint, 1);
+        cr_assert_eq(asked_next(), 1, "so do the read-backs that follow");
+    }
+}
+
+Test(table_insert, a_table_that_is_nowhere_leaves_the_others_where_they_are)
+{
+    int endpoint;
+    replicas[0].says = has_it_not;
+    replicas[1].says = knows_us_not;
+    cr_assert_eq(open_table(&endpoint), TABLE_OPERATOR);
+    cr_assert_eq(asked_next(), 0);
+}
+
+Test(table_insert, a_read_back_that_a_replica_refuses_asks_the_next_one_when_it_comes_again)
+{
+    static const char *const refuses[] = {"outbox-relay: end\n", no_table, NULL},
+                             *const runs_nothing[] = {"outbox-relay: end\n", NULL};
+    static char name[] = "t", topic[] = "topic";
+    struct relay_error error;
+    peer.config.insert.dead_letter_table = name;
+    struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
+    job->plan = table_plan_hold(plan);
+    job->read_back.target = name;
+    job->read_back.topic = topic;
+    replicas[0].says = refuses;
+    replicas[1].says = runs_nothing;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_OPERATOR);
+    cr_assert_eq(asked_next(), 1);
     table_job_free(job);
 }

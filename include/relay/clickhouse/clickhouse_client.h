@@ -38,6 +38,10 @@ void clickhouse_client_limit(struct clickhouse_client *client, const struct conf
 size_t clickhouse_client_endpoints(const struct clickhouse_client *client);
 const char *clickhouse_client_url(const struct clickhouse_client *client,
     int endpoint); // for logs; owned by the client
+// The sticky endpoint, which requests to any go to first; another one; and the next, if it is still this.
+int clickhouse_client_preferred(const struct clickhouse_client *client);
+void clickhouse_client_prefer(struct clickhouse_client *client, int endpoint);
+void clickhouse_client_leave(struct clickhouse_client *client, int endpoint);
 
 struct clickhouse_setting {
     const char *name;

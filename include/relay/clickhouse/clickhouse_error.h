@@ -118,6 +118,8 @@ const char *clickhouse_exception_name(int exception_code);            // "UNKNOW
 
 // Whether the server said that the table, or its database, is not there.
 bool clickhouse_error_no_table(const struct relay_error *error);
+// Whether that is so, or it refuses our login, or rights: what another replica may have.
+bool clickhouse_error_lacks(const struct relay_error *error);
 
 // Finds an exception in a response body: "Code: NN. DB::Exception: ..." or "Code: NN, e.displayText() = ..." at its
 // beginning (or, with `tail`, at the start of any later line, and the __exception__ frame of 25.11 and later).
