@@ -62,8 +62,7 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
     const char *url = clickhouse_client_url(at->client, endpoint);
     if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, &server, &error)) {
         bool database = error.detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
-        check_add(report, CHECK_FAIL, "clickhouse", database ? "outbox-relay migrate clickhouse up" : MENDABLE, "%s",
-            error.text);
+        check_add(report, CHECK_FAIL, "clickhouse", database ? CHECK_MIGRATE_CLICKHOUSE : MENDABLE, "%s", error.text);
         return false;
     }
     if (!clickhouse_server_clock(at->client, endpoint, CHECK_TIMEOUT, &ahead, &doubt, &error)) {
@@ -97,7 +96,7 @@ static bool check_database(struct clickhouse_check *at)
         clickhouse_result_free(result);
         return true;
     }
-    check_add(at->check->report, CHECK_FAIL, "clickhouse", "outbox-relay migrate clickhouse up creates it",
+    check_add(at->check->report, CHECK_FAIL, "clickhouse", CHECK_MIGRATE_CLICKHOUSE "; it creates it",
         "database %s: %s", database[0] != '\0' ? database : "default", error.text);
     return false;
 }
@@ -122,7 +121,7 @@ static void check_migrations(struct clickhouse_check *at)
                 : drifted > 0 ? CHECK_WARN
                               : CHECK_OK,
             "schema clickhouse",
-            pending > 0       ? "outbox-relay migrate clickhouse up"
+            pending > 0       ? CHECK_MIGRATE_CLICKHOUSE
                 : drifted > 0 ? "outbox-relay migrate clickhouse status names them"
                               : "",
             "%zu schema files, %zu not applied, %zu changed since", files.count, pending, drifted);
@@ -211,7 +210,7 @@ static void check_dead_letters(struct clickhouse_check *at)
         "headers", "reason", "code", "text"};
     static const char what[] = "dead letters clickhouse";
     struct table_schema *schema = read_table(at, what, at->check->context->config->insert.dead_letter_table,
-        "outbox-relay migrate clickhouse up makes outbox_relay_dead_letters; another name is yours to create alike");
+        CHECK_MIGRATE_CLICKHOUSE "; it makes outbox_relay_dead_letters, another name is yours to create alike");
     if (!schema) {
         return;
     }

@@ -60,7 +60,7 @@ static bool check_registered(struct outbox_check *at)
     bool there = is_true(result, 0), migrated = is_true(result, 1);
     PQclear(result);
     if (!there || !migrated) {
-        find(at, CHECK_FAIL, "outbox-relay migrate postgres up", "%s%s", there ? "" : "the table does not exist",
+        find(at, CHECK_FAIL, CHECK_MIGRATE_POSTGRES, "%s%s", there ? "" : "the table does not exist",
             migrated    ? ""
                 : there ? "the relay's own tables do not exist"
                         : ", nor do the relay's own");
@@ -75,13 +75,13 @@ static bool check_registered(struct outbox_check *at)
         return false;
     }
     if (PQntuples(result) == 0) {
-        find(at, CHECK_FAIL,
-            "outbox-relay migrate postgres up, which creates or attaches the tables of the configuration",
+        find(at, CHECK_FAIL, CHECK_MIGRATE_POSTGRES "; it creates or attaches the tables of the configuration",
             "the table has no identity yet");
     } else if (!is_true(result, 2)) {
         char mend[500];
         snprintf(mend, sizeof(mend),
-            "SELECT outbox_relay.accept_system('%.150s') if the database moved for good, "
+            "as the login that runs `migrate`: SELECT outbox_relay.accept_system('%.150s') if the database moved for "
+            "good, "
             "outbox_relay.renew_identity('%.150s') if it is a copy beside the original",
             table, table);
         find(at, CHECK_FAIL, mend,
@@ -183,6 +183,39 @@ static void check_time(struct outbox_check *at)
     PQclear(result);
 }
 
+// Every statement asks for rows that are not published: an index of these alone serves it best, one of all rows at the
+// cost of walking over those that are kept, and one of any other rows not at all.
+static const char indexes_of_seq[] =
+    "SELECT pg_catalog.bool_or(i.indisunique AND i.indnkeyatts = 1 AND (i.indpred IS NULL OR p.of_open)), "
+    "pg_catalog.bool_or(p.of_open), pg_catalog.bool_or(i.indpred IS NOT NULL AND NOT p.of_open) "
+    "FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+    "CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)', "
+    "false)) p(of_open) WHERE i.indrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND i.indisvalid";
+
+static void check_index(struct outbox_check *at, const char *quoted_seq)
+{
+    const char *seq = at->outbox->columns[CONFIG_COLUMN_SEQ];
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(seq)};
+    PGresult *result = ask(at, indexes_of_seq, values, 2);
+    if (!result) {
+        return;
+    }
+    bool keeps = has_column(at, "published_at");
+    char mend[500];
+    snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table, quoted_seq,
+        keeps ? " WHERE published_at IS NULL" : "");
+    if (!is_true(result, 0)) {
+        find(at, CHECK_FAIL, mend, "no valid unique index on %s%s: every batch would scan the table", seq,
+            is_true(result, 2) ? " that the relay can use (one has another predicate)" : "");
+    } else if (keeps && !is_true(result, 1)) {
+        bool mark = at->outbox->disposition == CONFIG_DISPOSITION_MARK;
+        find(at, mark ? CHECK_FAIL : CHECK_WARN, mend, "the index on %s also has published rows: %s", seq,
+            mark ? "each start and each sweep reads all that are kept, in the end for longer than a statement may take"
+                 : "if any are kept, each start and each sweep reads them all");
+    }
+    PQclear(result);
+}
+
 static void check_sequence(struct outbox_check *at)
 {
     const char *seq = at->outbox->columns[CONFIG_COLUMN_SEQ];
@@ -190,8 +223,7 @@ static void check_sequence(struct outbox_check *at)
     PGresult *result = ask(at,
         "SELECT a.attidentity <> '' AND a.atttypid = 'bigint'::regtype, s.seqcache = 1, s.seqincrement = 1 AND NOT "
         "s.seqcycle, "
-        "EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid "
-        "        AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1), pg_catalog.quote_ident(a.attname) "
+        "pg_catalog.quote_ident(a.attname) "
         "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid "
         "= a.attnum "
         "     AND d.refclassid = 'pg_class'::regclass::oid AND d.classid = 'pg_class'::regclass::oid AND d.deptype = "
@@ -216,12 +248,7 @@ static void check_sequence(struct outbox_check *at)
         find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE",
             "the sequence of %s does not rise by one for ever", seq);
     }
-    if (!is_true(result, 3)) {
-        char mend[500];
-        snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table,
-            pg_cell(result, 0, 4), has_column(at, "published_at") ? " WHERE published_at IS NULL" : "");
-        find(at, CHECK_FAIL, mend, "no valid unique index on %s: every batch would scan the table", seq);
-    }
+    check_index(at, pg_cell(result, 0, 3));
     PQclear(result);
 }
 
@@ -238,7 +265,7 @@ static void check_trigger(struct outbox_check *at)
     const char *state = PQntuples(result) > 0 ? pg_cell(result, 0, 0) : "";
     if (strcmp(state, "O") != 0 && strcmp(state, "A") != 0) {
         find(at, CHECK_WARN,
-            state[0] == '\0' ? "SELECT outbox_relay.create_wakeup_trigger('schema.table')"
+            state[0] == '\0' ? "as the table's owner: SELECT outbox_relay.create_wakeup_trigger('schema.table')"
                              : "ALTER TABLE ... ENABLE TRIGGER outbox_relay_wakeup",
             "the wake-up trigger is %s: new events wait for fallback_poll", state[0] == '\0' ? "missing" : "disabled");
     }
@@ -344,7 +371,7 @@ static void check_rights(struct outbox_check *at)
     result = ask(at, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", &PG_TEXT(at->outbox->dead_letter_table), 1);
     if (result && !is_true(result, 0)) {
         find(at, CHECK_FAIL,
-            "outbox-relay migrate postgres up makes public.outbox_dead_letters; another name is yours to create alike",
+            CHECK_MIGRATE_POSTGRES "; it makes public.outbox_dead_letters, another name is yours to create alike",
             "no dead-letter table %s", at->outbox->dead_letter_table);
     }
     PQclear(result);

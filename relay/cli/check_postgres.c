@@ -158,7 +158,7 @@ static void judge_migrations(struct check *check, const struct migration_files *
     size_t pending, drifted;
     migration_count(files, records, &pending, &drifted);
     if (pending > 0) {
-        check_add(check->report, CHECK_FAIL, "schema postgres", "outbox-relay migrate postgres up",
+        check_add(check->report, CHECK_FAIL, "schema postgres", CHECK_MIGRATE_POSTGRES,
             "%zu of %zu schema files are not applied", pending, files->count);
     }
     if (drifted > 0) {
@@ -191,7 +191,7 @@ static void check_migrations(struct check *check)
         PGresult *result = ask(check, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", &error);
         bool there = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
         check_add(check->report, there ? CHECK_WARN : CHECK_FAIL, "schema postgres",
-            there ? "" : "outbox-relay migrate postgres up",
+            there ? "" : CHECK_MIGRATE_POSTGRES,
             there ? "the schema is there, applied by another tool than migrate; its version is not known"
                   : "the database is not migrated");
         PQclear(result);

@@ -82,7 +82,17 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     place.execute("ALTER TABLE outbox_events ALTER COLUMN seq SET CACHE 1 SET CYCLE")
     fails(place, "does not rise by one")
     place.execute("DROP INDEX outbox_events_unpublished_seq_idx")
-    fails(place, "CREATE UNIQUE INDEX CONCURRENTLY ON public.outbox_events (seq) WHERE published_at IS NULL")
+    add_open = "CREATE UNIQUE INDEX CONCURRENTLY ON public.outbox_events (seq) WHERE published_at IS NULL"
+    fails(place, add_open)
+    place.execute("CREATE UNIQUE INDEX sent ON outbox_events (seq) WHERE last_error IS NULL")
+    fails(place, "that the relay can use (one has another predicate): every batch would scan the table; " + add_open)
+    place.execute("DROP INDEX sent; CREATE UNIQUE INDEX every ON outbox_events (seq)")
+    warns(place, "if any are kept, each start and each sweep reads them all; " + add_open)
+    fails(place, "each start and each sweep reads all that are kept", outbox={"disposition": "mark"})
+    place.execute("CREATE INDEX open ON outbox_events (seq) WHERE published_at IS NULL")
+    for disposition in ("delete", "mark"):
+        assert not any("index on seq" in text for text in findings(place, outbox={"disposition": disposition})[1])
+    place.execute("DROP INDEX every, open")
     place.execute('ALTER TABLE outbox_events RENAME seq TO "Seq"; ALTER TABLE outbox_events DROP COLUMN published_at CASCADE; '
                   "UPDATE outbox_relay.outboxes SET seq_column = 'Seq'")
     _, texts = findings(place, "FAIL", outbox={"column.seq": "Seq"})
@@ -102,6 +112,7 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "no column nothing, which `additional` names", publish={"additional": "nothing:header"})
     place.execute("UPDATE outbox_relay.outboxes SET system_identifier = 1")
     fails(place, "registered on another server")
+    fails(place, "as the login that runs `migrate`: SELECT outbox_relay.accept_system('public.outbox_events')")
     place.execute("DELETE FROM outbox_relay.outboxes")
     fails(place, "has no identity yet")
     fails(place, "the table does not exist", outbox={"table": "public.elsewhere"})

@@ -12,6 +12,11 @@
 
 #define CHECK_TIMEOUT DURATION_S(10) // of one question to one server
 
+// What to do, with the login that may: `check` runs with the daemon's.
+#define CHECK_MIGRATE_POSTGRES "outbox-relay migrate postgres up, with the owner's login in OUTBOX_RELAY_POSTGRES_DSN"
+#define CHECK_MIGRATE_CLICKHOUSE                                                                                       \
+    "outbox-relay migrate clickhouse up, with a login that may create tables in OUTBOX_RELAY_CLICKHOUSE_USER"
+
 struct check {
     const struct relay_context *context;
     struct check_report *report;
