@@ -27,10 +27,11 @@ def active(servers):
 
 @pytest.mark.own_servers
 def test_the_alertmanager_follows_every_change(watch_place, watch_servers):
-    relay = watch_place.relay(alert={"alertmanager_url": watch_servers.env["ALERTMANAGER_URL"]})
+    relay = watch_place.relay(alert={"alertmanager_url": watch_servers.env["ALERTMANAGER_URL"], "deployment": "shop"})
     watch_place.write_events(3)
     wait_until(lambda: list(active(watch_servers)) == ["warning"], "the warning at the Alertmanager")
     alert = active(watch_servers)["warning"]
+    assert alert["labels"]["deployment"] == "shop"
     assert alert["labels"]["outbox"] == "default" and alert["labels"]["service"] == "outbox-relay"
     assert "3 unpublished" in alert["annotations"]["summary"]
     watch_place.write_events(4)
