@@ -45,8 +45,11 @@ static const struct {
 
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
-    if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "isolation.level") != NULL) {
-        return; // meant so, see kafka_producer.c
+    // Meant so, see kafka_producer.c; the publish stage tells of a record that ended its client.
+    if ((strcmp(facility, "CONFWARN") == 0 &&
+            (strstr(text, "isolation.level") != NULL || strstr(text, "enable.gapless.guarantee") != NULL)) ||
+        (strcmp(facility, "FATAL") == 0 && strstr(text, "gap-less") != NULL)) {
+        return;
     }
     enum log_level ours = level <= LOG_ERR ? LOG_LEVEL_ERROR
         : level <= LOG_WARNING             ? LOG_LEVEL_WARNING

@@ -7,6 +7,9 @@
 // - A report with an error: counted in the flight and kept in its slot; the caller aborts and looks at the slots.
 // - A call that returns "timed out": librdkafka lets the same call be made again to go on waiting, so a long wait is
 //   many short ones. At the deadline: KAFKA_UNREACHABLE, for commit KAFKA_UNKNOWN; the producer is then of no more use.
+// - Without transactions a record that is refused for good ends the client (enable.gapless.guarantee): otherwise
+//   librdkafka would number what is queued behind it anew and deliver it, before the caller sends the refused record's
+//   neighbours again. kafka_producer_abort() makes another client, in the same producer.
 // - A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live
 //   fails and the supervisor ends the process. Nothing is lost by that.
 // - A broker connection that is closed: noted for kafka_producer_suspicious(), at the socket, because librdkafka
@@ -45,6 +48,8 @@ struct topic {
 
 struct kafka_producer {
     rd_kafka_t *client;
+    const struct relay_context *context;
+    int64_t batch_rows, batch_bytes;
     const struct clock *clock;
     const struct stop *stop;
     struct metrics *metrics;
@@ -158,7 +163,7 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
         kafka_conf_set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
         kafka_conf_set_default(conf, config, "message.timeout.ms", 10000, error);
     if (!done || options->transactional_id == NULL) {
-        return done;
+        return done && kafka_conf_set_default(conf, config, "enable.gapless.guarantee", 1, error);
     }
     // A consumer's property, but ListOffsets of a producer obeys it too: the receipt store asks for ends with it.
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
@@ -183,6 +188,45 @@ bool kafka_producer_try(const struct relay_context *context, const struct kafka_
     return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, options, error), error);
 }
 
+static void destroy_client(struct kafka_producer *producer)
+{
+    for (size_t i = 0; i < TOPIC_BUCKETS; i++) {
+        for (struct topic *topic = producer->topics[i], *next; topic != NULL; topic = next) {
+            next = topic->next;
+            rd_kafka_topic_destroy(topic->public.handle);
+            free(topic);
+        }
+        producer->topics[i] = NULL;
+    }
+    if (producer->client != NULL) {
+        rd_kafka_destroy(producer->client);
+    }
+}
+
+// Makes a client of the producer, in place of the one that it has.
+static bool make_client(struct kafka_producer *producer, const struct kafka_producer_options *options,
+    struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = make_conf(producer->context, options, error);
+    if (conf == NULL) {
+        return false;
+    }
+    producer->message_max = (size_t)message_max(conf);
+    producer->transaction_timeout = batch_limit(conf, producer->transactional);
+    rd_kafka_conf_set_opaque(conf, producer);
+    rd_kafka_conf_set_log_cb(conf, hear);
+    rd_kafka_conf_set_dr_msg_cb(conf, report);
+    rd_kafka_conf_set_closesocket_cb(conf, close_socket);
+    rd_kafka_t *client = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
+    if (client == NULL) {
+        return false;
+    }
+    destroy_client(producer);
+    producer->client = client;
+    producer->reached = false;
+    return true;
+}
+
 struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     const struct kafka_producer_options *options, struct kafka_tick tick, struct relay_error *error)
 {
@@ -191,6 +235,9 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         error_no_memory(error, "a Kafka producer");
         return NULL;
     }
+    producer->context = context;
+    producer->batch_rows = options->batch_rows;
+    producer->batch_bytes = options->batch_bytes;
     producer->clock = context->clock;
     producer->stop = context->stop;
     producer->metrics = context->metrics;
@@ -202,26 +249,12 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         free(producer);
         return NULL;
     }
-    rd_kafka_conf_t *conf = make_conf(context, options, error);
-    if (conf == NULL) {
-        goto fail_producer;
-    }
-    producer->message_max = (size_t)message_max(conf);
-    producer->transaction_timeout = batch_limit(conf, producer->transactional);
-    rd_kafka_conf_set_opaque(conf, producer);
-    rd_kafka_conf_set_log_cb(conf, hear);
-    rd_kafka_conf_set_dr_msg_cb(conf, report);
-    rd_kafka_conf_set_closesocket_cb(conf, close_socket);
-    producer->client = kafka_client_new(KAFKA_CLIENT_PRODUCER, conf, error);
-    if (producer->client == NULL) {
-        goto fail_producer;
+    if (!make_client(producer, options, error)) {
+        pthread_mutex_destroy(&producer->trouble_lock);
+        free(producer);
+        return NULL;
     }
     return producer;
-
-fail_producer:
-    pthread_mutex_destroy(&producer->trouble_lock);
-    free(producer);
-    return NULL;
 }
 
 void kafka_producer_free(struct kafka_producer *producer)
@@ -235,14 +268,7 @@ void kafka_producer_free(struct kafka_producer *producer)
         rd_kafka_poll(producer->client, 10);
         producer->tick.function(producer->tick.context);
     }
-    for (size_t i = 0; i < TOPIC_BUCKETS; i++) {
-        for (struct topic *topic = producer->topics[i], *next; topic != NULL; topic = next) {
-            next = topic->next;
-            rd_kafka_topic_destroy(topic->public.handle);
-            free(topic);
-        }
-    }
-    rd_kafka_destroy(producer->client);
+    destroy_client(producer);
     pthread_mutex_destroy(&producer->trouble_lock);
     free(producer);
 }
@@ -567,6 +593,11 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
         }
         rd_kafka_poll(producer->client, slice_ms(producer, deadline));
         producer->tick.function(producer->tick.context);
+    }
+    if (!producer->transactional && rd_kafka_fatal_error(producer->client, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        struct kafka_producer_options options = {.batch_rows = producer->batch_rows,
+            .batch_bytes = producer->batch_bytes};
+        done = make_client(producer, &options, error);
     }
     return done;
 }

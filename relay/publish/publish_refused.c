@@ -2,8 +2,8 @@
 //
 // What becomes of a batch that Kafka did not take:
 //
-//   The broker refuses records   the transaction is aborted, all is undone; the refused rows become suspects, which the
-//                                careful way sends alone. One that is refused alone is judged as poison.
+//   The broker refuses records   what is on its way is taken back, all is undone; the refused rows become suspects,
+//                                which the careful way sends alone. One that is refused alone is judged as poison.
 //   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
@@ -67,16 +67,6 @@ static struct relay_error why_failed(const struct publish_lane *lane)
             lane->batch->flight.failed, lane->batch->count);
     }
     return why;
-}
-
-// Ends what Kafka holds of the refused batch and of what was sent after it: all reports are in then.
-static bool take_back(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
-    struct relay_error *error)
-{
-    struct mono_time deadline = publish_batch_deadline(pipe, lane);
-    return pipe->exactly_once ? kafka_producer_abort(pipe->producer, deadline, error)
-                              : (kafka_producer_wait(pipe->producer, &other->batch->flight, deadline, error) ||
-                                    other->batch->flight.pending == 0);
 }
 
 struct topic_right {
@@ -153,11 +143,12 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
     struct relay_error *error)
 {
     struct relay_error not_ended = {0};
-    bool ended = take_back(pipe, lane, other, &not_ended);
+    // Ends what Kafka holds of the refused batch and of what was sent after it: all reports are in then.
+    bool ended = kafka_producer_abort(pipe->producer, publish_batch_deadline(pipe, lane), &not_ended);
     struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
     bool anything = false;
     if (!judge_refused(pipe, lane, &anything, error) ||
-        (pipe->exactly_once && other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
+        (other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
         return false;
     }
     if (!anything && pipe->exactly_once && why.code == RELAY_ERROR_KAFKA_ABORTED &&
@@ -176,12 +167,12 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
 bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    if (!pipe->exactly_once || lane->state != LANE_SENT ||
+    if (lane->state != LANE_SENT ||
         (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {
         return false;
     }
     const struct kafka_flight none = {0}, *own = &lane->batch->flight,
-                              *next = publish_goes_on(lane, other) ? &other->batch->flight : &none;
+                              *next = other->state == LANE_SENT ? &other->batch->flight : &none;
     struct mono_time deadline = mono_add(clock_mono(pipe->context->clock), REFUSAL_WITHIN);
     while (own->failed + next->failed == 0 && !mono_reached(clock_mono(pipe->context->clock), deadline)) {
         kafka_producer_poll(pipe->producer, DURATION_MS(10));

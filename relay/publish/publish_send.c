@@ -126,7 +126,7 @@ static bool advance_other(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (other->state == LANE_TAKEN && !publish_read_route(pipe, other, NULL, error)) {
         return false;
     }
-    bool may_send = !pipe->exactly_once || (other->joined && lane->batch->flight.failed == 0);
+    bool may_send = (!pipe->exactly_once || other->joined) && lane->batch->flight.failed == 0;
     if (may_send && other->state == LANE_READ && other->batch->count > 0) {
         return publish_send(pipe, other, error);
     }

@@ -18,8 +18,9 @@
 #include <unistd.h>
 
 #define TOPIC            "receipts"
+#define PRODUCE          0 // ApiKeys
 #define FETCH            1
-#define LIST_OFFSETS     2 // ApiKeys
+#define LIST_OFFSETS     2
 #define OFFSET_FETCH     9
 #define FIND_COORDINATOR 10
 
@@ -182,6 +183,40 @@ Test(fault_kafka, a_producer_without_transactions_has_heard_of_a_broker_once_it_
     cr_assert_eq(error.code, RELAY_ERROR_KAFKA_UNREACHABLE, "%s", error.text);
     cr_assert_not_null(strstr(error.text, "Connection refused"), "%s", error.text);
     cr_assert_gt(ticks, 0);
+}
+
+// Else a consumer would see what is behind it first, and then the refused one's neighbours.
+Test(fault_kafka, behind_a_record_that_is_refused_without_transactions_nothing_is_delivered)
+{
+    struct config_pair pairs[] = {mock.servers, {.name = (char[]){"batch.num.messages"}, .value = (char[]){"1"}}};
+    // The mock cluster knows no sequence numbers: this is how a broker answers what was in flight behind the refused.
+    static const rd_kafka_resp_err_t refusals[] = {RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER};
+    struct kafka_producer_options options = {.batch_rows = 10, .batch_bytes = 1 << 20};
+    kafka_producer_free(producer);
+    config.kafka = pairs;
+    config.kafka_count = 2;
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    for (int round = 0; round < 2; round++) { // the client that comes after it refuses as well
+        struct kafka_message message = {.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error),
+            .partition = RD_KAFKA_PARTITION_UA};
+        cr_assert_not_null(message.topic, "%s", error.text);
+        deliver(&message);
+        struct kafka_flight flight = {0};
+        struct kafka_slot slots[2];
+        rd_kafka_mock_push_request_errors_array(mock.cluster, PRODUCE, 2, refusals);
+        for (int i = 0; i < 2; i++) {
+            cr_assert(kafka_producer_send(producer, &message, &flight, &slots[i], in_seconds(20), &error), "%s",
+                error.text);
+        }
+        cr_assert_not(kafka_producer_wait(producer, &flight, in_seconds(20), &error));
+        cr_assert_eq(error.code, RELAY_ERROR_KAFKA_POISON, "%s", error.text);
+        cr_assert_eq(slots[0].error, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+        cr_assert_eq(flight.failed, 2, "what is behind it was not delivered");
+        rd_kafka_mock_clear_request_errors(mock.cluster, PRODUCE);
+        cr_assert(kafka_producer_abort(producer, in_seconds(20), &error), "%s", error.text);
+    }
 }
 
 static void stop_while_it_begins(const char *transactional_id)

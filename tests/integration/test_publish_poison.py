@@ -49,6 +49,23 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     assert dead_letters(place)[large][0] == "too_large"
 
 
+def test_without_transactions_the_order_is_kept_around_a_record_that_the_broker_refuses(place):
+    """Of each event the first copy counts: a consumer that remembers ids drops the others."""
+    topic = f"{place.prefix}.post.events"
+    place.servers.create_topics([topic], 1)
+    seqs = {row[0]: row[1] for row in place.execute(
+        "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at) "
+        "SELECT 'post', %s, 'post.created', '{}', CASE i WHEN 700 THEN now() + interval '1 year' ELSE now() END FROM generate_series(1, 1500) i "
+        "RETURNING id::text, seq) SELECT id, seq FROM made ORDER BY seq", AGGREGATE)}
+    refused = list(seqs)[699]
+    relay = publishing(place, publish={"guarantee": "at_least_once"}, outbox={"batch_rows": 300}, kafka={"batch.num.messages": 20})
+    place.wait_published()
+    first = list(dict.fromkeys(ids(place)))
+    assert first == [one for one in seqs if one != refused]
+    assert set(dead_letters(place)) == {refused}
+    assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
+
+
 @pytest.mark.postgres_versions
 def test_a_missing_topic_is_parked_and_its_rows_are_released_in_order(place):
     relay = publishing(place)

@@ -119,7 +119,8 @@ bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *f
 
 // Every flight must be empty. KAFKA_UNKNOWN: may or may not have been committed.
 bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
-// Takes back what was produced since begin; every flight is empty afterwards.
+// Takes back what was produced since begin, or without transactions what has not gone yet; every flight is empty
+// afterwards. Without transactions the topics are to be asked for again: their client may be another one.
 bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 
 // A broker connection was closed, by either side, since the last begin. Always false without transactions.
