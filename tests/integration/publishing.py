@@ -8,6 +8,7 @@ import psycopg2
 import pytest
 
 from relaytools.relay import wait_until
+from relaytools.servers import ROOT
 from relaytools.sessions import execute_each
 
 
@@ -44,11 +45,15 @@ def assert_kafka_is_right(result):
 
 
 def use_test_points(relay):
-    """The relay runs the build with test hooks from its next start on; the test is skipped where there is none."""
-    relay.binary = os.environ.get("RELAY_HOOKS_BINARY") or relay.binary
-    done = subprocess.run([relay.binary, "test-points"], capture_output=True, text=True, timeout=20, check=False)
-    if done.returncode != 0 or not done.stdout.split():
-        pytest.skip("built without -Dtest_hooks=true")
+    """The relay runs a build with test hooks from its next start on: RELAY_HOOKS_BINARY, or its own if it has them, or build-hooks.
+    Without one the test is skipped."""
+    named = os.environ.get("RELAY_HOOKS_BINARY")
+    for binary in [named] if named else [relay.binary, os.path.join(ROOT, "build-hooks/outbox-relay")]:
+        done = os.path.exists(binary) and subprocess.run([binary, "test-points"], capture_output=True, text=True, timeout=20, check=False)
+        if done and done.returncode == 0 and done.stdout.split():
+            relay.binary = binary
+            return
+    pytest.skip("built without -Dtest_hooks=true")
 
 
 def crash_at(relay, point):
