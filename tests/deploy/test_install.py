@@ -49,7 +49,7 @@ def test_links_of_the_installed_documents_lead_to_installed_files(tree):
     dead = [f"{name}: {link}" for name in ["README.md", *(f"docs/{name}" for name in os.listdir(docs / "docs"))]
             if name.endswith(".md")
             for link in re.findall(r"\]\(([^)#]+)[^)]*\)", (docs / name).read_text(encoding="utf-8"))
-            if "://" not in link and not (docs / name).parent.joinpath(link).is_file()]
+            if "://" not in link and not (docs / name).parent.joinpath(link).exists()]
     assert not dead
 
 
