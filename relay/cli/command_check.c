@@ -12,17 +12,17 @@
 static const char help[] =
     "usage: outbox-relay check [options]\n"
     "\n"
-    "Looks at the configuration, PostgreSQL, Kafka, every ClickHouse endpoint, the schemas, topics, rights and alert "
+    "Checks the configuration, PostgreSQL, Kafka, every ClickHouse endpoint, the schemas, topics, rights and alert "
     "targets,\n"
-    "and prints one line for each: ok, warn or FAIL, what is so, and what to do. Changes nothing.\n"
+    "and prints one line for each: ok, warn or FAIL, the finding, and what to do. Changes nothing.\n"
     "\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --json           one JSON document instead of lines (default: lines)\n"
-    "  --schemas DIR    the folder with postgres/ and clickhouse/ (default $OUTBOX_RELAY_SCHEMAS, else\n"
-    "                   ../share/outbox-relay/schemas beside the binary)\n"
+    "  --schemas DIR    the directory with postgres/ and clickhouse/ (default $OUTBOX_RELAY_SCHEMAS, else\n"
+    "                   ../share/outbox-relay/schemas next to the binary)\n"
     "  --help           this text\n"
     "\n"
-    "exit: 0 nothing failed; 1 something did; 2 bad usage; 78 bad configuration\n";
+    "exit: 0 nothing failed; 1 something failed; 2 bad usage; 78 bad configuration\n";
 
 struct arguments {
     const char *config, *schemas;

@@ -37,7 +37,7 @@ static const char help[] =
     "  --reason R       with this reason code (default: any)\n"
     "  --id ID          this one, as list prints it; may be given several times (default: any)\n"
     "  --limit N        at most N of them (default 100 for list, 10 for show, no limit for retry and drop)\n"
-    "  --all            retry and drop want this where no filter is given\n"
+    "  --all            required by retry and drop if no filter is given\n"
     "  --json           list and show: one JSON document (default: text)\n"
     "  --yes            drop without asking (default: asks)\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"

@@ -30,7 +30,7 @@ static const char help[] =
     "  --into TABLE     fill this table from Kafka (default: publish again)\n"
     "  --route NAME     with --into: topics and columns of this route (default: each that fills TABLE)\n"
     "  --rate N         at most N of these events a second (default 1000; with --into 20000)\n"
-    "  --dry-run        only say what would be done\n"
+    "  --dry-run        only report what would be done\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --help           this text\n"
     "\n"

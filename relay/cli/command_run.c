@@ -15,7 +15,7 @@ static void usage(FILE *out)
           "configured;\n"
           "judges its health, sends alerts, answers HTTP. Servers that are down are waited for.\n\n"
           "  --config FILE  default: $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini\n"
-          "  --wait TIME    end with code 75 unless every stage is ready within this time (10s, 2m); default: wait for "
+          "  --wait TIME    exit with 75 unless every stage is ready within this time (10s, 2m); default: wait for "
           "ever\n\n"
           "Signals: SIGTERM and SIGINT stop it (a second one cuts the drain short), SIGHUP reads the configuration "
           "again.\n"
