@@ -49,12 +49,12 @@ struct topic {
 struct kafka_producer {
     rd_kafka_t *client;
     const struct relay_context *context;
-    int64_t batch_rows, batch_bytes;
+    struct kafka_producer_options options; // transactional_id: not kept
     const struct clock *clock;
     const struct stop *stop;
     struct metrics *metrics;
     struct kafka_tick tick;
-    size_t message_max;
+    size_t message_max, set_bytes;
     struct duration transaction_timeout;
     bool transactional;
     bool reached;       // a broker itself, not only the bootstrap address
@@ -161,7 +161,8 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
         kafka_conf_set_number(conf, "socket.max.fails", 1, error) &&
         kafka_conf_set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
         kafka_conf_set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
-        kafka_conf_set_default(conf, config, "message.timeout.ms", 10000, error);
+        kafka_conf_set_default(conf, config, "message.timeout.ms", 10000, error) &&
+        (options->set_bytes == 0 || kafka_conf_set_default(conf, config, "batch.size", options->set_bytes, error));
     if (!done || options->transactional_id == NULL) {
         return done && kafka_conf_set_default(conf, config, "enable.gapless.guarantee", 1, error);
     }
@@ -212,6 +213,7 @@ static bool make_client(struct kafka_producer *producer, const struct kafka_prod
         return false;
     }
     producer->message_max = (size_t)message_max(conf);
+    producer->set_bytes = (size_t)kafka_conf_number(conf, "batch.size", 1000000);
     producer->transaction_timeout = batch_limit(conf, producer->transactional);
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_log_cb(conf, hear);
@@ -236,8 +238,8 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         return NULL;
     }
     producer->context = context;
-    producer->batch_rows = options->batch_rows;
-    producer->batch_bytes = options->batch_bytes;
+    producer->options = *options;
+    producer->options.transactional_id = NULL;
     producer->clock = context->clock;
     producer->stop = context->stop;
     producer->metrics = context->metrics;
@@ -281,6 +283,11 @@ rd_kafka_t *kafka_producer_client(struct kafka_producer *producer)
 size_t kafka_producer_message_max(const struct kafka_producer *producer)
 {
     return producer->message_max;
+}
+
+size_t kafka_producer_set_bytes(const struct kafka_producer *producer)
+{
+    return producer->set_bytes;
 }
 
 struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer)
@@ -595,9 +602,7 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
         producer->tick.function(producer->tick.context);
     }
     if (!producer->transactional && rd_kafka_fatal_error(producer->client, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        struct kafka_producer_options options = {.batch_rows = producer->batch_rows,
-            .batch_bytes = producer->batch_bytes};
-        done = make_client(producer, &options, error);
+        done = make_client(producer, &producer->options, error);
     }
     return done;
 }

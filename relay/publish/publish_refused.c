@@ -4,12 +4,15 @@
 //
 //   The broker refuses records   what is on its way is taken back, all is undone; the refused rows become suspects,
 //                                which the careful way sends alone. One that is refused alone is judged as poison.
+//   Sets of records that are     an error, and smaller sets from the next term on: the records may all be small ones.
+//   larger than a topic takes
 //   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
 #include "relay/publish/publish_refused.h"
 
 #include "relay/base/log.h"
+#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_error.h"
 #include "relay/kafka/kafka_rights.h"
 #include "relay/publish/publish_board.h"
@@ -20,6 +23,7 @@
 #define REFUSAL_WITHIN DURATION_S(1)
 #define PURGES         2 // in a row, and no reason
 #define RIGHTS_WITHIN  DURATION_S(3)
+#define SMALLEST_SET   16384
 
 // The broker refuses records by the set, and whatever lies in one with a bad record: only a record that was on its way
 // alone is known to be bad.
@@ -27,6 +31,31 @@ static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane
 {
     return lane->batch->count == 1 && publish_transaction_of(pipe, lane)->rows == 1 &&
         publish_other(pipe, lane)->state != LANE_SENT;
+}
+
+// Whether sets of several records were larger than their topic takes. A record that is larger than a set may be was
+// alone in its own, so with one record that is too large sets do not become smaller than a quarter of it.
+static bool sets_too_large(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+{
+    const struct outbox_batch *batch = lane->batch;
+    size_t most = kafka_producer_set_bytes(pipe->producer), count = 0, bytes = 0;
+    const char *topic = NULL;
+    for (size_t i = 0; batch->flight.failed > 0 && i < batch->count; i++) {
+        if (batch->slots[i].error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && batch->events[i].size <= most) {
+            topic = batch->events[i].topic;
+            bytes += batch->events[i].size;
+            count++;
+        }
+    }
+    most = bytes < most ? bytes : most;
+    if (count < 2 || most <= SMALLEST_SET || config_kafka_given(pipe->context->config, "batch.size") != NULL) {
+        return false;
+    }
+    pipe->set_bytes = most / 4 > SMALLEST_SET ? (int64_t)most / 4 : SMALLEST_SET;
+    kafka_error_set(error, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, "topic %s, a set of up to %zu bytes of records", topic,
+        most);
+    error_prefix(error, "going on with [kafka] batch.size = %lld", (long long)pipe->set_bytes);
+    return true;
 }
 
 // After the broker refused records of the batch: what is to be done about which row.
@@ -147,6 +176,9 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
     bool ended = kafka_producer_abort(pipe->producer, publish_batch_deadline(pipe, lane), &not_ended);
     struct relay_error why = lane->batch->flight.failed > 0 ? why_failed(lane) : why_failed(other);
     bool anything = false;
+    if (sets_too_large(pipe, lane, error) || (other->state == LANE_SENT && sets_too_large(pipe, other, error))) {
+        return false;
+    }
     if (!judge_refused(pipe, lane, &anything, error) ||
         (other->state == LANE_SENT && !judge_refused(pipe, other, &anything, error))) {
         return false;

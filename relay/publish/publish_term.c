@@ -330,6 +330,7 @@ struct kafka_producer_options publish_term_options(const struct config_outbox *c
 static bool make_producer(struct publish_pipe *pipe, const char *transactional_id, struct relay_error *error)
 {
     struct kafka_producer_options options = publish_term_options(pipe->config, transactional_id);
+    options.set_bytes = pipe->set_bytes;
     pipe->producer = kafka_producer_new(pipe->context, &options, publish_kafka_tick(pipe), error);
     return pipe->producer != NULL;
 }

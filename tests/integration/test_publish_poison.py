@@ -49,6 +49,19 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     assert dead_letters(place)[large][0] == "too_large"
 
 
+def test_a_topic_that_takes_less_than_a_set_of_small_events_gets_smaller_sets(place):
+    place.servers.create_topics([f"{place.prefix}.small.events"], 1, {"max.message.bytes": "20000"})
+    events = [row[0] for row in place.execute(
+        "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "SELECT 'post', gen_random_uuid(), 'small.created', to_jsonb((SELECT string_agg(md5(random()::text || i || k), '') FROM generate_series(1, 15) k)) "
+        "FROM generate_series(1, 1000) i RETURNING id::text")]
+    relay = publishing(place, kafka={"compression.codec": "none"})
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert "batch.size" in relay.events("publish.term_failed")[0]["error"]
+    assert not relay.events("publish.records_refused"), "no event was suspected and sent alone"
+
+
 def test_without_transactions_the_order_is_kept_around_a_record_that_the_broker_refuses(place):
     """Of each event the first copy counts: a consumer that remembers ids drops the others."""
     topic = f"{place.prefix}.post.events"

@@ -35,6 +35,7 @@ struct kafka_producer_options {
     const char *transactional_id; // NULL: idempotent only
     int64_t batch_rows;           // the queue has room for two batches
     int64_t batch_bytes;
+    int64_t set_bytes; // most that one set of records has, unless [kafka] batch.size says it; 0: librdkafka's
 };
 
 // What became of one message. Owned by the caller; must live until the flight is empty or the producer is freed.
@@ -80,6 +81,7 @@ bool kafka_producer_try(const struct relay_context *context, const struct kafka_
 void kafka_producer_free(struct kafka_producer *producer);
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
 size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes
+size_t kafka_producer_set_bytes(const struct kafka_producer *producer);   // batch.size
 // Without transactions message.timeout.ms, at most a minute.
 struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer);
 

@@ -104,6 +104,7 @@ struct publish_pipe {
     struct backoff turns;    // of a standby: evenly spread, so that standbys do not try in step
     int failures;            // in a row
     int64_t receipt_refused; // the broker found a receipt of so many rows too large; 0: none
+    int64_t set_bytes;       // most in a set of records, since a topic found larger ones too large; 0: none did
     bool troubled;           // the board says so
     bool starting;           // a term
     bool came_up;            // a term has started since the process did
