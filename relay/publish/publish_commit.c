@@ -68,6 +68,17 @@ static void tell_released(const struct publish_pipe *pipe, const struct publish_
         LOG_TEXT("outbox", pipe->config->name), name, count);
 }
 
+// Slowly: a batch that is too much again costs a term, and what was sent of it.
+static void grow_batches(struct publish_pipe *pipe)
+{
+    if (pipe->carried_rows > 0) {
+        pipe->carried_rows += pipe->carried_rows / 8 + 1;
+    }
+    if (pipe->carried_rows >= pipe->most_rows) {
+        pipe->carried_rows = 0;
+    }
+}
+
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_COMMITTING);
@@ -79,6 +90,7 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     transaction->open = false;
     pipe->purges = 0;
     if (transaction->run_count > 0) {
+        grow_batches(pipe);
         publish_transaction_count(transaction, pipe->series.latency_seconds, clock_wall(pipe->context->clock));
         metric_observe(pipe->series.batch_seconds,
             duration_seconds(mono_since(clock_mono(pipe->context->clock), transaction->began)));

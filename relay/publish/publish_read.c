@@ -35,6 +35,7 @@ int64_t publish_read_limit(const struct publish_pipe *pipe)
     int64_t bytes = pipe->config->batch_bytes - pipe->config->batch_bytes / 8;
     int64_t limit = bytes / (pipe->row_bytes > 0 ? pipe->row_bytes : 1);
     limit = limit < pipe->most_rows ? limit : pipe->most_rows;
+    limit = pipe->carried_rows == 0 || limit < pipe->carried_rows ? limit : pipe->carried_rows;
     return limit > 1 ? limit : 1;
 }
 

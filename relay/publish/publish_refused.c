@@ -9,6 +9,7 @@
 //   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
 //   or not for us                topic fails with reports that do not say so: then the rights are asked for.)
 //   Anything else, any time-out  an error: the pipe ends the term, PostgreSQL rolls back, and the next term finds out.
+//                                If a part was acknowledged in time, its batches are smaller.
 #include "relay/publish/publish_refused.h"
 
 #include "relay/base/log.h"
@@ -31,6 +32,17 @@ static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane
 {
     return lane->batch->count == 1 && publish_transaction_of(pipe, lane)->rows == 1 &&
         publish_other(pipe, lane)->state != LANE_SENT;
+}
+
+// A batch that ran out of time although some of it was acknowledged: a slow line, or a quota, carries less. The same
+// batch would fail again for ever.
+static void note_late(struct publish_pipe *pipe, const struct publish_lane *lane, const struct relay_error *why)
+{
+    const struct outbox_batch *batch = lane->batch;
+    if (why->code == RELAY_ERROR_KAFKA_UNREACHABLE && batch->count > 1 &&
+        batch->flight.pending + batch->flight.failed < batch->count) {
+        pipe->carried_rows = (int64_t)batch->count / 2;
+    }
 }
 
 // Whether sets of several records were larger than their topic takes. A record that is larger than a set may be was
@@ -188,6 +200,7 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
         return false;
     }
     if (!ended || !anything) {
+        note_late(pipe, lane, &why);
         *error = ended ? why : not_ended;
         return false;
     }
@@ -199,6 +212,9 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
 bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
+    if (lane->state == LANE_SENT) {
+        note_late(pipe, lane, error);
+    }
     if (lane->state != LANE_SENT ||
         (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {
         return false;

@@ -49,7 +49,7 @@ static bool may_join(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     const struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     struct mono_time now = clock_mono(pipe->context->clock);
-    if (pipe->failures > 0 || !mono_reached(now, mono_add(pipe->read_again_at, APART)) ||
+    if (pipe->failures > 0 || pipe->carried_rows > 0 || !mono_reached(now, mono_add(pipe->read_again_at, APART)) ||
         transaction->batches >= JOINED_BATCHES) {
         return false;
     }

@@ -105,6 +105,7 @@ struct publish_pipe {
     int failures;            // in a row
     int64_t receipt_refused; // the broker found a receipt of so many rows too large; 0: none
     int64_t set_bytes;       // most in a set of records, since a topic found larger ones too large; 0: none did
+    int64_t carried_rows;    // at most so many in a batch, since one ran out of time half-way; 0: none did
     bool troubled;           // the board says so
     bool starting;           // a term
     bool came_up;            // a term has started since the process did
