@@ -34,9 +34,7 @@ static bool was_alone(struct publish_pipe *pipe, const struct publish_lane *lane
         publish_other(pipe, lane)->state != LANE_SENT;
 }
 
-// A batch that ran out of time although some of it was acknowledged: a slow line, or a quota, carries less. The same
-// batch would fail again for ever.
-static void note_late(struct publish_pipe *pipe, const struct publish_lane *lane, const struct relay_error *why)
+void publish_note_late(struct publish_pipe *pipe, const struct publish_lane *lane, const struct relay_error *why)
 {
     const struct outbox_batch *batch = lane->batch;
     if (why->code == RELAY_ERROR_KAFKA_UNREACHABLE && batch->count > 1 &&
@@ -200,7 +198,7 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
         return false;
     }
     if (!ended || !anything) {
-        note_late(pipe, lane, &why);
+        publish_note_late(pipe, lane, &why);
         *error = ended ? why : not_ended;
         return false;
     }
@@ -213,7 +211,7 @@ bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, s
     struct relay_error *error)
 {
     if (lane->state == LANE_SENT) {
-        note_late(pipe, lane, error);
+        publish_note_late(pipe, lane, error);
     }
     if (lane->state != LANE_SENT ||
         (error->code != RELAY_ERROR_KAFKA_FATAL && error->code != RELAY_ERROR_KAFKA_ABORTED)) {

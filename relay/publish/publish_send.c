@@ -159,7 +159,7 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
 }
 
 // A receipt that the broker finds too large is made of fewer rows from now on.
-static bool receipt_failed(struct publish_pipe *pipe, const struct publish_transaction *transaction,
+static void receipt_failed(struct publish_pipe *pipe, const struct publish_transaction *transaction,
     struct relay_error *error)
 {
     rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)transaction->flight.first_error;
@@ -170,7 +170,6 @@ static bool receipt_failed(struct publish_pipe *pipe, const struct publish_trans
         error_prefix(error, "max.message.bytes of topic %s should be 1000000; going on with smaller transactions",
             pipe->store.topic);
     }
-    return false;
 }
 
 // From here on PostgreSQL has the number, and Kafka's commit decides.
@@ -179,7 +178,9 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     struct batch_number *number = &transaction->number;
     if (transaction->flight.failed > 0) {
-        return receipt_failed(pipe, transaction, error);
+        receipt_failed(pipe, transaction, error);
+        publish_note_late(pipe, lane, error);
+        return false;
     }
     memcpy(number->topic_id, pipe->store.topic_id, sizeof(number->topic_id));
     number->partition = transaction->flight.partition;

@@ -26,6 +26,13 @@ Test(publish_refused, a_batch_that_ran_out_of_time_half_way_makes_smaller_ones)
     cr_assert_eq(limit_after(RELAY_ERROR_KAFKA_UNREACHABLE, 10), 250);
 }
 
+Test(publish_refused, a_receipt_that_ran_out_of_time_behind_its_batch_makes_smaller_ones)
+{
+    struct relay_error error = {.code = RELAY_ERROR_KAFKA_UNREACHABLE};
+    publish_note_late(&pipe, &lane, &error);
+    cr_assert_eq(publish_read_limit(&pipe), 500);
+}
+
 Test(publish_refused, brokers_that_take_nothing_and_other_errors_leave_batches_as_they_are)
 {
     cr_assert_eq(limit_after(RELAY_ERROR_KAFKA_UNREACHABLE, 1000), 5000);
