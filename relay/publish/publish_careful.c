@@ -3,12 +3,12 @@
 // How rows come out of the table while some of them wait, or have to be judged one by one. Verdicts are carried out
 // first and committed alone; then the rows are only listed, and exactly those that may go are taken. Rows that waited,
 // and those of the sweep, are taken by their numbers as well. It runs alone, without a sibling; what fails is undone
-// and put off as in publish_read.c.
+// and put off as in publish_take.c.
 #include "relay/publish/publish_careful.h"
 
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 struct listed {
     int64_t *seqs, *sizes; // in the arena, ascending by seq
@@ -73,7 +73,7 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     struct relay_error *error)
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
-    int64_t limit = publish_read_limit(pipe);
+    int64_t limit = publish_take_limit(pipe);
     *fresh = (struct listed){0};
     *late = (struct listed){0};
     if (!lane->holes_only &&
@@ -84,11 +84,11 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
         return false;
     }
     lane->full = (int64_t)fresh->count >= limit || lane->holes_only;
-    if (!publish_read_holders(pipe, lane, error)) {
+    if (!publish_take_holders(pipe, lane, error)) {
         return false;
     }
     const struct seq_range *ranges;
-    size_t count = publish_read_ask(pipe, &ranges);
+    size_t count = publish_take_ask(pipe, &ranges);
     if (count > 0 &&
         !take_listing(lane->batch,
             outbox_sql_list_ranges(pipe->sql, connection, ranges, count, limit, pg_deadline(pipe->context), error),
@@ -109,7 +109,7 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
 {
     PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
         pg_deadline(pipe->context), error);
-    if (result == NULL || !publish_read_add(pipe, lane, result, error)) {
+    if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
         return false;
     }
     outbox_batch_sort(lane->batch);
@@ -199,15 +199,15 @@ static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane,
         // They are committed alone: were the next rows poison as well, undoing these would undo the verdicts too, and
         // a long row of poison would never end.
         lane->full = true;
-        publish_read_forget(pipe);
+        publish_take_forget(pipe);
         return carry_out(pipe, lane, error);
     }
     return read_listed(pipe, lane, error);
 }
 
-bool publish_read_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    return publish_read_with(pipe, lane, take_carefully, NULL, error);
+    return publish_take_with(pipe, lane, take_carefully, NULL, error);
 }
 
 struct these {
@@ -230,11 +230,11 @@ static bool take_these(struct publish_pipe *pipe, struct publish_lane *lane, voi
     return !all || these->then == NULL || these->then(pipe, lane, these->context, error);
 }
 
-bool publish_read_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
+bool publish_take_these(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
     publish_step *then, void *context, struct relay_error *error)
 {
     struct these these = {.seqs = seqs, .count = count, .then = then, .context = context};
-    return publish_read_with(pipe, lane, take_these, &these, error);
+    return publish_take_with(pipe, lane, take_these, &these, error);
 }
 
 void publish_after_these(struct publish_pipe *pipe, const struct publish_lane *lane, bool more, struct mono_time *last)

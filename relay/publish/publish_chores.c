@@ -18,7 +18,7 @@
 #include "relay/publish/publish_careful.h"
 #include "relay/publish/publish_commit.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 #include "relay/publish/publish_sweep.h"
 #include "relay/publish/publish_waiting.h"
 
@@ -143,7 +143,7 @@ static int64_t *released_rows(struct publish_pipe *pipe, struct pg_connection *c
     size_t *count, struct relay_error *error)
 {
     struct mono_time deadline = pg_deadline(pipe->context);
-    int64_t limit = publish_read_limit(pipe);
+    int64_t limit = publish_take_limit(pipe);
     PGresult *result = release->topics != NULL
         ? outbox_sql_list_of_topics(pipe->sql, connection, release->topics, release->upto, limit, deadline, error)
         : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, release->upto, limit,
@@ -171,7 +171,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
         return false;
     }
     bool cut = cut_by_suspects(pipe, seqs, count);
-    bool done = publish_read_these(pipe, lane, seqs, count, settle_entries, release, error);
+    bool done = publish_take_these(pipe, lane, seqs, count, settle_entries, release, error);
     free(seqs);
     publish_after_these(pipe, lane, release->more || cut, &pipe->waiting_checked_at);
     return done;

@@ -125,7 +125,7 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
     return true;
 }
 
-bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
+bool publish_validate(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
 {
     struct outbox_batch *batch = lane->batch;
     for (size_t i = 0; i < batch->count; i++) {

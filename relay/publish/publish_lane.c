@@ -62,10 +62,10 @@ void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enu
 {
     // From each state: where it may go.
     static const unsigned allowed[] = {
-        [LANE_IDLE] = 1u << LANE_READING,
-        [LANE_READING] = 1u << LANE_TAKEN | 1u << LANE_IDLE,
-        [LANE_TAKEN] = 1u << LANE_READ | 1u << LANE_IDLE,
-        [LANE_READ] = 1u << LANE_SENT | 1u << LANE_IDLE | 1u << LANE_COMMITTING,
+        [LANE_IDLE] = 1u << LANE_TAKING,
+        [LANE_TAKING] = 1u << LANE_TAKEN | 1u << LANE_IDLE,
+        [LANE_TAKEN] = 1u << LANE_ROUTED | 1u << LANE_IDLE,
+        [LANE_ROUTED] = 1u << LANE_SENT | 1u << LANE_IDLE | 1u << LANE_COMMITTING,
         [LANE_SENT] = 1u << LANE_COMMITTING | 1u << LANE_IDLE,
         [LANE_COMMITTING] = 1u << LANE_IDLE,
     };

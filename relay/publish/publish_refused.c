@@ -19,7 +19,7 @@
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_judge.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 #define REFUSAL_WITHIN DURATION_S(1)
 #define PURGES         2 // in a row, and no reason
@@ -204,7 +204,7 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
     }
     log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
         LOG_TEXT("outbox", pipe->config->name));
-    return publish_read_undo_all(pipe, lane, other, error);
+    return publish_take_undo_all(pipe, lane, other, error);
 }
 
 bool publish_send_failed(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,

@@ -13,7 +13,7 @@
 #include "relay/kafka/kafka_error.h"
 #include "relay/publish/publish_commit.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 #include "relay/publish/publish_refused.h"
 
 #include <assert.h>
@@ -92,7 +92,7 @@ bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, 
 bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
-    assert(lane->state == LANE_READ && !transaction->receipt_sent);
+    assert(lane->state == LANE_ROUTED && !transaction->receipt_sent);
     if (!publish_transaction_add(transaction, lane->batch, pipe->exactly_once, error) ||
         (!transaction->in_kafka && !kafka_producer_begin(pipe->producer, error))) {
         return false;
@@ -111,7 +111,7 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
 // Whether it goes on reading before this lane's COMMIT.
 static bool is_reading(const struct publish_lane *other)
 {
-    return other->state == LANE_READING && !other->behind;
+    return other->state == LANE_TAKING && !other->behind;
 }
 
 // While the broker takes this batch, the other lane's rows arrive and are routed, and sent unless they must wait for
@@ -120,14 +120,14 @@ static bool advance_other(struct publish_pipe *pipe, struct publish_lane *lane, 
     struct relay_error *error)
 {
     if (is_reading(other) && (other->holes_only || pg_ready(publish_connection(pipe, other))) &&
-        !publish_read_take(pipe, other, lane, error)) {
+        !publish_take_rows(pipe, other, lane, error)) {
         return false;
     }
-    if (other->state == LANE_TAKEN && !publish_read_route(pipe, other, NULL, error)) {
+    if (other->state == LANE_TAKEN && !publish_take_route(pipe, other, NULL, error)) {
         return false;
     }
     bool may_send = (!pipe->exactly_once || other->joined) && lane->batch->flight.failed == 0;
-    if (may_send && other->state == LANE_READ && other->batch->count > 0) {
+    if (may_send && other->state == LANE_ROUTED && other->batch->count > 0) {
         return publish_send(pipe, other, error);
     }
     return true;
@@ -198,7 +198,7 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     return true;
 }
 
-bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+bool publish_complete(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
     assert(lane->state == LANE_SENT);

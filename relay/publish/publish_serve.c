@@ -9,7 +9,7 @@
 #include "relay/publish/publish_chores.h"
 #include "relay/publish/publish_commit.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 #include "relay/publish/publish_refused.h"
 #include "relay/publish/publish_send.h"
 #include "relay/publish/publish_wait.h"
@@ -37,7 +37,7 @@ static bool kafka_allows(const struct publish_pipe *pipe)
 }
 
 // Whether the other lane is to take the next rows out while this one's batch is on its way.
-static bool reads_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
+static bool takes_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     return lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
         !publish_chores_due(pipe);
@@ -55,21 +55,21 @@ static bool may_join(struct publish_pipe *pipe, const struct publish_lane *lane)
     }
     return pipe->exactly_once && !transaction->receipt_sent && !lane->late && !lane->careful && !lane->chosen &&
         !lane->released && !lane->holes_only && !pipe->holes_first &&
-        (int64_t)transaction->rows + 2 * publish_read_limit(pipe) <= pipe->receipt_rows &&
+        (int64_t)transaction->rows + 2 * publish_take_limit(pipe) <= pipe->receipt_rows &&
         !mono_reached(now, mono_add(transaction->began, JOIN_WITHIN));
 }
 
-static bool read_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
+static bool take_ahead(struct publish_pipe *pipe, const struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    if (!reads_ahead(pipe, lane)) {
+    if (!takes_ahead(pipe, lane)) {
         return true;
     }
     if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
-    return other->state != LANE_IDLE || !reads_ahead(pipe, lane) ||
-        publish_read_start(pipe, other, may_join(pipe, lane) ? lane : NULL, error);
+    return other->state != LANE_IDLE || !takes_ahead(pipe, lane) ||
+        publish_take_start(pipe, other, may_join(pipe, lane) ? lane : NULL, error);
 }
 
 // The answer of PostgreSQL to the other lane's COMMIT is there, or not needed.
@@ -80,17 +80,17 @@ static bool is_free(struct publish_pipe *pipe, const struct publish_lane *lane)
 
 // Brings the lane's next rows into memory. The other lane is idle, or its COMMIT is on its way. PostgreSQL gets its
 // next statement before these rows are routed, if nothing is to be waited for.
-static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+static bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
     if (lane->state == LANE_IDLE && needs_care(pipe)) {
         return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) &&
-            publish_read_carefully(pipe, lane, error);
+            publish_take_carefully(pipe, lane, error);
     }
-    if (lane->state == LANE_IDLE && !publish_read_start(pipe, lane, NULL, error)) {
+    if (lane->state == LANE_IDLE && !publish_take_start(pipe, lane, NULL, error)) {
         return false;
     }
-    if (lane->state == LANE_READING && !publish_read_take(pipe, lane, other, error)) {
+    if (lane->state == LANE_TAKING && !publish_take_rows(pipe, lane, other, error)) {
         return false;
     }
     if (lane->state != LANE_TAKEN) {
@@ -98,8 +98,8 @@ static bool read_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
         return true;
     }
     bool ahead = lane->batch->count > 0 && is_free(pipe, other);
-    return (!ahead || read_ahead(pipe, lane, other, error)) &&
-        publish_read_route(pipe, lane, other->state == LANE_READING ? other : NULL, error);
+    return (!ahead || take_ahead(pipe, lane, other, error)) &&
+        publish_take_route(pipe, lane, other->state == LANE_TAKING ? other : NULL, error);
 }
 
 // A transaction without a row: nothing to publish, but verdicts may have been carried out in it.
@@ -178,7 +178,7 @@ static bool after_nothing(struct publish_pipe *pipe, struct publish_lane *lane, 
     return lane->full || publish_wait_for_rows(pipe, error);
 }
 
-// What there is to do on this lane before anything can be sent. The lane is then READ with rows, or IDLE after a wait.
+// What there is to do on this lane before anything can be sent. It is then ROUTED with rows, or IDLE after a wait.
 static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
@@ -189,13 +189,13 @@ static bool prepare_lane(struct publish_pipe *pipe, struct publish_lane *lane, s
     if (paused) {
         return true;
     }
-    if (lane->state != LANE_READ && !read_rows(pipe, lane, other, error)) {
+    if (lane->state != LANE_ROUTED && !take_rows(pipe, lane, other, error)) {
         return false;
     }
     if (lane->state == LANE_IDLE && lane->joined && publish_transaction_of(pipe, lane)->open) {
-        publish_read_nothing(pipe, lane); // it was undone; what the transaction held before waits for its end
+        publish_take_nothing(pipe, lane); // it was undone; what the transaction held before waits for its end
     }
-    bool nothing = lane->state == LANE_READ && lane->batch->count == 0 && !lane->joined;
+    bool nothing = lane->state == LANE_ROUTED && lane->batch->count == 0 && !lane->joined;
     return !nothing || after_nothing(pipe, lane, other, error);
 }
 
@@ -209,7 +209,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (!publish_transaction_of(pipe, lane)->in_kafka && !ask_breaker(pipe, error)) {
         return false;
     }
-    if (!read_ahead(pipe, lane, other, error)) {
+    if (!take_ahead(pipe, lane, other, error)) {
         return false;
     }
     if ((!sent && !publish_send(pipe, lane, error)) ||
@@ -220,7 +220,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
         return false;
     }
-    if (!publish_settle(pipe, lane, other, error)) {
+    if (!publish_complete(pipe, lane, other, error)) {
         return false;
     }
     publish_report_kafka(pipe, NULL);
@@ -248,7 +248,7 @@ bool publish_serve(struct publish_pipe *pipe, struct relay_error *error)
         if (lane->state != LANE_SENT && !prepare_lane(pipe, lane, other, error)) {
             return false;
         }
-        if (lane->state != LANE_READ && lane->state != LANE_SENT) {
+        if (lane->state != LANE_ROUTED && lane->state != LANE_SENT) {
             continue;
         }
         if (!publish_batch(pipe, lane, other, error)) {
@@ -257,7 +257,7 @@ bool publish_serve(struct publish_pipe *pipe, struct relay_error *error)
         bool goes_on = lane->state == LANE_IDLE && publish_goes_on(lane, other);
         if (!goes_on && kafka_producer_suspicious(pipe->producer)) {
             return (lane->state != LANE_COMMITTING || publish_committed(pipe, lane, error)) &&
-                publish_read_undo(pipe, other, error) &&
+                publish_take_undo(pipe, other, error) &&
                 error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection was closed during the transaction");
         }
         if (lane->state == LANE_COMMITTING || goes_on) {

@@ -14,7 +14,7 @@
 #include "relay/base/test_points.h"
 #include "relay/publish/publish_careful.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 #include <stdlib.h>
 
@@ -33,7 +33,7 @@ bool publish_sweep_due(const struct publish_pipe *pipe)
 
 void publish_sweep_begin(struct publish_pipe *pipe)
 {
-    publish_read_forget(pipe);
+    publish_take_forget(pipe);
     pipe->sweep.found = false;
     pipe->sweep.at = clock_mono(pipe->context->clock);
 }
@@ -103,7 +103,7 @@ static bool look(struct publish_pipe *pipe, struct pg_connection *connection, in
 static bool look_at_all(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
 {
     struct publish_sweep *sweep = &pipe->sweep;
-    publish_read_forget(pipe);
+    publish_take_forget(pipe);
     if (!outbox_sql_begin_snapshot(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
@@ -115,7 +115,7 @@ static bool look_at_all(struct publish_pipe *pipe, struct pg_connection *connect
         done = look(pipe, connection, &from, MOST_FOUND - sweep->count, &sweep->cut, error);
     }
     if (!done) {
-        publish_read_forget(pipe);
+        publish_take_forget(pipe);
     }
     return outbox_sql_rollback(connection, pg_deadline(pipe->context), done ? error : NULL) && done;
 }
@@ -124,7 +124,7 @@ static bool look_at_all(struct publish_pipe *pipe, struct pg_connection *connect
 static size_t next_ones(const struct publish_pipe *pipe)
 {
     const struct publish_sweep *sweep = &pipe->sweep;
-    size_t limit = (size_t)publish_read_limit(pipe), count = 0;
+    size_t limit = (size_t)publish_take_limit(pipe), count = 0;
     for (int64_t bytes = 0; sweep->next + count < sweep->count && count < limit && bytes < pipe->config->batch_bytes;) {
         bytes += sweep->sizes[sweep->next + count++];
     }
@@ -137,13 +137,13 @@ static bool take_next(struct publish_pipe *pipe, struct publish_lane *lane, stru
     size_t count = next_ones(pipe);
     bool more = sweep->next + count < sweep->count || sweep->cut;
     sweep->next += count; // an undo forgets them all
-    if (!publish_read_these(pipe, lane, sweep->seqs + sweep->next - count, count, NULL, NULL, error)) {
+    if (!publish_take_these(pipe, lane, sweep->seqs + sweep->next - count, count, NULL, NULL, error)) {
         return false;
     }
-    bool taken = lane->state == LANE_READ;
+    bool taken = lane->state == LANE_ROUTED;
     publish_after_these(pipe, lane, taken && more, &sweep->at);
     if (sweep->next == sweep->count) {
-        publish_read_forget(pipe);
+        publish_take_forget(pipe);
     }
     sweep->found = taken && !lane->kept;
     if (sweep->found) {

@@ -10,7 +10,7 @@
 #include "relay/base/log.h"
 #include "relay/publish/publish_chores.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 #include <poll.h>
 
@@ -106,7 +106,7 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
         publish_tick(pipe);
         keep_session(pipe);
         if (look) {
-            if (!publish_read_probe(pipe, &pipe->found, error)) {
+            if (!publish_take_probe(pipe, &pipe->found, error)) {
                 return false;
             }
             if (pipe->found) {

@@ -83,13 +83,13 @@ def failover(request, servers):
     made.close()
 
 
-def publish_check(relay):
+def publish_validate(relay):
     return relay.health()["checks"]["publish"]
 
 
 def advice(relay):
     """The statement that an operator is told to go on with."""
-    return re.search(r"SELECT outbox_relay\.begin_generation\('[0-9a-f-]{36}', \d+\)( FROM generate_series\(1, \d+\))?", publish_check(relay)["reason"])[0]
+    return re.search(r"SELECT outbox_relay\.begin_generation\('[0-9a-f-]{36}', \d+\)( FROM generate_series\(1, \d+\))?", publish_validate(relay)["reason"])[0]
 
 
 @pytest.mark.own_servers
@@ -113,7 +113,7 @@ def test_a_synchronous_standby_takes_over_under_load_and_nothing_is_lost_or_doub
     assert result.committed >= workload.committed > known
     timelines = failover.receipts()
     assert timelines[failover.last_number()] == 2 and set(timelines.values()) <= {1, 2}
-    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
     assert relay.stop() == 0
 
 
@@ -166,7 +166,7 @@ def test_what_an_asynchronous_standby_had_not_is_made_good_from_the_old_timeline
         [(lost, lost, len(back), len(phantoms))]
     assert relay.metric("replays_total", stage="publish") == lost
     assert failover.receipts() == {number: 1 if number <= lost else 2 for number in range(1, failover.last_number() + 1)}
-    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
 
 
 @pytest.mark.own_servers
@@ -207,7 +207,7 @@ def test_at_least_once_publishes_again_what_comes_back(failover):
     wait_ids(place, new)
     place.wait_published()
     assert sorted(ids(place)) == sorted(back * 2 + [aside] + new)
-    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
 
 
 @pytest.mark.own_servers
@@ -221,15 +221,15 @@ def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failo
     assert failover.last_number() > 64
     failover.fail_over()
     new = failover.insert(5)
-    relay.wait(lambda: "went back in time" in publish_check(relay).get("reason", ""), "it stops and says so", 90)
-    assert publish_check(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    relay.wait(lambda: "went back in time" in publish_validate(relay).get("reason", ""), "it stops and says so", 90)
+    assert publish_validate(relay)["status"] == "down" and relay.get("/health")[0] == 503
     assert sorted(ids(place)) == sorted(event for event, _ in back)
     assert place.outbox_rows() == len(back) + len(new)
     place.execute(advice(relay))
     wait_ids(place, [event for event, _ in new])
     place.wait_published(120)
     assert sorted(ids(place)) == sorted([event for event, _ in back] * 2 + [event for event, _ in new])
-    relay.wait(lambda: publish_check(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
 
 
 def refused_by_the_old_primary(failover):
@@ -251,8 +251,8 @@ def refused_by_the_old_primary(failover):
     stray = failover.insert(1)[0][0]
     relay.start(ready=False)
     relay.wait(lambda: relay.url is not None, "it answers")
-    relay.wait(lambda: "it is an old primary" in publish_check(relay).get("reason", ""), "it refuses", 60)
-    assert publish_check(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    relay.wait(lambda: "it is an old primary" in publish_validate(relay).get("reason", ""), "it refuses", 60)
+    assert publish_validate(relay)["status"] == "down" and relay.get("/health")[0] == 503
     assert failover.place.outbox_rows() == 1 and sorted(ids(place)) == sorted(events)
     return relay, events, stray
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/publish_refused.h"
 
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 #include <criterion/criterion.h>
 
@@ -16,7 +16,7 @@ static int64_t limit_after(enum relay_error_code code, size_t pending)
     batch.flight.pending = pending;
     cr_assert_not(publish_send_failed(&pipe, &lane, &other, &error));
     cr_assert_eq(error.code, code, "the error stands");
-    return publish_read_limit(&pipe);
+    return publish_take_limit(&pipe);
 }
 
 Test(publish_refused, a_batch_that_ran_out_of_time_half_way_makes_smaller_ones)
@@ -30,7 +30,7 @@ Test(publish_refused, a_receipt_that_ran_out_of_time_behind_its_batch_makes_smal
 {
     struct relay_error error = {.code = RELAY_ERROR_KAFKA_UNREACHABLE};
     publish_note_late(&pipe, &lane, &error);
-    cr_assert_eq(publish_read_limit(&pipe), 500);
+    cr_assert_eq(publish_take_limit(&pipe), 500);
 }
 
 Test(publish_refused, brokers_that_take_nothing_and_other_errors_leave_batches_as_they_are)

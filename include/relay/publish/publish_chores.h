@@ -9,8 +9,8 @@
 // Counts the live replicas, every two seconds at most, on the first session.
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error);
 bool publish_chores_due(const struct publish_pipe *pipe);
-// When both lanes are idle: rows that waited, the sweep below the watermark, progress. The lane may be READ afterwards,
-// with rows that are to be sent.
+// When both lanes are idle: rows that waited, the sweep below the watermark, progress. The lane may be ROUTED
+// afterwards, with rows that are to be sent.
 bool publish_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 
 #endif

@@ -14,6 +14,6 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
     const struct relay_error *why, struct relay_error *error);
 // Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
-bool publish_check(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
+bool publish_validate(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
 
 #endif

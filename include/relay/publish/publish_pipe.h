@@ -9,7 +9,7 @@
 //   publish_chores.c    what is due now and then; publish_sweep.c: rows below the watermark
 //   publish_send.c      a batch to Kafka, and to its COMMIT; publish_refused.c: what Kafka did not take
 //   publish_careful.c   rows out of the table while some of them wait or have to be judged
-//   publish_read.c      rows out of the table
+//   publish_take.c      rows out of the table
 //   publish_judge.c     which rows Kafka will not take
 //   publish_commit.c    the end of a transaction in PostgreSQL
 //   publish_waiting.c   what rows wait for
@@ -37,9 +37,9 @@
 // What a lane is doing. Only publish_lane_move() changes it.
 enum lane_state {
     LANE_IDLE,       // no batch
-    LANE_READING,    // the statement that takes new rows is running
+    LANE_TAKING,     // the statement that takes new rows is running
     LANE_TAKEN,      // its rows are in memory, the transaction is open
-    LANE_READ,       // and routed
+    LANE_ROUTED,     // and routed
     LANE_SENT,       // and handed to Kafka
     LANE_COMMITTING, // COMMIT is on its way
 };

@@ -13,7 +13,7 @@ bool publish_send_receipt(struct publish_pipe *pipe, struct publish_lane *lane, 
 // From delivery to Kafka's commit and PostgreSQL's COMMIT on its way: the lane is then COMMITTING; or only to delivery
 // where the other lane goes on in its transaction: it is IDLE. Meanwhile the other lane goes on. When the broker
 // refused a record the suspects are noted, everything is undone, and both lanes are IDLE.
-bool publish_settle(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+bool publish_complete(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "relay/publish/publish_pipe.h"
 
-// As with the other chores, the lane may be READ afterwards. What was found is forgotten by publish_read_forget().
+// As with the other chores, the lane may be ROUTED afterwards. What was found is forgotten by publish_take_forget().
 void publish_sweep_begin(struct publish_pipe *pipe); // a term
 bool publish_sweep_due(const struct publish_pipe *pipe);
 bool publish_sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);

@@ -24,7 +24,7 @@
 //
 // Ranges are coarsened past the limit: the nearest neighbours become one range that also covers numbers already
 // published, which a look-up does not find again. That costs look-ups some index entries, never an event; one that
-// would meet rows that an open transaction has just taken out waits until that is over (publish_read.c).
+// would meet rows that an open transaction has just taken out waits until that is over (publish_take.c).
 //
 // What this cannot know, and a sweep (a look-up of everything below the watermark) must find: numbers drawn without the
 // lock (nextval by hand, a sequence with CACHE > 1) and rows put in with an old number. Both belong to one thread at a

@@ -13,7 +13,7 @@
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
-#include "relay/publish/publish_read.h"
+#include "relay/publish/publish_take.h"
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
@@ -29,7 +29,7 @@
 #define LISTING_INTERVAL DURATION_MS(20)
 #define JOINED_LIMIT     DURATION_S(5)
 
-int64_t publish_read_limit(const struct publish_pipe *pipe)
+int64_t publish_take_limit(const struct publish_pipe *pipe)
 {
     // A little less than batch_bytes: where the statement has to cut by bytes, it measures its rows twice.
     int64_t bytes = pipe->config->batch_bytes - pipe->config->batch_bytes / 8;
@@ -93,11 +93,11 @@ static bool begin_batch(struct publish_pipe *pipe, struct publish_lane *lane, co
         publish_transaction_begin(transaction, clock_mono(pipe->context->clock), pipe->holes);
     }
     transaction->batches++;
-    publish_lane_move(pipe, lane, LANE_READING);
+    publish_lane_move(pipe, lane, LANE_TAKING);
     return true;
 }
 
-bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
+bool publish_take_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
     struct relay_error *error)
 {
     if (!begin_batch(pipe, lane, before, error)) {
@@ -107,11 +107,11 @@ bool publish_read_start(struct publish_pipe *pipe, struct publish_lane *lane, co
         return true;
     }
     return outbox_sql_send_take(pipe->sql, publish_connection(pipe, lane), seq_holes_watermark(pipe->holes),
-        publish_read_limit(pipe), error);
+        publish_take_limit(pipe), error);
 }
 
 // With many sessions reading pg_locks costs something.
-bool publish_read_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_take_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct mono_time now = clock_mono(pipe->context->clock);
     if (!seq_holes_wants_listing(pipe->holes) || !mono_reached(now, mono_add(pipe->listed_at, LISTING_INTERVAL))) {
@@ -158,12 +158,12 @@ static int ascending(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-bool publish_read_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result, struct relay_error *error)
+bool publish_take_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result, struct relay_error *error)
 {
     return outbox_batch_add(lane->batch, pipe->owner.table, pipe->config->publish.additional_count, result, error);
 }
 
-size_t publish_read_ask(struct publish_pipe *pipe, const struct seq_range **ranges)
+size_t publish_take_ask(struct publish_pipe *pipe, const struct seq_range **ranges)
 {
     *ranges = NULL;
     return safeguard_active(SAFEGUARD_HOLE_SWEEP) ? seq_holes_ask(pipe->holes, ranges) : 0;
@@ -176,15 +176,15 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
 {
     *cut = false;
     const struct seq_range *ranges;
-    size_t count = publish_read_ask(pipe, &ranges);
+    size_t count = publish_take_ask(pipe, &ranges);
     if (count == 0) {
         return true;
     }
-    int64_t limit = publish_read_limit(pipe);
+    int64_t limit = publish_take_limit(pipe);
     PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
         pg_deadline(pipe->context), error);
     size_t before = lane->batch->count;
-    if (result == NULL || !publish_read_add(pipe, lane, result, error)) {
+    if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
         return false;
     }
     size_t found = lane->batch->count - before;
@@ -219,10 +219,10 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
             return false;
         }
     }
-    return !*clean || publish_check(pipe, lane, clean, error);
+    return !*clean || publish_validate(pipe, lane, clean, error);
 }
 
-void publish_read_forget(struct publish_pipe *pipe)
+void publish_take_forget(struct publish_pipe *pipe)
 {
     struct publish_sweep *sweep = &pipe->sweep;
     sweep->count = sweep->next = 0;
@@ -230,7 +230,7 @@ void publish_read_forget(struct publish_pipe *pipe)
     sweep->upto = INT64_MIN;
 }
 
-bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+bool publish_take_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (lane->state == LANE_IDLE) {
         return true;
@@ -248,7 +248,7 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
         publish_transaction_of(pipe, lane)->open = false;
     }
     if (lane->chosen) { // rows of the sweep that were found with these must not overtake them
-        publish_read_forget(pipe);
+        publish_take_forget(pipe);
     }
     seq_holes_copy(pipe->holes, lane->before);
     outbox_batch_reset(lane->batch);
@@ -256,26 +256,26 @@ bool publish_read_undo(struct publish_pipe *pipe, struct publish_lane *lane, str
     return true;
 }
 
-bool publish_read_undo_all(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+bool publish_take_undo_all(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
     if (other->state == LANE_COMMITTING ? !publish_committed(pipe, other, error)
-                                        : !publish_read_undo(pipe, other, error)) {
+                                        : !publish_take_undo(pipe, other, error)) {
         return false;
     }
     lane->joined = false;
     seq_holes_copy(lane->before, publish_transaction_of(pipe, lane)->before);
-    return publish_read_undo(pipe, lane, error);
+    return publish_take_undo(pipe, lane, error);
 }
 
-void publish_read_nothing(struct publish_pipe *pipe, struct publish_lane *lane)
+void publish_take_nothing(struct publish_pipe *pipe, struct publish_lane *lane)
 {
     assert(lane->joined && publish_transaction_of(pipe, lane)->open);
     reset_lane(pipe, lane);
     lane->settled = seq_holes_settled(pipe->holes);
-    publish_lane_move(pipe, lane, LANE_READING);
+    publish_lane_move(pipe, lane, LANE_TAKING);
     publish_lane_move(pipe, lane, LANE_TAKEN);
-    publish_lane_move(pipe, lane, LANE_READ);
+    publish_lane_move(pipe, lane, LANE_ROUTED);
 }
 
 // All its rows are in memory. The next batch may be read before this one is routed.
@@ -312,9 +312,9 @@ static bool meets_other(const struct publish_pipe *pipe, const struct publish_la
 static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (!lane->holes_only) {
-        int64_t limit = publish_read_limit(pipe);
+        int64_t limit = publish_take_limit(pipe);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
-        if (result == NULL || !publish_read_add(pipe, lane, result, error)) {
+        if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
             return false;
         }
         outbox_batch_sort(lane->batch);
@@ -334,12 +334,12 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
 static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     bool cut;
-    if (!publish_read_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
+    if (!publish_take_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
         return false;
     }
     if (cut && !lane->holes_only) { // the rest of the holes comes first
         pipe->holes_first = true;
-        return publish_read_undo(pipe, lane, error);
+        return publish_take_undo(pipe, lane, error);
     }
     pipe->holes_first = cut;
     lane->full = lane->full || cut || lane->holes_only;
@@ -358,13 +358,13 @@ static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct
         LOG_ERROR(error));
     publish_show_trouble(pipe, error);
     pipe->read_again_at = mono_add(clock_mono(pipe->context->clock), DURATION_MS(200));
-    return publish_read_undo(pipe, lane, error);
+    return publish_take_undo(pipe, lane, error);
 }
 
-bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+bool publish_take_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
-    assert(lane->state == LANE_READING);
+    assert(lane->state == LANE_TAKING);
     if (!lane->seen && !take_new(pipe, lane, error)) {
         return put_off(pipe, lane, error);
     }
@@ -379,7 +379,7 @@ bool publish_read_take(struct publish_pipe *pipe, struct publish_lane *lane, str
     return take_late(pipe, lane, error) || put_off(pipe, lane, error);
 }
 
-bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
+bool publish_take_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
     struct relay_error *error)
 {
     assert(lane->state == LANE_TAKEN);
@@ -388,13 +388,13 @@ bool publish_read_route(struct publish_pipe *pipe, struct publish_lane *lane, st
         return false;
     }
     if (!clean) {
-        return (later == NULL || publish_read_undo(pipe, later, error)) && publish_read_undo(pipe, lane, error);
+        return (later == NULL || publish_take_undo(pipe, later, error)) && publish_take_undo(pipe, lane, error);
     }
-    publish_lane_move(pipe, lane, LANE_READ);
+    publish_lane_move(pipe, lane, LANE_ROUTED);
     return true;
 }
 
-bool publish_read_with(struct publish_pipe *pipe, struct publish_lane *lane, publish_step *take, void *context,
+bool publish_take_with(struct publish_pipe *pipe, struct publish_lane *lane, publish_step *take, void *context,
     struct relay_error *error)
 {
     if (!begin_batch(pipe, lane, NULL, error)) {
@@ -404,18 +404,18 @@ bool publish_read_with(struct publish_pipe *pipe, struct publish_lane *lane, pub
         return put_off(pipe, lane, error);
     }
     is_taken(pipe, lane);
-    return publish_read_route(pipe, lane, NULL, error);
+    return publish_take_route(pipe, lane, NULL, error);
 }
 
-bool publish_read_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error)
+bool publish_take_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error)
 {
     assert(pipe->lanes[0].state == LANE_IDLE && pipe->lanes[1].state == LANE_IDLE);
     event_arena_reset(pipe->lanes[0].batch->arena);
-    if (!publish_read_holders(pipe, &pipe->lanes[0], error)) {
+    if (!publish_take_holders(pipe, &pipe->lanes[0], error)) {
         return false;
     }
     const struct seq_range *ranges;
-    size_t count = publish_read_ask(pipe, &ranges);
+    size_t count = publish_take_ask(pipe, &ranges);
     struct pg_connection *connection = pipe->owner.connections[0];
     if (!outbox_sql_send_probe(pipe->sql, connection, seq_holes_watermark(pipe->holes), ranges, count, error)) {
         return false;
