@@ -157,8 +157,9 @@ def report(bench, options, schedule, result, missing):
     """Prints everything; returns whether all is well, and whether the audit found what must not be."""
     allowed = options.guarantee == "at_least_once"
     bench.read_logs()
-    if result.dead_lettered:
-        bench.complain(f"{result.dead_lettered} event(s) ended as dead letters, though none was poison")
+    poison = result.dead_lettered - (result.set_aside if bench.rows_refused else 0)
+    if poison:
+        bench.complain(f"{poison} event(s) ended as dead letters, though none was poison")
     if result.committed == 0:
         bench.complain("nothing was committed, so nothing was shown")
     say()

@@ -29,6 +29,7 @@ class Audit:
 
     def __init__(self):
         self.committed = self.published = self.inserted = self.dead_lettered = self.phantoms = 0
+        self.set_aside = 0                      # of dead_lettered: those of the insert stage
         self.kafka = collections.Counter()      # counts by KINDS
         self.clickhouse = collections.Counter()
         self.findings = []
@@ -248,7 +249,8 @@ def audit(dsn, bootstrap, prefix, partitions, clickhouse_url=None, database="out
         for topic, partition, offset in _lines(clickhouse_url, user, password, "SELECT kafka_topic, kafka_partition, "
                 f"kafka_offset FROM {database}.outbox_relay_dead_letters WHERE target IN ('{table}', '{database}.{table}') FORMAT TSV"):
             set_aside[(topic, int(partition), int(offset))] += 1
-        result.dead_lettered += len(set_aside)
+        result.set_aside = len(set_aside)
+        result.dead_lettered += result.set_aside
         rows = _lines(clickhouse_url, user, password, "SELECT event_id, kafka_topic, kafka_partition, kafka_offset, "
             "aggregate_id, JSONExtractInt(payload, 'n'), NOT JSONHas(payload, 'durable') "
             f"FROM {database}.{table} FORMAT TSV")

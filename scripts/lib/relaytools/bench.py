@@ -134,6 +134,7 @@ class Bench:
         self.tables = ["public.outbox_events"] + [f"public.outbox_{chr(ord('a') + n)}" for n in range(1, outboxes)]
         self.kills = 0                          # SIGKILLs of relays
         self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
+        self.rows_refused = False               # by a fault, although they are no poison: they may be dead letters
         self.ended = collections.Counter()      # ends of relays that nobody asked for, by exit code
         self.aborts = 0                         # ends of ClickHouse that nobody asked for
         self.began = None

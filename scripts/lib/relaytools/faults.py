@@ -418,10 +418,12 @@ def _unknown_outcomes(bench, rng, seconds=1.0):
 
 @fault("schema-change", 2, "clickhouse clickhouse-net")
 def schema_change(bench, rng):
-    """Between two attempts at one batch the table gets a column, or a constraint that refuses every row, and loses it again."""
+    """Between two attempts at one batch the table gets a column, or a constraint that refuses every row, and loses it again.
+    Rows that are refused become dead letters, until there are so many that the table is paused."""
     added, dropped = rng.choice((("ADD COLUMN torture UInt8", "DROP COLUMN IF EXISTS torture"),
                                  ("ADD CONSTRAINT torture CHECK kafka_offset < 0", "DROP CONSTRAINT IF EXISTS torture")))
     hits = yield from _unknown_outcomes(bench, rng)
+    bench.rows_refused = bench.rows_refused or "CONSTRAINT" in added
     bench.place.clickhouse(f"ALTER TABLE {{db}}.outbox_events {added}")
     try:
         yield rng.uniform(0.3, 4.0)
