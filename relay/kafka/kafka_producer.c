@@ -50,9 +50,6 @@ struct kafka_producer {
     rd_kafka_t *client;
     const struct relay_context *context;
     struct kafka_producer_options options; // transactional_id: not kept
-    const struct clock *clock;
-    const struct stop *stop;
-    struct metrics *metrics;
     struct kafka_tick tick;
     size_t message_max, set_bytes;
     struct duration transaction_timeout;
@@ -75,7 +72,7 @@ static void hear(const rd_kafka_t *client, int level, const char *facility, cons
     if (producer != NULL && level <= LOG_WARNING && strcmp(facility, "FAIL") == 0) {
         pthread_mutex_lock(&producer->trouble_lock);
         kafka_error_steady(producer->trouble, sizeof(producer->trouble), text);
-        producer->troubled_at = clock_mono(producer->clock);
+        producer->troubled_at = clock_mono(producer->context->clock);
         pthread_mutex_unlock(&producer->trouble_lock);
     }
     kafka_conf_log(client, level, facility, text);
@@ -85,7 +82,7 @@ bool kafka_producer_trouble(struct kafka_producer *producer, char *text, size_t 
 {
     pthread_mutex_lock(&producer->trouble_lock);
     bool fresh = producer->trouble[0] != '\0' &&
-        mono_since(clock_mono(producer->clock), producer->troubled_at).ns < TROUBLE_AGE.ns;
+        mono_since(clock_mono(producer->context->clock), producer->troubled_at).ns < TROUBLE_AGE.ns;
     snprintf(text, room, "%s", fresh ? producer->trouble : "");
     pthread_mutex_unlock(&producer->trouble_lock);
     return fresh;
@@ -240,9 +237,6 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     producer->context = context;
     producer->options = *options;
     producer->options.transactional_id = NULL;
-    producer->clock = context->clock;
-    producer->stop = context->stop;
-    producer->metrics = context->metrics;
     producer->tick = tick;
     producer->transactional = options->transactional_id != NULL;
     int failed = pthread_mutex_init(&producer->trouble_lock, NULL);
@@ -265,8 +259,8 @@ void kafka_producer_free(struct kafka_producer *producer)
         return;
     }
     rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-    struct mono_time deadline = mono_add(clock_mono(producer->clock), DURATION_S(2));
-    while (producer->pending > 0 && !mono_reached(clock_mono(producer->clock), deadline)) {
+    struct mono_time deadline = mono_add(clock_mono(producer->context->clock), DURATION_S(2));
+    while (producer->pending > 0 && !mono_reached(clock_mono(producer->context->clock), deadline)) {
         rd_kafka_poll(producer->client, 10);
         producer->tick.function(producer->tick.context);
     }
@@ -297,7 +291,7 @@ struct duration kafka_producer_transaction_timeout(const struct kafka_producer *
 
 static int slice_ms(const struct kafka_producer *producer, struct mono_time deadline)
 {
-    int left = duration_to_poll_ms(mono_left(clock_mono(producer->clock), deadline));
+    int left = duration_to_poll_ms(mono_left(clock_mono(producer->context->clock), deadline));
     return left > SLICE_MS ? SLICE_MS : left;
 }
 
@@ -333,13 +327,14 @@ static bool call_in_slices(struct kafka_producer *producer, transactional_call *
         }
         rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
         rd_kafka_error_destroy(failed);
-        if (mono_reached(clock_mono(producer->clock), deadline)) {
+        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
             *timed_out = true;
             error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
                 rd_kafka_err2str(code));
             return with_trouble(producer, error);
         }
-        if (call == rd_kafka_init_transactions && producer->stop != NULL && stop_raised(producer->stop)) {
+        if (call == rd_kafka_init_transactions && producer->context->stop != NULL &&
+            stop_raised(producer->context->stop)) {
             return error_set(error, RELAY_ERROR_STOPPED, "%s: the relay is stopping", what);
         }
         producer->tick.function(producer->tick.context);
@@ -378,11 +373,11 @@ bool kafka_producer_reach(struct kafka_producer *producer, struct mono_time dead
             }
             return true;
         }
-        if (mono_reached(clock_mono(producer->clock), deadline)) {
+        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
             kafka_error_set(error, code, "asking the brokers");
             return with_trouble(producer, error);
         }
-        if (producer->stop != NULL && stop_raised(producer->stop)) {
+        if (producer->context->stop != NULL && stop_raised(producer->context->stop)) {
             return error_set(error, RELAY_ERROR_STOPPED, "asking the brokers: the relay is stopping");
         }
         rd_kafka_poll(producer->client, 20);
@@ -429,7 +424,7 @@ static struct topic *add_topic(struct kafka_producer *producer, struct topic **l
     }
     memcpy(topic->name, name, length);
     topic->public.name = topic->name;
-    topic->public.published = metrics_series1(producer->metrics, METRIC_EVENTS_PUBLISHED, name);
+    topic->public.published = metrics_series1(producer->context->metrics, METRIC_EVENTS_PUBLISHED, name);
     topic->public.handle = rd_kafka_topic_new(producer->client, name, NULL);
     if (topic->public.handle == NULL) {
         kafka_error_set(error, rd_kafka_last_error(), "topic %s", name);
@@ -463,7 +458,7 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
             topic->exists = code == RD_KAFKA_RESP_ERR_NO_ERROR && topic->public.partitions > 0;
             return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
         }
-        if (mono_reached(clock_mono(producer->clock), deadline)) {
+        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
             kafka_error_set(error, code, "topic %s", topic->name);
             return with_trouble(producer, error);
         }
@@ -525,7 +520,7 @@ bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_mes
             return true;
         }
         if (rd_kafka_error_code(failed) != RD_KAFKA_RESP_ERR__QUEUE_FULL ||
-            mono_reached(clock_mono(producer->clock), deadline)) {
+            mono_reached(clock_mono(producer->context->clock), deadline)) {
             return kafka_error_take(error, failed, "produce");
         }
         rd_kafka_error_destroy(failed);
@@ -550,7 +545,7 @@ bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *f
     struct relay_error *error)
 {
     while (flight->pending > 0) {
-        if (mono_reached(clock_mono(producer->clock), deadline)) {
+        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
             error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
                 flight->pending);
             return with_trouble(producer, error);
@@ -595,7 +590,7 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
         rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     }
     while (producer->pending > 0) {
-        if (mono_reached(clock_mono(producer->clock), deadline)) {
+        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
             return done && error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "abort: messages still on their way");
         }
         rd_kafka_poll(producer->client, slice_ms(producer, deadline));

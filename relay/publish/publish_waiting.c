@@ -24,10 +24,10 @@ bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *conn
     return true;
 }
 
-static bool has_name(char *const *names, size_t count, const char *name)
+bool publish_has_missed(const struct publish_pipe *pipe, const char *topic)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(names[i], name) == 0) {
+    for (size_t i = 0; i < pipe->missing_count; i++) {
+        if (strcmp(pipe->missing[i], topic) == 0) {
             return true;
         }
     }
@@ -36,7 +36,7 @@ static bool has_name(char *const *names, size_t count, const char *name)
 
 bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error)
 {
-    if (has_name(pipe->missing, pipe->missing_count, topic)) {
+    if (publish_has_missed(pipe, topic)) {
         return true;
     }
     char **grown = realloc(pipe->missing, (pipe->missing_count + 1) * sizeof(*grown));
@@ -47,9 +47,4 @@ bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct r
     }
     pipe->missing[pipe->missing_count++] = name;
     return true;
-}
-
-bool publish_has_missed(const struct publish_pipe *pipe, const char *topic)
-{
-    return has_name(pipe->missing, pipe->missing_count, topic);
 }
