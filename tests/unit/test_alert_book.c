@@ -299,6 +299,18 @@ static const char *time_of(const json_t *root, const char *member)
     return json_string_value(json_object_get(json_array_get(root, 0), member));
 }
 
+// As an Alertmanager is told of the first condition now.
+static void expect_times(const char *starts, const char *ends)
+{
+    const struct alert_condition *list[] = {book.conditions};
+    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
+    json_t *root = json_loads(text, 0, NULL);
+    cr_assert_str_eq(time_of(root, "startsAt"), starts);
+    cr_assert_str_eq(time_of(root, "endsAt"), ends);
+    json_decref(root);
+    free(text);
+}
+
 // It refuses an alert that ends before it starts, and with it all that was sent in the same request.
 Test(alert_book, a_clock_that_is_set_back_makes_no_alert_that_the_alertmanager_refuses)
 {
@@ -308,23 +320,12 @@ Test(alert_book, a_clock_that_is_set_back_makes_no_alert_that_the_alertmanager_r
     news();
     alert_book_told(&book, book.conditions, ALERT_ALERTMANAGER, 1, ALERT_CRITICAL, true);
     fake.wall_us = DURATION_S(12 * 3600).ns / 1000;
-    const struct alert_condition *list[] = {book.conditions};
-    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
-    json_t *root = json_loads(text, 0, NULL);
-    cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:00:00.000000Z");
-    cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:05:00.000000Z");
-    json_decref(root);
-    free(text);
+    expect_times("1970-01-01T12:00:00.000000Z", "1970-01-01T12:05:00.000000Z");
 
     pass(600);
     backlog(ALERT_OK);
     news();
-    text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
-    root = json_loads(text, 0, NULL);
-    cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:10:00.000000Z");
-    cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:10:00.000000Z");
-    json_decref(root);
-    free(text);
+    expect_times("1970-01-01T12:10:00.000000Z", "1970-01-01T12:10:00.000000Z");
 }
 
 Test(alert_book, what_was_over_before_the_clock_was_set_back_ends_now)
@@ -337,11 +338,5 @@ Test(alert_book, what_was_over_before_the_clock_was_set_back_ends_now)
     backlog(ALERT_OK);
     news();
     fake.wall_us = DURATION_S(12 * 3600).ns / 1000;
-    const struct alert_condition *list[] = {book.conditions};
-    char *text = alert_message(ALERT_ALERTMANAGER, list, 1, &me, clock_wall(&fake.base));
-    json_t *root = json_loads(text, 0, NULL);
-    cr_assert_str_eq(time_of(root, "startsAt"), "1970-01-01T12:00:00.000000Z");
-    cr_assert_str_eq(time_of(root, "endsAt"), "1970-01-01T12:00:00.000000Z");
-    json_decref(root);
-    free(text);
+    expect_times("1970-01-01T12:00:00.000000Z", "1970-01-01T12:00:00.000000Z");
 }
