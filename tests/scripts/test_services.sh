@@ -93,14 +93,19 @@ if services start --dir "$work/foreign" >"$work/refused" 2>&1; then fail "starte
 grep -q 'is not empty' "$work/refused" || fail "no clear word about the foreign folder: $(cat "$work/refused")"
 if services kill postgres --dir "$work/nowhere" >"$work/refused" 2>&1; then fail "killed where nothing was started"; fi
 
-# Nothing is left running, and reset leaves no folder.
+# Nothing is left running, neither by stop nor by reset, which also takes away the folder and PostgreSQL's shared memory.
 pids=$(cat "$one"/run/*.pid "$two"/run/*.pid)
 expect "recorded processes" 6 "$(wc -w <<<"$pids" | tr -d ' ')"
+segment=$(awk 'NR == 7 { print $2 }' "$(find "$two" -name postmaster.pid)")
+has_segment() { awk -v id="$1" '$2 == id { found = 1 } END { exit !found }' /proc/sysvipc/shm; }
+has_segment "$segment" || fail "no segment $segment of shared memory for the PostgreSQL that runs"
 quiet stop --dir "$one"
-quiet stop --dir "$two"
+quiet reset --dir "$two"
+[ ! -e "$two" ] || fail "reset left $two"
+if has_segment "$segment"; then fail "reset left the shared memory $segment"; fi
 for pid in $pids; do
     state=$(sed 's/.*) \(.\).*/\1/' "/proc/$pid/stat" 2>/dev/null || echo gone)
-    case $state in gone | Z) ;; *) fail "process $pid is still there after stop ($state)" ;; esac
+    case $state in gone | Z) ;; *) fail "process $pid is still there ($state)" ;; esac
 done
 quiet reset --dir "$one"
 [ ! -e "$one" ] || fail "reset left $one"

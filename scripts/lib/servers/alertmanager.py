@@ -57,6 +57,9 @@ class Alertmanager:
     def stop(self, process_=None):
         return (process_ or self.process).stop(signal.SIGTERM, 10)
 
+    def discard(self, process_):
+        return process_.discard()
+
     def describe(self):
         return {"alertmanager": f"http://127.0.0.1:{self.instance.settings(self.name)['port']}"}
 

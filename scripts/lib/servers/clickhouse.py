@@ -211,6 +211,9 @@ class ClickHouse:
     def stop(self, process_=None):
         return (process_ or self.process).stop(signal.SIGTERM, 15)
 
+    def discard(self, process_):
+        return process_.discard()
+
     def describe(self):
         return {"clickhouse": f"http://127.0.0.1:{self.instance.settings(self.name)['port']}"}
 

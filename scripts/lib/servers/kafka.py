@@ -183,6 +183,9 @@ class Kafka:
             node.forget()
         return ", ".join(sorted(results - {"was not running"})) or ("stopped" if live else "was not running")
 
+    def discard(self, process_):
+        return process_.discard()
+
     def describe(self):
         nodes = self.instance.settings(self.name)["nodes"]
         return {f"kafka-{i + 1}": f"127.0.0.1:{node['port']}" for i, node in enumerate(nodes)}

@@ -153,6 +153,10 @@ class Postgres:
     def stop(self, process_=None):
         return (process_ or self.process).stop(signal.SIGINT, 30)
 
+    def discard(self, process_):
+        # Killed, it would leave its shared memory behind; immediate shutdown writes no checkpoint either.
+        return process_.stop(signal.SIGQUIT, 30)
+
     def describe(self):
         settings = self.instance.settings(self.name)
         return {"postgres": f"127.0.0.1:{settings['port']}"}
