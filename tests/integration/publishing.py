@@ -88,6 +88,10 @@ class Transaction:
     def __init__(self, place):
         self.connection = psycopg2.connect(place.dsn)
 
+    def begin(self):
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
     def insert(self, event_type="post.created", aggregate="11111111-1111-1111-1111-111111111111", payload="{}"):
         with self.connection.cursor() as cursor:
             cursor.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "

@@ -14,7 +14,7 @@ import uuid
 import pytest
 
 from inserting import Sender, event_headers, fnv, post, run_under
-from publishing import as_admin
+from publishing import Transaction, as_admin
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
@@ -86,6 +86,26 @@ def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     assert consumed_by_the_example(place, 10) == [f"applied post.created {event}" for event in events] + [f"seen before {event}" for event in events]
     with contextlib.closing(sqlite3.connect(os.path.join(place.folder, "consumer.db"))) as database:
         assert database.execute("SELECT aggregate_id, value FROM state").fetchall() == [(aggregate, '{"n": 4}')]
+
+
+def test_the_example_keeps_what_was_written_last_not_what_began_last(place):
+    """created_at is the time at which a transaction began. The one that began first may be the last to lock the aggregate's row."""
+    first, second = Transaction(place), Transaction(place)
+    first.begin()
+    older = second.insert(payload='{"n": 1}')
+    second.end()
+    newer = first.insert(payload='{"n": 2}')
+    first.end()
+    created_at = dict(place.execute("SELECT id::text, created_at FROM public.outbox_events"))
+    assert created_at[newer] < created_at[older]
+
+    relay = place.relay()
+    place.wait_published()
+    published(place, 2)
+    assert relay.stop() == 0
+    assert consumed_by_the_example(place, 2) == [f"applied post.created {event}" for event in (older, newer)]
+    with contextlib.closing(sqlite3.connect(os.path.join(place.folder, "consumer.db"))) as database:
+        assert database.execute("SELECT value FROM state").fetchall() == [('{"n": 2}',)]
 
 
 def test_an_id_of_an_extensions_type_is_found_by_its_own_operator(place):

@@ -8,10 +8,10 @@ import sys
 from confluent_kafka import Consumer, KafkaException
 
 TABLES = """CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS state (aggregate_id TEXT PRIMARY KEY, created_at TEXT, value TEXT);"""
-# An event that was retried from the dead letters comes after newer ones; created_at sorts as text.
-NEWER = """INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (aggregate_id)
-DO UPDATE SET created_at = excluded.created_at, value = excluded.value WHERE excluded.created_at >= state.created_at"""
+CREATE TABLE IF NOT EXISTS state (aggregate_id TEXT PRIMARY KEY, value TEXT);"""
+# What comes later is newer: created_at does not order events. A dead letter that an operator retries comes late, which only a version in
+# the payload could tell: where there is one, add its column, and WHERE excluded.version > state.version.
+OVERWRITE = "INSERT INTO state VALUES (?, ?) ON CONFLICT (aggregate_id) DO UPDATE SET value = excluded.value"
 
 
 def apply(database, message):
@@ -20,7 +20,7 @@ def apply(database, message):
         if database.execute("INSERT OR IGNORE INTO seen VALUES (?)", [headers["event_id"]]).rowcount == 0:
             return f"seen before {headers['event_id']}"
         value = message.value()  # None: a tombstone
-        database.execute(NEWER, [headers["aggregate_id"], headers["created_at"], value and value.decode()])
+        database.execute(OVERWRITE, [headers["aggregate_id"], value and value.decode()])
         return f"applied {headers['event_type']} {headers['event_id']}"
 
 
