@@ -326,11 +326,12 @@ static bool send_statement(struct refill *refill, int endpoint, const char *stat
         (unsigned long long)refill->attempts++);
     // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by
     // now.
-    const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}};
+    const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}, {"deduplicate_insert", "disable"},
+        {"deduplicate_insert_select", "disable"}};
     const struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = query_id,
         .settings = settings,
-        .setting_count = 1};
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
     const struct iovec *body = native_block_body(refill->block, &pieces, error);
     return body && clickhouse_insert(refill->client, &request, statement, body, pieces, outcome, error);
 }

@@ -29,6 +29,10 @@
 static const struct clickhouse_setting insert_settings[] = {
     {"async_insert", "0"}, // the server's queue acknowledges and deduplicates by other rules
     {"insert_deduplicate", "1"},
+    // An INSERT of ours selects from input(), in no total order: 26.1 and 26.2, and newer servers whose profile says
+    // so, ignore the token of such a statement without a word. deduplicate_insert (26.2) overrides insert_deduplicate.
+    {"deduplicate_insert", "enable"},
+    {"deduplicate_insert_select", "enable_even_for_bad_queries"},
     {"max_insert_block_size", "4194304"}, // rows; our blocks stay below 1 M
     {"min_insert_block_size_rows", "4194304"},
     {"min_insert_block_size_bytes", "1073741824"},

@@ -295,11 +295,11 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
 {
     // As for every INSERT (clickhouse_exchange.c), and the SELECT as one block.
     const struct clickhouse_setting settings[] = {{"insert_deduplication_token", repeat->note->token},
-        {"async_insert", "0"}, {"insert_deduplicate", "1"}, {"deduplicate_insert_select", "force_enable"},
-        {"insert_select_deduplicate", "1"}, {"deduplicate_blocks_in_dependent_materialized_views", "1"},
-        {"max_insert_block_size", "4194304"}, {"min_insert_block_size_rows", "4194304"},
-        {"min_insert_block_size_bytes", "1073741824"}, {"max_block_size", "4194304"},
-        {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
+        {"async_insert", "0"}, {"insert_deduplicate", "1"}, {"deduplicate_insert", "enable"},
+        {"deduplicate_insert_select", "enable_even_for_bad_queries"}, {"insert_select_deduplicate", "1"},
+        {"deduplicate_blocks_in_dependent_materialized_views", "1"}, {"max_insert_block_size", "4194304"},
+        {"min_insert_block_size_rows", "4194304"}, {"min_insert_block_size_bytes", "1073741824"},
+        {"max_block_size", "4194304"}, {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
         {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}, {"max_insert_threads", "1"},
         {"max_partitions_per_insert_block", "0"}, {"read_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"},
         {"timeout_overflow_mode", "throw"}, {"insert_null_as_default", "0"}};

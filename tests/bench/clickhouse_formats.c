@@ -200,9 +200,10 @@ static void time_inserts(const char *name, const char *table, const char *format
         double before_server = server_cpu(), before_own = own_cpu(), start = now();
         uint64_t sent = 0;
         for (size_t batch = 0; batch < batches; batch++) {
-            struct clickhouse_setting once = {"insert_deduplicate", "0"};
-            any.settings = &once;
-            any.setting_count = 1;
+            const struct clickhouse_setting each_counts[] = {{"insert_deduplicate", "0"},
+                {"deduplicate_insert", "disable"}, {"deduplicate_insert_select", "disable"}};
+            any.settings = each_counts;
+            any.setting_count = sizeof(each_counts) / sizeof(each_counts[0]);
             must(clickhouse_insert(client, &any, statement, body, count, &outcome, &error), &error);
             sent += outcome.bytes_sent;
         }

@@ -65,6 +65,23 @@ def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
     assert relay.stop() == 0
 
 
+def test_a_profile_that_deduplicates_nothing_doubles_nothing(place):
+    """Neither what is repeated while the view fails, nor what the next owner repeats for it."""
+    make_views(place, FAILS)
+    relay = inserting(place, start=False, insert=ONE_BATCH, clickhouse={"user": place.servers.env["CLICKHOUSE_ODD_USER"]})
+    Sender(place).events(post(place), 4000).flush()
+    relay.start()
+    relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 120)
+    relay.kill()
+    assert counts(place) == (4000, 4000)
+    mend(place)
+    relay.start()
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert relay.events("insert.views_completed") and not relay.events("insert.views_behind")
+    assert relay.stop() == 0
+
+
 def test_two_owners_of_its_partitions_complete_it_once(place):
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=ONE_BATCH)

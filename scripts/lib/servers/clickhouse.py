@@ -53,7 +53,7 @@ ASKS_FOR_GRANTS = """
     </access_control_improvements>"""
 
 USERS = """<clickhouse>
-    <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable></odd></profiles>
+    <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable>{odd}</odd></profiles>
     <quotas><default/></quotas>
     <users>
         <default>
@@ -87,6 +87,9 @@ USERS = """<clickhouse>
 </clickhouse>
 """
 
+# Since 26.2 a profile has these to deduplicate nothing.
+ODD = "<deduplicate_insert>disable</deduplicate_insert><deduplicate_insert_select>disable</deduplicate_insert_select>"
+
 ROLE = """
         <{name}>
             <password_sha256_hex>{hash}</password_sha256_hex>
@@ -113,6 +116,11 @@ def server_on_path():
     if match is None or (int(match[1]), int(match[2])) < (23, 8):
         return None
     return path, match[0].split()[1]
+
+
+def odd_settings(version):
+    """version: of the server on PATH, None: the library, which is newer."""
+    return ODD if version is None or tuple(int(part) for part in version.split(".")[:2]) >= (26, 2) else ""
 
 
 def rights_of_roles(database):
@@ -151,7 +159,7 @@ class ClickHouse:
     def prepare(self):
         settings = self.instance.settings(self.name)
         found = server_on_path()
-        settings["server"] = found[0] if found else None
+        settings["server"], settings["server_version"] = found or (None, None)
         if not found:
             settings["library"] = self.instance.fetch("clickhouse")
 
@@ -164,7 +172,7 @@ class ClickHouse:
         digest = hashlib.sha256(settings["password"].encode()).hexdigest()
         databases = settings.get("roles", [])
         self._write(config, CONFIG.format(data=data, port=settings["port"], users=users, access=ASKS_FOR_GRANTS if databases else ""))
-        self._write(users, USERS.format(hash=digest, roles=self._roles(databases, digest)))
+        self._write(users, USERS.format(hash=digest, odd=odd_settings(settings.get("server_version")), roles=self._roles(databases, digest)))
         if settings["server"]:
             argv = [settings["server"], "server", "--config-file=" + config]
         else:
