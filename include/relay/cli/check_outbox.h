@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The parts of check_outbox(), divided by what is judged, and how they ask and report. Each part asks about the one
+// table and reports what it finds; none changes anything. They are called for a table that exists and is registered.
+// One thread.
+#ifndef RELAY_CLI_CHECK_OUTBOX_H
+#define RELAY_CLI_CHECK_OUTBOX_H
+
+#include "relay/cli/check.h"
+
+struct outbox_check {
+    struct check *check;
+    const struct config_outbox *outbox;
+    char what[128];
+    bool clean; // nothing was found yet
+};
+
+void outbox_find(struct outbox_check *at, enum check_level level, const char *mend, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+// The rows of a question about this table ($1 is its name); NULL: it was reported why not.
+PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_value *values, int count);
+// Of the first row.
+bool outbox_is_true(const PGresult *result, int column);
+// Also true where it could not be asked, which was reported then.
+bool outbox_has_column(struct outbox_check *at, const char *column);
+
+// Columns, the number's sequence and index, the wake-up trigger.
+void check_outbox_form(struct outbox_check *at);
+// What else the database does, or refuses, when the relay deletes or marks a row.
+void check_outbox_taking(struct outbox_check *at);
+// Rights, row security.
+void check_outbox_access(struct outbox_check *at);
+
+#endif

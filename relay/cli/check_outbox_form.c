@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The form of an outbox table: its columns, the time, the number with its sequence and index, the wake-up trigger.
+#include "relay/cli/check_outbox.h"
+#include "relay/publish/outbox_table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// Events without a time: a route that takes header.created_at, as the built-in one does, finds none.
+static void check_time_of_default_route(struct outbox_check *at)
+{
+    const struct config *config = at->check->context->config;
+    if (!config->insert.enabled || at->outbox->columns[CONFIG_COLUMN_CREATED_AT][0] != '\0') {
+        return;
+    }
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (config->routes[i].enabled && config->routes[i].column_count == 0) {
+            outbox_find(at, CHECK_WARN,
+                "name a column of the time with column.created_at, or give the route columns of its own, with "
+                "created_at = kafka.timestamp",
+                "no column.created_at: [route %s] takes header.created_at, and without it each event becomes a dead "
+                "letter (missing_header)",
+                config->routes[i].name);
+        }
+    }
+}
+
+static void check_columns(struct outbox_check *at)
+{
+    static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload",
+        "metadata", "created_at"};
+    for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
+        const char *column = at->outbox->columns[role];
+        if (column[0] != '\0' && !outbox_has_column(at, column)) {
+            char mend[200];
+            snprintf(mend, sizeof(mend), "name the right one with column.%s, or add it to the table", roles[role]);
+            outbox_find(at, CHECK_FAIL, mend, "no column %s", column);
+        }
+    }
+    for (size_t i = 0; i < at->outbox->publish.additional_count; i++) {
+        const char *column = at->outbox->publish.additional[i].column;
+        if (!outbox_has_column(at, column)) {
+            outbox_find(at, CHECK_FAIL, "mend [publish] additional, or add the column",
+                "no column %s, which `additional` names", column);
+        }
+    }
+    if (at->outbox->disposition == CONFIG_DISPOSITION_MARK && !outbox_has_column(at, "published_at")) {
+        outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ADD COLUMN published_at timestamptz, or disposition = delete",
+            "disposition = mark needs a column published_at");
+    }
+}
+
+// A column without a time zone that is filled with now() has the local time of the server or of the writer's session.
+static void check_time(struct outbox_check *at)
+{
+    const char *column = at->outbox->columns[CONFIG_COLUMN_CREATED_AT];
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(column)};
+    PGresult *result = outbox_ask(at,
+        "SELECT " OUTBOX_TABLE_BASE_TYPE ", pg_catalog.format_type(a.atttypid, a.atttypmod), " OUTBOX_TABLE_BASE_TYPE
+        " = 'timestamp'::regtype, pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped",
+        values, 2);
+    if (result && PQntuples(result) > 0) {
+        if (!outbox_table_takes_time((Oid)pg_cell_int64(result, 0, 0))) {
+            outbox_find(at, CHECK_FAIL,
+                "ALTER TABLE ... ALTER COLUMN ... TYPE timestamptz, or column.created_at = none",
+                "column %s is of type %s: a time is timestamptz, timestamp, date or bigint (milliseconds since 1970)",
+                column, pg_cell(result, 0, 1));
+        } else if (outbox_is_true(result, 2)) {
+            char mend[500];
+            snprintf(mend, sizeof(mend),
+                "ALTER TABLE ... ALTER COLUMN %.140s TYPE timestamptz USING %.140s AT TIME ZONE 'zone of the writers', "
+                "or column.created_at = none",
+                pg_cell(result, 0, 3), pg_cell(result, 0, 3));
+            outbox_find(at, CHECK_WARN, mend,
+                "column %s has no time zone and is read as UTC: local times give events a wrong time, and a broker "
+                "refuses those that are too far in the future",
+                column);
+        }
+    }
+    PQclear(result);
+}
+
+// Every statement asks for rows that are not published: an index of these alone serves it best, one of all rows at the
+// cost of walking over those that are kept, and one of any other rows not at all.
+static const char indexes_of_seq[] =
+    "SELECT pg_catalog.bool_or(i.indisunique AND i.indnkeyatts = 1 AND (i.indpred IS NULL OR p.of_open)), "
+    "pg_catalog.bool_or(p.of_open), pg_catalog.bool_or(i.indpred IS NOT NULL AND NOT p.of_open) "
+    "FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+    "CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)', "
+    "false)) p(of_open) WHERE i.indrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND i.indisvalid";
+
+static void check_index(struct outbox_check *at, const char *quoted_seq)
+{
+    const char *seq = at->outbox->columns[CONFIG_COLUMN_SEQ];
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(seq)};
+    PGresult *result = outbox_ask(at, indexes_of_seq, values, 2);
+    if (!result) {
+        return;
+    }
+    bool keeps = outbox_has_column(at, "published_at");
+    char mend[500];
+    snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table, quoted_seq,
+        keeps ? " WHERE published_at IS NULL" : "");
+    if (!outbox_is_true(result, 0)) {
+        outbox_find(at, CHECK_FAIL, mend, "no valid unique index on %s%s: every batch would scan the table", seq,
+            outbox_is_true(result, 2) ? " that the relay can use (one has another predicate)" : "");
+    } else if (keeps && !outbox_is_true(result, 1)) {
+        bool mark = at->outbox->disposition == CONFIG_DISPOSITION_MARK;
+        outbox_find(at, mark ? CHECK_FAIL : CHECK_WARN, mend, "the index on %s also has published rows: %s", seq,
+            mark ? "each start and each sweep reads all that are kept, in the end for longer than a statement may take"
+                 : "if any are kept, each start and each sweep reads them all");
+    }
+    PQclear(result);
+}
+
+static void check_sequence(struct outbox_check *at)
+{
+    const char *seq = at->outbox->columns[CONFIG_COLUMN_SEQ];
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(seq)};
+    PGresult *result = outbox_ask(at,
+        "SELECT a.attidentity <> '' AND a.atttypid = 'bigint'::regtype, s.seqcache = 1, s.seqincrement = 1 AND NOT "
+        "s.seqcycle, "
+        "pg_catalog.quote_ident(a.attname) "
+        "FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid "
+        "= a.attnum "
+        "     AND d.refclassid = 'pg_class'::regclass::oid AND d.classid = 'pg_class'::regclass::oid AND d.deptype = "
+        "'i' "
+        "LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped "
+        "ORDER BY s.seqrelid IS NULL LIMIT 1",
+        values, 2);
+    if (!result || PQntuples(result) == 0) {
+        PQclear(result);
+        return;
+    }
+    if (!outbox_is_true(result, 0)) {
+        outbox_find(at, CHECK_FAIL,
+            "GENERATED ALWAYS AS IDENTITY (CACHE 1); outbox_relay.adopt_outbox() does it without a long lock",
+            "column %s is no bigint identity column", seq);
+    } else if (!outbox_is_true(result, 1)) {
+        outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET CACHE 1",
+            "the sequence of %s is cached: later numbers can go to earlier transactions, and events lose their order",
+            seq);
+    } else if (!outbox_is_true(result, 2)) {
+        outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE",
+            "the sequence of %s does not rise by one for ever", seq);
+    }
+    check_index(at, pg_cell(result, 0, 3));
+    PQclear(result);
+}
+
+static void check_trigger(struct outbox_check *at)
+{
+    PGresult *result = outbox_ask(at,
+        "SELECT t.tgenabled FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass($1)::oid AND "
+        "t.tgname = "
+        "'outbox_relay_wakeup'",
+        &PG_TEXT(at->outbox->table), 1);
+    if (!result) {
+        return;
+    }
+    const char *state = PQntuples(result) > 0 ? pg_cell(result, 0, 0) : "";
+    if (strcmp(state, "O") != 0 && strcmp(state, "A") != 0) {
+        outbox_find(at, CHECK_WARN,
+            state[0] == '\0' ? "as the table's owner: SELECT outbox_relay.create_wakeup_trigger('schema.table')"
+                             : "ALTER TABLE ... ENABLE TRIGGER outbox_relay_wakeup",
+            "the wake-up trigger is %s: new events wait for fallback_poll", state[0] == '\0' ? "missing" : "disabled");
+    }
+    PQclear(result);
+}
+
+void check_outbox_form(struct outbox_check *at)
+{
+    check_columns(at);
+    check_time_of_default_route(at);
+    check_time(at);
+    check_sequence(at);
+    check_trigger(at);
+}
