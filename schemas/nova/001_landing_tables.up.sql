@@ -3,8 +3,11 @@
 -- carries the Kafka offset, and figures computed from them by materialized views. Engines that merge rows away
 -- (Summing, Replacing) stand behind the views, never before them: they forget which offsets they have seen.
 -- Every target of a view has a deduplication window too, or a repeated insert would count twice there.
+--
+-- Run it once, in a database of its own: clickhouse-client --database nova --queries-file 001_landing_tables.up.sql. It stops at
+-- the first table that is there already: take back with the .down.sql only what this file has made.
 
-CREATE TABLE IF NOT EXISTS posts_cdc
+CREATE TABLE landing_posts
 (
     event_id        UUID,
     post_id         UUID,
@@ -25,7 +28,7 @@ TTL toDateTime(created_at) + INTERVAL 365 DAY
 SETTINGS non_replicated_deduplication_window = 100000;
 
 -- change is +1 for a like and -1 for its withdrawal: the sum is the present number of likes.
-CREATE TABLE IF NOT EXISTS likes_cdc
+CREATE TABLE landing_likes
 (
     event_id        UUID,
     post_id         UUID,
@@ -42,7 +45,7 @@ PARTITION BY toYYYYMM(created_at)
 ORDER BY (post_id, created_at)
 SETTINGS non_replicated_deduplication_window = 100000;
 
-CREATE TABLE IF NOT EXISTS follows_cdc
+CREATE TABLE landing_follows
 (
     event_id        UUID,
     follower_id     UUID,
@@ -59,22 +62,22 @@ PARTITION BY toYYYYMM(created_at)
 ORDER BY (followed_id, created_at)
 SETTINGS non_replicated_deduplication_window = 100000;
 
-CREATE TABLE IF NOT EXISTS post_likes_hourly (post_id UUID, hour DateTime('UTC'), likes Int64)
+CREATE TABLE landing_likes_hourly (post_id UUID, hour DateTime('UTC'), likes Int64)
 ENGINE = SummingMergeTree(likes)
 PARTITION BY toYYYYMM(hour)
 ORDER BY (post_id, hour)
 SETTINGS non_replicated_deduplication_window = 100000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS post_likes_hourly_mv TO post_likes_hourly AS
+CREATE MATERIALIZED VIEW landing_likes_hourly_mv TO landing_likes_hourly AS
 SELECT post_id, toStartOfHour(toDateTime(created_at, 'UTC')) AS hour, sum(change) AS likes
-FROM likes_cdc GROUP BY post_id, hour;
+FROM landing_likes GROUP BY post_id, hour;
 
-CREATE TABLE IF NOT EXISTS follower_growth_daily (user_id UUID, day Date, followers Int64)
+CREATE TABLE landing_followers_daily (user_id UUID, day Date, followers Int64)
 ENGINE = SummingMergeTree(followers)
 PARTITION BY toYYYYMM(day)
 ORDER BY (user_id, day)
 SETTINGS non_replicated_deduplication_window = 100000;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS follower_growth_daily_mv TO follower_growth_daily AS
+CREATE MATERIALIZED VIEW landing_followers_daily_mv TO landing_followers_daily AS
 SELECT followed_id AS user_id, toDate(toDateTime(created_at, 'UTC')) AS day, sum(change) AS followers
-FROM follows_cdc GROUP BY user_id, day;
+FROM landing_follows GROUP BY user_id, day;
