@@ -5,6 +5,7 @@
 #include "relay/cli/check.h"
 #include "relay/cli/migrate.h"
 #include "relay/cli/publications.h"
+#include "relay/postgres/pg_pooler.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,45 @@ static PGresult *ask(struct check *check, const char *sql, struct relay_error *e
     return pg_query(check->connection, sql, NULL, 0, false, check_deadline(check), error);
 }
 
-static bool connect_server(struct check *check)
+static void told_why(struct check *check, const struct relay_error *error)
+{
+    // pgbouncer and its kind refuse the settings that a session begins with.
+    bool pooler = strstr(error->text, "unsupported startup parameter") != NULL;
+    check_add(check->report, CHECK_FAIL, what,
+        pooler ? "connect to PostgreSQL itself: a pooler keeps neither session locks nor LISTEN"
+            : error->code == RELAY_ERROR_POSTGRES_OPERATOR
+            ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
+            : "start the server, or mend [postgres] dsn",
+        "%s", error->text);
+}
+
+// Before a session of ours gets its settings, which a pooler in transaction mode would hand on to other clients. false:
+// there is nothing more to look at here.
+static bool look_for_pooler(struct check *check, struct pg_options options, enum pg_pooler *pooler)
+{
+    struct relay_error error;
+    options.raw = true;
+    struct pg_connection *connection = pg_connect(check->context, &options, &error);
+    if (!connection) {
+        told_why(check, &error);
+        return false;
+    }
+    if (!pg_pooler_find(connection, check->context, &options, CHECK_TIMEOUT, pooler, &error)) {
+        check_add(check->report, CHECK_FAIL, what, "point [postgres] dsn at PostgreSQL itself", "%s", error.text);
+        pg_close(connection);
+        return false;
+    }
+    pg_close(connection);
+    if (*pooler == PG_POOLER_TRANSACTION) {
+        check_add(check->report, CHECK_FAIL, what,
+            "point [postgres] dsn at PostgreSQL itself, or at a pool with pool_mode = session",
+            "behind a pooler in transaction mode: session locks, and so the ownership of an outbox, do not hold");
+        return false;
+    }
+    return true;
+}
+
+static bool connect_server(struct check *check, enum pg_pooler *pooler)
 {
     struct relay_error error;
     // The server's own timeout comes first: it ends one statement, ours the connection.
@@ -25,19 +64,14 @@ static bool connect_server(struct check *check)
         .statement_timeout = DURATION_NS(CHECK_TIMEOUT.ns - DURATION_S(1).ns),
         .primary_first = true,
     };
-    check->connection = pg_connect(check->context, &options, &error);
-    if (check->connection) {
-        return true;
+    if (!look_for_pooler(check, options, pooler)) {
+        return false;
     }
-    // pgbouncer and its kind refuse the settings that a session begins with.
-    bool pooler = strstr(error.text, "unsupported startup parameter") != NULL;
-    check_add(check->report, CHECK_FAIL, what,
-        pooler ? "connect to PostgreSQL itself: a pooler keeps neither session locks nor LISTEN"
-            : error.code == RELAY_ERROR_POSTGRES_OPERATOR
-            ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
-            : "start the server, or mend [postgres] dsn",
-        "%s", error.text);
-    return false;
+    check->connection = pg_connect(check->context, &options, &error);
+    if (!check->connection) {
+        told_why(check, &error);
+    }
+    return check->connection != NULL;
 }
 
 static void check_server(struct check *check)
@@ -110,41 +144,10 @@ static void check_durability(struct check *check)
     PQclear(result);
 }
 
-static int backend_pid(struct pg_connection *connection, struct check *check)
+static void tell_pooler(struct check *check, enum pg_pooler pooler)
 {
-    PGresult *result = pg_query(connection, "SELECT pg_catalog.pg_backend_pid()", NULL, 0, false, check_deadline(check),
-        NULL);
-    int pid = result ? (int)pg_cell_int64(result, 0, 0) : -1;
-    PQclear(result);
-    return pid;
-}
-
-// A pooler in transaction mode gives the server process that just served us to the next client that begins a
-// transaction; our next statement then runs in another one, or waits.
-static bool shares_processes(struct check *check)
-{
-    struct pg_options options = {.role = "check", .statement_timeout = CHECK_TIMEOUT, .primary_first = true};
-    int before = backend_pid(check->connection, check);
-    struct pg_connection *second = pg_connect(check->context, &options, NULL);
-    if (!second) {
-        return false;
-    }
-    bool holds = pg_execute(second, "BEGIN; SELECT 1", check_deadline(check), NULL);
-    int after = holds ? backend_pid(check->connection, check) : before;
-    pg_close(second);
-    return after != before;
-}
-
-static void check_pooler(struct check *check)
-{
-    // The number that the greeting named is the server process's own, unless somebody in between made one up.
-    int greeted = PQbackendPID(pg_libpq(check->connection)), actual = backend_pid(check->connection, check);
-    if (actual == greeted) {
+    if (pooler == PG_POOLER_NONE) {
         check_add(check->report, CHECK_OK, what, "", "connected directly: session locks and LISTEN hold");
-    } else if (shares_processes(check)) {
-        check_add(check->report, CHECK_FAIL, what,
-            "point [postgres] dsn at PostgreSQL itself, or at a pool with pool_mode = session",
-            "behind a pooler in transaction mode: session locks, and so the ownership of an outbox, do not hold");
     } else {
         check_add(check->report, CHECK_WARN, what, "point [postgres] dsn at PostgreSQL itself",
             "behind a pooler in session mode: it works, but the end of a dead relay's session, which frees its outbox, "
@@ -214,12 +217,13 @@ static void check_publications(struct check *check)
 
 void check_postgres(struct check *check)
 {
-    if (!connect_server(check)) {
+    enum pg_pooler pooler;
+    if (!connect_server(check, &pooler)) {
         return;
     }
     check_server(check);
     check_durability(check);
-    check_pooler(check);
+    tell_pooler(check, pooler);
     check_publications(check);
     check_migrations(check);
     const struct config *config = check->context->config;

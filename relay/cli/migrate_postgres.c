@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: take the migrations' advisory lock, make the table of records if there is none, read it, run each file of
-// the plan and record it: in one transaction with its record, or, marked `-- relay:no-transaction`, statement by
-// statement with the record at the end.
+// Happy path: see that no pooler is in between, take the migrations' advisory lock, make the table of records if there
+// is none, read it, run each file of the plan and record it: in one transaction with its record, or, marked
+// `-- relay:no-transaction`, statement by statement with the record at the end.
 //
 // - Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
 //   statement holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
@@ -17,12 +17,14 @@
 
 #include "relay/cli/publications.h"
 #include "relay/cli/sql_split.h"
+#include "relay/postgres/pg_pooler.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define FOREVER                ((struct mono_time){INT64_MAX})
 #define OTHER_MIGRATE_PATIENCE DURATION_S(600)
+#define POOLER_PATIENCE        DURATION_S(10)
 
 // "outbox" as a number: the one key of all migrations of a database, in the one-integer form that the relay uses for
 // nothing else.
@@ -80,6 +82,19 @@ static bool note_session(struct runner *runner, struct relay_error *error)
     }
     PQclear(result);
     return result != NULL;
+}
+
+// Behind a pooler in transaction mode our settings, and a lock that nobody owns, would be left in the sessions that the
+// application gets next.
+static bool refuse_pooler(struct runner *runner, const struct pg_options *how, struct relay_error *error)
+{
+    enum pg_pooler found;
+    return pg_pooler_find(runner->connection, runner->context, how, POOLER_PATIENCE, &found, error) &&
+        (found != PG_POOLER_TRANSACTION ||
+            error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "%s is a pooler in transaction mode, whose sessions are other clients' next; nothing was done: name "
+                "PostgreSQL itself in [postgres] dsn (OUTBOX_RELAY_POSTGRES_DSN)",
+                pg_server_address(runner->connection)));
 }
 
 // Settings of ours over whatever the role's own defaults are. Nobody's operators are run with the migrator's rights,
@@ -439,7 +454,7 @@ bool migrate_postgres(const struct relay_context *context, const struct migrate_
     printf("PostgreSQL %s at %s, database %s; files of %s\n",
         PQparameterStatus(pg_libpq(runner.connection), "server_version"), pg_server_address(runner.connection),
         PQdb(pg_libpq(runner.connection)), files->folder);
-    bool done = migrate_with(&runner, error);
+    bool done = refuse_pooler(&runner, &how, error) && migrate_with(&runner, error);
     bool left_behind = pg_broken(runner.connection);
     pg_close(runner.connection);
     if (left_behind) {

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 import threading
 import urllib.error
@@ -17,10 +16,10 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
+from pooling import left_in_sessions, needs_pgbouncer, pooler
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
-from servers import process
 from servers.web import open_direct
 
 
@@ -359,44 +358,16 @@ def test_an_alertmanager_is_asked_for_its_status_and_no_target_for_more(place):
         fails(place, "answers /api/v2/status with 404", alert={"alertmanager_url": url})
 
 
-@pytest.mark.skipif(shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin") is None, reason="pgbouncer is not installed")
-@pytest.mark.parametrize("mode, level, words", [("transaction", "FAIL", "transaction mode"), ("session", "warn", "session mode")])
-def test_a_pooler_is_noticed(place, mode, level, words):
-    env = place.servers.env
-    port = process.free_port(set())
-    with open(os.path.join(place.folder, "users"), "w", encoding="utf-8") as file:
-        file.write(f'"{env["POSTGRES_USER"]}" "{env["POSTGRES_PASSWORD"]}"\n')
-    config = os.path.join(place.folder, "pgbouncer.ini")
-    with open(config, "w", encoding="utf-8") as file:
-        file.write(f"[databases]\n* = host=127.0.0.1 port={env['PGPORT']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-                   f"unix_socket_dir =\nauth_type = plain\nauth_file = {place.folder}/users\npool_mode = {mode}\n"
-                   "ignore_startup_parameters = extra_float_digits,options\n")
-    binary = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
-    user = ["-u", "postgres"] if os.getuid() == 0 else []
-    if user:
-        for path in (place.folder, os.path.dirname(place.folder)):
-            os.chmod(path, 0o755)
-    log = os.path.join(place.folder, "pgbouncer.log")
-    with open(log, "wb") as output:
-        pooler = subprocess.Popen([binary, *user, config], stdout=output, stderr=output)
-    try:
-        dsn = psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=port)
-
-        def answers():
-            try:
-                psycopg2.connect(dsn).close()
-                return True
-            except psycopg2.OperationalError:
-                return False
-        try:
-            wait_until(answers, "pgbouncer answers", 20)
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}; its log:\n{process.tail(log)}") from None
+@needs_pgbouncer
+@pytest.mark.parametrize("mode, settings, level, words", [
+    ("transaction", {}, "FAIL", "transaction mode"), ("transaction", {"default_pool_size": 1}, "FAIL", "transaction mode"),
+    ("transaction", {"server_round_robin": 1, "min_pool_size": 4}, "FAIL", "transaction mode"), ("session", {}, "warn", "session mode"),
+    ("session", {"default_pool_size": 1}, "FAIL", "gives no second session")])
+def test_a_pooler_is_noticed_and_left_as_it_was(place, mode, settings, level, words):
+    with pooler(place, mode, **settings) as dsn:
         _, texts = findings(place, level, postgres={"dsn": dsn})
         assert any(words in text for text in texts), findings(place, None, postgres={"dsn": dsn})
-    finally:
-        pooler.terminate()
-        pooler.wait(10)
+        assert left_in_sessions(dsn) == []
 
 
 def test_options_are_told_where_they_belong(no_place):

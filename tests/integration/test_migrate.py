@@ -11,6 +11,7 @@ import unittest.mock
 from psycopg2.extensions import make_dsn
 import pytest
 
+from pooling import left_in_sessions, needs_pgbouncer, pooler
 from publishing import publishing, wait_ids
 from relaytools.proxy import TO_CLIENT, Proxy, _Connection
 from relaytools.relay import command, program, wait_until, write_config
@@ -431,6 +432,26 @@ def test_a_default_table_that_the_application_made_whole_is_attached(place):
     assert down.returncode == 0 and "has not made public.outbox_events" in down.stdout, down.stdout + down.stderr
     assert place.execute("SELECT count(*), pg_catalog.to_regnamespace('outbox_relay') FROM public.outbox_events") == [(1, None)]
     assert place.execute("SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = 'public.outbox_events'::regclass AND NOT tgisinternal") == []
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("settings", [{"default_pool_size": 1}, {"server_round_robin": 1, "min_pool_size": 4}], ids=["one", "many"])
+def test_a_pooler_in_transaction_mode_is_refused_and_left_as_it_was(place, settings):
+    """Its sessions are the application's, whose next transaction would find our settings, and our lock without an owner."""
+    with pooler(place, "transaction", **settings) as dsn:
+        for action in (("up",), ("status",), ("up", "--dry-run")):
+            done = run(place, "postgres", *action, postgres={"dsn": dsn})
+            assert done.returncode == 1 and "transaction mode" in done.stderr, done.stdout + done.stderr
+            assert left_in_sessions(dsn) == []
+
+
+@needs_pgbouncer
+def test_a_pooler_in_session_mode_is_passed_through(place):
+    assert run(place, "postgres", "down").returncode == 0
+    with pooler(place, "session") as dsn:
+        done = run(place, "postgres", postgres={"dsn": dsn})
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert recorded(place) == FILES
 
 
 def test_clickhouse_up_down_and_status(place):
