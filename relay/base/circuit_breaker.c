@@ -13,6 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// A server that restarts or fails over is back after seconds, and is not kept waiting for the whole of `open`.
+#define FIRST_OPEN_SHARE 16
+
 struct circuit_breaker {
     // never change
     const struct clock *clock;
@@ -26,6 +29,7 @@ struct circuit_breaker {
     enum breaker_state state;
     int64_t in_a_row;            // failures while closed, successes while half open
     bool probing;                // half open: a probe is out
+    struct duration opens_for;   // when it opens next, at most options.open
     struct mono_time next_probe; // open: when the first probe may go; half open and probing: when the probe is given up
     char why[256];               // the last failure in words, "" before any
 };
@@ -33,6 +37,12 @@ struct circuit_breaker {
 struct change {
     enum breaker_state from, to;
 };
+
+static struct duration first_open(struct breaker_options options)
+{
+    struct duration share = {.ns = options.open.ns / FIRST_OPEN_SHARE};
+    return share.ns > 0 ? share : options.open;
+}
 
 // @locks held. The only place that writes `state`.
 static void move(struct circuit_breaker *breaker, enum breaker_state to)
@@ -42,10 +52,14 @@ static void move(struct circuit_breaker *breaker, enum breaker_state to)
     breaker->in_a_row = 0;
     breaker->probing = false;
     if (to == BREAKER_OPEN) {
-        breaker->next_probe = mono_add(clock_mono(breaker->clock), breaker->options.open);
+        breaker->next_probe = mono_add(clock_mono(breaker->clock), breaker->opens_for);
+        int64_t open = breaker->options.open.ns;
+        breaker->opens_for.ns = breaker->opens_for.ns < open / 2 ? 2 * breaker->opens_for.ns : open;
         if (breaker->trips_series != NULL) {
             metric_add(breaker->trips_series, 1);
         }
+    } else if (to == BREAKER_CLOSED) {
+        breaker->opens_for = first_open(breaker->options);
     }
     if (breaker->state_series != NULL) {
         metric_set(breaker->state_series, to);
@@ -84,6 +98,7 @@ struct circuit_breaker *breaker_new(struct breaker_options options, const struct
         return NULL;
     }
     breaker->options = options;
+    breaker->opens_for = first_open(options);
     breaker->clock = clock;
     breaker->state_series = state;
     breaker->trips_series = trips;
@@ -213,5 +228,10 @@ void breaker_set_options(struct circuit_breaker *breaker, struct breaker_options
     check_options(options);
     pthread_mutex_lock(&breaker->lock);
     breaker->options = options;
+    if (breaker->state == BREAKER_CLOSED) {
+        breaker->opens_for = first_open(options);
+    } else if (breaker->opens_for.ns > options.open.ns) {
+        breaker->opens_for = options.open;
+    }
     pthread_mutex_unlock(&breaker->lock);
 }

@@ -244,7 +244,8 @@ const struct config_key config_keys[] = {
     {BREAKER(ALL_BREAKERS, failures), INTEGER(1, 1000), .name = "failures", .fallback = "5", .flags = CONFIG_LIVE,
         .sentence = "Consecutive failures after which the circuit breaker opens and the dependency is not called."},
     {BREAKER(ALL_BREAKERS, open), DURATION(100 * MS, H), .name = "open", .fallback = "30s", .flags = CONFIG_LIVE,
-        .sentence = "How long it stays open before one trial call is allowed."},
+        .sentence = "The longest time for which it stays open before one trial call is allowed. The first time is a "
+                    "sixteenth of it; each trial that fails doubles it."},
     {BREAKER(ALL_BREAKERS, successes), INTEGER(1, 1000), .name = "successes", .fallback = "2", .flags = CONFIG_LIVE,
         .sentence = "Consecutive successes after which it closes again."},
     BREAKER_KEYS(CONFIG_DEPENDENCY_POSTGRES, "postgres", "PostgreSQL"),

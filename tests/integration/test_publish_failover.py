@@ -45,8 +45,7 @@ class Failover:
         self._held.close()
 
     def relay(self, **changes):
-        """Its breaker asks again after a second, so that the tests do not wait for it."""
-        return self.place.relay(breaker={"open": "1s"}, start=False, **changes)
+        return self.place.relay(start=False, **changes)
 
     def fail_over(self):
         self.standby.kill_primary()

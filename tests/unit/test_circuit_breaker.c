@@ -2,6 +2,7 @@
 #include "relay/base/circuit_breaker.h"
 
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -38,7 +39,7 @@ static void setup(void)
     clock_fake_init(&now, (struct mono_time){0}, (struct wall_time){0});
     told[0] = '\0';
     gauge.value = -1;
-    breaker = breaker_new((struct breaker_options){.failures = 5, .open = DURATION_S(30), .successes = 2}, &now.base,
+    breaker = breaker_new((struct breaker_options){.failures = 5, .open = DURATION_S(32), .successes = 2}, &now.base,
         (struct metric_series *)&gauge, (struct metric_series *)&trips, observe, &breaker, NULL);
     cr_assert_not_null(breaker);
     cr_assert_eq(gauge.value, 0);
@@ -71,14 +72,14 @@ Test(circuit_breaker, opens_after_five_failures_in_a_row)
     cr_assert_eq(gauge.value, 2);
     cr_assert_eq(trips.count, 1);
     cr_assert_not(breaker_allow(breaker));
-    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(30).ns);
+    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(2).ns);
     cr_assert_str_eq(told, "closed>open ");
 }
 
 Test(circuit_breaker, lets_one_probe_at_a_time_through_and_closes_after_two)
 {
     fail(5);
-    clock_fake_advance(&now, DURATION_MS(29999));
+    clock_fake_advance(&now, DURATION_MS(1999));
     cr_assert_not(breaker_allow(breaker));
     clock_fake_advance(&now, DURATION_MS(1));
     cr_assert(breaker_allow(breaker));
@@ -96,7 +97,7 @@ Test(circuit_breaker, lets_one_probe_at_a_time_through_and_closes_after_two)
     cr_assert_eq(breaker_state_of(breaker), BREAKER_CLOSED, "the count starts again");
 }
 
-Test(circuit_breaker, a_failed_probe_opens_it_for_the_whole_time_again)
+Test(circuit_breaker, a_failed_probe_opens_it_again_and_for_twice_as_long)
 {
     fail(5);
     clock_fake_advance(&now, DURATION_S(40));
@@ -106,11 +107,34 @@ Test(circuit_breaker, a_failed_probe_opens_it_for_the_whole_time_again)
     breaker_failure(breaker, "refused");
     cr_assert_eq(breaker_state_of(breaker), BREAKER_OPEN);
     cr_assert_eq(trips.count, 2);
-    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(70).ns);
-    clock_fake_advance(&now, DURATION_S(30));
+    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(44).ns);
+    clock_fake_advance(&now, DURATION_S(4));
     cr_assert(breaker_allow(breaker));
     breaker_success(breaker);
     cr_assert_eq(breaker_state_of(breaker), BREAKER_HALF_OPEN, "successes before the failure do not count");
+}
+
+static int64_t seconds_until_probe(void)
+{
+    return (breaker_next_probe(breaker).ns - clock_mono(&now.base).ns) / DURATION_S(1).ns;
+}
+
+Test(circuit_breaker, a_server_that_stays_away_is_asked_ever_less_and_at_least_once_in_open)
+{
+    fail(5);
+    for (size_t i = 0; i < 7; i++) {
+        static const int64_t expected[] = {2, 4, 8, 16, 32, 32, 32};
+        cr_assert_eq(seconds_until_probe(), expected[i], "opening %zu: %" PRId64 " s", i, seconds_until_probe());
+        clock_fake_advance(&now, DURATION_S(expected[i]));
+        fail(1);
+    }
+    clock_fake_advance(&now, DURATION_S(32));
+    for (int i = 0; i < 2; i++) {
+        cr_assert(breaker_allow(breaker));
+        breaker_success(breaker);
+    }
+    fail(5);
+    cr_assert_eq(seconds_until_probe(), 2, "once closed it begins anew");
 }
 
 Test(circuit_breaker, late_reports_while_open_change_nothing)
@@ -121,18 +145,18 @@ Test(circuit_breaker, late_reports_while_open_change_nothing)
     breaker_success(breaker);
     cr_assert_eq(breaker_state_of(breaker), BREAKER_OPEN);
     cr_assert_eq(trips.count, 1);
-    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(30).ns);
+    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(2).ns);
 }
 
 Test(circuit_breaker, a_cancelled_probe_makes_room_and_a_lost_one_is_given_up)
 {
     fail(5);
-    clock_fake_advance(&now, DURATION_S(30));
+    clock_fake_advance(&now, DURATION_S(2));
     cr_assert(breaker_allow(breaker));
     breaker_cancel(breaker);
     cr_assert(breaker_allow(breaker));
     cr_assert_not(breaker_allow(breaker));
-    clock_fake_advance(&now, DURATION_S(30));
+    clock_fake_advance(&now, DURATION_S(32));
     cr_assert(breaker_allow(breaker), "the probe that never reported");
     cr_assert_not(breaker_allow(breaker));
 }
@@ -147,10 +171,10 @@ Test(circuit_breaker, check_says_what_keeps_it_open_in_words_that_stay)
     cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
     cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
-    clock_fake_advance(&now, DURATION_S(12));
+    clock_fake_advance(&now, DURATION_S(1));
     cr_assert_not(breaker_check(breaker, "kafka", &error));
     cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
-    clock_fake_advance(&now, DURATION_S(18));
+    clock_fake_advance(&now, DURATION_S(1));
     cr_assert(breaker_check(breaker, "kafka", &error));
 }
 
@@ -169,8 +193,8 @@ Test(circuit_breaker, new_limits_hold_from_the_next_report_on)
     fail(2);
     breaker_set_options(breaker, (struct breaker_options){.failures = 3, .open = DURATION_S(1), .successes = 1});
     fail(1);
-    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(1).ns);
-    clock_fake_advance(&now, DURATION_S(1));
+    cr_assert_eq(breaker_next_probe(breaker).ns, DURATION_S(1).ns / 16);
+    clock_fake_advance(&now, DURATION_MS(63));
     cr_assert(breaker_allow(breaker));
     breaker_success(breaker);
     cr_assert_eq(breaker_state_of(breaker), BREAKER_CLOSED);

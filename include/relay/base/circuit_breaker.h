@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Keeps callers away from a dependency that does not answer. Closed: everything passes; `failures` in a row open it.
-// Open: nothing passes for `open`. Then half open: one probe at a time passes; `successes` probes in a row close it,
-// one failed probe opens it again. A probe that never reports is given up after `open`, so that a lost thread cannot
-// keep the breaker half open for ever. It decides only; it makes no calls and never waits. Every caller that was
-// allowed reports exactly one of breaker_success, breaker_failure, breaker_cancel. Only failures of the dependency
-// count (unreachable, timeout, overload), not its answers to a bad request. Thread-safe: a short lock. The clock, the
-// series and the observer must outlive the breaker.
+// Open: nothing passes for a sixteenth of `open`. Then half open: one probe at a time passes; `successes` probes in a
+// row close it, one failed probe opens it again, for twice as long each time until it is closed, and at most for
+// `open`: a server that restarts is met within seconds, and one that stays away is asked seldom. A probe that never
+// reports is given up after `open`, so that a lost thread cannot keep the breaker half open for ever. It decides only;
+// it makes no calls and never waits. Every caller that was allowed reports exactly one of breaker_success,
+// breaker_failure, breaker_cancel. Only failures of the dependency count (unreachable, timeout, overload), not its
+// answers to a bad request. Thread-safe: a short lock. The clock, the series and the observer must outlive the
+// breaker.
 #ifndef RELAY_BASE_CIRCUIT_BREAKER_H
 #define RELAY_BASE_CIRCUIT_BREAKER_H
 
@@ -22,7 +24,7 @@ enum breaker_state { BREAKER_CLOSED = 0, BREAKER_HALF_OPEN = 1, BREAKER_OPEN = 2
 
 struct breaker_options {
     int64_t failures;     // in a row, at least 1
-    struct duration open; // above 0
+    struct duration open; // the longest time, above 0
     int64_t successes;    // in a row, at least 1
 };
 
