@@ -13,6 +13,9 @@
 //   for it, every ten seconds and with each assignment.
 // - A partition stands still: said until it is ours no more. One that cannot be read for now is repeated by librdkafka,
 //   about twice a second: said once that has lasted, until it gives a message or nothing is said of it any more.
+// - A broker does not let us read a partition: librdkafka says so once and goes on asking in silence. Said at once,
+//   until the partition gives a message or its end; its fetching begins anew every ten seconds, so that one of them
+//   comes, or the refusal once more.
 #include "relay/insert/insert_health.h"
 
 #include "relay/base/log.h"
@@ -43,8 +46,9 @@ static const struct insert_partition *lost_partition(const struct insert_group *
 static bool is_unreadable(const struct insert_group *group, const struct insert_partition *partition)
 {
     struct mono_time last = partition->troubled_at;
-    return !partition->gone && last.ns != 0 && mono_since(last, partition->troubled_since).ns >= UNREAD_LASTS.ns &&
+    bool lasts = last.ns != 0 && mono_since(last, partition->troubled_since).ns >= UNREAD_LASTS.ns &&
         mono_since(insert_group_now(group), last).ns < UNREAD_OVER.ns;
+    return !partition->gone && (partition->refused || lasts);
 }
 
 static const struct insert_partition *unreadable_partition(const struct insert_group *group)
@@ -96,10 +100,10 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
             "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
             "made anew)",
             lost->topic, lost->number, (long long)lost->lost_at);
+    } else if (unread) { // before what is said without a topic
+        snprintf(reason, room, "%.120s [%d] cannot be read: %s", unread->topic, unread->number, unread->trouble);
     } else if (group->refused[0] != '\0') {
         snprintf(reason, room, "%s", group->refused);
-    } else if (unread) {
-        snprintf(reason, room, "%.120s [%d] cannot be read: %s", unread->topic, unread->number, unread->trouble);
     } else if (group->absent && group->absent->cnt > 0) {
         say_absent(group->absent, reason, room);
     } else {
@@ -234,6 +238,7 @@ void insert_health_unreadable(void *context, const char *topic, int32_t number, 
         partition->troubled_since = now;
     }
     partition->troubled_at = now;
+    partition->refused = error->detail == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     snprintf(partition->trouble, sizeof(partition->trouble), "%.150s", error->text);
 }
 
@@ -252,6 +257,28 @@ static void look_for_unreadable(struct insert_group *group)
     }
     if (group->away[0] == '\0') { // else an answer will show it
         show(group, STATUS_OK, "");
+    }
+}
+
+// Each fetch that begins anew says it again, or gives a message or the end, be it of a topic that gets none.
+static void ask_for_refused(struct insert_group *group, struct mono_time now)
+{
+    rd_kafka_topic_partition_list_t *list = NULL;
+    if (!mono_reached(now, group->again_at)) {
+        return;
+    }
+    group->again_at = mono_add(now, LOOK_EVERY);
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        if (partition->refused && !partition->gone && partition->fetching && !partition->held) {
+            list = list ? list : rd_kafka_topic_partition_list_new(16);
+            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
+        }
+    }
+    if (list) {
+        kafka_consumer_pause(group->consumer, list);
+        kafka_consumer_resume(group->consumer, list);
+        rd_kafka_topic_partition_list_destroy(list);
     }
 }
 
@@ -335,6 +362,7 @@ static void look_for_topics(struct insert_group *group, struct mono_time now)
 void insert_health_work(struct insert_group *group, struct mono_time now)
 {
     look_for_unreadable(group);
+    ask_for_refused(group, now);
     // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.
     if (group->unreachable || !group->answered) {
         leave_what_is_alone(group, now);

@@ -2,7 +2,8 @@
 //
 // Happy path: librdkafka learns a log's end with the messages that it fetches, and with the end itself.
 // - A partition stands still, since a table is paused or full, or since the server has been away from the start:
-//   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s.
+//   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s. The
+//   same where the partition cannot be read.
 // - It flows again: what was asked for counts until the first messages tell more.
 // - The broker does not answer: the sum is unknown, unless an end was told before. Unknown is not "none".
 #include "relay/insert/insert_lag.h"
@@ -13,7 +14,7 @@
 
 static bool flows(const struct insert_partition *partition)
 {
-    return partition->fetching && !partition->held;
+    return partition->fetching && !partition->held && partition->troubled_at.ns == 0;
 }
 
 // The one that was not asked for longest, so that each has its turn, however slowly the broker answers. NULL: none is

@@ -56,6 +56,12 @@ static void view_message(struct insert_group *group, const struct insert_partiti
         .consumed = message};
 }
 
+static void note_read(struct insert_partition *partition)
+{
+    partition->troubled_at = (struct mono_time){0};
+    partition->refused = false;
+}
+
 // A message from the group's consumer, or from the reader of those that catch up: each feed listens to one of them.
 static void take_message(struct insert_group *group, const rd_kafka_message_t *message, bool by_reader)
 {
@@ -72,7 +78,7 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
     if (!by_reader) {
         partition->position = message->offset + 1;
         partition->end = OFFSET_NONE;
-        partition->troubled_at = (struct mono_time){0};
+        note_read(partition);
     }
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];
@@ -117,6 +123,7 @@ void insert_take_end(void *context, const char *topic, int32_t number, int64_t o
     struct insert_partition *partition = insert_group_find(group, topic, number);
     if (partition && partition->fetching) {
         insert_partition_reached_end(partition, offset, false);
+        note_read(partition);
         insert_health_tell(group, STATUS_OK, "");
     }
 }

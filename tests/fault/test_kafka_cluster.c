@@ -387,6 +387,77 @@ Test(fault_kafka, a_partition_that_cannot_be_read_is_told_again_and_again)
     cr_assert(kafka_consumer_close(consumer, in_seconds(20)));
 }
 
+struct refused {
+    struct kafka_consumer *consumer;
+    int told, messages;
+};
+
+static void count_refusal(void *state, const char *topic, int32_t partition, const struct relay_error *why)
+{
+    struct refused *refused = state;
+    cr_assert(partition == 0 && strcmp(topic, TOPIC) == 0);
+    refused->told += why->detail == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+}
+
+static void count_message(void *state, const rd_kafka_message_t *message)
+{
+    struct refused *refused = state;
+    (void)message;
+    refused->messages++;
+}
+
+static void serve_until(struct refused *refused, const int *count, int least)
+{
+    for (struct mono_time until = in_seconds(30); *count < least;) {
+        cr_assert(!mono_reached(clock_mono(clock_system()), until), "told %d times", *count);
+        kafka_consumer_serve(refused->consumer, 100, NULL);
+        poll(NULL, 0, 10);
+    }
+}
+
+static void write_message(void)
+{
+    struct kafka_message message = {.partition = 0, .value = "x", .value_length = 1};
+    message.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error);
+    cr_assert_not_null(message.topic, "%s", error.text);
+    cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
+    deliver(&message);
+    cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
+}
+
+// librdkafka goes on asking in silence. The insert stage has it begin anew, which says it again.
+Test(fault_kafka, a_partition_that_may_not_be_read_is_told_again_when_it_is_resumed)
+{
+    struct refused refused = {0};
+    const struct kafka_consumer_options options = {.group_id = "g", .memory = 4 << 20, .wake_fd = -1};
+    const struct kafka_consumer_listener listener = {.context = &refused,
+        .message = count_message,
+        .partition_end = ignore_end,
+        .partition_troubled = count_refusal,
+        .trouble = ignore_trouble};
+    rd_kafka_resp_err_t denied[100];
+    for (size_t i = 0; i < 100; i++) {
+        denied[i] = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    }
+    write_message();
+    rd_kafka_mock_push_request_errors_array(mock.cluster, FETCH, 100, denied);
+    refused.consumer = kafka_consumer_new(&context, &options, &listener, &error);
+    cr_assert_not_null(refused.consumer, "%s", error.text);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = 0;
+    cr_assert(kafka_consumer_take(refused.consumer, list, &error), "%s", error.text);
+    for (int i = 1; i <= 3; i++) {
+        serve_until(&refused, &refused.told, i);
+        kafka_consumer_pause(refused.consumer, list);
+        kafka_consumer_resume(refused.consumer, list);
+    }
+    cr_assert_eq(refused.messages, 0);
+    rd_kafka_mock_clear_request_errors(mock.cluster, FETCH);
+    serve_until(&refused, &refused.messages, 1);
+    rd_kafka_topic_partition_list_destroy(list);
+    cr_assert(kafka_consumer_close(refused.consumer, in_seconds(20)));
+}
+
 // A group of the insert stage that has no tables.
 struct member {
     struct config_route route;

@@ -115,3 +115,32 @@ def test_a_receipt_topic_that_may_not_be_written_to_is_named(place):
                            for one in relay.events("publish.term_failed")), "the term names the topic", 60)
     allow(place.servers, "topic", topic, "Write")
     assert wait_ids(place, [event]) == [event]
+
+
+def test_a_topic_that_may_not_be_read_is_told_until_it_may(place):
+    topics = [f"{place.prefix}.{kind}.events" for kind in ("ruled", "quiet")]
+    place.servers.create_topics(topics, 1)
+    allow_documented(place, without=(f"{place.prefix}.",))
+    for topic in topics:
+        allow(place.servers, "topic", topic, "Write")  # and so Describe: the topic shows
+    for other in place.topics:
+        allow(place.servers, "topic", other, "Write", "Read")
+    allow(place.servers, "topic", f"{place.name}-receipts", "Create")
+    for _ in range(20):
+        place.insert_event("ruled.created")
+        place.insert_event()
+    relay = place.relay(kafka=ruled(place))
+
+    def reason():
+        return relay.health()["checks"]["kafka"].get("instances", {}).get("insert", {}).get("reason", "")
+    place.wait_inserted(20)
+    relay.wait(lambda: "cannot be read" in reason(), "a topic is told", 60)
+    place.insert_event()  # its partition's end is told after the refusal
+    place.wait_inserted(21)
+    relay.wait(lambda: relay.metric("consumer_lag", topic=topics[0]) >= 20, "the lag shows what is not read", 60)
+    assert "cannot be read" in reason() and "authorization failed" in reason()
+    allow(place.servers, "topic", topics[0], "Read")
+    place.wait_inserted(41)
+    relay.wait(lambda: f"{topics[1]} [0] cannot be read" in reason(), "the one without a message is told, too", 60)
+    allow(place.servers, "topic", topics[1], "Read")
+    relay.wait(lambda: reason() == "", "all is read", 60)

@@ -25,6 +25,20 @@ const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer 
     return NULL;
 }
 
+static int resumed; // partitions
+
+void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    (void)consumer;
+    (void)partitions;
+}
+
+void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    (void)consumer;
+    resumed += partitions->cnt;
+}
+
 static void start(void)
 {
     static char name[] = "r", table[] = "t", shop[] = "^shop\\..*", named[] = "billing", *topics[] = {shop, named};
@@ -223,4 +237,33 @@ Test(insert_health, a_partition_that_cannot_be_read_is_said_once_that_lasts_and_
     partition.troubled_at = (struct mono_time){0}; // a message came
     pass(DURATION_S(1));
     expect(STATUS_OK, "");
+}
+
+// librdkafka says it once, and then only when the partition's fetching begins anew.
+Test(insert_health, a_partition_that_we_may_not_read_is_said_until_it_is_read)
+{
+    static char topic[] = "shop.orders";
+    struct insert_partition partition = {.topic = topic, .number = 3, .fetching = true}, *held[] = {&partition};
+    struct relay_error error;
+    group.partitions = (struct insert_partitions){.items = held, .count = 1};
+    insert_health_tell(&group, STATUS_OK, "");
+    insert_health_stands(&group);
+    error_set(&error, RELAY_ERROR_KAFKA_OPERATOR, "Topic authorization failed");
+    error.detail = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    insert_health_unreadable(&group, topic, 3, &error);
+    insert_health_refused(&group, error.text);
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read: Topic authorization failed");
+    insert_health_tell(&group, STATUS_OK, ""); // another partition reaches its end
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read");
+    pass(DURATION_S(61));
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read");
+    cr_assert(waits());
+    cr_assert_eq(resumed, 7, "every ten seconds; resumed %d times", resumed);
+    partition.held = true;
+    pass(DURATION_S(20));
+    cr_assert_eq(resumed, 7, "a table is full: whoever holds it resumes it");
+    partition.held = partition.refused = false; // its end came
+    pass(DURATION_S(20));
+    expect(STATUS_OK, "");
+    cr_assert_eq(resumed, 7);
 }

@@ -55,6 +55,7 @@ struct insert_group {
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
     rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
     struct mono_time absent_at;              // when to look for it again
+    struct mono_time again_at;               // when to ask again for partitions that we may not read
     bool hangs;                              // a handle was left behind
     struct kafka_consumer *reader;           // of feeds that catch up by themselves, NULL: there are none
     bool reader_stale;                       // which partitions it has to read has changed

@@ -71,6 +71,7 @@ struct insert_partition {
     int64_t lost_at;                              // which one, of failed and of feeds that are FEED_LOST
     struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
     char trouble[160];                            // why
+    bool refused;                                 // the broker does not let us read it, which is said only once
     bool gone;                                    // no longer ours; kept while jobs refer to it
     int64_t end;                                  // the log's end when it was last reached; OFFSET_NONE
     int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE

@@ -33,7 +33,8 @@ struct kafka_consumer_listener {
     // The offset where we stand is not in the log: the partition stays still until begun again.
     void (*partition_failed)(void *context, const char *topic, int32_t partition, const struct relay_error *error);
     // Its messages cannot be read for now, which librdkafka repeats (a corrupt record set, a broker that cannot read
-    // its disk): said about twice a second as long as it lasts. May be NULL.
+    // its disk): said about twice a second as long as it lasts. TOPIC_AUTHORIZATION_FAILED is said once, and once more
+    // after each kafka_consumer_resume(). May be NULL.
     void (*partition_troubled)(void *context, const char *topic, int32_t partition, const struct relay_error *error);
     // sent: when. The offsets of each partition with its own error.
     void (*committed)(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
