@@ -213,8 +213,9 @@ struct feed_holes insert_feed_holes(const struct insert_feed *feed, int64_t firs
     return holes;
 }
 
-// Offsets that the table was never given, as far as it tells: the ends of transactions have one each, and what was
-// aborted or compacted has some. So has a message of a batch that was stored in part when its sender died for long.
+// Offsets below `first` that the table was never given, as far as it tells: the ends of transactions have one each, and
+// what was aborted or compacted has some. So has a message of a batch that was stored in part when its sender died for
+// long.
 static void tell_holes(const struct insert_feed *feed, int64_t first)
 {
     struct feed_holes holes = insert_feed_holes(feed, first);
@@ -230,14 +231,17 @@ static void tell_holes(const struct insert_feed *feed, int64_t first)
 bool insert_feed_has_expired(struct insert_feed *feed, int64_t first)
 {
     // A table takes a partition in order: with a row or dead letter from there on, it has had what came before, but
-    // for a batch of which only a part was stored.
-    if (offset_ranges_after(&feed->found) >= first) {
+    // for a batch of which only a part was stored. A page that ends before what is found does so at such a row, or with
+    // one above.
+    bool more = feed->found_through < INT64_MAX;
+    if (offset_ranges_after(&feed->found) >= first || (more && feed->found_through >= first)) {
         tell_holes(feed, first);
         insert_feed_skip(feed, first);
         return true;
     }
-    if (feed->found.count > 0 && feed->found_through < INT64_MAX && feed->pending == 0) {
-        feed->next = feed->mark = feed->found_through;
+    if (more && feed->pending == 0) {
+        tell_holes(feed, feed->found_through);
+        insert_feed_skip(feed, feed->found_through);
         insert_feed_rewind(feed);
         return true;
     }

@@ -4,8 +4,9 @@
 // Failures: a query that does not end is killed, and if it outlives that, the caller tries again later. An endpoint
 // that does not answer is passed over where another one does, but not before the last INSERT that it may have got has
 // reached its max_execution_time: its rows could come by replication after we had asked for them. A replica that lags
-// is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. A page that is full tells
-// how far it reaches, and the caller asks again when it gets there.
+// is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. A page looks at so many
+// offsets and no more, however much there is above: the server keeps all that it looks at in memory. It tells how far
+// it reaches, and the caller asks again when it gets there.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
@@ -14,7 +15,8 @@
 
 #include <string.h>
 
-#define PAGE_OFFSETS 500000
+#define PAGE_OFFSETS 500000  // that it may return
+#define PAGE_SPAN    1000000 // that it looks at
 #define ASK_TIMEOUT  DURATION_S(30)
 #define KILL_TIMEOUT DURATION_S(5)
 
@@ -190,15 +192,16 @@ static bool add_place(struct clickhouse_text *text, const struct table_plan *pla
         clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
 }
 
-// The lowest offset that is there; *found false: none.
+// The lowest offset that is there, from `from` on (READ_BACK_NONE: of all); *found false: none.
 static bool read_lowest(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
-    const char *dead_letter_table, bool *found, int64_t *lowest, struct relay_error *error)
+    const char *dead_letter_table, int64_t from, bool *found, int64_t *lowest, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
     *found = false;
     bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " TABLE_QUESTION_LAST) &&
-        add_place(&text, plan, of, dead_letter_table);
+        add_place(&text, plan, of, dead_letter_table) &&
+        (from == READ_BACK_NONE || clickhouse_text_add(&text, " AND kafka_offset >= %lld", (long long)from));
     bool done = built && table_question_ask(question, text.at, &result, error) &&
         table_question_whole(result, 3, error);
     if (done) {
@@ -214,8 +217,15 @@ static bool read_lowest(struct table_question *question, const struct table_plan
     return done;
 }
 
+// One question for offsets from of->from on.
+struct page {
+    int64_t end;     // what it looks at lies below
+    bool more;       // the answer: there is something from there on
+    int64_t through; // the answer: it is complete for offsets below; INT64_MAX: for all
+};
+
 // Ranges as [first, after, count] of one page. The count proves that a range has no holes.
-static bool take_ranges(const struct clickhouse_result *result, struct offset_ranges *ranges, int64_t *through,
+static bool take_ranges(const struct clickhouse_result *result, struct offset_ranges *ranges, struct page *page,
     struct relay_error *error)
 {
     int64_t offsets = 0;
@@ -223,6 +233,7 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
         int64_t first = clickhouse_result_int(result, row, 0), after = clickhouse_result_int(result, row, 1);
         int64_t count = clickhouse_result_int(result, row, 2);
         if (table_question_is_last(clickhouse_result_text(result, row, 3, NULL))) {
+            page->more = count > 0;
             continue;
         }
         if (after - first != count || (ranges->count > 0 && first < offset_ranges_after(ranges))) {
@@ -234,8 +245,27 @@ static bool take_ranges(const struct clickhouse_result *result, struct offset_ra
         }
         offsets += count;
     }
-    *through = offsets >= PAGE_OFFSETS ? offset_ranges_after(ranges) : INT64_MAX;
+    page->through = offsets >= PAGE_OFFSETS ? offset_ranges_after(ranges) : page->more ? page->end : INT64_MAX;
     return true;
+}
+
+// The ranges of the offsets that are there, and a last row, which counts one if there are more above.
+static bool add_page(struct clickhouse_text *text, const struct table_plan *plan, const struct read_back *of,
+    const char *dead_letter_table, const struct page *page)
+{
+    return clickhouse_text_add(text,
+               "SELECT * FROM (SELECT min(o) AS first, max(o) + 1 AS after, count() AS offsets, '' AS word FROM "
+               "(SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
+               "(SELECT DISTINCT toInt64(kafka_offset) AS o") &&
+        add_place(text, plan, of, dead_letter_table) &&
+        clickhouse_text_add(text,
+            " AND kafka_offset >= %lld AND kafka_offset < %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL SELECT "
+            "toInt64(9223372036854775807), toInt64(0), ifNull((SELECT count() FROM (SELECT 1",
+            (long long)of->from, (long long)page->end, PAGE_OFFSETS) &&
+        add_place(text, plan, of, dead_letter_table) &&
+        clickhouse_text_add(text,
+            " AND kafka_offset >= %lld LIMIT 1)), toUInt64(0)), " TABLE_QUESTION_LAST ") ORDER BY first",
+            (long long)page->end);
 }
 
 static bool read_ranges(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
@@ -243,20 +273,13 @@ static bool read_ranges(struct table_question *question, const struct table_plan
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
-    *through = INT64_MAX;
-    bool built = clickhouse_text_add(&text,
-                     "SELECT * FROM (SELECT min(o) AS first, max(o) + 1 AS after, count() AS offsets, '' AS word FROM "
-                     "(SELECT o, o - toInt64(rowNumberInAllBlocks()) AS run FROM "
-                     "(SELECT DISTINCT toInt64(kafka_offset) AS o") &&
-        add_place(&text, plan, of, dead_letter_table) &&
-        clickhouse_text_add(&text,
-            " AND kafka_offset >= %lld ORDER BY o LIMIT %d)) GROUP BY run UNION ALL "
-            "SELECT toInt64(9223372036854775807), toInt64(0), toUInt64(0), " TABLE_QUESTION_LAST ") ORDER BY first",
-            (long long)of->from, PAGE_OFFSETS);
-    bool done = built && table_question_ask(question, text.at, &result, error) &&
-        table_question_whole(result, 4, error);
+    struct page page = {.end = of->from < INT64_MAX - PAGE_SPAN ? of->from + PAGE_SPAN : INT64_MAX,
+        .through = INT64_MAX};
+    bool built = add_page(&text, plan, of, dead_letter_table, &page);
+    bool found,
+        done = built && table_question_ask(question, text.at, &result, error) && table_question_whole(result, 4, error);
     if (done) {
-        done = take_ranges(result, ranges, through, error);
+        done = take_ranges(result, ranges, &page, error);
     } else if (!built) {
         error_no_memory(error, "reading back");
     } else if (dead_letter_table && clickhouse_error_no_table(error)) {
@@ -264,6 +287,10 @@ static bool read_ranges(struct table_question *question, const struct table_plan
     }
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
+    if (done && page.more && ranges->count == 0) { // a gap, which is passed over at once, however long
+        done = read_lowest(question, plan, of, dead_letter_table, page.end, &found, &page.through, error);
+    }
+    *through = page.through;
     return done;
 }
 
@@ -296,8 +323,8 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
     if (of->from == READ_BACK_NONE) {
         bool has_rows, has_dead;
         int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
-        if (!read_lowest(&question, plan, of, NULL, &has_rows, &lowest_row, error) ||
-            !read_lowest(&question, plan, of, dead_letters, &has_dead, &lowest_dead, error)) {
+        if (!read_lowest(&question, plan, of, NULL, READ_BACK_NONE, &has_rows, &lowest_row, error) ||
+            !read_lowest(&question, plan, of, dead_letters, READ_BACK_NONE, &has_dead, &lowest_dead, error)) {
             return error_prefix(error, "reading back the lowest offset");
         }
         if (!has_rows && !has_dead) {

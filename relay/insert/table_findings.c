@@ -84,13 +84,14 @@ static bool judge_columns(struct judgement *judgement)
             "kafka_partition "
             "Int32, ADD COLUMN IF NOT EXISTS kafka_offset Int64, ADD INDEX IF NOT EXISTS kafka_offset_range "
             "kafka_offset TYPE minmax "
-            "GRANULARITY 1",
-            judgement->name.at);
+            "GRANULARITY 1; ALTER TABLE %s MATERIALIZE INDEX kafka_offset_range",
+            judgement->name.at, judgement->name.at);
     }
     if (!schema->offset_has_index) {
         return add(judgement, false, "reading back offsets after a crash scans whole columns",
-            "ALTER TABLE %s ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1",
-            judgement->name.at);
+            "ALTER TABLE %s ADD INDEX IF NOT EXISTS kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1; "
+            "ALTER TABLE %s MATERIALIZE INDEX kafka_offset_range",
+            judgement->name.at, judgement->name.at);
     }
     return true;
 }

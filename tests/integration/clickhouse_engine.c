@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The client, the schema reader and the encoder against the real engine. Run by test_clickhouse_engine.py, which gives
-// CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CLICKHOUSE_ODD_USER; each test has a database of its own.
+// CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CLICKHOUSE_ODD_USER, CLICKHOUSE_NARROW_USER; each test has a
+// database of its own.
 #include "relay/clickhouse/clickhouse_client.h"
+#include "relay/insert/read_back.h"
 #include "relay/insert/row_encoder.h"
 
 #include <criterion/criterion.h>
@@ -334,6 +336,15 @@ Test(engine, a_token_a_deadline_and_one_part)
     table_schema_free(schema);
 }
 
+static void run_each(const char *statements)
+{
+    char *copy = strdup(statements), *rest = copy;
+    for (char *statement; (statement = strsep(&rest, ";")) != NULL;) {
+        run(statement);
+    }
+    free(copy);
+}
+
 Test(engine, views_are_walked_and_the_alter_mends)
 {
     struct table_findings findings = {0};
@@ -359,7 +370,7 @@ Test(engine, views_are_walked_and_the_alter_mends)
     run("DROP VIEW v3");
     for (size_t i = 0; i < findings.count; i++) {
         if (strncmp(findings.items[i].mend, "ALTER", 5) == 0) {
-            run(findings.items[i].mend); // every ALTER that is advised must be one
+            run_each(findings.items[i].mend); // every ALTER that is advised must be one
         }
     }
     table_findings_finish(&findings);
@@ -421,6 +432,14 @@ Test(engine, what_a_view_refuses_says_so_and_the_table_has_the_row)
     expect_one("SELECT count() FROM a", "1");
 }
 
+static void be(const char *user)
+{
+    clickhouse_client_free(client);
+    config.clickhouse.user = environment(user);
+    client = clickhouse_client_new(&context, &error);
+    cr_assert_not_null(client, "%s", error.text);
+}
+
 // The profile cuts every SELECT, that of an INSERT and that of the settings' names among them, makes types Nullable,
 // and drops no repeated block. The table has a type that its own session had to allow.
 Test(engine, what_a_profile_says_does_not_change_an_insert)
@@ -437,10 +456,7 @@ Test(engine, what_a_profile_says_does_not_change_an_insert)
                   "SETTINGS non_replicated_deduplication_window = 100",
                   NULL, NULL, &error),
         "%s", error.text);
-    clickhouse_client_free(client);
-    config.clickhouse.user = environment("CLICKHOUSE_ODD_USER");
-    client = clickhouse_client_new(&context, &error);
-    cr_assert_not_null(client, "%s", error.text);
+    be("CLICKHOUSE_ODD_USER");
     struct table_schema *schema = schema_of("odd");
     struct row_encoder *encoder = row_encoder_new(&route, schema, NULL, &error);
     cr_assert_not_null(encoder, "%s", error.text);
@@ -461,6 +477,33 @@ Test(engine, what_a_profile_says_does_not_change_an_insert)
     native_block_free(block);
     row_encoder_free(encoder);
     table_schema_free(schema);
+}
+
+// 16 pages are full, one has nothing but what is far above, one has that.
+Test(engine, a_read_back_takes_no_more_memory_the_more_there_is)
+{
+    static char dead_letters[] = "no_dead_letters";
+    uint64_t offsets = 0;
+    size_t pages = 0;
+    run("CREATE TABLE deep (v String, kafka_topic String, kafka_partition Int32, kafka_offset Int64, INDEX o "
+        "kafka_offset TYPE minmax) ENGINE = MergeTree ORDER BY v");
+    run("INSERT INTO deep SELECT toString(number % 10), 't', 1, number FROM numbers(8000000)");
+    run("INSERT INTO deep VALUES ('', 't', 1, 900000000)");
+    be("CLICKHOUSE_NARROW_USER");
+    config.insert.dead_letter_table = dead_letters;
+    struct table_plan plan = {.schema = schema_of("deep")};
+    struct read_back of = {.target = "deep", .topic = "t", .partition = 1, .through = 0};
+    while (of.through < INT64_MAX && pages++ < 100) {
+        of.from = of.through;
+        cr_assert(read_back_offsets(&context, client, &plan, &of, &error), "%s", error.text);
+        for (size_t i = 0; i < of.found.count; i++) {
+            offsets += (uint64_t)(of.found.items[i].after - of.found.items[i].first);
+        }
+    }
+    cr_assert_eq(pages, 18, "%zu", pages);
+    cr_assert_eq(offsets, 8000001);
+    offset_ranges_finish(&of.found);
+    table_schema_free(plan.schema);
 }
 
 static void *sleep_long(void *argument)

@@ -251,3 +251,29 @@ Test(insert_partition, a_table_whose_first_page_ends_before_the_log_begins_is_re
     cr_assert_eq(a->mark, 90);
     insert_partition_free(partition);
 }
+
+Test(insert_partition, a_page_without_rows_that_ends_before_the_log_begins_is_followed_by_the_next)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0];
+    a->found_through = 90;
+    begin(partition);
+    cr_assert(insert_feed_has_expired(a, 100));
+    cr_assert_eq(a->state, FEED_WAITING);
+    cr_assert_eq(a->mark, 90);
+    insert_partition_free(partition);
+}
+
+Test(insert_partition, a_page_that_ends_behind_where_the_log_begins_tells_that_the_table_has_more)
+{
+    struct insert_partition *partition = two_feeds(0);
+    struct insert_feed *a = &partition->feeds[0];
+    cr_assert(offset_ranges_add(&a->found, 0, 90));
+    a->found_through = 200;
+    begin(partition);
+    cr_assert(insert_feed_has_expired(a, 100));
+    cr_assert_eq(a->state, FEED_ACTIVE);
+    cr_assert_eq(a->next, 100, "nothing that the log has is passed over");
+    cr_assert_eq(a->mark, 100);
+    insert_partition_free(partition);
+}

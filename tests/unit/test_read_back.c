@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SENTINEL    "9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define MORE        "9223372036854775807\t0\t1\toutbox-relay: end\n" // above the page
 #define LOWEST_NONE "0\t0\toutbox-relay: end\n"
 
 struct peer {
@@ -122,6 +123,40 @@ Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 500000);
     offset_ranges_finish(&of.found);
+}
+
+Test(read_back, a_page_looks_at_so_many_offsets_and_says_how_far_it_reaches_if_there_are_more)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 4000000};
+    struct relay_error error;
+    struct peer peer;
+    const char *answers[] = {"4000000\t4000009\t9\t\n" MORE, SENTINEL, NULL};
+    start(&peer, answers);
+    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    cr_assert_eq(of.through, 5000000);
+    cr_assert_eq(of.found.count, 1);
+    offset_ranges_finish(&of.found);
+    size_t bounded = 0;
+    for (size_t i = 0; i < http_script_requests(peer.server.http); i++) {
+        const char *statement = http_script_body(peer.server.http, i, NULL);
+        bounded += statement && strstr(statement, "kafka_offset >= 4000000 AND kafka_offset < 5000000 ") &&
+            strstr(statement, "kafka_offset >= 5000000 LIMIT 1");
+    }
+    cr_assert_eq(bounded, 2, "rows and dead letters");
+    finish(&peer);
+}
+
+Test(read_back, a_gap_that_is_longer_than_a_page_is_passed_over_at_once)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
+    struct relay_error error;
+    const char *answers[] = {MORE, "7\t900000000\toutbox-relay: end\n", SENTINEL, NULL};
+    cr_assert(ask(answers, &of, &error), "%s", error.text);
+    cr_assert_eq(of.found.count, 0);
+    cr_assert_eq(of.through, 900000000);
+    const char *both[] = {MORE, "7\t900000000\toutbox-relay: end\n", MORE, "1\t700000000\toutbox-relay: end\n", NULL};
+    cr_assert(ask(both, &of, &error), "%s", error.text);
+    cr_assert_eq(of.through, 700000000, "dead letters may come before the rows");
 }
 
 Test(read_back, what_is_not_a_whole_answer_never_means_none)

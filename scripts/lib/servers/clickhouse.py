@@ -4,8 +4,9 @@
 The library serves the port by ClickHouse's own HTTP handler, so statuses, errors, compression and settings are
 the engine's; it has no async-insert queue, no HTTPS and no Keeper. The library takes users from its file only (no
 CREATE USER) and keeps no query_log. User `relay` may do everything; `reader`, with the same password, may only
-SELECT from database outbox_relay; `odd` is `relay` with a profile that no relay should heed; `default` has none, as the launcher's own session needs it so, and may do nothing but what that session
-does: a client that forgets its credentials finds no table.
+SELECT from database outbox_relay; `odd` is `relay` with a profile that no relay should heed, `narrow` is `relay` with
+200 MB for a query; `default` has none, as the launcher's own session needs it so, and may do nothing but what that
+session does: a client that forgets its credentials finds no table.
 
 With --clickhouse-roles there is a user for each role of schemas/clickhouse/roles.sql, called as it is and with the same password, who
 has its rights in the databases that the option names, and the server gives nothing that is not granted.
@@ -53,7 +54,8 @@ ASKS_FOR_GRANTS = """
     </access_control_improvements>"""
 
 USERS = """<clickhouse>
-    <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable>{odd}</odd></profiles>
+    <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable>{odd}</odd>
+        <narrow><max_memory_usage>200000000</max_memory_usage></narrow></profiles>
     <quotas><default/></quotas>
     <users>
         <default>
@@ -77,6 +79,12 @@ USERS = """<clickhouse>
             <profile>odd</profile><quota>default</quota>
             <access_management>1</access_management>
         </odd>
+        <narrow>
+            <password_sha256_hex>{hash}</password_sha256_hex>
+            <networks><ip>127.0.0.1</ip></networks>
+            <profile>narrow</profile><quota>default</quota>
+            <access_management>1</access_management>
+        </narrow>
         <reader>
             <password_sha256_hex>{hash}</password_sha256_hex>
             <networks><ip>127.0.0.1</ip></networks>
@@ -228,6 +236,6 @@ class ClickHouse:
     def env(self):
         s = self.instance.settings(self.name)
         return {"CLICKHOUSE_URL": f"http://127.0.0.1:{s['port']}", "CLICKHOUSE_USER": "relay", "CLICKHOUSE_PASSWORD": s["password"],
-                "CLICKHOUSE_READER_USER": "reader", "CLICKHOUSE_ODD_USER": "odd",
+                "CLICKHOUSE_READER_USER": "reader", "CLICKHOUSE_ODD_USER": "odd", "CLICKHOUSE_NARROW_USER": "narrow",
                 "CLICKHOUSE_DATABASE": "outbox_relay", "CLICKHOUSE_VERSION": s.get("version", ""),
                 "CLICKHOUSE_PID_FILE": self.process.pid_file, "CLICKHOUSE_LOG": self.process.log}
