@@ -4,7 +4,8 @@
 // with the deadline in the statement, then the dead letters the same way. Done.
 //
 // Failures, for each of the two parts:
-// - not sent, or refused before it began (too many queries or parts): back off and send again; another replica will do;
+// - not sent, or refused before it began (too many queries, or parts of the table itself): back off and send again;
+//   another replica will do;
 // - a replica that answers and cannot write (no Keeper, no room): another one is next, where all of them have the rows;
 // - one that lacks the table, or our login: the same, unless an earlier attempt of this INSERT may have been executed.
 //   The table is paused all the same, and opened where it is found;
@@ -19,7 +20,8 @@
 //   the view may still fail. After a refusal the rows are counted.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a code that says nothing sure,
 // thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder has checked every value, so
-// this is a constraint of the table, or a view), OPERATOR (schema, rights; a view of a table without offsets).
+// this is a constraint of the table, or a view), OPERATOR (schema, rights; all that a view refuses, if only for now,
+// where the table has no offsets).
 // The job is cancelled or the relay's drain deadline is over: CANCELLED.
 #include "relay/insert/table_insert.h"
 
@@ -193,11 +195,12 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
 }
 
 // The verdict on a part whose last attempt may have been executed. Where no note tells which rows the table has, what a
-// view refuses is not divided: each piece would be stored once more. Nor are dead letters.
-static enum table_verdict verdict_of(struct table_worker *worker, const struct clickhouse_outcome *outcome,
-    const struct part *part, bool for_views)
+// view refuses is not divided: each piece would be stored once more. Nor are dead letters. And where no read-back
+// follows, each repetition of what a view cannot take, be it for a while, would be stored once more.
+static enum table_verdict verdict_of(struct table_worker *worker, const struct table_job *job,
+    const struct clickhouse_outcome *outcome, const struct part *part)
 {
-    bool divides = part->row && (for_views || !outcome->in_view);
+    bool divides = part->row && (is_for_views(job, part) || !outcome->in_view);
     switch (outcome->failure) {
     case CLICKHOUSE_OPERATOR:
     case CLICKHOUSE_SCHEMA_DRIFT: return TABLE_OPERATOR;
@@ -212,7 +215,7 @@ static enum table_verdict verdict_of(struct table_worker *worker, const struct c
     case CLICKHOUSE_DONE:
     case CLICKHOUSE_FAILURES: break;
     }
-    return TABLE_UNCLEAR;
+    return outcome->in_view && !job->plan->exactly_once ? TABLE_OPERATOR : TABLE_UNCLEAR;
 }
 
 // The other replicas get what this one has stored of the part, and know its token, down to what the views fill.
@@ -245,6 +248,13 @@ static bool may_leave(const struct table_job *job, const struct part *part, cons
     return !part->unclear && !outcome->in_view && clickhouse_error_lacks(error) && is_replicated(job->plan, part);
 }
 
+// Too many parts in a view's target may be found out when the table has the block already, on some servers' versions.
+static bool was_not_executed(const struct clickhouse_outcome *outcome)
+{
+    return outcome->failure == CLICKHOUSE_NOT_SENT ||
+        (outcome->failure == CLICKHOUSE_BACK_PRESSURE && !outcome->in_view);
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -254,10 +264,8 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     metric_add(worker->retries[failure], 1);
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);
-    part->unclear = part->unclear || (failure != CLICKHOUSE_NOT_SENT && failure != CLICKHOUSE_BACK_PRESSURE && !late);
-    *verdict = !part->unclear ? TABLE_CANCELLED
-        : late                ? TABLE_UNCLEAR
-                              : verdict_of(worker, outcome, part, is_for_views(job, part));
+    part->unclear = part->unclear || (!late && !was_not_executed(outcome));
+    *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
     }

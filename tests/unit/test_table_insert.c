@@ -45,6 +45,11 @@ static const char refused[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code:
 static const char in_a_view[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 675\r\nContent-Length: 98\r\n\r\n"
                                 "Code: 675. DB::Exception: Invalid IPv4 value: while pushing to view db.v (id). "
                                 "(CANNOT_PARSE_IPV4)";
+static const char full_view[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 252\r\nContent-Length: 91\r\n\r\n"
+                                "Code: 252. DB::Exception: Too many parts: while pushing to view db.v (id). "
+                                "(TOO_MANY_PARTS)";
+static const char full[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 252\r\nContent-Length: 58\r\n\r\n"
+                           "Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)";
 static const char strange[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 36\r\nContent-Length: 19\r\n\r\n"
                               "Code: 36. Strange..";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
@@ -373,6 +378,26 @@ Test(table_insert, what_a_view_refuses_is_not_divided_where_nobody_can_tell_what
     cr_assert_eq(job->verdict, TABLE_REJECTED, "it was asked: the table has none");
     cr_assert(job->absent);
     table_job_free(job);
+}
+
+// The server gives a block to the views after the table has it.
+Test(table_insert, too_many_parts_of_a_view_leave_the_rows_in_the_table)
+{
+    answers(full_view, well);
+    plan->schema->is_replicated = false;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "it is read back, where that is all there is");
+    cr_assert_eq(replicas[0].inserts, 1);
+    plan->exactly_once = false;
+    cr_assert_eq(insert(false), TABLE_OPERATOR, "nobody could tell what the table has: no repetition without a pause");
+    cr_assert_eq(replicas[0].inserts, 2);
+    plan->exactly_once = true;
+    hang_a_view_on_it(many_blocks);
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "its token may be forgotten");
+    cr_assert_eq(replicas[0].inserts, 3);
+    answers(well, well);
+    replicas[0].once = full;
+    cr_assert_eq(insert(false), TABLE_DONE, "of the table itself: not executed, and simply sent again");
+    cr_assert_eq(replicas[0].inserts, 5);
 }
 
 Test(table_insert, rows_that_are_stored_are_not_sent_again_for_their_dead_letters)
