@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What else happens in the database when the relay takes a row out of the table: deletes it, or marks it, or moves it
-// to the dead letters.
+// to the dead letters. What refuses the statement stops the outbox; what follows it changes tables of others.
 #include "relay/cli/check_outbox.h"
 
 #include <stdio.h>
 #include <string.h>
 
-// Triggers of others that fire as the relay takes a row or moves it to the dead letters: in a session whose search_path
-// is pg_catalog alone. Functions in C are left out: most look for no table. Bits of tgtype: 8 DELETE, 16 UPDATE.
+#define NAMED_MAX "10" // of each kind
+
+static bool marks(const struct outbox_check *at)
+{
+    return at->outbox->disposition == CONFIG_DISPOSITION_MARK;
+}
+
+// dead_letter() deletes the row, whatever the disposition.
+static bool makes_dead_letters(const struct outbox_check *at)
+{
+    return at->outbox->publish.on_poison != CONFIG_POISON_STOP;
+}
+
+// Triggers of others, which fire in a session whose search_path is pg_catalog alone. Functions in C are left out: most
+// look for no table. Bits of tgtype: 8 DELETE, 16 UPDATE.
 static const char foreign_triggers[] =
     "SELECT DISTINCT ON (p.oid) p.oid::regprocedure, pg_catalog.quote_ident(t.tgname) FROM pg_catalog.pg_trigger t "
     "JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang "
@@ -19,12 +32,11 @@ static const char foreign_triggers[] =
     "pg_catalog.pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attname = 'published_at' "
     "AND a.attnum = ANY (t.tgattr))))) "
     "AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) c(setting) WHERE c.setting LIKE 'search\\_path=%') "
-    "ORDER BY p.oid, t.tgname LIMIT 10";
+    "ORDER BY p.oid, t.tgname LIMIT " NAMED_MAX;
 
 static void check_foreign_triggers(struct outbox_check *at)
 {
-    const struct pg_value values[] = {PG_TEXT(at->outbox->table),
-        PG_TEXT(at->outbox->disposition == CONFIG_DISPOSITION_MARK ? "mark" : "delete")};
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(marks(at) ? "mark" : "delete")};
     PGresult *result = outbox_ask(at, foreign_triggers, values, 2);
     for (int i = 0; result && i < PQntuples(result); i++) {
         const char *function = pg_cell(result, i, 0);
@@ -39,7 +51,100 @@ static void check_foreign_triggers(struct outbox_check *at)
     PQclear(result);
 }
 
+// Those that act on a DELETE: their triggers are there and not disabled (a constraint that is not enforced has none).
+static const char foreign_keys[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), "
+    "pg_catalog.quote_ident(c.conname), c.confdeltype FROM pg_catalog.pg_constraint c "
+    "JOIN pg_catalog.pg_class r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace "
+    "WHERE c.contype = 'f' AND c.conparentid = 0 "
+    "AND (c.confrelid = pg_catalog.to_regclass($1)::oid OR c.confrelid IN (SELECT t.relid::oid FROM "
+    "pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t)) "
+    "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid "
+    "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) ORDER BY 1, 2 LIMIT " NAMED_MAX;
+
+static void judge_foreign_key(struct outbox_check *at, const char *table, const char *name, char action)
+{
+    const char *when = marks(at) ? "an event becomes a dead letter" : "an event is published";
+    char mend[700];
+    snprintf(mend, sizeof(mend), "ALTER TABLE %.280s DROP CONSTRAINT %.140s%s", table, name,
+        marks(at) ? "" : ", or disposition = mark, which keeps the rows");
+    if (action == 'a' || action == 'r') {
+        outbox_find(at, marks(at) ? CHECK_WARN : CHECK_FAIL, mend,
+            "foreign key %s of %s refers to the table: %s only if no row there refers to it, else PostgreSQL refuses "
+            "to "
+            "delete it and the outbox stops",
+            name, table, when);
+    } else {
+        outbox_find(at, CHECK_WARN, mend, "foreign key %s of %s refers to the table: when %s, PostgreSQL also %s %s",
+            name, table, when, action == 'c' ? "deletes their rows in" : "changes their rows in", table);
+    }
+}
+
+static void check_foreign_keys(struct outbox_check *at)
+{
+    if (marks(at) && !makes_dead_letters(at)) {
+        return; // nothing is deleted
+    }
+    PGresult *result = outbox_ask(at, foreign_keys, &PG_TEXT(at->outbox->table), 1);
+    for (int i = 0; result && i < PQntuples(result); i++) {
+        judge_foreign_key(at, pg_cell(result, i, 0), pg_cell(result, i, 1), pg_cell(result, i, 2)[0]);
+    }
+    PQclear(result);
+}
+
+// What PostgreSQL asks at each DELETE and UPDATE of a table, or of each of its partitions, whether or not anybody
+// follows the publication. A partition is also in the publications of what it is a part of.
+static const char without_identity[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), p.names, "
+    "pg_catalog.quote_ident($4) FROM pg_catalog.pg_class c "
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL ("
+    "  SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.pubname), ', ' ORDER BY p.pubname) AS names "
+    "  FROM pg_catalog.pg_publication p "
+    "  WHERE (($2 = 'delete' OR $3 = 'moves') AND p.pubdelete OR $2 = 'mark' AND p.pubupdate) "
+    "  AND EXISTS (SELECT 1 FROM pg_catalog.pg_publication_tables t WHERE t.pubname = p.pubname "
+    "    AND ((t.schemaname, t.tablename) = (n.nspname, c.relname) OR (t.schemaname, t.tablename) IN ("
+    "      SELECT s.nspname, r.relname FROM pg_catalog.pg_partition_ancestors(c.oid::regclass) a "
+    "      JOIN pg_catalog.pg_class r ON r.oid = a.relid::oid "
+    "      JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace)))) p "
+    "WHERE c.relkind = 'r' AND (c.oid = pg_catalog.to_regclass($1)::oid OR c.oid IN (SELECT t.relid::oid FROM "
+    "pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t)) "
+    "AND c.relreplident <> 'f' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid "
+    "  AND i.indisvalid AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate "
+    "    OR c.relreplident = 'i' AND i.indisreplident)) "
+    "ORDER BY p.names IS NULL, c.oid LIMIT 1";
+
+static void check_replica_identity(struct outbox_check *at)
+{
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(marks(at) ? "mark" : "delete"),
+        PG_TEXT(makes_dead_letters(at) ? "moves" : "stays"), PG_TEXT(at->outbox->columns[CONFIG_COLUMN_ID])};
+    PGresult *result = outbox_ask(at, without_identity, values, 4);
+    if (!result || PQntuples(result) == 0) {
+        PQclear(result);
+        return;
+    }
+    const char *table = pg_cell(result, 0, 0), *publications = pg_cell(result, 0, 1), *id = pg_cell(result, 0, 2);
+    char mend[800];
+    snprintf(mend, sizeof(mend),
+        "ALTER TABLE %.280s ADD PRIMARY KEY (%.70s), or ALTER TABLE %.280s REPLICA IDENTITY FULL%s", table,
+        id ? id : "id", table, publications ? "; or drop the publication, or take the table out of it" : "");
+    if (publications) {
+        outbox_find(at, CHECK_FAIL, mend,
+            "%s has no replica identity, and publication %s sends its changes: PostgreSQL refuses to %s its rows, and "
+            "the outbox stops",
+            table, publications, marks(at) ? "mark or delete" : "delete");
+    } else {
+        outbox_find(at, CHECK_WARN, mend,
+            "%s has no replica identity: with the next publication of all tables PostgreSQL refuses to %s its rows, "
+            "and "
+            "the outbox stops",
+            table, marks(at) ? "mark or delete" : "delete");
+    }
+    PQclear(result);
+}
+
 void check_outbox_taking(struct outbox_check *at)
 {
     check_foreign_triggers(at);
+    check_foreign_keys(at);
+    check_replica_identity(at);
 }

@@ -147,6 +147,90 @@ def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
     assert not named() and not named(outbox=mark)
 
 
+@pytest.mark.postgres_versions
+def test_foreign_keys_to_the_outbox_refuse_its_deletes_or_follow_them(place):
+    def named(level, **changes):
+        return [text for text in findings(place, level, **changes)[1] if "Attempt" in text]
+
+    def with_key(action):
+        place.execute('DROP TABLE IF EXISTS attempts; CREATE TABLE attempts (event uuid CONSTRAINT "Attempt of" REFERENCES outbox_events '
+                      f"{action})")
+    mark, stays = {"disposition": "mark"}, {"on_poison": "stop"}
+    for action in ("", "ON DELETE RESTRICT", "DEFERRABLE INITIALLY DEFERRED"):
+        with_key(action)
+        text, = named("FAIL")
+        assert 'foreign key "Attempt of" of public.attempts' in text and "disposition = mark" in text, text
+        assert "ALTER TABLE public.attempts DROP CONSTRAINT" in text, text
+        assert len(named("warn", outbox=mark)) == 1 and not named("FAIL", outbox=mark), "of dead letters only"
+        assert not named(None, outbox=mark, publish=stays), "nothing is deleted"
+    for action, effect in (("CASCADE", "deletes their rows in public.attempts"), ("SET NULL", "changes their rows in public.attempts"),
+                           ("SET DEFAULT", "changes their rows in public.attempts")):
+        with_key("ON DELETE " + action)
+        text, = named("warn")
+        assert effect in text and not named("FAIL"), text
+        assert not named(None, outbox=mark, publish=stays)
+
+
+@pytest.mark.postgres_versions
+def test_publications_for_which_postgresql_refuses_to_delete_rows_of_the_outbox(place):
+    mark, stays = {"disposition": "mark"}, {"on_poison": "stop"}
+
+    def told(level, **changes):
+        return [text for text in findings(place, level, **changes)[1] if "replica identity" in text]
+
+    def refuses(statement):
+        with autocommitting(place.admin_dsn) as cursor, pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):
+            cursor.execute(statement)
+
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute('CREATE PUBLICATION "Every thing" FOR ALL TABLES')
+        assert not told(None), "the primary key is its identity"
+        cursor.execute("ALTER TABLE outbox_events DROP CONSTRAINT outbox_events_pkey")
+        text, = told("FAIL")
+        assert 'publication "Every thing"' in text and "ADD PRIMARY KEY (id)" in text and "REPLICA IDENTITY FULL" in text, text
+        refuses("DELETE FROM outbox_events")
+        refuses("UPDATE outbox_events SET published_at = now()")
+        assert len(told("FAIL", outbox=mark)) == 1
+        cursor.execute("ALTER TABLE outbox_events REPLICA IDENTITY FULL")
+        assert not told(None)
+        cursor.execute("ALTER TABLE outbox_events REPLICA IDENTITY DEFAULT; ALTER PUBLICATION \"Every thing\" SET (publish = 'insert, delete')")
+        assert told("FAIL", outbox=mark), "dead letters are deleted"
+        assert told("warn", outbox=mark, publish=stays) and not told("FAIL", outbox=mark, publish=stays)
+        cursor.execute("ALTER PUBLICATION \"Every thing\" SET (publish = 'insert, update')")
+        assert told("warn") and not told("FAIL")
+        assert told("FAIL", outbox=mark)
+        cursor.execute("DROP PUBLICATION \"Every thing\"")
+        text, = told("warn")
+        assert "the next publication" in text and not told("FAIL"), text
+        cursor.execute("ALTER TABLE outbox_events ADD PRIMARY KEY (id) DEFERRABLE; CREATE PUBLICATION every FOR TABLE outbox_events")
+        assert told("FAIL"), "a primary key that can be deferred is none"
+        refuses("DELETE FROM outbox_events")
+        cursor.execute("ALTER TABLE outbox_events DROP CONSTRAINT outbox_events_pkey; ALTER TABLE outbox_events ADD PRIMARY KEY (id)")
+        assert not told(None)
+        cursor.execute("ALTER TABLE outbox_events REPLICA IDENTITY NOTHING")
+        assert told("FAIL")
+        refuses("DELETE FROM outbox_events")
+
+
+@pytest.mark.postgres_versions
+def test_partitions_need_a_replica_identity_each(place):
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute("CREATE TABLE public.parted (LIKE outbox_events INCLUDING DEFAULTS, UNIQUE (seq)) PARTITION BY RANGE (seq)")
+        cursor.execute("ALTER TABLE public.parted ALTER seq ADD GENERATED ALWAYS AS IDENTITY; "
+                       "CREATE TABLE public.parted_1 PARTITION OF public.parted FOR VALUES FROM (0) TO (1000000)")
+        cursor.execute("CREATE PUBLICATION every FOR TABLE public.parted")
+        cursor.execute("SELECT outbox_relay.attach_outbox('public.parted')")
+        text, = [text for text in findings(place, "FAIL", outbox={"table": "public.parted"})[1] if "replica identity" in text]
+        assert "public.parted_1 " in text, text
+        with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):
+            cursor.execute("INSERT INTO public.parted (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), "
+                           "'a.b', '{}'); DELETE FROM public.parted")
+        cursor.execute("ALTER PUBLICATION every SET (publish_via_partition_root = true)")
+        assert any("replica identity" in text for text in findings(place, "FAIL", outbox={"table": "public.parted"})[1])
+        cursor.execute("ALTER TABLE public.parted_1 REPLICA IDENTITY FULL")
+        assert not any("replica identity" in text for text in findings(place, None, outbox={"table": "public.parted"})[1])
+
+
 def test_debeziums_table_after_the_change_that_the_document_describes(place):
     place.execute("CREATE SCHEMA inventory; CREATE TABLE inventory.outboxevent (id uuid PRIMARY KEY, aggregatetype varchar(255) NOT NULL, "
                   "aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb)")
