@@ -7,25 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-// Events without a time: a route that takes header.created_at, as the built-in one does, finds none.
-static void check_time_of_default_route(struct outbox_check *at)
-{
-    const struct config *config = at->check->context->config;
-    if (!config->insert.enabled || at->outbox->columns[CONFIG_COLUMN_CREATED_AT][0] != '\0') {
-        return;
-    }
-    for (size_t i = 0; i < config->route_count; i++) {
-        if (config->routes[i].enabled && config->routes[i].column_count == 0) {
-            outbox_find(at, CHECK_WARN,
-                "name a column of the time with column.created_at, or give the route columns of its own, with "
-                "created_at = kafka.timestamp",
-                "no column.created_at: [route %s] takes header.created_at, and without it each event becomes a dead "
-                "letter (missing_header)",
-                config->routes[i].name);
-        }
-    }
-}
-
 static void check_columns(struct outbox_check *at)
 {
     static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload",
@@ -174,7 +155,6 @@ static void check_trigger(struct outbox_check *at)
 void check_outbox_form(struct outbox_check *at)
 {
     check_columns(at);
-    check_time_of_default_route(at);
     check_time(at);
     check_sequence(at);
     check_trigger(at);

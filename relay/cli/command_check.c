@@ -69,6 +69,7 @@ static int run_checks(const struct command_environment *environment, void *conte
     check_kafka(&check);
     if (config->insert.enabled) {
         check_clickhouse(&check);
+        check_default_route(&check);
     } else {
         check_add(&report, CHECK_OK, "clickhouse", "", "not looked at: [insert] enabled = false");
     }

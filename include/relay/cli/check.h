@@ -30,6 +30,8 @@ void check_outbox(struct check *check, const struct config_outbox *outbox);
 // The cluster, the topics that are known by name, the group.
 void check_kafka(struct check *check);
 void check_clickhouse(struct check *check);
+// Whether routes without columns of their own can take what the outboxes publish: asks PostgreSQL, then ClickHouse.
+void check_default_route(struct check *check);
 void check_alerts(struct check *check);
 
 // Deadline for one question, from now.
