@@ -122,32 +122,36 @@ static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, 
 
 // The statement that goes on behind everything in Kafka: a generation later than any there, too, of which each call
 // begins the next one.
+// A copy has the original's identity, and its system identifier too unless it was made by dump and restore.
 static void advise(const struct findings *findings, char *text, size_t room)
 {
     const struct batch_number *last = &findings->last;
     int64_t above = findings->highest_number > last->number ? findings->highest_number : last->number;
-    int64_t behind = findings->highest_generation - last->generation;
+    int64_t behind = findings->highest_generation > last->generation ? findings->highest_generation - last->generation
+                                                                     : 0;
+    // Where nothing was published from, the first call begins generation 1, which is the one that Kafka has.
+    int64_t count = behind + (findings->has_number ? 1 : 2);
     char calls[64] = "";
-    if (behind > 0) {
-        snprintf(calls, sizeof(calls), " FROM generate_series(1, %lld)", (long long)behind + 1);
+    if (count > 1) {
+        snprintf(calls, sizeof(calls), " FROM generate_series(1, %lld)", (long long)count);
     }
     snprintf(text, room,
-        "To go on, accepting that events published just before may be published again: SELECT "
-        "outbox_relay.begin_generation('%s', %lld)%s",
-        findings->pipe->owner.table->identity, (long long)above, calls);
+        "If it is a copy beside the original: SELECT outbox_relay.renew_identity('%s'). To go on, though the last "
+        "events may be published again: SELECT outbox_relay.begin_generation('%s', %lld)%s",
+        findings->pipe->owner.table->name, findings->pipe->owner.table->identity, (long long)above, calls);
 }
 
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
 static bool judge(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
-    char advice[300];
+    char advice[400];
     advise(findings, advice, sizeof(advice));
     if (findings->highest_timeline > pipe->owner.table->timeline) {
         pipe->outdated = true;
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "PostgreSQL at %s is on timeline %u, but events of this outbox were published from timeline %u: it is an "
-            "old primary. Take it off [postgres] dsn, unless it was put back on purpose. %s",
+            "old primary, or a copy is published from under its identity. Take an old primary off [postgres] dsn. %s",
             pg_server_address(pipe->owner.connections[0]), pipe->owner.table->timeline, findings->highest_timeline,
             advice);
     }
@@ -173,8 +177,7 @@ static bool judge(struct publish_pipe *pipe, const struct findings *findings, st
         if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {
             return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the "
-                "database "
-                "went back in time. %s",
+                "database went back in time. %s",
                 (long long)findings->ahead[i].header.number, (long long)last->number, advice);
         }
     }

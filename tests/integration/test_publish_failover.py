@@ -295,6 +295,36 @@ def test_an_owner_has_both_sessions_on_one_server(failover):
 
 
 @pytest.mark.own_servers
+def test_a_copy_beside_the_original_fences_it_until_it_has_an_identity_of_its_own(failover):
+    """A base backup that was promoted: identity and system identifier are the original's, the timeline is a later one."""
+    place, standby = failover.place, failover.standby
+    original_dsn, copy_dsn = standby.primary_dsn, make_dsn(standby.dsn, dbname=place.name)
+
+    def relay(name, dsn):
+        login = parse_dsn(place.dsn)
+        own = make_dsn(place.dsn, host="127.0.0.1", port=parse_dsn(dsn)["port"], password=login["password"], target_session_attrs="any")
+        return place.relay(name, start=False, insert={"enabled": "false"}, postgres={"dsn": own})
+
+    standby.wait_caught_up()
+    standby.promote()
+    failover.insert(1, copy_dsn)
+    copy = relay("copy", copy_dsn).start()
+    copy.wait(lambda: copy.events("publish.term_started"), "the copy is published from under the original's identity")
+    wait_until(lambda: standby.execute("SELECT count(*) FROM public.outbox_events", dsn=copy_dsn)[0][0] == 0, "its row is out")
+    original = relay("original", original_dsn).start(ready=False)
+    original.wait(lambda: original.url is not None, "it answers")
+    original.wait(lambda: "a copy is published from under its identity" in publish_validate(original).get("reason", ""), "it is stopped", 60)
+    assert "renew_identity('public.outbox_events')" in publish_validate(original)["reason"]
+    # On the copy, as it says; and on the original as the operator who knows what happened.
+    standby.execute("SELECT outbox_relay.renew_identity('public.outbox_events')", dsn=copy_dsn)
+    standby.execute(advice(original), dsn=make_dsn(original_dsn, dbname=place.name))
+    events = [failover.insert(1, dsn)[0][0] for dsn in (copy_dsn, make_dsn(original_dsn, dbname=place.name))]
+    wait_ids(place, events, 90)
+    for each in (copy, original):
+        each.wait(lambda each=each: publish_validate(each)["status"] == "ok", "both publish", 60)
+
+
+@pytest.mark.own_servers
 def test_an_operator_may_go_back_to_the_old_primary(failover):
     relay, events, stray = refused_by_the_old_primary(failover)
     failover.place.execute(advice(relay))
