@@ -32,6 +32,14 @@ def final(instruction):
     return [rest for name, rest in stages()[-1][2] if name == instruction]
 
 
+def test_the_documented_container_has_time_to_drain():
+    with open(os.path.join(ROOT, "docs/configuration.md"), encoding="utf-8") as file:
+        text = file.read()
+    drain = int(re.search(r"\| `drain_timeout`[^|]*\| `(\d+)s` \|", text).group(1))
+    lines = re.findall(r"^docker run .*$", text, re.MULTILINE)
+    assert lines and all(int(re.search(r"--stop-timeout (\d+)", line).group(1)) > drain for line in lines)
+
+
 def test_instructions_are_known():
     known = {"WORKDIR", "COPY", "RUN", "ENV", "EXPOSE", "USER", "ENTRYPOINT", "CMD"}
     assert {name for _, _, lines in stages() for name, _ in lines} <= known

@@ -28,6 +28,18 @@ def tree(tmp_path_factory):
     return work / "image/usr"
 
 
+@pytest.mark.parametrize("level", [None, 3])
+def test_a_distribution_that_hardens_by_its_own_flags_has_them(level, tmp_path):
+    flags = "-O2" + (f" -D_FORTIFY_SOURCE={level}" if level else "")
+    environment = dict(os.environ, CFLAGS=flags, CXXFLAGS=flags)
+    subprocess.run(["meson", "setup", "-Dtests=false", str(tmp_path), ROOT], check=True, capture_output=True, env=environment)
+    done = subprocess.run(["ninja", "-C", str(tmp_path), "relay/librelay.a.p/base_backoff.c.o"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    commands = subprocess.run(["ninja", "-C", str(tmp_path), "-t", "commands", "relay/librelay.a.p/base_backoff.c.o"],
+                              capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"_FORTIFY_SOURCE\S*", commands) == [f"_FORTIFY_SOURCE={level or 2}"]
+
+
 def files(folder):
     return sorted(os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names)
 

@@ -151,7 +151,15 @@ def test_the_job_reaches_its_servers_where_all_is_denied():
     labels = of_kind(items, "Job")[0]["spec"]["template"]["metadata"]["labels"]
     policy, = [p for p in of_kind(items, "NetworkPolicy") if p["spec"]["podSelector"]["matchLabels"] == labels]
     ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"] and ports == {53, 5432, 8123, 8443}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"] and ports == {53, 5353, 5432, 8123, 8443}
+
+
+def test_the_usual_ports_of_servers_are_open():
+    """Names, also OpenShift's; PostgreSQL; Kafka, also Amazon MSK's; ClickHouse; webhooks."""
+    for policy in of_kind(objects("base"), "NetworkPolicy"):
+        ports = {(port["protocol"], port["port"]) for rule in policy["spec"]["egress"] for port in rule["ports"]}
+        assert ports == {("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353), ("TCP", 5432), ("TCP", 9092), ("TCP", 9093), ("TCP", 9094),
+                         ("TCP", 9096), ("TCP", 8123), ("TCP", 8443), ("TCP", 443)}
 
 
 def _seconds(text):
