@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SETTINGS_KNOWN "SELECT name, if(name = 'insert_quorum', value, '') FROM system.settings ORDER BY name"
+
 struct clickhouse_client {
     const struct relay_context *context;
     struct clickhouse_endpoint **endpoints;
@@ -221,8 +223,7 @@ static bool learn(struct clickhouse_exchange *exchange, struct relay_error *erro
         clickhouse_result_free(result);
     }
     // Said in the statement: what is sent with others is known by this list only, which a profile's limit would cut.
-    const char *names = server.major >= 21 ? "SELECT name FROM system.settings ORDER BY name SETTINGS limit=0, offset=0"
-                                           : "SELECT name FROM system.settings ORDER BY name";
+    const char *names = server.major >= 21 ? SETTINGS_KNOWN " SETTINGS limit=0, offset=0" : SETTINGS_KNOWN;
     if (!ask(exchange, "settings", names, &settings, &asked, &blames, &server.says_who, error)) {
         return learn_failed(exchange, &asked, blames, error);
     }

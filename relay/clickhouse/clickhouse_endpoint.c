@@ -252,8 +252,8 @@ bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct cli
     return known;
 }
 
-// @locks lock held. The server sorted the names by their bytes.
-static bool known_under_lock(const struct clickhouse_endpoint *endpoint, const char *setting)
+// @locks lock held. The server sorted the names by their bytes. *value (may be NULL): where it was asked for, else "".
+static bool known_under_lock(const struct clickhouse_endpoint *endpoint, const char *setting, const char **value)
 {
     size_t low = 0, high = endpoint->settings ? clickhouse_result_rows(endpoint->settings) : 0;
     while (low < high) {
@@ -261,6 +261,10 @@ static bool known_under_lock(const struct clickhouse_endpoint *endpoint, const c
         const char *name = clickhouse_result_text(endpoint->settings, middle, 0, NULL);
         int order = strcmp(setting, name ? name : "");
         if (order == 0) {
+            const char *text = clickhouse_result_text(endpoint->settings, middle, 1, NULL);
+            if (value) {
+                *value = text ? text : "";
+            }
             return true;
         }
         if (order < 0) {
@@ -277,9 +281,12 @@ void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struc
 {
     pthread_mutex_lock(&endpoint->lock);
     struct clickhouse_result *before = endpoint->settings;
+    const char *quorum = "";
     endpoint->server = *server;
     endpoint->settings = settings;
-    endpoint->server.has_deduplication_token = known_under_lock(endpoint, "insert_deduplication_token");
+    endpoint->server.has_deduplication_token = known_under_lock(endpoint, "insert_deduplication_token", NULL);
+    endpoint->server.has_quorum = known_under_lock(endpoint, "insert_quorum", &quorum) && quorum[0] != '\0' &&
+        strcmp(quorum, "0") != 0;
     endpoint->known = true;
     pthread_mutex_unlock(&endpoint->lock);
     clickhouse_result_free(before);
@@ -311,7 +318,7 @@ bool clickhouse_endpoint_says_who(struct clickhouse_endpoint *endpoint)
 bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting)
 {
     pthread_mutex_lock(&endpoint->lock);
-    bool known = known_under_lock(endpoint, setting);
+    bool known = known_under_lock(endpoint, setting, NULL);
     pthread_mutex_unlock(&endpoint->lock);
     return known;
 }

@@ -260,10 +260,13 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
     const struct relay_context *context = exchange->context;
     const struct config_clickhouse *config = &context->config->clickhouse;
     struct clickhouse_outcome *outcome = exchange->outcome;
+    struct clickhouse_server server;
     struct clickhouse_text url = {0};
     bool done = false;
 
     outcome->failure = CLICKHOUSE_NOT_SENT;
+    outcome->wants_quorum = exchange->insert && clickhouse_endpoint_server(exchange->endpoint, &server) &&
+        server.has_quorum;
     struct clickhouse_transport *transport = clickhouse_endpoint_take(exchange->endpoint, error);
     if (!transport) {
         return false;

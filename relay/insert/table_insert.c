@@ -17,7 +17,10 @@
 // - with dependent views a read-back does not show what they lack: the same bytes under the same token, to the same
 //   endpoint (unless table and targets are replicated, so that all of them know the token), until it is clear, or until
 //   the token may be forgotten. That is asked before each repetition; after a pause the table then stays paused, since
-//   the view may still fail. After a refusal the rows are counted.
+//   the view may still fail. After a refusal the rows are counted;
+// - nor does it show, where tables are replicated, whether the rows are there to stay: with a quorum one replica shows
+//   them before the others have them, and after UNKNOWN_STATUS_OF_INSERT one that Keeper does not know of drops them.
+//   The same again: the server lets the repetition wait for the block that it has. Of dead letters no window is known.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a code that says nothing sure,
 // thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder has checked every value, so
 // this is a constraint of the table, or a view), OPERATOR (schema, rights; all that a view refuses, if only for now,
@@ -71,7 +74,9 @@ struct part {
     size_t pieces;
     bool body_is_lz4;
     int endpoint;
+    int64_t sent;   // seconds since 1970, before the first attempt
     bool unclear;   // an attempt may have been executed
+    bool unproven;  // and its rows, if they are found, may not stay
     bool forgotten; // and its token may be
     int after_stop;
 };
@@ -117,14 +122,21 @@ static bool is_for_views(const struct table_job *job, const struct part *part)
     return part->row && job->note;
 }
 
+// A read-back cannot tell what has become of it, but only the same INSERT, repeated.
+static bool goes_by_token(const struct table_job *job, const struct part *part)
+{
+    return is_for_views(job, part) || part->unproven;
+}
+
 // What may have been executed goes out again only while all who may have it surely know its token.
 static bool may_repeat(struct table_worker *worker, struct table_job *job, struct part *part,
     struct clickhouse_outcome *outcome, struct relay_error *error)
 {
-    struct view_repeat repeat = {.note = job->note, .before = job->before, .seen = &job->seen};
+    const struct view_note plain = {.sent = part->sent};
+    struct view_repeat repeat = {.note = job->note ? job->note : &plain, .before = job->before, .seen = &job->seen};
     int64_t now = clock_wall(worker->options.context->clock).us / 1000000;
     bool known;
-    if (!part->unclear || !is_for_views(job, part)) {
+    if (!part->unclear || !goes_by_token(job, part)) {
         return true;
     }
     if (!view_repeat_is_known(worker->options.client, part->endpoint, job->again ? job->again : job->plan, &repeat, now,
@@ -255,6 +267,13 @@ static bool was_not_executed(const struct clickhouse_outcome *outcome)
         (outcome->failure == CLICKHOUSE_BACK_PRESSURE && !outcome->in_view);
 }
 
+static bool is_unproven(const struct table_job *job, const struct part *part, const struct clickhouse_outcome *outcome)
+{
+    return (outcome->wants_quorum || outcome->exception_code == CLICKHOUSE_CODE_UNKNOWN_STATUS_OF_INSERT ||
+               outcome->exception_code == CLICKHOUSE_CODE_UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE) &&
+        part->unclear && part->row && job->plan->exactly_once && is_replicated(job->plan, part);
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -265,6 +284,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, error, true);
     part->unclear = part->unclear || (!late && !was_not_executed(outcome));
+    part->unproven = part->unproven || is_unproven(job, part, outcome);
     *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
@@ -278,9 +298,8 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     if (table_worker_given_up(worker, job) || (table_worker_stopping(worker) && part->after_stop++ >= STOP_ATTEMPTS)) {
         return false;
     }
-    // A read-back sees the table, not what its views have got: only the same insert, repeated, completes those.
-    bool for_views = is_for_views(job, part) && *verdict == TABLE_UNCLEAR && !part->forgotten;
-    if (part->unclear && !for_views) {
+    bool again = goes_by_token(job, part) && *verdict == TABLE_UNCLEAR && !part->forgotten;
+    if (part->unclear && !again) {
         if (*verdict == TABLE_UNCLEAR) {
             table_worker_pause(worker, job,
                 backoff_next(&worker->backoff)); // what follows is a read-back and the next attempt
@@ -369,6 +388,7 @@ static enum table_verdict insert_rows(struct table_worker *worker, struct table_
         .token = job->token,
         .row = &job->row,
         .body_is_lz4 = job->body != NULL,
+        .sent = clock_wall(worker->options.context->clock).us / 1000000,
         .unclear = job->again != NULL};
     part.body = job->body ? insert_body_pieces(job->body, &part.pieces)
                           : native_block_body(job->block, &part.pieces, &job->error);

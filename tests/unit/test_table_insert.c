@@ -32,6 +32,7 @@ static struct table_view_target view = {.target = target,
 static struct view_run run = {.topic = "topic", .last = 0};
 static struct view_note note = {.token = "token", .rows = 1, .runs = &run, .run_count = 1};
 static const char *question; // what a server says to what is no INSERT
+static const char *settings; // what it says of its settings; NULL: the usual ones
 static struct table_plan *plan;
 static struct table_worker *worker;
 static sem_t woken;
@@ -52,6 +53,11 @@ static const char full[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 25
                            "Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)";
 static const char strange[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 36\r\nContent-Length: 19\r\n\r\n"
                               "Code: 36. Strange..";
+static const char unknown_status[] =
+    "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 319\r\nContent-Length: 25\r\n\r\n"
+    "Code: 319. Unknown status";
+static const char timed_out[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 159\r\nContent-Length: 19\r\n\r\n"
+                                "Code: 159. Too late";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
                            "Code: 395. " INSERT_DEADLINE_LATE;
 static const char no_table[] = "HTTP/1.1 404 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: 19\r\n\r\n"
@@ -65,7 +71,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
 {
     static char learned[4096];
     struct replica *replica = context;
-    const char *body = clickhouse_peer_learned(seen);
+    const char *body = settings && strstr(seen->target, "-learn-settings") ? settings : clickhouse_peer_learned(seen);
     bool inserts = strstr(seen->target, "INSERT") != NULL;
     const char *said = body || inserts || !replica->says || !*replica->says ? NULL : *replica->says++;
     bool whole = said && strncmp(said, "HTTP/", 5) == 0;
@@ -398,6 +404,50 @@ Test(table_insert, too_many_parts_of_a_view_leave_the_rows_in_the_table)
     replicas[0].once = full;
     cr_assert_eq(insert(false), TABLE_DONE, "of the table itself: not executed, and simply sent again");
     cr_assert_eq(replicas[0].inserts, 5);
+}
+
+// The server shows rows that it may drop, if Keeper does not know of them.
+Test(table_insert, an_insert_of_unknown_status_is_repeated_until_it_is_answered)
+{
+    answers(well, well);
+    question = few_blocks;
+    replicas[0].once = unknown_status;
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 2, "the same bytes under the same token");
+    replicas[0].once = timed_out;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "rows that are found are there to stay");
+    replicas[0].once = unknown_status;
+    question = many_blocks;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "its token may be forgotten");
+    question = few_blocks;
+    replicas[0].once = unknown_status;
+    plan->schema->is_replicated = false;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "no Keeper is asked");
+    cr_assert_eq(replicas[0].inserts, 5);
+}
+
+Test(table_insert, with_a_quorum_an_insert_is_repeated_until_it_is_answered)
+{
+    settings = "insert_deduplicate\t\ninsert_deduplication_token\t\ninsert_quorum\tauto\n";
+    answers(well, well);
+    question = few_blocks;
+    replicas[0].once = timed_out;
+    cr_assert_eq(insert(false), TABLE_DONE, "one replica that shows the rows is no quorum");
+    cr_assert_eq(replicas[0].inserts, 2);
+    replicas[0].once = timed_out;
+    plan->exactly_once = false;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    plan->exactly_once = true;
+}
+
+Test(table_insert, without_a_quorum_what_is_in_doubt_is_read_back)
+{
+    settings = "insert_deduplicate\t\ninsert_deduplication_token\t\ninsert_quorum\t0\n";
+    answers(well, well);
+    question = few_blocks;
+    replicas[0].once = timed_out;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    cr_assert_eq(replicas[0].inserts, 1);
 }
 
 Test(table_insert, rows_that_are_stored_are_not_sent_again_for_their_dead_letters)

@@ -70,6 +70,7 @@ struct clickhouse_outcome {
     bool in_view;       // the exception comes from a materialized view: the table has got the block before
     int http_status;    // 0: none
     int endpoint;       // -1: none was chosen
+    bool wants_quorum;  // of an INSERT: acknowledged only when several replicas have it (insert_quorum)
     bool body_sent;     // at least one byte of the request left us
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct duration elapsed;
@@ -122,7 +123,8 @@ struct clickhouse_server {
     struct duration clock_doubt; // the true value is within +- this (half of the round trip)
     bool has_input_function;     // INSERT ... SELECT ... FROM input(...): 19.10 and later
     bool has_deduplication_token;
-    bool says_who; // its answers came with headers that only ClickHouse sends
+    bool has_quorum; // our profile has insert_quorum: rows are seen before enough replicas have them
+    bool says_who;   // its answers came with headers that only ClickHouse sends
 };
 // Copies. Contacts the endpoint if that has not happened yet. Errors as clickhouse_query.
 bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, struct duration timeout,

@@ -40,7 +40,8 @@ bool clickhouse_endpoint_take_silence(struct clickhouse_endpoint *endpoint, stru
 // What is known of the server; false before clickhouse_endpoint_learn, after clickhouse_endpoint_forget or after the
 // breaker was open.
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);
-// Keeps version and the like, and the names of all settings (rows of one column, sorted). Takes `settings` over.
+// Keeps version and the like, and the names of all settings (rows of name and, of some, value, sorted by name). Takes
+// `settings` over.
 void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *server,
     struct clickhouse_result *settings);
 void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead,
