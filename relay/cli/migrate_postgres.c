@@ -34,6 +34,7 @@
 #define ADOPTING_FILE "006_adopt_outbox_events"
 #define INDEX_FILE    "007_outbox_events_seq_index"
 #define ADOPTED_FILE  "008_finish_adoption"
+#define LOCKING_FILE  "019_lock_beside_autovacuum"
 
 // Our session as the server knows it: a number alone would mean somebody else's after a restart, or on another host of
 // the dsn.
@@ -314,6 +315,18 @@ static bool leave_file(struct runner *runner, const struct migration_file *file,
     return !up || strcmp(file->name, ADOPTING_FILE) != 0 || check_adoptable(runner, error);
 }
 
+// The files 006 and 008 ask for the table's lock by a procedure of 005, which does not get it while autovacuum works on
+// the table; the one that does stands in a later file. It is not recorded here: 012 puts the other back before its turn
+// comes.
+static bool prepare_adoption(struct runner *runner, const struct migration_file *file, struct relay_error *error)
+{
+    const struct migration_file *locking = migration_files_find(runner->files, LOCKING_FILE);
+    if (!locking || (strcmp(file->name, ADOPTING_FILE) != 0 && strcmp(file->name, ADOPTED_FILE) != 0)) {
+        return true;
+    }
+    return execute(runner, locking->up, error) || error_prefix(error, "%s.up.sql, before its turn", locking->name);
+}
+
 static bool run_file(struct runner *runner, const struct migration_file *file, bool up, struct relay_error *error)
 {
     const struct clock *clock = runner->context->clock;
@@ -324,6 +337,9 @@ static bool run_file(struct runner *runner, const struct migration_file *file, b
     bool left = false;
     if (!leave_file(runner, file, up, &left, error) || left) {
         return left;
+    }
+    if (up && !prepare_adoption(runner, file, error)) {
+        return false;
     }
     struct mono_time start = clock_mono(clock);
     for (int tries = 1;; tries++) {

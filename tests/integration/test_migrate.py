@@ -276,6 +276,34 @@ def test_an_existing_table_is_adopted(place):
     assert place.execute("SELECT adopted FROM outbox_relay.outboxes") == [(True,)]
 
 
+def test_a_table_that_autovacuum_works_on_is_adopted(place):
+    """It gives way to a request for a lock only once that has waited for a second: longer than a writer should have to queue."""
+    assert run(place, "postgres", "down", "--to", "0").returncode == 0
+    place.execute("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_type text, aggregate_id uuid, event_type text, "
+                  "payload jsonb, metadata jsonb, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz) "
+                  "WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, autovacuum_analyze_threshold = 1000000000, "
+                  "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)")
+    place.execute("INSERT INTO public.outbox_events (event_type, payload) SELECT 'post.created', to_jsonb(repeat('x', 500)) FROM generate_series(1, 40000)")
+    place.execute("UPDATE public.outbox_events SET published_at = now() WHERE id < '20000000-0000-0000-0000-000000000000'")
+    with autocommitting(place.admin_dsn) as cursor:
+        def is_vacuumed():
+            cursor.execute("SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'public.outbox_events'::regclass")
+            return cursor.fetchone()[0]
+        cursor.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+        cursor.execute("SELECT pg_reload_conf()")
+        try:
+            for step in (("--to", "7"), ()):
+                wait_until(is_vacuumed, "autovacuum works on the table", 120)
+                done = run(place, "postgres", "up", *step)   # ends within less than its 600 tries, and than this vacuum
+                assert done.returncode == 0, done.stdout + done.stderr
+        finally:
+            cursor.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            cursor.execute("SELECT pg_reload_conf()")
+    assert recorded(place) == FILES
+    assert place.execute("SELECT count(DISTINCT seq) FROM public.outbox_events") == [(40000,)]
+    assert place.execute("SELECT prosrc LIKE '%%SHARE UPDATE EXCLUSIVE%%' FROM pg_proc WHERE proname = 'run_short_step'") == [(True,)], "the older form is back"
+
+
 def test_a_table_whose_id_is_not_each_rows_own_is_not_touched(place):
     assert run(place, "postgres", "down", "--to", "0").returncode == 0
     for form in ("uuid", "uuid NOT NULL", "uuid UNIQUE"):

@@ -94,3 +94,32 @@ for form in "id uuid" "id uuid NOT NULL" "id uuid UNIQUE"; do
 done
 is "nor touched" "$(sql -c "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.unfit'::regclass AND attname = 'seq'")" 0
 sql -c "DROP OWNED BY $writer" -c "DROP ROLE $writer"
+
+# Autovacuum, slow and at once, on a table of its own.
+sql -c "CREATE TABLE public.vacuumed (n integer, filler text) WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_analyze_threshold = 1000000000, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)" \
+    -c "INSERT INTO public.vacuumed SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g" -c "UPDATE public.vacuumed SET n = 0 WHERE n % 10 = 0" \
+    -c "ALTER SYSTEM SET autovacuum_naptime = 1" -c "SELECT pg_reload_conf()" >/dev/null
+vacuuming="SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'public.vacuumed'::regclass"
+# vacuumed: waits until autovacuum works on the table
+vacuumed() {
+    local deadline=$((SECONDS + 120))
+    until [ "$(sql -c "$vacuuming")" = 1 ] || [ $SECONDS -ge $deadline ]; do read -r -t 0.1 <> <(:) || true; done
+}
+vacuumed
+is "autovacuum is at work" "$(sql -c "$vacuuming")" 1
+if sql -c "CALL outbox_relay.run_short_step('public.vacuumed', 'outbox_relay.set_queue_storage', 20)" 2>"$work/err"; then ok "it gives way to a short step"; else
+    not_ok "it gives way to a short step" "$(grep -m 1 ERROR "$work/err")"
+fi
+session_open
+session_do "BEGIN; LOCK TABLE public.vacuumed IN SHARE UPDATE EXCLUSIVE MODE;" >/dev/null
+if sql -c "CALL outbox_relay.run_short_step('public.vacuumed', 'outbox_relay.set_queue_storage', 1)" 2>"$work/err"; then not_ok "another change of the table is waited for"; else
+    is "another change of the table is told, and whose it is" "$(tr -d '\n' <"$work/err" | grep -c 'an index build or another change of the table goes on.*process [0-9]* (ShareUpdateExclusiveLock)')" 1
+fi
+session_do "ROLLBACK; BEGIN; LOCK TABLE public.vacuumed IN ROW EXCLUSIVE MODE;" >/dev/null
+if sql -c "CALL outbox_relay.run_short_step('public.vacuumed', 'outbox_relay.set_queue_storage', 2)" 2>"$work/err"; then not_ok "a writer is waited for"; else
+    is "a writer is told, and whose it is" "$(tr -d '\n' <"$work/err" | grep -c 'long transactions use it.*process [0-9]* (RowExclusiveLock)')" 1
+fi
+session_do "ROLLBACK;" >/dev/null
+session_close
+sql -c "ALTER SYSTEM RESET autovacuum_naptime" -c "SELECT pg_reload_conf()" >/dev/null

@@ -1,0 +1,2 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The procedure of 005 stays as it was mended; its down script drops it.
