@@ -9,6 +9,7 @@
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/postgres/pg_connection.h"
+#include "relay/postgres/pg_stranger.h"
 
 #include <math.h>
 #include <regex.h>
@@ -101,6 +102,14 @@ static PGresult *ask_health(struct gathering *at, struct pg_connection *connecti
         values, 5, false, soon(at), error);
 }
 
+// Whether somebody holds a lock of the outbox and is no relay; the owner's locks go before the watch's.
+static const char *ask_stranger(struct gathering *at, struct pg_connection *connection,
+    const struct config_outbox *outbox, struct pg_stranger *stranger)
+{
+    struct relay_error error;
+    return pg_stranger_find(connection, outbox->table, "{1,2,3}", stranger, soon(at), &error) ? stranger->text : "";
+}
+
 // Returns its level.
 static int add_outbox(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
     json_t *instances)
@@ -112,16 +121,21 @@ static int add_outbox(struct gathering *at, struct pg_connection *connection, co
         PQclear(result);
         return 2;
     }
-    const char *health = pg_cell(result, 0, 0), *owner = pg_cell(result, 0, 4);
-    int level = strcmp(health, "CRITICAL") == 0 ? 2 : strcmp(health, "WARNING") == 0 || !owner ? 1 : 0;
+    struct pg_stranger stranger;
+    const char *taken = ask_stranger(at, connection, outbox, &stranger);
+    bool usurped = stranger.lock == PG_LOCK_OWNER || stranger.lock == PG_LOCK_OWNER_TOO;
+    const char *health = pg_cell(result, 0, 0), *owner = usurped ? NULL : pg_cell(result, 0, 4);
+    bool worries = strcmp(health, "OK") != 0 || !owner || stranger.lock != PG_LOCK_NONE;
+    int level = usurped || strcmp(health, "CRITICAL") == 0 ? 2 : worries ? 1 : 0;
     json_t *figures = json_pack("{s:s, s:s, s:I, s:I, s:s}", "health", health, "message", pg_cell(result, 0, 1),
         "unpublished_rows", (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds",
         (json_int_t)pg_cell_int64(result, 0, 3), "owner", owner ? owner : "nobody");
     json_object_set_new(instances, outbox->name,
         state(level,
-            strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1)
-                : !owner              ? "no relay owns it"
-                                      : "",
+            usurped                         ? taken
+                : strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1)
+                : !owner                    ? "no relay owns it"
+                                            : taken,
             figures));
     PQclear(result);
     return level;

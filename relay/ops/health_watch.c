@@ -14,6 +14,7 @@
 //   "pipeline_degraded" of "outbox NAME". A refusal that passes (the server is busy, the table locked) is only logged,
 //   asked again soon, and told when the next answer is none either;
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
+// - a session that is no replica's holds it: nobody would judge, so everybody does, and says who holds it;
 // - the session ends between two judgements: seen at the next look, a few seconds later, and judged at once, so that
 //   replicas that left Kafka and ClickHouse to the holder speak for themselves;
 // - the holder freezes: its session ends at the server after a few intervals (a lease), and another replica takes over.
@@ -26,6 +27,7 @@
 #include "relay/ops/health_conditions.h"
 #include "relay/config/listen_address.h"
 #include "relay/postgres/pg_connection.h"
+#include "relay/postgres/pg_stranger.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -42,12 +44,13 @@
 struct watched {
     const struct config_outbox *outbox; // of the config that the process was started with
     struct health_window window;
-    bool locked;       // by our connection
-    bool elsewhere;    // another session holds the lock, as of our last try
-    bool ours;         // figures of ours are shown
-    bool missed;       // the session was lost since they were, or an answer
-    bool faulty;       // "pipeline_degraded" is raised
-    char summary[256]; // of the last result
+    bool locked;                 // by our connection
+    bool elsewhere;              // another replica holds the lock, as of our last try
+    struct pg_stranger stranger; // who holds it, as of then, and is none
+    bool ours;                   // figures of ours are shown
+    bool missed;                 // the session was lost since they were, or an answer
+    bool faulty;                 // "pipeline_degraded" is raised
+    char summary[256];           // of the last result
     double rows;
 };
 
@@ -99,6 +102,7 @@ static const char health_sql[] =
 static bool try_lock(struct health_watch *watch, struct watched *watched, struct relay_error *error)
 {
     watched->elsewhere = false;
+    watched->stranger = (struct pg_stranger){.lock = PG_LOCK_NONE};
     PGresult *result = pg_query(watch->connection, lock_sql, &PG_TEXT(watched->outbox->table), 1, false,
         query_deadline(watch), error);
     if (result == NULL) {
@@ -106,8 +110,13 @@ static bool try_lock(struct health_watch *watch, struct watched *watched, struct
     }
     const char *got = pg_cell(result, 0, 0);
     watched->locked = got != NULL && *got == 't';
-    watched->elsewhere = !watched->locked;
     PQclear(result);
+    if (!watched->locked &&
+        !pg_stranger_find(watch->connection, watched->outbox->table, "{3}", &watched->stranger, query_deadline(watch),
+            error)) {
+        return false;
+    }
+    watched->elsewhere = !watched->locked && watched->stranger.lock == PG_LOCK_NONE;
     return true;
 }
 
@@ -140,6 +149,18 @@ static PGresult *ask_health(struct health_watch *watch, const struct watched *wa
 
 // What the results mean
 
+// While a stranger holds the lock, no replica leaves the judging to another.
+static void tell_stranger(struct health_watch *watch, struct watched *watched)
+{
+    if (watched->stranger.lock != PG_LOCK_NONE) {
+        log_event(LOG_LEVEL_WARNING, "health.lock_taken", "every replica judges the outbox",
+            LOG_TEXT("outbox", watched->outbox->name), LOG_TEXT("reason", watched->stranger.text));
+        raise_fault(watch, watched, ALERT_WARNING, watched->stranger.text);
+    } else if (watched->faulty) {
+        raise_fault(watch, watched, ALERT_OK, "its health can be judged again");
+    }
+}
+
 static void take_result(struct health_watch *watch, struct watched *watched, const PGresult *result)
 {
     const struct relay_context *context = watch->context;
@@ -162,11 +183,10 @@ static void take_result(struct health_watch *watch, struct watched *watched, con
     watched->missed = false;
 
     enum alert_level judged = health_window_add(&watched->window, now);
-    show(watch, watched, judged == ALERT_OK ? STATUS_OK : STATUS_DEGRADED, judged == ALERT_OK ? "" : watched->summary);
+    const char *reason = judged == ALERT_OK ? watched->stranger.text : watched->summary;
+    show(watch, watched, reason[0] == '\0' ? STATUS_OK : STATUS_DEGRADED, reason);
     alerts_raise(watch->alerts, "outbox_backlog", name, judged, watched->summary, watched->rows, false);
-    if (watched->faulty) {
-        raise_fault(watch, watched, ALERT_OK, "its health can be judged again");
-    }
+    tell_stranger(watch, watched);
 }
 
 // Our figures would be stale from here on.
@@ -275,7 +295,7 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched, bo
     PGresult *result = NULL;
     heartbeat_beat(watch->heartbeat);
     bool asked = watched->locked || try_lock(watch, watched, &error);
-    if (asked && !watched->locked) {
+    if (asked && watched->elsewhere) {
         leave_to_another(watch, watched);
         return true;
     }
@@ -289,7 +309,7 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched, bo
     } else {
         may_pass = take_refusal(watch, watched, &error);
     }
-    *again = *again || may_pass || (watched->locked && health_window_undecided(&watched->window));
+    *again = *again || may_pass || (asked && health_window_undecided(&watched->window));
     return true;
 }
 

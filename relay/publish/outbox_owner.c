@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/outbox_owner.h"
 
+#include "relay/base/log.h"
+
 #include <stdio.h>
 #include <string.h>
+
+#define STRANGER_INTERVAL DURATION_S(5)
 
 void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
     const struct config_outbox *config, void (*tick)(void *context), void *tick_context)
@@ -75,6 +79,31 @@ static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct 
     return true;
 }
 
+// Somebody else holds one of the locks: a replica, or who?
+static bool look_for_stranger(struct outbox_owner *owner, struct relay_error *error)
+{
+    struct mono_time now = clock_mono(owner->context->clock);
+    if (owner->stranger_asked_at.ns != 0 && !mono_reached(now, mono_add(owner->stranger_asked_at, STRANGER_INTERVAL))) {
+        return true;
+    }
+    char oid[16];
+    snprintf(oid, sizeof(oid), "%u", owner->table->oid);
+    struct pg_stranger found;
+    if (!pg_stranger_find(owner->connections[0], oid, "{1,2}", &found, pg_deadline(owner->context), error)) {
+        return false;
+    }
+    owner->stranger_asked_at = now;
+    if (found.lock != PG_LOCK_NONE && strcmp(found.text, owner->stranger.text) != 0) {
+        log_event(LOG_LEVEL_WARNING, "publish.lock_taken", "nobody can publish the outbox",
+            LOG_TEXT("outbox", owner->config->name), LOG_TEXT("reason", found.text));
+    }
+    if (owner->stranger.lock == PG_LOCK_NONE) {
+        owner->stranger_since = now;
+    }
+    owner->stranger = found;
+    return true;
+}
+
 // The table is read anew: what a standby read long ago may have changed.
 static bool reload(struct outbox_owner *owner, struct relay_error *error)
 {
@@ -101,13 +130,14 @@ bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct rela
 
 bool outbox_owner_count(struct outbox_owner *owner, int *replicas, struct relay_error *error)
 {
-    char ours[64];
+    char ours[64], oid[16];
+    snprintf(oid, sizeof(oid), "%u", owner->table->oid);
     snprintf(ours, sizeof(ours), OUTBOX_OWNER_SESSIONS "%u-", owner->table->oid);
     PGresult *result = pg_query(owner->connections[0],
         "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a"
         " WHERE a.datname = current_database() AND (starts_with(a.application_name, $1::text)"
-        " OR a.application_name LIKE '" OUTBOX_OWNER_SESSIONS "____________')",
-        (struct pg_value[]){PG_TEXT(ours)}, 1, false, pg_deadline(owner->context), error);
+        " OR a.application_name LIKE '" OUTBOX_OWNER_SESSIONS "____________') AND " PG_RELAY_SESSION("$2::oid"),
+        (struct pg_value[]){PG_TEXT(ours), PG_TEXT(oid)}, 2, false, pg_deadline(owner->context), error);
     if (result == NULL) {
         return error_prefix(error, "counting replicas");
     }
@@ -135,14 +165,15 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         return false;
     }
     if (!taken) {
-        return true;
+        return look_for_stranger(owner, error);
     }
     if (!connect_slot(owner, 1, error) || !lock_slot(owner, 1, &taken, error)) {
         return false;
     }
     if (!taken) { // the owner before us lost one session and still has the other: let go of ours as well
+        bool asked = look_for_stranger(owner, error);
         outbox_owner_finish(owner);
-        return true;
+        return asked;
     }
     Oid locked = owner->table->oid;
     if (!on_one_server(owner, error) || !reload(owner, error)) {
@@ -152,6 +183,8 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         outbox_owner_finish(owner);
         return true;
     }
+    owner->stranger = (struct pg_stranger){.lock = PG_LOCK_NONE};
+    owner->stranger_asked_at = (struct mono_time){0};
     owner->owned = true;
     return true;
 }

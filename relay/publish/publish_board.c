@@ -38,6 +38,19 @@ void publish_show(struct publish_pipe *pipe, enum status_level level, const char
     publish_show_ownership(pipe);
 }
 
+void publish_show_standby(struct publish_pipe *pipe)
+{
+    const struct outbox_owner *owner = &pipe->owner;
+    if (owner->stranger.lock == PG_LOCK_NONE) {
+        publish_show(pipe, STATUS_OK, "standby", "");
+        return;
+    }
+    // For a moment it may be somebody who tries the lock by hand.
+    struct mono_time lasts = mono_add(owner->stranger_since, pipe->context->config->lease);
+    publish_show(pipe, mono_reached(clock_mono(pipe->context->clock), lasts) ? STATUS_DOWN : STATUS_DEGRADED, "standby",
+        owner->stranger.text);
+}
+
 const char *publish_role(const struct publish_pipe *pipe)
 {
     return pipe->owner.owned ? "owner" : "none";

@@ -141,7 +141,7 @@ static void try_to_own(struct publish_pipe *pipe)
     // PostgreSQL has answered, whatever Kafka does with the term that may follow.
     status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
     if (!pipe->owner.owned) {
-        publish_show(pipe, STATUS_OK, "standby", "");
+        publish_show_standby(pipe);
         pipe->unreached = false;
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;

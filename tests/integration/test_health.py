@@ -6,8 +6,11 @@ import signal
 import pytest
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
-from relaytools.sessions import autocommitting, execute_each
+from relaytools.sessions import autocommitting, execute_each, stranger, take_outbox_locks
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
+
+
+NOWHERE = {"insert": {"enabled": "true"}, "clickhouse": {"url": "http://127.0.0.1:1"}}  # Kafka is nowhere in every watch_place
 
 
 @pytest.mark.tsan
@@ -50,6 +53,44 @@ def test_one_of_two_watches_and_the_other_takes_over(watch_place):
     wait_until(lambda: watchers() == [other], "the other one watches")
 
 
+def assert_the_stranger_is_told(place, relay, pid):
+    def publish():
+        return relay.health()["checks"]["publish"].get("instances", {}).get("default", {})
+    wait_until(lambda: publish().get("status") == "down" and f"session {pid} of role" in publish()["reason"], "publish tells who holds the lock")
+    assert relay.get("/ready")[0] == 503
+    place.write_events(6)
+    wait_until(lambda: recent(relay, "outbox_backlog")[-1:] == [("default", "CRITICAL")], "the backlog is told")
+    wait_until(lambda: ("outbox default", "WARNING") in recent(relay, "pipeline_degraded"), "the watch lock is told")
+    assert outbox(relay)["figures"]["unpublished_rows"] == 6
+    assert any(event["reason"].startswith(f"session {pid}") for event in relay.events("publish.lock_taken"))
+
+
+def test_a_login_without_rights_that_holds_the_locks_silences_no_replica(watch_place):
+    oid = execute_each(watch_place.dsn, "SELECT 'public.outbox_events'::regclass::oid::int8")[0][0]
+    with stranger(watch_place.servers.admin_dsn, watch_place.dsn, watch_place.name,
+                  application_name=f"outbox-relay-publish-{oid}-aaaaaaaaaaaa") as cursor:
+        pid = take_outbox_locks(cursor, 1, 3)
+        relays = [watch_place.relay(name, run={"lease": "2s"}, **NOWHERE) for name in ("one", "two")]
+        for relay in relays:
+            assert_the_stranger_is_told(watch_place, relay, pid)
+            wait_until(lambda relay=relay: recent(relay, "clickhouse_down")[-1:] == [("", "CRITICAL")], "ClickHouse is told by each")
+            watch_place.delete_events()
+    wait_until(lambda: sorted(outbox(relay).get("figures", {}).get("watched_by", "") for relay in relays)
+               == ["another replica", "this process"], "one watches again")
+    for relay in relays:
+        wait_until(lambda relay=relay: recent(relay, "pipeline_degraded")[-1:] and ("outbox default", "OK") in recent(relay, "pipeline_degraded"),
+                   "the end is told")
+
+
+def test_a_forgotten_session_of_the_relays_own_login_is_told(watch_place):
+    with autocommitting(watch_place.dsn, application_name="psql") as cursor:
+        pid = take_outbox_locks(cursor, 2, 3)
+        relay = watch_place.relay(run={"lease": "2s"})
+        assert_the_stranger_is_told(watch_place, relay, pid)
+        wait_until(lambda: [level for part, level in recent(relay, "pipeline_degraded") if part.startswith("publish default")][-1:] == ["CRITICAL"],
+                   "the outbox that nobody publishes is told")
+
+
 def test_a_table_that_is_not_migrated_is_said(watch_servers):
     place = WatchPlace(watch_servers, "wnotmigrated", migrate=False)
     try:
@@ -84,9 +125,6 @@ def test_one_answer_that_is_late_is_no_alert_and_two_are(watch_place):
     wait_figure(relay, "health", "OK")
     told = [one for one in recent(relay, "pipeline_degraded") if one[0] == "outbox default"]
     assert told == [("outbox default", "WARNING"), ("outbox default", "OK")]
-
-
-NOWHERE = {"insert": {"enabled": "true"}, "clickhouse": {"url": "http://127.0.0.1:1"}}  # Kafka is nowhere in every watch_place
 
 
 def test_an_outbox_that_cannot_be_watched_silences_nobody(watch_servers):

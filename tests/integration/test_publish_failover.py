@@ -279,7 +279,7 @@ def test_an_owner_has_both_sessions_on_one_server(failover):
     standby.promote()
     proxy = Proxy(("127.0.0.1", standby.port))
     relay = failover.relay(insert={"enabled": "false"}, postgres={"dsn": make_dsn(place.dsn, host="127.0.0.1", port=proxy.port)})
-    with contextlib.closing(psycopg2.connect(new)) as owner:
+    with contextlib.closing(psycopg2.connect(new, application_name="outbox-relay-publish")) as owner:
         owner.cursor().execute("SELECT pg_advisory_lock('public.outbox_events'::regclass::oid::int4, 1)")
         relay.start()
         relay.wait(lambda: relay.get("/ready")[0] == 200, "it is a standby")

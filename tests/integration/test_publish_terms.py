@@ -16,6 +16,7 @@ from relaytools.place import Place
 from relaytools.proxy import END_TXN, Proxy, Rule
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
+from relaytools.sessions import stranger
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
           "publish.after_recovery_commit", "publish.after_take", "publish.after_send", "publish.after_delivery",
@@ -292,6 +293,25 @@ def test_deployments_with_other_outboxes_in_the_database_are_no_replicas(place):
     with contextlib.closing(psycopg2.connect(place.dsn, application_name="outbox-relay-publish-0123456789ab")):
         given = second.wait(lambda: second.events("publish.given_up"), "it leaves one to the other")
     assert given[0]["replicas"] == 2
+
+
+def test_sessions_that_only_call_themselves_replicas_are_not_counted(place):
+    tables = ["public.outbox0", "public.outbox1"]
+    for table in tables:
+        place.execute("SELECT outbox_relay.create_outbox(%s)", table)
+    own = {"outbox": {"table": tables[0]}, "outbox__other": {"table": tables[1]}}
+    oids = [place.execute("SELECT %s::regclass::oid::int8", table)[0][0] for table in tables]
+    with contextlib.ExitStack() as sessions:
+        for oid in oids:
+            for instance in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+                sessions.enter_context(stranger(place.servers.admin_dsn, place.dsn, f"{place.name}_{oid}_{instance}".replace("-", "_"),
+                                                application_name=f"outbox-relay-publish-{oid}-{instance}"))
+        relays = [publishing(place, "first", **own)]
+        relays[0].wait(lambda: relays[0].metric("outbox_owned") == 2, "it owns both")
+        relays.append(publishing(place, "second", **own))
+        given = relays[0].wait(lambda: relays[0].events("publish.given_up"), "one is left to the replica")
+        relays[1].wait(lambda: relays[1].metric("outbox_owned") == 1, "which takes it")
+    assert {event["replicas"] for event in given} == {2}
 
 
 def test_a_silent_host_ahead_of_the_primary_does_not_keep_the_outbox_without_an_owner(place):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 from relaytools.relay import command, program, wait_until, write_config
+from relaytools.sessions import stranger, take_outbox_locks
 
 
 def config_of(place, **changes):
@@ -53,6 +54,18 @@ def test_owner_and_lag_are_seen_on_the_servers(place):
     assert code == 0, status
     assert sum(part["messages"] for part in status["lag"] if part["topic"].endswith(".post.events")) >= 7
     assert relay.stop() == 0
+
+
+def test_a_session_that_holds_the_locks_and_is_no_relay_is_no_owner(place):
+    with stranger(place.servers.admin_dsn, place.dsn, f"{place.name}_stranger".replace("-", "_"), application_name="shop") as cursor:
+        pid = take_outbox_locks(cursor, 3)
+        code, status = document(place)
+        assert code == 1 and status["checks"]["outbox"]["instances"]["default"]["reason"] == "no relay owns it"
+        take_outbox_locks(cursor, 1)
+        code, status = document(place)
+    outbox = status["checks"]["outbox"]["instances"]["default"]
+    assert code == 2 and outbox["figures"]["owner"] == "nobody" and f"session {pid} of role" in outbox["reason"], outbox
+    assert "application_name shop" in outbox["reason"] and f"pg_terminate_backend({pid})" in outbox["reason"]
 
 
 def test_health_of_an_outbox_decides_the_exit_code(place):

@@ -4,11 +4,13 @@
 // given up only by closing the sessions. A replica that does not own it tries again now and then on one session that
 // holds no snapshot and waits for nothing, so a standby costs the server nothing lasting. Sessions carry the lease: the
 // server ends one that has been silent for so long, so a frozen owner loses the outbox; outbox_owner_tick() beats at a
-// third of it, also while a statement or a new session is waited for. One thread at a time.
+// third of it, also while a statement or a new session is waited for. While it is owned by another session, it is asked
+// now and then whether that one is a replica's (pg_stranger.h). One thread at a time.
 #ifndef RELAY_PUBLISH_OUTBOX_OWNER_H
 #define RELAY_PUBLISH_OUTBOX_OWNER_H
 
 #include "relay/postgres/pg_connection.h"
+#include "relay/postgres/pg_stranger.h"
 #include "relay/publish/outbox_table.h"
 
 // So the application_name of the sessions begins; the oid of the table and the instance follow. In older versions the
@@ -20,7 +22,9 @@ struct outbox_owner {
     const struct config_outbox *config;
     struct pg_connection *connections[2]; // both set: owned; only the first: standby
     bool owned;
-    struct outbox_table *table; // as it was read when the locks were taken
+    struct outbox_table *table;  // as it was read when the locks were taken
+    struct pg_stranger stranger; // who holds a lock that we wait for, and is no relay
+    struct mono_time stranger_since, stranger_asked_at;
     void (*tick)(void *context);
     void *tick_context;
 };

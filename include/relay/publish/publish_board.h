@@ -9,6 +9,8 @@
 
 // reason: copied. role: "owner", "standby", "none".
 void publish_show(struct publish_pipe *pipe, enum status_level level, const char *role, const char *reason);
+// Another session owns the outbox: a replica's, or that of a stranger, which is said.
+void publish_show_standby(struct publish_pipe *pipe);
 // The gauges of who owns the outbox; with the ownership end the figures of what waits in it.
 void publish_show_ownership(struct publish_pipe *pipe);
 // "owner" or "none", by whether the outbox is owned.

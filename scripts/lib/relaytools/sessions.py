@@ -3,6 +3,7 @@
 import contextlib
 
 import psycopg2
+from psycopg2.extensions import make_dsn
 
 
 @contextlib.contextmanager
@@ -23,3 +24,22 @@ def execute_each(dsn, *statements):
         for statement in statements:
             cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextlib.contextmanager
+def stranger(admin_dsn, dsn, name, **options):
+    """A cursor of a login without any grant in the database of dsn."""
+    execute_each(admin_dsn, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD 'stranger'")
+    try:
+        with autocommitting(make_dsn(dsn, user=name, password="stranger"), **options) as cursor:
+            yield cursor
+    finally:
+        execute_each(admin_dsn, f"DROP ROLE {name}")
+
+
+def take_outbox_locks(cursor, *locks, table="public.outbox_events"):
+    """Advisory locks of an outbox, for the session; returns the session's pid."""
+    for lock in locks:
+        cursor.execute("SELECT pg_advisory_lock(%s::regclass::oid::int, %s)", (table, lock))
+    cursor.execute("SELECT pg_backend_pid()")
+    return cursor.fetchone()[0]
