@@ -74,6 +74,7 @@ static int run_checks(const struct command_environment *environment, void *conte
         check_add(&report, CHECK_OK, "clickhouse", "", "not looked at: [insert] enabled = false");
     }
     check_alerts(&check);
+    check_transport(&check);
     pg_close(check.connection);
     return check_report_finish(&report);
 }

@@ -33,6 +33,8 @@ void check_clickhouse(struct check *check);
 // Whether routes without columns of their own can take what the outboxes publish: asks PostgreSQL, then ClickHouse.
 void check_default_route(struct check *check);
 void check_alerts(struct check *check);
+// Whether the connections to all of them are encrypted, and to servers that are verified. After check_postgres().
+void check_transport(struct check *check);
 
 // Deadline for one question, from now.
 static inline struct mono_time check_deadline(const struct check *check)
