@@ -82,6 +82,9 @@ void check_outbox(struct check *check, const struct config_outbox *outbox)
         check_outbox_taking(&at);
         check_outbox_access(&at);
     }
+    if (!at.failed) {
+        check_outbox_waiting(&at);
+    }
     if (at.clean) {
         check_add(check->report, CHECK_OK, at.what, "",
             "columns, sequence, index, trigger, identity and rights are as they must be");

@@ -15,6 +15,7 @@ void outbox_find(struct outbox_check *at, enum check_level level, const char *me
     vsnprintf(text, sizeof(text), format, values);
     va_end(values);
     at->clean = false;
+    at->failed = at->failed || level == CHECK_FAIL;
     check_add(at->check->report, level, at->what, mend, "%s", text);
 }
 

@@ -274,6 +274,23 @@ def test_outboxes_whose_events_the_default_route_cannot_take(place):
     assert place.clickhouse("SELECT event_id FROM {db}.outbox_events").strip() == "4711"
 
 
+def test_rows_that_another_publisher_has_given_up(place):
+    def named():
+        return [text for text in findings(place, "warn")[1] if "another publisher has tried them" in text]
+
+    for _ in range(3):
+        place.insert_event()
+    assert not named()
+    place.execute("UPDATE outbox_events SET retry_count = 5 WHERE seq IN (SELECT seq FROM outbox_events ORDER BY seq LIMIT 2)")
+    text, = named()
+    assert "2 of the first 10000 waiting rows have retry_count > 0" in text, text
+    assert "UPDATE public.outbox_events SET published_at = now() WHERE published_at IS NULL AND retry_count > 0" in text, text
+    place.execute("ALTER TABLE outbox_events RENAME retry_count TO attempts")
+    assert "attempts > 0" in named()[0]
+    place.execute("UPDATE outbox_events SET published_at = now() WHERE published_at IS NULL AND attempts > 0")
+    assert not named()
+
+
 def test_publications_that_send_tables_of_the_relay(place):
     def named():
         return [text for text in findings(place, "warn")[1] if "Every thing" in text]

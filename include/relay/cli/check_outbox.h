@@ -12,7 +12,8 @@ struct outbox_check {
     struct check *check;
     const struct config_outbox *outbox;
     char what[128];
-    bool clean; // nothing was found yet
+    bool clean;  // nothing was found yet
+    bool failed; // something of what was found is CHECK_FAIL
 };
 
 void outbox_find(struct outbox_check *at, enum check_level level, const char *mend, const char *format, ...)
@@ -30,5 +31,7 @@ void check_outbox_form(struct outbox_check *at);
 void check_outbox_taking(struct outbox_check *at);
 // Rights, row security.
 void check_outbox_access(struct outbox_check *at);
+// Rows that another publisher has given up. Only where nothing failed: it reads rows, by the index.
+void check_outbox_waiting(struct outbox_check *at);
 
 #endif
