@@ -165,7 +165,7 @@ const struct config_key config_keys[] = {
         .example = "tenant:header, region:header:x-region",
         .sentence = "Additional columns and where they go: column:header|envelope|partition[:alias], a list."},
     {PUBLISH(tombstone_on_empty), BOOLEAN, .name = "tombstone_on_empty", .fallback = "false",
-        .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone."},
+        .sentence = "Whether a payload that is NULL or JSON null becomes a tombstone; of a bytea column only NULL."},
     {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
         .sentence = "What happens to a row that can never be published. dead_letter: it is set aside and later events "
                     "of its aggregate are published, so a retry comes out of order. hold_aggregate: it and all later "

@@ -379,10 +379,15 @@ static enum route_result make_key(struct routing *routing)
     return template_poison(routing, PUBLISH_REASON_BAD_KEY, "key", routing->router->publish->key, result, what, part);
 }
 
-// What tombstone_on_empty takes for empty: SQL NULL, JSON null, or only blanks (in a column that is not JSON).
-static bool is_empty(struct text_view text)
+// What tombstone_on_empty takes for empty: SQL NULL, JSON null, or only blanks (in a column that is not JSON). Of bytes
+// only SQL NULL: a Protobuf message may have no bytes, or look like blanks, and deletes nothing.
+static bool is_empty(const struct outbox_row *row)
 {
     static const char blanks[] = " \t\r\n";
+    struct text_view text = row->payload;
+    if (row->payload_bytes) {
+        return !text.at;
+    }
     size_t first = 0, last = text.length;
     while (first < last && memchr(blanks, text.at[first], 4)) {
         first++;
@@ -424,7 +429,7 @@ static enum route_result make_value(struct routing *routing)
 {
     const struct config_publish *publish = routing->router->publish;
     struct text_view payload = routing->row->payload;
-    if (publish->tombstone_on_empty && is_empty(payload)) {
+    if (publish->tombstone_on_empty && is_empty(routing->row)) {
         routing->out->value = (struct text_view){0};
         if (!routing->out->key.at) {
             return poison(routing, PUBLISH_REASON_NO_KEY,
@@ -435,8 +440,11 @@ static enum route_result make_value(struct routing *routing)
     if (publish->value == CONFIG_VALUE_ENVELOPE) {
         return make_envelope(routing);
     }
-    // SQL NULL without tombstone_on_empty: not a tombstone, which would delete; and JSON, as every other value.
-    routing->out->value = payload.at ? payload : (struct text_view){"null", 4};
+    // SQL NULL without tombstone_on_empty: not a tombstone, which would delete; and JSON, as every other value. Of a
+    // bytea no bytes, since `null` is nothing that Protobuf or Avro could read.
+    routing->out->value = payload.at  ? payload
+        : routing->row->payload_bytes ? (struct text_view){"", 0}
+                                      : (struct text_view){"null", 4};
     return ROUTE_OK;
 }
 

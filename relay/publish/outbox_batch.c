@@ -160,6 +160,7 @@ static bool read_row(struct outbox_batch *batch, const struct outbox_table *tabl
 {
     const enum column_form *forms = table->forms;
     row->seq = pg_binary_int64(result, i, COLUMN_SEQ);
+    row->payload_bytes = forms[CONFIG_COLUMN_PAYLOAD] == COLUMN_BYTES;
     read_created_at(row, result, i);
     return read_text(batch, result, i, COLUMN_ID, forms[CONFIG_COLUMN_ID], &row->id, error) &&
         read_text(batch, result, i, COLUMN_TYPE, forms[CONFIG_COLUMN_TYPE], &row->type, error) &&

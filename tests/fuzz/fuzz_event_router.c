@@ -45,7 +45,7 @@ static void check_record(const struct routed_event *event, bool envelope)
     }
 }
 
-static void route(struct text_view *texts, const char *key, bool envelope, bool tombstone)
+static void route(struct text_view *texts, const char *key, bool envelope, bool tombstone, bool bytes)
 {
     static char topic[] = "{prefix}.{event_type:1}.events", prefix[] = "p", column[] = "c", alias[] = "alias",
                 header[] = "traceparent";
@@ -73,6 +73,7 @@ static void route(struct text_view *texts, const char *key, bool envelope, bool 
         .aggregate_type = texts[AGGREGATE_TYPE],
         .payload = texts[PAYLOAD],
         .metadata = texts[METADATA],
+        .payload_bytes = bytes,
         .created_at_kind = CREATED_AT_FINITE,
         .created_at_us = 1,
         .additional = &texts[ADDITIONAL]};
@@ -104,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *template = strndup(texts[TEMPLATE].at ? texts[TEMPLATE].at : "", texts[TEMPLATE].length);
     assert(template);
     if (event_template_check(template, NULL)) {
-        route(texts, template, data[0] & 1, data[0] & 2);
+        route(texts, template, data[0] & 1, data[0] & 2, data[0] & 4);
     }
     free(template);
     free(copy);

@@ -167,8 +167,18 @@ def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
                   "('two', 'somebody', 'post.created', NULL, NULL), ('three', NULL, 'post.created', '', 9223372036854775807)")
     wait_ids(place, ["one", "two", "three"])
     found = {r[0]: (r[4], r[6], r[5].get("created_at")) for r in place.records()}
-    assert found == {"one": (b"\x00\xff", None, b"2026-01-01T00:00:00.123000Z"), "two": (b"null", b"somebody", None), "three": (b"", None, None)}
+    assert found == {"one": (b"\x00\xff", None, b"2026-01-01T00:00:00.123000Z"), "two": (b"", b"somebody", None), "three": (b"", None, None)}
     assert place.execute("SELECT count(*) FROM public.own")[0][0] == 0
+
+
+def test_of_a_payload_of_bytes_only_null_is_a_tombstone(place):
+    place.execute("ALTER TABLE public.outbox_events ALTER COLUMN payload DROP NOT NULL, ALTER COLUMN payload TYPE bytea USING convert_to(payload::text, 'UTF8')")
+    publishing(place, publish={"tombstone_on_empty": "true"})
+    values = (b"", b" \n", b"null", None)
+    events = [place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                            "VALUES ('post', gen_random_uuid(), 'post.created', %s) RETURNING id::text", value)[0][0] for value in values]
+    wait_ids(place, events)
+    assert {record[0]: record[4] for record in place.records()} == dict(zip(events, values))
 
 
 def test_session_defaults_that_would_undo_the_argument_do_not_count(place):

@@ -231,6 +231,25 @@ Test(event_router, an_empty_payload_is_null_text_or_a_tombstone)
     poisoned(&row, PUBLISH_REASON_NO_KEY, "a tombstone needs a key; key = {aggregate_id}");
 }
 
+// A Protobuf message of defaults has no bytes, and ` \n` is one whose field 4 is 10.
+Test(event_router, of_bytes_only_null_is_a_tombstone)
+{
+    static const struct text_view payloads[] = {{"", 0}, {" \n", 2}, {"null", 4}, {" ", 1}};
+    struct outbox_row row = a_row();
+    row.payload_bytes = true;
+    row.payload = NONE;
+    routed(&row);
+    same(event.value, "", "no JSON text among bytes, and no tombstone unless asked for");
+    outbox.publish.tombstone_on_empty = true; // read anew with each row
+    routed(&row);
+    same(event.value, NULL, "SQL NULL");
+    for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++) {
+        row.payload = payloads[i];
+        routed(&row);
+        same(event.value, payloads[i].at, "bytes are never blank");
+    }
+}
+
 Test(event_router, created_at_becomes_timestamp_and_header_where_they_can_hold_it)
 {
     static const struct {

@@ -6,6 +6,7 @@
 #ifndef RELAY_PUBLISH_OUTBOX_ROW_H
 #define RELAY_PUBLISH_OUTBOX_ROW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ enum created_at_kind {
 struct outbox_row {
     int64_t seq;
     struct text_view id, key, type, aggregate_type, payload, metadata; // key: the aggregate's id
+    bool payload_bytes; // the payload is of a bytea column: not a text, blank or JSON by what it looks like
     enum created_at_kind created_at_kind;
     int64_t created_at_us;              // of a FINITE one: microseconds since 1970-01-01T00:00:00Z, may be negative
     const struct text_view *additional; // one for each item of the config's `additional`, in its order
