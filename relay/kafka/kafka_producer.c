@@ -541,24 +541,6 @@ void kafka_producer_flush(struct kafka_producer *producer, struct duration wait)
     rd_kafka_flush(producer->client, duration_to_poll_ms(wait));
 }
 
-bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
-    struct relay_error *error)
-{
-    while (flight->pending > 0) {
-        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
-            error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu messages not acknowledged until the deadline",
-                flight->pending);
-            return with_trouble(producer, error);
-        }
-        kafka_producer_flush(producer, DURATION_MS(slice_ms(producer, deadline)));
-        producer->tick.function(producer->tick.context);
-    }
-    if (flight->failed > 0) {
-        return kafka_error_set(error, (rd_kafka_resp_err_t)flight->first_error, "%zu messages failed", flight->failed);
-    }
-    return true;
-}
-
 bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)
 {
     if (!producer->transactional) {

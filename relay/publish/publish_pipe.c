@@ -14,8 +14,8 @@
 //     transaction, with its reason.
 //  6. Memory: at most two batches and what librdkafka holds of them; of the other batches of their transactions, a
 //     number and a hash for each row.
-//  7. No transaction stays open longer than Kafka's transaction.timeout.ms, none is begun while Kafka's breaker is
-//     open, and the stop ends every wait.
+//  7. No transaction stays open longer than Kafka's transaction.timeout.ms (without transactions message.timeout.ms, at
+//     most a minute), none is begun while Kafka's breaker is open, and the stop ends every wait.
 //
 // An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches),
 // then everything read is rolled back. A broken session ends the ownership as well.

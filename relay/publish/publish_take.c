@@ -21,7 +21,6 @@
 #include "relay/publish/publish_commit.h"
 #include "relay/publish/publish_judge.h"
 #include "relay/publish/publish_lane.h"
-#include "relay/publish/publish_sweep.h"
 
 #include <assert.h>
 #include <stdlib.h>

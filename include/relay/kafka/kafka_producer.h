@@ -10,8 +10,8 @@
 // and the first one, delayed, can still hit the next transaction. It repeats only on another connection, or after it
 // has closed the one that did not answer (socket.max.fails = 1). So kafka_producer_suspicious() tells when any broker
 // connection was closed since the transaction began: the caller then ends the term after this transaction, whatever its
-// outcome, and the delayed request finds a newer epoch. A producer is never used again after an error other than
-// KAFKA_POISON, KAFKA_OPERATOR or KAFKA_ABORTED.
+// outcome, and the delayed request finds a newer epoch. After an error other than KAFKA_POISON, KAFKA_OPERATOR or
+// KAFKA_ABORTED a producer is freed; without transactions kafka_producer_abort() makes it a new client instead.
 //
 // One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; KAFKA_UNREACHABLE when a
 // deadline passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
@@ -79,6 +79,7 @@ bool kafka_producer_try(const struct relay_context *context, const struct kafka_
     struct relay_error *error);
 // Throws away what is still queued, waits up to two seconds for its reports, destroys the client. Accepts NULL.
 void kafka_producer_free(struct kafka_producer *producer);
+// The producer's own; without transactions good until the next kafka_producer_abort().
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
 size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes
 size_t kafka_producer_set_bytes(const struct kafka_producer *producer);   // batch.size
@@ -114,11 +115,6 @@ void kafka_producer_poll(struct kafka_producer *producer, struct duration wait);
 // The same for a batch that is complete: nothing more will come, so nothing lingers. Waits for all reports, of all
 // flights, at most `wait`.
 void kafka_producer_flush(struct kafka_producer *producer, struct duration wait);
-// Waits until the flight is empty. true: everything was delivered. false: the error of the first message that failed
-// (the slots say which did), or KAFKA_UNREACHABLE with messages still pending.
-bool kafka_producer_wait(struct kafka_producer *producer, struct kafka_flight *flight, struct mono_time deadline,
-    struct relay_error *error);
-
 // Every flight must be empty. KAFKA_UNKNOWN: may or may not have been committed.
 bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 // Takes back what was produced since begin, or without transactions what has not gone yet; every flight is empty
