@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: see that no pooler is in between, take the migrations' advisory lock, make the table of records if there
-// is none, read it, run each file of the plan and record it: in one transaction with its record, or, marked
-// `-- relay:no-transaction`, statement by statement with the record at the end.
+// Happy path: see that no pooler is in between, take the migrations' advisory lock, see that what bears the relay's
+// names is nobody else's, make the table of records if there is none, read it, run each file of the plan and record it:
+// in one transaction with its record, or, marked `-- relay:no-transaction`, statement by statement with the record at
+// the end.
 //
 // - Another migrate runs: the lock is tried again and again, never waited for inside a statement, since a waiting
 //   statement holds a snapshot that would keep the other one's CREATE INDEX CONCURRENTLY from ending.
@@ -312,7 +313,9 @@ static bool leave_file(struct runner *runner, const struct migration_file *file,
                   : "     not run: public.outbox_events was not adopted\n");
         return migrate_postgres_record(runner->connection, file, up, error);
     }
-    return !up || strcmp(file->name, ADOPTING_FILE) != 0 || check_adoptable(runner, error);
+    return !up ||
+        (migrate_owner_of_table(runner->context, runner->connection, false, error) &&
+            (strcmp(file->name, ADOPTING_FILE) != 0 || check_adoptable(runner, error)));
 }
 
 // The files 006 and 008 ask for the table's lock by a procedure of 005, which does not get it while autovacuum works on
@@ -398,6 +401,19 @@ static bool warn_of_publications(struct runner *runner, struct relay_error *erro
     return names != NULL;
 }
 
+// The schema's owner is looked at again once it is surely there: somebody may have made it just before.
+static bool look_at_owners(struct runner *runner, bool writes, struct relay_error *error)
+{
+    const struct relay_context *context = runner->context;
+    const struct migrate_options *options = runner->options;
+    bool adopts = options->action == MIGRATE_UP && !options->baseline;
+    return migrate_owners_of_schema(context, runner->connection, error) &&
+        (!adopts || migrate_owner_of_table(context, runner->connection, true, error)) &&
+        (!writes || options->baseline ||
+            (migrate_postgres_make_records(runner->connection, error) &&
+                migrate_owners_of_schema(context, runner->connection, error)));
+}
+
 static bool migrate_with(struct runner *runner, struct relay_error *error)
 {
     const struct migrate_options *options = runner->options;
@@ -405,7 +421,7 @@ static bool migrate_with(struct runner *runner, struct relay_error *error)
     struct migration_plan plan = {0};
     bool recorded, done = false, writes = options->action != MIGRATE_STATUS && !options->dry_run;
     if (!prepare_session(runner, error) || (writes && !take_lock(runner, error)) ||
-        (writes && !options->baseline && !migrate_postgres_make_records(runner->connection, error)) ||
+        !look_at_owners(runner, writes, error) ||
         !migrate_postgres_records(runner->connection, pg_deadline(runner->context), &records, &recorded, error)) {
         goto records_held;
     }

@@ -572,3 +572,44 @@ def test_nothing_of_a_stranger_is_called(place):
     event = place.insert_event()
     assert wait_ids(place, [event]) == [event]
     assert "a stranger was called" not in relay.log_tail(1000)
+
+
+BEFORE_US = {
+    "the outbox": ("CREATE TABLE public.outbox_events (id uuid PRIMARY KEY, aggregate_type text, aggregate_id uuid, event_type text, payload jsonb, metadata jsonb, "
+                   "created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz)",
+                   "INSERT INTO public.outbox_events (id) VALUES ('00000000-0000-0000-0000-000000000001')",
+                   "CREATE TRIGGER t BEFORE UPDATE ON public.outbox_events FOR EACH ROW EXECUTE FUNCTION public.tell()"),
+    "the records": ("CREATE SCHEMA outbox_relay",
+                    "CREATE TABLE outbox_relay.schema_migrations (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), "
+                    "applied_by text NOT NULL DEFAULT session_user, relay_version text NOT NULL)",
+                    "CREATE TRIGGER t BEFORE INSERT ON outbox_relay.schema_migrations FOR EACH ROW EXECUTE FUNCTION public.tell()"),
+    "a view of records": ("CREATE SCHEMA outbox_relay",
+                          "CREATE FUNCTION public.told() RETURNS text LANGUAGE sql AS $$ INSERT INTO public.ran VALUES (current_user) RETURNING who $$",
+                          "CREATE VIEW outbox_relay.schema_migrations AS SELECT public.told() AS name, '' AS checksum, now() AS applied_at, '' AS applied_by")}
+
+
+@pytest.mark.postgres_versions
+@pytest.mark.parametrize("made", BEFORE_US)
+def test_what_another_login_made_before_us_does_not_run_with_a_superusers_rights(empty_place, made):
+    place, other = empty_place, empty_place.name[:50] + "_other"
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute(f"CREATE ROLE {other}; CREATE TABLE public.ran (who text); GRANT INSERT, SELECT ON public.ran TO PUBLIC; "
+                       f"GRANT CREATE ON DATABASE {place.name} TO {other}; GRANT CREATE, USAGE ON SCHEMA public TO {other}")
+        try:
+            cursor.execute(f"SET ROLE {other}")
+            cursor.execute("CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS "
+                           "$$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN NEW; END $$")
+            for statement in BEFORE_US[made]:
+                cursor.execute(statement)
+            cursor.execute("RESET ROLE")
+            for action in (("up",), ("up", "--dry-run"), ("status",)) if made != "the outbox" else (("up",), ("up", "--dry-run")):
+                done = run(place, "postgres", *action, postgres={"dsn": place.admin_dsn}, outbox={"table": "public.outbox_events"})
+                assert done.returncode == 1 and f"belongs to {other}" in done.stderr, done.stdout + done.stderr
+            cursor.execute("SELECT who FROM public.ran")
+            assert cursor.fetchall() == []
+            cursor.execute("SELECT to_regclass('outbox_relay.outboxes')")
+            assert cursor.fetchone() == (None,), "something was made"
+        finally:
+            cursor.execute(f"RESET ROLE; DROP OWNED BY {other} CASCADE; DROP ROLE {other}")
+    done = run(place, "postgres", postgres={"dsn": place.admin_dsn})
+    assert done.returncode == 0, done.stdout + done.stderr

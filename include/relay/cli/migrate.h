@@ -49,6 +49,14 @@ bool migrate_baseline(struct pg_connection *connection, const struct migration_f
 bool migrate_clickhouse_records(struct clickhouse_client *client, int endpoint, struct migration_records *records,
     bool *recorded, struct relay_error *error);
 
+// Before anything of the schema outbox_relay is used, and before public.outbox_events, where an outbox of the
+// configuration is this table, is written to. at_first: only while there is no such schema yet. Errors:
+// POSTGRES_OPERATOR names what belongs to a role that the migrator does not trust.
+bool migrate_owners_of_schema(const struct relay_context *context, struct pg_connection *connection,
+    struct relay_error *error);
+bool migrate_owner_of_table(const struct relay_context *context, struct pg_connection *connection, bool at_first,
+    struct relay_error *error);
+
 // Before the files that adopt public.outbox_events. *leave: it is none of theirs. It is there, nobody has begun, and no
 // outbox of the configuration is this table in the form that they know: another application's, or one to be attached.
 bool migrate_outboxes_leave(const struct relay_context *context, struct pg_connection *connection, bool *leave,
