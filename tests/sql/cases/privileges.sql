@@ -31,6 +31,7 @@ RESET ROLE;
 GRANT SELECT (id) ON public.outbox_events TO outbox_writer;
 SET LOCAL ROLE outbox_writer;
 :quiet_insert RETURNING id AS returned_id \gset
+SELECT test.fails(:'quiet_insert' || ' RETURNING id, seq', '42501', 'another column needs a right of its own');
 SELECT test.ok(:'returned_id'::uuid IS NOT NULL, 'unless it may read the id, as the documents say');
 SELECT test.fails('SELECT payload FROM public.outbox_events', '42501', 'which opens no event');
 RESET ROLE;
