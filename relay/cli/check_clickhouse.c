@@ -7,6 +7,8 @@
 
 #include "relay/cli/migrate.h"
 #include "relay/clickhouse/clickhouse_client.h"
+#include "relay/insert/dead_letter_block.h"
+#include "relay/insert/insert_deadline.h"
 #include "relay/insert/insert_routes.h"
 #include "relay/insert/row_encoder.h"
 
@@ -21,7 +23,8 @@
 struct clickhouse_check {
     struct check *check;
     struct clickhouse_client *client;
-    int endpoint; // one that answers; -1: none does
+    int endpoint;   // one that answers; -1: none does
+    bool has_input; // it knows input()
 };
 
 // A load balancer sends connections to different servers, be it by chance.
@@ -53,14 +56,13 @@ static void check_one_server(struct clickhouse_check *at, int endpoint, const st
     }
 }
 
-static bool check_endpoint(struct clickhouse_check *at, int endpoint)
+static bool check_endpoint(struct clickhouse_check *at, int endpoint, struct clickhouse_server *server)
 {
     struct check_report *report = at->check->report;
-    struct clickhouse_server server;
     struct relay_error error;
     struct duration ahead, doubt;
     const char *url = clickhouse_client_url(at->client, endpoint);
-    if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, &server, &error)) {
+    if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, server, &error)) {
         bool database = error.detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
         check_add(report, CHECK_FAIL, "clickhouse", database ? CHECK_MIGRATE_CLICKHOUSE : MENDABLE, "%s", error.text);
         return false;
@@ -69,7 +71,7 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
         check_add(report, CHECK_FAIL, "clickhouse", MENDABLE, "%s", error.text);
         return false;
     }
-    check_add(report, CHECK_OK, "clickhouse", "", "%s: ClickHouse %s on %s", url, server.version, server.host_name);
+    check_add(report, CHECK_OK, "clickhouse", "", "%s: ClickHouse %s on %s", url, server->version, server->host_name);
     if (llabs(ahead.ns) > CLOCK_LIMIT.ns + doubt.ns) {
         check_add(report, CHECK_WARN, "clickhouse", "keep both clocks by NTP",
             "%s: its clock is %.1f s %s ours (+- %.1f s); deadlines in server time allow for it, alerts and lags will "
@@ -77,11 +79,11 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint)
             url, duration_seconds((struct duration){llabs(ahead.ns)}), ahead.ns > 0 ? "ahead of" : "behind",
             duration_seconds(doubt));
     }
-    if (!server.has_input_function) {
+    if (!server->has_input_function) {
         check_add(report, CHECK_WARN, "clickhouse", "upgrade to 23.8 or newer",
-            "%s: ClickHouse %s has no input(): routes are filled at least once", url, server.version);
+            "%s: ClickHouse %s has no input(): routes are filled at least once", url, server->version);
     }
-    check_one_server(at, endpoint, &server);
+    check_one_server(at, endpoint, server);
     return true;
 }
 
@@ -152,6 +154,33 @@ static void check_replication(struct clickhouse_check *at, const char *what, con
     }
 }
 
+// A server without input() takes the INSERT without a deadline: with no rows it stores nothing there, either.
+static bool try_rows(struct clickhouse_check *at, const char *what, const struct row_encoder *encoder)
+{
+    struct relay_error error;
+    char *statement = row_encoder_statement(encoder, at->has_input, INSERT_DEADLINE_GUARD, &error);
+    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
+    if (!statement) {
+        check_add(at->check->report, CHECK_FAIL, what, "", "%s", error.text);
+    }
+    free(statement);
+    return taken;
+}
+
+static bool try_dead_letters(struct clickhouse_check *at, const char *what, const char *table)
+{
+    struct relay_error error;
+    struct dead_letter_block *block = dead_letter_block_new(&error);
+    char *statement = block ? dead_letter_statement(block, table, at->has_input, INSERT_DEADLINE_GUARD, &error) : NULL;
+    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
+    if (!statement) {
+        check_add(at->check->report, CHECK_FAIL, what, "", "%s", error.text);
+    }
+    free(statement);
+    dead_letter_block_free(block);
+    return taken;
+}
+
 static void judge_route(struct clickhouse_check *at, const struct config_route *route, const char *what,
     const struct table_schema *schema)
 {
@@ -169,7 +198,7 @@ static void judge_route(struct clickhouse_check *at, const struct config_route *
     }
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
-    if (encoder && possible) {
+    if (encoder && try_rows(at, what, encoder) && possible) {
         check_add(at->check->report, CHECK_OK, what, "", "%s.%s (%s, %zu views) can be filled exactly once",
             schema->database, schema->table, schema->engine, schema->view_count);
     }
@@ -185,10 +214,7 @@ static struct table_schema *read_table(struct clickhouse_check *at, const char *
     struct table_schema *schema = table_schema_read(at->client, &request, NULL, table, &error);
     if (!schema) {
         check_add(at->check->report, CHECK_FAIL, what,
-            error.detail == CLICKHOUSE_CODE_ACCESS_DENIED
-                ? "grant it to [clickhouse] user (docs/schema.md, ClickHouse grants)"
-                : mend,
-            "%s", error.text);
+            error.detail == CLICKHOUSE_CODE_ACCESS_DENIED ? CHECK_GRANT_CLICKHOUSE : mend, "%s", error.text);
     }
     return schema;
 }
@@ -228,7 +254,8 @@ static void check_dead_letters(struct clickhouse_check *at)
         sizeof(columns) / sizeof(columns[0]), &possible, &findings, NULL);
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
-    if (complete && possible) {
+    bool taken = complete && try_dead_letters(at, what, at->check->context->config->insert.dead_letter_table);
+    if (taken && possible) {
         check_add(at->check->report, CHECK_OK, what, "", "%s.%s", schema->database, schema->table);
     }
     table_findings_finish(&findings);
@@ -268,8 +295,10 @@ void check_clickhouse(struct check *check)
         return;
     }
     for (size_t i = 0; i < clickhouse_client_endpoints(at.client); i++) {
-        if (check_endpoint(&at, (int)i) && at.endpoint < 0) {
+        struct clickhouse_server server;
+        if (check_endpoint(&at, (int)i, &server) && at.endpoint < 0) {
             at.endpoint = (int)i;
+            at.has_input = server.has_input_function;
         }
     }
     if (at.endpoint >= 0 && check_database(&at)) {

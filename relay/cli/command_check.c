@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `check`: looks at everything that `run` will need and says of each thing whether it is as it must be. Reads only.
+// `check`: looks at everything that `run` will need and says of each thing whether it is as it must be. It changes
+// nothing.
 #include "relay/cli/commands.h"
 
 #include "relay/cli/check.h"

@@ -15,6 +15,8 @@ CREATE ROLE IF NOT EXISTS outbox_daemon, outbox_operator, outbox_migrator;
 -- the offsets that Kafka knows are a lower bound only; and an INSERT that lost its sender before the views had it is
 -- repeated out of the table.
 GRANT SELECT, INSERT ON * TO outbox_daemon;
+-- What input(), out of which INSERTs read, asks for before ClickHouse 26.5, on all databases or not at all.
+GRANT CREATE TEMPORARY TABLE ON *.* TO outbox_daemon;
 -- What a table remembers of blocks; whether its offsets have an index; INSERTs that still run (it ends those of its own
 -- user, which needs no grant); how many blocks came since.
 GRANT SELECT ON system.merge_tree_settings TO outbox_daemon;

@@ -412,6 +412,24 @@ def test_tables_of_clickhouse(place):
     fails(place, "migrate clickhouse up", clickhouse={"database": "no_such_database"})
 
 
+def test_an_insert_that_the_server_would_refuse(place):
+    """By rights and by constraints of the user's profile, which system tables do not tell."""
+    table = f"outbox_relay.{place.name}"
+    place.clickhouse(f"CREATE TABLE {table} (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64, INDEX i kafka_offset TYPE minmax) "
+                     "ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 100")
+    route = {"route__small": {"topics": "small", "table": table, "n": "$.n"}}
+    for compression in ("lz4", "none"):
+        _, texts = findings(place, "ok", clickhouse={"compression": compression}, **route)
+        assert f"route small: {table} (MergeTree, 0 views) can be filled exactly once; " in texts, texts
+    assert place.clickhouse(f"SELECT count() FROM system.parts WHERE database || '.' || table = '{table}'") == "0\n"
+    reader = {"user": "reader", "database": "outbox_relay"}
+    texts = fails(place, f"grant INSERT(n, kafka_topic, kafka_partition, kafka_offset) ON {table}", clickhouse=reader | {"request_timeout": "20s"}, **route)
+    assert any("docs/schema.md, ClickHouse grants" in text for text in texts), texts
+    texts = fails(place, "route small: an INSERT without rows, as a trial: ", clickhouse=reader, **route)
+    assert any("max_execution_time" in text and "whose constraints allow this" in text for text in texts), texts
+    place.clickhouse(f"DROP TABLE {table}")
+
+
 class Balancer(http.server.BaseHTTPRequestHandler):
     """ClickHouse as it is, but that every second connection says that it is another server."""
     protocol_version = "HTTP/1.1"

@@ -7,6 +7,7 @@
 #define RELAY_CLI_CHECK_H
 
 #include "relay/cli/check_report.h"
+#include "relay/clickhouse/clickhouse_client.h"
 #include "relay/config/context.h"
 #include "relay/postgres/pg_connection.h"
 
@@ -16,6 +17,7 @@
 #define CHECK_MIGRATE_POSTGRES "outbox-relay migrate postgres up, with the owner's login in OUTBOX_RELAY_POSTGRES_DSN"
 #define CHECK_MIGRATE_CLICKHOUSE                                                                                       \
     "outbox-relay migrate clickhouse up, with a login that may create tables in OUTBOX_RELAY_CLICKHOUSE_USER"
+#define CHECK_GRANT_CLICKHOUSE "grant it to [clickhouse] user (docs/schema.md, ClickHouse grants)"
 
 struct check {
     const struct relay_context *context;
@@ -32,6 +34,10 @@ void check_kafka(struct check *check);
 void check_clickhouse(struct check *check);
 // Whether routes without columns of their own can take what the outboxes publish: asks PostgreSQL, then ClickHouse.
 void check_default_route(struct check *check);
+// Whether the server would take the daemon's INSERT; reports it if not. statement: of a row encoder, or of dead
+// letters, with INSERT_DEADLINE_GUARD; its deadline is set here.
+bool check_insert(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
+    char *statement);
 void check_alerts(struct check *check);
 // Whether the connections to all of them are encrypted, and to servers that are verified. After check_postgres().
 void check_transport(struct check *check);

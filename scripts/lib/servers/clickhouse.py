@@ -4,7 +4,7 @@
 The library serves the port by ClickHouse's own HTTP handler, so statuses, errors, compression and settings are
 the engine's; it has no async-insert queue, no HTTPS and no Keeper. The library takes users from its file only (no
 CREATE USER) and keeps no query_log. User `relay` may do everything; `reader`, with the same password, may only
-SELECT from database outbox_relay; `odd` is `relay` with a profile that no relay should heed, `narrow` is `relay` with
+SELECT from databases outbox_relay and system, for a minute at most; `odd` is `relay` with a profile that no relay should heed, `narrow` is `relay` with
 200 MB for a query; `default` has none, as the launcher's own session needs it so, and may do nothing but what that
 session does: a client that forgets its credentials finds no table.
 
@@ -55,7 +55,8 @@ ASKS_FOR_GRANTS = """
 
 USERS = """<clickhouse>
     <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable>{odd}</odd>
-        <narrow><max_memory_usage>200000000</max_memory_usage></narrow></profiles>
+        <narrow><max_memory_usage>200000000</max_memory_usage></narrow>
+        <bounded><constraints><max_execution_time><max>60</max></max_execution_time></constraints></bounded></profiles>
     <quotas><default/></quotas>
     <users>
         <default>
@@ -88,8 +89,8 @@ USERS = """<clickhouse>
         <reader>
             <password_sha256_hex>{hash}</password_sha256_hex>
             <networks><ip>127.0.0.1</ip></networks>
-            <profile>default</profile><quota>default</quota>
-            <grants><query>GRANT SELECT ON outbox_relay.*</query></grants>
+            <profile>bounded</profile><quota>default</quota>
+            <grants><query>GRANT SELECT ON outbox_relay.*</query><query>GRANT SELECT ON system.*</query></grants>
         </reader>{roles}
     </users>
 </clickhouse>
