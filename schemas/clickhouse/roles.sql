@@ -24,6 +24,7 @@ GRANT SELECT ON system.data_skipping_indices TO outbox_daemon;
 GRANT SELECT ON system.processes TO outbox_daemon;
 GRANT SELECT ON system.parts TO outbox_daemon;
 -- Where tables are replicated.
+GRANT SELECT ON system.replicated_merge_tree_settings TO outbox_daemon;
 GRANT SELECT ON system.replicas TO outbox_daemon;
 GRANT SYSTEM SYNC REPLICA ON * TO outbox_daemon;
 

@@ -18,9 +18,10 @@
 
 // To the questions of one reading, in their order.
 static const char *const answers[] = {
-    "db\n",                                                                            // currentDatabase()
-    "non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t1000\n", // the server's defaults
-    "u\tReplicatedMergeTree\tReplicatedMergeTree('/t', 'r') ORDER BY x\t\tx\n",        // the table
+    "db\n",                                                                               // currentDatabase()
+    "non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t1000\n",    // the server's defaults
+    "u\tReplicatedMergeTree\tReplicatedMergeTree('/t', 'r') ORDER BY x\t\tx\n",           // the table
+    "replicated_deduplication_window\t50\nreplicated_deduplication_window_seconds\t77\n", // of replicated tables
     "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", // its columns
     "1\n",                                                              // an index on the offset
     "/t\n",                                                             // where Keeper has it
@@ -46,6 +47,16 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
 
+static size_t asked_for(const struct peer *peer, const char *words)
+{
+    size_t times = 0;
+    for (size_t i = 0; i < http_script_requests(peer->server.http); i++) {
+        const char *body = http_script_body(peer->server.http, i, NULL);
+        times += body && strstr(body, words) ? 1 : 0;
+    }
+    return times;
+}
+
 static struct table_schema *read_schema(void)
 {
     struct peer peer = {.asked = 0};
@@ -55,6 +66,7 @@ static struct table_schema *read_schema(void)
     struct table_schema *schema = table_schema_read(peer.server.client, &request, "", "t", &error);
     cr_assert_not_null(schema, "%s", error.text);
     cr_assert_eq(peer.asked, sizeof(answers) / sizeof(answers[0]));
+    cr_assert_eq(asked_for(&peer, "FROM system.replicated_merge_tree_settings"), 1);
     clickhouse_peer_finish(&peer.server);
     return schema;
 }
@@ -70,6 +82,16 @@ Test(table_findings, a_views_target_is_known_by_its_engine)
         cr_assert_eq(schema->views[i].is_replicated, replicated[i], "%s", schema->views[i].view);
         cr_assert(schema->views[i].has_window, "%s", schema->views[i].view);
     }
+    table_schema_free(schema);
+}
+
+Test(table_findings, a_replicated_table_remembers_what_the_servers_section_for_these_says)
+{
+    struct table_schema *schema = read_schema();
+    cr_assert_eq(schema->dedup_window, 50);
+    cr_assert_eq(schema->dedup_seconds, 77);
+    cr_assert_eq(schema->views[1].dedup_window, 100, "its own");
+    cr_assert_eq(schema->views[1].dedup_seconds, 77);
     table_schema_free(schema);
 }
 
