@@ -257,6 +257,17 @@ static bool judge_replication(struct judgement *judgement, const struct table_vi
     return add(judgement, false, what, "make %.200s a Replicated%.40s", view->target, view->engine);
 }
 
+// Whether it remembers inserted blocks, and whether it lacks some, cannot be told.
+static bool judge_unseen(struct judgement *judgement, const struct table_view_target *view)
+{
+    const char *hidden = view->target[0] != '\0' ? view->target : view->view, *dot = strchr(hidden, '.');
+    char what[400];
+    snprintf(what, sizeof(what), "view %.120s hangs on the table, but [clickhouse] user may not see %s%.120s",
+        view->view, view->target[0] != '\0' ? "what it fills, " : "it: ", hidden);
+    return add(judgement, true, what, "GRANT SHOW TABLES ON %.*s.*, and on the database of the table that it fills",
+        (int)(dot ? dot - hidden : 0), hidden);
+}
+
 static bool judge_views(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
@@ -268,9 +279,15 @@ static bool judge_views(struct judgement *judgement, size_t endpoints)
         if (view->has_window) {
             continue;
         }
+        if (view->engine[0] == '\0') {
+            if (!judge_unseen(judgement, view)) {
+                return false;
+            }
+            continue;
+        }
         char what[400];
         snprintf(what, sizeof(what), "view %.120s fills %.120s (%.40s), which does not remember inserted blocks",
-            view->view, view->target, view->engine[0] ? view->engine : "unknown engine");
+            view->view, view->target, view->engine);
         bool done = view->is_mergetree
             ? add(judgement, true, what, "ALTER TABLE %s MODIFY SETTING %s = 100000", view->target,
                   view->is_replicated ? "replicated_deduplication_window" : "non_replicated_deduplication_window")

@@ -2,7 +2,8 @@
 //
 // Happy path: one query for the views that hang on a table, then two for each of them (the view, what it fills),
 // breadth first through chained views. Failures: a view that vanishes between two queries is passed over: the next
-// reading sees what there is.
+// reading sees what there is. One that the user may not see is kept by its name alone: the server tells what hangs on a
+// table, but describes no table of a database without SHOW TABLES.
 #include "relay/insert/table_views.h"
 
 #include "relay/clickhouse/clickhouse_text.h"
@@ -51,23 +52,36 @@ static bool is_known(const struct table_schema *schema, const char *view)
     return false;
 }
 
+// With its name alone. NULL: NO_MEMORY.
+static struct table_view_target *add_name(struct schema_reading *reading, struct table_schema *schema,
+    const char *database, const char *view)
+{
+    struct table_view_target *views = reallocarray(schema->views, schema->view_count + 1, sizeof(*views));
+    if (!views) {
+        schema_no_memory(reading);
+        return NULL;
+    }
+    schema->views = views;
+    struct table_view_target *added = &views[schema->view_count];
+    *added = (struct table_view_target){0};
+    if (!join_name(database, view, &added->view)) {
+        schema_no_memory(reading);
+        return NULL;
+    }
+    schema->view_count++;
+    return added;
+}
+
 static bool add_view(struct schema_reading *reading, struct table_schema *schema, const char *database,
     const char *view, const struct clickhouse_result *described)
 {
     char *target_database = NULL, *target_table = NULL;
     const char *target = clickhouse_result_text(described, 0, 1, NULL);
-    struct table_view_target *views = reallocarray(schema->views, schema->view_count + 1, sizeof(*views));
-    if (!views) {
-        return schema_no_memory(reading);
+    struct table_view_target *added = add_name(reading, schema, database, view);
+    if (!added) {
+        return false;
     }
-    schema->views = views;
-    struct table_view_target *added = &views[schema->view_count];
-    *added = (struct table_view_target){0};
     bool done = false;
-    if (!join_name(database, view, &added->view)) {
-        return schema_no_memory(reading);
-    }
-    schema->view_count++;
     if (target && target[0]) {
         done = schema_split_name(reading, database, database, target, &target_database, &target_table);
     } else { // no TO: a hidden table of the view's own
@@ -83,6 +97,63 @@ static bool add_view(struct schema_reading *reading, struct table_schema *schema
         describe_target(reading, target_database, target_table, added);
     free(target_database);
     free(target_table);
+    return done;
+}
+
+// Whether it still hangs on the table, although it cannot be seen.
+static bool still_hangs(struct schema_reading *reading, const char *database, const char *table,
+    const char *view_database, const char *view, bool *hangs)
+{
+    struct clickhouse_text rest = {0};
+    struct clickhouse_result *result = NULL;
+    if (clickhouse_text_add(&rest, "AND arrayExists((a, b) -> a = ") &&
+        clickhouse_text_literal(&rest, view_database, strlen(view_database)) &&
+        clickhouse_text_add(&rest, " AND b = ") && clickhouse_text_literal(&rest, view, strlen(view)) &&
+        clickhouse_text_add(&rest, ", dependencies_database, dependencies_table)")) {
+        result = schema_ask(reading, "SELECT count() FROM system.tables", "database", database, "name", table, rest.at);
+    } else {
+        schema_no_memory(reading);
+    }
+    *hangs = result && clickhouse_result_int(result, 0, 0) > 0;
+    clickhouse_text_finish(&rest);
+    bool done = result != NULL;
+    clickhouse_result_free(result);
+    return done;
+}
+
+static bool add_unseen(struct schema_reading *reading, struct table_schema *schema, const char *database,
+    const char *view)
+{
+    struct table_view_target *added = add_name(reading, schema, database, view);
+    if (!added) {
+        return false;
+    }
+    added->target = strdup("");
+    added->engine = strdup("");
+    return (added->target && added->engine) || schema_no_memory(reading);
+}
+
+// A view that hangs on the table, with what it fills.
+static bool read_view(struct schema_reading *reading, struct table_schema *schema, const char *database,
+    const char *table, const char *view_database, const char *view)
+{
+    struct clickhouse_result *described = schema_ask(reading,
+        "SELECT engine, extract(create_table_query, ' TO ((?:`[^`]+`|[^ `.(]+)[.](?:`[^`]+`|[^ `.(]+))'), "
+        "toString(uuid) "
+        "FROM system.tables",
+        "database", view_database, "name", view, "");
+    if (!described) {
+        return false;
+    }
+    bool done = true, hangs = false;
+    const char *engine = clickhouse_result_text(described, 0, 0, NULL);
+    if (!engine) {
+        done = still_hangs(reading, database, table, view_database, view, &hangs) &&
+            (!hangs || add_unseen(reading, schema, view_database, view));
+    } else if (strcmp(engine, "MaterializedView") == 0) {
+        done = add_view(reading, schema, view_database, view, described);
+    }
+    clickhouse_result_free(described);
     return done;
 }
 
@@ -109,23 +180,9 @@ static bool read_views_of(struct schema_reading *reading, struct table_schema *s
         }
         bool known = is_known(schema, name);
         free(name);
-        if (known) {
-            continue;
+        if (!known) {
+            done = read_view(reading, schema, database, table, view_database, view);
         }
-        struct clickhouse_result *described = schema_ask(reading,
-            "SELECT engine, extract(create_table_query, ' TO ((?:`[^`]+`|[^ `.(]+)[.](?:`[^`]+`|[^ `.(]+))'), "
-            "toString(uuid) "
-            "FROM system.tables",
-            "database", view_database, "name", view, "");
-        if (!described) {
-            done = false;
-            break;
-        }
-        const char *engine = clickhouse_result_text(described, 0, 0, NULL);
-        if (engine && strcmp(engine, "MaterializedView") == 0) {
-            done = add_view(reading, schema, view_database, view, described);
-        }
-        clickhouse_result_free(described);
     }
     clickhouse_result_free(result);
     return done;
@@ -159,7 +216,7 @@ bool table_views_read(struct schema_reading *reading, struct table_schema *schem
     for (size_t i = 0; i < schema->view_count; i++) { // grows while it is walked
         char *database = NULL, *table = NULL;
         const char *dot = strchr(schema->views[i].target, '.');
-        bool done = false;
+        bool done = !dot; // nothing is known of what it fills
         if (dot) {
             database = strndup(schema->views[i].target, (size_t)(dot - schema->views[i].target));
             table = strdup(dot + 1);

@@ -124,6 +124,21 @@ def test_the_commands_need_what_their_roles_have(place):
     assert place.clickhouse_rows("outbox_relay_dead_letters") == 0 and place.clickhouse_rows() == 21
 
 
+@of("rightsdaemon")
+def test_a_view_of_others_that_the_daemon_may_not_see(place):
+    """Of a database where it has no rights, with its definer's rights. ClickHouse tells that it hangs on the table, and no more."""
+    others = f"{place.name}_reports"
+    for statement in (f"CREATE DATABASE {others}", f"CREATE TABLE {others}.daily (seq UInt64) ENGINE = MergeTree ORDER BY seq",
+                      f"CREATE MATERIALIZED VIEW {others}.seen TO {others}.daily DEFINER = relay SQL SECURITY DEFINER AS SELECT seq FROM {{db}}.outbox_events"):
+        place.clickhouse(statement)
+    try:
+        told = done(place, "outbox_daemon", "check")
+        assert f"view {others}.seen hangs on the table" in told and f"GRANT SHOW TABLES ON {others}.*" in told, told
+        assert "outbox_events (MergeTree" not in told
+    finally:
+        place.clickhouse(f"DROP DATABASE {others}")
+
+
 @of("rightsmigrate")
 def test_the_migrator_makes_the_tables_and_the_others_may_not(place):
     place.clickhouse("DROP DATABASE {db}")

@@ -31,9 +31,20 @@ static const char *const answers[] = {
     "", "", "", "",                                             // and on what those fill
 };
 
+// Of a table that is not replicated, with a view that cannot be seen, and one that is gone by now.
+static const char *const of_unseen[] = {
+    "db\n", "non_replicated_deduplication_window\t100\n", "u\tMergeTree\tMergeTree ORDER BY x\t\tx\n",
+    "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", "1\n",
+    "reports\tmv\nreports\tgone\n", //
+    "", "1\n",                      // no such table; it still hangs there
+    "", "0\n",                      // no such table, nor does it hang there
+    "",                             // the newest blocks
+};
+
 struct peer {
     struct clickhouse_peer server;
-    size_t asked;
+    const char *const *answers;
+    size_t count, asked;
 };
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
@@ -42,7 +53,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     struct peer *peer = context;
     const char *body = clickhouse_peer_learned(seen);
     if (!body) {
-        body = peer->asked < sizeof(answers) / sizeof(answers[0]) ? answers[peer->asked++] : "";
+        body = peer->asked < peer->count ? peer->answers[peer->asked++] : "";
     }
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
@@ -57,18 +68,23 @@ static size_t asked_for(const struct peer *peer, const char *words)
     return times;
 }
 
-static struct table_schema *read_schema(void)
+static struct table_schema *read_from(const char *const *script, size_t count, size_t asks_for_replicated)
 {
-    struct peer peer = {.asked = 0};
+    struct peer peer = {.answers = script, .count = count};
     struct relay_error error;
     clickhouse_peer_start(&peer.server, handle, &peer, NULL);
     struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .timeout = DURATION_S(10)};
     struct table_schema *schema = table_schema_read(peer.server.client, &request, "", "t", &error);
     cr_assert_not_null(schema, "%s", error.text);
-    cr_assert_eq(peer.asked, sizeof(answers) / sizeof(answers[0]));
-    cr_assert_eq(asked_for(&peer, "FROM system.replicated_merge_tree_settings"), 1);
+    cr_assert_eq(peer.asked, count);
+    cr_assert_eq(asked_for(&peer, "FROM system.replicated_merge_tree_settings"), asks_for_replicated);
     clickhouse_peer_finish(&peer.server);
     return schema;
+}
+
+static struct table_schema *read_schema(void)
+{
+    return read_from(answers, sizeof(answers) / sizeof(answers[0]), 1);
 }
 
 Test(table_findings, a_views_target_is_known_by_its_engine)
@@ -133,6 +149,24 @@ Test(table_findings, a_target_without_a_window_is_told_which_setting_its_engine_
         cr_assert_eq(strncmp(findings.items[i].mend, settings[i], strlen(settings[i])), 0, "%s",
             findings.items[i].mend);
     }
+    table_findings_finish(&findings);
+    table_schema_free(schema);
+}
+
+Test(table_findings, a_view_that_cannot_be_seen_is_named)
+{
+    struct table_schema *schema = read_from(of_unseen, sizeof(of_unseen) / sizeof(of_unseen[0]), 0);
+    struct table_findings findings = {0};
+    struct relay_error error;
+    bool possible;
+    cr_assert_eq(schema->view_count, 1);
+    cr_assert(table_schema_exactly_once(schema, 1, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert(!possible);
+    cr_assert_eq(findings.count, 1);
+    cr_assert_str_eq(findings.items[0].what,
+        "view reports.mv hangs on the table, but [clickhouse] user may not see it: reports.mv");
+    cr_assert_eq(strncmp(findings.items[0].mend, "GRANT SHOW TABLES ON reports.*", 30), 0, "%s",
+        findings.items[0].mend);
     table_findings_finish(&findings);
     table_schema_free(schema);
 }

@@ -37,9 +37,9 @@ struct table_column {
 
 // A table that a view writes into (views of views included).
 struct table_view_target {
-    char *view;   // database.name of the view
-    char *target; // database.name of what it fills
-    char *engine;
+    char *view;      // database.name of the view
+    char *target;    // database.name of what it fills, "" where the user may not see the view
+    char *engine;    // of the target, "" where the user may not see that
     bool has_window; // its deduplication window is above 0
     int64_t dedup_window, dedup_seconds;
     bool is_mergetree, is_replicated;
