@@ -118,7 +118,7 @@ static bool keeps_every_row(const struct table_schema *schema)
 static bool judge_engine(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
-    char what[200];
+    char what[240];
     if (!schema->is_mergetree) {
         snprintf(what, sizeof(what), "engine %.60s keeps no log of inserted blocks", schema->engine);
         return add(judgement, true, what, "fill a MergeTree table; of a Distributed table, the local one");
@@ -136,6 +136,15 @@ static bool judge_engine(struct judgement *judgement, size_t endpoints)
             "several ClickHouse URLs, but the table is not replicated: a retry could land where the first "
             "attempt is not known",
             "give one URL, or make the table ReplicatedMergeTree");
+    }
+    if (strncmp(schema->engine, "Shared", 6) == 0 && endpoints == 1) { // of ClickHouse Cloud
+        snprintf(what, sizeof(what),
+            "engine %.60s behind one url: if a load balancer with several replicas answers there, as in ClickHouse "
+            "Cloud, "
+            "rows may be doubled after an INSERT in doubt",
+            schema->engine);
+        return add(judgement, false, what,
+            "give each replica a url of its own, or run the service with one replica (docs/guarantees-insert.md)");
     }
     return true;
 }

@@ -171,6 +171,27 @@ Test(table_findings, a_view_that_cannot_be_seen_is_named)
     table_schema_free(schema);
 }
 
+Test(table_findings, a_shared_table_behind_one_url_may_have_several_servers_there)
+{
+    struct table_schema *schema = read_schema();
+    struct relay_error error;
+    free(schema->engine);
+    schema->engine = strdup("SharedMergeTree");
+    for (size_t endpoints = 1; endpoints <= 2; endpoints++) {
+        struct table_findings findings = {0};
+        bool possible, told = false;
+        cr_assert(table_schema_exactly_once(schema, endpoints, NULL, 0, &possible, &findings, &error), "%s",
+            error.text);
+        cr_assert(possible);
+        for (size_t i = 0; i < findings.count; i++) {
+            told = told || strstr(findings.items[i].what, "engine SharedMergeTree behind one url") != NULL;
+        }
+        cr_assert_eq(told, endpoints == 1);
+        table_findings_finish(&findings);
+    }
+    table_schema_free(schema);
+}
+
 Test(table_findings, with_one_server_there_is_nobody_who_could_lack_it)
 {
     struct table_schema *schema = read_schema();
