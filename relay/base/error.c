@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See error.h. Nothing here can fail: a text that is too long is cut and ends in "...", a line break becomes a blank,
-// so that one error is one log line.
+// See error.h. Nothing here can fail: a text that is too long is cut and ends in "...". A control character becomes a
+// blank: one error is one log line, and what a server quotes of somebody's data commands no terminal.
 #define RELAY_BASE_ERROR_C
 #include "relay/base/error.h"
 
@@ -26,12 +26,9 @@ static void finish_text(struct relay_error *error, int wanted)
     if (wanted >= 0 && (size_t)wanted >= room) {
         memcpy(error->text + utf8_cut(error->text, room - 4), "...", 4);
     }
-    for (char *at = error->text; *at != '\0'; at++) {
-        if (*at == '\n' || *at == '\r') {
-            *at = ' ';
-        }
-    }
-    size_t length = strlen(error->text);
+    char text[sizeof(error->text)];
+    size_t length = utf8_clean(text, sizeof(text), error->text);
+    memcpy(error->text, text, length + 1);
     while (length > 0 && error->text[length - 1] == ' ') {
         error->text[--length] = '\0';
     }

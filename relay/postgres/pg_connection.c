@@ -148,13 +148,16 @@ bool pg_error_set(struct relay_error *error, const struct pg_connection *connect
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-    // The detail of a constraint or conversion error (class 22, 23) quotes data of the row.
-    bool quotes_data = strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0;
-    if (quotes_data) {
+    // The detail of a constraint or conversion error (class 23, 22) quotes data of the row, of a conversion the message
+    // does, too: `invalid input syntax for type uuid: "..."`.
+    bool converts = strncmp(sqlstate, "22", 2) == 0;
+    if (converts || strncmp(sqlstate, "23", 2) == 0) {
         detail = NULL;
     }
-    snprintf(text, sizeof(text), "%s%s%s%s%s", primary == NULL ? "" : primary, detail == NULL ? "" : "; ",
-        detail == NULL ? "" : detail, hint == NULL ? "" : "; ", hint == NULL ? "" : hint);
+    primary = primary == NULL ? "" : primary;
+    size_t shown = converts ? strcspn(primary, "\"") : strlen(primary);
+    snprintf(text, sizeof(text), "%.*s%s%s%s%s%s", (int)shown, primary, primary[shown] == '\0' ? "" : "...",
+        detail == NULL ? "" : "; ", detail == NULL ? "" : detail, hint == NULL ? "" : "; ", hint == NULL ? "" : hint);
     pg_one_line(text);
     return error_set(error, pg_error_code(sqlstate), "%s: %s (SQLSTATE %s)", what, text, sqlstate);
 }

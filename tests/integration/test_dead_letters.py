@@ -302,6 +302,15 @@ def test_headers_that_are_no_text_can_be_listed_and_command_no_terminal(place):
     assert done.returncode == 0 and "2 put back" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_value_that_does_not_fit_any_more_is_not_quoted(place):
+    put_aside(place)
+    as_admin(place, "UPDATE public.outbox_dead_letters SET event = jsonb_set(event, '{aggregate_id}', to_jsonb(e'\\x1b]0;title\\x07somebody@example.com'::text))")
+    result = run(place, "retry", "--all", "--stage", "publish")
+    assert result.returncode == 1
+    assert "stays: " in result.stderr and "invalid input syntax for type uuid: ..." in result.stderr
+    assert "\x1b" not in result.stderr and "example.com" not in result.stderr
+
+
 def test_a_table_of_an_odd_name_takes_the_letters(place):
     place.clickhouse("CREATE TABLE {db}.`my letters` AS {db}.outbox_relay_dead_letters")
     place.clickhouse("CREATE TABLE {db}.`my numbers` (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "

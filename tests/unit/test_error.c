@@ -22,6 +22,18 @@ Test(error, layers_prefix_and_text_stays_one_line)
     cr_assert_str_eq(error.text, "outbox main: line one line two");
 }
 
+Test(error, a_text_commands_no_terminal)
+{
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_POSTGRES_QUERY,
+        "a\x1b]0;x\x07"
+        "b\x7f\xc2\x9b"
+        "31m\xc3\xa9\xff");
+    cr_assert_str_eq(error.text, "a ]0;x b  31m\xc3\xa9?");
+    error_prefix(&error, "\x1b[2J%s", "outbox");
+    cr_assert_str_eq(error.text, " [2Joutbox: a ]0;x b  31m\xc3\xa9?");
+}
+
 Test(error, too_long_a_text_is_cut_visibly)
 {
     char text[2000];
