@@ -116,7 +116,8 @@ const struct config_key config_keys[] = {
             " receipt. With at_least_once each batch is a transaction; with exactly_once an outbox with a backlog"
             " puts all it takes within 100 ms into one transaction of PostgreSQL and of Kafka."},
     {OUTBOX(batch_bytes), SIZE(KIB, GIB), .name = "batch_bytes", .fallback = "8MiB",
-        .sentence = "Maximum bytes of one batch; a single larger row is sent by itself."},
+        .sentence = "Maximum bytes of one batch; a single larger row is sent by itself. A row above both this and eight"
+                    " times [kafka] message.max.bytes is not read: it is too_large."},
     {OUTBOX(disposition), WORD(dispositions), .name = "disposition", .fallback = "delete",
         .sentence =
             "What happens to a published row: deleted, or kept with published_at set (mark), which `replay` needs. "

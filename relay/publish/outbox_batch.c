@@ -4,6 +4,8 @@
 // metadata, created_at, then the additional ones.
 #include "relay/publish/outbox_batch.h"
 
+#include "relay/publish/outbox_sql.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,12 +175,12 @@ static bool read_row(struct outbox_batch *batch, const struct outbox_table *tabl
 }
 
 bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
-    PGresult *result, struct relay_error *error)
+    bool guarded, PGresult *result, struct relay_error *error)
 {
     assert(batch->result_count < OUTBOX_BATCH_RESULTS);
     batch->results[batch->result_count++] = result;
-    int rows = PQntuples(result);
-    if (PQnfields(result) < COLUMN_ADDITIONAL + (int)additional_count) {
+    int rows = PQntuples(result), above = COLUMN_ADDITIONAL + (int)additional_count;
+    if (PQnfields(result) < above + guarded) {
         return error_set(error, RELAY_ERROR_PROTOCOL, "a result of %d columns", PQnfields(result));
     }
     if (!grow(batch, batch->count + (size_t)rows, error)) {
@@ -189,6 +191,7 @@ bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *tab
         if (!read_row(batch, table, additional_count, result, i, row, error)) {
             return false;
         }
+        row->above = guarded && !PQgetisnull(result, i, above) ? pg_binary_int64(result, i, above) : 0;
         batch->bytes += row->payload.length + row->metadata.length + row->type.length + row->key.length + 64;
         batch->count++;
     }
@@ -216,6 +219,13 @@ bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router,
 {
     for (; *next < batch->count; (*next)++) {
         size_t i = *next;
+        if (batch->rows[i].above > 0) {
+            *reason = PUBLISH_REASON_TOO_LARGE;
+            return error_set(error, RELAY_ERROR_ROUTE,
+                "the row takes more than %lld bytes and is not read (the larger of [outbox] batch_bytes and %d times "
+                "message.max.bytes)",
+                (long long)batch->rows[i].above, OUTBOX_SQL_LARGEST);
+        }
         switch (event_router_route(router, &batch->rows[i], batch->arena, &batch->events[i], reason, error)) {
         case ROUTE_OK: continue;
         case ROUTE_POISON: return false;

@@ -33,6 +33,19 @@ bool outbox_sql_savepoint(struct pg_connection *connection, struct duration limi
     return pg_execute(connection, sql, deadline, error);
 }
 
+bool outbox_sql_allow(struct pg_connection *connection, struct duration limit, struct mono_time deadline,
+    struct relay_error *error)
+{
+    char sql[60];
+    snprintf(sql, sizeof(sql), "SET LOCAL statement_timeout = %d", duration_to_poll_ms(limit));
+    return pg_execute(connection, sql, deadline, error);
+}
+
+int64_t outbox_sql_largest(const struct outbox_sql *sql)
+{
+    return sql->largest;
+}
+
 bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
     // Released as well, so that the name is the batch's before it again.

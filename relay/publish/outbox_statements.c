@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Words in the texts: @name table, @seq its column, @row the columns over t, @receipt what a receipt knows of them,
-// @key @aggregate @topic expressions over t, @take "DELETE FROM" or "UPDATE" the table as t, @opent @openu "AND
-// t.published_at IS NULL" (or of u), @id the identity's literal, @oid the table's, @size about the bytes of the row u.
+// Words in the texts: @name table, @seq its column, @row the columns over t, @guarded the same without what is large in
+// rows that are, and a column that says so, @receipt what a receipt knows of them, @key @aggregate @topic expressions
+// over t, @take "DELETE FROM" or "UPDATE" the table as t, @opent @openu "AND t.published_at IS NULL" (or of u), @id the
+// identity's literal, @oid the table's, @size about the bytes of the row u, @largest the most of a row that is read.
 
 // The entry behind which the row waits, one at most.
 #define HELD_BY                                                                                                        \
@@ -35,21 +36,28 @@
 // The next rows of the table, as the statement that takes them sees them twice.
 #define NEXT_ROWS " FROM @name u WHERE u.@seq > $1::int8 @openu ORDER BY u.@seq LIMIT $2::int8"
 
+// No row above @largest is read: libpq has a row whole in memory, twice, before the relay sees a length. Such a row
+// ends what a reading takes, since @largest is never below batch_bytes. SQL_TAKE leaves it, which costs that statement
+// nothing, and publish_serve.c then reads the careful way; the others return it without its bytes.
 static const char *const templates[SQL_COUNT] = {
     // The window over the sizes costs a tenth of the whole statement: only where a plain sum says that it cuts.
     [SQL_TAKE] = "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT CASE WHEN sum(b.size) >= $3::int8 THEN"
-                 " (SELECT max(c.s) FROM (SELECT u.@seq AS s, " BEFORE("u.@seq", "@size") //
-    NEXT_ROWS ") c WHERE c.before IS NULL OR c.before < $3::int8) ELSE max(b.s) END"
-              " FROM (SELECT u.@seq AS s, @size AS size" NEXT_ROWS ") b) @opent RETURNING @row",
+                 " (SELECT max(c.s) FROM (SELECT n.s, n.size, " BEFORE("n.s", "n.size") //
+    " FROM (SELECT u.@seq AS s, @size AS size" NEXT_ROWS ") n) c"
+    " WHERE (c.before IS NULL OR c.before < $3::int8) AND c.size <= @largest) ELSE max(b.s) END"
+    " FROM (SELECT u.@seq AS s, @size AS size" NEXT_ROWS ") b) @opent RETURNING @row",
     // Only the statement knows whether there is more: by bytes it cuts as PostgreSQL counts them, and a row that
     // somebody deletes meanwhile is missing in the answer.
-    [SQL_TAKE_RANGES] = "WITH c AS MATERIALIZED (SELECT b.s, " BEFORE("b.s", "b.size") //
+    [SQL_TAKE_RANGES] = "WITH c AS MATERIALIZED (SELECT b.s, b.size, " BEFORE("b.s", "b.size") //
     " FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"
     " CROSS JOIN LATERAL (SELECT u.@seq AS s, @size AS size FROM @name u WHERE u.@seq >= h.first"
-    " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8)"
+    " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8),"
+    " giants (seqs) AS MATERIALIZED (SELECT array_agg(c.s::int8) FROM c WHERE c.size > @largest)"
     " @take WHERE t.@seq IN (SELECT c.s FROM c WHERE c.before IS NULL OR c.before < $4::int8) @opent"
-    " RETURNING @row, (SELECT count(*) >= $3::int8 OR coalesce(max(c.before) >= $4::int8, false) FROM c)",
-    [SQL_TAKE_LIST] = "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @row",
+    " RETURNING @guarded, (SELECT count(*) >= $3::int8 OR coalesce(max(c.before) >= $4::int8, false) FROM c)",
+    [SQL_TAKE_LIST] = "WITH giants (seqs) AS MATERIALIZED (SELECT array_agg(u.@seq::int8) FROM @name u"
+                      " WHERE u.@seq = ANY($1::int8[]) @openu AND @size > @largest)"
+                      " @take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @guarded",
     [SQL_TAKE_RECEIPT] = "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @receipt",
     [SQL_LIST_NEW] = "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED
                      ") FROM @name t WHERE t.@seq > $1::int8 @opent"
@@ -201,31 +209,43 @@ static char *make_text(const char *template, const struct word *words, size_t co
 }
 
 struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct config_outbox *config,
-    struct relay_error *error)
+    size_t message_max, struct relay_error *error)
 {
     struct outbox_sql *sql = calloc(1, sizeof(*sql));
-    char *take = NULL;
-    char oid[16], identity[64];
+    char *take = NULL, *guarded = NULL;
+    char oid[16], identity[64], largest[24];
+    int64_t most = OUTBOX_SQL_LARGEST * (int64_t)message_max;
+    most = most > config->batch_bytes ? most : config->batch_bytes;
+    snprintf(largest, sizeof(largest), "%lld", (long long)most);
     snprintf(oid, sizeof(oid), "%u", table->oid);
     snprintf(identity, sizeof(identity), "'%s'::uuid", table->identity);
     bool marks = config->disposition == CONFIG_DISPOSITION_MARK;
     int length = marks ? asprintf(&take, "UPDATE %s AS t SET published_at = greatest(clock_timestamp(), %s)",
                              table->name, table->created_at)
                        : asprintf(&take, "DELETE FROM %s AS t", table->name);
-    if (sql == NULL || length < 0) {
-        free(sql);
+    if (length < 0) {
+        take = NULL;
+    }
+    if (asprintf(&guarded, "%s, CASE WHEN " OUTBOX_TABLE_GIANT " THEN %s::int8 END", table->guarded_row, table->seq,
+            largest) < 0) {
+        guarded = NULL;
+    }
+    if (sql == NULL || take == NULL || guarded == NULL) {
         error_no_memory(error, "SQL texts");
-        return NULL;
+        goto failed;
     }
     sql->table = table;
     sql->dead_letter_table = config->dead_letter_table;
     sql->batch_bytes = config->batch_bytes;
+    sql->largest = most;
     const struct word words[] = {
         {"take", take},
         {"name", table->name},
         {"seq", table->seq},
         {"size", table->size},
         {"row", table->row},
+        {"guarded", guarded},
+        {"largest", largest},
         {"receipt", table->receipt_row},
         {"aggregate", table->aggregate_type},
         {"key", table->key},
@@ -239,13 +259,18 @@ struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct
         sql->texts[i] = make_text(templates[i], words, sizeof(words) / sizeof(words[0]));
         if (sql->texts[i] == NULL) {
             error_no_memory(error, "SQL texts");
-            free(take);
-            outbox_sql_free(sql);
-            return NULL;
+            goto failed;
         }
     }
     free(take);
+    free(guarded);
     return sql;
+
+failed:
+    free(take);
+    free(guarded);
+    outbox_sql_free(sql);
+    return NULL;
 }
 
 void outbox_sql_free(struct outbox_sql *sql)

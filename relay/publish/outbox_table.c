@@ -3,6 +3,7 @@
 
 #include "relay/config/config_outboxes.h"
 #include "relay/publish/event_template.h"
+#include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt.h"
 
 #include <stdarg.h>
@@ -70,6 +71,7 @@ struct found {
     Oid type, base;
     const char *type_name; // in the result
     char *name;            // quoted
+    bool small;            // by its type: of a fixed length, or varchar(n)
 };
 
 static bool find_column(const PGresult *columns, const char *name, struct found *found, struct relay_error *error)
@@ -80,6 +82,7 @@ static bool find_column(const PGresult *columns, const char *name, struct found 
             found->type = (Oid)strtoul(PQgetvalue(columns, i, 1), NULL, 10);
             found->base = (Oid)strtoul(PQgetvalue(columns, i, 2), NULL, 10);
             found->type_name = PQgetvalue(columns, i, 3);
+            found->small = PQgetvalue(columns, i, 4)[0] == 't';
         }
     }
     found->name = quoted(name);
@@ -140,49 +143,76 @@ static bool append(char **list, const char *expression, struct relay_error *erro
     return true;
 }
 
-// "... + what this column takes". A compressed value may be a hundred times what is stored: it is measured whole. An
-// array holds its elements uncompressed, so its size tells that of a document without making its text, which took a
-// fifth of the whole DELETE for documents of 10 KB. NULL: out of memory.
-static char *with_column(const char *size, const char *name, enum column_form form, int server_version)
+// What a column takes in memory, of int4 for jsonb and else of int8, since two values may be more than an int4 holds. A
+// compressed value may be a hundred times what is stored: it is measured whole. An array holds its elements
+// uncompressed, so its size tells that of a document without making its text, which took a fifth of the whole DELETE
+// for documents of 10 KB. Of text and bytea the length is known without reading them. NULL: out of memory.
+static char *column_size(const struct found *found, int server_version)
 {
-    char *whole = form == COLUMN_JSONB ? text_new("pg_column_size(ARRAY[u.%s])", name)
-        : form == COLUMN_BYTES         ? text_new("octet_length(u.%s)", name)
-                                       : text_new("octet_length(u.%s::text)", name);
+    const char *name = found->name;
+    if (found->base == OID_BYTEA || found->base == OID_TEXT || found->base == OID_VARCHAR) {
+        return text_new("coalesce(octet_length(u.%s), 0)::int8", name);
+    }
+    bool jsonb = found->type == OID_JSONB;
+    char *whole = text_new(jsonb ? "pg_column_size(ARRAY[u.%s])" : "octet_length(u.%s::text)", name);
     if (whole == NULL) {
         return NULL;
     }
     // PostgreSQL 13 does not say whether a value is compressed: there each is measured whole.
-    char *longer = server_version < 140000
-        ? text_new("%s + CASE WHEN u.%s IS NULL THEN 0 ELSE %s END", size, name, whole)
-        : text_new("%s + coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s) ELSE %s END, "
-                   "0)",
-              size, name, name, whole);
+    char *size = server_version < 140000
+        ? text_new("CASE WHEN u.%s IS NULL THEN 0 ELSE %s END%s", name, whole, jsonb ? "" : "::int8")
+        : text_new("coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s) ELSE %s END, 0)%s",
+              name, name, whole, jsonb ? "" : "::int8");
     free(whole);
-    return longer;
+    return size;
 }
 
-// What the row's big columns take in memory.
-static bool add_size(struct outbox_table *table, const struct config_outbox *config, int server_version,
+static bool add_size(struct outbox_table *table, const struct found *found, int server_version,
     struct relay_error *error)
 {
-    static const enum config_column_role big[] = {CONFIG_COLUMN_PAYLOAD, CONFIG_COLUMN_METADATA};
-    table->size = strdup("200");
-    for (size_t i = 0; table->size != NULL && i < sizeof(big) / sizeof(big[0]); i++) {
-        enum column_form form = table->forms[big[i]];
-        if (form == COLUMN_ABSENT) {
-            continue;
-        }
-        char *name = quoted(config->columns[big[i]]);
-        char *longer = name == NULL ? NULL : with_column(table->size, name, form, server_version);
-        free(name);
-        free(table->size);
-        table->size = longer;
+    char *size = column_size(found, server_version);
+    char *longer = size == NULL ? NULL : text_new("%s + %s", table->size, size);
+    free(size);
+    if (longer == NULL) {
+        return error_no_memory(error, "a column");
     }
-    return table->size != NULL || error_no_memory(error, "a column");
+    free(table->size);
+    table->size = longer;
+    return true;
+}
+
+// Of a row that is too large: nothing of what only the record has. Of what the row waits by, as much as tells that it
+// is too long for that.
+static char *guarded(const struct outbox_table *table, const struct found *found, const char *expression, bool waits_by)
+{
+    char *beginning = NULL;
+    if (waits_by && found->type == OID_BYTEA) {
+        beginning = text_new("substring(%s for %d)", expression, PUBLISH_WAITING_KEY_MAX + 1);
+    } else if (waits_by && found->type != OID_JSON && found->type != OID_JSONB) {
+        beginning = text_new("left(%s, %d)", expression, PUBLISH_WAITING_KEY_MAX + 1);
+    } else {
+        beginning = strdup("NULL");
+    }
+    char *text = beginning == NULL
+        ? NULL
+        : text_new("CASE WHEN " OUTBOX_TABLE_GIANT " THEN %s ELSE %s END", table->seq, beginning, expression);
+    free(beginning);
+    return text;
+}
+
+// Puts a column that may be large into guarded_row and size.
+static bool add_large(struct outbox_table *table, const struct found *found, const char *expression, bool waits_by,
+    int server_version, struct relay_error *error)
+{
+    char *text = guarded(table, found, expression, waits_by);
+    bool done = (text != NULL || error_no_memory(error, "a column")) && append(&table->guarded_row, text, error) &&
+        add_size(table, found, server_version, error);
+    free(text);
+    return done;
 }
 
 static bool add_role(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
-    enum config_column_role role, struct relay_error *error)
+    enum config_column_role role, int server_version, struct relay_error *error)
 {
     const char *name = config->columns[role];
     struct found found = {0};
@@ -207,6 +237,12 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     bool in_receipt = role == CONFIG_COLUMN_SEQ || role == CONFIG_COLUMN_ID || role == CONFIG_COLUMN_CREATED_AT;
     done = done && append(&table->row, expression, error) &&
         append(&table->receipt_row, in_receipt ? expression : "NULL::text", error);
+    bool body = role == CONFIG_COLUMN_PAYLOAD || role == CONFIG_COLUMN_METADATA;
+    bool may_be_large = found.type != 0 && (body || !found.small) && role != CONFIG_COLUMN_SEQ &&
+        role != CONFIG_COLUMN_CREATED_AT;
+    done = done &&
+        (may_be_large ? add_large(table, &found, expression, !body, server_version, error)
+                      : append(&table->guarded_row, expression, error));
     // Exclusion lists compare texts.
     char **kept = role == CONFIG_COLUMN_KEY    ? &table->key
         : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
@@ -265,7 +301,7 @@ static bool add_topic(struct outbox_table *table, const struct config_outbox *co
 }
 
 static bool add_additional(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
-    struct relay_error *error)
+    int server_version, struct relay_error *error)
 {
     size_t count = config->publish.additional_count;
     table->additional_types = calloc(count + 1, sizeof(*table->additional_types));
@@ -279,13 +315,15 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
             return false;
         }
         char *expression = text_new("t.%s::text", found.name);
-        free(found.name);
         bool done = found.type != 0 ||
             error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "table %s has no column \"%s\", which [publish] additional names", config->table, name);
         done = done && (expression != NULL || error_no_memory(error, "a column")) &&
-            append(&table->row, expression, error);
+            append(&table->row, expression, error) &&
+            (found.small ? append(&table->guarded_row, expression, error)
+                         : add_large(table, &found, expression, false, server_version, error));
         free(expression);
+        free(found.name);
         if (!done) {
             return false;
         }
@@ -301,7 +339,9 @@ static const char find_table[] =
     " to_regclass('outbox_relay.parked_topics') IS NOT NULL" // the newest thing of the schema that is needed
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)::oid";
 static const char find_columns[] =
-    "SELECT a.attname, a.atttypid, " OUTBOX_TABLE_BASE_TYPE ", pg_catalog.format_type(a.atttypid, a.atttypmod)"
+    "SELECT a.attname, a.atttypid, " OUTBOX_TABLE_BASE_TYPE ", pg_catalog.format_type(a.atttypid, a.atttypmod),"
+    " (SELECT y.typlen FROM pg_type y WHERE y.oid = a.atttypid) > 0"
+    " OR (a.atttypid = 'varchar'::regtype AND a.atttypmod BETWEEN 5 AND 1004)"
     " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
@@ -353,12 +393,13 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
     static const enum config_column_role order[] = {CONFIG_COLUMN_SEQ, CONFIG_COLUMN_ID, CONFIG_COLUMN_TYPE,
         CONFIG_COLUMN_AGGREGATE_TYPE, CONFIG_COLUMN_KEY, CONFIG_COLUMN_PAYLOAD, CONFIG_COLUMN_METADATA,
         CONFIG_COLUMN_CREATED_AT};
-    bool done = true;
+    int version = pg_server_version(connection);
+    table->size = strdup("200"); // what is small
+    bool done = table->size != NULL || error_no_memory(error, "a column");
     for (size_t i = 0; done && i < sizeof(order) / sizeof(order[0]); i++) {
-        done = add_role(table, config, columns, order[i], error);
+        done = add_role(table, config, columns, order[i], version, error);
     }
-    done = done && add_topic(table, config, error) && add_additional(table, config, columns, error) &&
-        add_size(table, config, pg_server_version(connection), error);
+    done = done && add_topic(table, config, error) && add_additional(table, config, columns, version, error);
     PQclear(columns);
     return done;
 }
@@ -431,6 +472,7 @@ void outbox_table_free(struct outbox_table *table)
     free(table->created_at);
     free(table->size);
     free(table->row);
+    free(table->guarded_row);
     free(table->receipt_row);
     free(table->additional_types);
     free(table);

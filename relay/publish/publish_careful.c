@@ -10,6 +10,10 @@
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
 
+#define VERDICT_WITHIN DURATION_S(600)
+// Rows that are too large to be read, in a batch.
+#define GIANTS_AT_ONCE 8
+
 struct listed {
     int64_t *seqs, *sizes; // in the arena, ascending by seq
     bool *waits;
@@ -36,13 +40,17 @@ static bool take_listing(struct outbox_batch *batch, PGresult *result, struct li
     return done;
 }
 
-// Carries out the verdicts, in the open transaction.
+// Carries out the verdicts, in the open transaction. PostgreSQL makes JSON of a dead letter, which takes its time of
+// hundreds of megabytes.
 static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct pg_connection *connection = publish_connection(pipe, lane);
+    if (!outbox_sql_allow(connection, VERDICT_WITHIN, pg_deadline(pipe->context), error)) {
+        return false;
+    }
     for (size_t i = 0; i < pipe->verdicts.count; i++) {
         struct publish_verdict *verdict = &pipe->verdicts.items[i];
-        struct mono_time deadline = pg_deadline(pipe->context);
+        struct mono_time deadline = publish_deadline(pipe, DURATION_NS(VERDICT_WITHIN.ns + DURATION_S(1).ns));
         bool done = false, parked;
         switch (verdict->action) {
         case VERDICT_DEAD_LETTER:
@@ -109,7 +117,7 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
 {
     PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
         pg_deadline(pipe->context), error);
-    if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
+    if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }
     outbox_batch_sort(lane->batch);
@@ -132,7 +140,8 @@ static bool take_chosen(struct publish_pipe *pipe, struct publish_lane *lane, co
         size_t at = i < late->count ? i : i - late->count;
         if (!from->waits[at]) {
             within += bytes < pipe->config->batch_bytes;
-            bytes += from->sizes[at];
+            bytes += from->sizes[at] > outbox_sql_largest(pipe->sql) ? pipe->config->batch_bytes / GIANTS_AT_ONCE
+                                                                     : from->sizes[at];
             seqs[all++] = from->seqs[at];
         }
     }

@@ -25,10 +25,11 @@
 // After a reading that PostgreSQL refused or that took too long: it should not hold up others' rows again.
 #define APART DURATION_S(5)
 
-// Rows have to be judged one by one, or some wait.
+// Rows have to be judged one by one, or some wait, or one was left where it is.
 static bool needs_care(const struct publish_pipe *pipe)
 {
-    return pipe->verdicts.count > 0 || pipe->verdicts.suspect_count > 0 || pipe->held > 0 || pipe->parked > 0;
+    return pipe->closely || pipe->verdicts.count > 0 || pipe->verdicts.suspect_count > 0 || pipe->held > 0 ||
+        pipe->parked > 0;
 }
 
 static bool kafka_allows(const struct publish_pipe *pipe)
@@ -78,6 +79,18 @@ static bool is_free(struct publish_pipe *pipe, const struct publish_lane *lane)
     return lane->state == LANE_IDLE || (lane->state == LANE_COMMITTING && pg_ready(publish_connection(pipe, lane)));
 }
 
+// The other lane is idle. Careful readings go on until one has nothing to judge.
+static bool take_carefully(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    bool reads = pipe->verdicts.count == 0;
+    if (!publish_take_carefully(pipe, lane, error)) {
+        return false;
+    }
+    pipe->closely = pipe->closely && !(reads && lane->state == LANE_ROUTED);
+    pipe->in_vain = pipe->in_vain && reads; // what was in the way is judged
+    return true;
+}
+
 // Brings the lane's next rows into memory. The other lane is idle, or its COMMIT is on its way. PostgreSQL gets its
 // next statement before these rows are routed, if nothing is to be waited for.
 static bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
@@ -85,7 +98,7 @@ static bool take_rows(struct publish_pipe *pipe, struct publish_lane *lane, stru
 {
     if (lane->state == LANE_IDLE && needs_care(pipe)) {
         return (other->state == LANE_IDLE || publish_committed(pipe, other, error)) &&
-            publish_take_carefully(pipe, lane, error);
+            take_carefully(pipe, lane, error);
     }
     if (lane->state == LANE_IDLE && !publish_take_start(pipe, lane, NULL, error)) {
         return false;
@@ -154,7 +167,7 @@ static bool reads_in_vain(struct publish_pipe *pipe, bool vain)
         pipe->in_vain = true;
         pipe->in_vain_since = now;
     }
-    if (!pipe->in_vain || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
+    if (!pipe->in_vain || pipe->closely || !mono_reached(now, mono_add(pipe->in_vain_since, IN_VAIN))) {
         return false;
     }
     publish_show_kept(pipe);
@@ -168,6 +181,9 @@ static bool after_nothing(struct publish_pipe *pipe, struct publish_lane *lane, 
 {
     // A careful one may have carried out verdicts, or all its rows wait. What a chore asked for it has told of itself.
     bool vain = lane->careful ? lane->kept : pipe->found && !lane->full;
+    // The plain reading leaves a row that is too large to be read, and what is behind it. The second time: the first
+    // reading after the last rows takes nothing, too.
+    pipe->closely = pipe->closely || (pipe->in_vain && !lane->careful && !lane->full);
     if (!commit_empty(pipe, lane, error) ||
         (other->state == LANE_COMMITTING && !publish_committed(pipe, other, error))) {
         return false;

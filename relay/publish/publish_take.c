@@ -24,6 +24,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LISTING_INTERVAL DURATION_MS(20)
 #define JOINED_LIMIT     DURATION_S(5)
@@ -157,9 +158,11 @@ static int ascending(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-bool publish_take_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result, struct relay_error *error)
+bool publish_take_add(struct publish_pipe *pipe, struct publish_lane *lane, bool guarded, PGresult *result,
+    struct relay_error *error)
 {
-    return outbox_batch_add(lane->batch, pipe->owner.table, pipe->config->publish.additional_count, result, error);
+    return outbox_batch_add(lane->batch, pipe->owner.table, pipe->config->publish.additional_count, guarded, result,
+        error);
 }
 
 size_t publish_take_ask(struct publish_pipe *pipe, const struct seq_range **ranges)
@@ -183,7 +186,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
     PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
         pg_deadline(pipe->context), error);
     size_t before = lane->batch->count;
-    if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
+    if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }
     size_t found = lane->batch->count - before;
@@ -313,7 +316,7 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
     if (!lane->holes_only) {
         int64_t limit = publish_take_limit(pipe);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
-        if (result == NULL || !publish_take_add(pipe, lane, result, error)) {
+        if (result == NULL || !publish_take_add(pipe, lane, false, result, error)) {
             return false;
         }
         outbox_batch_sort(lane->batch);
@@ -346,12 +349,15 @@ static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, stru
     return true;
 }
 
-// PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long.
-// The batch is undone and read again a little later; the session is whole.
+// PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long (of
+// fewer rows it may not). The batch is undone and read again a little later; the session is whole.
 static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
         return false;
+    }
+    if (!lane->joined && strcmp(pg_last_sqlstate(publish_connection(pipe, lane)), "57014") == 0) {
+        pipe->carried_rows = (publish_take_limit(pipe) + 1) / 2;
     }
     log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name),
         LOG_ERROR(error));

@@ -210,7 +210,7 @@ static bool take_these(struct publish_pipe *pipe, const struct receipt *receipt,
     outbox_batch_reset(batch);
     PGresult *gone = outbox_sql_take_receipt(pipe->sql, pipe->owner.connections[0], seqs, *count,
         pg_deadline(pipe->context), error);
-    bool done = gone != NULL && outbox_batch_add(batch, pipe->owner.table, 0, gone, error);
+    bool done = gone != NULL && outbox_batch_add(batch, pipe->owner.table, 0, false, gone, error);
     if (done) {
         outbox_batch_sort(batch);
         *count = agree(batch, receipt, seqs);
@@ -366,7 +366,7 @@ static bool size_batches(struct publish_pipe *pipe, struct relay_error *error)
 
 static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
 {
-    pipe->sql = outbox_sql_new(pipe->owner.table, pipe->config, error);
+    pipe->sql = outbox_sql_new(pipe->owner.table, pipe->config, kafka_producer_message_max(pipe->producer), error);
     pipe->holders = pipe->sql == NULL ? NULL : seq_holders_new(error);
     pipe->holes = pipe->holders == NULL ? NULL : seq_holes_new(INT64_MIN, HOLE_RANGES, error);
     if (pipe->holes == NULL) {
@@ -414,6 +414,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->holes_first = false;
     pipe->found = false;
     pipe->in_vain = false;
+    pipe->closely = false;
     pipe->chores_in_vain = 0;
     pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);

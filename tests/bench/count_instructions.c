@@ -127,7 +127,7 @@ static void run_publish(int64_t batches)
     for (int64_t i = 0; i < batches; i++) {
         enum publish_reason reason;
         size_t next = 0;
-        bench_must(outbox_batch_add(batch, &table, 0, result, &error), "rows", &error);
+        bench_must(outbox_batch_add(batch, &table, 0, false, result, &error), "rows", &error);
         outbox_batch_sort(batch);
         bench_must(outbox_batch_route(batch, router, &next, &reason, &error), "route", &error);
         for (size_t k = 0; k < batch->count; k++) {

@@ -34,9 +34,9 @@ void outbox_batch_free(struct outbox_batch *batch); // accepts NULL
 void outbox_batch_reset(struct outbox_batch *batch);
 
 // Decodes and takes over a binary result that begins with the columns of outbox_table.row (also on failure; NULL is not
-// allowed). Errors: NO_MEMORY, PROTOCOL.
+// allowed). guarded: of guarded_row, and then a column with outbox_row.above. Errors: NO_MEMORY, PROTOCOL.
 bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
-    PGresult *result, struct relay_error *error);
+    bool guarded, PGresult *result, struct relay_error *error);
 void outbox_batch_sort(struct outbox_batch *batch);
 
 // Routes the rows from *next on; stops at the first that cannot be: *next is its index, and reason and error say why

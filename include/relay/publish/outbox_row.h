@@ -30,6 +30,7 @@ struct outbox_row {
     int64_t created_at_us;              // of a FINITE one: microseconds since 1970-01-01T00:00:00Z, may be negative
     const struct text_view *additional; // one for each item of the config's `additional`, in its order
     const uint32_t *additional_types;   // their types' OIDs (PQftype), for the envelope; NULL: all are text
+    int64_t above; // 0, or the row takes more bytes than this: NULL stands for what is large in it, or its beginning
 };
 
 #endif

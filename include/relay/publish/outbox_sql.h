@@ -17,9 +17,14 @@ struct outbox_sql;
 // What is said of a table that is not the owned one any more.
 #define OUTBOX_SQL_ANOTHER_TABLE "table %s is another one than before, or attached anew: it is locked and read anew"
 
+// No row is read that takes more than the larger of batch_bytes and so many times message_max: jsonb takes up to six
+// times its text, and what is compared with message.max.bytes is the record.
+#define OUTBOX_SQL_LARGEST 8
+
 struct outbox_sql *outbox_sql_new(const struct outbox_table *table, const struct config_outbox *config,
-    struct relay_error *error);               // borrows both. Errors: NO_MEMORY
-void outbox_sql_free(struct outbox_sql *sql); // accepts NULL
+    size_t message_max, struct relay_error *error);       // borrows both. Errors: NO_MEMORY
+void outbox_sql_free(struct outbox_sql *sql);             // accepts NULL
+int64_t outbox_sql_largest(const struct outbox_sql *sql); // what a row takes that is read
 
 // Settings of the session, then all statements. Several round trips, once for each connection of a term.
 bool outbox_sql_prepare(const struct outbox_sql *sql, struct pg_connection *connection, struct mono_time deadline,
@@ -33,18 +38,21 @@ bool outbox_sql_rollback(struct pg_connection *connection, struct mono_time dead
 // statement from here on.
 bool outbox_sql_savepoint(struct pg_connection *connection, struct duration limit, struct mono_time deadline,
     struct relay_error *error);
+// limit: of each statement from here to the end of the transaction.
+bool outbox_sql_allow(struct pg_connection *connection, struct duration limit, struct mono_time deadline,
+    struct relay_error *error);
 bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
 // Readings are limited by rows and by batch_bytes: the row that exceeds those is the last one.
-// The batch's rows: those above `after`, at most `limit`, taken out and returned. Send only; pg_receive() gives the
-// rows.
+// The batch's rows: those above `after`, at most `limit`, taken out and returned, up to the first that is too large to
+// be read. Send only; pg_receive() gives the rows.
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error);
-// Rows inside the ranges, at most `limit`, the lowest first; taken out and returned. One more column, the last: whether
-// there may be more of them (bool).
+// Rows inside the ranges, at most `limit`, the lowest first; taken out and returned, guarded (outbox_batch_add). One
+// more column, the last: whether there may be more of them (bool).
 PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// Exactly these rows, those that are still there.
+// Exactly these rows, those that are still there; guarded.
 PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
     size_t count, struct mono_time deadline, struct relay_error *error);
 // The same with the columns of outbox_table.receipt_row: a receipt may name the rows of many batches, so their payloads

@@ -49,7 +49,7 @@ extern const char *const outbox_statement_names[SQL_COUNT];
 struct outbox_sql {
     const struct outbox_table *table; // borrowed
     const char *dead_letter_table;    // borrowed
-    int64_t batch_bytes;
+    int64_t batch_bytes, largest;
     char *texts[SQL_COUNT];
 };
 

@@ -31,6 +31,7 @@ struct outbox_table {
     char *created_at;           // an expression of timestamptz over alias t
     char *size;                 // an expression over alias u: about the bytes that the row takes when it is read
     char *row;                  // the list of columns over alias t: the order of outbox_batch.c
+    char *guarded_row;          // the same without the bytes of rows whose seqs are in OUTBOX_TABLE_GIANTS
     char *receipt_row;          // the same with NULL for what a receipt does not know, and without the additional ones
     bool published_at;          // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
@@ -40,6 +41,10 @@ struct outbox_table {
     uint64_t system_identifier; // of the server
     uint32_t timeline;
 };
+
+// Over alias t: whether the row is too large to be read. Its statement has `WITH giants (seqs)`, one row with an array
+// of int8, or NULL for none. %s: the seq column.
+#define OUTBOX_TABLE_GIANT "t.%s = ANY ((SELECT g.seqs FROM giants g)::int8[])"
 
 // The types that created_at may have, by what is under a domain: timestamptz, timestamp and date (of UTC), bigint
 // (milliseconds since 1970). A text would do until the first row that is no time, at which the outbox would stop.

@@ -140,6 +140,7 @@ struct publish_pipe {
     bool found;                      // by the last probe: there are rows
     bool in_vain;                    // and since then every reading has taken none
     struct mono_time in_vain_since;
+    bool closely;                     // so a row may be too large to be read: the next readings are careful
     int chores_in_vain;               // in a row that listed rows and could take none of them
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch

@@ -38,7 +38,7 @@ bool publish_take_with(struct publish_pipe *pipe, struct publish_lane *lane, pub
     struct relay_error *error);
 bool publish_take_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 size_t publish_take_ask(struct publish_pipe *pipe, const struct seq_range **ranges);
-bool publish_take_add(struct publish_pipe *pipe, struct publish_lane *lane, PGresult *result,
+bool publish_take_add(struct publish_pipe *pipe, struct publish_lane *lane, bool guarded, PGresult *result,
     struct relay_error *error);
 // What the sweep has listed and is not taken yet: it may wait by now, or would overtake what was undone.
 void publish_take_forget(struct publish_pipe *pipe);
