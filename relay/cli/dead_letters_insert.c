@@ -479,7 +479,7 @@ static bool retry_group(struct insert_retry *retry, const struct config_route *r
                 (long long)id->number, results[i].views_behind ? "views may lack it" : results[i].text);
             retry->counts->left++;
         } else {
-            retry->counts->done += results[i].state == REFILL_WRITTEN;
+            retry->counts->done += results[i].state == REFILL_WRITTEN || results[i].state == REFILL_SKIPPED;
             retry->counts->present += results[i].state == REFILL_PRESENT;
             done = note_done(retry, &letters[i].id) || error_no_memory(error, "retrying dead letters");
         }

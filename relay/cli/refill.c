@@ -267,6 +267,10 @@ static bool encode(struct refill *refill, const struct source_message *messages,
         if (results[i].state != REFILL_WRITTEN) {
             continue;
         }
+        if (row_encoder_skips(refill->encoder, &messages[i])) {
+            results[i].state = REFILL_SKIPPED;
+            continue;
+        }
         if (!row_encoder_add(refill->encoder, refill->block, &messages[i], &results[i].reason, error)) {
             if (results[i].reason == ENCODE_NONE) {
                 return false;

@@ -21,6 +21,7 @@ static const char *const layouts[] = {"native", "debezium", NULL};
 static const char *const values[] = {"payload", "envelope", NULL};
 static const char *const poisons[] = {"dead_letter", "hold_aggregate", "stop", NULL};
 static const char *const lost_messages[] = {"stop", "continue", NULL};
+static const char *const tombstones[] = {"dead_letter", "skip", "row", NULL};
 static const char *const compressions[] = {"auto", "lz4", "none", NULL};
 static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 static const char *const formats[] = {"auto", "text", "json", "journald", NULL};
@@ -240,6 +241,10 @@ const struct config_key config_keys[] = {
         .fallback = "",
         .example = "order_id = $.id, amount = $.amount",
         .sentence = "All `column = source` entries as one list, instead of one line each."},
+    {ROUTE(tombstones), WORD(tombstones), .name = "tombstones", .fallback = "dead_letter",
+        .sentence = "What happens to a message without value. dead_letter: nothing special, so a column that reads the "
+                    "value without ? makes it a dead letter. skip: no row, only counted. row: columns that read the "
+                    "value get NULL or their default."},
     {ROUTE(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether the route is used."},
 
     {BREAKER(ALL_BREAKERS, failures), INTEGER(1, 1000), .name = "failures", .fallback = "5", .flags = CONFIG_LIVE,

@@ -109,6 +109,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
     table->row_limit = SIZE_MAX;
     backoff_init(&table->backoff, DURATION_S(1), DURATION_S(60));
     table->inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name);
+    table->skipped = metrics_series1(metrics, METRIC_TOMBSTONES_SKIPPED, name);
     table->seconds = metrics_series1(metrics, METRIC_INSERT_SECONDS, name);
     table->batch_rows = metrics_series1(metrics, METRIC_INSERT_BATCH_ROWS, name);
     table->paused = metrics_series1(metrics, METRIC_PAUSED_TABLES, name);
@@ -358,6 +359,11 @@ bool insert_table_add(struct insert_table *table, struct insert_feed *feed, cons
 {
     struct relay_error error;
     struct mono_time now = {0};
+    const struct table_plan *plan = table->open ? table->open->job->plan : table->plan;
+    if (row_encoder_skips(plan->encoder, message)) {
+        metric_add(table->skipped, 1);
+        return true; // the feed is past it, as past a row that the table has
+    }
     if (!table->open) {
         now = clock_mono(table->context->clock);
         bool lz4 = clickhouse_compresses(&table->context->config->clickhouse);

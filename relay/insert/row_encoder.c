@@ -30,6 +30,7 @@ struct row_encoder {
     struct json_value *values;
     struct value_encoder value;
     bool reads_headers;
+    enum config_tombstones tombstones;
 };
 
 // The columns of the default table. Those that are `lenient` are left out where the table does not have them.
@@ -319,6 +320,7 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
     }
     struct compiler compiler = {.encoder = encoder, .findings = findings, .error = error};
     encoder->schema = schema;
+    encoder->tombstones = route->tombstones;
     value_encoder_init(&encoder->value);
     encoder->paths = json_paths_new(error);
     if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route) ||
@@ -378,6 +380,11 @@ const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t
 {
     *count = encoder->column_count;
     return encoder->names;
+}
+
+bool row_encoder_skips(const struct row_encoder *encoder, const struct source_message *message)
+{
+    return !message->value && encoder->tombstones == CONFIG_TOMBSTONES_SKIP;
 }
 
 bool row_encoder_reads_headers(const struct row_encoder *encoder)
@@ -448,6 +455,14 @@ static bool apply_map(const struct route_source *source, struct datum *datum)
     return source->has_otherwise && text_datum(datum, source->otherwise.at, source->otherwise.length) == PRESENT;
 }
 
+// The column reads the value, of which a tombstone has none.
+static bool lacks_value(const struct row_encoder *encoder, const struct route_source *source,
+    const struct source_message *message)
+{
+    return !message->value && encoder->tombstones == CONFIG_TOMBSTONES_ROW &&
+        (source->place == ROUTE_PATH || source->place == ROUTE_VALUE);
+}
+
 static bool put_column(struct row_encoder *encoder, const struct plan_column *column, struct native_column *target,
     const struct source_message *message, enum encode_reason *reason)
 {
@@ -466,7 +481,7 @@ static bool put_column(struct row_encoder *encoder, const struct plan_column *co
         }
         return value_encode(&encoder->value, target, &datum, reason);
     }
-    if (source->optional || (presence == IS_NULL && nullable)) {
+    if (source->optional || (presence == IS_NULL && nullable) || lacks_value(encoder, source, message)) {
         return native_put_default(target); // NULL where the column can hold it
     }
     *reason = presence == IS_NULL ? ENCODE_NULL_VALUE : reason_for_absence(source, message);

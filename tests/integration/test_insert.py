@@ -11,7 +11,7 @@ from inserting import (Sender, admin, committed, counts, dead_letters, event_hea
                        wait_no_lag, wait_pause_reason)
 from benchmark import machine
 from relaytools import kafka_ends
-from relaytools.relay import wait_until
+from relaytools.relay import command, wait_until
 
 
 @pytest.mark.tsan
@@ -155,6 +155,27 @@ def test_a_message_goes_to_every_route_that_matches_and_each_judges_for_itself(p
     assert {target for target, in dead_letters(place, "target")} == {"posts"}
     assert place.clickhouse("SELECT title, price, tags, op FROM {db}.posts WHERE post_id = 18 FORMAT TSVRaw") == "t18\t4.5\t['a','b']\t1\n"
     assert relay.stop() == 0
+
+
+def test_tombstones_that_a_route_skips_are_done_and_no_dead_letters(place):
+    place.clickhouse(TYPED)
+    sender = Sender(place)
+    for n in range(20):
+        sender.event(post(place), n, value=None if n % 2 else json.dumps({"id": n, "title": "t"}).encode(), partition=0)
+    sender.flush()
+    routes = {"route__default": {"enabled": "false"}} | typed_route(place, tombstones="skip")
+    relay = inserting(place, **routes)
+    wait_counts(place, 10, table="posts")
+    wait_until(lambda: committed(place, post(place), 1) == {0: 20}, "what was skipped is committed", 60)
+    assert relay.metric("tombstones_skipped_total", table="posts") == 10
+    assert not dead_letters(place)
+    assert relay.stop() == 0
+
+    place.clickhouse("TRUNCATE TABLE {db}.posts")
+    for written, present in ((10, 0), (0, 10)):
+        again = command("replay", "--into", "posts", "--since", "1h", config=relay.config, binary=place.binary)
+        assert again.returncode == 0 and f"{written} rows written into {place.name}.posts, {present} were there already" in again.stdout, again.stdout + again.stderr
+    wait_counts(place, 10, table="posts")
 
 
 def test_a_table_without_offset_columns_is_filled_at_least_once_and_the_log_says_what_mends_it(place):

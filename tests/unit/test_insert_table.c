@@ -82,6 +82,7 @@ static void start(void)
         .row_limit = SIZE_MAX,
         .open_at = {INT64_MAX},
         .inserted = metrics_series1(context.metrics, METRIC_EVENTS_INSERTED, name),
+        .skipped = metrics_series1(context.metrics, METRIC_TOMBSTONES_SKIPPED, name),
         .seconds = metrics_series1(context.metrics, METRIC_INSERT_SECONDS, name),
         .batch_rows = metrics_series1(context.metrics, METRIC_INSERT_BATCH_ROWS, name),
         .paused = metrics_series1(context.metrics, METRIC_PAUSED_TABLES, name),

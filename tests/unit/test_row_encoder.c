@@ -94,6 +94,43 @@ Test(row_encoder, the_default_route)
     finish();
 }
 
+static void compile_tombstones(enum config_tombstones tombstones)
+{
+    static const char *const columns[] = {"a", "Int32", "b", "Nullable(String)", "c", "String", "d", "UInt8", NULL};
+    static const char *const pairs[] = {"a", "$.a", "b", "$.b", "c", "kafka.value", "d",
+        "header.event_type: order.created=7", NULL};
+    struct config_pair room[32];
+    struct config_route route = fixture_route(pairs, room);
+    route.tombstones = tombstones;
+    schema = fixture_schema(columns);
+    encoder = row_encoder_new(&route, schema, NULL, &error);
+    cr_assert_not_null(encoder, "%s", error.text);
+    block = row_encoder_block(encoder, &error);
+}
+
+Test(row_encoder, a_message_without_value_is_what_the_route_says)
+{
+    const struct source_message tombstone = message_of(NULL), incomplete = message_of("{\"b\": \"x\"}");
+    compile_tombstones(CONFIG_TOMBSTONES_DEAD_LETTER);
+    cr_assert_not(row_encoder_skips(encoder, &tombstone));
+    cr_assert(!add(NULL) && reason == ENCODE_MISSING_VALUE);
+    finish();
+
+    compile_tombstones(CONFIG_TOMBSTONES_ROW);
+    cr_assert_not(row_encoder_skips(encoder, &tombstone));
+    cr_assert(add(NULL), "%s", error.text);
+    cr_assert(!row_encoder_add(encoder, block, &incomplete, &reason, &error) && reason == ENCODE_MISSING_PATH,
+        "what has a value is judged as ever");
+    cr_assert_eq(native_block_rows(block), 1);
+    finish();
+
+    compile_tombstones(CONFIG_TOMBSTONES_SKIP);
+    cr_assert(row_encoder_skips(encoder, &tombstone) && !row_encoder_skips(encoder, &incomplete));
+    const struct source_message blank = message_of("");
+    cr_assert_not(row_encoder_skips(encoder, &blank), "no bytes are a value");
+    finish();
+}
+
 Test(row_encoder, a_route_without_header_columns_says_so)
 {
     static const char *const columns[] = {"a", "Int32", "b", "String", NULL};

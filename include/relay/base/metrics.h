@@ -53,6 +53,8 @@
         "1 while inserts into the table are paused, or have failed for two minutes.")                                  \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
         "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \
+    X(TOMBSTONES_SKIPPED, COUNTER, "tombstones_skipped_total", "table",                                                \
+        "Messages without value that made no row, as the route says (tombstones = skip).")                             \
     X(INSERT_BUFFER_BYTES, GAUGE, "insert_buffer_bytes", "", "Bytes of events held in memory by the insert stage.")    \
     X(BUILD_INFO, GAUGE, "build_info", "version,librdkafka,libpq", "Always 1; the labels say what was built.")
 

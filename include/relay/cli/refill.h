@@ -15,7 +15,7 @@
 
 #define REFILL_MAX 5000 // messages in one call
 
-enum refill_state { REFILL_WRITTEN, REFILL_PRESENT, REFILL_REFUSED };
+enum refill_state { REFILL_WRITTEN, REFILL_PRESENT, REFILL_REFUSED, REFILL_SKIPPED };
 struct refill_result {
     enum refill_state state;
     enum encode_reason reason; // of REFUSED
@@ -34,9 +34,10 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
 void refill_close(struct refill *refill);              // accepts NULL
 const char *refill_table(const struct refill *refill); // "database.table"
 
-// results[i] says what became of messages[i]; all of them are in the table or REFUSED, by the encoder or by the server,
-// when it returns true. What views may lack goes to stderr, here and where it fails. dry: only looks and encodes,
-// WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written until then stays.
+// results[i] says what became of messages[i]; all of them are in the table, SKIPPED (tombstones = skip) or REFUSED, by
+// the encoder or by the server, when it returns true. What views may lack goes to stderr, here and where it fails.
+// dry: only looks and encodes, WRITTEN means "would be". Errors: CLICKHOUSE_*, STOPPED, NO_MEMORY; what was written
+// until then stays.
 bool refill_write(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error);
 

@@ -119,6 +119,7 @@ struct config_clickhouse {
     enum config_compression compression; // what AUTO comes to: clickhouse_compresses()
 };
 
+enum config_tombstones { CONFIG_TOMBSTONES_DEAD_LETTER, CONFIG_TOMBSTONES_SKIP, CONFIG_TOMBSTONES_ROW };
 struct config_route {
     char *name; // NAME of [route NAME]; "default" for the built-in default route
     bool enabled;
@@ -127,6 +128,7 @@ struct config_route {
     char *table; // database.table, or table in [clickhouse] database
     struct config_pair *columns; // column = source, in the order of the file; none: the columns of the default table
     size_t column_count;
+    enum config_tombstones tombstones; // what becomes of messages without value
 };
 
 enum config_dependency {

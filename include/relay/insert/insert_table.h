@@ -53,7 +53,7 @@ struct insert_table {
     size_t row_limit;          // below batch_rows after a rejection
     double window_rows, window_bad; // judged for max_bad_ratio
     uint64_t batches;               // for tokens
-    struct metric_series *inserted, *seconds, *batch_rows, *paused;
+    struct metric_series *inserted, *skipped, *seconds, *batch_rows, *paused;
 };
 
 // Starts the worker and asks for the table. options->route names it. Errors: NO_MEMORY, SYSTEM.

@@ -35,6 +35,9 @@ const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t
 // Some column comes from a header: messages must bring theirs.
 bool row_encoder_reads_headers(const struct row_encoder *encoder);
 
+// The route makes no row of such a message, and no dead letter: it is a tombstone.
+bool row_encoder_skips(const struct row_encoder *encoder, const struct source_message *message);
+
 // Appends the message as one row, or leaves the block as it was. false: *reason is not NONE and error (POISON, ENCODE)
 // tells column and source; or *reason is NONE and error is NO_MEMORY (nothing is wrong with the message: send the
 // block, retry).
