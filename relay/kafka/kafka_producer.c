@@ -54,6 +54,7 @@ struct kafka_producer {
     size_t message_max, set_bytes;
     struct duration transaction_timeout;
     bool transactional;
+    bool makes_topics;  // [kafka] allow.auto.create.topics
     bool reached;       // a broker itself, not only the bootstrap address
     atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
     size_t pending;     // over all flights
@@ -136,6 +137,14 @@ static int64_t message_max(const rd_kafka_conf_t *conf)
     return kafka_conf_number(conf, "message.max.bytes", 1000000);
 }
 
+static bool makes_topics(const rd_kafka_conf_t *conf)
+{
+    char text[16] = "";
+    size_t size = sizeof(text);
+    return rd_kafka_conf_get(conf, "allow.auto.create.topics", text, &size) == RD_KAFKA_CONF_OK &&
+        strcmp(text, "true") == 0;
+}
+
 // How long a batch may take. Without transactions message.timeout.ms says it, where 0 is endless and Kafka Connect sets
 // 24 days: the batch's transaction in PostgreSQL must not stay open for so long.
 static struct duration batch_limit(const rd_kafka_conf_t *conf, bool transactional)
@@ -211,6 +220,7 @@ static bool make_client(struct kafka_producer *producer, const struct kafka_prod
     }
     producer->message_max = (size_t)message_max(conf);
     producer->set_bytes = (size_t)kafka_conf_number(conf, "batch.size", 1000000);
+    producer->makes_topics = makes_topics(conf);
     producer->transaction_timeout = batch_limit(conf, producer->transactional);
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_log_cb(conf, hear);
@@ -424,7 +434,6 @@ static struct topic *add_topic(struct kafka_producer *producer, struct topic **l
     }
     memcpy(topic->name, name, length);
     topic->public.name = topic->name;
-    topic->public.published = metrics_series1(producer->context->metrics, METRIC_EVENTS_PUBLISHED, name);
     topic->public.handle = rd_kafka_topic_new(producer->client, name, NULL);
     if (topic->public.handle == NULL) {
         kafka_error_set(error, rd_kafka_last_error(), "topic %s", name);
@@ -456,6 +465,10 @@ static bool look_up(struct kafka_producer *producer, struct topic *topic, struct
         }
         if (!passing) {
             topic->exists = code == RD_KAFKA_RESP_ERR_NO_ERROR && topic->public.partitions > 0;
+            if (topic->exists) { // a name that somebody invents has no series, of which there are only so many
+                topic->public.published = metrics_series1(producer->context->metrics, METRIC_EVENTS_PUBLISHED,
+                    topic->name);
+            }
             return topic->exists || kafka_error_set(error, code, "topic %s", topic->name);
         }
         if (mono_reached(clock_mono(producer->context->clock), deadline)) {
@@ -476,6 +489,17 @@ const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, 
         return NULL;
     }
     return &topic->public;
+}
+
+bool kafka_producer_has_topic(struct kafka_producer *producer, const char *name)
+{
+    const struct topic *topic = *find_topic(producer, name);
+    return topic != NULL && topic->exists;
+}
+
+bool kafka_producer_makes_topics(const struct kafka_producer *producer)
+{
+    return producer->makes_topics;
 }
 
 void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name)

@@ -12,7 +12,6 @@
 #include "relay/publish/publish_chores.h"
 
 #include "relay/base/log.h"
-#include "relay/kafka/kafka_rights.h"
 #include "relay/postgres/pg_array.h"
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_careful.h"
@@ -20,6 +19,7 @@
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
 #include "relay/publish/publish_sweep.h"
+#include "relay/publish/publish_topics.h"
 #include "relay/publish/publish_waiting.h"
 
 #include <stdio.h>
@@ -30,8 +30,11 @@
 #define COUNT_INTERVAL    DURATION_S(5)
 #define HELD_RETRY        DURATION_S(10)
 #define REPLICAS_INTERVAL DURATION_S(2)
-// Topics that are looked at in a row, each for a round trip to the broker.
+// Topics that are looked at by one request to the broker.
 #define TOPICS_AT_ONCE 1000
+// Of the time a look at what waits takes, with both lanes idle, so many times as much is left to batches.
+#define WAITING_REST     9
+#define WAITING_REST_MAX DURATION_S(30)
 // Rows that are looked through for those that wait for a topic whose lowest row has gone: some 0.1 s of PostgreSQL.
 #define IDLE_ROWS 100000
 // A batch notes it in its own transaction for nothing; a chore would hold up the rows for a COMMIT of its own.
@@ -39,7 +42,8 @@
 
 static struct duration waiting_interval(const struct publish_pipe *pipe)
 {
-    return pipe->held > 0 || pipe->parked > 0 ? WAITING_INTERVAL : COUNT_INTERVAL;
+    struct duration interval = pipe->held > 0 || pipe->parked > 0 ? WAITING_INTERVAL : COUNT_INTERVAL;
+    return pipe->waiting_pause.ns > interval.ns ? pipe->waiting_pause : interval;
 }
 
 bool publish_chores_due(const struct publish_pipe *pipe)
@@ -177,30 +181,6 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     return done;
 }
 
-// A topic that this process has not missed itself is not asked for: it may be one that another configuration named,
-// that nobody will ever create, and that no row is for now. Where one is, it parks the topic again. false: Kafka does
-// not answer, and would be waited for as long at each of the others.
-static bool may_go_on(struct publish_pipe *pipe, const char *topic, bool *may, struct relay_error *error)
-{
-    *may = true;
-    if (!publish_has_missed(pipe, topic)) {
-        return true;
-    }
-    kafka_producer_forget_topic(pipe->producer, topic);
-    publish_tick(pipe);
-    struct relay_error why;
-    struct mono_time deadline = publish_deadline(pipe, DURATION_S(5));
-    *may = kafka_producer_topic(pipe->producer, topic, deadline, &why) != NULL;
-    if (!*may && why.code == RELAY_ERROR_KAFKA_UNREACHABLE) {
-        *error = why;
-        return false;
-    }
-    *may = *may &&
-        kafka_may_write(kafka_producer_client(pipe->producer), topic, publish_kafka_tick(pipe), pipe->context->clock,
-            deadline);
-    return true;
-}
-
 // The next topics to be looked at, after those of the last look.
 static int next_topics(struct publish_pipe *pipe, char *names[TOPICS_AT_ONCE])
 {
@@ -216,15 +196,19 @@ static int next_topics(struct publish_pipe *pipe, char *names[TOPICS_AT_ONCE])
 static bool release_topics(struct publish_pipe *pipe, struct publish_lane *lane, char *const *names, int count,
     struct relay_error *error)
 {
+    bool may[TOPICS_AT_ONCE];
     char *ready[TOPICS_AT_ONCE];
-    size_t there = 0;
-    for (int i = 0; i < count; i++) {
-        bool may;
-        if (!may_go_on(pipe, names[i], &may, error)) {
-            return false;
-        }
+    size_t there = 0, looked = 0;
+    if (!publish_topics_ready(pipe, names, (size_t)count, may, &looked, error)) {
+        return false;
+    }
+    if (looked < (size_t)count) { // the next look begins with the others
+        int all = PQntuples(pipe->topics);
+        pipe->next_topic = (pipe->next_topic + all - (count - (int)looked)) % all;
+    }
+    for (size_t i = 0; i < looked; i++) {
         ready[there] = names[i];
-        there += may;
+        there += may[i];
     }
     if (there == 0) {
         return true;
@@ -367,11 +351,25 @@ static bool check_table(struct publish_pipe *pipe, struct relay_error *error)
         (current || error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_SQL_ANOTHER_TABLE, pipe->owner.table->name));
 }
 
+// However many topics are parked, or aggregates held, and however slow the servers are: batches have most of the time.
+// Unless more of what is released is to follow at once.
+static void rest_from_waiting(struct publish_pipe *pipe, struct mono_time began)
+{
+    struct mono_time now = clock_mono(pipe->context->clock);
+    bool at_once = pipe->waiting_checked_at.ns != began.ns;
+    int64_t rest = at_once ? 0 : WAITING_REST * mono_since(now, began).ns;
+    pipe->waiting_pause = DURATION_NS(rest < WAITING_REST_MAX.ns ? rest : WAITING_REST_MAX.ns);
+    pipe->waiting_checked_at = at_once ? pipe->waiting_checked_at : now;
+}
+
 static bool do_chores(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (publish_due(pipe, pipe->waiting_checked_at, waiting_interval(pipe))) {
-        pipe->waiting_checked_at = clock_mono(pipe->context->clock); // also of a look that is refused
-        if (!check_table(pipe, error) || !check_waiting(pipe, lane, error)) {
+        struct mono_time began = clock_mono(pipe->context->clock);
+        pipe->waiting_checked_at = began; // also of a look that is refused
+        bool done = check_table(pipe, error) && check_waiting(pipe, lane, error);
+        rest_from_waiting(pipe, began);
+        if (!done) {
             return false;
         }
     }

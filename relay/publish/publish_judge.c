@@ -4,12 +4,18 @@
 // whose topic is missing or forbidden wait for it. Here they become verdicts; publish_careful.c carries them out.
 #include "relay/publish/publish_judge.h"
 
+#include "relay/kafka/kafka_error.h"
+#include "relay/kafka/kafka_rights.h"
+#include "relay/publish/publish_board.h"
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_reason.h"
 #include "relay/publish/publish_waiting.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#define TOPICS_AHEAD 1000
+#define ASK_WITHIN   DURATION_S(5)
 
 static enum verdict_action poison_action(const struct publish_pipe *pipe)
 {
@@ -79,23 +85,108 @@ static bool park_alike(struct publish_pipe *pipe, const struct outbox_row *row, 
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
+// Topics that nobody has asked for yet, from this row on: the batch's, as many as go into one request.
+struct unknown {
+    const char **names;
+    size_t *rows; // the first one of each
+    size_t count;
+    size_t upto; // the rows before are looked through
+};
+
+static bool collect(struct publish_pipe *pipe, const struct outbox_batch *batch, struct unknown *unknown,
+    struct name_set *seen, struct relay_error *error)
+{
+    for (; unknown->upto < batch->count && unknown->count < TOPICS_AHEAD; unknown->upto++) {
+        const char *topic = batch->events[unknown->upto].topic;
+        if (name_set_has(seen, topic) || kafka_producer_has_topic(pipe->producer, topic) ||
+            publish_verdicts_parking(&pipe->verdicts, topic) != NULL) {
+            continue;
+        }
+        if (!name_set_add(seen, topic, error)) {
+            return false;
+        }
+        unknown->names[unknown->count] = topic;
+        unknown->rows[unknown->count++] = unknown->upto;
+    }
+    return true;
+}
+
+// Those that are absent are parked. What else the answers say is found when each is looked up.
+static bool park_absent(struct publish_pipe *pipe, const struct outbox_batch *batch, const struct unknown *unknown,
+    const struct kafka_topic_answer *answers, struct relay_error *error)
+{
+    for (size_t i = 0; i < unknown->count; i++) {
+        struct relay_error why;
+        if (answers[i].code == RD_KAFKA_RESP_ERR_NO_ERROR || answers[i].code == RD_KAFKA_RESP_ERR__NOENT) {
+            continue;
+        }
+        kafka_error_set(&why, answers[i].code, "topic %s", unknown->names[i]);
+        if (why.code == RELAY_ERROR_KAFKA_OPERATOR &&
+            !publish_park(pipe, &batch->rows[unknown->rows[i]], unknown->names[i], &why, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// One row after the other would ask for each topic by itself: thousands of round trips, while rows are locked.
+// *asked: the rows before have been asked for.
+static bool ask_ahead(struct publish_pipe *pipe, struct publish_lane *lane, size_t from, size_t *asked,
+    struct relay_error *error)
+{
+    struct outbox_batch *batch = lane->batch;
+    struct unknown unknown = {.names = event_arena_alloc(batch->arena, TOPICS_AHEAD * sizeof(*unknown.names)),
+        .rows = event_arena_alloc(batch->arena, TOPICS_AHEAD * sizeof(*unknown.rows)),
+        .upto = from};
+    struct kafka_topic_answer *answers = event_arena_alloc(batch->arena, TOPICS_AHEAD * sizeof(*answers));
+    if (unknown.names == NULL || unknown.rows == NULL || answers == NULL) {
+        return error_no_memory(error, "the topics of a batch");
+    }
+    struct name_set seen = {0};
+    bool done = collect(pipe, batch, &unknown, &seen, error);
+    name_set_finish(&seen);
+    *asked = unknown.upto;
+    if (!done || unknown.count < 2) {
+        return done;
+    }
+    struct relay_error refused;
+    return !kafka_ask_topics(kafka_producer_client(pipe->producer), unknown.names, answers, unknown.count,
+               publish_kafka_tick(pipe), pipe->context->clock, publish_deadline(pipe, ASK_WITHIN), &refused) ||
+        park_absent(pipe, batch, &unknown, answers, error);
+}
+
+// The topic of the row, if nothing parks it: *parking.
+static bool find_topic(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, size_t *asked,
+    const struct publish_verdict **parking, struct relay_error *why)
+{
+    const char *topic = lane->batch->events[i].topic;
+    *parking = publish_verdicts_parking(&pipe->verdicts, topic);
+    if (*parking == NULL && i >= *asked && !kafka_producer_has_topic(pipe->producer, topic) &&
+        !kafka_producer_makes_topics(pipe->producer)) {
+        if (!ask_ahead(pipe, lane, i, asked, why)) {
+            return false;
+        }
+        *parking = publish_verdicts_parking(&pipe->verdicts, topic);
+    }
+    if (*parking == NULL) {
+        lane->batch->topics[i] = kafka_producer_topic(pipe->producer, topic, publish_batch_deadline(pipe, lane), why);
+    }
+    return *parking != NULL || lane->batch->topics[i] != NULL;
+}
+
 // One event before it is sent. *fits: it can go.
-static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, bool *fits,
+static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, size_t i, size_t *asked, bool *fits,
     struct relay_error *error)
 {
     const struct routed_event *event = &lane->batch->events[i];
     const struct outbox_row *row = &lane->batch->rows[i];
-    struct relay_error why;
-    const struct kafka_topic *topic = lane->batch->topics[i];
+    struct relay_error why = {0};
+    const struct publish_verdict *parking = NULL;
     *fits = false;
-    if (topic == NULL) {
-        const struct publish_verdict *missing = publish_verdicts_parking(&pipe->verdicts, event->topic);
-        if (missing != NULL) {
-            return park_alike(pipe, row, missing, error);
-        }
-        topic = kafka_producer_topic(pipe->producer, event->topic, publish_batch_deadline(pipe, lane), &why);
-        lane->batch->topics[i] = topic;
+    if (lane->batch->topics[i] == NULL && find_topic(pipe, lane, i, asked, &parking, &why) && parking != NULL) {
+        return park_alike(pipe, row, parking, error);
     }
+    const struct kafka_topic *topic = lane->batch->topics[i];
     if (topic != NULL && event->partition >= topic->partitions) {
         // Partitions may have been added since it was looked up.
         kafka_producer_forget_topic(pipe->producer, event->topic);
@@ -128,13 +219,14 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
 bool publish_validate(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error)
 {
     struct outbox_batch *batch = lane->batch;
+    size_t asked = 0;
     for (size_t i = 0; i < batch->count; i++) {
         // Most rows go to the topic of the row before.
         bool same = i > 0 && batch->topics[i - 1] != NULL &&
             strcmp(batch->events[i].topic, batch->events[i - 1].topic) == 0;
         batch->topics[i] = same ? batch->topics[i - 1] : NULL;
         bool fits;
-        if (!check_event(pipe, lane, i, &fits, error)) {
+        if (!check_event(pipe, lane, i, &asked, &fits, error)) {
             return false;
         }
         *clean = *clean && fits;

@@ -233,10 +233,7 @@ void publish_pipe_free(struct publish_pipe *pipe)
     outbox_owner_finish(&pipe->owner);
     publish_verdicts_finish(&pipe->verdicts);
     publish_sweep_finish(pipe);
-    for (size_t i = 0; i < pipe->missing_count; i++) {
-        free(pipe->missing[i]);
-    }
-    free(pipe->missing);
+    name_set_finish(&pipe->missing);
     event_router_free(pipe->router);
     heartbeat_end(pipe->heartbeat);
     free(pipe);

@@ -1,19 +1,133 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/publish/publish_verdicts.h"
 
+#include "relay/base/fnv.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 void publish_verdicts_finish(struct publish_verdicts *verdicts)
 {
     free(verdicts->items);
+    free(verdicts->table);
     free(verdicts->suspects);
     *verdicts = (struct publish_verdicts){0};
+}
+
+void publish_verdict_type(struct publish_verdict *verdict, struct text_view type)
+{
+    verdict->type_length = type.length < sizeof(verdict->type) ? type.length : sizeof(verdict->type);
+    memcpy(verdict->type, type.length > 0 ? type.at : "", verdict->type_length);
+}
+
+// Where an item may be found: its index and 1, 0: nothing. Entries of what an item no longer is stay until the table is
+// made anew, and match nothing.
+static size_t slot_of(const struct publish_verdicts *verdicts, uint32_t hash, size_t tried)
+{
+    return (hash + tried) & (verdicts->slots - 1);
+}
+
+static uint32_t hash_of_seq(int64_t seq)
+{
+    return fnv_bytes(FNV_START, &seq, sizeof(seq));
+}
+
+static bool parks(const struct publish_verdict *item, const char *topic)
+{
+    return item->action == VERDICT_PARK && strcmp(item->topic, topic) == 0;
+}
+
+static void enter(struct publish_verdicts *verdicts, uint32_t hash, size_t item)
+{
+    size_t tried = 0;
+    while (verdicts->table[slot_of(verdicts, hash, tried)] != 0) {
+        tried++;
+    }
+    verdicts->table[slot_of(verdicts, hash, tried)] = item + 1;
+    verdicts->used++;
+}
+
+static void enter_item(struct publish_verdicts *verdicts, size_t item)
+{
+    const struct publish_verdict *verdict = &verdicts->items[item];
+    enter(verdicts, hash_of_seq(verdict->seq), item);
+    if (verdict->action == VERDICT_PARK) {
+        enter(verdicts, fnv_text(FNV_START, verdict->topic), item);
+    }
+}
+
+static void enter_all(struct publish_verdicts *verdicts)
+{
+    if (verdicts->slots > 0) {
+        memset(verdicts->table, 0, verdicts->slots * sizeof(*verdicts->table));
+    }
+    verdicts->used = 0;
+    for (size_t i = 0; i < verdicts->count; i++) {
+        enter_item(verdicts, i);
+    }
+}
+
+// Room for two entries more.
+static bool make_room(struct publish_verdicts *verdicts, struct relay_error *error)
+{
+    if ((verdicts->used + 2) * 2 <= verdicts->slots) {
+        return true;
+    }
+    size_t slots = 64;
+    while (slots < (verdicts->count + 1) * 8) {
+        slots *= 2;
+    }
+    if (slots > verdicts->slots) {
+        size_t *table = malloc(slots * sizeof(*table));
+        if (table == NULL) {
+            return error_no_memory(error, "a verdict on a row");
+        }
+        free(verdicts->table);
+        verdicts->table = table;
+        verdicts->slots = slots;
+    }
+    enter_all(verdicts);
+    return true;
+}
+
+static struct publish_verdict *find_row(const struct publish_verdicts *verdicts, int64_t seq)
+{
+    size_t tried = 0, at;
+    uint32_t hash = hash_of_seq(seq);
+    while (verdicts->slots > 0 && (at = verdicts->table[slot_of(verdicts, hash, tried)]) != 0) {
+        if (verdicts->items[at - 1].seq == seq) {
+            return &verdicts->items[at - 1];
+        }
+        tried++;
+    }
+    return NULL;
+}
+
+static struct publish_verdict *find_topic(const struct publish_verdicts *verdicts, const char *topic)
+{
+    size_t tried = 0, at;
+    uint32_t hash = fnv_text(FNV_START, topic);
+    while (verdicts->slots > 0 && (at = verdicts->table[slot_of(verdicts, hash, tried)]) != 0) {
+        if (parks(&verdicts->items[at - 1], topic)) {
+            return &verdicts->items[at - 1];
+        }
+        tried++;
+    }
+    return NULL;
+}
+
+static struct publish_verdict *find_alike(const struct publish_verdicts *verdicts,
+    const struct publish_verdict *verdict)
+{
+    struct publish_verdict *row = find_row(verdicts, verdict->seq),
+                           *topic = verdict->action == VERDICT_PARK ? find_topic(verdicts, verdict->topic) : NULL;
+    return row == NULL || (topic != NULL && topic < row) ? topic : row;
 }
 
 void publish_verdicts_clear(struct publish_verdicts *verdicts)
 {
     verdicts->count = 0;
+    enter_all(verdicts);
 }
 
 void publish_verdicts_clear_rows(struct publish_verdicts *verdicts)
@@ -25,30 +139,25 @@ void publish_verdicts_clear_rows(struct publish_verdicts *verdicts)
         }
     }
     verdicts->count = kept;
-}
-
-void publish_verdict_type(struct publish_verdict *verdict, struct text_view type)
-{
-    verdict->type_length = type.length < sizeof(verdict->type) ? type.length : sizeof(verdict->type);
-    memcpy(verdict->type, type.length > 0 ? type.at : "", verdict->type_length);
-}
-
-static bool parks_the_same(const struct publish_verdict *a, const struct publish_verdict *b)
-{
-    return a->action == VERDICT_PARK && b->action == VERDICT_PARK && strcmp(a->topic, b->topic) == 0;
+    enter_all(verdicts);
 }
 
 bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publish_verdict *verdict,
     struct relay_error *error)
 {
-    for (size_t i = 0; i < verdicts->count; i++) {
-        struct publish_verdict *item = &verdicts->items[i];
-        if (item->seq == verdict->seq || parks_the_same(item, verdict)) {
-            int64_t seq = item->seq < verdict->seq ? item->seq : verdict->seq;
-            *item = *verdict;
-            item->seq = seq;
-            return true;
+    if (!make_room(verdicts, error)) {
+        return false;
+    }
+    struct publish_verdict *alike = find_alike(verdicts, verdict);
+    if (alike != NULL) {
+        int64_t seq = alike->seq < verdict->seq ? alike->seq : verdict->seq;
+        bool same = alike->seq == seq && verdict->action == VERDICT_PARK && parks(alike, verdict->topic);
+        *alike = *verdict;
+        alike->seq = seq;
+        if (!same) {
+            enter_item(verdicts, (size_t)(alike - verdicts->items));
         }
+        return true;
     }
     if (verdicts->count == verdicts->capacity) {
         size_t capacity = verdicts->capacity * 2 + 8;
@@ -60,17 +169,13 @@ bool publish_verdicts_add(struct publish_verdicts *verdicts, const struct publis
         verdicts->capacity = capacity;
     }
     verdicts->items[verdicts->count++] = *verdict;
+    enter_item(verdicts, verdicts->count - 1);
     return true;
 }
 
 const struct publish_verdict *publish_verdicts_parking(const struct publish_verdicts *verdicts, const char *topic)
 {
-    for (size_t i = 0; i < verdicts->count; i++) {
-        if (verdicts->items[i].action == VERDICT_PARK && strcmp(verdicts->items[i].topic, topic) == 0) {
-            return &verdicts->items[i];
-        }
-    }
-    return NULL;
+    return find_topic(verdicts, topic);
 }
 
 // Index of the first suspect that is not below seq.

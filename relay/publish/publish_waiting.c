@@ -3,9 +3,6 @@
 // What an outbox's rows wait for, as PostgreSQL has it, and which topics this process has missed itself.
 #include "relay/publish/publish_waiting.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
 {
     if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
@@ -26,25 +23,10 @@ bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *conn
 
 bool publish_has_missed(const struct publish_pipe *pipe, const char *topic)
 {
-    for (size_t i = 0; i < pipe->missing_count; i++) {
-        if (strcmp(pipe->missing[i], topic) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return name_set_has(&pipe->missing, topic);
 }
 
 bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error)
 {
-    if (publish_has_missed(pipe, topic)) {
-        return true;
-    }
-    char **grown = realloc(pipe->missing, (pipe->missing_count + 1) * sizeof(*grown));
-    pipe->missing = grown != NULL ? grown : pipe->missing;
-    char *name = grown != NULL ? strdup(topic) : NULL;
-    if (name == NULL) {
-        return error_no_memory(error, "a topic's name");
-    }
-    pipe->missing[pipe->missing_count++] = name;
-    return true;
+    return name_set_add(&pipe->missing, topic, error);
 }

@@ -7,6 +7,8 @@ import confluent_kafka.admin
 import pytest
 
 from publishing import as_admin, backlog, dead_letters, ids, publishing, wait_ids
+from relaytools.place import Place
+from relaytools.proxy import TO_SERVER, Rule
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -188,6 +190,34 @@ def test_topics_without_rows_hold_up_neither_each_other_nor_the_release_of_one_w
     place.servers.create_topics([f"{place.prefix}.late.events"], 1)
     wait_until(lambda: place.outbox_rows() == 1, "the rows of the topic that is there now are published", 60)
     assert not relay.events("publish.chore_refused")
+
+
+def test_many_topics_that_are_not_there_are_asked_for_together_and_have_no_series(proxied_kafka):
+    """A name that somebody invents costs no request of its own, and none of the series of which there are only so many."""
+    servers, proxy = proxied_kafka
+    place = Place(servers, "tmanytopics")
+    rule = proxy.add(Rule(directions=(TO_SERVER,), delay=0.002))    # which counts what is sent
+    try:
+        wrong, topics = 1200, f"{place.prefix}."
+        place.execute("INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+                      "SELECT 'wrong' || i, gen_random_uuid(), 'wrong.created', '{}' FROM generate_series(1, %s) i", wrong)
+        relay = publishing(place, kafka={"bootstrap.servers": servers.env["KAFKA_PROXIED_BOOTSTRAP"]},
+                           outbox={"topic": "{prefix}.{aggregate_type}.events"})
+        relay.wait(lambda: relay.metric("parked_topics") == wrong, "all topics are parked")
+        flowing = [place.insert_event()]
+        wait_ids(place, flowing)
+        assert rule.hits < wrong / 2
+        name = f"{topics}wrong{wrong}.events"
+        servers.create_topics([name], 1)
+        relay.wait(lambda: relay.metric("parked_topics") == wrong - 1, "the topic that is there now is released")
+        relay.wait(lambda: relay.metric("events_published_total", topic=name) == 1, "its row is published")
+        assert rule.hits < wrong / 2
+        shown = [line for line in relay.get("/metrics")[1].splitlines() if line.startswith("outbox_relay_events_published_total{")]
+        assert sorted(line.split('"')[1] for line in shown) == [f"{topics}post.events", name]
+        assert relay.stop() == 0
+    finally:
+        proxy.lift_all()
+        place.close()
 
 
 @pytest.mark.own_servers

@@ -47,6 +47,32 @@ Test(publish_verdicts, a_topic_is_parked_once_and_from_its_lowest_row_on)
     publish_verdicts_finish(&verdicts);
 }
 
+Test(publish_verdicts, of_thousands_each_is_found_by_its_row_and_by_its_topic)
+{
+    struct publish_verdicts verdicts = {0};
+    struct publish_verdict verdict = {.action = VERDICT_PARK};
+    for (int round = 0; round < 3; round++) { // from higher rows to lower ones
+        for (int i = 0; i < 3000; i++) {
+            snprintf(verdict.topic, sizeof(verdict.topic), "topic %d", i);
+            verdict.seq = 3000 * (3 - round) + i;
+            cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+        }
+        cr_assert_eq(verdicts.count, 3000);
+    }
+    cr_assert_eq(publish_verdicts_parking(&verdicts, "topic 1234")->seq, 4234);
+    cr_assert_null(publish_verdicts_parking(&verdicts, "topic 3000"));
+    verdict = (struct publish_verdict){.seq = 4234, .action = VERDICT_HOLD};
+    cr_assert(publish_verdicts_add(&verdicts, &verdict, NULL));
+    cr_assert_eq(verdicts.count, 3000, "it replaces the one on this row");
+    cr_assert_null(publish_verdicts_parking(&verdicts, "topic 1234"));
+    publish_verdicts_clear_rows(&verdicts);
+    cr_assert_eq(verdicts.count, 2999);
+    cr_assert_eq(publish_verdicts_parking(&verdicts, "topic 1235")->seq, 4235);
+    publish_verdicts_clear(&verdicts);
+    cr_assert_null(publish_verdicts_parking(&verdicts, "topic 1235"));
+    publish_verdicts_finish(&verdicts);
+}
+
 Test(publish_verdicts, a_type_is_kept_as_far_as_there_is_room)
 {
     struct publish_verdict verdict = {.action = VERDICT_DEAD_LETTER};

@@ -104,6 +104,10 @@ bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *e
 // produced to it. NULL: KAFKA_OPERATOR (missing, not allowed), or KAFKA_UNREACHABLE.
 const struct kafka_topic *kafka_producer_topic(struct kafka_producer *producer, const char *name,
     struct mono_time deadline, struct relay_error *error);
+// Whether the topic was there when it was asked for.
+bool kafka_producer_has_topic(struct kafka_producer *producer, const char *name);
+// Whether kafka_producer_topic() may make a topic that is absent: [kafka] allow.auto.create.topics.
+bool kafka_producer_makes_topics(const struct kafka_producer *producer);
 // Ask again next time (a topic that vanished).
 void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name);
 

@@ -11,6 +11,7 @@
 //   publish_careful.c   rows out of the table while some of them wait or have to be judged
 //   publish_take.c      rows out of the table
 //   publish_judge.c     which rows Kafka will not take
+//   publish_topics.c    which parked topics are there
 //   publish_commit.c    the end of a transaction in PostgreSQL
 //   publish_waiting.c   what rows wait for
 //   publish_board.c     what the rest of the process learns
@@ -21,6 +22,7 @@
 #define RELAY_PUBLISH_PUBLISH_PIPE_H
 
 #include "relay/base/backoff.h"
+#include "relay/base/name_set.h"
 #include "relay/config/context.h"
 #include "relay/kafka/kafka_producer.h"
 #include "relay/publish/event_router.h"
@@ -125,6 +127,7 @@ struct publish_pipe {
     struct mono_time busy_since;     // the window in which rows are counted
     size_t busy_rows;
     struct mono_time listed_at, noted_at, waiting_checked_at, held_tried_at;
+    struct duration waiting_pause; // what waits is not looked at again before: the last look took long
     struct publish_sweep sweep;
     int64_t held_tried;              // the row behind which an aggregate is held
     int64_t held_looked;             // those held behind rows up to this one were looked at: have the rows gone?
@@ -134,8 +137,7 @@ struct publish_pipe {
     int64_t held, parked;            // rows of the two tables; above 0: batches are read the careful way
     PGresult *topics;                // that rows wait for; NULL: none
     int next_topic;                  // of them, to be looked at
-    char **missing;                  // topics that this process has found missing or forbidden, each once; never freed
-    size_t missing_count;            // before the pipe is
+    struct name_set missing;         // topics that this process has found missing or forbidden, as long as the pipe is
     char first_waiting[300];         // what the first of them waits for, in words
     bool found;                      // by the last probe: there are rows
     bool in_vain;                    // and since then every reading has taken none

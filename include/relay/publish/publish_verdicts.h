@@ -37,6 +37,8 @@ struct publish_verdict {
 struct publish_verdicts {
     struct publish_verdict *items;
     size_t count, capacity;
+    size_t *table; // of the items, by a hash of the row's number, and of the topic that is parked
+    size_t slots, used;
     int64_t *suspects; // ascending: rows of a batch in which the broker refused some record
     size_t suspect_count, suspect_capacity;
 };
