@@ -28,6 +28,7 @@
 // librdkafka's words, behind which the topic or pattern stands
 #define ABSENT             "Subscribed topic not available: "
 #define BEGINNING_LIMIT_MS 3000
+#define UNPACKED_LEAST     100000000 // librdkafka's own default
 
 struct kafka_consumer {
     const struct relay_context *context;
@@ -144,6 +145,19 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
+// What librdkafka receives at once is also what a record set may come to when it is unpacked (scripts/patches): one of
+// 1 MB may come to a thousand times as much, and no queue's limit counts it before it is there. The same for each
+// consumer of the stage, so that one reads what the other has read.
+static bool set_receive(const struct relay_context *context, rd_kafka_conf_t *conf, int64_t largest,
+    struct relay_error *error)
+{
+    int64_t unpacked = context->config->insert.memory_limit / 2;
+    int64_t fetch = conf_number(conf, "fetch.max.bytes", 52428800) + 512;
+    unpacked = unpacked > 2 * largest ? unpacked : 2 * largest;
+    return set_size(context, conf, "receive.message.max.bytes",
+        clamp(unpacked > fetch ? unpacked : fetch, UNPACKED_LEAST, INT32_MAX), error);
+}
+
 static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
     rd_kafka_conf_t *conf, struct relay_error *error)
 {
@@ -172,10 +186,10 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
         set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
         // librdkafka counts the bytes of messages; each takes some hundred more, which is what small ones cost.
         set_size(context, conf, "queued.min.messages", clamp(options->memory / 1024, 1000, 100000), error) &&
-        // As compressed: what comes out of it may be ten times as large, whatever the queue's limit says.
+        // As compressed: what comes out of it may be ten times as large.
         set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error) &&
         set_size(context, conf, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
-        set_size(context, conf, "socket.timeout.ms", 10000, error) &&
+        set_receive(context, conf, largest, error) && set_size(context, conf, "socket.timeout.ms", 10000, error) &&
         set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
         // A partition whose queue is full is looked at again after this long.
         set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
