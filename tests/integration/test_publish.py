@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the table to Kafka: order, late commits, gaps, dispositions, layouts, sessions with habits of their own."""
 import json
+import os
+import re
 import uuid
 
+import confluent_kafka
 import pytest
 
 from inserting import settle
 from publishing import Transaction, assert_kafka_is_right, ids, publishing, wait_ids
 from relaytools.relay import wait_until
+from relaytools.servers import ROOT
 from relaytools.workload import Habits
 
 
@@ -267,3 +271,29 @@ def test_progress_is_noted_and_never_past_a_hole(place):
     assert noted() == hole - 1
     late.end()
     wait_until(lambda: noted() == hole + 5, "everything settled", 30)
+
+
+def test_a_key_keeps_the_partition_that_librdkafka_gave_it(place):
+    topic, keys = f"{place.prefix}.post.events", [str(uuid.uuid4()) for _ in range(50)]
+    producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap})  # as other publishers have it
+    for key in keys:
+        producer.produce(topic, key=key, value=b"{}", headers={"event_id": str(uuid.uuid4())})
+    assert producer.flush(60) == 0
+    for key in keys:
+        place.insert_event(aggregate=key)
+    publishing(place, kafka={"partitioner": "consistent_random"})
+    place.wait_published()
+    partitions = {}
+    for _, name, partition, _, _, _, key in place.records():
+        assert name == topic
+        partitions.setdefault(key.decode() if isinstance(key, bytes) else key, []).append(partition)
+    assert sorted(partitions) == sorted(keys)
+    assert all(len(found) == 2 and len(set(found)) == 1 for found in partitions.values()), partitions
+    assert len({found[0] for found in partitions.values()}) > 1
+
+
+def test_the_wire_contract_names_the_compression():
+    with open(os.path.join(ROOT, "relay/kafka/kafka_conf.c"), encoding="utf-8") as file:
+        codec = re.search(r'"compression\.codec", "(\w+)"', file.read()).group(1)
+    with open(os.path.join(ROOT, "schemas/kafka/README.md"), encoding="utf-8") as file:
+        assert f"| compression | {codec}, " in file.read()
