@@ -280,6 +280,7 @@ Test(alerts, a_dead_receiver_opens_its_breaker)
     static char nowhere[] = "http://127.0.0.1:1/";
     config.alert.webhook_url = nowhere;
     config.breakers[CONFIG_DEPENDENCY_ALERT].failures = 2;
+    config.breakers[CONFIG_DEPENDENCY_ALERT].open = DURATION_S(16 * 20); // for 20 s at first
     go();
     raise_backlog(ALERT_WARNING);
     wait_sent("webhook", "failed", 1);
