@@ -154,17 +154,23 @@ static void check_replication(struct clickhouse_check *at, const char *what, con
     }
 }
 
-// A server without input() takes the INSERT without a deadline: with no rows it stores nothing there, either.
+// Frees the statement; NULL: the error is why there is none. A server without input() takes the INSERT without a
+// deadline: with no rows it stores nothing there, either.
+static bool try_insert(struct clickhouse_check *at, const char *what, char *statement, const struct relay_error *error)
+{
+    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
+    if (!statement) {
+        check_add(at->check->report, CHECK_FAIL, what, "", "%s", error->text);
+    }
+    free(statement);
+    return taken;
+}
+
 static bool try_rows(struct clickhouse_check *at, const char *what, const struct row_encoder *encoder)
 {
     struct relay_error error;
     char *statement = row_encoder_statement(encoder, at->has_input, INSERT_DEADLINE_GUARD, &error);
-    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
-    if (!statement) {
-        check_add(at->check->report, CHECK_FAIL, what, "", "%s", error.text);
-    }
-    free(statement);
-    return taken;
+    return try_insert(at, what, statement, &error);
 }
 
 static bool try_dead_letters(struct clickhouse_check *at, const char *what, const char *table)
@@ -172,13 +178,8 @@ static bool try_dead_letters(struct clickhouse_check *at, const char *what, cons
     struct relay_error error;
     struct dead_letter_block *block = dead_letter_block_new(&error);
     char *statement = block ? dead_letter_statement(block, table, at->has_input, INSERT_DEADLINE_GUARD, &error) : NULL;
-    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
-    if (!statement) {
-        check_add(at->check->report, CHECK_FAIL, what, "", "%s", error.text);
-    }
-    free(statement);
     dead_letter_block_free(block);
-    return taken;
+    return try_insert(at, what, statement, &error);
 }
 
 static void judge_route(struct clickhouse_check *at, const struct config_route *route, const char *what,

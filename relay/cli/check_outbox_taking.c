@@ -9,6 +9,11 @@
 
 #define NAMED_MAX "10" // of each kind
 
+// Whether the oid is that of the table ($1), or of one of its partitions.
+#define OF_THE_OUTBOX(oid)                                                                                             \
+    "(" oid " = pg_catalog.to_regclass($1)::oid OR " oid                                                               \
+    " IN (SELECT part.relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) part)) "
+
 static bool marks(const struct outbox_check *at)
 {
     return at->outbox->disposition == CONFIG_DISPOSITION_MARK;
@@ -25,8 +30,7 @@ static bool makes_dead_letters(const struct outbox_check *at)
 static const char foreign_triggers[] =
     "SELECT DISTINCT ON (p.oid) p.oid::regprocedure, pg_catalog.quote_ident(t.tgname) FROM pg_catalog.pg_trigger t "
     "JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang "
-    "WHERE (t.tgrelid = pg_catalog.to_regclass($1)::oid OR t.tgrelid IN (SELECT r.relid::oid FROM "
-    "pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) r)) "
+    "WHERE " OF_THE_OUTBOX("t.tgrelid") //
     "AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND l.lanname NOT IN ('internal', 'c') "
     "AND (t.tgtype & 8 <> 0 OR ($2 = 'mark' AND t.tgtype & 16 <> 0 AND (t.tgattr::text = '' OR EXISTS (SELECT 1 FROM "
     "pg_catalog.pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attname = 'published_at' "
@@ -56,9 +60,7 @@ static const char foreign_keys[] =
     "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), "
     "pg_catalog.quote_ident(c.conname), c.confdeltype FROM pg_catalog.pg_constraint c "
     "JOIN pg_catalog.pg_class r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace "
-    "WHERE c.contype = 'f' AND c.conparentid = 0 "
-    "AND (c.confrelid = pg_catalog.to_regclass($1)::oid OR c.confrelid IN (SELECT t.relid::oid FROM "
-    "pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t)) "
+    "WHERE c.contype = 'f' AND c.conparentid = 0 AND " OF_THE_OUTBOX("c.confrelid") //
     "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid "
     "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) ORDER BY 1, 2 LIMIT " NAMED_MAX;
 
@@ -106,8 +108,7 @@ static const char without_identity[] =
     "      SELECT s.nspname, r.relname FROM pg_catalog.pg_partition_ancestors(c.oid::regclass) a "
     "      JOIN pg_catalog.pg_class r ON r.oid = a.relid::oid "
     "      JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace)))) p "
-    "WHERE c.relkind = 'r' AND (c.oid = pg_catalog.to_regclass($1)::oid OR c.oid IN (SELECT t.relid::oid FROM "
-    "pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) t)) "
+    "WHERE c.relkind = 'r' AND " OF_THE_OUTBOX("c.oid") //
     "AND c.relreplident <> 'f' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid "
     "  AND i.indisvalid AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate "
     "    OR c.relreplident = 'i' AND i.indisreplident)) "
