@@ -356,14 +356,6 @@ static void count_trouble(void *troubles, const char *topic, int32_t partition, 
     *(int *)troubles += partition == 0 && strcmp(topic, TOPIC) == 0;
 }
 
-static void ignore_end(void *troubles, const char *topic, int32_t partition, int64_t offset)
-{
-    (void)troubles;
-    (void)topic;
-    (void)partition;
-    (void)offset;
-}
-
 static void ignore_trouble(void *troubles, const struct relay_error *why, bool finished)
 {
     (void)troubles;
@@ -377,7 +369,7 @@ Test(fault_kafka, a_partition_that_cannot_be_read_is_told_again_and_again)
     int troubles = 0;
     const struct kafka_consumer_options options = {.group_id = "g", .memory = 4 << 20, .wake_fd = -1};
     const struct kafka_consumer_listener listener = {.context = &troubles,
-        .partition_end = ignore_end,
+        .partition_end = mock_kafka_ignore_end,
         .partition_troubled = count_trouble,
         .trouble = ignore_trouble};
     // The first ones may be answers that a change of the assignment has overtaken.
@@ -386,10 +378,7 @@ Test(fault_kafka, a_partition_that_cannot_be_read_is_told_again_and_again)
     rd_kafka_mock_push_request_errors_array(mock.cluster, FETCH, 6, unknown);
     struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
     cr_assert_not_null(consumer, "%s", error.text);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = 0;
-    cr_assert(kafka_consumer_take(consumer, list, &error), "%s", error.text);
-    rd_kafka_topic_partition_list_destroy(list);
+    mock_kafka_take(consumer, TOPIC);
     for (struct mono_time until = in_seconds(20); troubles < 3;) {
         cr_assert(!mono_reached(clock_mono(clock_system()), until), "told %d times", troubles);
         kafka_consumer_serve(consumer, 100, NULL);
@@ -443,7 +432,7 @@ Test(fault_kafka, a_partition_that_may_not_be_read_is_told_again_when_it_is_resu
     const struct kafka_consumer_options options = {.group_id = "g", .memory = 4 << 20, .wake_fd = -1};
     const struct kafka_consumer_listener listener = {.context = &refused,
         .message = count_message,
-        .partition_end = ignore_end,
+        .partition_end = mock_kafka_ignore_end,
         .partition_troubled = count_refusal,
         .trouble = ignore_trouble};
     rd_kafka_resp_err_t denied[100];

@@ -97,14 +97,6 @@ static void note_trouble(void *state, const char *topic, int32_t partition, cons
     seen->refusals++;
 }
 
-static void ignore_end(void *state, const char *topic, int32_t partition, int64_t offset)
-{
-    (void)state;
-    (void)topic;
-    (void)partition;
-    (void)offset;
-}
-
 static void ignore_trouble(void *state, const struct relay_error *why, bool finished)
 {
     (void)state;
@@ -118,15 +110,12 @@ static struct seen consume(int messages, int refusals)
     const struct kafka_consumer_options options = {.group_id = "g", .memory = 64 << 20, .wake_fd = -1};
     const struct kafka_consumer_listener listener = {.context = &seen,
         .message = note_message,
-        .partition_end = ignore_end,
+        .partition_end = mock_kafka_ignore_end,
         .partition_troubled = note_trouble,
         .trouble = ignore_trouble};
     struct kafka_consumer *consumer = kafka_consumer_new(&context, &options, &listener, &error);
     cr_assert_not_null(consumer, "%s", error.text);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = 0;
-    cr_assert(kafka_consumer_take(consumer, list, &error), "%s", error.text);
-    rd_kafka_topic_partition_list_destroy(list);
+    mock_kafka_take(consumer, TOPIC);
     for (struct mono_time until = in_seconds(60); seen.messages < messages || seen.refusals < refusals;) {
         cr_assert(!mono_reached(clock_mono(clock_system()), until), "%d messages, %d refusals", seen.messages,
             seen.refusals);

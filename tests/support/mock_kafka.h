@@ -5,6 +5,7 @@
 #define TESTS_SUPPORT_MOCK_KAFKA_H
 
 #include "relay/config/config.h"
+#include "relay/kafka/kafka_consumer.h"
 
 #include <criterion/criterion.h>
 #include <librdkafka/rdkafka.h>
@@ -41,6 +42,25 @@ static inline void mock_kafka_move(struct mock_kafka *mock)
     rd_kafka_mock_cluster_destroy(mock->cluster);
     mock->cluster = rd_kafka_mock_cluster_new(mock->host, 1);
     cr_assert_not_null(mock->cluster);
+}
+
+// Has the consumer read the topic's partition from its beginning.
+static inline void mock_kafka_take(struct kafka_consumer *consumer, const char *topic)
+{
+    struct relay_error error;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, 0)->offset = 0;
+    cr_assert(kafka_consumer_take(consumer, list, &error), "%s", error.text);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+// A partition_end of a listener that does not count ends.
+static inline void mock_kafka_ignore_end(void *context, const char *topic, int32_t partition, int64_t offset)
+{
+    (void)context;
+    (void)topic;
+    (void)partition;
+    (void)offset;
 }
 
 static inline void mock_kafka_stop(struct mock_kafka *mock)
