@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay process under test: its config file, its start, its signals, its log and its HTTP answers."""
+import http.client
 import json
 import math
 import os
@@ -14,15 +15,28 @@ from servers.web import open_direct
 from .servers import ROOT
 
 
+class NoAnswer(Exception):
+    """Nobody answered an HTTP request, or not in time; says to which, and why."""
+
+
+# What a condition raises while a relay does not answer (series() is None), or has no such part, alert or log line yet.
+NOT_YET = (NoAnswer, LookupError, TypeError)
+
+
 def wait_until(condition, what, seconds=60, every=0.05):
-    """Waits for a condition, not for a time. Returns what the condition returned; raises with `what` at the deadline."""
+    """Waits for a condition, not for a time. Returns what the condition returned; raises with `what` at the deadline, and with what
+    the condition raised the last time, if that may pass: a relay on a busy machine is late with an answer now and then."""
     deadline = time.monotonic() + seconds
     while True:
-        value = condition()
-        if value:
-            return value
+        met = None
+        try:
+            value = condition()
+            if value:
+                return value
+        except NOT_YET as error:
+            met = error
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not happen within {seconds} s")
+            raise TimeoutError(f"{what} did not happen within {seconds} s" + (f"; last: {met!r}" if met else "")) from met
         time.sleep(every)
 
 
@@ -88,24 +102,24 @@ class Relay:
         try:
             return wait_until(check, what, seconds)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{self.log_tail()}") from None
+            raise TimeoutError(f"{error}\n{self.log_tail()}") from error.__cause__
+
+    def _log_text(self):
+        with open(self.log_path, "rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode("utf-8", "replace")
 
     def log(self):
         """The lines since the last start."""
-        with open(self.log_path, "rb") as file:
-            file.seek(self._log_start)
-            return file.read().decode("utf-8", "replace").splitlines()
+        return self._log_text().splitlines()
 
     def log_tail(self, lines=25):
         return "\n".join(self.log()[-lines:])
 
     def events(self, name):
-        """The log lines of one event, parsed."""
-        found = []
-        for line in self.log():
-            if line.startswith("{") and f'"event":"{name}"' in line:
-                found.append(json.loads(line))
-        return found
+        """The log lines of one event, parsed. The last line may be in the middle of being written."""
+        whole = self._log_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.split("\n") if line.startswith("{") and f'"event":"{name}"' in line]
 
     @property
     def url(self):
@@ -116,8 +130,8 @@ class Relay:
                     self._port = match.group(1)
         return f"http://{self._port}" if self._port else None
 
-    def get(self, path, timeout=5):
-        """(status, text); (0, reason) when nothing answers."""
+    def get(self, path, timeout=30):
+        """(status, text); (0, reason) when nothing answers. A busy machine may need long; a process that is gone is known at once."""
         if self.url is None:
             return 0, "no HTTP address in the log yet"
         try:
@@ -125,11 +139,15 @@ class Relay:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode("utf-8", "replace")
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             return 0, str(error)
 
     def health(self):
-        return json.loads(self.get("/health")[1])
+        """The document of /health; NoAnswer when nothing answers, for which a wait goes on waiting."""
+        status, text = self.get("/health")
+        if status == 0:
+            raise NoAnswer(f"{self.name}: /health: {text}")
+        return json.loads(text)
 
     def series(self, name, **labels):
         """The values of a metric's series that carry these labels; None when nobody answers or there is no such metric."""
