@@ -40,6 +40,15 @@ def test_a_distribution_that_hardens_by_its_own_flags_has_them(level, tmp_path):
     assert re.findall(r"_FORTIFY_SOURCE\S*", commands) == [f"_FORTIFY_SOURCE={level or 2}"]
 
 
+def test_a_big_endian_machine_is_refused(tmp_path):
+    """Everything in ClickHouse would have its bytes swapped there, without an error."""
+    (tmp_path / "cross.ini").write_text("[binaries]\nc = 'cc'\ncpp = 'c++'\npkg-config = 'pkg-config'\n"
+                                        "[host_machine]\nsystem = 'linux'\ncpu_family = 's390x'\ncpu = 's390x'\nendian = 'big'\n")
+    done = subprocess.run(["meson", "setup", "-Dtests=false", "--cross-file", str(tmp_path / "cross.ini"), str(tmp_path / "build"), ROOT],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "needs a little-endian machine" in done.stdout, done.stdout
+
+
 def files(folder):
     return sorted(os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names)
 
