@@ -115,7 +115,9 @@ static void put_value(struct line *line, const struct log_field *field, bool jso
     }
     case LOG_FIELD_INTEGER:
     case LOG_FIELD_COUNT: snprintf(number, sizeof(number), "%lld", (long long)field->integer); break;
-    case LOG_FIELD_REAL: snprintf(number, sizeof(number), "%.6g", field->real); break;
+    case LOG_FIELD_REAL: // numbers of rows as well: their digits are told, not 1.23457e+06
+        snprintf(number, sizeof(number), "%.*g", field->real < 1e5 ? 6 : 15, field->real);
+        break;
     case LOG_FIELD_BOOLEAN: snprintf(number, sizeof(number), "%s", field->integer ? "true" : "false"); break;
     }
     put_text(line, number);

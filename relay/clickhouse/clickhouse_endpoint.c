@@ -39,8 +39,8 @@ static void on_breaker(void *context, enum breaker_state from, enum breaker_stat
         clickhouse_endpoint_forget(endpoint);
     }
     log_event(to == BREAKER_CLOSED ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "clickhouse.breaker", NULL,
-        LOG_TEXT("url", endpoint->url), LOG_TEXT("from", breaker_state_name(from)),
-        LOG_TEXT("to", breaker_state_name(to)));
+        LOG_TEXT("url", endpoint->url), LOG_TEXT("state_before", breaker_state_name(from)),
+        LOG_TEXT("state", breaker_state_name(to)));
 }
 
 static struct breaker_options options_of(const struct config_breaker *limits)

@@ -196,7 +196,7 @@ static void warn_of_overlap(void *context, const struct insert_overlap *overlap)
 {
     (void)context;
     log_event(LOG_LEVEL_WARNING, "insert.route_overlap", "a route before it takes the topic into the same table",
-        LOG_TEXT("route", overlap->route->name), LOG_TEXT("first", overlap->first->name),
+        LOG_TEXT("route", overlap->route->name), LOG_TEXT("first_route", overlap->first->name),
         LOG_TEXT("table", overlap->route->table), LOG_TEXT("topic", overlap->topic));
 }
 

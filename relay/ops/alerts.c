@@ -72,9 +72,9 @@ static void write_to_log(struct alerts *alerts, const struct alert_condition *co
     static const enum log_level levels[] = {LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR};
     log_event(levels[condition->announced], condition->announced == ALERT_OK ? "alert.resolved" : "alert.firing",
         condition->summary, LOG_TEXT("name", condition->name), LOG_TEXT("instance", condition->instance),
-        LOG_TEXT("level", alert_level_name(condition->announced)),
+        LOG_TEXT("alert_level", alert_level_name(condition->announced)),
         LOG_TEXT("previous", alert_level_name(condition->before)), LOG_REAL("value", condition->value),
-        LOG_BOOL("repeated", condition->repeated));
+        LOG_BOOL("reminder", condition->repeated));
     metric_add(alerts->logged, 1);
 }
 

@@ -61,8 +61,8 @@ struct lifecycle {
 static void tell_breaker(void *name, enum breaker_state from, enum breaker_state to)
 {
     log_event(to == BREAKER_OPEN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "breaker.changed", NULL,
-        LOG_TEXT("dependency", name), LOG_TEXT("from", breaker_state_name(from)),
-        LOG_TEXT("to", breaker_state_name(to)));
+        LOG_TEXT("dependency", name), LOG_TEXT("state_before", breaker_state_name(from)),
+        LOG_TEXT("state", breaker_state_name(to)));
 }
 
 static struct breaker_options breaker_options_of(const struct config *config, enum config_dependency dependency)

@@ -179,6 +179,25 @@ Test(alerts, a_webhook_hears_of_the_beginning_and_of_the_end)
     http_script_stop(script);
 }
 
+// Two members of one name are refused by Elasticsearch, and whoever takes the last one has another level for the line.
+Test(alerts, a_line_of_the_log_has_no_member_twice)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    go();
+    alerts_raise(alerts, "outbox_backlog", "default", ALERT_CRITICAL, "many unpublished events", 1234567, false);
+    wait_sent("log", "ok", 1);
+    json_error_t error;
+    json_t *line = json_loads(logged, JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &error);
+    cr_assert_not_null(line, "%s: %s", error.text, logged);
+    cr_assert_str_eq(json_string_value(json_object_get(line, "event")), "alert.firing");
+    cr_assert_str_eq(json_string_value(json_object_get(line, "level")), "error");
+    cr_assert_str_eq(json_string_value(json_object_get(line, "alert_level")), "CRITICAL");
+    cr_assert_str_eq(json_string_value(json_object_get(line, "previous")), "OK");
+    cr_assert(json_is_false(json_object_get(line, "reminder")));
+    cr_assert_eq(json_number_value(json_object_get(line, "value")), 1234567);
+    json_decref(line);
+}
+
 static void collect(void *found, const char *const *values, double value)
 {
     char *text = found;
