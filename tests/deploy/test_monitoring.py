@@ -72,6 +72,16 @@ def test_each_rule_is_in_the_runbook():
     assert not missing, missing
 
 
+def test_rules_keep_deployments_apart():
+    """By job and namespace alerts are routed, silenced and grouped; instances of two clusters may share an address."""
+    groupings = []
+    for path in rules():
+        with open(path, encoding="utf-8") as file:
+            expressions = [rule["expr"] for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
+        groupings += [labels for one in expressions for labels in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", one)]
+    assert groupings and not [labels for labels in groupings if not (labels + ",").startswith("job, namespace,")], groupings
+
+
 def test_rules_miss_no_metric_that_every_process_exports():
     """A metric without labels is there from each process's start: that it is gone says only that all processes are."""
     with open(os.path.join(ROOT, "include/relay/base/metrics.h"), encoding="utf-8") as file:
