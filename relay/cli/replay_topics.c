@@ -7,6 +7,7 @@
 //
 // - The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
 //   it may insert the same ones at the same moment.
+// - What the table has had cannot be known by what it has: refused before anything is read (replay_table.c).
 // - A message does not fit the table, or the server refuses its row: told (the first few) and counted; the others go
 //   on.
 // - Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
@@ -15,6 +16,7 @@
 
 #include "relay/cli/kafka_probe.h"
 #include "relay/cli/refill.h"
+#include "relay/cli/replay_table.h"
 #include "relay/insert/insert_routes.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
@@ -493,9 +495,11 @@ bool replay_topics(const struct relay_context *context, const struct replay_opti
     *left = 0;
     for (size_t i = 0; done && i < insert_routes_count(routes); i++) {
         if (is_wanted(routes, i, options)) {
+            done = found || options->allow_doubles || replay_table_judge(context, options->into, error);
             found = true;
-            done = replay_route(context, options, routes, i, left, error) ||
-                error_prefix(error, "by route %s", insert_routes_at(routes, i)->name);
+            done = done &&
+                (replay_route(context, options, routes, i, left, error) ||
+                    error_prefix(error, "by route %s", insert_routes_at(routes, i)->name));
         }
     }
     if (done && !found) {

@@ -115,6 +115,45 @@ static bool keeps_every_row(const struct table_schema *schema)
     return true;
 }
 
+bool table_schema_merges_rows(const struct table_schema *schema)
+{
+    const char *lifetime = strstr(schema->engine_full, " TTL ");
+    return schema->is_mergetree && (!keeps_every_row(schema) || (lifetime && strstr(lifetime, " GROUP BY ")));
+}
+
+// One expression of a TTL: whether it ends rows, and does not only move or recompress their parts.
+static bool ends_rows(const char *expression, size_t length)
+{
+    static const char *const others[] = {" TO DISK ", " TO VOLUME ", " RECOMPRESS "};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (memmem(expression, length, others[i], strlen(others[i]))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool table_schema_ttl_removes_rows(const struct table_schema *schema)
+{
+    const char *at = strstr(schema->engine_full, " TTL ");
+    if (!at) {
+        return false;
+    }
+    at += strlen(" TTL ");
+    const char *settings = strstr(at, " SETTINGS "), *end = settings ? settings : at + strlen(at), *begin = at;
+    int depth = 0;
+    for (; at < end; at++) {
+        depth += (*at == '(') - (*at == ')');
+        if (*at == ',' && depth == 0) {
+            if (ends_rows(begin, (size_t)(at - begin))) {
+                return true;
+            }
+            begin = at;
+        }
+    }
+    return ends_rows(begin, (size_t)(end - begin));
+}
+
 static bool judge_engine(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
@@ -310,7 +349,7 @@ static bool judge_views(struct judgement *judgement, size_t endpoints)
 
 static bool judge_lifetime(struct judgement *judgement)
 {
-    if (strstr(judgement->schema->engine_full, " TTL ")) {
+    if (table_schema_ttl_removes_rows(judgement->schema)) {
         return add(judgement, false,
             "the table has a TTL: rows that it removed cannot be found when Kafka delivers them again",
             "keep rows in ClickHouse longer than offsets and messages in Kafka");

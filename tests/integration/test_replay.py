@@ -206,6 +206,60 @@ def test_what_was_created_in_time_and_published_late_is_filled_in(place):
     assert place.clickhouse("SELECT kafka_offset FROM {db}.late ORDER BY 1").split() == ["0", "2"]
 
 
+OFFSETS = "kafka_topic String, kafka_partition Int32, kafka_offset Int64"
+
+
+def test_a_table_that_has_merged_rows_away_is_not_filled_again(place):
+    """By its offsets it lacks what is in the sum."""
+    place.clickhouse(f"CREATE TABLE {{db}}.likes (name String, likes UInt64, {OFFSETS}) ENGINE = SummingMergeTree(likes) ORDER BY name")
+    route = {"route__default": {"enabled": "false"},
+             "route__likes": {"topics": f"{place.prefix}.post.events", "table": "likes", "name": "$.name", "likes": "$.likes"}}
+    relay = place.relay(**route)
+    for likes in (1, 2):
+        place.insert_event(payload=f'{{"name": "a", "likes": {likes}}}')
+    place.wait_published()
+    wait_until(lambda: place.clickhouse("SELECT sum(likes) FROM {db}.likes").strip() == "3", "both", 60)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("OPTIMIZE TABLE {db}.likes FINAL")
+    into = ("--into", "likes", "--since", "1h")
+    for arguments in (into, (*into, "--dry-run")):
+        refused = run(place, *arguments, **route)
+        assert refused.returncode == 1 and refused.stderr.startswith(f"outbox-relay replay: table {place.name}.likes merges rows away"), refused.stderr
+        assert "written" not in refused.stdout
+    assert place.clickhouse("SELECT sum(likes) FROM {db}.likes").strip() == "3"
+
+    place.clickhouse("TRUNCATE TABLE {db}.likes")
+    filled = run(place, *into, **route)
+    assert filled.returncode == 0 and "2 rows written" in filled.stdout, filled.stdout + filled.stderr
+    place.clickhouse("OPTIMIZE TABLE {db}.likes FINAL")
+    wanted = run(place, *into, "--allow-doubles", **route)
+    assert wanted.returncode == 0 and "1 rows written" in wanted.stdout, wanted.stdout + wanted.stderr
+
+
+def test_rows_that_a_ttl_has_removed_are_not_counted_again_by_views(place):
+    place.clickhouse(f"CREATE TABLE {{db}}.landing (n Int32, at DateTime64(3), {OFFSETS}) ENGINE = MergeTree ORDER BY n TTL toDateTime(at) + INTERVAL 1 DAY")
+    place.clickhouse("CREATE MATERIALIZED VIEW {db}.sums ENGINE = SummingMergeTree ORDER BY tuple() AS SELECT toInt64(n) AS n FROM {db}.landing")
+    sender = Sender(place)
+    sender.event(post(place), value=b'{"n": 5}', timestamp=int(time.time() * 1000) - 3 * 86400 * 1000)
+    sender.flush()
+    route = {"route__default": {"enabled": "false"},
+             "route__landing": {"topics": f"{place.prefix}.post.events", "table": "landing", "n": "$.n", "at": "kafka.timestamp"}}
+    relay = place.relay(**route)
+    wait_until(lambda: place.clickhouse("SELECT sum(n) FROM {db}.sums").strip() == "5", "the view", 60)
+    assert relay.stop() == 0  # commits what it has inserted
+    place.clickhouse("OPTIMIZE TABLE {db}.landing FINAL")
+    assert place.clickhouse_rows("landing") == 0
+    into = ("--into", "landing", "--since", "4d")
+    refused = run(place, *into, **route)
+    assert refused.returncode == 1 and "a TTL removes rows" in refused.stderr and "--allow-doubles" in refused.stderr, refused.stdout + refused.stderr
+    assert place.clickhouse("SELECT sum(n) FROM {db}.sums").strip() == "5"
+    wanted = run(place, *into, "--allow-doubles", **route)
+    assert wanted.returncode == 0 and "1 rows written" in wanted.stdout, wanted.stdout + wanted.stderr
+    place.clickhouse("DROP TABLE {db}.sums")
+    alone = run(place, *into, **route)
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+
+
 def test_each_route_that_fills_the_table_is_gone_over(place):
     """Topics of their own and columns of their own, the table's name with the database and without."""
     place.clickhouse("CREATE TABLE {db}.numbers (n Int32, kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
@@ -340,6 +394,7 @@ def test_messages_that_do_not_fit_are_told(place):
 def test_bad_usage_is_told(no_place):
     for arguments, words in (([], "--since"), (["--since", "soon"], "no time"), (["--from", "1h", "--to", "2h"], "not after"),
                              (["--since", "1h", "--rate", "0"], "--rate"), (["--since", "1h", "--route", "x"], "--into"),
+                             (["--since", "1h", "--allow-doubles"], "--into"),
                              (["--since", "1h", "--from", "2h"], "same"), (["--since", "1h", "--outbox", "nobody"], "no outbox nobody")):
         result = run(no_place, *arguments)
         assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)

@@ -247,3 +247,40 @@ Test(table_findings, a_partition_key_may_be_made_of_whatever_follows_from_the_ro
         table_schema_free(schema);
     }
 }
+
+Test(table_findings, engines_and_lifetimes_that_take_rows_away_are_known)
+{
+    static const char *const columns[] = {"at", "DateTime", "kafka_topic", "String", "kafka_partition", "Int32",
+        "kafka_offset", "Int64", NULL};
+    static const struct {
+        const char *engine, *full;
+        bool in_key, merges, removes;
+    } cases[] = {
+        {"MergeTree", "MergeTree ORDER BY at", false, false, false},
+        {"MergeTree", "MergeTree ORDER BY at TTL at + toIntervalDay(1) SETTINGS index_granularity = 8192", false, false,
+            true},
+        {"MergeTree", "MergeTree ORDER BY at TTL at + toIntervalDay(1) TO VOLUME 'cold' SETTINGS a = 1", false, false,
+            false},
+        {"MergeTree",
+            "MergeTree ORDER BY at TTL at + f(1, 2) TO DISK 'd', at + toIntervalDay(9) RECOMPRESS CODEC(ZSTD)", false,
+            false, false},
+        {"MergeTree", "MergeTree ORDER BY at TTL at + toIntervalDay(1) TO VOLUME 'cold', at + toIntervalDay(9)", false,
+            false, true},
+        {"MergeTree", "MergeTree ORDER BY at TTL at + toIntervalDay(1) GROUP BY at SET x = sum(x)", false, true, true},
+        {"ReplicatedSummingMergeTree", "ReplicatedSummingMergeTree ORDER BY at", false, true, false},
+        {"ReplacingMergeTree", "ReplacingMergeTree ORDER BY (kafka_topic, kafka_partition, kafka_offset)", true, false,
+            false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct table_schema *schema = fixture_schema(columns);
+        schema->is_mergetree = true;
+        schema->engine = strdup(cases[i].engine);
+        schema->engine_full = strdup(cases[i].full);
+        for (size_t j = 1; j < schema->column_count; j++) {
+            schema->columns[j].in_sorting_key = cases[i].in_key;
+        }
+        cr_assert_eq(table_schema_merges_rows(schema), cases[i].merges, "%s", cases[i].full);
+        cr_assert_eq(table_schema_ttl_removes_rows(schema), cases[i].removes, "%s", cases[i].full);
+        table_schema_free(schema);
+    }
+}

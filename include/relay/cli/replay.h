@@ -16,14 +16,15 @@ struct replay_options {
     const char *outbox;                    // its name, NULL: the only one
     const char *into, *route;              // NULL: none
     int64_t rate;                          // events a second
+    bool allow_doubles;                    // into a table, or before views, that may have had the rows
     bool dry_run;
 };
 
 // Errors: USAGE (which outbox?), POSTGRES_*, STOPPED, NO_MEMORY.
 bool replay_outbox(const struct relay_context *context, const struct replay_options *options,
     struct relay_error *error);
-// Errors: USAGE (which route?), KAFKA_*, CLICKHOUSE_*, STOPPED, NO_MEMORY. *left: messages that the table
-// does not take, or that views of it may lack, and topics that are not there.
+// Errors: USAGE (which route?), CONFIG (what the table has had cannot be known), KAFKA_*, CLICKHOUSE_*, STOPPED,
+// NO_MEMORY. *left: messages that the table does not take, or that views of it may lack, and topics that are not there.
 bool replay_topics(const struct relay_context *context, const struct replay_options *options, size_t *left,
     struct relay_error *error);
 

@@ -32,5 +32,9 @@ const struct table_finding *table_findings_against_exactly_once(const struct tab
 // (for the partition-key rule). false with an error only when out of memory; *possible is the answer.
 bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoints, const char *const *sent,
     size_t sent_count, bool *possible, struct table_findings *findings, struct relay_error *error);
+// The engine, or a TTL with GROUP BY, makes one row of several, so that not each row's offset can be found.
+bool table_schema_merges_rows(const struct table_schema *schema);
+// A TTL ends rows (those that only move or recompress parts do not).
+bool table_schema_ttl_removes_rows(const struct table_schema *schema);
 
 #endif
