@@ -347,9 +347,12 @@ static enum sending send_block(struct refill *refill, int endpoint, bool *may_be
     struct clickhouse_outcome outcome = {.endpoint = NOBODY};
     struct mono_time end = mono_add(clock_mono(context->clock), insert_deadline_most(context));
     int64_t deadline = 0;
-    if (refill->guarded &&
-        !server_clock_seconds(&refill->clocks[endpoint], context, refill->client, endpoint, end, &deadline, error)) {
-        return class_of(error);
+    if (refill->guarded) {
+        struct server_clock *known = &refill->clocks[endpoint];
+        if (!server_clock_measure(known, context, refill->client, endpoint, error)) {
+            return class_of(error);
+        }
+        deadline = server_clock_seconds(known, end);
     }
     char *statement = strdup(refill->statement);
     if (!statement) {

@@ -33,20 +33,29 @@ struct duration insert_deadline_most(const struct relay_context *context)
     return timeout.ns < START_MOST.ns ? timeout : START_MOST;
 }
 
-bool server_clock_seconds(struct server_clock *known, const struct relay_context *context,
-    struct clickhouse_client *client, int endpoint, struct mono_time at, int64_t *seconds, struct relay_error *error)
+bool server_clock_is_due(const struct server_clock *known, const struct clock *clock)
 {
-    if (!known->known || mono_reached(clock_mono(context->clock), mono_add(known->at, CLOCK_AGE))) {
-        struct duration ahead, doubt;
-        if (!clickhouse_server_clock(client, endpoint, CLOCK_LIMIT, &ahead, &doubt, error)) {
-            return false;
-        }
-        *known = (struct server_clock){.known = true,
-            .at = clock_mono(context->clock),
-            .server_us = clock_wall(context->clock).us + ahead.ns / 1000,
-            .doubt = doubt};
+    return !known->known || mono_reached(clock_mono(clock), mono_add(known->at, CLOCK_AGE));
+}
+
+bool server_clock_measure(struct server_clock *known, const struct relay_context *context,
+    struct clickhouse_client *client, int endpoint, struct relay_error *error)
+{
+    struct duration ahead, doubt;
+    if (!server_clock_is_due(known, context->clock)) {
+        return true;
     }
-    int64_t us = known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000;
-    *seconds = us / 1000000;
+    if (!clickhouse_server_clock(client, endpoint, CLOCK_LIMIT, &ahead, &doubt, error)) {
+        return false;
+    }
+    // In this order: a pause between the two makes it too early.
+    int64_t server_us = clock_wall(context->clock).us + ahead.ns / 1000;
+    *known =
+        (struct server_clock){.known = true, .at = clock_mono(context->clock), .server_us = server_us, .doubt = doubt};
     return true;
+}
+
+int64_t server_clock_seconds(const struct server_clock *known, struct mono_time at)
+{
+    return (known->server_us + (mono_since(at, known->at).ns - known->doubt.ns) / 1000) / 1000000;
 }

@@ -57,8 +57,8 @@ struct mono_time insert_lease_until(struct insert_lease *lease)
     return until;
 }
 
-bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up,
-    struct mono_time until, struct mono_time *end)
+bool insert_lease_hold(struct insert_lease *lease, struct mono_time since, struct duration least,
+    const atomic_bool *given_up, struct mono_time until, struct mono_time *end)
 {
     bool held = false;
     pthread_mutex_lock(&lease->lock);
@@ -67,7 +67,8 @@ bool insert_lease_hold(struct insert_lease *lease, struct duration least, const 
         if (given_up && atomic_load(given_up)) {
             break; // whatever the lease says: the partition may be somebody else's already
         }
-        held = !mono_before(lease->until, mono_add(now, least));
+        held = !mono_before(lease->until, mono_add(now, least)) &&
+            !mono_before(lease->until, mono_add(since, lease->length));
         if (held || mono_reached(now, until)) {
             break;
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path of an INSERT: wait for the lease, choose an endpoint, measure its clock (every half minute), send the rows
-// with the deadline in the statement, then the dead letters the same way. Done.
+// Happy path of an INSERT: choose an endpoint, measure its clock (every half minute), wait for a lease whose commit was
+// sent after that, send the rows with the deadline in the statement, then the dead letters the same way. Done.
 //
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries, or parts of the table itself): back off and send again;
@@ -97,14 +97,14 @@ static void end_running(struct table_worker *worker, const struct part *part, bo
     pthread_mutex_unlock(&worker->lock);
 }
 
-static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time *end,
-    struct relay_error *error)
+static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time since,
+    struct mono_time *end, struct relay_error *error)
 {
     const struct relay_context *context = worker->options.context;
     for (;;) {
         struct mono_time until = mono_add(clock_mono(context->clock), LEASE_PATIENCE);
         until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
-        if (insert_lease_hold(worker->options.lease, LEASE_LEAST, &job->cancelled, until, end)) {
+        if (insert_lease_hold(worker->options.lease, since, LEASE_LEAST, &job->cancelled, until, end)) {
             return true;
         }
         if (table_worker_given_up(worker, job)) {
@@ -114,6 +114,23 @@ static bool hold_lease(struct table_worker *worker, struct table_job *job, struc
             "an INSERT waits for the consumer group to accept an offset commit");
         table_worker_note(worker, error, true);
     }
+}
+
+// *end: until when nobody else can own the partitions, in our time, which the measured clock turns into the server's.
+// In this order: a pause of the whole machine moves neither our clock nor the lease. Between the two, or after both, it
+// makes the deadline lie in the server's past; a lease from before it would make it lie in the server's future.
+static bool hold_deadline(struct table_worker *worker, struct table_job *job, const struct part *part,
+    struct mono_time *end, struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    struct server_clock *known = &worker->clocks[part->endpoint];
+    do {
+        if (!server_clock_measure(known, context, worker->options.client, part->endpoint, error) ||
+            !hold_lease(worker, job, known->at, end, error)) {
+            return false;
+        }
+    } while (server_clock_is_due(known, context->clock)); // the lease took long
+    return true;
 }
 
 // The views of its table may lack its rows if it is not repeated as it is.
@@ -163,19 +180,16 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
     // Held again after what may have taken long.
-    if ((job->plan->guarded && !hold_lease(worker, job, &end, error)) ||
+    if ((job->plan->guarded && !hold_deadline(worker, job, part, &end, error)) ||
         !may_repeat(worker, job, part, outcome, error) ||
-        (job->plan->guarded && part->unclear && !hold_lease(worker, job, &end, error))) {
+        (job->plan->guarded && part->unclear && !hold_deadline(worker, job, part, &end, error))) {
         return false;
     }
     if (job->plan->guarded) {
         // Not later than shortly from now, so that whoever gives the partition away can wait for it.
         struct mono_time most = mono_add(clock_mono(context->clock), insert_deadline_most(context));
         end = mono_before(most, end) ? most : end;
-        if (!server_clock_seconds(&worker->clocks[part->endpoint], context, worker->options.client, part->endpoint, end,
-                &deadline, error)) {
-            return false;
-        }
+        deadline = server_clock_seconds(&worker->clocks[part->endpoint], end);
     }
     char *statement = strdup(part->statement);
     if (!statement) {

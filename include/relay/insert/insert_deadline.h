@@ -33,9 +33,12 @@ struct server_clock {
     struct duration doubt;
 };
 
-// The server's clock as it will be at `at`, in seconds, and never later than it really is. Measures it where that is
-// too long ago. Errors: as clickhouse_query.
-bool server_clock_seconds(struct server_clock *known, const struct relay_context *context,
-    struct clickhouse_client *client, int endpoint, struct mono_time at, int64_t *seconds, struct relay_error *error);
+// It was never measured, or too long ago.
+bool server_clock_is_due(const struct server_clock *known, const struct clock *clock);
+// Measures it where that is due. Errors: as clickhouse_query.
+bool server_clock_measure(struct server_clock *known, const struct relay_context *context,
+    struct clickhouse_client *client, int endpoint, struct relay_error *error);
+// The server's clock, which was measured, as it will be at `at`, in seconds, and never later than it really is.
+int64_t server_clock_seconds(const struct server_clock *known, struct mono_time at);
 
 #endif

@@ -3,8 +3,10 @@
 // How long nobody else can own our partitions. An offset commit that the group coordinator accepts and that was sent at
 // T keeps this member in the group until T + session.timeout.ms at least; until then no other member is given its
 // partitions. Inserts are started under the lease only, and carry its end, in the server's time, as a condition that
-// the server checks (insert_deadline.h). The committer (one thread) grants and revokes; table workers wait for it.
-// Thread-safe; a short lock.
+// the server checks (insert_deadline.h). A machine that was paused or suspended finds its lease unchanged, since its
+// monotonic clock stood still: so a lease counts only with a measurement of the server's clock that was made before its
+// commit was sent. A pause then makes the condition end too early, never too late. The committer (one thread) grants
+// and revokes; table workers wait for it. Thread-safe; a short lock.
 #ifndef RELAY_INSERT_INSERT_LEASE_H
 #define RELAY_INSERT_INSERT_LEASE_H
 
@@ -39,10 +41,10 @@ void insert_lease_revoke(struct insert_lease *lease);
 bool insert_lease_renewal_due(struct insert_lease *lease);
 struct mono_time insert_lease_until(struct insert_lease *lease);
 
-// Waits until the lease lasts for at least `least` from now; asks for its renewal. false: `given_up` became true, or
-// `until` came first. given_up may be NULL. *end: when it ends.
-bool insert_lease_hold(struct insert_lease *lease, struct duration least, const atomic_bool *given_up,
-    struct mono_time until, struct mono_time *end);
+// Waits until the lease lasts for at least `least` from now, by a commit that was sent at `since` or later; asks for
+// its renewal. false: `given_up` became true, or `until` came first. given_up may be NULL. *end: when it ends.
+bool insert_lease_hold(struct insert_lease *lease, struct mono_time since, struct duration least,
+    const atomic_bool *given_up, struct mono_time until, struct mono_time *end);
 // Wakes those who wait, so that they look at given_up again.
 void insert_lease_nudge(struct insert_lease *lease);
 
