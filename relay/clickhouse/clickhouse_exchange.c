@@ -176,8 +176,15 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
             "(nginx: large_client_header_buffers)",
             url, answer->status);
     }
-    if (answer->status == 401 || answer->status == 403 || answer->status == 404 || answer->status == 413 ||
-        (answer->status >= 300 && answer->status < 400)) {
+    if (answer->status == CLICKHOUSE_STATUS_BODY_TOO_LARGE && exchange->insert) {
+        outcome->failure = CLICKHOUSE_MEMORY;
+        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_RETRIABLE, RELAY_CLASS_RETRIABLE, answer->status,
+            "%s: HTTP status %d: the INSERT is too large for what stands before ClickHouse; raise its limit (nginx: "
+            "client_max_body_size; ingress-nginx: proxy-body-size), or lower [insert] batch_bytes",
+            url, answer->status);
+    }
+    if (answer->status == 401 || answer->status == 403 || answer->status == 404 ||
+        answer->status == CLICKHOUSE_STATUS_BODY_TOO_LARGE || (answer->status >= 300 && answer->status < 400)) {
         // Something that refuses before any INSERT could run: a proxy, another service, a wrong port.
         outcome->failure = CLICKHOUSE_OPERATOR;
         return error_set_class(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR, answer->status,

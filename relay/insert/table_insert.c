@@ -21,10 +21,10 @@
 // - nor does it show, where tables are replicated, whether the rows are there to stay: with a quorum one replica shows
 //   them before the others have them, and after UNKNOWN_STATUS_OF_INSERT one that Keeper does not know of drops them.
 //   The same again: the server lets the repetition wait for the block that it has. Of dead letters no window is known.
-// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a code that says nothing sure,
-// thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder has checked every value, so
-// this is a constraint of the table, or a view), OPERATOR (schema, rights; all that a view refuses, if only for now,
-// where the table has no offsets).
+// Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a proxy's limit of the body; a
+// code that says nothing sure, thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder
+// has checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights; all that a view
+// refuses, if only for now, where the table has no offsets).
 // The job is cancelled or the relay's drain deadline is over: CANCELLED.
 #include "relay/insert/table_insert.h"
 
@@ -80,6 +80,14 @@ struct part {
     bool forgotten; // and its token may be
     int after_stop;
 };
+
+// A failure after which the server has nothing of it yet to start. A body that is too large for a proxy does not come
+// to its end, and without that no block of rows is whole.
+static bool is_answered(const struct clickhouse_outcome *outcome)
+{
+    return outcome->exception_code != 0 || outcome->http_status == CLICKHOUSE_STATUS_BODY_TOO_LARGE ||
+        !outcome->body_sent;
+}
 
 // It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
 static void end_running(struct table_worker *worker, const struct part *part, bool answered)
@@ -215,7 +223,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     } else {
         error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
     }
-    end_running(worker, part, done || outcome->exception_code != 0 || !outcome->body_sent);
+    end_running(worker, part, done || is_answered(outcome));
     free(statement);
     return done;
 }

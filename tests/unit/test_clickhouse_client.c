@@ -486,6 +486,15 @@ Test(clickhouse_client, garbage_is_unknown_and_a_stranger_is_named)
         cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR, "%s", error.text);
         cr_assert_not_null(strstr(error.text, "the statement, which is in the URL, is too long"), "%s", error.text);
     }
+    static const char body_too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
+    peer.script.reply = (struct http_reply){.answer = body_too_large};
+    cr_assert_not(insert(&peer, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_MEMORY, "smaller INSERTs get through: %s", error.text);
+    cr_assert_not_null(strstr(error.text, "client_max_body_size"), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "batch_bytes"), "%s", error.text);
+    peer.script.reply = (struct http_reply){.answer = body_too_large};
+    cr_assert_not(clickhouse_query(peer.server.client, &any, "SELECT 1", NULL, &outcome, &error));
+    cr_assert_eq(outcome.failure, CLICKHOUSE_OPERATOR, "%s", error.text);
     peer.script.reply = (struct http_reply){.answer = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"};
     cr_assert_not(insert(&peer, &outcome, &error));
     cr_assert_eq(error.class, RELAY_CLASS_UNKNOWN, "a balancer may have passed the INSERT on");

@@ -60,6 +60,7 @@ static const char timed_out[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Cod
                                 "Code: 159. Too late";
 static const char late[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 395\r\nContent-Length: 42\r\n\r\n"
                            "Code: 395. " INSERT_DEADLINE_LATE;
+static const char too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
 static const char no_table[] = "HTTP/1.1 404 Oops\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: 19\r\n\r\n"
                                "Code: 60. No table.";
 static const char no_login[] = "HTTP/1.1 403 Oops\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 20\r\n\r\n"
@@ -248,6 +249,25 @@ Test(table_insert, a_code_that_says_nothing_sure_is_looked_for_in_smaller_insert
     cr_assert_null(strstr(job->error.text, "topic"), "%s", job->error.text);
     table_job_free(job);
     cr_assert_eq(insert(true), TABLE_OPERATOR, "dead letters are the relay's own");
+}
+
+// A proxy passes no INSERT on whose body it finds too large.
+Test(table_insert, what_is_too_large_for_a_proxy_is_divided)
+{
+    struct table_job *job = job_of(true, false);
+    static const char *const tells[] = {"1\n", "1700000000000000\n", NULL};
+    job->row = (struct row_place){.topic = "topic", .partition = 3, .offset = 4711};
+    answers(too_large, too_large);
+    replicas[0].says = tells;
+    do_guarded_job(job);
+    cr_assert_eq(job->verdict, TABLE_TOO_LARGE);
+    cr_assert_not_null(strstr(job->error.text, "topic[3]@4711"), "%s", job->error.text);
+    struct mono_time until = {0};
+    cr_assert_not(table_worker_may_start(worker, false, &until), "nothing of it can begin any more");
+    job->rows = 2;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_TOO_LARGE);
+    table_job_free(job);
 }
 
 Test(table_insert, tables_that_are_not_replicated_stay_where_they_are)

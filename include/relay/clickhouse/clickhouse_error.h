@@ -10,13 +10,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+// Of what stands before ClickHouse: the body was not passed on, or not to its end.
+#define CLICKHOUSE_STATUS_BODY_TOO_LARGE 413
+
 enum clickhouse_failure {
     CLICKHOUSE_DONE,            // no failure
     CLICKHOUSE_NOT_SENT,        // refused connection, breaker open, stop before the send: definitely not executed
     CLICKHOUSE_OUTCOME_UNKNOWN, // timeout, cut, quorum doubts: same bytes, same token, same endpoint, or read back
     CLICKHOUSE_TRANSIENT,       // overload, network inside the cluster, Keeper, disk: back off, another replica will do
     CLICKHOUSE_BACK_PRESSURE,   // too many parts or queries: fewer and larger batches
-    CLICKHOUSE_MEMORY,          // memory limit: a few retries, then smaller batches (after a definite rejection only)
+    CLICKHOUSE_MEMORY,          // memory limit, or a proxy's of the body: smaller batches, after a read-back
     CLICKHOUSE_OPERATOR,        // schema, rights, view: pause the table and tell somebody
     CLICKHOUSE_SCHEMA_DRIFT,    // the table no longer looks as we read it: as OPERATOR, whose resumption reads it again
     CLICKHOUSE_BAD_ROW,         // the data does not fit; proves nothing before a read-back where views exist
