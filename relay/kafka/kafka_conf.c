@@ -10,12 +10,15 @@
 #include "relay/kafka/kafka_error.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <syslog.h>
 #include <time.h>
 
@@ -42,6 +45,26 @@ static const struct {
     {'C', "fetch.wait.max.ms", "100"},
     {'C', "session.timeout.ms", "30000"},
 };
+
+// For a connection that is idle: after how many seconds it is probed, how often, and how many probes may go unanswered.
+#define KEEPALIVE_IDLE     15
+#define KEEPALIVE_INTERVAL 5
+#define KEEPALIVE_COUNT    3
+
+// socket.keepalive.enable alone has the kernel probe after two hours, and a firewall or a balancer forgets a connection
+// that was silent for some minutes: the next request would get no answer, and no reset.
+static int open_socket(int domain, int type, int protocol, void *unused)
+{
+    static const struct {
+        int option, value;
+    } options[] = {{TCP_KEEPIDLE, KEEPALIVE_IDLE}, {TCP_KEEPINTVL, KEEPALIVE_INTERVAL}, {TCP_KEEPCNT, KEEPALIVE_COUNT}};
+    (void)unused;
+    int descriptor = socket(domain, type | SOCK_CLOEXEC, protocol);
+    for (size_t i = 0; descriptor >= 0 && i < sizeof(options) / sizeof(options[0]); i++) {
+        setsockopt(descriptor, IPPROTO_TCP, options[i].option, &options[i].value, sizeof(options[i].value));
+    }
+    return descriptor;
+}
 
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
@@ -145,6 +168,7 @@ rd_kafka_conf_t *kafka_conf_new(const struct relay_context *context, enum kafka_
         return NULL;
     }
     rd_kafka_conf_set_log_cb(conf, kafka_conf_log);
+    rd_kafka_conf_set_socket_cb(conf, open_socket);
     return conf;
 }
 

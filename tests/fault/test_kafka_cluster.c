@@ -12,9 +12,12 @@
 #include "relay/publish/receipt_store.h"
 
 #include <criterion/criterion.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define TOPIC            "receipts"
@@ -117,6 +120,27 @@ Test(fault_kafka, a_connection_that_was_closed_in_a_transaction_is_told_every_ti
         deliver(&message);
         cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
     } while (kafka_producer_suspicious(producer));
+}
+
+static int socket_option(int descriptor, int level, int option)
+{
+    int value = 0;
+    socklen_t size = sizeof(value);
+    return getsockopt(descriptor, level, option, &value, &size) == 0 ? value : 0;
+}
+
+// What stands between forgets a connection that is silent for some minutes; the kernel's default is two hours.
+Test(fault_kafka, a_connection_that_is_idle_is_kept_alive)
+{
+    size_t kept = 0;
+    for (int descriptor = 0; descriptor < 1024; descriptor++) {
+        if (socket_option(descriptor, SOL_SOCKET, SO_KEEPALIVE)) {
+            cr_assert_leq(socket_option(descriptor, IPPROTO_TCP, TCP_KEEPIDLE), 15);
+            cr_assert_leq(socket_option(descriptor, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+            kept++;
+        }
+    }
+    cr_assert_gt(kept, 0);
 }
 
 static size_t receipts_read;
