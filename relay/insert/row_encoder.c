@@ -296,6 +296,39 @@ static bool report_unfilled(struct compiler *compiler, const struct config_route
     return true;
 }
 
+// A tombstone has none of what the column reads, and the route makes a row of it.
+static bool reads_value(const struct row_encoder *encoder, const struct route_source *source)
+{
+    return encoder->tombstones == CONFIG_TOMBSTONES_ROW &&
+        (source->place == ROUTE_PATH || source->place == ROUTE_VALUE);
+}
+
+// A missing value is stored, so the server's DEFAULT does not apply; what is stored may decide over the whole row.
+static bool report_stored_defaults(struct compiler *compiler)
+{
+    const struct row_encoder *encoder = compiler->encoder;
+    for (size_t i = 0; i < encoder->column_count; i++) {
+        const struct plan_column *column = &encoder->columns[i];
+        const struct table_column *table = column->table;
+        if (table->type->kind == CLICKHOUSE_NULLABLE ||
+            !(column->source.optional || reads_value(encoder, &column->source))) {
+            continue;
+        }
+        const char *harm = table_schema_lives_by(encoder->schema, table) ? "by which the TTL may remove the row at once"
+            : table->in_partition_key                                    ? "which chooses the row's partition"
+            : table->default_kind == TABLE_DEFAULT                       ? "and not the column's DEFAULT"
+                                                                         : NULL;
+        if (harm &&
+            !add_finding(compiler, false,
+                "make the column Nullable, or fill it from what every message has (of times, kafka.timestamp)",
+                "column %s (%s): where %.100s is missing, the type's default (0, '', 1970-01-01) is stored, %s",
+                table->name, table->type_text, column->source.written, harm)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool allocate_working_parts(struct row_encoder *encoder)
 {
     encoder->values = calloc(encoder->paths->value_count + 1, sizeof(*encoder->values));
@@ -324,7 +357,7 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
     value_encoder_init(&encoder->value);
     encoder->paths = json_paths_new(error);
     if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route) ||
-        !report_foreign_offsets(&compiler)) {
+        !report_stored_defaults(&compiler) || !report_foreign_offsets(&compiler)) {
         goto failed;
     }
     if (compiler.fatal > 0) {
@@ -455,14 +488,6 @@ static bool apply_map(const struct route_source *source, struct datum *datum)
     return source->has_otherwise && text_datum(datum, source->otherwise.at, source->otherwise.length) == PRESENT;
 }
 
-// The column reads the value, of which a tombstone has none.
-static bool lacks_value(const struct row_encoder *encoder, const struct route_source *source,
-    const struct source_message *message)
-{
-    return !message->value && encoder->tombstones == CONFIG_TOMBSTONES_ROW &&
-        (source->place == ROUTE_PATH || source->place == ROUTE_VALUE);
-}
-
 static bool put_column(struct row_encoder *encoder, const struct plan_column *column, struct native_column *target,
     const struct source_message *message, enum encode_reason *reason)
 {
@@ -481,7 +506,7 @@ static bool put_column(struct row_encoder *encoder, const struct plan_column *co
         }
         return value_encode(&encoder->value, target, &datum, reason);
     }
-    if (source->optional || (presence == IS_NULL && nullable) || lacks_value(encoder, source, message)) {
+    if (source->optional || (presence == IS_NULL && nullable) || (!message->value && reads_value(encoder, source))) {
         return native_put_default(target); // NULL where the column can hold it
     }
     *reason = presence == IS_NULL ? ENCODE_NULL_VALUE : reason_for_absence(source, message);

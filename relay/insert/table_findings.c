@@ -248,6 +248,12 @@ static bool speaks_of(const char *text, const char *name)
     return false;
 }
 
+bool table_schema_lives_by(const struct table_schema *schema, const struct table_column *column)
+{
+    const char *lifetime = schema->engine_full ? strstr(schema->engine_full, " TTL ") : NULL;
+    return lifetime && table_schema_ttl_removes_rows(schema) && speaks_of(lifetime, column->name);
+}
+
 // It follows from what we send, over `steps` other columns at most.
 static bool is_steady(const struct table_schema *schema, const struct table_column *column, const char *const *sent,
     size_t sent_count, size_t steps)

@@ -363,6 +363,48 @@ Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
     table_schema_free(schema);
 }
 
+Test(row_encoder, a_default_that_is_stored_in_place_of_the_columns_own_is_told)
+{
+    static const struct {
+        const char *type, *source, *engine;
+        bool has_default, in_partition_key;
+        enum config_tombstones tombstones;
+        const char *told; // NULL: nothing
+    } cases[] = {
+        {"DateTime", "$.x?", "MergeTree", true, false, 0, "stored, and not the column's DEFAULT"},
+        {"DateTime", "$.x", "MergeTree", true, false, 0, NULL},
+        {"DateTime", "$.x?", "MergeTree", false, false, 0, NULL},
+        {"Nullable(DateTime)", "$.x?", "MergeTree", true, true, 0, NULL},
+        {"LowCardinality(Nullable(String))", "$.x?", "MergeTree", true, false, 0, NULL},
+        {"DateTime", "header.x?", "MergeTree", true, true, 0, "which chooses the row's partition"},
+        {"DateTime", "header.x?", "MergeTree ORDER BY y TTL x + 1", false, false, 0, "by which the TTL may remove"},
+        {"DateTime", "header.x?", "MergeTree ORDER BY y TTL y + 1", false, false, 0, NULL},
+        {"DateTime", "header.x?", "MergeTree ORDER BY y TTL x + 1 TO DISK 'd'", false, false, 0, NULL},
+        {"DateTime", "$.x", "MergeTree", true, false, CONFIG_TOMBSTONES_ROW, "where $.x is missing"},
+        {"DateTime", "header.x", "MergeTree", true, false, CONFIG_TOMBSTONES_ROW, NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct config_pair room[4];
+        struct config_route route = fixture_route((const char *const[]){"x", cases[i].source, NULL}, room);
+        struct table_findings findings = {0};
+        route.tombstones = cases[i].tombstones;
+        schema = fixture_schema((const char *const[]){"x", cases[i].type, NULL});
+        schema->engine_full = strdup(cases[i].engine);
+        schema->columns[0].default_kind = cases[i].has_default ? TABLE_DEFAULT : TABLE_DEFAULT_NONE;
+        schema->columns[0].in_partition_key = cases[i].in_partition_key;
+        encoder = row_encoder_new(&route, schema, &findings, &error);
+        cr_assert_not_null(encoder, "%s", error.text);
+        cr_assert_eq(findings.count, cases[i].told ? 1 : 0, "%zu: %zu", i, findings.count);
+        if (cases[i].told) {
+            cr_assert_not_null(strstr(findings.items[0].what, cases[i].told), "%s", findings.items[0].what);
+            cr_assert(!findings.items[0].fatal && !findings.items[0].prevents_exactly_once);
+        }
+        table_findings_finish(&findings);
+        row_encoder_free(encoder);
+        table_schema_free(schema);
+    }
+}
+
 Test(row_encoder, offset_columns_are_filled_by_themselves)
 {
     compile((const char *const[]){"a", "UInt8", "kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset",

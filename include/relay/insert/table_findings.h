@@ -36,5 +36,7 @@ bool table_schema_exactly_once(const struct table_schema *schema, size_t endpoin
 bool table_schema_merges_rows(const struct table_schema *schema);
 // A TTL ends rows (those that only move or recompress parts do not).
 bool table_schema_ttl_removes_rows(const struct table_schema *schema);
+// By this column's value, as far as can be told.
+bool table_schema_lives_by(const struct table_schema *schema, const struct table_column *column);
 
 #endif
