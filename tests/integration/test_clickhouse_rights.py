@@ -54,7 +54,7 @@ def refused(place, role, *arguments):
 
 
 def all_committed(place, count):
-    wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == count, "all committed", 30)
+    wait_until(lambda: sum(max(0, offset) for offset in committed(place, post(place), 4).values()) == count, "all committed")
 
 
 @of("rightsdaemon")
@@ -66,7 +66,7 @@ def test_the_daemon_does_all_it_does_as_outbox_daemon(place):
     place.clickhouse("CREATE MATERIALIZED VIEW {db}.seen_view TO {db}.seen AS SELECT seq, "
                      "throwIf(seq = 7 AND (SELECT count() FROM {db}.switch) = 0, 'a view of the user fails') AS zero FROM {db}.outbox_events")
     relay = inserting(place, clickhouse={"user": "outbox_daemon", "request_timeout": "5s"},
-        insert={"linger": "1s"})
+        insert={"batch_rows": "200", "linger": "15s"})    # one INSERT, which goes when all its rows are there
     sender = Sender(place).events(post(place), 200).flush()
     relay.wait(lambda: paused(relay), "the table paused for its view", 60)
     relay.kill()
@@ -79,10 +79,10 @@ def test_the_daemon_does_all_it_does_as_outbox_daemon(place):
         relay.start()
         assert not query.result(60), "it was killed"
     wait_until(lambda: place.clickhouse("SELECT count(), uniqExact(seq) FROM {db}.seen") == "200\t200\n", "the view whole", 60)
-    assert relay.events("insert.views_completed")
+    relay.wait(lambda: relay.events("insert.views_completed"), "it is told")
     sender.event(post(place), headers=[])
     sender.flush()
-    wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter", 30)
+    wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter")
     all_committed(place, 201)
     wait_counts(place, 200)
     assert relay.stop() == 0

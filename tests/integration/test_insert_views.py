@@ -2,11 +2,15 @@
 """Tables with materialized views: an INSERT that loses its sender leaves no view behind."""
 import pytest
 
-from inserting import Sender, committed, counts, dead_letters, inserting, paused, post, wait_counts
+from inserting import Sender, committed, counts, dead_letters, inserting, paused, post, wait_counts, wait_pause_reason
 from relaytools.relay import wait_until
 
 EVENTS = 100000  # one INSERT of more rows than the blocks in which ClickHouse reads
-ONE_BATCH = {"batch_rows": "500000", "batch_bytes": "64MiB", "linger": "3s"}
+
+
+def one_batch(count):
+    """So many rows are one INSERT, which goes when all of them are there, however late the last ones are read."""
+    return {"batch_rows": str(count), "batch_bytes": "64MiB", "linger": "15s"}
 
 
 def make_views(place, trouble):
@@ -34,11 +38,11 @@ def view_counts(place):
 
 def wait_whole(place, count):
     wait_counts(place, count)
-    wait_until(lambda: view_counts(place) == [(count, count)] * 2, "the views whole", 30)
+    wait_until(lambda: view_counts(place) == [(count, count)] * 2, "the views whole")
 
 
 def all_committed(place, count):
-    wait_until(lambda: sum(committed(place, post(place), 4).values()) == count, "all committed", 30)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == count, "all committed")
 
 
 def left_behind(place, relay, count):
@@ -53,7 +57,7 @@ def left_behind(place, relay, count):
 
 def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
     make_views(place, FAILS)
-    relay = inserting(place, start=False, insert=dict(ONE_BATCH, linger="12s"))
+    relay = inserting(place, start=False, insert=one_batch(EVENTS))
     left_behind(place, relay, EVENTS)
     mend(place)
     relay.start()
@@ -68,7 +72,7 @@ def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
 def test_a_profile_that_deduplicates_nothing_doubles_nothing(place):
     """Neither what is repeated while the view fails, nor what the next owner repeats for it."""
     make_views(place, FAILS)
-    relay = inserting(place, start=False, insert=ONE_BATCH, clickhouse={"user": place.servers.env["CLICKHOUSE_ODD_USER"]})
+    relay = inserting(place, start=False, insert=one_batch(4000), clickhouse={"user": place.servers.env["CLICKHOUSE_ODD_USER"]})
     Sender(place).events(post(place), 4000).flush()
     relay.start()
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 120)
@@ -84,10 +88,10 @@ def test_a_profile_that_deduplicates_nothing_doubles_nothing(place):
 
 def test_two_owners_of_its_partitions_complete_it_once(place):
     make_views(place, FAILS)
-    relay = inserting(place, start=False, insert=ONE_BATCH)
+    relay = inserting(place, start=False, insert=one_batch(4000))
     left_behind(place, relay, 4000)
     mend(place)
-    owners = [inserting(place, name, insert=ONE_BATCH) for name in ("one", "two")]
+    owners = [inserting(place, name, insert=one_batch(4000)) for name in ("one", "two")]
     wait_whole(place, 4000)
     all_committed(place, 4000)
     assert any(owner.events("insert.views_completed") for owner in owners)
@@ -97,11 +101,11 @@ def test_two_owners_of_its_partitions_complete_it_once(place):
 
 def test_the_next_owner_pauses_while_the_view_still_fails(place):
     make_views(place, FAILS)
-    relay = inserting(place, start=False, insert=ONE_BATCH)
+    relay = inserting(place, start=False, insert=one_batch(4000))
     left_behind(place, relay, 4000)
     for _ in range(2):  # the note outlives owners that cannot do it
         relay.start()
-        relay.wait(lambda: paused(relay), "the table paused", 40)
+        relay.wait(lambda: paused(relay), "the table paused")
         relay.kill()
     mend(place)
     relay.start()
@@ -113,10 +117,10 @@ def test_the_next_owner_pauses_while_the_view_still_fails(place):
 def test_a_rebalance_while_the_view_fails(place):
     """The paused INSERT has rows of partitions that go to another member, which must do it as well as the one that stays."""
     make_views(place, FAILS)
-    relay = inserting(place, insert=ONE_BATCH)
+    relay = inserting(place, insert=one_batch(4000))
     Sender(place).events(post(place), 4000).flush()
-    relay.wait(lambda: paused(relay), "the table paused", 40)
-    other = inserting(place, "other", insert=ONE_BATCH)
+    relay.wait(lambda: paused(relay), "the table paused")
+    other = inserting(place, "other", insert=one_batch(4000))
     relay.wait(lambda: other.events("insert.assigned") and relay.events("insert.revoked"), "the partitions shared", 60)
     mend(place)
     wait_whole(place, 4000)
@@ -127,7 +131,7 @@ def test_a_rebalance_while_the_view_fails(place):
 @pytest.mark.parametrize("widened", (False, True))
 def test_a_token_that_may_be_forgotten_is_not_sent_again(place, widened):
     make_views(place, FAILS)
-    relay = inserting(place, start=False, insert=ONE_BATCH)
+    relay = inserting(place, start=False, insert=one_batch(4000))
     left_behind(place, relay, 4000)
     mend(place)
     place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
@@ -156,7 +160,7 @@ def test_blocks_from_before_an_insert_do_not_count(place):
     place.clickhouse("ALTER TABLE {db}.smooth MODIFY SETTING non_replicated_deduplication_window = 100")
     fill(place, "smooth", 150)
     assert int(place.clickhouse("SELECT max(max_block_number) FROM system.parts WHERE database = '{db}' AND table = 'smooth'")) >= 150
-    relay = inserting(place, insert=ONE_BATCH)
+    relay = inserting(place, insert=one_batch(4000))
     Sender(place).events(post(place), 4000).flush()
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 60)
     place.clickhouse("OPTIMIZE TABLE {db}.smooth FINAL")
@@ -172,7 +176,7 @@ def test_a_relay_that_lives_does_not_repeat_what_may_be_forgotten_either(place):
     """Nor does it feed the view that may still fail: the table stays paused."""
     make_views(place, FAILS)
     place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 10")
-    relay = inserting(place, insert=ONE_BATCH)
+    relay = inserting(place, insert=one_batch(4000))
     Sender(place).events(post(place), 4000).flush()
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 60)
     assert all("a view of the user fails" in event["error"] for event in relay.events("insert.table_paused"))
@@ -218,11 +222,11 @@ def test_a_row_that_the_table_refuses_is_no_matter_of_its_views(place):
 def test_relay_and_server_killed_in_the_same_insert(fragile_place):
     place = fragile_place
     make_views(place, SLEEPS)
-    relay = inserting(place, start=False, insert=ONE_BATCH)
+    relay = inserting(place, start=False, insert=one_batch(4000))
     Sender(place).events(post(place), 4000).flush()
     relay.start()
-    wait_until(lambda: counts(place)[0] == 4000, "the rows stored, the view asleep", 40, every=0.02)
-    place.servers.kill("clickhouse")
+    wait_until(lambda: place.clickhouse_rows() == 4000, "the rows stored, the view asleep", every=0.02)
+    place.servers.kill_at_once("clickhouse")    # the view does not sleep for as long as a tool may take to start
     relay.kill()
     place.servers.start("clickhouse")
     assert counts(place) == (4000, 4000)
@@ -238,9 +242,10 @@ def test_relay_and_server_killed_in_the_same_insert(fragile_place):
 def test_a_paused_table_is_called_paused_until_an_insert_succeeds(place):
     """It is opened, read back and tried now and then; the attempt takes a second here, and is no sign of health."""
     make_views(place, f"{SLEEPS} + {FAILS}")
-    relay = inserting(place, insert=ONE_BATCH)
+    relay = inserting(place, insert=one_batch(1000))
     Sender(place).events(post(place), 1000).flush()
-    relay.wait(lambda: paused(relay), "the table paused", 40)
+    relay.wait(lambda: paused(relay), "the table paused")
+    wait_pause_reason(relay, "a view of the user fails")    # on the board after the metric
     seen = []
 
     def look():

@@ -41,5 +41,5 @@ def test_twenty_thousand_rows_of_eight_writers_arrive_once_and_in_order(place):
     result = place.audit()
     assert result.committed == 20000
     assert result.ok(), result.text()
-    assert relay.metric("events_published_total") >= 20000
+    relay.wait(lambda: relay.metric("events_published_total") >= 20000, "the last COMMIT's answer")
     assert relay.stop() == 0

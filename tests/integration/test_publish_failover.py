@@ -88,7 +88,14 @@ def publish_validate(relay):
 
 def advice(relay):
     """The statement that an operator is told to go on with."""
-    return re.search(r"SELECT outbox_relay\.begin_generation\('[0-9a-f-]{36}', \d+\)( FROM generate_series\(1, \d+\))?", publish_validate(relay)["reason"])[0]
+    statement = r"SELECT outbox_relay\.begin_generation\('[0-9a-f-]{36}', \d+\)( FROM generate_series\(1, \d+\))?"
+    return wait_until(lambda: re.search(statement, publish_validate(relay)["reason"])[0], "the advice")
+
+
+def stopped(relay, words, seconds):
+    """Waits until publish is down and says these words."""
+    relay.wait(lambda: words in publish_validate(relay).get("reason", "") and publish_validate(relay)["status"] == "down" and
+               relay.get("/health")[0] == 503, f"it is stopped: {words}", seconds)
 
 
 @pytest.mark.own_servers
@@ -220,8 +227,7 @@ def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failo
     assert failover.last_number() > 64
     failover.fail_over()
     new = failover.insert(5)
-    relay.wait(lambda: "went back in time" in publish_validate(relay).get("reason", ""), "it stops and says so", 90)
-    assert publish_validate(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    stopped(relay, "went back in time", 90)
     assert sorted(ids(place)) == sorted(event for event, _ in back)
     assert place.outbox_rows() == len(back) + len(new)
     place.execute(advice(relay))
@@ -250,8 +256,7 @@ def refused_by_the_old_primary(failover):
     stray = failover.insert(1)[0][0]
     relay.start(ready=False)
     relay.wait(lambda: relay.url is not None, "it answers")
-    relay.wait(lambda: "it is an old primary" in publish_validate(relay).get("reason", ""), "it refuses", 60)
-    assert publish_validate(relay)["status"] == "down" and relay.get("/health")[0] == 503
+    stopped(relay, "it is an old primary", 90)
     assert failover.place.outbox_rows() == 1 and sorted(ids(place)) == sorted(events)
     return relay, events, stray
 
@@ -313,8 +318,8 @@ def test_a_copy_beside_the_original_fences_it_until_it_has_an_identity_of_its_ow
     wait_until(lambda: standby.execute("SELECT count(*) FROM public.outbox_events", dsn=copy_dsn)[0][0] == 0, "its row is out")
     original = relay("original", original_dsn).start(ready=False)
     original.wait(lambda: original.url is not None, "it answers")
-    original.wait(lambda: "a copy is published from under its identity" in publish_validate(original).get("reason", ""), "it is stopped", 60)
-    assert "renew_identity('public.outbox_events')" in publish_validate(original)["reason"]
+    words = ("a copy is published from under its identity", "renew_identity('public.outbox_events')")
+    original.wait(lambda: all(word in publish_validate(original).get("reason", "") for word in words), "it is stopped", 60)
     # On the copy, as it says; and on the original as the operator who knows what happened.
     standby.execute("SELECT outbox_relay.renew_identity('public.outbox_events')", dsn=copy_dsn)
     standby.execute(advice(original), dsn=make_dsn(original_dsn, dbname=place.name))

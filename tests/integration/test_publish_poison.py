@@ -33,7 +33,7 @@ def test_rows_without_a_topic_and_rows_too_large_are_dead_letters_and_odd_ones_a
     assert sorted(ids(place)) == sorted(good)
     found = dead_letters(place)
     assert {key: value[0] for key, value in found.items()} == bad
-    assert relay.metric("dead_letters_total", stage="publish") == len(bad)
+    relay.wait(lambda: relay.metric("dead_letters_total", stage="publish") == len(bad), "each is counted once")
     assert relay.metric("dead_letters_total", reason="too_large") == 1
 
 
@@ -88,7 +88,7 @@ def test_a_missing_topic_is_parked_and_its_rows_are_released_in_order(place):
     flowing = [place.insert_event() for _ in range(10)]
     wait_ids(place, flowing)
     relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked")
-    assert relay.health()["checks"]["publish"]["status"] == "degraded"
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "degraded", "and publish degraded")
     assert place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.late.events",)]
     waiting += [place.insert_event("late.created", aggregate=AGGREGATE) for _ in range(30)]
     wait_ids(place, [place.insert_event()])
@@ -156,7 +156,8 @@ def test_a_row_whose_type_was_changed_before_it_could_be_parked_is_published(pla
     place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", mended)
     place.execute("GRANT INSERT ON outbox_relay.parked_topics TO CURRENT_USER")
     assert wait_ids(place, [mended]) == [mended]
-    wait_until(lambda: place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.late.events",)], "parked", 20)
+    wait_until(lambda: place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.late.events",)], "parked")
+    relay.wait(lambda: relay.events("publish.topic_parked"), "it is told")
     assert len(relay.events("publish.topic_parked")) == 1
     place.servers.create_topics([f"{place.prefix}.late.events"], 1)
     wait_ids(place, [waiting])
@@ -169,8 +170,8 @@ def test_a_topic_for_which_no_row_waits_any_more_is_parked_no_more(place, how):
     waiting = [place.insert_event("later.created")]
     relay.wait(lambda: relay.metric("parked_topics") == 2, "both topics are parked")
     place.execute(f"{how} WHERE id = ANY (%s::uuid[])", gone)
-    relay.wait(lambda: relay.metric("parked_topics") == 1, "one topic is parked", 20)
-    assert place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.later.events",)]
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "one topic is parked")
+    wait_until(lambda: place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.later.events",)], "the right one")
     place.servers.create_topics([f"{place.prefix}.later.events"], 1)
     wait_ids(place, waiting + (gone if how.startswith("UPDATE") else []), 90)
 
@@ -184,8 +185,8 @@ def test_topics_without_rows_hold_up_neither_each_other_nor_the_release_of_one_w
     relay.wait(lambda: relay.metric("parked_topics") == 151, "all topics are parked")
     place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", wrong)
     relay.wait(lambda: relay.metric("parked_topics") == 2, "those for which a row waits are parked", 60)
-    assert place.execute("SELECT p.topic, e.id::text FROM outbox_relay.parked_topics p JOIN public.outbox_events e ON e.seq = p.lowest_seq "
-                         "WHERE e.event_type <> 'late.created'") == [(f"{place.prefix}.wrong0.events", last)]
+    wait_until(lambda: place.execute("SELECT p.topic, e.id::text FROM outbox_relay.parked_topics p JOIN public.outbox_events e ON e.seq = p.lowest_seq "
+                                     "WHERE e.event_type <> 'late.created'") == [(f"{place.prefix}.wrong0.events", last)], "its row is the last one")
     assert place.outbox_rows() == late + 1
     place.servers.create_topics([f"{place.prefix}.late.events"], 1)
     wait_until(lambda: place.outbox_rows() == 1, "the rows of the topic that is there now are published", 60)
@@ -383,6 +384,7 @@ def test_thousands_of_poison_rows_in_a_row_do_not_stop_what_is_behind_them(place
     good = [place.insert_event() for _ in range(10)]
     relay.start()
     wait_ids(place, good)
+    place.wait_published()
     assert place.execute("SELECT count(*), count(DISTINCT event_id) FROM public.outbox_dead_letters")[0] == (3000, 3000)
     relay.wait(lambda: relay.metric("dead_letters_total", stage="publish") == 3000, "each is counted once")
 

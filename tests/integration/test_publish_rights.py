@@ -138,7 +138,7 @@ def test_a_topic_that_may_not_be_read_is_told_until_it_may(place):
     place.insert_event()  # its partition's end is told after the refusal
     place.wait_inserted(21)
     relay.wait(lambda: relay.metric("consumer_lag", topic=topics[0]) >= 20, "the lag shows what is not read", 60)
-    assert "cannot be read" in reason() and "authorization failed" in reason()
+    relay.wait(lambda: "cannot be read" in reason() and "authorization failed" in reason(), "the reason stands", 60)
     allow(place.servers, "topic", topics[0], "Read")
     place.wait_inserted(41)
     relay.wait(lambda: f"{topics[1]} [0] cannot be read" in reason(), "the one without a message is told, too", 60)

@@ -338,8 +338,8 @@ def test_a_refill_ends_what_an_earlier_run_has_left_and_not_again_with_each_batc
     only_in_kafka(place, 80)
     config = write_config(os.path.join(place.folder, "replay.ini"), place.sections())
     query_id = f"outbox-relay-refill-{fnv(place.name + '.outbox_events'):08x}-another"
-    with subprocess.Popen([program(place.binary), "replay", "--into", "outbox_events", "--since", "1h", "--rate", "10", "--config", config]) as refill:
-        place.wait_inserted(10)
+    with subprocess.Popen([program(place.binary), "replay", "--into", "outbox_events", "--since", "1h", "--rate", "4", "--config", config]) as refill:
+        place.wait_inserted(4)
         before = place.clickhouse_rows()
         assert run_under(place, query_id, "SELECT sleepEachRow(0.25) FROM numbers(10)"), "it was not killed"
         assert place.clickhouse_rows() > before, "there were batches meanwhile"
