@@ -117,7 +117,7 @@ def set_committed(place, topic, offsets):
             return committed(place, topic, len(offsets)) == offsets
         except confluent_kafka.KafkaException:
             return False
-    wait_until(try_it, "the group's offsets set", 40, every=0.5)
+    wait_until(try_it, "the group's offsets set", every=0.5)
 
 
 def delete_group(place):
@@ -126,7 +126,7 @@ def delete_group(place):
             return kafka_groups.delete_group(place.servers.bootstrap, group_of(place))
         except RuntimeError:
             return False  # a killed member counts until its session ends
-    wait_until(try_it, "the group deleted", 40, every=0.5)
+    wait_until(try_it, "the group deleted", every=0.5)
 
 
 def fnv(text):
@@ -154,13 +154,13 @@ def paused(relay, table="outbox_events"):
 
 
 def wait_pause_reason(relay, text, table="outbox_events"):
-    relay.wait(lambda: text in relay.health()["checks"]["insert"]["instances"][table]["reason"], f"the pause's reason: {text}", 30)
+    relay.wait(lambda: text in relay.health()["checks"]["insert"]["instances"][table]["reason"], f"the pause's reason: {text}")
 
 
 def wait_no_lag(relay, topic, partitions):
     """Each of so many partitions has its series, and it is 0: twice, because a series begins at 0 a second before its first figure."""
     for _ in range(2):
-        wait_until(lambda: relay.series("consumer_lag", topic=topic) == [0.0] * partitions, "no lag", 20)
+        wait_until(lambda: relay.series("consumer_lag", topic=topic) == [0.0] * partitions, "no lag")
         settle(1.5)
 
 

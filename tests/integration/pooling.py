@@ -44,13 +44,13 @@ def pooler(place, mode, **settings):
             except psycopg2.OperationalError:
                 return False
         try:
-            wait_until(answers, "pgbouncer answers", 20)
+            wait_until(answers, "pgbouncer answers")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; its log:\n{process.tail(log)}") from None
         yield dsn
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(60)
 
 
 def left_in_sessions(dsn):

@@ -37,7 +37,7 @@ def test_the_alertmanager_follows_every_change(watch_place, watch_servers):
     watch_place.write_events(4)
     wait_until(lambda: list(active(watch_servers)) == ["critical"], "critical instead of warning")
     shown = subprocess.run(["amtool", "--alertmanager.url", watch_servers.env["ALERTMANAGER_URL"], "alert", "query",
-        "alertname=outbox_backlog"], capture_output=True, text=True, timeout=30)
+        "alertname=outbox_backlog"], capture_output=True, text=True, timeout=60)
     assert "outbox_backlog" in shown.stdout, shown
     watch_place.delete_events()
     wait_until(lambda: not active(watch_servers), "resolved at the Alertmanager")

@@ -358,7 +358,7 @@ def test_topics_that_are_missing_or_set_up_wrongly(place):
     resource = confluent_kafka.admin.ConfigResource("topic", f"{place.prefix}.post.events", set_config={"max.message.bytes": "1000"})
     for future in admin.alter_configs([resource]).values():
         future.result(30)
-    wait_until(lambda: any("takes 1000 bytes" in text for text in findings(place, "warn")[1]), "the limit is seen", 30)
+    wait_until(lambda: any("takes 1000 bytes" in text for text in findings(place, "warn")[1]), "the limit is seen")
     warns(place, "allow.auto.create.topics is true", kafka={"allow.auto.create.topics": "1"})
     warns(place, "queue.buffering.max.kbytes has room for 512000 bytes", kafka={"queue.buffering.max.kbytes": "500"})
     warns(place, "topic absent does not exist yet", route__orders={"topics": "absent", "table": "outbox_events"})

@@ -75,7 +75,7 @@ def test_the_daemon_does_all_it_does_as_outbox_daemon(place):
     former = f"outbox-relay-{fnv(group_of(place)):08x}-{fnv(place.name + '.outbox_events'):08x}-former-owner"
     with concurrent.futures.ThreadPoolExecutor(1) as background:
         query = background.submit(run_under, place, former, "SELECT sleepEachRow(0.5) FROM numbers(200)", "outbox_daemon")
-        wait_until(lambda: place.clickhouse(f"SELECT count() FROM system.processes WHERE query_id = '{former}'") == "1\n", "the query runs", 20)
+        wait_until(lambda: place.clickhouse(f"SELECT count() FROM system.processes WHERE query_id = '{former}'") == "1\n", "the query runs")
         relay.start()
         assert not query.result(60), "it was killed"
     wait_until(lambda: place.clickhouse("SELECT count(), uniqExact(seq) FROM {db}.seen") == "200\t200\n", "the view whole", 60)
@@ -98,7 +98,7 @@ def test_the_commands_need_what_their_roles_have(place):
     sender = Sender(place)
     sender.event(post(place), headers=[])
     sender.flush()
-    wait_until(lambda: len(dead_letters(place)) == 1, "a dead letter", 30)
+    wait_until(lambda: len(dead_letters(place)) == 1, "a dead letter")
     assert relay.stop() == 0  # commits what it has inserted: replay reads up to there
     told = done(place, "outbox_daemon", "check")
     assert "privileges" not in told and "can be filled exactly once" in told, told

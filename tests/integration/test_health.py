@@ -232,7 +232,7 @@ def test_brokers_that_cannot_be_reached_are_named_while_they_are_waited_for(watc
                "the publish stage names the broker and what is wrong")
     wait_until(lambda: "Connection refused" in reason("kafka", "publish"), "the board shows it for Kafka")
     assert relay.get("/ready")[0] == 503  # it owns the outbox, and cannot publish it
-    relay.stop(seconds=5)
+    relay.kill()
 
 
 def test_the_insert_stage_names_the_broker_that_it_cannot_reach(watch_place):

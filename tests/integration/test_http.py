@@ -21,7 +21,7 @@ def relay(watch_place):
     return watch_place.relay()
 
 
-def dial(relay, timeout=10):
+def dial(relay, timeout=60):
     host, port = re.fullmatch(r"http://(.*):(\d+)", relay.url).groups()
     return socket.create_connection((host, int(port)), timeout)
 

@@ -54,7 +54,7 @@ def test_it_is_up_at_once_and_says_what_is_missing_while_every_server_hangs(hung
 
 
 def test_sigterm_ends_it_within_the_drain_timeout_though_every_server_hangs(hung):
-    assert hung.stop(seconds=7) == 0
+    assert hung.stop(seconds=60) == 0   # what hangs, hangs for ever
     assert hung.events("lifecycle.stopped")
 
 
@@ -65,7 +65,7 @@ def test_an_outbox_whose_thread_cannot_be_had_ends_the_start(tmp_path, silent_po
     relay = Relay(str(tmp_path), found, environment={"LD_PRELOAD": built("failing_thread.so"), "FAILING_THREAD": "4"})
     relay.start(ready=False)
     try:
-        wait_until(lambda: relay.process.poll() is not None, "the end", 20)
+        wait_until(lambda: relay.process.poll() is not None, "the end")
         assert relay.process.returncode == 1, relay.log_tail()
         assert 'outbox second: the thread "publish" cannot be started' in relay.events("lifecycle.not_started")[0]["error"]
     finally:
@@ -96,8 +96,8 @@ def stuck(tmp_path, silent_port):
 
 
 def test_threads_that_hang_are_left_behind_within_the_drain_timeout(stuck):
-    relay = stuck("30s")
-    assert relay.stop(seconds=31) == 0
+    relay = stuck("5s")
+    assert relay.stop(seconds=60) == 0
     assert [line["part"] for line in relay.events("lifecycle.left_behind")] == ["publish", "health watch"]
 
 
@@ -111,7 +111,7 @@ def test_secrets_are_in_no_log_line_and_in_no_argument(hung):
 
 def test_a_port_that_is_taken_is_named_with_its_key(tmp_path, silent_port):
     config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, http={"listen": f"127.0.0.1:{silent_port}"}))
-    result = command("run", config=config, seconds=20)
+    result = command("run", config=config)
     assert result.returncode != 0
     assert f"[http] listen: 127.0.0.1:{silent_port}: Address already in use" in result.stderr
     assert result.stderr.count("[http]") == 1
@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_named_with_its_key(tmp_path, silent_port):
 @pytest.mark.parametrize("changes", ({}, {"publish": {"enabled": "false"}}), ids=("both", "insert"))
 def test_wait_ends_it_with_75_when_the_servers_do_not_come(tmp_path, silent_port, changes):
     config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, **changes))
-    result = command("run", "--wait", "300ms", config=config, seconds=20)
+    result = command("run", "--wait", "300ms", config=config)
     assert result.returncode == 75, result.stderr
     assert "--wait" in result.stderr
 
@@ -142,7 +142,7 @@ def test_a_bad_configuration_ends_it_with_78_and_every_mistake(tmp_path):
 def test_settings_of_which_librdkafka_makes_no_client_end_it_with_78(tmp_path, silent_port, setting, stage):
     other = "insert" if stage == "publish" else "publish"
     config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, kafka=setting, **{other: {"enabled": "false"}}))
-    result = command("run", "--wait", "1s", config=config, seconds=20)
+    result = command("run", "--wait", "1s", config=config)
     assert result.returncode == 78, result.stderr
     assert f"{stage} stage: [kafka]: `" in result.stderr and "lifecycle.not_started" in result.stderr
 
@@ -150,7 +150,7 @@ def test_settings_of_which_librdkafka_makes_no_client_end_it_with_78(tmp_path, s
 def test_certificates_that_are_not_there_yet_do_not_end_it(tmp_path, silent_port):
     changes = {"security.protocol": "ssl", "ssl.ca.location": str(tmp_path / "ca.pem")}
     config = write_config(str(tmp_path / "relay.ini"), sections(silent_port, kafka=changes))
-    result = command("run", "--wait", "300ms", config=config, seconds=20)
+    result = command("run", "--wait", "300ms", config=config)
     assert result.returncode == 75, result.stderr
 
 
@@ -259,26 +259,26 @@ def test_the_service_manager_hears_ready_watchdog_reloading_and_stopping(tmp_pat
     relay = Relay(str(tmp_path), sections(silent_port), environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "300000"})
     relay.start(ready=False)
     try:
-        wait_until(lambda: hears("READY=1"), "READY=1", 10)
-        wait_until(lambda: hears("WATCHDOG=1"), "WATCHDOG=1", 10)
+        wait_until(lambda: hears("READY=1"), "READY=1")
+        wait_until(lambda: hears("WATCHDOG=1"), "WATCHDOG=1")
         heard.clear()
         relay.signal(signal.SIGHUP)
-        wait_until(lambda: hears("RELOADING=1"), "RELOADING=1", 10)
+        wait_until(lambda: hears("RELOADING=1"), "RELOADING=1")
         assert any("MONOTONIC_USEC=" in message for message in heard)
-        wait_until(lambda: hears("READY=1"), "READY=1 after the reload", 10)
+        wait_until(lambda: hears("READY=1"), "READY=1 after the reload")
         relay.signal(signal.SIGTERM)
-        wait_until(lambda: hears("STOPPING=1"), "STOPPING=1", 10)
+        wait_until(lambda: hears("STOPPING=1"), "STOPPING=1")
         assert relay.stop() == 0
     finally:
         relay.kill()
 
 
 def test_a_second_sigterm_cuts_the_drain_short(stuck):
-    relay = stuck("60s")
+    relay = stuck("10m")
     relay.signal(signal.SIGTERM)
     relay.wait(lambda: relay.events("lifecycle.stopping"), "stopping")
     relay.signal(signal.SIGTERM)
-    assert relay.process.wait(20) == 0
+    assert relay.process.wait(60) == 0
     assert any("cut short" in line["message"] for line in relay.events("lifecycle.stopping"))
 
 

@@ -261,12 +261,12 @@ def test_progress_is_noted_and_never_past_a_hole(place):
     def last_number():
         return place.execute("SELECT last_value FROM public.outbox_events_seq_seq")[0][0]
     place.insert_event()
-    wait_until(lambda: noted() == last_number(), "the first event is noted", 30)
+    wait_until(lambda: noted() == last_number(), "the first event is noted")
     late = Transaction(place)
     late.insert()
     hole = last_number()
     wait_ids(place, [place.insert_event() for _ in range(5)])
-    wait_until(lambda: noted() == hole - 1, "progress up to the hole", 30)
+    wait_until(lambda: noted() == hole - 1, "progress up to the hole")
     settle(4)   # it is noted every second or two
     assert noted() == hole - 1
     late.end()

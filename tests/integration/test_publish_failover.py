@@ -119,7 +119,7 @@ def test_a_synchronous_standby_takes_over_under_load_and_nothing_is_lost_or_doub
     assert result.committed >= workload.committed > known
     timelines = failover.receipts()
     assert timelines[failover.last_number()] == 2 and set(timelines.values()) <= {1, 2}
-    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
     assert relay.stop() == 0
 
 
@@ -172,7 +172,7 @@ def test_what_an_asynchronous_standby_had_not_is_made_good_from_the_old_timeline
         [(lost, lost, len(back), len(phantoms))]
     assert relay.metric("replays_total", stage="publish") == lost
     assert failover.receipts() == {number: 1 if number <= lost else 2 for number in range(1, failover.last_number() + 1)}
-    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
 
 
 @pytest.mark.own_servers
@@ -213,7 +213,7 @@ def test_at_least_once_publishes_again_what_comes_back(failover):
     wait_ids(place, new)
     place.wait_published()
     assert sorted(ids(place)) == sorted(back * 2 + [aside] + new)
-    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
 
 
 @pytest.mark.own_servers
@@ -234,7 +234,7 @@ def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failo
     wait_ids(place, [event for event, _ in new])
     place.wait_published(120)
     assert sorted(ids(place)) == sorted([event for event, _ in back] * 2 + [event for event, _ in new])
-    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
 
 
 def refused_by_the_old_primary(failover):

@@ -25,7 +25,7 @@ def test_a_row_whose_insert_fires_no_trigger_waits_for_fallback_poll_only(place)
     event_id = as_admin(place, "SET session_replication_role = replica",
         "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
         "VALUES ('post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text")[0][0]
-    wait_ids(place, [event_id], 20)
+    wait_ids(place, [event_id])
 
 
 def test_a_row_put_back_below_the_watermark_is_swept_up(place):
@@ -60,7 +60,7 @@ def test_rows_below_the_watermark_are_found_in_their_order_among_many_that_wait(
 def test_a_locked_row_under_load_costs_time_and_nothing_else(place):
     relay = publishing(place)
     workload = place.workload(writers=2, rate=300).start()
-    wait_until(lambda: len(ids(place)) > 100, "a flow", 30)
+    wait_until(lambda: len(ids(place)) > 100, "a flow")
     for _ in range(3):
         told = len(relay.events("publish.read_refused"))
         holder = Transaction(place)
@@ -70,7 +70,7 @@ def test_a_locked_row_under_load_costs_time_and_nothing_else(place):
                 cursor.execute("SELECT 1 FROM public.outbox_events WHERE id <> %s ORDER BY seq DESC LIMIT 50 FOR UPDATE SKIP LOCKED", (own,))
                 return cursor.rowcount
             wait_until(lock, "rows that the relay has not taken yet", 60, every=0.001)
-        wait_until(lambda: len(relay.events("publish.read_refused")) > told, "the lock met", 30)
+        wait_until(lambda: len(relay.events("publish.read_refused")) > told, "the lock met")
         holder.end(commit=False)
     workload.stop()
     place.wait_published()
@@ -83,7 +83,7 @@ def test_held_rows_are_released_one_by_one_when_the_broker_refuses_one_of_them(p
     place.servers.create_topics([f"{place.prefix}.small.events"], 1, {"max.message.bytes": "2000"})
     relay = publishing(place, publish={"on_poison": "hold_aggregate"})
     poison = place.insert_event("po st.x", aggregate=AGGREGATE)
-    relay.wait(lambda: relay.metric("held_aggregates") == 1, "the aggregate is held", 30)
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "the aggregate is held")
     before = [place.insert_event("small.created", aggregate=AGGREGATE) for _ in range(10)]
     large = place.insert_event("small.created", aggregate=AGGREGATE, payload='{"x": "%s"}' % os.urandom(3000).hex())
     behind = [place.insert_event("small.created", aggregate=AGGREGATE) for _ in range(10)]
@@ -127,7 +127,7 @@ def test_no_transaction_stays_open_while_kafka_is_away(fragile_place):
     wait_ids(place, [first])
     place.servers.pause("kafka")
     events = [place.insert_event() for _ in range(20)]
-    wait_until(lambda: open_transactions(place) > 0, "a batch is open", 30, every=0.02)
+    wait_until(lambda: open_transactions(place) > 0, "a batch is open", every=0.02)
     wait_until(lambda: open_transactions(place) == 0, "its transaction was rolled back", 120)
     assert place.outbox_rows() == 20
     place.servers.resume("kafka")
@@ -173,17 +173,17 @@ def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(plac
         "$$BEGIN PERFORM nextval('public.kept'); RETURN NULL; END$$",
         "CREATE TRIGGER keep BEFORE DELETE ON public.outbox_events FOR EACH ROW EXECUTE FUNCTION public.keep()")
     event = place.insert_event()
-    relay.wait(lambda: "cannot be taken out" in relay.health()["checks"]["publish"].get("reason", ""), "it says why", 30)
+    relay.wait(lambda: "cannot be taken out" in relay.health()["checks"]["publish"].get("reason", ""), "it says why")
     assert len(relay.events("publish.rows_kept")) == 1
     tried = [0]
 
     def slowly():
         tried.append(as_admin(place, "SELECT last_value FROM public.kept")[0][0])
         return tried[-1] - tried[-2] < 10
-    wait_until(slowly, "it pauses between its readings", 30, every=1)
+    wait_until(slowly, "it pauses between its readings", every=1)
     as_admin(place, "DROP TRIGGER keep ON public.outbox_events")
     assert wait_ids(place, [event]) == [event]
-    relay.wait(lambda: "cannot be taken out" not in relay.health()["checks"]["publish"].get("reason", ""), "health as before", 30)
+    relay.wait(lambda: "cannot be taken out" not in relay.health()["checks"]["publish"].get("reason", ""), "health as before")
 
 
 def test_rows_of_a_released_topic_that_a_trigger_keeps_hold_up_no_others(place):
@@ -194,9 +194,9 @@ def test_rows_of_a_released_topic_that_a_trigger_keeps_hold_up_no_others(place):
         "CREATE TRIGGER keep BEFORE DELETE ON public.outbox_events FOR EACH ROW WHEN (OLD.event_type = 'late.created') "
         "EXECUTE FUNCTION public.keep()")
     place.servers.create_topics([f"{place.prefix}.late.events"], 1)
-    relay.wait(lambda: relay.events("publish.rows_kept"), "it says why", 30)
+    relay.wait(lambda: relay.events("publish.rows_kept"), "it says why")
     others = [place.insert_event() for _ in range(3)]
     assert sorted(wait_ids(place, others)) == sorted(others)
     as_admin(place, "DROP TRIGGER keep ON public.outbox_events")
     assert sorted(wait_ids(place, others + kept)) == sorted(others + kept)
-    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok", 30)
+    relay.wait(lambda: relay.health()["checks"]["publish"]["status"] == "ok", "health ok")

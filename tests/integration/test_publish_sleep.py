@@ -43,7 +43,7 @@ def test_steady_writers_keep_it_awake_however_small_the_batches_are(place):
     wait_until(lambda: asleep(place), "asleep while it is quiet")
     with writing(place, 4):
         # Not only for a moment: asleep again between two rows would be a NOTIFY for each of them.
-        wait_until(lambda: not any(asleep(place) for _ in range(20)), "awake under load", 30)
+        wait_until(lambda: not any(asleep(place) for _ in range(20)), "awake under load")
     place.wait_published()
     wait_until(lambda: asleep(place), "asleep again")
     assert relay.stop() == 0

@@ -82,7 +82,7 @@ def test_a_standby_takes_over_after_sigterm_and_after_kill(place):
         wait_ids(place, events)
         assert standby.metric("outbox_owned") == 0
         owner.stop() if end == "stop" else owner.kill()
-        standby.wait(lambda: standby.metric("outbox_owned") == 1, "the other owns", 20)
+        standby.wait(lambda: standby.metric("outbox_owned") == 1, "the other owns")
         wait_ids(place, [place.insert_event()])
         owner.start()
     assert len(ids(place)) == len(set(ids(place)))
@@ -95,10 +95,10 @@ def test_a_frozen_owner_loses_the_outbox_and_doubles_nothing_when_it_wakes(place
     workload = place.workload(writers=2, rate=300).start()
     second = publishing(place, "second", run={"lease": "2s"})
     first.signal(signal.SIGSTOP)
-    second.wait(lambda: second.metric("outbox_owned") == 1, "the second owns", 30)
-    second.wait(lambda: second.metric("events_published_total") > 0, "batches of the second", 30)
+    second.wait(lambda: second.metric("outbox_owned") == 1, "the second owns")
+    second.wait(lambda: second.metric("events_published_total") > 0, "batches of the second")
     first.signal(signal.SIGCONT)
-    first.wait(lambda: first.metric("outbox_owned") == 0, "the first has noticed", 30)
+    first.wait(lambda: first.metric("outbox_owned") == 0, "the first has noticed")
     workload.stop()
     place.wait_published()
     result = place.audit()
@@ -136,12 +136,12 @@ def test_a_broker_connection_that_was_closed_within_a_transaction_ends_the_term_
     place.wait_published()
     rule = proxy.add(Rule(hold_keys=(END_TXN,)))
     events.append(place.insert_event())
-    relay.wait(lambda: rule.hits == 1, "the transaction is about to end", 30)
+    relay.wait(lambda: rule.hits == 1, "the transaction is about to end")
     proxy.cut()
     proxy.lift(rule)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "the term ends", 30)[0]
     assert "a broker connection was closed during the transaction" in failure["error"]
-    relay.wait(lambda: len(relay.events("publish.term_started")) == 2, "the next term", 30)
+    relay.wait(lambda: len(relay.events("publish.term_started")) == 2, "the next term")
     events.append(place.insert_event())
     place.wait_published()
     assert sorted(ids(place)) == sorted(events)
@@ -243,9 +243,9 @@ def test_recovery_goes_on_once_a_row_of_a_batch_in_doubt_is_let_go(place):
     with contextlib.closing(psycopg2.connect(place.dsn)) as other:
         other.cursor().execute("SELECT 1 FROM public.outbox_events FOR UPDATE")
         relay.start(ready=False)
-        relay.wait(lambda: len(relay.events("publish.term_failed")) >= 2, "it fails again, while the rows are locked", 30)
+        relay.wait(lambda: len(relay.events("publish.term_failed")) >= 2, "it fails again, while the rows are locked")
         assert all("lock timeout" in failure["error"] for failure in relay.events("publish.term_failed"))
-    relay.wait(lambda: relay.events("publish.term_started"), "it publishes once they are let go", 20)
+    relay.wait(lambda: relay.events("publish.term_started"), "it publishes once they are let go")
     events.append(place.insert_event())
     assert sorted(wait_ids(place, events)) == sorted(events)
 
@@ -274,7 +274,7 @@ def test_several_outboxes_are_shared_evenly_and_taken_over_whole(place):
     events = [place.insert_event(table=table) for table in tables]
     wait_ids(place, events)
     first.kill()
-    second.wait(lambda: second.metric("outbox_owned") == 5, "the one that is left owns all", 30)
+    second.wait(lambda: second.metric("outbox_owned") == 5, "the one that is left owns all")
     events += [place.insert_event(table=table) for table in tables]
     assert sorted(wait_ids(place, events)) == sorted(events)
 

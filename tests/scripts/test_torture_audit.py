@@ -186,9 +186,9 @@ def test_a_process_that_was_told_to_end_is_not_told_again(tmp_path):
     binary.chmod(0o755)
     relay = Relay(str(tmp_path), {}, binary=str(binary)).start(ready=False)
     for line in ("listening", "ending"):
-        wait_until(lambda: line in relay.log(), line, 20)
+        wait_until(lambda: line in relay.log(), line)
         relay.begin_stop()
-    assert relay.stop(20) == 0
+    assert relay.stop(60) == 0
 
 
 def test_prepared_transactions_left_by_a_crash_are_settled(place):
@@ -230,7 +230,7 @@ class Planted:
             self.positions[event_id] = (message.topic(), message.partition(), message.offset())
         value = json.dumps({"aggregate": self.aggregate, "n": n, **body})
         self.producer.produce(self.place.topics[0], value, self.key, partition, headers={"event_id": event_id}, on_delivery=delivered)
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(60) == 0
 
     def insert(self, event_id, n, position=None, **body):
         topic, partition, offset = position or self.positions[event_id]
@@ -392,7 +392,7 @@ def test_the_audit_follows_an_aggregate_that_moves_when_partitions_are_added(pla
     topic = planted.place.topics[0]
     admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": planted.place.servers.bootstrap})
     admin.create_partitions([confluent_kafka.admin.NewPartitions(topic, 3)])[topic].result(30)
-    wait_until(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3, "there are three partitions", 20)
+    wait_until(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3, "there are three partitions")
     planted.connect()
     planted.relay(published=planted.events[5:], inserted=planted.events[5:])
     result = planted.place.audit()
@@ -415,11 +415,11 @@ def test_the_audit_knows_dead_letters_and_finds_them_doubled(planted):
 def test_the_audit_sees_only_what_a_read_committed_consumer_sees(planted):
     planted.relay()
     producer = confluent_kafka.Producer({"bootstrap.servers": planted.place.servers.bootstrap, "transactional.id": "audit-" + planted.aggregate})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(planted.place.topics[0], b"{}", headers={"event_id": planted.events[0][0]})
-    producer.flush(20)
-    producer.abort_transaction(20)
+    producer.flush(60)
+    producer.abort_transaction(60)
     assert planted.place.audit().ok()
 
 

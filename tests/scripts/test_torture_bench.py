@@ -350,7 +350,7 @@ def test_a_run_that_hangs_in_a_library_ends_and_says_where():
             return Path(f"/proc/{child}/stat").read_text().split()[2] in "ZX"
         except OSError:
             return True
-    wait_until(ended, "the end of what the run had started", 20)
+    wait_until(ended, "the end of what the run had started")
 
 
 def _working_in(folder):

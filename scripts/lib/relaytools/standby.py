@@ -81,7 +81,7 @@ class Standby:
     def make_synchronous(self):
         """From now on no COMMIT at the primary returns before the standby has it."""
         self.on_primary(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'", "SELECT pg_reload_conf()")
-        wait_until(lambda: self.on_primary("SELECT sync_state FROM pg_stat_replication") == [("sync",)], "a synchronous standby", 30)
+        wait_until(lambda: self.on_primary("SELECT sync_state FROM pg_stat_replication") == [("sync",)], "a synchronous standby")
 
     def wait_caught_up(self):
         """Until it has what the primary has at this moment."""
@@ -91,7 +91,7 @@ class Standby:
     def cut_off(self):
         """It receives nothing more: what the primary commits from here on is not on it."""
         self.execute("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-        wait_until(lambda: self.execute("SELECT count(*) FROM pg_stat_wal_receiver") == [(0,)], "no replication", 30)
+        wait_until(lambda: self.execute("SELECT count(*) FROM pg_stat_wal_receiver") == [(0,)], "no replication")
 
     def kill_primary(self):
         """SIGKILL to the primary's whole process tree."""
