@@ -116,4 +116,6 @@ def test_the_binary_finds_its_schemas(tree):
 def test_another_pinned_librdkafka_configures_the_build_anew():
     with open(os.path.join(BUILD, "build.ninja"), encoding="utf-8") as file:
         again = next(line for line in file if line.startswith("build build.ninja: REGENERATE_BUILD "))
-    assert any(word.endswith("/scripts/pins") for word in again.split())
+    asked = {word.rsplit("/scripts/", 1)[1] for word in again.split() if "/scripts/" in word}
+    patches = {f"patches/{name}" for name in os.listdir(os.path.join(ROOT, "scripts/patches"))}
+    assert patches and {"pins", "fetch"} | patches <= asked

@@ -2,6 +2,7 @@
 """scripts/setup, as far as it can be looked at on a machine that has everything."""
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,3 +27,26 @@ def test_a_deadline_can_end_what_sudo_runs(tmp_path):
                           env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", OUTBOX_RELAY_CACHE=str(tmp_path)))
     assert done.returncode == 1 and "waiting did not end within 0.2 s" in done.stderr, done.stderr
     assert (tmp_path / "sudo.ran").read_text() == "timeout\n", "it was told to end a process of root's"
+
+
+def tree_with_another_patch(folder):
+    shutil.copytree(os.path.join(ROOT, "scripts"), folder / "scripts")
+    (folder / "scripts/patches/librdkafka-another.patch").write_text("of tomorrow\n")
+
+
+def librdkafka(script, folder, cache):
+    return subprocess.run([os.path.join(folder, "scripts", script[0]), *script[1:]], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, OUTBOX_RELAY_CACHE=str(cache)))
+
+
+def test_a_librdkafka_of_other_patches_is_not_taken(tmp_path):
+    folder = librdkafka(["fetch", "--path", "librdkafka"], ROOT, tmp_path / "cache").stdout.strip()
+    os.makedirs(folder)
+    Path(folder, ".complete").write_text("of today\n")
+    done = librdkafka(["librdkafka-prefix"], ROOT, tmp_path / "cache")
+    assert done.returncode == 0 and done.stdout.strip() == folder, done.stderr
+    tree_with_another_patch(tmp_path)
+    done = librdkafka(["librdkafka-prefix"], tmp_path, tmp_path / "cache")
+    assert done.returncode == 1 and "run scripts/setup --build-only" in done.stderr, done.stdout
+    # The one of today stays, for builds that are configured for it.
+    assert librdkafka(["fetch", "--path", "librdkafka"], tmp_path, tmp_path / "cache").stdout.strip() != folder
