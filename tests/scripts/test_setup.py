@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
@@ -50,3 +52,38 @@ def test_a_librdkafka_of_other_patches_is_not_taken(tmp_path):
     assert done.returncode == 1 and "run scripts/setup --build-only" in done.stderr, done.stdout
     # The one of today stays, for builds that are configured for it.
     assert librdkafka(["fetch", "--path", "librdkafka"], tmp_path, tmp_path / "cache").stdout.strip() != folder
+
+
+def stub(folder, name, text):
+    (folder / name).write_text("#!/bin/sh\nset -e\n" + text)
+    (folder / name).chmod(0o755)
+
+
+def librdkafka_without(left_out, tmp_path):
+    """scripts/fetch librdkafka where configure does not find these; what it would need beside is a stub."""
+    libraries = " ".join(f"-l{name}" for name in ("ssl", "curl", "zstd", "lz4", "sasl2", "z") if name not in left_out)
+    programs, source = tmp_path / "bin", tmp_path / "package/deps/librdkafka"
+    programs.mkdir()
+    (source / "src").mkdir(parents=True)
+    for name in ("src/rdkafka.h", "src/rdkafka_mock.h", "src/librdkafka.a", "LICENSES.txt"):
+        (source / name).write_text("")
+    stub(source, "configure", f'echo "MKL_DYNAMIC_LIBS= {libraries}" >Makefile.config\n')
+    stub(programs, "npm", f'for last; do :; done\ntar -czf "$last/x.tgz" -C {tmp_path} package\n')
+    stub(programs, "sha512sum", f"echo {re.search('LIBRDKAFKA_SHA512=(.*)', text('scripts/pins'))[1]} x\n")
+    for name in ("make", "gcc", "patch"):
+        stub(programs, name, "")
+    done = subprocess.run([os.path.join(ROOT, "scripts/fetch"), "librdkafka"], capture_output=True, text=True, check=False, timeout=300,
+                          env=dict(os.environ, OUTBOX_RELAY_CACHE=str(tmp_path / "cache"), PATH=f"{programs}:{os.environ['PATH']}"))
+    return done, list(tmp_path.glob("cache/librdkafka-*"))
+
+
+@pytest.mark.parametrize("left_out", [["zstd"], ["z", "sasl2"]])
+def test_a_librdkafka_that_lacks_something_is_not_kept(left_out, tmp_path):
+    done, kept = librdkafka_without(left_out, tmp_path)
+    assert done.returncode == 1 and not kept, done.stderr
+    assert all(name in done.stderr.split("without")[1].split(":")[0].split() for name in left_out), done.stderr
+
+
+def test_a_librdkafka_that_lacks_nothing_is_kept(tmp_path):
+    done, kept = librdkafka_without([], tmp_path)
+    assert done.returncode == 0 and len(kept) == 1 and (kept[0] / ".complete").exists(), done.stderr
