@@ -119,3 +119,18 @@ def test_another_pinned_librdkafka_configures_the_build_anew():
     asked = {word.rsplit("/scripts/", 1)[1] for word in again.split() if "/scripts/" in word}
     patches = {f"patches/{name}" for name in os.listdir(os.path.join(ROOT, "scripts/patches"))}
     assert patches and {"pins", "fetch"} | patches <= asked
+
+
+def test_librdkafka_is_hardened_and_does_not_know_where_it_was_built():
+    folder = subprocess.run([os.path.join(ROOT, "scripts/librdkafka-prefix")], capture_output=True, text=True, check=True).stdout.strip()
+    library = os.path.join(folder, "lib/librdkafka.a")
+    names = subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout
+    assert "__stack_chk_fail" in names and "__snprintf_chk" in names
+    with open(library, "rb") as file:
+        text = file.read()
+    assert b"/.fetch-" not in text and os.path.basename(folder).replace("librdkafka-", "").split("-")[1].encode() in text
+
+
+def test_the_binary_cannot_be_written_to_where_it_finds_functions():
+    dynamic = subprocess.run(["readelf", "-dl", os.path.join(BUILD, "outbox-relay")], capture_output=True, text=True, check=True).stdout
+    assert "BIND_NOW" in dynamic and "GNU_RELRO" in dynamic
