@@ -39,3 +39,12 @@ def test_sources_that_need_each_other_are_told():
 def test_a_document_that_readme_does_not_link_is_told():
     assert documents.check_listed(Tree(ROOT)) == []
     assert documents.check_listed(Changed("README.md", "](docs/metrics.md)", "](docs/alerts.md)")) == ["README.md does not link docs/metrics.md"]
+
+
+def test_a_verdict_of_clang_tidy_is_of_use_to_another_clone_and_not_to_other_settings():
+    def known_by(home, compiler, more=""):
+        return list(c_code.words_that_matter(f"{compiler} -Irelay -Wall {more} -isystem {home}/librdkafka/include '-DNAME=\"a b\"' "
+                                             f"-MD -MQ {home}/x.o -MF {home}/x.o.d -o {home}/x.o -c ../relay/base/x.c"))
+    here = known_by("/home/one", "cc")
+    assert here == known_by("/home/two", "ccache cc") == ["-Irelay", "-Wall", '-DNAME="a b"', "-c"]
+    assert here != known_by("/home/one", "cc", "-DRELAY_TEST_HOOKS")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import textwrap
 
@@ -124,10 +125,14 @@ def check_tidy(tree):
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
     cache = os.path.join(_cache(), "clang-tidy")
     os.makedirs(cache, exist_ok=True)
-    settings = tree.text(".clang-tidy")
+    # As clang-tidy itself takes them: the nearest, which says whether it adds to those above it.
+    settings = {folder: "".join(tree.text(path) for path in tree.match(".clang-tidy", f"{folder}/.clang-tidy"))
+                for folder in ("relay", "tests")}
+    pins = tree.text("scripts/pins")
 
     def judge(path):
-        digest = hashlib.sha256((version + settings + commands[path]).encode())
+        known_by = [version, settings[path.split("/")[0]], pins, *words_that_matter(commands[path])]
+        digest = hashlib.sha256("\0".join(known_by).encode())
         for part in sorted(_with_includes(tree, path)):
             digest.update(f"{part}\0{tree.text(part)}".encode())
         known = os.path.join(cache, digest.hexdigest())
@@ -145,8 +150,20 @@ def check_tidy(tree):
         return findings
 
     wanted = [path for path in tree.match("relay/*.c", "relay/*.cc", "tests/*.c") if path in commands]
+    wanted.sort(key=lambda path: -len(tree.text(path))) # the longest first, so that all cores end together
     # The same header is read by many files: each finding once.
     return list(dict.fromkeys(finding for findings in _parallel(judge, wanted) for finding in findings))
+
+
+def words_that_matter(command):
+    """Of a compiler's command line: not its own name, nor files and folders of this machine, for which the pins stand. A verdict is
+    of use to another clone, with another home and with ccache or without."""
+    words = iter(shlex.split(command))
+    for word in words:
+        if word in ("-isystem", "-o", "-MQ", "-MF"):
+            next(words, None)
+        elif word.startswith("-") and word != "-MD":
+            yield word
 
 
 def _cache():
