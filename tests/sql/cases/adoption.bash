@@ -19,8 +19,9 @@ SQL
 writers=()
 if [ -n "$pgbench" ]; then
     chmod 755 "$work"
-    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -U "$writer" -c 4 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
-    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -c 1 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
+    # At a rate: as many as they can would take the cores from what they are to be in the way of.
+    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -U "$writer" -c 4 -R 400 -T 600 -l --log-prefix=stall -f write.sql >writers.out 2>&1) & writers+=($!)
+    (cd "$work" && exec env --default-signal=INT "$pgbench" -n -c 1 -R 50 -T 600 -f old_relay.sql >old_relay.out 2>&1) & writers+=($!)
     deadline=$((SECONDS + 60))
     until [ "$(sql -c "SELECT count(*) > $count + 100 FROM outbox_events")" = t ]; do
         if ! kill -0 "${writers[0]}" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
