@@ -87,7 +87,7 @@ def place_name(request):
 
 def _place(request, on, postgres=None):
     on.revive()
-    return Place(on.with_postgres_of(postgres) if postgres else on, "t" + place_name(request))
+    return Place(on.with_postgres_of(postgres) if postgres else on, "t" + place_name(request), copied=True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 else uses, with both schemas migrated. Makes tests independent of each other at a second's cost each."""
 import os
 import re
+import select
 import tempfile
 
 import psycopg2
@@ -14,8 +15,14 @@ from .sessions import execute_each
 from .workload import EVENT_TYPES, Workload, prepare
 
 
+_migrated = {}  # by server: a database that holds what `migrate` makes, and that nobody else uses
+
+
 class Place:
-    def __init__(self, servers, name, topics=None, partitions=4, binary=None):
+    """copied: PostgreSQL's schema is copied from a place before it on the same server, instead of being migrated once more, which is
+    most of what a place costs. For tests of many places; `migrate` has tests of its own."""
+
+    def __init__(self, servers, name, topics=None, partitions=4, binary=None, copied=False):
         self.binary = binary
         self.partitions = partitions
         self.servers, self.name = servers, re.sub(r"[^a-z0-9]", "", name.lower())
@@ -24,18 +31,34 @@ class Place:
         self.relays = []
         self.writing = []   # what writes beside a test, with an abandon(): it ends with the place at the latest
         self.views = []     # tables of ClickHouse that materialized views on outbox_events fill, to be audited too
-        self._create_databases()
+        self._looking = None
+        self._create_databases(copied)
         self.topics = [f"{self.prefix}.{kind}.events" for kind in
                        (topics if topics is not None else sorted({t.split(".")[0] for t in EVENT_TYPES}))]
         if self.topics:
             servers.create_topics(self.topics, partitions)
-        self.migrate()
+        self.migrate(*(("clickhouse",) if copied else ("postgres", "clickhouse")))
 
-    def _create_databases(self):
-        execute_each(self.servers.admin_dsn, f"DROP DATABASE IF EXISTS {self.name}",
-            f"CREATE DATABASE {self.name} OWNER {self.servers.env['POSTGRES_USER']}")
+    def _create_databases(self, copied):
+        template = f" TEMPLATE {self._migrated_database()}" if copied else ""
+        self._create_database(self.name, template)
+        if copied:  # two outboxes of one identity are the original and a copy
+            execute_each(self.admin_dsn, "SELECT outbox_relay.renew_identity('public.outbox_events')")
         self.servers.clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
         self.servers.clickhouse(f"CREATE DATABASE {self.name}")
+
+    def _create_database(self, name, template=""):
+        execute_each(self.servers.admin_dsn, f"DROP DATABASE IF EXISTS {name}",
+            f"CREATE DATABASE {name} OWNER {self.servers.env['POSTGRES_USER']}{template}")
+
+    def _migrated_database(self):
+        server = self.servers.admin_dsn
+        if server not in _migrated:
+            name = "migrated"
+            self._create_database(name)
+            self._migrate("postgres", dict(self.sections(), postgres={"dsn": make_dsn(**dict(parse_dsn(self.servers.dsn), dbname=name))}))
+            _migrated[server] = name
+        return _migrated[server]
 
     @property
     def dsn(self):
@@ -59,12 +82,15 @@ class Place:
             sections.setdefault(section.replace("__", " "), {}).update(keys)
         return sections
 
-    def migrate(self):
-        config = write_config(os.path.join(self.folder, "migrate.ini"), self.sections())
-        for target in ("postgres", "clickhouse"):
-            result = command("migrate", target, "up", config=config, binary=self.binary)
-            if result.returncode != 0:
-                raise RuntimeError(f"migrate {target}: {result.stdout}{result.stderr}")
+    def migrate(self, *targets):
+        for target in targets or ("postgres", "clickhouse"):
+            self._migrate(target, self.sections())
+
+    def _migrate(self, target, sections):
+        config = write_config(os.path.join(self.folder, "migrate.ini"), sections)
+        result = command("migrate", target, "up", config=config, binary=self.binary)
+        if result.returncode != 0:
+            raise RuntimeError(f"migrate {target}: {result.stdout}{result.stderr}")
 
     def relay(self, name="relay", binary=None, environment=None, start=True, **changes):
         relay = Relay(self.folder, self.sections(**changes), name, binary or self.binary, environment)
@@ -76,6 +102,8 @@ class Place:
             writer.abandon()
         for relay in self.relays:
             relay.kill()
+        if self._looking:
+            self._looking.close()
 
     # PostgreSQL
 
@@ -105,8 +133,21 @@ class Place:
         self.writing.append(workload)
         return workload
 
+    def look(self, query):
+        """The rows of a SELECT that is asked again and again: by a session that stays, as a new one costs ten times the question."""
+        # What a server that went has sent to a session lies there unread.
+        if self._looking and (self._looking.closed or select.select([self._looking], [], [], 0)[0]):
+            self._looking.close()
+            self._looking = None
+        if not self._looking:
+            self._looking = self.connect()
+            self._looking.autocommit = True
+        with self._looking.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
     def outbox_rows(self, table="public.outbox_events"):
-        return self.execute(f"SELECT count(*) FROM {table} WHERE published_at IS NULL")[0][0]
+        return self.look(f"SELECT count(*) FROM {table} WHERE published_at IS NULL")[0][0]
 
     # Kafka and ClickHouse
 

@@ -19,6 +19,7 @@ from servers.web import open_direct
 
 from .audit import clickhouse_query
 from .last_will import last_will
+from .sessions import execute_each
 
 SILENCE = 10.0    # seconds for which a ClickHouse that does not answer may be about to end
 REVIVAL = 30.0    # seconds in which a ClickHouse that ends again at once is started again
@@ -180,7 +181,11 @@ def temporary_servers(*services, **options):
     with last_will(servers.folder, "stop" if _kept() else "reset"):
         _temporary.append(servers)
         try:
-            yield servers.start(*services, kafka_short_lived=True, **options)
+            servers.start(*services, kafka_short_lived=True, **options)
+            if not services or "postgres" in services:
+                # It would look at each of hundreds of databases of tests that have ended, several a second.
+                execute_each(servers.admin_dsn, "ALTER SYSTEM SET autovacuum_naptime = '10min'", "SELECT pg_reload_conf()")
+            yield servers
         finally:
             _temporary.remove(servers)
             _end(servers)
