@@ -5,11 +5,11 @@ import pytest
 
 from relaytools.relay import wait_until
 
-ROWS = 200_000
+ROWS = 80_000
 
 
 @pytest.mark.own_servers
-def test_two_hundred_thousand_rows_over_five_stops_and_a_restart_of_each_server(fragile_place, fragile_servers):
+def test_eighty_thousand_rows_over_five_stops_and_a_restart_of_each_server(fragile_place, fragile_servers):
     place = fragile_place
     relays = [place.relay(name, breaker={"open": "2s"}) for name in ("first", "second")]
     workload = place.workload(writers=8, events=ROWS).start()
