@@ -53,7 +53,10 @@ static char *status_url(const char *url)
 
 static void check_target(struct check *check, const char *what, const char *url, bool connect_only)
 {
-    const char *ca_file = check->context->config->alert.ca_file;
+    const struct config_alert *alert = &check->context->config->alert;
+    const struct tls_files tls = {.ca_file = alert->ca_file,
+        .cert_file = alert->cert_file,
+        .key_file = alert->key_file};
     char where[300], why[CURL_ERROR_SIZE] = "";
     long status = 0;
     public_part(url, where, sizeof(where));
@@ -67,7 +70,7 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 5000L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)duration_ms(CHECK_TIMEOUT));
     http_request_common(easy);
-    tls_trust(easy, ca_file);
+    tls_trust(easy, &tls);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
     CURLcode code = curl_easy_perform(easy);
@@ -75,7 +78,8 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_cleanup(easy);
     if (code != CURLE_OK) {
         check_add(check->report, CHECK_FAIL, what,
-            "mend the URL or the way there (proxy, firewall, certificate; [alert] ca_file names private authorities)",
+            "mend the URL or the way there (proxy, firewall, certificate; [alert] ca_file names private authorities, "
+            "cert_file and key_file a client certificate)",
             "%s: %s", where, why[0] != '\0' ? why : curl_easy_strerror(code));
     } else if (!connect_only && status != 200) {
         check_add(check->report, CHECK_FAIL, what, "name the Alertmanager's own address, without a path",

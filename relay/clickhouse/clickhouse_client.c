@@ -23,7 +23,7 @@ struct clickhouse_client {
     const struct relay_context *context;
     struct clickhouse_endpoint **endpoints;
     size_t endpoint_count;
-    char *headers[4]; // NULL-terminated: user, key, database
+    char *headers[5]; // NULL-terminated: user, key, database, login by certificate
     _Atomic size_t sticky;
     _Atomic uint64_t next_query;
 };
@@ -36,10 +36,14 @@ static bool is_plain_header(const char *value)
 static bool make_headers(struct clickhouse_client *client, struct relay_error *error)
 {
     const struct config_clickhouse *config = &client->context->config->clickhouse;
-    static const char *const names[] = {"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-Database"};
-    const char *values[] = {config->user, config->password, config->database};
+    static const char *const names[] = {"X-ClickHouse-User", "X-ClickHouse-Key", "X-ClickHouse-Database",
+        "X-ClickHouse-SSL-Certificate-Auth"};
+    // A user who is identified by a certificate has no password, and with one the server would refuse the header.
+    bool by_certificate = config->cert_file && config->cert_file[0] != '\0' &&
+        (!config->password || config->password[0] == '\0');
+    const char *values[] = {config->user, config->password, config->database, by_certificate ? "on" : ""};
     size_t used = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (!values[i] || values[i][0] == '\0') {
             continue;
         }
@@ -100,7 +104,7 @@ void clickhouse_client_free(struct clickhouse_client *client)
         clickhouse_endpoint_free(client->endpoints[i]);
     }
     free(client->endpoints);
-    for (size_t i = 0; i < 3 && client->headers[i]; i++) {
+    for (size_t i = 0; client->headers[i]; i++) {
         explicit_bzero(client->headers[i], strlen(client->headers[i]));
         free(client->headers[i]);
     }

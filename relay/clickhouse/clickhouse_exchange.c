@@ -294,7 +294,7 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
         .body_count = exchange->insert ? exchange->body_count : 1,
         .body_form = form_of_body(exchange),
         .fresh_connection = exchange->request->fresh_connection,
-        .ca_file = config->ca_file,
+        .tls = {.ca_file = config->ca_file, .cert_file = config->cert_file, .key_file = config->key_file},
         .connect_timeout = config->connect_timeout.ns > 0 ? config->connect_timeout : DURATION_S(5),
         .idle_limit = clickhouse_endpoint_idle_limit(exchange->endpoint),
         .deadline = exchange->deadline,

@@ -37,6 +37,7 @@ struct clickhouse_transport {
     struct lz4_unpack *unpack; // NULL: the body is not unpacked
     size_t piece, offset, body_room;
     bool too_large, no_memory;
+    char detail[CURL_ERROR_SIZE]; // what libcurl says beside its code
 };
 
 struct clickhouse_transport *clickhouse_transport_new(struct relay_error *error)
@@ -252,7 +253,9 @@ static bool set_up(struct clickhouse_transport *transport, struct curl_slist **h
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     http_request_common(easy);
     curl_easy_setopt(easy, CURLOPT_PROXY, ""); // credentials go to the endpoint and to nobody the environment names
-    tls_trust(easy, request->ca_file);
+    tls_trust(easy, &request->tls);
+    transport->detail[0] = '\0';
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transport->detail);
     long connect_ms = (long)duration_to_poll_ms(request->connect_timeout);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -293,7 +296,7 @@ static void judge(struct clickhouse_transport *transport, CURLcode code)
     } else {
         // An empty server name on a kept connection, a reset, a cut answer, a refused connection ...
         char problem[sizeof(answer->problem)];
-        snprintf(problem, sizeof(problem), "%s%s", curl_easy_strerror(code), tls_trust_advice(code));
+        snprintf(problem, sizeof(problem), "%s%s", curl_easy_strerror(code), tls_trust_advice(code, transport->detail));
         set_problem(answer, answer->sent ? TRANSPORT_CUT : TRANSPORT_NOT_SENT, problem);
     }
 }

@@ -277,30 +277,59 @@ bool config_check_web_url(const char *text, struct relay_error *error)
         expected(error, "a URL that starts with http:// or https://");
 }
 
-// Only a regular file is read: another one may never end, or never begin.
-static bool holds_certificate(int descriptor)
+// Only a regular file is read: another one may never end, or never begin. NULL: error.
+static FILE *open_pem(const char *name, const char *what, struct relay_error *error)
 {
     struct stat about;
+    int descriptor = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (descriptor < 0) {
+        error_set(error, RELAY_ERROR_CONFIG, "cannot be opened: %s; expected %s", strerror(errno), what);
+        return NULL;
+    }
     FILE *file = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) ? fdopen(descriptor, "r") : NULL;
     if (file == NULL) {
         close(descriptor);
+        expected(error, what);
+    }
+    return file;
+}
+
+bool config_check_certificates(const char *text, struct relay_error *error)
+{
+    static const char what[] = "a PEM file of certificates (-----BEGIN CERTIFICATE-----)";
+    FILE *file = open_pem(text, what, error);
+    if (file == NULL) {
         return false;
     }
     X509 *certificate = PEM_read_X509_AUX(file, NULL, NULL, NULL);
     fclose(file);
     ERR_clear_error();
     X509_free(certificate);
-    return certificate != NULL;
+    return certificate != NULL || expected(error, what);
 }
 
-bool config_check_authorities(const char *text, struct relay_error *error)
+// Else OpenSSL asks the terminal.
+static int no_passphrase(char *buffer, int size, int writes, void *unused)
 {
-    int descriptor = open(text, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (descriptor < 0) {
-        return error_set(error, RELAY_ERROR_CONFIG, "cannot be opened: %s; expected a PEM file of certificates",
-            strerror(errno));
+    (void)buffer;
+    (void)size;
+    (void)writes;
+    (void)unused;
+    return -1;
+}
+
+bool config_check_key(const char *text, struct relay_error *error)
+{
+    static const char what[] = "a PEM file of a private key without a passphrase (-----BEGIN PRIVATE KEY-----)";
+    FILE *file = open_pem(text, what, error);
+    if (file == NULL) {
+        return false;
     }
-    return holds_certificate(descriptor) || expected(error, "a PEM file of certificates (-----BEGIN CERTIFICATE-----)");
+    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
+    fclose(file);
+    ERR_clear_error();
+    EVP_PKEY_free(key);
+    return key != NULL || expected(error, what);
 }
 
 bool config_check_listen(const char *text, struct relay_error *error)

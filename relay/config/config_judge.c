@@ -80,6 +80,22 @@ static void judge_presence(const struct config_source *source, const struct conf
     }
 }
 
+static bool given(const struct config_source *source, enum config_section_id section, const char *key)
+{
+    const struct config_setting *setting = config_source_find(source, section, "", key);
+    return setting != NULL && setting->value[0] != '\0';
+}
+
+static void judge_client_certificate(const struct config_source *source, enum config_section_id section)
+{
+    bool certificate = given(source, section, "cert_file");
+    if (certificate != given(source, section, "key_file")) {
+        config_report_whole(source->report, config_section_label(source->memory, section, ""),
+            certificate ? "key_file" : "cert_file",
+            "is missing; a client certificate has two files, cert_file and key_file");
+    }
+}
+
 static void judge_thresholds(const struct config_source *source, const struct config *config)
 {
     const struct config_health *health = &config->health;
@@ -277,6 +293,8 @@ void config_judge(const struct config_source *source, const struct config *confi
     judge_presence(source, config);
     judge_thresholds(source, config);
     judge_sasl(source, config);
+    judge_client_certificate(source, CONFIG_SECTION_CLICKHOUSE);
+    judge_client_certificate(source, CONFIG_SECTION_ALERT);
     if (config->publish.enabled) {
         for (size_t i = 0; i < config->outbox_count; i++) {
             judge_outbox(source, &config->outboxes[i]);

@@ -29,7 +29,8 @@ struct alert_receiver {
     struct metric_series *sent[ALERT_UNCLEAR + 1]; // by outcome
     struct backoff failed, refused;
     struct mono_time not_before;
-    char *body; // of the request under way
+    char detail[CURL_ERROR_SIZE]; // what libcurl says beside its code
+    char *body;                   // of the request under way
     size_t alerts;
 };
 
@@ -121,7 +122,7 @@ static size_t throw_away(char *bytes, size_t size, size_t count, void *context)
     return size * count;
 }
 
-static bool make_handle(struct alert_receiver *receiver, const char *ca_file, struct relay_error *error)
+static bool make_handle(struct alert_receiver *receiver, const struct tls_files *tls, struct relay_error *error)
 {
     CURL *easy = receiver->easy = curl_easy_init();
     receiver->headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -133,7 +134,8 @@ static bool make_handle(struct alert_receiver *receiver, const char *ca_file, st
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "outbox-relay/" RELAY_VERSION);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // what was said to one host is not repeated to another
     http_request_common(easy);
-    tls_trust(easy, ca_file);
+    tls_trust(easy, tls);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, receiver->detail);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, REQUEST_MS);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, throw_away);
@@ -141,7 +143,7 @@ static bool make_handle(struct alert_receiver *receiver, const char *ca_file, st
 }
 
 struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
-    const char *url, const char *ca_file, struct relay_error *error)
+    const char *url, const struct tls_files *tls, struct relay_error *error)
 {
     struct alert_receiver *receiver = calloc(1, sizeof(*receiver));
     if (receiver == NULL) {
@@ -153,7 +155,7 @@ struct alert_receiver *alert_receiver_new(const struct relay_context *context, e
     receiver->not_before = clock_mono(context->clock);
     backoff_init(&receiver->failed, DURATION_S(1), DURATION_S(60));
     backoff_init(&receiver->refused, DURATION_S(30), DURATION_S(300));
-    if (!take_url(receiver, url, error) || !make_handle(receiver, ca_file, error) || !make_breaker(receiver, error)) {
+    if (!take_url(receiver, url, error) || !make_handle(receiver, tls, error) || !make_breaker(receiver, error)) {
         alert_receiver_free(receiver, NULL);
         return NULL;
     }
@@ -242,7 +244,7 @@ static void complain(const struct alert_receiver *receiver, CURLcode code, long 
 {
     char why[192];
     if (code != CURLE_OK) {
-        snprintf(why, sizeof(why), "%s%s", curl_easy_strerror(code), tls_trust_advice(code));
+        snprintf(why, sizeof(why), "%s%s", curl_easy_strerror(code), tls_trust_advice(code, receiver->detail));
     } else if (status >= 300 && status < 400) {
         snprintf(why, sizeof(why), "HTTP status %ld: redirects are not followed, give the address that it leads to",
             status);

@@ -55,7 +55,7 @@ struct alerts {
     struct alert_book book;
     bool full; // it was said that there are too many conditions
     char *urls[ALERT_RECEIVERS];
-    char *ca_file; // of all receivers
+    char *ca_file, *cert_file, *key_file; // of all receivers
     char *deployment;
     bool renamed; // the thread has to forget what the receivers were told under the other name
     struct alert_receiver *replacement[ALERT_RECEIVERS];
@@ -319,6 +319,8 @@ static void free_alerts(struct alerts *alerts)
         free_url(alerts->urls[kind]);
     }
     free(alerts->ca_file);
+    free(alerts->cert_file);
+    free(alerts->key_file);
     free(alerts->deployment);
     free(alerts->news);
     curl_multi_cleanup(alerts->multi);
@@ -328,11 +330,23 @@ static void free_alerts(struct alerts *alerts)
     free(alerts);
 }
 
+static struct alert_receiver *new_receiver(const struct alerts *alerts, size_t kind, const char *url,
+    struct relay_error *error)
+{
+    const struct tls_files tls = {.ca_file = alerts->ca_file,
+        .cert_file = alerts->cert_file,
+        .key_file = alerts->key_file};
+    return alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, &tls, error);
+}
+
 static bool make_outlets(struct alerts *alerts, const struct config_alert *config, struct relay_error *error)
 {
     alerts->ca_file = strdup(config->ca_file);
+    alerts->cert_file = strdup(config->cert_file);
+    alerts->key_file = strdup(config->key_file);
     alerts->deployment = strdup(config->deployment);
-    if (alerts->ca_file == NULL || alerts->deployment == NULL) {
+    if (alerts->ca_file == NULL || alerts->cert_file == NULL || alerts->key_file == NULL ||
+        alerts->deployment == NULL) {
         return error_no_memory(error, "the alerts");
     }
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
@@ -342,8 +356,7 @@ static bool make_outlets(struct alerts *alerts, const struct config_alert *confi
             return error_no_memory(error, "the alerts");
         }
         if (url[0] != '\0') {
-            alerts->outlets[kind].receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url,
-                alerts->ca_file, error);
+            alerts->outlets[kind].receiver = new_receiver(alerts, kind, url, error);
             if (alerts->outlets[kind].receiver == NULL) {
                 return false;
             }
@@ -406,9 +419,7 @@ static bool replace(struct alerts *alerts, size_t kind, const char *url, struct 
     if (copy == NULL) {
         return error_no_memory(error, "the alerts");
     }
-    if ((url[0] != '\0' &&
-            (receiver = alert_receiver_new(alerts->context, (enum alert_receiver_kind)kind, url, alerts->ca_file,
-                 error)) == NULL)) {
+    if (url[0] != '\0' && (receiver = new_receiver(alerts, kind, url, error)) == NULL) {
         free_url(copy);
         return false;
     }
@@ -436,13 +447,15 @@ void alerts_reload(struct alerts *alerts, const struct config *config)
 {
     struct relay_error errors[ALERT_RECEIVERS] = {0};
     pthread_mutex_lock(&alerts->lock);
-    bool other_authorities = take_text(&alerts->ca_file, config->alert.ca_file);
+    bool other_files = take_text(&alerts->ca_file, config->alert.ca_file);
+    other_files = take_text(&alerts->cert_file, config->alert.cert_file) || other_files;
+    other_files = take_text(&alerts->key_file, config->alert.key_file) || other_files;
     alerts->renamed = take_text(&alerts->deployment, config->alert.deployment) || alerts->renamed;
     alerts->book.hold = config->alert.hold;
     alerts->book.repeat = config->alert.repeat;
     for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
         const char *url = url_of(&config->alert, kind);
-        if (strcmp(url, alerts->urls[kind]) != 0 || (other_authorities && url[0] != '\0')) {
+        if (strcmp(url, alerts->urls[kind]) != 0 || (other_files && url[0] != '\0')) {
             replace(alerts, kind, url, &errors[kind]);
         }
         struct alert_receiver *const receivers[] = {alerts->outlets[kind].receiver, alerts->replacement[kind]};

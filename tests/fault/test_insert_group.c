@@ -49,7 +49,9 @@ static void start(void)
         .database = empty,
         .user = empty,
         .password = empty,
-        .ca_file = empty};
+        .ca_file = empty,
+        .cert_file = empty,
+        .key_file = empty};
     cr_assert(stop_init(&stop_, &error));
     context.clock = clock_system();
     context.stop = &stop_;

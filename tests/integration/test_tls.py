@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ClickHouse and receivers of alerts whose certificates are of a private authority: believed where ca_file names it, else not."""
+"""ClickHouse and receivers of alerts whose certificates are of a private authority: believed where ca_file names it, else not; and those of the relay."""
 import json
 import os
 import shutil
 import signal
+import ssl
 import stat
 import urllib.parse
 
@@ -42,6 +43,40 @@ def test_clickhouse_is_believed_by_the_authority_that_the_configuration_names(pl
     place.relay(clickhouse={"url": url, "ca_file": authority.ca_file})
     place.insert_event()
     place.wait_inserted(1)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_clickhouse_that_wants_a_client_certificate_gets_it(place, authority, servers, version):
+    context = authority.server_context(wants_certificate=True)
+    context.maximum_version = version
+    front = TlsFront(context, urllib.parse.urlsplit(servers.clickhouse_url).port)
+    try:
+        believed = {"url": f"https://127.0.0.1:{front.port}", "ca_file": authority.ca_file}
+        stranger = checked(place, **believed)
+        assert stranger.returncode == 1 and "client certificate (cert_file, key_file)" in stranger.stdout, stranger.stdout
+        place.relay(clickhouse=believed | {"cert_file": authority.cert_file, "key_file": authority.key_file})
+        place.insert_event()
+        place.wait_inserted(1)
+    finally:
+        front.close()
+
+
+def test_a_receiver_that_wants_a_client_certificate_gets_it_after_a_reload(watch_place, authority):
+    receiver = Receiver(tls=authority.server_context(wants_certificate=True))
+    believed = {"webhook_url": receiver.url, "ca_file": authority.ca_file}
+    known = believed | {"cert_file": authority.cert_file, "key_file": authority.key_file}
+    try:
+        relay = watch_place.relay(alert=believed)
+        watch_place.write_events(3)
+        wait_until(lambda: any("cert_file" in event.get("error", "") for event in relay.events("alerts.not_sent")), "what is missing is said")
+        assert not receiver.posts
+        write_config(relay.config, watch_place.sections(alert=known))
+        relay.signal(signal.SIGHUP)
+        wait_until(lambda: receiver.alerts("outbox_backlog"), "the alert arrives", seconds=90)
+        line = next(line for line in command("check", config=relay.config).stdout.splitlines() if "alert webhook" in line)
+        assert "FAIL" not in line, line
+    finally:
+        receiver.close()
 
 
 def test_receivers_are_believed_by_the_authority_that_a_reload_brings(watch_place, authority):

@@ -39,6 +39,8 @@ static void start(void)
     stop_init(&stop, NULL);
     config.alert = (struct config_alert){.webhook_url = empty,
         .ca_file = empty,
+        .cert_file = empty,
+        .key_file = empty,
         .deployment = empty,
         .slack_url = empty,
         .alertmanager_url = empty,

@@ -105,6 +105,28 @@ Test(clickhouse_client, a_query_gives_rows_of_text)
     finish(&peer);
 }
 
+// One who is identified by a certificate has no password.
+Test(clickhouse_client, with_a_certificate_and_no_password_the_certificate_is_the_login)
+{
+    static char none[] = "", name[] = "client.pem";
+    struct peer peer;
+    struct relay_error error;
+    start(&peer);
+    peer.script.reply.answer = ok("1\n");
+    peer.server.config.clickhouse.cert_file = peer.server.config.clickhouse.key_file = name;
+    for (int round = 0; round < 2; round++) {
+        clickhouse_client_free(peer.server.client);
+        peer.server.client = clickhouse_client_new(&peer.server.context, &error);
+        cr_assert_not_null(peer.server.client, "%s", error.text);
+        cr_assert(clickhouse_query(peer.server.client, &any, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+        cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-User: someone"));
+        cr_assert_eq(strstr(peer.script.headers, "X-ClickHouse-SSL-Certificate-Auth: on") != NULL, round == 1);
+        cr_assert_eq(strstr(peer.script.headers, "X-ClickHouse-Key") != NULL, round == 0);
+        peer.server.config.clickhouse.password = none;
+    }
+    finish(&peer);
+}
+
 Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server_knows)
 {
     struct peer peer;

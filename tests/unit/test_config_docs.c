@@ -40,7 +40,8 @@ static void note(void *context, const char *section, const char *key, bool live)
 Test(config_docs, the_sample_taken_in_changes_nothing)
 {
     static const char *const mine[] = {"dsn", "password", "additional", "dead_letter_topic", "webhook_url", "slack_url",
-        "alertmanager_url", "ca_file", "deployment", "bootstrap.servers", "topics", "columns", "url"};
+        "alertmanager_url", "ca_file", "cert_file", "key_file", "deployment", "bootstrap.servers", "topics", "columns",
+        "url"};
     char *sample = written(config_docs_sample);
     static char text[65536];
     size_t used = 0;

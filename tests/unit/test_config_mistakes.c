@@ -3,6 +3,9 @@
 // Everything that an operator may get wrong, and the words that he gets for it.
 #include "config_fixture.h"
 
+#include <openssl/ec.h>
+#include <openssl/pem.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 Test(config_mistakes, all_are_told_at_once_in_the_order_of_lines)
@@ -144,6 +147,54 @@ Test(config_mistakes, values_of_another_kind_or_out_of_range)
     assert_mistake(MINIMAL "[alert]\ndeployment = my shop\n", "expected at most 128 letters, digits, points, _ and -");
     assert_mistake(MINIMAL "[alert]\nca_file = /dev/zero\n", "expected a PEM file of certificates");
     assert_mistake(MINIMAL "[alert]\nca_file = /proc/self/status\n", "expected a PEM file of certificates");
+}
+
+// A file in memory; *name is its name.
+static FILE *new_file(char name[64])
+{
+    int descriptor = memfd_create("pem", 0);
+    snprintf(name, 64, "/proc/self/fd/%d", descriptor);
+    return fdopen(descriptor, "w");
+}
+
+static void write_pair(EVP_PKEY *pair, const EVP_CIPHER *cipher, char name[64])
+{
+    static unsigned char passphrase[] = "hush";
+    FILE *file = new_file(name);
+    cr_assert(PEM_write_PrivateKey(file, pair, cipher, cipher ? passphrase : NULL, 4, NULL, NULL));
+    fflush(file);
+}
+
+static void write_certificate(EVP_PKEY *pair, char name[64])
+{
+    FILE *file = new_file(name);
+    X509 *certificate = X509_new();
+    cr_assert(X509_gmtime_adj(X509_getm_notBefore(certificate), 0) &&
+        X509_gmtime_adj(X509_getm_notAfter(certificate), 3600) && X509_set_pubkey(certificate, pair) &&
+        X509_sign(certificate, pair, EVP_sha256()) && PEM_write_X509(file, certificate));
+    X509_free(certificate);
+    fflush(file);
+}
+
+Test(config_mistakes, a_client_certificate_has_two_files)
+{
+    static char text[2048];
+    char certificate[64], key[64], locked[64];
+    EVP_PKEY *pair = EVP_EC_gen("P-256");
+    write_certificate(pair, certificate);
+    write_pair(pair, NULL, key);
+    write_pair(pair, EVP_aes_128_cbc(), locked);
+    EVP_PKEY_free(pair);
+    snprintf(text, sizeof(text), MINIMAL "cert_file = %s\n", certificate);
+    assert_mistake(text, "[clickhouse] key_file: is missing");
+    snprintf(text, sizeof(text), MINIMAL "[alert]\nkey_file = %s\n", key);
+    assert_mistake(text, "[alert] cert_file: is missing");
+    snprintf(text, sizeof(text), MINIMAL "cert_file = %s\nkey_file = %s\n", certificate, certificate);
+    assert_mistake(text, "expected a PEM file of a private key without a passphrase");
+    snprintf(text, sizeof(text), MINIMAL "cert_file = %s\nkey_file = %s\n", certificate, locked);
+    assert_mistake(text, "expected a PEM file of a private key without a passphrase");
+    snprintf(text, sizeof(text), MINIMAL "cert_file = %s\nkey_file = %s\n", certificate, key);
+    config_free(load_good(text));
 }
 
 Test(config_mistakes, one_that_is_inherited_is_told_once)

@@ -45,6 +45,8 @@ static void start(void)
         .user = empty,
         .password = empty,
         .ca_file = empty,
+        .cert_file = empty,
+        .key_file = empty,
         .connect_timeout = DURATION_S(1),
         .request_timeout = DURATION_S(5),
         .compression = CONFIG_COMPRESSION_LZ4};

@@ -9,6 +9,7 @@
 #include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/base/stop.h"
+#include "relay/base/tls_trust.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,7 +33,7 @@ struct transport_request {
     size_t body_count;
     enum transport_body body_form;
     bool fresh_connection;
-    const char *ca_file; // "": the system's authorities
+    struct tls_files tls;
     struct duration connect_timeout;
     struct duration idle_limit; // a kept connection older than this is not used again
     struct mono_time deadline;

@@ -113,8 +113,9 @@ struct config_clickhouse {
     struct config_list urls; // scheme://host:port, no user, no password, no path, no query
     char *database;
     char *user;
-    char *password; // secret
-    char *ca_file;  // PEM; "" = the system's authorities
+    char *password;             // secret
+    char *ca_file;              // PEM; "" = the system's authorities
+    char *cert_file, *key_file; // PEM; "" = no client certificate
     struct duration connect_timeout, request_timeout;
     enum config_compression compression; // what AUTO comes to: clickhouse_compresses()
 };
@@ -154,6 +155,7 @@ struct config_health {
 struct config_alert {
     char *webhook_url, *slack_url, *alertmanager_url; // "" = none; may hold secrets, never logged whole
     char *ca_file;                                    // PEM; "" = the system's authorities
+    char *cert_file, *key_file;                       // PEM; "" = no client certificate
     char *deployment;                                 // "" = has no name
     struct duration repeat, hold;
 };

@@ -28,8 +28,9 @@ bool config_check_group(const char *text, struct relay_error *error);
 bool config_check_identifier(const char *text, struct relay_error *error); // short, of letters, digits, . _ -
 bool config_check_url(const char *text, struct relay_error *error); // ClickHouse: scheme://host[:port], nothing else
 bool config_check_web_url(const char *text, struct relay_error *error); // http:// or https:// and a host
-bool config_check_authorities(const char *text,
+bool config_check_certificates(const char *text,
     struct relay_error *error); // a file with a certificate in PEM, which is looked at
+bool config_check_key(const char *text, struct relay_error *error);    // the same of a private key
 bool config_check_listen(const char *text, struct relay_error *error); // host:port, [v6]:port, :port, none
 
 // How many pieces a list with commas has.

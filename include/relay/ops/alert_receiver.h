@@ -6,6 +6,7 @@
 #ifndef RELAY_OPS_ALERT_RECEIVER_H
 #define RELAY_OPS_ALERT_RECEIVER_H
 
+#include "relay/base/tls_trust.h"
 #include "relay/config/context.h"
 #include "relay/ops/alert_message.h"
 
@@ -20,9 +21,9 @@ enum alert_outcome {
     ALERT_UNCLEAR,  // cut, timed out, 5xx, 429: it may have been taken
 };
 
-// url and ca_file (tls_trust.h) are copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
+// url and the names of files are copied. Errors: CONFIG (no http or https URL), NO_MEMORY.
 struct alert_receiver *alert_receiver_new(const struct relay_context *context, enum alert_receiver_kind kind,
-    const char *url, const char *ca_file, struct relay_error *error);
+    const char *url, const struct tls_files *tls, struct relay_error *error);
 // Accepts NULL. A request under way is dropped: multi must be the one that it was started with. With a libcurl before
 // 7.87 that waits until its name is resolved, so no lock may be held.
 void alert_receiver_free(struct alert_receiver *receiver, CURLM *multi);

@@ -8,7 +8,7 @@ import threading
 
 
 class Authority:
-    """ca_file is what clients believe; server_context() has a certificate of it for 127.0.0.1."""
+    """ca_file is what clients believe; server_context() has a certificate of it for 127.0.0.1; cert_file and key_file are a client's."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -18,17 +18,25 @@ class Authority:
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
                       "-subj", "/CN=a private authority", "-addext", "basicConstraints=critical,CA:TRUE",
                       "-keyout", "ca.key", "-out", "ca.pem")
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1",
-                      "-keyout", "server.key", "-out", "server.csr")
-        self._openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-                      "-extfile", "server.ext", "-out", "server.pem")
+        self.cert_file, self.key_file = os.path.join(folder, "client.pem"), os.path.join(folder, "client.key")
+        self._issue("server", "127.0.0.1", "-extfile", "server.ext")
+        self._issue("client", "outbox_relay")
+
+    def _issue(self, name, subject, *extensions):
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={subject}",
+                      "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                      *extensions, "-out", f"{name}.pem")
 
     def _openssl(self, *arguments):
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                        timeout=60)
 
-    def server_context(self):
+    def server_context(self, wants_certificate=False):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if wants_certificate:
+            context.load_verify_locations(self.ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(os.path.join(self.folder, "server.pem"), os.path.join(self.folder, "server.key"))
         return context
 
