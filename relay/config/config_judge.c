@@ -170,6 +170,32 @@ static bool librdkafka_has(const char *feature)
     return !told || strstr(features, feature) != NULL;
 }
 
+// Whether the property is given, and that is what librdkafka makes of it.
+static bool kafka_is(const struct config *config, const char *name, const char *wanted)
+{
+    const char *value = kafka_value(config, name);
+    char meant[64] = "";
+    size_t size = sizeof(meant);
+    rd_kafka_conf_t *conf = value == NULL ? NULL : rd_kafka_conf_new();
+    bool is = conf != NULL && rd_kafka_conf_set(conf, name, value, NULL, 0) == RD_KAFKA_CONF_OK &&
+        rd_kafka_conf_get(conf, name, meant, &size) == RD_KAFKA_CONF_OK && strcmp(meant, wanted) == 0;
+    if (conf != NULL) {
+        rd_kafka_conf_destroy(conf);
+    }
+    return is;
+}
+
+// Else librdkafka waits for a token from a callback of ours, connects to no broker, and says nothing.
+static void judge_token(const struct config_source *source, const struct config *config)
+{
+    if (!kafka_is(config, "sasl.oauthbearer.method", "oidc") &&
+        !kafka_is(config, "enable.sasl.oauthbearer.unsecure.jwt", "true")) {
+        config_report_whole(source->report, "kafka", "sasl.oauthbearer.method",
+            "expected oidc, and sasl.oauthbearer.token.endpoint.url, client.id and client.secret with it: "
+            "sasl.mechanism OAUTHBEARER needs somebody who gives tokens (Amazon MSK's IAM cannot be used; take SCRAM)");
+    }
+}
+
 // With these librdkafka makes no client at all, which it says only when one is made.
 static void judge_sasl(const struct config_source *source, const struct config *config)
 {
@@ -185,6 +211,8 @@ static void judge_sasl(const struct config_source *source, const struct config *
             protocol);
     } else if (strcmp(mechanism, "GSSAPI") == 0 && !librdkafka_has("sasl_gssapi")) {
         config_report_whole(source->report, "kafka", "sasl.mechanism", "this librdkafka was built without GSSAPI");
+    } else if (strcmp(mechanism, "OAUTHBEARER") == 0) {
+        judge_token(source, config);
     }
     bool by_password = mechanism != NULL && (strcmp(mechanism, "PLAIN") == 0 || strncmp(mechanism, "SCRAM-", 6) == 0);
     static const char *const needed[] = {"sasl.username", "sasl.password"};

@@ -248,6 +248,11 @@ Test(config_mistakes, kafka_properties_that_are_refused_or_unknown)
     assert_mistake(SASL("sasl.mechanisms = PLAIN\nsasl.password = p\n"),
         "[kafka] sasl.username: is missing; sasl.mechanism PLAIN needs it");
     config_free(load_good(SASL("sasl.mechanism = PLAIN\nsasl.username = u\nsasl.password = p\n")));
+    assert_mistake(SASL("sasl.mechanism = OAUTHBEARER\n"), "[kafka] sasl.oauthbearer.method: expected oidc");
+    assert_mistake(SASL("sasl.mechanism = OAUTHBEARER\nsasl.oauthbearer.method = default\n"),
+        "[kafka] sasl.oauthbearer.method: expected oidc");
+    config_free(load_good(SASL("sasl.mechanism = OAUTHBEARER\nsasl.oauthbearer.method = OIDC\n")));
+    config_free(load_good(SASL("sasl.mechanism = OAUTHBEARER\nenable.sasl.oauthbearer.unsecure.jwt = 1\n")));
 #undef SASL
     struct config *config = load_good(
         "[kafka]\nclient.id = me\nbootstrap.servers = k\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n");
