@@ -4,7 +4,8 @@
 // take. The values are atomics with relaxed order: adding and observing never wait, and /metrics may see a histogram's
 // sum one observation ahead of its buckets, but never buckets that contradict each other, since the count is made from
 // them. A family without labels has only its fallback series, shown from the start; with labels the fallback is the
-// "other" series, shown once somebody uses it: when the family is full, or memory for a new series is out.
+// "other" series, shown once somebody uses it: when the family is full, or memory for a new series is out. A family of
+// gauges that is full takes a series that is not shown any more for the new one.
 #include "relay/base/metrics.h"
 
 #include "relay/base/fnv.h"
@@ -46,6 +47,7 @@ struct metric_series {
     struct metric_series *next; // in its chain; under the lock
     enum kind kind;             // this and values: set before the series is seen by others
     char values[METRICS_LABELS_MAX][VALUE_MAX];
+    bool shared; // the fallback of a family with labels
     atomic_bool shown;
     _Atomic uint64_t count;                    // of a counter
     _Atomic uint64_t bits;                     // a gauge's value or a histogram's sum, the bits of a double
@@ -114,6 +116,7 @@ struct metrics *metrics_new(struct relay_error *error)
         for (size_t i = 0; i < labels; i++) {
             snprintf(fallback->values[i], VALUE_MAX, "other");
         }
+        fallback->shared = labels > 0;
         atomic_init(&fallback->shown, labels == 0);
     }
     return metrics;
@@ -147,6 +150,34 @@ static size_t chain_of(char values[][VALUE_MAX], size_t labels)
     return (hash ^ (hash >> 16)) % CHAINS;
 }
 
+// Under the lock. Takes a series that is not shown out of its chain. NULL: there is none.
+static struct metric_series *take_hidden(struct family *family)
+{
+    for (size_t chain = 0; chain < CHAINS; chain++) {
+        struct metric_series **at = &family->chains[chain];
+        while (*at != NULL && atomic_load_explicit(&(*at)->shown, memory_order_relaxed)) {
+            at = &(*at)->next;
+        }
+        struct metric_series *hidden = *at;
+        if (hidden != NULL) {
+            *at = hidden->next;
+            return hidden;
+        }
+    }
+    return NULL;
+}
+
+// Under the lock. Room for one more series, in no chain and with the value 0. NULL: there is none.
+static struct metric_series *make_room(struct family *family, enum metric_id id)
+{
+    if (family->series == METRICS_SERIES_MAX) {
+        return table[id].kind == GAUGE ? take_hidden(family) : NULL;
+    }
+    struct metric_series *series = calloc(1, sizeof(*series));
+    family->series += series != NULL;
+    return series;
+}
+
 // Under the lock.
 static struct metric_series *find_or_make(struct family *family, enum metric_id id, char values[][VALUE_MAX],
     size_t labels)
@@ -161,7 +192,7 @@ static struct metric_series *find_or_make(struct family *family, enum metric_id 
             return series;
         }
     }
-    struct metric_series *series = family->series < METRICS_SERIES_MAX ? calloc(1, sizeof(*series)) : NULL;
+    struct metric_series *series = make_room(family, id);
     if (series == NULL) {
         return &family->fallback;
     }
@@ -169,7 +200,6 @@ static struct metric_series *find_or_make(struct family *family, enum metric_id 
     memcpy(series->values, values, labels * VALUE_MAX);
     series->next = *chain;
     *chain = series;
-    family->series++;
     return series;
 }
 
@@ -198,6 +228,11 @@ void metrics_retire(struct metrics *metrics, struct metric_series *series)
         atomic_store_explicit(&series->bits, 0, memory_order_relaxed);
     }
     atomic_store_explicit(&series->shown, false, memory_order_relaxed);
+}
+
+bool metric_is_shared(const struct metric_series *series)
+{
+    return series->shared;
 }
 
 void metric_add(struct metric_series *series, uint64_t by)

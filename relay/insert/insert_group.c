@@ -129,7 +129,7 @@ static void let_partition_go(struct insert_group *group, struct insert_partition
     partition->gone = true;
     partition->fetching = false;
     group->last = NULL;
-    metrics_retire(group->context->metrics, partition->lag);
+    insert_lag_end(group, partition);
 }
 
 // Partitions that are gone, once no job refers to them.

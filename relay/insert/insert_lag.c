@@ -64,9 +64,21 @@ static int64_t end_of(const struct insert_group *group, const struct insert_part
     return partition->asked_end > end ? partition->asked_end : end;
 }
 
+// Nobody else takes the shared gauge away: each of those that share it only knows of itself.
+static void tell_shared(struct insert_group *group, struct metric_series *gauge, int64_t sum)
+{
+    if (gauge) {
+        metric_set(gauge, (double)sum);
+    } else if (group->shared_lag) {
+        metrics_retire(group->context->metrics, group->shared_lag);
+    }
+    group->shared_lag = gauge;
+}
+
 void insert_lag_tell(struct insert_group *group, struct mono_time now)
 {
-    int64_t total = 0;
+    int64_t total = 0, shared_total = 0;
+    struct metric_series *shared = NULL;
     bool unknown = !group->assigned;
     ask_ends(group, now);
     for (size_t i = 0; i < group->partitions.count; i++) {
@@ -74,14 +86,30 @@ void insert_lag_tell(struct insert_group *group, struct mono_time now)
         if (partition->gone) {
             continue;
         }
+        bool own = !metric_is_shared(partition->lag);
+        shared = own ? shared : partition->lag;
         int64_t end = end_of(group, partition), done = insert_partition_low(partition);
         if (end == OFFSET_NONE) {
             unknown = true;
             continue;
         }
         int64_t lag = done == OFFSET_NONE ? end : end - done;
-        metric_set(partition->lag, (double)(lag > 0 ? lag : 0));
-        total += lag > 0 ? lag : 0;
+        lag = lag > 0 ? lag : 0;
+        total += lag;
+        if (own) {
+            metric_set(partition->lag, (double)lag);
+        } else {
+            shared_total += lag;
+        }
     }
+    tell_shared(group, shared, shared_total);
     atomic_store(&group->lag, unknown ? -1 : total);
+}
+
+void insert_lag_end(struct insert_group *group, struct insert_partition *partition)
+{
+    if (!metric_is_shared(partition->lag)) {
+        metrics_retire(group->context->metrics, partition->lag);
+    }
+    partition->lag = NULL;
 }

@@ -135,6 +135,36 @@ Test(metrics, too_many_series_share_one)
     expect_line("outbox_relay_events_published_total{topic=\"topic-0\"} 1");
 }
 
+// Partitions come and go for as long as a process lives; counters of what is gone keep their count, and their place.
+Test(metrics, a_gauge_that_is_gone_leaves_its_place_to_another)
+{
+    static struct metric_series *round[METRICS_SERIES_MAX];
+    char number[16], line[100];
+    for (int first = 0; first < 3 * METRICS_SERIES_MAX; first += METRICS_SERIES_MAX) {
+        for (int i = 0; i < METRICS_SERIES_MAX; i++) {
+            snprintf(number, sizeof(number), "%d", first + i);
+            round[i] = metrics_series2(metrics, METRIC_CONSUMER_LAG, "t", number);
+            cr_assert_not(metric_is_shared(round[i]), "%s", number);
+            cr_assert_eq(metric_value(round[i]), 0);
+            metric_set(round[i], first + i);
+        }
+        snprintf(line, sizeof(line), "outbox_relay_consumer_lag{topic=\"t\",partition=\"%s\"} %s", number, number);
+        expect_line(line);
+        cr_assert(metric_is_shared(metrics_series2(metrics, METRIC_CONSUMER_LAG, "t", "too many")));
+        for (int i = 0; i < METRICS_SERIES_MAX; i++) {
+            metrics_retire(metrics, round[i]);
+        }
+    }
+    expect_absent("partition=\"0\"");
+    struct metric_series *counter = NULL;
+    for (int i = 0; i < METRICS_SERIES_MAX; i++) {
+        snprintf(number, sizeof(number), "%d", i);
+        counter = metrics_series1(metrics, METRIC_EVENTS_PUBLISHED, number);
+    }
+    metrics_retire(metrics, counter);
+    cr_assert(metric_is_shared(metrics_series1(metrics, METRIC_EVENTS_PUBLISHED, "one too many")));
+}
+
 static void *add_many(void *unused)
 {
     struct metric_series *counter = metrics_series1(metrics, METRIC_EVENTS_INSERTED, "t");

@@ -4,12 +4,14 @@
 // unit and sentence; docs and /metrics are made from it and a test compares them. A series is one metric with values of
 // its labels: look it up once with metrics_series(), keep the pointer (it lives as long as the metrics), then add, set
 // or observe without a lock from any thread. A metric keeps at most METRICS_SERIES_MAX series; further ones share one
-// series whose label values are "other", so that hostile topic names cannot fill the memory.
+// series whose label values are "other", so that hostile topic names cannot fill the memory. Counters add up there; who
+// sets a gauge that may be one of so many asks metric_is_shared() and sets the sum.
 #ifndef RELAY_BASE_METRICS_H
 #define RELAY_BASE_METRICS_H
 
 #include "relay/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -78,8 +80,10 @@ struct metric_series *metrics_series(struct metrics *metrics, enum metric_id id,
 #define metrics_series1(m, id, a)       metrics_series((m), (id), (const char *const[]){(a)})
 #define metrics_series2(m, id, a, b)    metrics_series((m), (id), (const char *const[]){(a), (b)})
 #define metrics_series3(m, id, a, b, c) metrics_series((m), (id), (const char *const[]){(a), (b), (c)})
-// Takes the series of these label values out of the output (a partition that was revoked). The pointer stays valid.
+// Takes the series out of the output (a partition that was revoked). A gauge's place may be given to other label values
+// from here on: whoever wants it back looks it up again. A counter keeps its place and its count.
 void metrics_retire(struct metrics *metrics, struct metric_series *series);
+bool metric_is_shared(const struct metric_series *series); // the "other" series
 
 void metric_add(struct metric_series *series, uint64_t by);      // counters
 void metric_set(struct metric_series *series, double value);     // gauges

@@ -62,7 +62,8 @@ struct insert_group {
     struct insert_partition *last;           // of the last message
     struct source_header *headers;
     size_t header_room;
-    _Atomic int64_t lag; // of all partitions together; -1: not known
+    _Atomic int64_t lag;              // of all partitions together; -1: not known
+    struct metric_series *shared_lag; // the gauge of partitions that have none of their own; NULL: all have one
 };
 
 struct insert_partition *insert_group_find(const struct insert_group *group, const char *topic, int32_t number);

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_lag.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PARTITIONS (METRICS_SERIES_MAX + 2)
+
+static struct clock_fake fake;
+static struct relay_context context;
+static struct insert_group group;
+static struct insert_partition *items[PARTITIONS];
+
+// Each has been read up to its end, and stored but for as many messages as its number says.
+static void start(void)
+{
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    context = (struct relay_context){.clock = &fake.base, .metrics = metrics_new(NULL)};
+    cr_assert_not_null(context.metrics);
+    group = (struct insert_group){.context = &context, .assigned = true};
+    group.partitions = (struct insert_partitions){.items = items, .count = PARTITIONS, .room = PARTITIONS};
+    for (int i = 0; i < PARTITIONS; i++) {
+        char number[16];
+        snprintf(number, sizeof(number), "%d", i);
+        items[i] = insert_partition_new("t", i, 1, NULL);
+        cr_assert_not_null(items[i]);
+        items[i]->asked_at = clock_mono(&fake.base);
+        items[i]->fetching = true;
+        items[i]->end = 10000;
+        items[i]->feeds[0].state = FEED_ACTIVE;
+        items[i]->feeds[0].next = 10000 - i;
+        items[i]->lag = metrics_series2(context.metrics, METRIC_CONSUMER_LAG, "t", number);
+    }
+}
+
+static void end(void)
+{
+    for (int i = 0; i < PARTITIONS; i++) {
+        insert_partition_free(items[i]);
+    }
+    metrics_free(context.metrics);
+}
+
+struct shown {
+    double sum, other; // other: -1: it is not shown
+};
+
+static void add(void *context_of, const char *const *values, double value)
+{
+    struct shown *shown = context_of;
+    shown->sum += value;
+    shown->other = strcmp(values[0], "other") == 0 ? value : shown->other;
+}
+
+static struct shown tell(void)
+{
+    struct shown shown = {.other = -1};
+    insert_lag_tell(&group, clock_mono(&fake.base));
+    metrics_each(context.metrics, METRIC_CONSUMER_LAG, add, &shown);
+    return shown;
+}
+
+static void let_go(int number)
+{
+    items[number]->gone = true;
+    insert_lag_end(&group, items[number]);
+}
+
+TestSuite(insert_lag, .init = start, .fini = end);
+
+Test(insert_lag, partitions_beyond_the_limit_of_series_share_one_with_their_sum)
+{
+    struct shown all = tell();
+    cr_assert_eq(all.other, 2000 + 2001);
+    cr_assert_eq(all.sum, 2001.0 * 2002 / 2);
+    cr_assert_eq(atomic_load(&group.lag), (int64_t)all.sum);
+    let_go(2001);
+    cr_assert_eq(tell().other, 2000, "the other one of the two is shown as before");
+    let_go(2000);
+    struct shown rest = tell();
+    cr_assert_eq(rest.other, -1, "nobody shares it any more");
+    cr_assert_eq(rest.sum, 1999.0 * 2000 / 2);
+}
