@@ -35,7 +35,8 @@
     X(END_TO_END_SECONDS, HISTOGRAM, "end_to_end_seconds", "",                                                         \
         "From created_at of an event to its ClickHouse acknowledgement.")                                              \
     X(OUTBOX_UNPUBLISHED_ROWS, GAUGE, "outbox_unpublished_rows", "outbox",                                             \
-        "Rows waiting in the outbox, exact up to the thresholds, an estimate past them.")                              \
+        "Rows waiting in the outbox, without those of parked topics and held aggregates; exact up to the thresholds, " \
+        "an estimate past them.")                                                                                      \
     X(OUTBOX_OLDEST_AGE_SECONDS, GAUGE, "outbox_oldest_age_seconds", "outbox", "Age of the oldest row that waits.")    \
     X(OUTBOX_HEALTH, GAUGE, "outbox_health", "outbox", "0 OK, 1 WARNING, 2 CRITICAL, as check_outbox_health() says.")  \
     X(OUTBOX_OWNED, GAUGE, "outbox_owned", "outbox", "1 while this process owns the outbox, else 0.")                  \
