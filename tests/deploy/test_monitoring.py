@@ -82,6 +82,24 @@ def test_rules_keep_deployments_apart():
     assert groupings and not [labels for labels in groupings if not (labels + ",").startswith("job, namespace,")], groupings
 
 
+def test_the_documented_command_makes_the_rules_a_prometheus_rule(tmp_path):
+    """The Prometheus Operator reads no rules files. kubectl is the command's last part; here it is a program that only keeps its input."""
+    with open(os.path.join(ROOT, "docs/metrics.md"), encoding="utf-8") as file:
+        commands = [block.removeprefix("\n") for block in file.read().split("```")[1::2] if "kubectl apply" in block]
+    assert len(commands) == 1
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"#!/bin/sh\ncat > {tmp_path}/applied\n", encoding="utf-8")
+    kubectl.chmod(0o755)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", commands[0]], check=True, cwd=ROOT,
+                   env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    made = yaml.safe_load((tmp_path / "applied").read_text(encoding="utf-8"))
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert made["metadata"]["name"] and made["metadata"]["labels"]
+    (path,) = rules()
+    with open(path, encoding="utf-8") as file:
+        assert made["spec"] == yaml.safe_load(file)
+
+
 def test_rules_miss_no_metric_that_every_process_exports():
     """A metric without labels is there from each process's start: that it is gone says only that all processes are."""
     with open(os.path.join(ROOT, "include/relay/base/metrics.h"), encoding="utf-8") as file:
