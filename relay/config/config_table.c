@@ -288,7 +288,7 @@ const struct config_key config_keys[] = {
         .sentence = "A Slack-style incoming webhook."},
     {ALERT(alertmanager_url), TEXT, .name = "alertmanager_url", .fallback = "", .example = "http://alertmanager:9093",
         .flags = CONFIG_LIVE | CONFIG_SECRET, .check = config_check_web_url,
-        .sentence = "Base URL of an Alertmanager (API v2)."},
+        .sentence = "Base URL of an Alertmanager (API v2); of a cluster, that of one member, not a balanced one."},
     {ALERT(ca_file), TEXT, .name = "ca_file", .fallback = "", .example = "/etc/outbox-relay/alerts-ca.pem",
         .flags = CONFIG_LIVE, .check = config_check_certificates,
         .sentence = "CA bundle (PEM) for all receivers, used instead of the system's."},
