@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A place of its own on shared servers: a PostgreSQL database, a ClickHouse database and a topic prefix that nobody
 else uses, with both schemas migrated. Makes tests independent of each other at a second's cost each."""
+import contextlib
 import os
 import re
-import select
 import tempfile
 
 import psycopg2
@@ -15,6 +15,7 @@ from .sessions import execute_each
 from .workload import EVENT_TYPES, Workload, prepare
 
 
+UNPUBLISHED = "SELECT count(*) FROM {} WHERE published_at IS NULL"
 _migrated = {}  # by server: a database that holds what `migrate` makes, and that nobody else uses
 
 
@@ -31,7 +32,6 @@ class Place:
         self.relays = []
         self.writing = []   # what writes beside a test, with an abandon(): it ends with the place at the latest
         self.views = []     # tables of ClickHouse that materialized views on outbox_events fill, to be audited too
-        self._looking = None
         self._create_databases(copied)
         self.topics = [f"{self.prefix}.{kind}.events" for kind in
                        (topics if topics is not None else sorted({t.split(".")[0] for t in EVENT_TYPES}))]
@@ -102,8 +102,6 @@ class Place:
             writer.abandon()
         for relay in self.relays:
             relay.kill()
-        if self._looking:
-            self._looking.close()
 
     # PostgreSQL
 
@@ -133,21 +131,8 @@ class Place:
         self.writing.append(workload)
         return workload
 
-    def look(self, query):
-        """The rows of a SELECT that is asked again and again: by a session that stays, as a new one costs ten times the question."""
-        # What a server that went has sent to a session lies there unread.
-        if self._looking and (self._looking.closed or select.select([self._looking], [], [], 0)[0]):
-            self._looking.close()
-            self._looking = None
-        if not self._looking:
-            self._looking = self.connect()
-            self._looking.autocommit = True
-        with self._looking.cursor() as cursor:
-            cursor.execute(query)
-            return cursor.fetchall()
-
     def outbox_rows(self, table="public.outbox_events"):
-        return self.look(f"SELECT count(*) FROM {table} WHERE published_at IS NULL")[0][0]
+        return self.execute(UNPUBLISHED.format(table))[0][0]
 
     # Kafka and ClickHouse
 
@@ -162,7 +147,14 @@ class Place:
         return int(self.clickhouse(f"SELECT count() FROM {{db}}.{table}"))
 
     def wait_published(self, seconds=60):
-        wait_until(lambda: self.outbox_rows() == 0, "the outbox empty", seconds)
+        """By one session, as a new one costs ten times the question."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+
+            def empty():
+                cursor.execute(UNPUBLISHED.format("public.outbox_events"))
+                return cursor.fetchone() == (0,)
+            wait_until(empty, "the outbox empty", seconds)
 
     def wait_inserted(self, count, seconds=60, table="outbox_events"):
         """Waits for at least so many rows in ClickHouse; the caller judges whether there are too many."""
