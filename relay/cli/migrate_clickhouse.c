@@ -12,6 +12,7 @@
 //   this file.
 #include "relay/cli/migrate.h"
 
+#include "relay/base/version.h"
 #include "relay/cli/sql_split.h"
 
 #include <ctype.h>
@@ -92,7 +93,7 @@ static bool record(struct runner *runner, const struct migration_file *file, boo
     bool done = clickhouse_text_add(&statement,
                     "INSERT INTO outbox_relay_migrations (name, checksum, applied, relay_version) VALUES (") &&
         clickhouse_text_literal(&statement, file->name, strlen(file->name)) &&
-        clickhouse_text_add(&statement, ", '%s', %d, '%s')", file->checksum, up ? 1 : 0, RELAY_VERSION);
+        clickhouse_text_add(&statement, ", '%s', %d, '%s')", file->checksum, up ? 1 : 0, relay_version());
     done = done ? run(runner, statement.at, NULL, error) : error_no_memory(error, "recording a migration");
     clickhouse_text_finish(&statement);
     return done;

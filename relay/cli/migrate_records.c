@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/cli/migrate.h"
+#include "relay/base/version.h"
 
 #include <string.h>
 
@@ -52,7 +53,7 @@ bool migrate_postgres_records(struct pg_connection *connection, struct mono_time
 bool migrate_postgres_record(struct pg_connection *connection, const struct migration_file *file, bool up,
     struct relay_error *error)
 {
-    const struct pg_value values[] = {PG_TEXT(file->name), PG_TEXT(file->checksum), PG_TEXT(RELAY_VERSION)};
+    const struct pg_value values[] = {PG_TEXT(file->name), PG_TEXT(file->checksum), PG_TEXT(relay_version())};
     PGresult *result = up
         ? pg_query(connection,
               "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)", values,

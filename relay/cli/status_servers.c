@@ -5,6 +5,7 @@
 // deadline; one that is down is "down" in the document, and the others are asked all the same.
 #include "relay/cli/status.h"
 
+#include "relay/base/version.h"
 #include "relay/cli/kafka_probe.h"
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/clickhouse/clickhouse_text.h"
@@ -372,6 +373,6 @@ json_t *status_from_servers(const struct relay_context *context)
         gather_clickhouse(&at);
     }
     return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:[]}", "source", "servers", "status", levels[at.level],
-        "version", RELAY_VERSION, "checks", at.checks, "lag", at.lag, "tables", at.tables, "dead_letters",
+        "version", relay_version(), "checks", at.checks, "lag", at.lag, "tables", at.tables, "dead_letters",
         at.dead_letters, "alerts");
 }

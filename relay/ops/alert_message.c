@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/ops/alert_message.h"
+#include "relay/base/version.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ static char *webhook(const struct alert_condition *const *conditions, size_t cou
         json_array_append_new(list, webhook_alert(conditions[i], sender->deployment));
     }
     json_t *root = json_pack("{s:i, s:{s:s, s:s, s:s}, s:o, s:o}", "version", 1, "sender", "program", "outbox-relay",
-        "version", RELAY_VERSION, "instance", sender->instance, "sent_at", json_time(now), "alerts", list);
+        "version", relay_version(), "instance", sender->instance, "sent_at", json_time(now), "alerts", list);
     put_if_any(json_object_get(root, "sender"), "deployment", sender->deployment);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_COMPACT);
     json_decref(root);

@@ -11,6 +11,7 @@
 #include "relay/base/log.h"
 #include "relay/base/http_request.h"
 #include "relay/base/tls_trust.h"
+#include "relay/base/version.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,7 +132,9 @@ static bool make_handle(struct alert_receiver *receiver, const struct tls_files 
     }
     curl_easy_setopt(easy, CURLOPT_URL, receiver->url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, receiver->headers);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "outbox-relay/" RELAY_VERSION);
+    char agent[128];
+    snprintf(agent, sizeof(agent), "outbox-relay/%s", relay_version());
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, agent);   // copied
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // what was said to one host is not repeated to another
     http_request_common(easy);
     tls_trust(easy, tls);

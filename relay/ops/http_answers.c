@@ -5,6 +5,7 @@
 // from metrics are cut at LISTED series, because a probe reads this every few seconds; /metrics has all of them. What
 // is told of the whole, `totals` and `lag_by_topic`, is made of every series, and `left_out` says how many no list has.
 #include "relay/ops/http_answers.h"
+#include "relay/base/version.h"
 
 #include "status_page.h"
 
@@ -144,7 +145,7 @@ static struct http_answer health(const struct http_answers *answers)
         return json_answer(503, NULL);
     }
     struct duration uptime = mono_since(clock_mono(context->clock), answers->started_at);
-    json_object_set_new(root, "version", json_string(RELAY_VERSION));
+    json_object_set_new(root, "version", json_string(relay_version()));
     json_object_set_new(root, "instance", json_string(context->instance));
     json_object_set_new(root, "uptime_seconds", json_integer(uptime.ns / 1000000000));
     json_object_set_new(root, "live", json_boolean(status_board_live(context->board, NULL, 0)));

@@ -20,6 +20,7 @@
 #include "relay/base/exit_code.h"
 #include "relay/base/instance.h"
 #include "relay/base/log.h"
+#include "relay/base/version.h"
 #include "relay/config/config_compare.h"
 #include "relay/insert/insert_stage.h"
 #include "relay/ops/alerts.h"
@@ -93,7 +94,7 @@ static bool make_context(struct lifecycle *self, struct relay_error *error)
     if (context->metrics == NULL) {
         return false;
     }
-    metric_set(metrics_series3(context->metrics, METRIC_BUILD_INFO, RELAY_VERSION, rd_kafka_version_str(), libpq), 1);
+    metric_set(metrics_series3(context->metrics, METRIC_BUILD_INFO, relay_version(), rd_kafka_version_str(), libpq), 1);
     context->board = status_board_new(context->clock, error);
     if (context->board == NULL) {
         return false;
@@ -405,7 +406,7 @@ int lifecycle_run(struct config *config, const struct lifecycle_options *options
         goto failed;
     }
     service_manager_init(&self.service, self.context.clock, self.context.board);
-    log_event(LOG_LEVEL_INFO, "lifecycle.starting", NULL, LOG_TEXT("version", RELAY_VERSION),
+    log_event(LOG_LEVEL_INFO, "lifecycle.starting", NULL, LOG_TEXT("version", relay_version()),
         LOG_TEXT("instance", self.context.instance), LOG_TEXT("config", config->path), LOG_INT("pid", getpid()));
     if (!start_parts(&self, &error)) {
         code = error.code == RELAY_ERROR_CONFIG ? RELAY_EXIT_CONFIG : 1;

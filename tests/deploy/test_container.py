@@ -41,7 +41,7 @@ def test_the_documented_container_has_time_to_drain():
 
 
 def test_instructions_are_known():
-    known = {"WORKDIR", "COPY", "RUN", "ENV", "EXPOSE", "USER", "ENTRYPOINT", "CMD"}
+    known = {"ARG", "LABEL", "WORKDIR", "COPY", "RUN", "ENV", "EXPOSE", "USER", "ENTRYPOINT", "CMD"}
     assert {name for _, _, lines in stages() for name, _ in lines} <= known
 
 
@@ -94,6 +94,18 @@ def test_every_library_is_installed():
         owners = subprocess.run(["dpkg", "-S", "*/" + library], capture_output=True, text=True, check=True).stdout
         packages = {line.split(":")[0] for line in owners.splitlines()}
         assert packages & (installed | {"libc6"}), f"{library} comes from {packages}"
+
+
+def test_two_images_of_a_version_have_different_names():
+    """A node that has a tag never looks whether another image has it now."""
+    build = stages()[0][2]
+    assert ("ARG", "BUILD_ID=") in build
+    assert build.index(("ARG", "BUILD_ID=")) < [n for n, (_, rest) in enumerate(build) if '-Dbuild_id="$BUILD_ID"' in rest][0]
+    assert "ARG" in dict(stages()[-1][2]) and 'org.opencontainers.image.revision="$BUILD_ID"' in final("LABEL")[0]
+    for path in ("README.md", "docs/operations.md", "deploy/container/Containerfile"):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+            builds = re.findall(r"podman build [^`\n]*", file.read())
+        assert builds and all(re.search(r"--build-arg BUILD_ID=\S+ .*-t \S*outbox-relay:0\.1\.0-\$", line) for line in builds), path
 
 
 def test_only_public_bases_of_one_version():

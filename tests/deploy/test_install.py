@@ -49,6 +49,35 @@ def test_a_big_endian_machine_is_refused(tmp_path):
     assert done.returncode != 0 and "needs a little-endian machine" in done.stdout, done.stdout
 
 
+def test_two_builds_of_a_version_have_different_names(tmp_path):
+    subprocess.run(["meson", "setup", "-Dtests=false", "-Dbuild_id=abc1234", str(tmp_path / "build"), ROOT], check=True, capture_output=True)
+    assert '#define RELAY_BUILD "0.1.0+abc1234"' in (tmp_path / "build/relay_build.h").read_text(encoding="utf-8")
+    done = subprocess.run(["meson", "setup", "-Dtests=false", "-Dbuild_id=it's", str(tmp_path / "other"), ROOT],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "build_id may have" in done.stdout, done.stdout
+
+
+def test_a_build_is_named_after_its_commit(tmp_path):
+    def call(*words):
+        return subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path,
+                              env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    name = [os.path.join(ROOT, "scripts/build-version"), "0.1.0"]
+    assert call(*name).returncode != 0  # the version alone, then
+    (tmp_path / "file").write_text("a")
+    for words in (["init", "-q"], ["add", "file"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "a"]):
+        assert call("git", *words).returncode == 0
+    commit = call("git", "rev-parse", "HEAD").stdout[:12]
+    assert call(*name).stdout == f"0.1.0+{commit}\n"
+    (tmp_path / "file").write_text("b")
+    assert call(*name).stdout == f"0.1.0+{commit}-dirty\n"
+
+
+def test_the_binary_says_which_build_it_is():
+    said = subprocess.run([os.path.join(BUILD, "outbox-relay"), "--version"], capture_output=True, text=True, check=True).stdout
+    named = os.path.exists(os.path.join(ROOT, ".git"))
+    assert re.match(r"outbox-relay \d+\.\d+\.\d+" + (r"\+[0-9a-f]{12}(-dirty)? " if named else " "), said), said
+
+
 def files(folder):
     return sorted(os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names)
 

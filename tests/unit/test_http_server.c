@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/base/log.h"
+#include "relay/base/version.h"
 #include "relay/ops/http_server.h"
 
 #include <arpa/inet.h>
@@ -172,7 +173,7 @@ Test(http_server, health_is_the_board_and_what_stands_around_it)
     json_t *root = json_loads(body(), 0, NULL);
     cr_assert_not_null(root);
     cr_assert_str_eq(json_string_value(json_object_get(root, "status")), "ok");
-    cr_assert_str_eq(json_string_value(json_object_get(root, "version")), RELAY_VERSION);
+    cr_assert_str_eq(json_string_value(json_object_get(root, "version")), relay_version());
     cr_assert_eq(json_integer_value(json_object_get(root, "uptime_seconds")), 90);
     const json_t *breaker = json_array_get(json_object_get(root, "breakers"), 0);
     cr_assert_str_eq(json_string_value(json_object_get(breaker, "dependency")), "kafka");
