@@ -67,10 +67,17 @@ def test_what_the_scripts_source_is_copied():
 def test_installed_files_are_those_that_the_image_takes():
     for source in final("COPY"):
         assert source.startswith("--from=build /image/usr/")
+        assert all(path.startswith("/image/usr/") for path in source.split()[1:-1])
     with open(os.path.join(ROOT, "meson.build"), encoding="utf-8") as file:
         text = file.read()
     assert "install_subdir('schemas', install_dir: get_option('datadir') / 'outbox-relay')" in text
-    assert [rest.split()[-1] for rest in final("COPY")] == ["/usr/bin/outbox-relay", "/usr/share/outbox-relay"]
+    assert [rest.split()[-1] for rest in final("COPY")] == ["/usr/bin/outbox-relay", "/usr/share/outbox-relay", "/usr/share/doc/outbox-relay/"]
+
+
+def test_the_image_has_the_licences_of_what_is_in_the_program():
+    copied = final("COPY")[-1].split()[1:-1]
+    assert [path.rsplit("/", 1)[1] for path in copied] == ["LICENSE", "NOTICE", "LICENSES.librdkafka.txt"]
+    assert "org.opencontainers.image.licenses=" in final("LABEL")[0]
 
 
 def test_it_runs_as_nobody_and_listens_where_probes_reach_it():

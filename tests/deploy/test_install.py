@@ -88,10 +88,15 @@ def test_schemas_are_whole(tree):
 
 def test_documents_and_samples(tree):
     docs = tree / "share/doc/outbox-relay"
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/operations.md", "docs/configuration.md", "deploy/outbox-relay.ini",
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "docs/operations.md", "docs/configuration.md", "deploy/outbox-relay.ini",
                  "deploy/systemd/credentials.conf", "deploy/kubernetes/base/kustomization.yaml"):
         assert (docs / name).is_file(), name
     assert (tree / "share/man/man1/outbox-relay.1").is_file()
+
+
+def test_the_licences_of_what_is_linked_in_are_installed(tree):
+    text = (tree / "share/doc/outbox-relay/LICENSES.librdkafka.txt").read_text(encoding="utf-8")
+    assert "Magnus Edenhill" in text and "LICENSE.snappy" in text
 
 
 def test_links_of_the_installed_documents_lead_to_installed_files(tree):
