@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """As much of kustomize as deploy/kubernetes uses, so that the manifests can be checked where there is no kubectl: resources,
-configMapGenerator (files, no hash), images (newTag), nameSuffix, labels with selectors, JSON 6902 patches. Anything else is an
+components (patches), configMapGenerator (files, no hash), images (newTag), nameSuffix, labels with selectors, JSON 6902 patches. Anything else is an
 error; where a kubectl is at hand test_kubernetes.py compares the two."""
 import copy
 import os
 
 import yaml
 
-KNOWN = {"apiVersion", "kind", "resources", "configMapGenerator", "images", "nameSuffix", "labels", "patches"}
+KNOWN = {"apiVersion", "kind", "resources", "components", "configMapGenerator", "images", "nameSuffix", "labels", "patches"}
 # Where a Kubernetes object names another one of these kinds.
 REFERENCES = {"serviceAccountName": "ServiceAccount"}
 
 
 def build(folder):
     """The objects of a kustomization, in no special order."""
-    path = os.path.join(folder, "kustomization.yaml")
-    with open(path, encoding="utf-8") as file:
-        spec = yaml.safe_load(file)
-    unknown = set(spec) - KNOWN
-    if unknown:
-        raise ValueError(f"{path}: {unknown} is more than tests/deploy/kustomize.py knows")
+    spec = _spec(folder, KNOWN)
     objects = []
     for name in spec.get("resources", []):
         child = os.path.normpath(os.path.join(folder, name))
@@ -28,6 +23,9 @@ def build(folder):
         else:
             with open(child, encoding="utf-8") as file:
                 objects += [item for item in yaml.safe_load_all(file) if item]
+    for name in spec.get("components", []):
+        for patch in _spec(os.path.join(folder, name), {"apiVersion", "kind", "patches"})["patches"]:
+            _patch(objects, patch)
     for generator in spec.get("configMapGenerator", []):
         objects.append(_config_map(folder, generator))
     for patch in spec.get("patches", []):
@@ -42,6 +40,16 @@ def build(folder):
     return objects
 
 
+def _spec(folder, known):
+    path = os.path.join(folder, "kustomization.yaml")
+    with open(path, encoding="utf-8") as file:
+        spec = yaml.safe_load(file)
+    unknown = set(spec) - known
+    if unknown:
+        raise ValueError(f"{path}: {unknown} is more than tests/deploy/kustomize.py knows")
+    return spec
+
+
 def _config_map(folder, generator):
     data = {}
     for name in generator["files"]:
@@ -52,8 +60,8 @@ def _config_map(folder, generator):
 
 def _patch(objects, patch):
     target = patch["target"]
-    found = [item for item in objects if item["kind"] == target["kind"] and item["metadata"]["name"] == target["name"]]
-    if not found:
+    found = [item for item in objects if item["kind"] == target["kind"] and target.get("name") in (None, item["metadata"]["name"])]
+    if not found and "name" in target:
         raise ValueError(f"a patch is for {target}, which is not there")
     for item in found:
         for step in yaml.safe_load(patch["patch"]):
@@ -61,8 +69,10 @@ def _patch(objects, patch):
             place = item
             for part in way:
                 place = place[int(part)] if isinstance(place, list) else place[part]
-            value = copy.deepcopy(step["value"])
-            if isinstance(place, list) and last == "-" and step["op"] == "add":
+            value = copy.deepcopy(step.get("value"))
+            if step["op"] == "remove":
+                del place[int(last) if isinstance(place, list) else last]
+            elif isinstance(place, list) and last == "-" and step["op"] == "add":
                 place.append(value)
             elif isinstance(place, dict) and (step["op"] == "add" or (step["op"] == "replace" and last in place)):
                 place[last] = value

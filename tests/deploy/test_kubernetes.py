@@ -94,6 +94,23 @@ def test_containers_are_locked_down(folder):
     assert found
 
 
+OPENSHIFT_OVERLAY = "resources: [{folders}/{base}]\ncomponents: [{folders}/components/openshift]\n"
+
+
+@pytest.mark.parametrize("base", FOLDERS)
+def test_openshift_chooses_the_user(base, tmp_path):
+    """restricted-v2 admits no pod that names a user or a group outside of its project's range."""
+    (tmp_path / "kustomization.yaml").write_text(OPENSHIFT_OVERLAY.format(folders=os.path.join(ROOT, "deploy/kubernetes"), base=base))
+    items = kustomize.build(tmp_path)
+    pods = [item["spec"]["template"]["spec"] for item in items if item["kind"] in ("Deployment", "Job")]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        for container in pod.get("initContainers", []) + pod["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert not {"runAsUser", "runAsGroup"} & set(container["securityContext"])
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_secret_is_committed_and_each_is_mounted(folder):
     items = objects(folder)
