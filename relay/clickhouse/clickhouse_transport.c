@@ -8,8 +8,10 @@
 // - no connection (refused, no such host, TLS, connect timeout): nothing was sent, TRANSPORT_NOT_SENT;
 // - the connection breaks, or the deadline passes, after something was sent: CUT or TIMED_OUT; the server may go on
 //   with what it has got, so only the caller can find out what happened. A kept connection that the server closed just
-//   then looks the same. libcurl would like to send again on a new connection: it cannot, because the body has no
-//   rewind;
+//   then looks the same. libcurl would like to send again on a new connection. Before 8.7 it also does so where the
+//   body was read and TLS has not taken all of it yet, which counts as nothing sent: without a rewind, so the second
+//   request has no body, and ClickHouse takes it as an INSERT of no rows. So once the body was read, no connection is
+//   made for the request any more;
 // - the server answers before it has read the whole body (wrong password, too large): the answer counts, even if the
 //   sending then breaks;
 // - the relay stops, or the answer is too long: the request is dropped by closing its connection.
@@ -36,6 +38,8 @@ struct clickhouse_transport {
     struct transport_answer *answer;
     struct lz4_unpack *unpack; // NULL: the body is not unpacked
     size_t piece, offset, body_room;
+    bool body_read; // at least its beginning
+    bool broken;    // its connection, after that
     bool too_large, no_memory;
     char detail[CURL_ERROR_SIZE]; // what libcurl says beside its code
 };
@@ -93,6 +97,7 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *context)
 {
     struct clickhouse_transport *transport = context;
     ssize_t filled;
+    transport->body_read = true;
     switch (transport->request->body_form) {
     case TRANSPORT_BODY_COMPRESS: filled = lz4_stream_read(transport->lz4, buffer, size * count); break;
     case TRANSPORT_BODY_UNPACK: filled = lz4_unpack_read(transport->unpack, buffer, size * count); break;
@@ -106,6 +111,15 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *context)
     }
     transport->answer->bytes_sent += (uint64_t)filled;
     return (size_t)filled;
+}
+
+// Each new connection of the request. A second start finds no kept one: there is one at most, and it has just broken.
+static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
+{
+    (void)socket, (void)purpose;
+    struct clickhouse_transport *transport = context;
+    transport->broken = transport->body_read;
+    return transport->broken ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *context)
@@ -263,6 +277,8 @@ static bool set_up(struct clickhouse_transport *transport, struct curl_slist **h
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
     long idle = (long)(request->idle_limit.ns / 1000000000);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, idle > 0 ? idle : 1L);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, transport);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request->fresh_connection ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transport);
@@ -278,15 +294,22 @@ static void set_problem(struct transport_answer *answer, enum transport_end end,
     snprintf(answer->problem, sizeof(answer->problem), "%s", problem);
 }
 
+// Whether the server may have got something of the request.
+static bool was_sent(const struct clickhouse_transport *transport)
+{
+    long request_size = 0;
+    curl_easy_getinfo(transport->easy, CURLINFO_REQUEST_SIZE, &request_size);
+    return request_size > 0 || transport->body_read;
+}
+
 // What libcurl's verdict means, given what was sent and read.
 static void judge(struct clickhouse_transport *transport, CURLcode code)
 {
     struct transport_answer *answer = transport->answer;
-    long status = 0, request_size = 0;
+    long status = 0;
     curl_easy_getinfo(transport->easy, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(transport->easy, CURLINFO_REQUEST_SIZE, &request_size);
     answer->status = (int)status;
-    answer->sent = request_size > 0;
+    answer->sent = was_sent(transport);
     if (code == CURLE_OK) {
         answer->end = TRANSPORT_ANSWERED;
     } else if (transport->no_memory || code == CURLE_OUT_OF_MEMORY) {
@@ -296,7 +319,9 @@ static void judge(struct clickhouse_transport *transport, CURLcode code)
     } else {
         // An empty server name on a kept connection, a reset, a cut answer, a refused connection ...
         char problem[sizeof(answer->problem)];
-        snprintf(problem, sizeof(problem), "%s%s", curl_easy_strerror(code), tls_trust_advice(code, transport->detail));
+        snprintf(problem, sizeof(problem), "%s%s",
+            transport->broken ? "the connection broke within the request" : curl_easy_strerror(code),
+            tls_trust_advice(code, transport->detail));
         set_problem(answer, answer->sent ? TRANSPORT_CUT : TRANSPORT_NOT_SENT, problem);
     }
 }
@@ -351,7 +376,7 @@ void clickhouse_transport_run(struct clickhouse_transport *transport, const stru
     transport->request = request;
     transport->answer = answer;
     transport->piece = transport->offset = transport->body_room = 0;
-    transport->too_large = transport->no_memory = false;
+    transport->body_read = transport->broken = transport->too_large = transport->no_memory = false;
 
     if (!set_up(transport, &headers) || curl_multi_add_handle(transport->multi, transport->easy) != CURLM_OK) {
         set_problem(answer, TRANSPORT_NO_MEMORY, "out of memory");
@@ -361,9 +386,7 @@ void clickhouse_transport_run(struct clickhouse_transport *transport, const stru
     if (drive(transport, &code)) {
         judge(transport, code);
     } else {
-        long request_size = 0;
-        curl_easy_getinfo(transport->easy, CURLINFO_REQUEST_SIZE, &request_size);
-        answer->sent = request_size > 0;
+        answer->sent = was_sent(transport);
     }
     // Removing an unfinished request closes its connection.
     curl_multi_remove_handle(transport->multi, transport->easy);

@@ -2,7 +2,8 @@
 //
 // One HTTP request to one ClickHouse endpoint over libcurl: the sending, the waiting, the reading, nothing of what it
 // means. A transport is one easy handle in a multi handle of its own, which keeps its connection alive between
-// requests; one thread at a time. The body cannot be rewound, so libcurl can never send it twice by itself.
+// requests; one thread at a time. Once a request's body was read, no other connection is made for it, so libcurl can
+// never send it again by itself, whole or in part.
 #ifndef RELAY_CLICKHOUSE_CLICKHOUSE_TRANSPORT_H
 #define RELAY_CLICKHOUSE_CLICKHOUSE_TRANSPORT_H
 
