@@ -233,7 +233,7 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
     int length = snprintf(sql, sizeof(sql),
         "SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off; "
         "SET search_path = pg_catalog, pg_temp; SET row_security = off; SET bytea_output = 'hex'; "
-        "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
+        "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 1; "
         "SET standard_conforming_strings = on; SET jit = off; SET lock_timeout = 0; "
         "SET statement_timeout = %lld; SET idle_in_transaction_session_timeout = %lld; "
         "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "

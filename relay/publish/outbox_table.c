@@ -17,6 +17,7 @@ enum {
     OID_INT8 = 20,
     OID_TEXT = 25,
     OID_JSON = 114,
+    OID_INET = 869,
     OID_VARCHAR = 1043,
     OID_DATE = 1082,
     OID_TIMESTAMP = 1114,
@@ -300,6 +301,12 @@ static bool add_topic(struct outbox_table *table, const struct config_outbox *co
     return table->topic != NULL || error_no_memory(error, "the topic's expression");
 }
 
+// Of inet the cast, and it alone, adds a netmask that PostgreSQL does not print.
+static char *printed_text(const struct found *found)
+{
+    return found->base == OID_INET ? text_new("abbrev(t.%s::inet)", found->name) : text_new("t.%s::text", found->name);
+}
+
 static bool add_additional(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
     int server_version, struct relay_error *error)
 {
@@ -314,7 +321,7 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
         if (!find_column(columns, name, &found, error)) {
             return false;
         }
-        char *expression = text_new("t.%s::text", found.name);
+        char *expression = printed_text(&found);
         bool done = found.type != 0 ||
             error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "table %s has no column \"%s\", which [publish] additional names", config->table, name);

@@ -9,7 +9,7 @@ import confluent_kafka
 import pytest
 
 from inserting import settle
-from publishing import Transaction, assert_kafka_is_right, ids, publishing, wait_ids
+from publishing import Transaction, as_admin, assert_kafka_is_right, ids, publishing, wait_ids
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 from relaytools.workload import Habits
@@ -198,6 +198,27 @@ def test_session_defaults_that_would_undo_the_argument_do_not_count(place):
     assert sorted(wait_ids(place, events)) == sorted(events)
     place.wait_published()
     assert place.execute("SELECT DISTINCT * FROM public.seen") == [("read committed", "on", "pg_catalog, pg_temp")]
+
+
+def test_additional_columns_are_what_postgresql_prints(place):
+    """Of an inet without a netmask that covers one address; of floats all digits, whatever the role's settings say."""
+    for statement in ("CREATE DOMAIN address AS inet",
+                      "ALTER TABLE outbox_events ADD ip inet, ADD net inet, ADD six address, ADD block cidr, ADD price float8, ADD weight float4",
+                      "ALTER TABLE outbox_events ALTER ip SET DEFAULT '10.0.0.1', ALTER net SET DEFAULT '10.0.0.0/8', ALTER six SET DEFAULT '::1', "
+                      "ALTER block SET DEFAULT '10.0.0.0/8', ALTER price SET DEFAULT 9007199254740992, ALTER weight SET DEFAULT 0.1",
+                      f"ALTER DATABASE {place.name} SET extra_float_digits = 0"):
+        as_admin(place, statement)
+    names = ("ip", "net", "six", "block", "price", "weight")
+    relay = publishing(place, publish={"value": "envelope",
+        "additional": ", ".join([f"{name}:header" for name in names] + [f"{name}:envelope" for name in names])})
+    event = place.insert_event()
+    wait_ids(place, [event])
+    record, = place.records()
+    printed = ("10.0.0.1", "10.0.0.0/8", "::1", "10.0.0.0/8", "9.007199254740992e+15", "0.1")
+    assert [record[5][name].decode() for name in names] == list(printed)
+    envelope = json.loads(record[4])
+    assert [envelope[name] for name in names] == [*printed[:4], 9007199254740992, 0.1]
+    assert relay.stop() == 0
 
 
 def test_two_outboxes_each_have_their_own_order_and_numbers_and_one_that_is_off_is_left_alone(place):
