@@ -2,6 +2,7 @@
 #include "relay/insert/insert_batch.h"
 
 #include "relay/base/log.h"
+#include "relay/insert/table_period.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +11,6 @@
 #define PERIODS_MOST 100
 #define RUN_BYTES    56  // of a run's numbers
 #define NOTE_HEAD    150 // of a note without its runs
-
-// How long a partition of the table lasts, guessed: a day where the key speaks of days, else a month.
-static int64_t period_length(const struct table_plan *plan)
-{
-    const char *key = plan->schema->partition_key;
-    if (!key || !key[0]) {
-        return 0;
-    }
-    bool days = strstr(key, "toYYYYMMDD") || strstr(key, "toDate") || strstr(key, "Hour") || strstr(key, "toMonday");
-    return INT64_C(86400000) * (days ? 1 : 28);
-}
 
 void batch_memory_free(struct batch_memory *memory)
 {
@@ -53,7 +43,7 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memo
     }
     batch->opened = now;
     batch->stamp_step = 1;
-    batch->period_length = period_length(plan);
+    batch->period_length = table_period(plan->schema);
     batch->wants_note = plan->exactly_once && plan->schema->view_count > 0;
     return batch;
 }
