@@ -59,6 +59,44 @@ def stub(folder, name, text):
     (folder / name).chmod(0o755)
 
 
+def setup_on(system, tmp_path, unknown="none"):
+    """scripts/setup where nothing is installed, as a user whose sudo only writes down what it is asked for; (stderr, those lines)."""
+    (tmp_path / "os-release").write_text(system)
+    stub(tmp_path, "dpkg-query", "exit 1\n")
+    stub(tmp_path, "id", "echo 1000\n")
+    stub(tmp_path, "sudo", f'echo "$@" >>{tmp_path}/asked\n')
+    stub(tmp_path, "apt-cache", f'[ "$2" != {unknown} ]\n')
+    stub(tmp_path, "npm", "exit 1\n")
+    done = subprocess.run([os.path.join(ROOT, "scripts/setup")], capture_output=True, text=True, check=False, timeout=300,
+                          env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}", OUTBOX_RELAY_CACHE=str(tmp_path / "cache"),
+                                   OUTBOX_RELAY_OS_RELEASE=str(tmp_path / "os-release")))
+    return done.stderr, (tmp_path / "asked").read_text()
+
+
+def test_on_debian_12_a_name_that_apt_does_not_know_is_a_fault_of_its_index(tmp_path):
+    said, asked = setup_on('ID=debian\nVERSION_ID="12"\n', tmp_path, unknown="libclang-rt-14-dev")
+    assert "not Debian 12" not in said and " libclang-rt-14-dev " in asked, said
+
+
+def test_another_system_goes_on_without_what_its_apt_does_not_know(tmp_path):
+    said, asked = setup_on('ID=ubuntu\nVERSION_ID="24.04"\n', tmp_path, unknown="libclang-rt-14-dev")
+    assert "this is not Debian 12" in said and "warning: apt does not know libclang-rt-14-dev" in said
+    assert " libpq-dev " in asked and "libclang-rt-14-dev" not in asked
+
+
+# Development packages of Debian, and what README calls them.
+NAMES = {"libpq": "libpq", "libcurl4-openssl": "libcurl", "libjansson": "jansson", "libmicrohttpd": "libmicrohttpd", "libsystemd": "libsystemd",
+         "libsimdjson": "simdjson", "liblz4": "lz4", "libxxhash": "xxhash", "libzstd": "zstd", "libssl": "openssl", "libsasl2": "cyrus-sasl",
+         "zlib1g": "zlib"}
+
+
+def test_other_systems_are_told_all_that_the_build_needs():
+    needed = set(re.findall(r"^build (\S+)-dev\b", text("scripts/packages.txt"), re.M)) - {"libcriterion"}
+    readme = re.sub(r"\s+", " ", text("README.md"))
+    told = re.search(r"development files of (.*?)\.", readme)[1].replace(" and ", ", ").split(", ")
+    assert sorted(told) == sorted(NAMES[name] for name in needed)
+
+
 def librdkafka_without(left_out, tmp_path):
     """scripts/fetch librdkafka where configure does not find these; what it would need beside is a stub."""
     libraries = " ".join(f"-l{name}" for name in ("ssl", "curl", "zstd", "lz4", "sasl2", "z") if name not in left_out)
