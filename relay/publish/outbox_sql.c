@@ -293,6 +293,17 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
     return run(connection, SQL_NOTE_PROGRESS, (struct pg_value[]){PG_TEXT(number(&room, settled))}, 1, deadline, error);
 }
 
+bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *settled, bool *known,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    PGresult *result = query(connection, SQL_SETTLED, NULL, 0, false, deadline, error);
+    *known = result != NULL && PQntuples(result) == 1;
+    *settled = *known ? pg_cell_int64(result, 0, 0) : INT64_MIN;
+    PQclear(result);
+    return result != NULL;
+}
+
 // Dead letters and rows that wait
 
 bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,

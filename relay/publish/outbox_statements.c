@@ -86,6 +86,22 @@ static const char *const templates[SQL_COUNT] = {
         "SELECT outbox_relay.write_batch_number(@id, $1::int4, $2::int8, $3::text, $4::int4, $5::int8),"
         " pg_catalog.to_regclass($6::text)::oid",
     [SQL_NOTE_PROGRESS] = "SELECT outbox_relay.note_progress(@id, $1::int8)",
+    // Not where numbers are to come below it (the table was truncated, its sequence restarted), nor where rows that
+    // waited do so no longer and belong before all others: the configuration names their topics or keys anew, or an
+    // earlier version has made them wait. Of many entries the first thousand tell.
+    [SQL_SETTLED] =
+        "SELECT p.settled_seq FROM outbox_relay.progress p JOIN outbox_relay.outboxes o ON o.identity = p.identity"
+        " WHERE p.identity = @id AND CASE WHEN has_sequence_privilege(pg_get_serial_sequence(o.outbox::text,"
+        " o.seq_column), 'USAGE, SELECT') THEN p.settled_seq <="
+        " coalesce(pg_sequence_last_value(pg_get_serial_sequence(o.outbox::text, o.seq_column)::regclass), -1)"
+        " ELSE true END AND NOT EXISTS (SELECT FROM outbox_relay.parked_event_types e WHERE e.identity = @id)"
+        " AND NOT EXISTS (SELECT FROM (SELECT k.topic, k.lowest_seq FROM outbox_relay.parked_topics k"
+        " WHERE k.identity = @id ORDER BY k.lowest_seq LIMIT 1000) e CROSS JOIN LATERAL (SELECT FROM @name t"
+        " WHERE t.@seq = e.lowest_seq @opent AND @topic IS DISTINCT FROM e.topic LIMIT 1) m)"
+        " AND NOT EXISTS (SELECT FROM (SELECT k.aggregate_type, k.aggregate_id, k.lowest_seq"
+        " FROM outbox_relay.held_aggregates k WHERE k.identity = @id ORDER BY k.lowest_seq LIMIT 1000) e"
+        " CROSS JOIN LATERAL (SELECT FROM @name t WHERE t.@seq = e.lowest_seq @opent"
+        " AND (coalesce(@aggregate, '') <> e.aggregate_type OR coalesce(@key, '') <> e.aggregate_id) LIMIT 1) m)",
     [SQL_DEAD_LETTER] =
         "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"
         " $5::text::regclass)",

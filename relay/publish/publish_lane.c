@@ -4,6 +4,7 @@
 #include "relay/publish/publish_lane.h"
 
 #include <assert.h>
+#include <string.h>
 
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
 {
@@ -20,6 +21,11 @@ bool publish_due(const struct publish_pipe *pipe, struct mono_time last, struct 
 bool publish_stopping(const struct publish_pipe *pipe)
 {
     return stop_raised(pipe->context->stop);
+}
+
+bool publish_too_slow(const struct pg_connection *connection, const struct relay_error *error)
+{
+    return error->code == RELAY_ERROR_POSTGRES_QUERY && strcmp(pg_last_sqlstate(connection), "57014") == 0;
 }
 
 void publish_tick(void *context)

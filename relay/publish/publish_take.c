@@ -24,7 +24,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LISTING_INTERVAL DURATION_MS(20)
 #define JOINED_LIMIT     DURATION_S(5)
@@ -226,10 +225,9 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
 
 void publish_take_forget(struct publish_pipe *pipe)
 {
-    struct publish_sweep *sweep = &pipe->sweep;
-    sweep->count = sweep->next = 0;
-    sweep->cut = false;
-    sweep->upto = INT64_MIN;
+    struct publish_found *list = &pipe->sweep.list;
+    list->count = list->next = 0;
+    list->cut = false;
 }
 
 bool publish_take_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
@@ -356,7 +354,7 @@ static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
         return false;
     }
-    if (!lane->joined && strcmp(pg_last_sqlstate(publish_connection(pipe, lane)), "57014") == 0) {
+    if (!lane->joined && publish_too_slow(publish_connection(pipe, lane), error)) {
         pipe->carried_rows = (publish_take_limit(pipe) + 1) / 2;
     }
     log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name),

@@ -2,8 +2,8 @@
 //
 // The start of a term. The happy path: a new producer, init_transactions (which fences every older producer of this
 // outbox and ends what it left open), a round trip on both sessions (which proves that we own the outbox now, after the
-// fence), the last batch number, the receipts behind it, nothing to do. Nothing that was read before the fence survives
-// it.
+// fence), the last batch number, the receipts behind it, nothing to do; then where to read from (publish_resume.c).
+// Nothing that was read before the fence survives it.
 //
 // The receipts, compared with the number n that PostgreSQL has:
 // - none behind n: in step.
@@ -25,6 +25,7 @@
 #include "relay/kafka/kafka_error.h"
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_lane.h"
+#include "relay/publish/publish_resume.h"
 #include "relay/publish/publish_sweep.h"
 #include "relay/publish/publish_waiting.h"
 
@@ -382,8 +383,7 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
             return false;
         }
     }
-    return outbox_sql_drop_old_entries(pipe->sql, pipe->owner.connections[0], pg_deadline(pipe->context), error) &&
-        publish_count_waiting(pipe, pipe->owner.connections[0], error);
+    return publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }
 
 static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *error)
@@ -434,7 +434,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     if (pipe->context->kafka_breaker != NULL) {
         publish_report_kafka(pipe, recovered ? NULL : error);
     }
-    return recovered;
+    return recovered && publish_resume(pipe, error);
 }
 
 void publish_term_end(struct publish_pipe *pipe)

@@ -88,8 +88,9 @@ class Transaction:
     def __init__(self, place):
         self.connection = psycopg2.connect(place.dsn)
 
-    def begin(self):
+    def begin(self, isolation="READ COMMITTED"):
         with self.connection.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
             cursor.execute("SELECT 1")
 
     def insert(self, event_type="post.created", aggregate="11111111-1111-1111-1111-111111111111", payload="{}"):

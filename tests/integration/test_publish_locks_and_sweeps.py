@@ -57,6 +57,47 @@ def test_rows_below_the_watermark_are_found_in_their_order_among_many_that_wait(
     assert [r[0] for r in place.records() if r[0] in mended] == mended
 
 
+def test_dead_rows_that_an_old_snapshot_keeps_stop_neither_a_term_nor_the_sweep(place):
+    """Too many of them to be walked from the first one on within statement_timeout."""
+    relay = publishing(place, postgres={"statement_timeout": "100ms"})
+    events = [place.insert_event() for _ in range(3)]
+    wait_ids(place, events)
+    relay.stop()
+    snapshot = Transaction(place)
+    snapshot.begin("REPEATABLE READ")
+    low, settled = as_admin(place, "SET session_replication_role = replica",    # what publishing so many rows would leave
+        "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "SELECT 'post', gen_random_uuid(), 'post.created', '{}' FROM generate_series(1, 500000)",
+        "DELETE FROM public.outbox_events",
+        "SELECT outbox_relay.note_progress(identity, (SELECT last_value FROM public.outbox_events_seq_seq)) FROM outbox_relay.outboxes "
+        "WHERE outbox = 'public.outbox_events'::regclass",
+        "SELECT settled_seq - 250000, settled_seq FROM outbox_relay.progress")[0]
+    relay.start()
+    event = place.insert_event()
+    wait_ids(place, [event])
+    assert relay.events("publish.dead_rows")[0]["settled_seq"] == settled
+    back = place.execute("INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+                         "VALUES (%s, 'post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text", low)[0][0]
+    assert sorted(wait_ids(place, [back], 400)) == sorted(events + [event, back])
+    assert relay.events("publish.swept") and not relay.events("publish.read_refused")
+    snapshot.end(commit=False)
+
+
+def test_rows_of_numbers_that_began_anew_are_not_left_to_the_sweep(place):
+    relay = publishing(place)
+    events = [place.insert_event() for _ in range(20)]
+    wait_ids(place, events)
+    place.wait_published()
+    wait_until(lambda: place.execute("SELECT settled_seq >= 20 FROM outbox_relay.progress") == [(True,)], "progress noted", 30)
+    relay.stop()
+    as_admin(place, "TRUNCATE public.outbox_events RESTART IDENTITY")
+    relay.start()
+    relay.wait(lambda: relay.metric("outbox_owned") == 1, "it owns the outbox")
+    again = [place.insert_event() for _ in range(3)]
+    wait_ids(place, again, 50)
+    assert not relay.events("publish.swept")
+
+
 def test_a_locked_row_under_load_costs_time_and_nothing_else(place):
     relay = publishing(place)
     workload = place.workload(writers=2, rate=300).start()

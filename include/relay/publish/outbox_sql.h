@@ -97,6 +97,9 @@ bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection 
     const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
     struct mono_time deadline, struct relay_error *error);
+// As it was noted last. *known: it was, and a term may begin to read behind it.
+bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *settled, bool *known,
+    struct mono_time deadline, struct relay_error *error);
 
 // A row moves into the dead letters, in the open transaction. No such row is no error.
 bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,

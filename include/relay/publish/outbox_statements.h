@@ -21,6 +21,7 @@
     X(LAST_NUMBER, "last_number")                                                                                      \
     X(WRITE_NUMBER, "write_number")                                                                                    \
     X(NOTE_PROGRESS, "note_progress")                                                                                  \
+    X(SETTLED, "settled")                                                                                              \
     X(DEAD_LETTER, "dead_letter")                                                                                      \
     X(COUNT_WAITING, "count_waiting")                                                                                  \
     X(PARK_TOPIC, "park_topic")                                                                                        \

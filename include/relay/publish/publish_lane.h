@@ -12,6 +12,8 @@ struct mono_time publish_deadline(const struct publish_pipe *pipe, struct durati
 // Whether so much time has gone by since `last`.
 bool publish_due(const struct publish_pipe *pipe, struct mono_time last, struct duration interval);
 bool publish_stopping(const struct publish_pipe *pipe);
+// Whether the error is that a statement ran into its time limit.
+bool publish_too_slow(const struct pg_connection *connection, const struct relay_error *error);
 // Heartbeats of the sessions and of the loop; called in every wait, also for an answer of PostgreSQL.
 void publish_tick(void *pipe);
 struct pg_connection *publish_connection(struct publish_pipe *pipe, const struct publish_lane *lane);

@@ -5,7 +5,7 @@
 //   publish_pipe.c      who owns the outbox; one term after the other
 //   publish_serve.c     a term's loop: batches on two lanes in turn
 //   publish_wait.c      nothing to do; the pace under load
-//   publish_term.c      how a term starts: fence, proof, receipts
+//   publish_term.c      how a term starts: fence, proof, receipts; publish_resume.c: from which row on it reads
 //   publish_chores.c    what is due now and then; publish_sweep.c: rows below the watermark
 //   publish_send.c      a batch to Kafka, and to its COMMIT; publish_refused.c: what Kafka did not take
 //   publish_careful.c   rows out of the table while some of them wait or have to be judged
@@ -35,6 +35,7 @@
 #include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt_store.h"
 #include "relay/publish/seq_holes.h"
+#include "relay/publish/sweep_pieces.h"
 
 // What a lane is doing. Only publish_lane_move() changes it.
 enum lane_state {
@@ -73,15 +74,20 @@ struct publish_series {
     struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *oldest_hole, *held, *parked, *replays;
 };
 
+// Rows that were found and are not taken yet: those of one snapshot, ascending.
+struct publish_found {
+    int64_t *seqs, *sizes;
+    size_t count, next, room;
+    bool cut; // that snapshot had more
+};
+
 // Rows below the watermark that nobody waits for: see publish_sweep.c.
 struct publish_sweep {
     struct mono_time at; // when it was looked last
-    int64_t upto;        // looked through up to this row; INT64_MIN: the next look begins at the first one
-    int64_t *seqs;       // of the rows that were found and are not taken yet: those of one snapshot, ascending
-    int64_t *sizes;
-    size_t count, next, room;
-    bool cut;   // that snapshot had more
-    bool found; // rows were taken: there may soon be others
+    struct sweep_pieces pieces;
+    struct publish_found list;
+    struct mono_time all_again_at; // everything in one listing took too long: not before this
+    bool found;                    // rows were taken: there may soon be others
 };
 
 struct publish_pipe {

@@ -8,6 +8,7 @@
 
 // As with the other chores, the lane may be ROUTED afterwards. What was found is forgotten by publish_take_forget().
 void publish_sweep_begin(struct publish_pipe *pipe); // a term
+void publish_sweep_soon(struct publish_pipe *pipe);  // rather than in a minute
 bool publish_sweep_due(const struct publish_pipe *pipe);
 bool publish_sweep(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error);
 void publish_sweep_finish(struct publish_pipe *pipe);
