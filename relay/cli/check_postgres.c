@@ -224,6 +224,7 @@ void check_postgres(struct check *check)
     check_server(check);
     check_durability(check);
     tell_pooler(check, pooler);
+    check_connections(check);
     check_publications(check);
     check_migrations(check);
     const struct config *config = check->context->config;

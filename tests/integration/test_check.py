@@ -19,7 +19,7 @@ import pytest
 from pooling import left_in_sessions, needs_pgbouncer, pooler
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
-from relaytools.sessions import autocommitting
+from relaytools.sessions import autocommitting, execute_each
 from servers.web import open_direct
 
 
@@ -60,6 +60,14 @@ def test_nothing_fails_where_all_is_as_it_should_be_and_no_secret_is_shown(place
     assert "FAIL" not in result.stdout and "\033" not in result.stdout
     for secret in (place.servers.env["POSTGRES_PASSWORD"], place.servers.env["CLICKHOUSE_PASSWORD"]):
         assert secret not in result.stdout + result.stderr
+
+
+def test_too_few_connections_of_postgresql_are_warned_of(place):
+    code, texts = findings(place, "ok")
+    assert any("left for the relay" in text and "enough for 1 outboxes and" in text for text in texts), texts
+    execute_each(place.admin_dsn, f"ALTER DATABASE {place.name} CONNECTION LIMIT 3")
+    assert warns(place, "3 are left for the relay") == 0
+    warns(place, "1 outboxes need 4, and 2 more for each further replica")
 
 
 def test_every_server_is_looked_at_when_all_are_down(place):
