@@ -2,8 +2,10 @@
 #include "relay/publish/outbox_owner.h"
 
 #include "relay/base/log.h"
+#include "relay/postgres/pg_array.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define STRANGER_INTERVAL DURATION_S(5)
@@ -128,20 +130,29 @@ bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct rela
     return true;
 }
 
-bool outbox_owner_count(struct outbox_owner *owner, int *replicas, struct relay_error *error)
+// A session that has the name of no outbox yet counts for each of them.
+bool outbox_owner_count(struct outbox_owner *owner, const int64_t *outboxes, size_t count, int *replicas,
+    struct relay_error *error)
 {
-    char ours[64], oid[16];
-    snprintf(oid, sizeof(oid), "%u", owner->table->oid);
-    snprintf(ours, sizeof(ours), OUTBOX_OWNER_SESSIONS "%u-", owner->table->oid);
+    char *oids = pg_array_of_numbers(outboxes, count, 1);
+    if (oids == NULL) {
+        return error_no_memory(error, "counting replicas");
+    }
     PGresult *result = pg_query(owner->connections[0],
-        "SELECT count(DISTINCT right(a.application_name, 12)) FROM pg_stat_activity a"
-        " WHERE a.datname = current_database() AND (starts_with(a.application_name, $1::text)"
-        " OR a.application_name LIKE '" OUTBOX_OWNER_SESSIONS "____________') AND " PG_RELAY_SESSION("$2::oid"),
-        (struct pg_value[]){PG_TEXT(ours), PG_TEXT(oid)}, 2, false, pg_deadline(owner->context), error);
+        "WITH a AS MATERIALIZED (SELECT a.application_name, a.usename, a.usesysid FROM pg_stat_activity a"
+        " WHERE a.datname = current_database() AND starts_with(a.application_name, '" OUTBOX_OWNER_SESSIONS "'))"
+        " SELECT (SELECT count(DISTINCT right(a.application_name, 12)) FROM a"
+        " WHERE (starts_with(a.application_name, '" OUTBOX_OWNER_SESSIONS "' || o.oid || '-')"
+        " OR a.application_name LIKE '" OUTBOX_OWNER_SESSIONS "____________') AND " PG_RELAY_SESSION(
+            "o.oid::oid") ") FROM unnest($1::int8[]) WITH ORDINALITY o(oid, place) ORDER BY o.place",
+        (struct pg_value[]){PG_TEXT(oids)}, 1, false, pg_deadline(owner->context), error);
+    free(oids);
     if (result == NULL) {
         return error_prefix(error, "counting replicas");
     }
-    *replicas = (int)pg_cell_int64(result, 0, 0);
+    for (size_t i = 0; i < count; i++) {
+        replicas[i] = (int)pg_cell_int64(result, (int)i, 0);
+    }
     PQclear(result);
     return true;
 }

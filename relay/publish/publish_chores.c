@@ -326,18 +326,42 @@ static bool check_waiting(struct publish_pipe *pipe, struct publish_lane *lane, 
     return count == 0 || lane->state != LANE_IDLE || drop_idle_topics(pipe, lane, names, count, error);
 }
 
+// One listing of the sessions for all outboxes of the process: with many of them and many replicas it is long.
+static bool count_for_all(struct publish_pipe *pipe, struct relay_error *error)
+{
+    int64_t *outboxes;
+    size_t count;
+    if (!publish_share_counts(pipe->share, &pipe->sharer, pipe->owner.table->oid, pipe->replicas_counted_at, &outboxes,
+            &count)) {
+        return true;
+    }
+    int *replicas = calloc(count + 1, sizeof(*replicas));
+    bool done = outboxes != NULL && replicas != NULL;
+    if (!done) {
+        error_no_memory(error, "counting replicas");
+    }
+    done = done && outbox_owner_count(&pipe->owner, outboxes, count, replicas, error);
+    if (done) {
+        publish_share_counted(pipe->share, outboxes, replicas, count);
+    }
+    free(outboxes);
+    free(replicas);
+    return done;
+}
+
 bool publish_count_replicas(struct publish_pipe *pipe, struct relay_error *error)
 {
     if (pipe->share == NULL || !publish_due(pipe, pipe->replicas_counted_at, REPLICAS_INTERVAL)) {
         return true;
     }
     pipe->replicas_counted_at = clock_mono(pipe->context->clock);
-    if (!outbox_owner_count(&pipe->owner, &pipe->sharer.replicas, error)) {
+    if (!count_for_all(pipe, error)) {
         return false;
     }
     if (pipe->owner.owned && publish_share_give_up(pipe->share, &pipe->sharer, pipe->replicas_counted_at)) {
         log_event(LOG_LEVEL_INFO, "publish.given_up", "another replica may own it",
-            LOG_TEXT("outbox", pipe->config->name), LOG_INT("replicas", pipe->sharer.replicas));
+            LOG_TEXT("outbox", pipe->config->name),
+            LOG_INT("replicas", publish_share_replicas(pipe->share, &pipe->sharer)));
         pipe->giving_up = true;
     }
     return true;

@@ -25,7 +25,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+// For each outbox of the process: all of them read the same list, which is as long as the server has sessions.
 #define LISTING_INTERVAL DURATION_MS(20)
+#define LISTING_SLOWEST  DURATION_MS(500)
 #define JOINED_LIMIT     DURATION_S(5)
 
 int64_t publish_take_limit(const struct publish_pipe *pipe)
@@ -109,11 +111,20 @@ bool publish_take_start(struct publish_pipe *pipe, struct publish_lane *lane, co
         publish_take_limit(pipe), error);
 }
 
-// With many sessions reading pg_locks costs something.
+static struct duration listing_interval(const struct publish_pipe *pipe)
+{
+    int owned = pipe->share == NULL ? 1 : publish_share_owned(pipe->share);
+    int64_t interval = LISTING_INTERVAL.ns * (owned > 1 ? owned : 1);
+    return DURATION_NS(interval < LISTING_SLOWEST.ns ? interval : LISTING_SLOWEST.ns);
+}
+
+// With many sessions reading pg_locks costs something, and writers wait for it. A hole that is kept for longer is
+// looked up more often.
 bool publish_take_holders(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     struct mono_time now = clock_mono(pipe->context->clock);
-    if (!seq_holes_wants_listing(pipe->holes) || !mono_reached(now, mono_add(pipe->listed_at, LISTING_INTERVAL))) {
+    if (!seq_holes_wants_listing(pipe->holes) ||
+        !mono_reached(now, mono_add(pipe->listed_at, listing_interval(pipe)))) {
         return true;
     }
     pipe->listed_at = now;

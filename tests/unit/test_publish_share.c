@@ -2,6 +2,7 @@
 #include "relay/publish/publish_share.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 static struct mono_time at(int seconds)
 {
@@ -32,7 +33,36 @@ Test(publish_share, who_owns_more_gives_up_down_to_its_share)
     cr_assert(publish_share_give_up(&share, &pipes[1], at(4)));
     cr_assert_not(publish_share_give_up(&share, &pipes[2], at(4)));
     publish_share_note(&share, &pipes[0], false, at(4));
-    cr_assert_eq(share.owned, 2, "what was given up is not counted off twice");
+    cr_assert_eq(publish_share_owned(&share), 2, "what was given up is not counted off twice");
+    publish_share_finish(&share);
+}
+
+Test(publish_share, one_counts_the_replicas_of_all)
+{
+    struct publish_share share;
+    struct publish_sharer pipes[3] = {0};
+    int64_t *outboxes;
+    size_t count;
+    cr_assert(publish_share_init(&share, 3));
+    for (int i = 0; i < 3; i++) { // each once, at its first look
+        cr_assert(publish_share_counts(&share, &pipes[i], 100 + i, at(0), &outboxes, &count));
+        cr_assert_eq(count, (size_t)i + 1);
+        int replicas[3] = {5, 6, 7};
+        publish_share_counted(&share, outboxes, replicas, count);
+        free(outboxes);
+    }
+    cr_assert(pipes[2].replicas == 5 && pipes[1].replicas == 6 && pipes[0].replicas == 7);
+    int asked = 0;
+    for (int i = 0; i < 3; i++) {
+        bool asks = publish_share_counts(&share, &pipes[i], 100 + i, at(2), &outboxes, &count);
+        asked += asks;
+        cr_assert_eq(count, asks ? 3u : 0u);
+        free(outboxes);
+    }
+    cr_assert_eq(asked, 1);
+    cr_assert(publish_share_counts(&share, &pipes[1], 200, at(3), &outboxes, &count), "made anew");
+    cr_assert_eq(count, 3);
+    free(outboxes);
     publish_share_finish(&share);
 }
 

@@ -43,8 +43,10 @@ bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error);
 // *current: the table of this name is the one that is owned, under the same identity. Statements are prepared by name:
 // once a table is swapped or made anew they go to the new one, on which there is no lock of ours.
 bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error);
-// How many replicas own the outbox or try to, ourselves included. On the first session.
-bool outbox_owner_count(struct outbox_owner *owner, int *replicas, struct relay_error *error);
+// How many replicas own each of these outboxes or try to, ourselves included. On the first session of this one. The
+// tables' oids; replicas: room for as many numbers.
+bool outbox_owner_count(struct outbox_owner *owner, const int64_t *outboxes, size_t count, int *replicas,
+    struct relay_error *error);
 // Beats on sessions that have been silent for a third of the lease. Its failures show at the next use of the session.
 void outbox_owner_tick(struct outbox_owner *owner);
 

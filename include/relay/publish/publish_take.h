@@ -31,7 +31,8 @@ void publish_take_nothing(struct publish_pipe *pipe, struct publish_lane *lane);
 bool publish_take_probe(struct publish_pipe *pipe, bool *found, struct relay_error *error);
 
 // What publish_careful.c takes with. A step inside a batch's transaction; from BEGIN to ROUTED, whatever takes the rows
-// out; pg_locks, when a hole wants it, but not more often than every 20 ms; the ranges to look up; rows for the batch.
+// out; pg_locks, when a hole wants it, but not more often than every 20 ms for each outbox that the process
+// owns; the ranges to look up; rows for the batch.
 typedef bool publish_step(struct publish_pipe *pipe, struct publish_lane *lane, void *context,
     struct relay_error *error);
 bool publish_take_with(struct publish_pipe *pipe, struct publish_lane *lane, publish_step *take, void *context,
