@@ -86,12 +86,13 @@ void *event_arena_alloc(struct event_arena *arena, size_t size)
     return at;
 }
 
-void event_arena_reset(struct event_arena *arena)
+// Frees what does not fit into `keep` bytes.
+static void reset_to(struct event_arena *arena, size_t keep)
 {
     size_t held = 0;
     for (struct chunk **link = &arena->first; *link;) {
         struct chunk *chunk = *link;
-        if (held + CHUNK_HEADER + chunk->room > arena->keep) {
+        if (held + CHUNK_HEADER + chunk->room > keep) {
             *link = chunk->next;
             free(chunk);
         } else {
@@ -102,6 +103,16 @@ void event_arena_reset(struct event_arena *arena)
     arena->held = held;
     arena->used = 0;
     arena->current = NULL;
+}
+
+void event_arena_reset(struct event_arena *arena)
+{
+    reset_to(arena, arena->keep);
+}
+
+void event_arena_shrink(struct event_arena *arena)
+{
+    reset_to(arena, arena->keep < CHUNK_SIZE ? arena->keep : CHUNK_SIZE);
 }
 
 size_t event_arena_used(const struct event_arena *arena)

@@ -50,6 +50,12 @@ void outbox_batch_reset(struct outbox_batch *batch)
     event_arena_reset(batch->arena);
 }
 
+void outbox_batch_shrink(struct outbox_batch *batch)
+{
+    outbox_batch_reset(batch);
+    event_arena_shrink(batch->arena);
+}
+
 void outbox_batch_free(struct outbox_batch *batch)
 {
     if (batch == NULL) {

@@ -95,6 +95,16 @@ static void rest(struct publish_pipe *pipe, struct duration length, bool quiet, 
     }
 }
 
+// One of many outboxes that have a backlog now and then would keep what its largest batch took.
+static void give_back(struct publish_pipe *pipe)
+{
+    for (int i = 0; i < 2; i++) {
+        if (pipe->lanes[i].state == LANE_IDLE) {
+            outbox_batch_shrink(pipe->lanes[i].batch);
+        }
+    }
+}
+
 bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 {
     const struct clock *clock = pipe->context->clock;
@@ -121,6 +131,9 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
         }
         bool granted;
         rest(pipe, pace, mono_reached(clock_mono(clock), mono_add(began, LINGER)), &granted);
+        if (granted) {
+            give_back(pipe);
+        }
         pace = shorter(DURATION_NS(pace.ns * 2), PROBE_SLOWEST);
         look = true; // until the grant, and once after it
     }

@@ -50,6 +50,23 @@ Test(event_arena, a_steady_load_keeps_its_chunks)
     event_arena_free(arena);
 }
 
+Test(event_arena, a_shrunk_one_holds_a_chunk_and_works_on)
+{
+    struct event_arena *arena = event_arena_new(8 << 20);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 7000; i++) {
+            cr_assert_not_null(event_arena_alloc(arena, 1000));
+        }
+        event_arena_reset(arena);
+        cr_assert_gt(event_arena_held(arena), 6u << 20, "over a reset it is kept");
+        event_arena_shrink(arena);
+        cr_assert_leq(event_arena_held(arena), 256u << 10);
+        cr_assert_gt(event_arena_held(arena), 0);
+        cr_assert_eq(event_arena_used(arena), 0);
+    }
+    event_arena_free(arena);
+}
+
 Test(event_arena, what_is_beyond_keep_is_given_back)
 {
     struct event_arena *arena = event_arena_new(1 << 20);

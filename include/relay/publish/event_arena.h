@@ -17,6 +17,7 @@ void event_arena_free(struct event_arena *arena); // accepts NULL
 // pointer, too.
 void *event_arena_alloc(struct event_arena *arena, size_t size);
 void event_arena_reset(struct event_arena *arena);
+void event_arena_shrink(struct event_arena *arena);       // a reset that keeps no more than a chunk of 256 KiB
 size_t event_arena_used(const struct event_arena *arena); // bytes given out since the reset, rounding included
 size_t event_arena_held(const struct event_arena *arena); // bytes of its chunks
 

@@ -32,6 +32,7 @@ struct outbox_batch {
 struct outbox_batch *outbox_batch_new(size_t keep_bytes, struct relay_error *error);
 void outbox_batch_free(struct outbox_batch *batch); // accepts NULL
 void outbox_batch_reset(struct outbox_batch *batch);
+void outbox_batch_shrink(struct outbox_batch *batch); // a reset that gives its memory back: the next one may be far off
 
 // Decodes and takes over a binary result that begins with the columns of outbox_table.row (also on failure; NULL is not
 // allowed). guarded: of guarded_row, and then a column with outbox_row.above. Errors: NO_MEMORY, PROTOCOL.
