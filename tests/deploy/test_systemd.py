@@ -68,6 +68,11 @@ def test_it_is_told_and_watched():
     assert setting("RestartPreventExitStatus").split() == ["2", "78"]  # bad usage, bad configuration
 
 
+def test_the_resolver_may_ask_for_the_machines_addresses():
+    """Refused, it takes the machine for one with IPv4 and IPv6, and every second first connection to a broker with both fails."""
+    assert set(setting("RestrictAddressFamilies").split()) == {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"}
+
+
 def test_secrets_are_credentials():
     with open(DROP_IN, encoding="utf-8") as file:
         text = file.read()
