@@ -97,7 +97,7 @@ def test_other_systems_are_told_all_that_the_build_needs():
     assert sorted(told) == sorted(NAMES[name] for name in needed)
 
 
-def librdkafka_without(left_out, tmp_path):
+def librdkafka_without(left_out, tmp_path, *options):
     """scripts/fetch librdkafka where configure does not find these; what it would need beside is a stub."""
     libraries = " ".join(f"-l{name}" for name in ("ssl", "curl", "zstd", "lz4", "sasl2", "z") if name not in left_out)
     programs, source = tmp_path / "bin", tmp_path / "package/deps/librdkafka"
@@ -106,11 +106,12 @@ def librdkafka_without(left_out, tmp_path):
     for name in ("src/rdkafka.h", "src/rdkafka_mock.h", "src/librdkafka.a", "LICENSES.txt"):
         (source / name).write_text("")
     stub(source, "configure", f'echo "MKL_DYNAMIC_LIBS= {libraries}" >Makefile.config\n')
-    stub(programs, "npm", f'for last; do :; done\ntar -czf "$last/x.tgz" -C {tmp_path} package\n')
+    subprocess.run(["tar", "-czf", tmp_path / "given.tgz", "-C", tmp_path, "package"], check=True)
+    stub(programs, "npm", "exit 1\n" if options else f'for last; do :; done\ntar -czf "$last/x.tgz" -C {tmp_path} package\n')
     stub(programs, "sha512sum", f"echo {re.search('LIBRDKAFKA_SHA512=(.*)', text('scripts/pins'))[1]} x\n")
     for name in ("make", "gcc", "patch"):
         stub(programs, name, "")
-    done = subprocess.run([os.path.join(ROOT, "scripts/fetch"), "librdkafka"], capture_output=True, text=True, check=False, timeout=300,
+    done = subprocess.run([os.path.join(ROOT, "scripts/fetch"), "librdkafka", *options], capture_output=True, text=True, check=False, timeout=300,
                           env=dict(os.environ, OUTBOX_RELAY_CACHE=str(tmp_path / "cache"), PATH=f"{programs}:{os.environ['PATH']}"))
     return done, list(tmp_path.glob("cache/librdkafka-*"))
 
@@ -125,3 +126,15 @@ def test_a_librdkafka_that_lacks_something_is_not_kept(left_out, tmp_path):
 def test_a_librdkafka_that_lacks_nothing_is_kept(tmp_path):
     done, kept = librdkafka_without([], tmp_path)
     assert done.returncode == 0 and len(kept) == 1 and (kept[0] / ".complete").exists(), done.stderr
+
+
+def test_librdkafka_comes_from_a_file_where_there_is_no_network(tmp_path):
+    done, kept = librdkafka_without([], tmp_path, "--from", str(tmp_path / "given.tgz"))
+    assert done.returncode == 0 and len(kept) == 1, done.stderr
+
+
+def test_a_file_that_is_not_the_pinned_package_is_not_taken(tmp_path):
+    (tmp_path / "other.tgz").write_text("something else")
+    done = subprocess.run([os.path.join(ROOT, "scripts/fetch"), "librdkafka", "--from", tmp_path / "other.tgz"], capture_output=True, text=True,
+                          check=False, env=dict(os.environ, OUTBOX_RELAY_CACHE=str(tmp_path / "cache")))
+    assert done.returncode == 1 and "is not what scripts/pins expects" in done.stderr and not list(tmp_path.glob("cache/librdkafka-*"))
