@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See log.h. A line is built in a buffer on the stack (4 KiB; what does not fit is cut and the line says so) and
-// written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept by a hash of event,
-// sentence and fields, so that only what says the same is one kind; a kind seen less than FOLD_WINDOW ago is counted,
-// not written, and the next line that is written for it carries `repeated=N`. One that makes room for another tells its
-// count first. Infos and debug lines are never folded. A reader that does not read (a full pipe, a journal that hangs)
-// holds nobody up: after WRITE_PATIENCE_MS a line is dropped and counted, the next ones at once, and how many they were
-// is told as soon as there is room again.
+// See log.h. A line is built in a buffer on the stack (4 KiB; of text what does not fit is cut, of JSON it is left out,
+// and the line says so) and written by one write(2). Folding: the last FOLD_SLOTS kinds of warnings and errors are kept
+// by a hash of event, sentence and fields, so that only what says the same is one kind; a kind seen less than
+// FOLD_WINDOW ago is counted, not written, and the next line that is written for it carries `repeated=N`. One that
+// makes room for another tells its count first. Infos and debug lines are never folded. A reader that does not read (a
+// full pipe, a journal that hangs) holds nobody up: after WRITE_PATIENCE_MS a line is dropped and counted, the next
+// ones at once, and how many they were is told as soon as there is room again.
 #include "relay/base/log.h"
 
 #include "relay/base/utf8.h"
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define LINE_ROOM         4096 // at most PIPE_BUF, so that a pipe that has room takes it without blocking
+#define LINE_END          80   // of JSON: repeated, left_out, and the end
 #define WRITE_PATIENCE_MS 1000
 #define FOLD_SLOTS        64
 #define FOLD_WINDOW       DURATION_S(10)
@@ -129,10 +130,29 @@ static const char *level_name(enum log_level level)
     return names[level];
 }
 
+// Nothing of a member that does not fit whole with what comes at the line's end: half a value would be no JSON.
+static bool end_member(struct line *line, size_t before)
+{
+    bool fits = !line->cut && line->length + LINE_END < sizeof(line->text);
+    if (!fits) {
+        line->length = before;
+        line->cut = false;
+    }
+    return fits;
+}
+
+static void put_count(struct line *line, const char *name, uint64_t count)
+{
+    char member[LINE_END / 2];
+    snprintf(member, sizeof(member), ",\"%s\":%llu", name, (unsigned long long)count);
+    put_text(line, member);
+}
+
 static void build_json(struct line *line, enum log_level level, const char *event, const char *sentence,
     const struct log_field *fields, uint64_t repeated)
 {
     char now[WALL_TIME_TEXT];
+    unsigned left_out = 0;
     wall_time_format(clock_wall(clock_system()), now);
     put_text(line, "{\"time\":\"");
     put_text(line, now);
@@ -141,30 +161,24 @@ static void build_json(struct line *line, enum log_level level, const char *even
     put_text(line, "\",\"event\":");
     put_quoted(line, event);
     if (sentence != NULL) {
+        size_t before = line->length;
         put_text(line, ",\"message\":");
         put_quoted(line, sentence);
+        left_out += !end_member(line, before);
     }
     for (; fields->name != NULL; fields++) {
+        size_t before = line->length;
         put_char(line, ',');
         put_quoted(line, fields->name);
         put_char(line, ':');
         put_value(line, fields, true);
+        left_out += !end_member(line, before);
     }
     if (repeated > 0) {
-        char number[40];
-        snprintf(number, sizeof(number), ",\"repeated\":%llu", (unsigned long long)repeated);
-        put_text(line, number);
+        put_count(line, "repeated", repeated);
     }
-    if (line->cut) { // end inside a value would be no JSON: cut back to an empty, valid object that says so
-        line->length = 0;
-        line->cut = false;
-        put_text(line, "{\"time\":\"");
-        put_text(line, now);
-        put_text(line, "\",\"level\":\"");
-        put_text(line, level_name(level));
-        put_text(line, "\",\"event\":");
-        put_quoted(line, event);
-        put_text(line, ",\"message\":\"(line too long, fields left out)\"");
+    if (left_out > 0) {
+        put_count(line, "left_out", left_out);
     }
     line->text[line->length++] = '}'; // put_char() leaves room for it
 }

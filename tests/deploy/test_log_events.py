@@ -11,7 +11,7 @@ ROOT = config_keys.ROOT
 NAME = re.compile(r'"([a-z]+\.[a-z_]+)"')
 FIELD = re.compile(r'\bLOG_(TEXT|INT|COUNT|REAL|BOOL)\(([^,()]*"[a-z_]+"[^,()]*),')  # "one", or condition ? "one" : "other"
 TYPES = {"TEXT": "string", "INT": "number", "COUNT": "number", "REAL": "number", "BOOL": "boolean"}
-OF_EVERY_LINE = {"time", "level", "event", "message", "repeated"}  # log.c writes them itself
+OF_EVERY_LINE = {"time", "level", "event", "message", "repeated", "left_out"}  # log.c writes them itself
 
 
 def calls(text):

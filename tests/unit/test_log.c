@@ -50,6 +50,31 @@ Test(log, a_line_that_is_too_long_is_still_json, .init = start)
     json_decref(line);
 }
 
+Test(log, a_line_that_is_too_long_keeps_the_members_that_fit, .init = start)
+{
+    log_init(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    char text[6000];
+    memset(text, 'y', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    log_event(LOG_LEVEL_ERROR, "test.long", "a sentence", LOG_TEXT("outbox", "default"), LOG_TEXT("error", text),
+        LOG_INT("n", 7));
+    json_t *line = json_loads(last, JSON_REJECT_DUPLICATES, NULL);
+    cr_assert_not_null(line, "%s", last);
+    cr_assert_str_eq(json_string_value(json_object_get(line, "message")), "a sentence");
+    cr_assert_str_eq(json_string_value(json_object_get(line, "outbox")), "default");
+    cr_assert_eq(json_integer_value(json_object_get(line, "n")), 7);
+    cr_assert_null(json_object_get(line, "error"));
+    cr_assert_eq(json_integer_value(json_object_get(line, "left_out")), 1);
+    json_decref(line);
+    log_event(LOG_LEVEL_ERROR, "test.long", text, LOG_TEXT("outbox", "default"));
+    line = json_loads(last, JSON_REJECT_DUPLICATES, NULL);
+    cr_assert_not_null(line, "%s", last);
+    cr_assert_null(json_object_get(line, "message"));
+    cr_assert_str_eq(json_string_value(json_object_get(line, "outbox")), "default");
+    cr_assert_eq(json_integer_value(json_object_get(line, "left_out")), 1);
+    json_decref(line);
+}
+
 Test(log, text_quotes_only_what_needs_it, .init = start)
 {
     log_init(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);

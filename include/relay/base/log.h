@@ -21,7 +21,8 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_E
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_JSON, LOG_FORMAT_JOURNALD };
 
 // A field of a line. Made by the macros below; strings are read during the call only. A name has one type in all
-// events, and is none that each line has by itself (time, level, event, message, repeated): Elasticsearch refuses both.
+// events, and is none that each line has by itself (time, level, event, message, repeated, left_out): Elasticsearch
+// refuses both.
 struct log_field {
     const char *name; // NULL ends the list
     enum { LOG_FIELD_TEXT, LOG_FIELD_INTEGER, LOG_FIELD_REAL, LOG_FIELD_BOOLEAN, LOG_FIELD_COUNT } kind;
