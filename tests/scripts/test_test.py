@@ -117,6 +117,27 @@ def test_sanitizers_understand_their_options_and_what_is_skipped_is_named(projec
     assert "skipped: tests.integration.test_it test_what_this_machine_has_not: it is not there\n" in said
 
 
+JUNIT = '<testsuites><testsuite><testcase classname="leak" name="leaks"/></testsuite></testsuites>'
+LEAKING = """
+#include <criterion/criterion.h>
+#include <stdlib.h>
+Test(leak, leaks) { char *volatile lost = malloc(10); lost = NULL; cr_assert_null(lost); }
+"""
+
+
+@pytest.mark.parametrize("source, failed", ((LEAKING, 1), (LEAKING.replace("malloc(10)", "NULL"), 0)), ids=("leaks", "leaks_nothing"))
+def test_a_unit_test_that_leaks_and_passes_has_failed(project, source, failed):
+    """Criterion has judged it before its process ends, and looks at no exit code after that."""
+    (project.folder / "leak.c").write_text(source)
+    project.built("build-sanitize")
+    (project.folder / "build-sanitize/meson-logs").mkdir()
+    project.script("meson", f"cd '{project.folder}' && gcc -fsanitize=address,undefined leak.c -lcriterion -o leak && ./leak || exit 1",
+                   f"echo '{JUNIT}' >build-sanitize/meson-logs/testlog.junit.xml")
+    code, said = project.run("--only", "sanitize")
+    assert said.endswith(f"\n1 passed, {failed} failed\n") and code == failed, said
+    assert ("10 byte(s) leaked" in said) == bool(failed), said
+
+
 def test_a_second_run_in_the_same_folder_is_refused(project):
     project.script("lint", "read -r line <go", "echo '1 passed, 0 failed'")
     os.mkfifo(project.folder / "go")
