@@ -107,14 +107,17 @@ def test_what_this_machine_has_not():
 """
 
 
-def test_sanitizers_understand_their_options_and_what_is_skipped_is_named(project):
+@pytest.mark.parametrize("listed", (False, True), ids=("unknown", "known"))
+def test_sanitizers_understand_their_options_and_what_is_skipped_has_failed_unless_it_is_listed(project, listed):
     project.tests("integration", SANITIZED)
     project.built("build-tsan")
     (project.folder / "tests/support").mkdir()
     shutil.copy(os.path.join(ROOT, "tests/support/tsan.supp"), project.folder / "tests/support")
+    (project.folder / "tests/skips.txt").write_text("# why\ntest_what_this_machine_has_not  a reason\n" if listed else "# nothing\n")
     code, said = project.run("--only", "tsan")
-    assert code == 0 and said.endswith("\n1 passed, 0 failed\n"), said
-    assert "skipped: tests.integration.test_it test_what_this_machine_has_not: it is not there\n" in said
+    assert code == (0 if listed else 1) and said.endswith(f"\n1 passed, {0 if listed else 1} failed\n"), said
+    told = "skipped" if listed else "skipped, and not in tests/skips.txt"
+    assert f"{told}: tests.integration.test_it test_what_this_machine_has_not: it is not there\n1 skipped\n" in said
 
 
 JUNIT = '<testsuites><testsuite><testcase classname="leak" name="leaks"/></testsuite></testsuites>'

@@ -149,7 +149,9 @@ def check_tidy(tree):
                 pass
         return findings
 
-    wanted = [path for path in tree.match("relay/*.c", "relay/*.cc", "tests/*.c") if path in commands]
+    sources = tree.match("relay/*.c", "relay/*.cc", "tests/*.c")
+    tree.warnings += [f"{path}: not judged, since no target of {build} is made of it" for path in sources if path not in commands]
+    wanted = [path for path in sources if path in commands]
     wanted.sort(key=lambda path: -len(tree.text(path))) # the longest first, so that all cores end together
     # The same header is read by many files: each finding once.
     return list(dict.fromkeys(finding for findings in _parallel(judge, wanted) for finding in findings))

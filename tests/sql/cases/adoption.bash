@@ -30,6 +30,8 @@ if [ -n "$pgbench" ]; then
         fi
         read -r -t 0.02 <> <(:) || true
     done
+elif [ "$server" = 1 ]; then
+    not_ok "writers go on meanwhile" "no pgbench found: install postgresql-contrib"
 else
     echo "  without concurrent writers: no pgbench found"
 fi
