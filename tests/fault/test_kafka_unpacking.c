@@ -67,7 +67,7 @@ static void produce(const char *codec, size_t count, size_t bytes, const char *b
     set(conf, "message.max.bytes", "100000000");
     set(conf, "batch.size", "100000000");
     set(conf, "batch.num.messages", batch);
-    set(conf, "linger.ms", "1000");
+    set(conf, "linger.ms", "60000"); // a set goes when it is full, however long that takes
     set(conf, "queue.buffering.max.messages", "1000000");
     rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why));
     cr_assert_not_null(client, "%s", why);
