@@ -173,10 +173,10 @@ static bool try_rows(struct clickhouse_check *at, const char *what, const struct
     return try_insert(at, what, statement, &error);
 }
 
-static bool try_dead_letters(struct clickhouse_check *at, const char *what, const char *table)
+static bool try_dead_letters(struct clickhouse_check *at, const char *what, const char *table, bool has_timestamp)
 {
     struct relay_error error;
-    struct dead_letter_block *block = dead_letter_block_new(&error);
+    struct dead_letter_block *block = dead_letter_block_new(has_timestamp, &error);
     char *statement = block ? dead_letter_statement(block, table, at->has_input, INSERT_DEADLINE_GUARD, &error) : NULL;
     dead_letter_block_free(block);
     return try_insert(at, what, statement, &error);
@@ -255,7 +255,16 @@ static void check_dead_letters(struct clickhouse_check *at)
         sizeof(columns) / sizeof(columns[0]), &possible, &findings, NULL);
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
-    bool taken = complete && try_dead_letters(at, what, at->check->context->config->insert.dead_letter_table);
+    const char *table = at->check->context->config->insert.dead_letter_table;
+    bool has_timestamp = table_schema_column(schema, DEAD_LETTER_TIMESTAMP) != NULL;
+    if (complete && !has_timestamp) {
+        check_add(at->check->report, CHECK_WARN, what,
+            CHECK_MIGRATE_CLICKHOUSE "; to a table of another name add the column of 003_dead_letter_timestamp.up.sql",
+            "%s.%s has no column " DEAD_LETTER_TIMESTAMP
+            ": retry cannot fill columns that take kafka.timestamp, unless the message has a created_at header",
+            schema->database, schema->table);
+    }
+    bool taken = complete && try_dead_letters(at, what, table, has_timestamp);
     if (taken && possible) {
         check_add(at->check->report, CHECK_OK, what, "", "%s.%s", schema->database, schema->table);
     }

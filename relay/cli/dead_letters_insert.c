@@ -11,6 +11,8 @@
 #include "relay/cli/time_argument.h"
 #include "relay/config/config_checks.h"
 #include "relay/clickhouse/clickhouse_text.h"
+#include "relay/insert/dead_letter_block.h"
+#include "relay/insert/dead_letter_table.h"
 #include "relay/insert/insert_routes.h"
 
 #include <stdio.h>
@@ -250,17 +252,18 @@ static bool parse_headers(const char *text, struct letter *letter)
     return true;
 }
 
-// The timestamp of the message was its created_at, which stands in the header.
-static void take_timestamp(struct source_message *message)
+// Of letters without it (schemas/clickhouse/003), the timestamp of the message was its created_at, which stands in the
+// header.
+static void take_timestamp(struct source_message *message, const char *milliseconds)
 {
     char text[64];
     struct wall_time at;
     const struct source_header *header = source_message_header(message, "created_at");
-    message->timestamp_ms = -1;
-    if (header && header->value && header->length < sizeof(text)) {
+    message->timestamp_ms = milliseconds ? strtoll(milliseconds, NULL, 10) : -1;
+    if (!milliseconds && header && header->value && header->length < sizeof(text)) {
         snprintf(text, sizeof(text), "%.*s", (int)header->length, header->value);
         if (time_argument_parse(text, (struct wall_time){0}, &at, NULL)) {
-            message->timestamp_ms = at.us / 1000;
+            message->timestamp_ms = at.us < 0 ? -1 : at.us / 1000;
         }
     }
 }
@@ -278,7 +281,7 @@ static bool take_letter(const struct clickhouse_result *rows, size_t row, struct
     if (!parse_headers(clickhouse_result_text(rows, row, 6, NULL), letter)) {
         return false;
     }
-    take_timestamp(message);
+    take_timestamp(message, clickhouse_result_text(rows, row, 7, NULL));
     return true;
 }
 
@@ -300,12 +303,18 @@ static struct clickhouse_result *read_bytes(const struct relay_context *context,
     const json_t *page, struct relay_error *error)
 {
     const struct clickhouse_request request = {.endpoint = CLICKHOUSE_ANY_ENDPOINT, .max_response = ANSWER_LIMIT};
+    const char *table = context->config->insert.dead_letter_table;
     struct clickhouse_text text = {0};
     struct clickhouse_result *rows = NULL;
+    struct dead_letter_table found;
+    if (!dead_letter_table_read(client, &request, table, &found, error)) {
+        return NULL;
+    }
     bool done =
         clickhouse_text_add(&text,
             "SELECT target, kafka_topic, kafka_partition, kafka_offset, key, value, "
-            "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ',') FROM ") &&
+            "arrayStringConcat(arrayMap(h -> concat(hex(h.1), ':', ifNull(hex(h.2), '-')), headers), ','), %s FROM ",
+            found.has_timestamp ? "toUnixTimestamp64Milli(" DEAD_LETTER_TIMESTAMP ")" : "NULL") &&
         clickhouse_text_table(&text, context->config->insert.dead_letter_table) &&
         clickhouse_text_add(&text, " WHERE ") && add_page_keys(&text, page) &&
         clickhouse_text_add(&text,

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The types as sent; the server converts to those of the table (LowCardinality and the like).
-enum { TARGET, TOPIC, PARTITION, OFFSET, KEY, VALUE, HEADERS, REASON, CODE, TEXT, COLUMNS };
+// The types as sent; the server converts to those of the table (LowCardinality and the like). The last is left out
+// where the table does not have it.
+enum { TARGET, TOPIC, PARTITION, OFFSET, KEY, VALUE, HEADERS, REASON, CODE, TEXT, TIMESTAMP, COLUMNS };
 static const struct {
     const char *name, *type;
 } columns[COLUMNS] = {
@@ -21,22 +22,25 @@ static const struct {
     [REASON] = {"reason", "String"},
     [CODE] = {"code", "String"},
     [TEXT] = {"text", "String"},
+    [TIMESTAMP] = {DEAD_LETTER_TIMESTAMP, "Nullable(DateTime64(3, 'UTC'))"},
 };
 
 struct dead_letter_block {
     struct clickhouse_type *types[COLUMNS];
     struct native_block *rows;
+    size_t columns;
 };
 
-struct dead_letter_block *dead_letter_block_new(struct relay_error *error)
+struct dead_letter_block *dead_letter_block_new(bool has_timestamp, struct relay_error *error)
 {
     struct dead_letter_block *block = calloc(1, sizeof(*block));
     if (!block) {
         error_no_memory(error, "making a block of dead letters");
         return NULL;
     }
+    block->columns = has_timestamp ? COLUMNS : TIMESTAMP;
     block->rows = native_block_new(error);
-    for (size_t i = 0; block->rows && i < COLUMNS; i++) {
+    for (size_t i = 0; block->rows && i < block->columns; i++) {
         block->types[i] = clickhouse_type_parse(columns[i].type, strlen(columns[i].type), error);
         if (!block->types[i] || !native_block_add_column(block->rows, columns[i].name, block->types[i], error)) {
             goto failed;
@@ -92,6 +96,17 @@ static bool put_headers(struct native_column *column, const struct source_messag
     return native_put_array_end(column);
 }
 
+// -1: it has none.
+static bool put_timestamp(const struct dead_letter_block *block, int64_t ms)
+{
+    if (block->columns <= TIMESTAMP) {
+        return true;
+    }
+    struct native_column *column = native_block_column(block->rows, TIMESTAMP);
+    return ms < 0 ? native_put_null(column)
+                  : native_put_not_null(column) && native_put_fixed(native_inner(column, 0), &ms, sizeof(ms));
+}
+
 bool dead_letter_block_add(struct dead_letter_block *block, const char *target, const struct source_message *message,
     const char *reason, const char *code, const char *text, struct relay_error *error)
 {
@@ -102,7 +117,7 @@ bool dead_letter_block_add(struct dead_letter_block *block, const char *target, 
         put_bytes_or_null(native_block_column(rows, KEY), message->key, message->key_length) &&
         put_bytes_or_null(native_block_column(rows, VALUE), message->value, message->value_length) &&
         put_headers(native_block_column(rows, HEADERS), message) && put_text(rows, REASON, reason) &&
-        put_text(rows, CODE, code) && put_text(rows, TEXT, text)) {
+        put_text(rows, CODE, code) && put_text(rows, TEXT, text) && put_timestamp(block, message->timestamp_ms)) {
         native_block_end_row(rows);
         return true;
     }
@@ -110,9 +125,9 @@ bool dead_letter_block_add(struct dead_letter_block *block, const char *target, 
     return error_no_memory(error, "keeping a dead letter");
 }
 
-static bool write_columns(struct clickhouse_text *text)
+static bool write_columns(struct clickhouse_text *text, size_t count)
 {
-    for (size_t i = 0; i < COLUMNS; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (!clickhouse_text_add(text, "%s%s", i > 0 ? ", " : "", columns[i].name)) {
             return false;
         }
@@ -126,9 +141,9 @@ char *dead_letter_statement(struct dead_letter_block *block, const char *table, 
     struct clickhouse_text text = {0};
     char *structure = native_block_structure(block->rows, error);
     bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && clickhouse_text_table(&text, table) &&
-        clickhouse_text_add(&text, " (") && write_columns(&text) && clickhouse_text_add(&text, ")");
+        clickhouse_text_add(&text, " (") && write_columns(&text, block->columns) && clickhouse_text_add(&text, ")");
     if (done && use_input) {
-        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text) &&
+        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text, block->columns) &&
             clickhouse_text_add(&text, " FROM input(") &&
             clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
             (!guard || clickhouse_text_add(&text, " WHERE %s", guard));

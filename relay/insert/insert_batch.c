@@ -131,7 +131,7 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, cons
         return error_no_memory(error, "keeping a dead letter");
     }
     if (!batch->job->dead) {
-        batch->job->dead = dead_letter_block_new(error);
+        batch->job->dead = dead_letter_block_new(batch->job->plan->dead_letters.has_timestamp, error);
     }
     if (!batch->job->dead ||
         !dead_letter_block_add(batch->job->dead, target, message, encode_reason_name(reason), code, text, error)) {

@@ -271,7 +271,8 @@ static void opened(struct insert_table *table, struct table_job *job, struct mon
     }
     bool changed = !table->plan || table->plan->schema->fingerprint != job->plan->schema->fingerprint ||
         table->plan->exactly_once != job->plan->exactly_once ||
-        table->plan->dead_letters_replicated != job->plan->dead_letters_replicated;
+        table->plan->dead_letters.is_replicated != job->plan->dead_letters.is_replicated ||
+        table->plan->dead_letters.has_timestamp != job->plan->dead_letters.has_timestamp;
     if (changed) {
         table_plan_release(table->next_plan);
         table->next_plan = table_plan_hold(job->plan);

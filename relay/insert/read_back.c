@@ -298,7 +298,7 @@ static bool sync_replica(struct table_question *question, const struct table_pla
     struct relay_error *error)
 {
     struct clickhouse_text name = {0};
-    if (!(dead_letter_table ? plan->dead_letters_replicated : plan->schema->is_replicated)) {
+    if (!(dead_letter_table ? plan->dead_letters.is_replicated : plan->schema->is_replicated)) {
         return true;
     }
     bool done = add_name(&name, plan, dead_letter_table)

@@ -255,7 +255,7 @@ static enum table_verdict verdict_of(struct table_worker *worker, const struct t
 // The other replicas get what this one has stored of the part, and know its token, down to what the views fill.
 static bool is_replicated(const struct table_plan *plan, const struct part *part)
 {
-    bool replicated = plan->schema->is_replicated && (part->row || plan->dead_letters_replicated);
+    bool replicated = plan->schema->is_replicated && (part->row || plan->dead_letters.is_replicated);
     for (size_t i = 0; part->row && i < plan->schema->view_count; i++) {
         const struct table_view_target *view = &plan->schema->views[i];
         replicated = replicated && (view->is_replicated || !view->is_mergetree);

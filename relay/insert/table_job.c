@@ -20,7 +20,9 @@ struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct re
 bool table_job_may_repeat(const struct table_job *job, const struct table_plan *plan)
 {
     bool altered = job->again && job->again->schema->fingerprint != plan->schema->fingerprint;
-    return strcmp(job->plan->statement, plan->statement) == 0 && !(job->forgotten && altered);
+    bool same = strcmp(job->plan->statement, plan->statement) == 0 &&
+        (!job->dead || job->plan->dead_letters.has_timestamp == plan->dead_letters.has_timestamp);
+    return same && !(job->forgotten && altered);
 }
 
 void table_job_free(struct table_job *job)

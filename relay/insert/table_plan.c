@@ -3,7 +3,6 @@
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
-#include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/insert_deadline.h"
 
@@ -49,35 +48,14 @@ static bool write_statements(const struct relay_context *context, struct table_p
 {
     const char *condition = plan->guarded ? INSERT_DEADLINE_GUARD : NULL;
     plan->statement = row_encoder_statement(plan->encoder, has_input, condition, error);
-    struct dead_letter_block *block = plan->statement ? dead_letter_block_new(error) : NULL;
+    struct dead_letter_block *block = plan->statement ? dead_letter_block_new(plan->dead_letters.has_timestamp, error)
+                                                      : NULL;
     if (block) {
         plan->dead_letter_statement = dead_letter_statement(block, context->config->insert.dead_letter_table, has_input,
             condition, error);
     }
     dead_letter_block_free(block);
     return plan->dead_letter_statement != NULL;
-}
-
-// No dead-letter table is none that is replicated.
-static bool read_dead_letter_engine(struct clickhouse_client *client, const struct clickhouse_request *request,
-    const char *table, struct table_plan *plan, struct relay_error *error)
-{
-    struct clickhouse_text text = {0};
-    struct clickhouse_result *result = NULL;
-    const char *dot = strchr(table, '.'), *name = dot ? dot + 1 : table;
-    bool built = clickhouse_text_add(&text,
-                     "SELECT count() FROM system.tables WHERE (startsWith(engine, 'Replicated') OR "
-                     "startsWith(engine, 'Shared')) AND ") &&
-        clickhouse_text_add(&text, "name = ") && clickhouse_text_literal(&text, name, strlen(name)) &&
-        clickhouse_text_add(&text, " AND database = ") &&
-        (dot ? clickhouse_text_literal(&text, table, (size_t)(dot - table))
-             : clickhouse_text_add(&text, "currentDatabase()"));
-    bool done = built ? clickhouse_query(client, request, text.at, &result, NULL, error)
-                      : error_no_memory(error, "reading the dead-letter table");
-    plan->dead_letters_replicated = done && clickhouse_result_uint(result, 0, 0) > 0;
-    clickhouse_result_free(result);
-    clickhouse_text_finish(&text);
-    return done || error_prefix(error, "dead-letter table %s", table);
 }
 
 struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
@@ -96,8 +74,9 @@ struct table_plan *table_plan_read(const struct relay_context *context, struct c
     bool done = plan->schema && clickhouse_server_info(client, endpoint, DURATION_S(10), &server, error);
     plan->encoder = done ? row_encoder_new(route, plan->schema, &findings, error) : NULL;
     done = plan->encoder && judge_guarantee(context, client, plan, server.has_input_function, &findings, error) &&
-        write_statements(context, plan, server.has_input_function, error) &&
-        read_dead_letter_engine(client, &request, context->config->insert.dead_letter_table, plan, error);
+        dead_letter_table_read(client, &request, context->config->insert.dead_letter_table, &plan->dead_letters,
+            error) &&
+        write_statements(context, plan, server.has_input_function, error);
     log_findings(route, &findings);
     table_findings_finish(&findings);
     if (!done) {

@@ -32,6 +32,6 @@ GRANT outbox_daemon TO outbox_operator;
 -- Another table where [insert] dead_letter_table names one.
 GRANT ALTER DELETE ON outbox_relay_dead_letters TO outbox_operator;
 
-GRANT SELECT, INSERT, CREATE DATABASE, CREATE TABLE, DROP TABLE ON * TO outbox_migrator;
+GRANT SELECT, INSERT, CREATE DATABASE, CREATE TABLE, DROP TABLE, ALTER ADD COLUMN, ALTER DROP COLUMN ON * TO outbox_migrator;
 -- Last, as servers that do not ask for it may not know it.
 GRANT TABLE ENGINE ON MergeTree TO outbox_migrator;

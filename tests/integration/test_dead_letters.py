@@ -5,12 +5,14 @@ import os
 import re
 import socket
 import subprocess
+import time
 
 import psycopg2.extensions
 import pytest
 
+from inserting import Sender, event_headers, inserting, post
 from publishing import as_admin
-from relaytools.relay import command, program, write_config
+from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
 
@@ -239,6 +241,42 @@ def test_inserted_letters_go_into_their_table_once(place):
     dropped = run(place, "drop", "--yes", "--reason", "out_of_range", "--stage", "insert", **ROUTE)
     assert dropped.returncode == 0 and "3 dropped" in dropped.stdout
     assert place.clickhouse_rows("orders") == 8 and place.clickhouse_rows("outbox_relay_dead_letters") == 0
+
+
+def test_a_retried_message_has_the_timestamp_that_it_had(place):
+    """Whatever its headers say. A letter of before file 003 has none; there the header created_at stands for it."""
+    place.clickhouse("CREATE TABLE {db}.seen (n Int32, at DateTime64(3, 'UTC'), kafka_topic String, kafka_partition Int32, kafka_offset Int64) "
+                     "ENGINE = MergeTree ORDER BY n")
+    topic = post(place)
+    route = {"route__default": {"enabled": "false"}, "route__seen": {"topics": topic, "table": "seen", "n": "$.n", "at": "kafka.timestamp"}}
+    began = int(time.time() * 1000) - 3600 * 1000
+    sender = Sender(place)
+    sender.event(topic, value=b'{"m": 1}', headers=[], partition=0, timestamp=began)
+    sender.event(topic, value=b'{"m": 2}', headers=event_headers(2), partition=0, timestamp=began + 1)
+    sender.flush()
+    relay = inserting(place, **route)
+    wait_until(lambda: place.clickhouse_rows("outbox_relay_dead_letters") == 2, "the letters", 60)
+    assert relay.stop() == 0
+    route["route__seen"]["n"] = "$.m"
+    done = run(place, "retry", "--all", "--stage", "insert", **route)
+    assert done.returncode == 0 and "2 put back" in done.stdout, done.stdout + done.stderr
+    assert place.clickhouse("SELECT n, toUnixTimestamp64Milli(at) FROM {db}.seen ORDER BY n").split() == ["1", str(began), "2", str(began + 1)]
+
+    # A table that lacks the column: letters are set aside as before, and check says what they lack.
+    place.clickhouse("ALTER TABLE {db}.outbox_relay_dead_letters DROP COLUMN kafka_timestamp")
+    route["route__seen"]["n"] = "$.n"
+    sender.event(topic, value=b'{"m": 3}', headers=[], partition=0)
+    sender.event(topic, value=b'{"m": 4}', headers=event_headers(4), partition=0)
+    sender.flush()
+    relay = inserting(place, **route)
+    wait_until(lambda: place.clickhouse_rows("outbox_relay_dead_letters") == 2, "the letters", 60)
+    assert relay.stop() == 0
+    route["route__seen"]["n"] = "$.m"
+    some = run(place, "retry", "--all", "--stage", "insert", **route)
+    assert some.returncode == 1 and "1 put back" in some.stdout and "from kafka.timestamp" in some.stderr, some.stdout + some.stderr
+    assert place.clickhouse("SELECT at FROM {db}.seen WHERE n = 4").strip() == "2026-03-01 12:34:56.123"
+    checked = command("check", config=write_config(os.path.join(place.folder, "check.ini"), place.sections(**route)), binary=place.binary)
+    assert "outbox_relay_dead_letters has no column kafka_timestamp" in checked.stdout, checked.stdout
 
 
 def test_many_letters_are_deleted_by_few_statements(place):

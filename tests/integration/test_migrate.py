@@ -487,26 +487,26 @@ def test_a_pooler_in_session_mode_is_passed_through(place):
 
 
 def test_clickhouse_up_down_and_status(place):
-    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied"]
+    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied", "applied"]
     assert run(place, "clickhouse", "down", "--to", "0").returncode == 0
     assert place.clickhouse("SHOW TABLES FROM {db}") == ""
-    assert run(place, "clickhouse", "--dry-run").stdout.count("would run") == 2
+    assert run(place, "clickhouse", "--dry-run").stdout.count("would run") == 3
     assert run(place, "clickhouse").returncode == 0
     assert "nothing to do" in run(place, "clickhouse").stdout
     place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic) VALUES ('outbox_events', 't')")
-    refused_down = run(place, "clickhouse", "down")
+    refused_down = run(place, "clickhouse", "down", "--to", "1")
     assert refused_down.returncode == 1 and "still holds messages" in refused_down.stderr, refused_down.stderr
     assert place.clickhouse("SELECT count() FROM {db}.outbox_relay_dead_letters").strip() == "1"
     place.clickhouse("TRUNCATE TABLE {db}.outbox_relay_dead_letters")
     assert run(place, "clickhouse", "down").returncode == 0
-    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "pending"]
+    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "pending", "pending"]
 
 
 def test_clickhouse_database_is_created_and_failures_are_named(place):
     name = place.name + "_new"
     section = {"clickhouse": {"database": name}}
     try:
-        assert states(run(place, "clickhouse", "status", **section).stdout) == ["pending", "pending"]
+        assert states(run(place, "clickhouse", "status", **section).stdout) == ["pending", "pending", "pending"]
         assert f"created database {name}" in run(place, "clickhouse", **section).stdout
         assert "outbox_events" in place.clickhouse(f"SHOW TABLES FROM {name}")
         folder = own_schemas(place)

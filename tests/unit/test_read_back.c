@@ -83,7 +83,7 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     struct peer peer;
     const char *answers[] = {"", "", SENTINEL, NULL};
     start(&peer, answers);
-    peer.schema.is_replicated = peer.plan.dead_letters_replicated = true;
+    peer.schema.is_replicated = peer.plan.dead_letters.is_replicated = true;
     cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
     size_t requests = http_script_requests(peer.server.http), tables = 0, dead_letters = 0;
     for (size_t i = 0; i < requests; i++) {

@@ -150,7 +150,7 @@ static struct table_job *job_of(bool row, bool dead)
     job->plan = table_plan_hold(plan);
     if (dead) {
         struct source_message message = {.topic = "topic"};
-        job->dead = dead_letter_block_new(&error);
+        job->dead = dead_letter_block_new(true, &error);
         cr_assert(dead_letter_block_add(job->dead, "t", &message, "rejected", "", "", &error), "%s", error.text);
     }
     if (row) {
@@ -280,7 +280,7 @@ Test(table_insert, tables_that_are_not_replicated_stay_where_they_are)
     cr_assert_eq(insert(true), TABLE_UNCLEAR, "nor are the dead letters");
     cr_assert_eq(insert(true), TABLE_UNCLEAR);
     cr_assert_eq(replicas[1].inserts, 0);
-    plan->dead_letters_replicated = true;
+    plan->dead_letters.is_replicated = true;
     cr_assert_eq(insert(true), TABLE_UNCLEAR);
     cr_assert_eq(insert(true), TABLE_DONE);
     cr_assert_eq(replicas[1].inserts, 1);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Messages that cannot become rows, gathered as one block for the dead-letter table: the bytes they were, and why. The
-// columns are those of schemas/clickhouse/002. A block belongs to one thread at a time; everything is copied.
+// columns are those of schemas/clickhouse/002, and that of 003 where the table has it. A block belongs to one thread at
+// a time; everything is copied.
 #ifndef RELAY_INSERT_DEAD_LETTER_BLOCK_H
 #define RELAY_INSERT_DEAD_LETTER_BLOCK_H
 
@@ -14,8 +15,11 @@
 
 struct dead_letter_block;
 
-struct dead_letter_block *dead_letter_block_new(struct relay_error *error); // NULL: NO_MEMORY
-void dead_letter_block_free(struct dead_letter_block *block);               // accepts NULL
+#define DEAD_LETTER_TIMESTAMP "kafka_timestamp" // the column of schemas/clickhouse/003
+
+// has_timestamp: the table has that column. NULL: NO_MEMORY.
+struct dead_letter_block *dead_letter_block_new(bool has_timestamp, struct relay_error *error);
+void dead_letter_block_free(struct dead_letter_block *block); // accepts NULL
 
 // target: the table the message was meant for. reason: a word of encode_reason.h. code: ClickHouse's exception code as
 // text, or "". false: NO_MEMORY, the block is as it was.

@@ -8,6 +8,7 @@
 
 #include "relay/config/context.h"
 #include "relay/clickhouse/clickhouse_client.h"
+#include "relay/insert/dead_letter_table.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_schema.h"
 
@@ -16,10 +17,10 @@
 
 struct table_plan {
     struct table_schema *schema;
-    struct row_encoder *encoder;  // the consumer thread's alone
-    bool exactly_once;            // read back, under the lease
-    bool guarded;                 // the statements carry a deadline
-    bool dead_letters_replicated; // the dead-letter table is a replicated one
+    struct row_encoder *encoder; // the consumer thread's alone
+    bool exactly_once;           // read back, under the lease
+    bool guarded;                // the statements carry a deadline
+    struct dead_letter_table dead_letters;
     char *statement;
     char *dead_letter_statement;
     atomic_int references;
