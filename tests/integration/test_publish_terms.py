@@ -386,6 +386,34 @@ def least_privileged(place):
     return psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")
 
 
+def test_a_password_that_expires_is_read_anew_from_the_passfile(place, tmp_path):
+    """With password_file, which is read once, nobody could connect again until a restart."""
+    role, passfile = place.name + "_login", tmp_path / "pgpass"
+    parts = psycopg2.extensions.parse_dsn(least_privileged(place))
+
+    def renew(password):
+        as_admin(place, f"ALTER ROLE {role} PASSWORD '{password}'")
+        passfile.write_text(f"*:*:*:*:{password}\n", encoding="utf-8")
+        passfile.chmod(0o600)
+    renew("the first token")
+    del parts["password"]
+    relay = publishing(place, start=False, postgres={"dsn": psycopg2.extensions.make_dsn(**parts, passfile=str(passfile))})
+    try:
+        relay.start()
+        first = place.insert_event()
+        wait_ids(place, [first])
+        renew("the second token")
+        before = owner_pids(place)
+        as_admin(place, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+        second = place.insert_event()
+        assert wait_ids(place, [first, second]) == [first, second]
+        relay.wait(lambda: len(owner_pids(place)) == 2 and not set(before) & set(owner_pids(place)), "it owns the outbox by new sessions")
+        assert relay.stop() == 0
+    finally:
+        relay.kill()
+        as_admin(place, f"DROP ROLE {role}")
+
+
 MARKED = {"outbox": {"table": "public.own", "disposition": "mark", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind",
                      "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "none"}}
 DELETED = {"outbox": dict(MARKED["outbox"], disposition="delete")}
