@@ -13,6 +13,7 @@
 // - the schema is not migrated, or rights are missing: the outbox is degraded on the board with what to do, and told as
 //   "pipeline_degraded" of "outbox NAME". A refusal that passes (the server is busy, the table locked) is only logged,
 //   asked again soon, and told when the next answer is none either;
+// - the server has become read-only: the session is closed, and a new one made where the dsn leads now;
 // - another replica holds the lock: our own figures of that outbox are taken off; what we told before is left to it;
 // - a session that is no replica's holds it: nobody would judge, so everybody does, and says who holds it;
 // - the session ends between two judgements: seen at the next look, a few seconds later, and judged at once, so that
@@ -268,11 +269,13 @@ static void lose(struct health_watch *watch, const struct relay_error *error)
 
 static bool connect_if_needed(struct health_watch *watch)
 {
-    if (watch->connection != NULL && !pg_broken(watch->connection)) {
+    struct relay_error error = {0};
+    // Where nothing can be written any more, nobody publishes: another server has taken over, or will.
+    if (watch->connection != NULL && !pg_broken(watch->connection) &&
+        pg_check_writable(watch->connection, query_deadline(watch), &error)) {
         return true;
     }
     disconnect(watch);
-    struct relay_error error = {0};
     int64_t lease_ns = watch->limits.interval.ns * 3 + QUERY_TIME.ns;
     struct pg_options options = {.role = "health",
         .read_write = true,

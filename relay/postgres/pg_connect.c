@@ -257,7 +257,7 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
     return pg_execute(connection, sql, deadline, error);
 }
 
-static bool check_writable(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
+bool pg_check_writable(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
     PGresult *result = pg_query(connection,
         "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')", NULL, 0,
@@ -306,7 +306,7 @@ static struct pg_connection *connect_host(const struct relay_context *context, c
     PQsetErrorVerbosity(connection->libpq, PQERRORS_DEFAULT);
     PQsetnonblocking(connection->libpq, 1);
     if ((options->raw || set_up_session(connection, options, deadline, error)) &&
-        (!options->read_write || check_writable(connection, deadline, error))) {
+        (!options->read_write || pg_check_writable(connection, deadline, error))) {
         return connection;
     }
 failed:
@@ -434,7 +434,7 @@ static struct pg_connection *connect_given(struct attempt *attempt, const char *
 static struct pg_connection *put_aside(struct attempt *attempt, struct pg_connection *connection,
     struct pg_connection **spare)
 {
-    if (connection == NULL || check_writable(connection, pg_deadline(attempt->context), NULL)) {
+    if (connection == NULL || pg_check_writable(connection, pg_deadline(attempt->context), NULL)) {
         return connection;
     }
     if (*spare == NULL && !pg_broken(connection)) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRANGER_INTERVAL DURATION_S(5)
+#define LOOK_INTERVAL DURATION_S(5)
 
 void outbox_owner_init(struct outbox_owner *owner, const struct relay_context *context,
     const struct config_outbox *config, void (*tick)(void *context), void *tick_context)
@@ -81,20 +81,21 @@ static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct 
     return true;
 }
 
-// Somebody else holds one of the locks: a replica, or who?
-static bool look_for_stranger(struct outbox_owner *owner, struct relay_error *error)
+// Somebody else holds one of the locks: a replica, or who? And is this still where the outbox is published from?
+static bool look_around(struct outbox_owner *owner, struct relay_error *error)
 {
     struct mono_time now = clock_mono(owner->context->clock);
-    if (owner->stranger_asked_at.ns != 0 && !mono_reached(now, mono_add(owner->stranger_asked_at, STRANGER_INTERVAL))) {
+    if (owner->looked_at.ns != 0 && !mono_reached(now, mono_add(owner->looked_at, LOOK_INTERVAL))) {
         return true;
     }
     char oid[16];
     snprintf(oid, sizeof(oid), "%u", owner->table->oid);
     struct pg_stranger found;
-    if (!pg_stranger_find(owner->connections[0], oid, "{1,2}", &found, pg_deadline(owner->context), error)) {
+    if (!pg_check_writable(owner->connections[0], pg_deadline(owner->context), error) ||
+        !pg_stranger_find(owner->connections[0], oid, "{1,2}", &found, pg_deadline(owner->context), error)) {
         return false;
     }
-    owner->stranger_asked_at = now;
+    owner->looked_at = now;
     if (found.lock != PG_LOCK_NONE && strcmp(found.text, owner->stranger.text) != 0) {
         log_event(LOG_LEVEL_WARNING, "publish.lock_taken", "nobody can publish the outbox",
             LOG_TEXT("outbox", owner->config->name), LOG_TEXT("reason", found.text));
@@ -116,6 +117,9 @@ static bool reload(struct outbox_owner *owner, struct relay_error *error)
 
 bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error)
 {
+    if (!pg_check_writable(owner->connections[0], pg_deadline(owner->context), error)) {
+        return false;
+    }
     char oid[16];
     snprintf(oid, sizeof(oid), "%u", owner->table->oid);
     PGresult *result = pg_query(owner->connections[0],
@@ -176,13 +180,13 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         return false;
     }
     if (!taken) {
-        return look_for_stranger(owner, error);
+        return look_around(owner, error);
     }
     if (!connect_slot(owner, 1, error) || !lock_slot(owner, 1, &taken, error)) {
         return false;
     }
     if (!taken) { // the owner before us lost one session and still has the other: let go of ours as well
-        bool asked = look_for_stranger(owner, error);
+        bool asked = look_around(owner, error);
         outbox_owner_finish(owner);
         return asked;
     }

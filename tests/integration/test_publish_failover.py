@@ -335,3 +335,44 @@ def test_an_operator_may_go_back_to_the_old_primary(failover):
     failover.place.execute(advice(relay))
     assert sorted(wait_ids(failover.place, events + [stray], 90)) == sorted(events + [stray])
     failover.place.wait_published()
+
+
+def fenced_by_a_reload(failover, row_before):
+    """The relay has followed the outbox from a primary that took no more writes from one moment on, and let its sessions live, to
+    a server that had been promoted beside it. row_before: one was published just before, so that there is progress to be noted."""
+    place, standby = failover.place, failover.standby
+    relay = failover.relay(health={"interval": "1s"}, insert={"enabled": "false"}).start()
+    other = failover.relay(name="other", insert={"enabled": "false"}).start()
+    events = [failover.insert(1)[0][0]]
+    wait_ids(place, events)
+    place.wait_published()
+    settled = "SELECT p.settled_seq = (SELECT last_value FROM public.outbox_events_seq_seq) FROM outbox_relay.progress p"
+    wait_until(lambda: place.execute(settled) == [(True,)], "nothing is left to be written", 60)
+    standby.wait_caught_up()
+    if row_before:
+        events += [failover.insert(1)[0][0]]
+        place.wait_published()
+        standby.wait_caught_up()
+    standby.on_primary("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+    standby.promote()
+    events += [event for event, _ in failover.insert(3, make_dsn(standby.dsn, dbname=place.name))]
+    wait_until(lambda: any(started["server"] == standby.address for each in (relay, other) for started in each.events("publish.term_started")),
+        "a term on the other server", 90)
+    assert sorted(wait_ids(place, events, 90)) == sorted(events)
+    wait_until(lambda: standby.execute("SELECT count(*) FROM public.outbox_events", dsn=make_dsn(standby.dsn, dbname=place.name))[0][0] == 0,
+        "an empty outbox there", 60)
+    # Nobody's session is left where nothing can be written: neither owner's, nor standby's, nor health watch's.
+    wait_until(lambda: not standby.execute("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%'",
+        dsn=make_dsn(standby.primary_dsn, dbname=place.name)), "no session on the old primary", 60)
+    for each in (relay, other):
+        each.wait(lambda each=each: publish_validate(each)["status"] == "ok", "health ok", 60)
+
+
+@pytest.mark.own_servers
+def test_an_idle_owner_leaves_a_primary_that_a_reload_makes_read_only(failover):
+    fenced_by_a_reload(failover, row_before=False)
+
+
+@pytest.mark.own_servers
+def test_progress_that_is_refused_on_a_read_only_primary_is_followed_by_a_look_for_another(failover):
+    fenced_by_a_reload(failover, row_before=True)

@@ -45,6 +45,9 @@ struct pg_options {
 struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
     struct relay_error *error);
 void pg_close(struct pg_connection *connection); // accepts NULL; rolls back and frees locks by ending the session
+// Whether this session may write, as pg_connect() asks for `read_write`. A reload of the server's configuration can end
+// that for sessions that are open; then only a new one looks up the names of the dsn and tries its other hosts.
+bool pg_check_writable(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
 bool pg_broken(const struct pg_connection *connection);
 bool pg_idle(const struct pg_connection *connection);          // whole, and in no transaction, not even one that failed

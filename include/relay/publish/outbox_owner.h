@@ -5,7 +5,8 @@
 // holds no snapshot and waits for nothing, so a standby costs the server nothing lasting. Sessions carry the lease: the
 // server ends one that has been silent for so long, so a frozen owner loses the outbox; outbox_owner_tick() beats at a
 // third of it, also while a statement or a new session is waited for. While it is owned by another session, it is asked
-// now and then whether that one is a replica's (pg_stranger.h). One thread at a time.
+// now and then whether that one is a replica's (pg_stranger.h), and whether the server takes writes still. One thread
+// at a time.
 #ifndef RELAY_PUBLISH_OUTBOX_OWNER_H
 #define RELAY_PUBLISH_OUTBOX_OWNER_H
 
@@ -24,7 +25,7 @@ struct outbox_owner {
     bool owned;
     struct outbox_table *table;  // as it was read when the locks were taken
     struct pg_stranger stranger; // who holds a lock that we wait for, and is no relay
-    struct mono_time stranger_since, stranger_asked_at;
+    struct mono_time stranger_since, looked_at;
     void (*tick)(void *context);
     void *tick_context;
 };
@@ -41,7 +42,8 @@ bool outbox_owner_try(struct outbox_owner *owner, struct relay_error *error);
 // A round trip on each session proves that both locks are still held. Errors: the connection's.
 bool outbox_owner_prove(struct outbox_owner *owner, struct relay_error *error);
 // *current: the table of this name is the one that is owned, under the same identity. Statements are prepared by name:
-// once a table is swapped or made anew they go to the new one, on which there is no lock of ours.
+// once a table is swapped or made anew they go to the new one, on which there is no lock of ours. An error also where
+// the server takes no writes any more: an idle owner would not notice, and keep to it.
 bool outbox_owner_current(struct outbox_owner *owner, bool *current, struct relay_error *error);
 // How many replicas own each of these outboxes or try to, ourselves included. On the first session of this one. The
 // tables' oids; replicas: room for as many numbers.
