@@ -216,6 +216,27 @@ static void log_notice(void *context, const PGresult *result)
     log_event(LOG_LEVEL_DEBUG, "postgres.notice", text == NULL ? "" : text, LOG_TEXT("server", connection->address));
 }
 
+// So that the server ends the statement of a client that is gone. One whose platform cannot tell (Windows) refuses any
+// value but 0; there, statement_timeout ends the statement.
+static bool look_for_client(struct pg_connection *connection, int64_t lease, struct mono_time deadline,
+    struct relay_error *error)
+{
+    if (pg_server_version(connection) < 140000) {
+        return true;
+    }
+    char sql[80];
+    snprintf(sql, sizeof(sql), "SET client_connection_check_interval = %lld",
+        (long long)(lease > 0 ? lease / 3 : 5000));
+    if (pg_execute(connection, sql, deadline, error)) {
+        return true;
+    }
+    if (pg_broken(connection) || strcmp(pg_last_sqlstate(connection), "22023") != 0) {
+        return false;
+    }
+    error_clear(error);
+    return true;
+}
+
 // The session's settings. What a role or database has set for itself must not undo what the protocols rely on:
 // read committed, commits that are durable, names that mean our own objects, rows that no policy hides. No schema in
 // which others may create is in the path: of theirs, a function or an operator whose arguments fit better than those of
@@ -239,11 +260,9 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
         "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "
         "WHERE pg_catalog.current_setting('synchronous_commit') <> 'remote_apply';",
         (long long)statement, (long long)(lease > 0 ? lease : 60000));
-    if (pg_server_version(connection) >= 140000) {
-        // So that the server ends the statement of a client that is gone, and a session that fell silent.
-        length += snprintf(sql + length, sizeof(sql) - (size_t)length,
-            "SET client_connection_check_interval = %lld; SET idle_session_timeout = %lld;",
-            (long long)(lease > 0 ? lease / 3 : 5000), (long long)idle);
+    if (pg_server_version(connection) >= 140000) { // so that the server ends a session that fell silent
+        length += snprintf(sql + length, sizeof(sql) - (size_t)length, "SET idle_session_timeout = %lld;",
+            (long long)idle);
     }
     if (pg_server_version(connection) >= 170000) {
         length += snprintf(sql + length, sizeof(sql) - (size_t)length, "SET transaction_timeout = 0;");
@@ -254,7 +273,7 @@ static bool set_up_session(struct pg_connection *connection, const struct pg_opt
             "SET tcp_user_timeout = %lld;",
             (long long)(lease / 2000 > 0 ? lease / 2000 : 1), (long long)lease);
     }
-    return pg_execute(connection, sql, deadline, error);
+    return pg_execute(connection, sql, deadline, error) && look_for_client(connection, lease, deadline, error);
 }
 
 bool pg_check_writable(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)

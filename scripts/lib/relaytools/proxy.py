@@ -42,6 +42,7 @@ class Rule:
     hold_keys Kafka: from the first request of one of these api keys on, the connection's requests are held; at most
               `limit` connections, so that a retry on a new connection passes
     hold_texts tcp: the same from the data on in which the last of these texts stands, once those before it have passed
+    replace   tcp: (text, another as long), which the other side reads in its place
     cut_after after so many more bytes the connection is reset
     http      one of HTTP_FAULTS; `answer` names the falsified answer. "swallow": the server never sees the request;
               "falsify": the server carries it out, the client reads something else; "late": at most `limit` requests are
@@ -53,10 +54,11 @@ class Rule:
 
     def __init__(self, directions=BOTH, delay=0.0, throttle=None, hold=False, hold_keys=(), hold_texts=(), limit=1,
                  cut_after=None, http=None, match=b"", hang_up=False, answer="exception", share=1.0,
-                 client=None, seed=0):
+                 client=None, seed=0, replace=None):
         self.directions, self.delay, self.throttle, self.hold = directions, delay, throttle, hold
         self.hold_keys, self.hold_texts, self.limit, self.cut_after = tuple(hold_keys), tuple(hold_texts), limit, cut_after
         self.http, self.match, self.hang_up, self.answer, self.share, self.client = http, match, hang_up, answer, share, client
+        self.replace = replace
         self.hits = self.late_answers = 0
         self.held = []
         self._random = random.Random(seed)
@@ -161,6 +163,13 @@ class _Connection:
         self.texts_seen[rule] += wanted in data
         return self.texts_seen[rule] >= len(rule.hold_texts)
 
+    def _replaced(self, direction, data):
+        for rule in list(self.proxy.rules):
+            if rule.replace and self._matches(rule, direction) and rule.replace[0] in data:
+                rule.hits += 1
+                data = data.replace(*rule.replace)
+        return data
+
     async def _deliver(self, direction, data):
         writer = self.server_writer if direction == TO_SERVER else self.client_writer
         if data:
@@ -193,6 +202,7 @@ class _Connection:
                 self.client_id = self.frames.client_id or self.client_id
             if self.proxy.rules:
                 await self.passage(direction, data)
+                data = self._replaced(direction, data)
             self.proxy.moved[direction] += len(data)
             try:
                 await self._deliver(direction, data)
