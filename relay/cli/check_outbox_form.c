@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The form of an outbox table: its columns, the time, the number with its sequence and index, the wake-up trigger.
+// The form of an outbox table: its columns, the time, the number with its sequence and index and how far it is, the
+// wake-up trigger.
 #include "relay/cli/check_outbox.h"
 #include "relay/publish/outbox_table.h"
 
@@ -132,6 +133,28 @@ static void check_sequence(struct outbox_check *at)
     PQclear(result);
 }
 
+// Of file 020; that it is not applied is said elsewhere.
+static void check_numbers(struct outbox_check *at)
+{
+    static const char question[] = "SELECT b.settled_seq, b.last_seq, b.numbers FROM "
+                                   "outbox_relay.numbers_gone_back(pg_catalog.to_regclass($1)) b";
+    PGresult *there = outbox_ask(at,
+        "SELECT pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)') IS NOT NULL", NULL, 0);
+    PGresult *result = there && outbox_is_true(there, 0) ? outbox_ask(at, question, &PG_TEXT(at->outbox->table), 1)
+                                                         : NULL;
+    PQclear(there);
+    if (result && pg_cell(result, 0, 2)) {
+        char mend[300];
+        snprintf(mend, sizeof(mend), "as the table's owner: SELECT setval('%.200s', %lld)", pg_cell(result, 0, 2),
+            (long long)pg_cell_int64(result, 0, 0) + 1000);
+        outbox_find(at, CHECK_FAIL, mend,
+            "numbers have gone back to %s, though those up to %s are published: whoever takes them for versions, as "
+            "routes with header.seq do, drops new events",
+            pg_cell(result, 0, 1), pg_cell(result, 0, 0));
+    }
+    PQclear(result);
+}
+
 static void check_trigger(struct outbox_check *at)
 {
     PGresult *result = outbox_ask(at,
@@ -157,5 +180,6 @@ void check_outbox_form(struct outbox_check *at)
     check_columns(at);
     check_time(at);
     check_sequence(at);
+    check_numbers(at);
     check_trigger(at);
 }

@@ -125,6 +125,27 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "the table does not exist", outbox={"table": "public.elsewhere"})
 
 
+def test_numbers_that_have_gone_back(place):
+    relay = place.relay(insert={"enabled": "false"})
+    for _ in range(3):
+        place.insert_event()
+    place.wait_published()
+    wait_until(lambda: place.execute("SELECT settled_seq FROM outbox_relay.progress") == [(3,)], "progress is noted")
+    relay.stop()
+    assert findings(place, "FAIL")[0] == 0
+    # As after a move by logical replication, which carries no sequence along.
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN seq RESTART WITH 1")
+    for last in (0, 1):
+        fails(place, f"numbers have gone back to {last}, though those up to 3 are published")
+        fails(place, "as the table's owner: SELECT setval('public.outbox_events_seq_seq', 1003)")
+        place.insert_event()
+    relay.start()
+    place.wait_published()
+    relay.wait(lambda: "numbers have gone back to 2" in relay.get("/health")[1], "health says so")
+    place.execute("SELECT setval('public.outbox_events_seq_seq', 1003)")
+    assert findings(place, "FAIL")[0] == 0
+
+
 def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
     place.execute("CREATE FUNCTION public.note_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
     of_note, mark = "public.note_it(), which has no search_path of its own", {"disposition": "mark"}

@@ -11,10 +11,12 @@ before=$(catalog)
 migrate up; first=$(catalog)
 migrate down; is "down leaves nothing behind" "$(catalog)" "$before"
 is "down drops the schema" "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox_relay'")" 0
-migrate up 001 017; migrate up 019; old=$(definitions); migrate up 018 018; new=$(definitions)
+migrate up 001 017; migrate up 019 019; old=$(definitions); migrate up 018 018; new=$(definitions); migrate up 020; newest=$(definitions)
 is "up, down, up gives the same objects" "$(catalog)" "$first"
-migrate down 018 018; is "018 down gives the functions back" "$(definitions)" "$old"
+migrate down 020 020; is "020 down gives the functions back" "$(definitions)" "$new"
+migrate down 018 018; is "018 down too" "$(definitions)" "$old"
 migrate up 018 018; is "and up again" "$(definitions)" "$new"
+migrate up 020; is "020 too" "$(definitions)" "$newest"
 identity=$(sql -c "SELECT identity FROM outbox_relay.outboxes")
 migrate down 005; migrate up 005
 is "going down to the table and up again keeps its identity" "$(sql -c "SELECT identity FROM outbox_relay.outboxes")" "$identity"
