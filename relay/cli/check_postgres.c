@@ -6,6 +6,7 @@
 #include "relay/cli/migrate.h"
 #include "relay/cli/publications.h"
 #include "relay/postgres/pg_pooler.h"
+#include "relay/postgres/pg_timeline.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +75,8 @@ static bool connect_server(struct check *check, enum pg_pooler *pooler)
     return check->connection != NULL;
 }
 
-static void check_server(struct check *check)
+// Returns whether it is a primary.
+static bool check_server(struct check *check)
 {
     struct relay_error error;
     const char *version = PQparameterStatus(pg_libpq(check->connection), "server_version");
@@ -85,12 +87,13 @@ static void check_server(struct check *check)
         &error);
     if (!result) {
         check_add(check->report, CHECK_FAIL, what, "", "%s", error.text);
-        return;
+        return false;
     }
+    bool primary = strcmp(pg_cell(result, 0, 0), "f") == 0;
     if (number < 130000) {
         check_add(check->report, CHECK_FAIL, what, "upgrade to PostgreSQL 13 or newer", "version %s is too old",
             version);
-    } else if (strcmp(pg_cell(result, 0, 0), "t") == 0) {
+    } else if (!primary) {
         check_add(check->report, CHECK_FAIL, what,
             "name all hosts in [postgres] dsn, with target_session_attrs=read-write",
             "%s is a standby: nothing can be deleted there", pg_server_address(check->connection));
@@ -103,6 +106,23 @@ static void check_server(struct check *check)
             pg_server_address(check->connection), pg_cell(result, 0, 3), pg_cell(result, 0, 2));
     }
     PQclear(result);
+    return primary;
+}
+
+// Without it no relay can own an outbox.
+static void check_timeline(struct check *check)
+{
+    struct relay_error error;
+    uint32_t timeline;
+    if (!pg_timeline_find(check->connection, &timeline, check_deadline(check), &error)) {
+        check_add(check->report, CHECK_FAIL, what,
+            "EXECUTE on pg_walfile_name(pg_lsn) and pg_current_wal_insert_lsn() for the relay's role", "%s",
+            error.text);
+    } else if (timeline == 0) {
+        check_add(check->report, CHECK_WARN, what, "see Limits in README.md",
+            "Amazon Aurora, on which the relay is untested: it has no timelines, by which an old primary that comes "
+            "back would be recognised");
+    }
 }
 
 static void check_durability(struct check *check)
@@ -221,7 +241,9 @@ void check_postgres(struct check *check)
     if (!connect_server(check, &pooler)) {
         return;
     }
-    check_server(check);
+    if (check_server(check)) {
+        check_timeline(check);
+    }
     check_durability(check);
     tell_pooler(check, pooler);
     check_connections(check);

@@ -199,8 +199,12 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
         return true;
     }
     owner->stranger = (struct pg_stranger){.lock = PG_LOCK_NONE};
-    owner->stranger_asked_at = (struct mono_time){0};
+    owner->looked_at = (struct mono_time){0};
     owner->owned = true;
+    if (owner->table->timeline == 0) {
+        log_event(LOG_LEVEL_WARNING, "publish.no_timeline", "an old primary would not be recognised",
+            LOG_TEXT("outbox", owner->config->name), LOG_TEXT("server", pg_server_address(owner->connections[0])));
+    }
     return true;
 }
 

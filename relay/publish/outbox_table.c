@@ -2,6 +2,7 @@
 #include "relay/publish/outbox_table.h"
 
 #include "relay/config/config_outboxes.h"
+#include "relay/postgres/pg_timeline.h"
 #include "relay/publish/event_template.h"
 #include "relay/publish/publish_verdicts.h"
 #include "relay/publish/receipt.h"
@@ -351,8 +352,7 @@ static const char find_columns[] =
     " OR (a.atttypid = 'varchar'::regtype AND a.atttypmod BETWEEN 5 AND 1004)"
     " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
-    "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column,"
-    " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+    "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column"
     " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox::oid = $1::oid";
 
 // Which table it is. Sets oid, name, published_at.
@@ -441,7 +441,6 @@ static bool load_identity(struct outbox_table *table, struct pg_connection *conn
         const char *identity = PQgetvalue(result, 0, 0);
         snprintf(table->identity, sizeof(table->identity), "%s", identity);
         table->system_identifier = (uint64_t)strtoll(PQgetvalue(result, 0, 2), NULL, 10);
-        table->timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 4), NULL, 16);
         done = receipt_identity_parse(identity, strlen(identity), table->identity_bytes) ||
             error_set(error, RELAY_ERROR_PROTOCOL, "identity \"%s\" is not a uuid", identity);
     }
@@ -459,7 +458,8 @@ struct outbox_table *outbox_table_load(struct pg_connection *connection, const s
     }
     if (!load_table(table, connection, config, deadline, error) ||
         !load_columns(table, connection, config, deadline, error) ||
-        !load_identity(table, connection, config, deadline, error)) {
+        !load_identity(table, connection, config, deadline, error) ||
+        !pg_timeline_find(connection, &table->timeline, deadline, error)) {
         outbox_table_free(table);
         return NULL;
     }

@@ -148,13 +148,13 @@ static bool judge(struct publish_pipe *pipe, const struct findings *findings, st
     const struct batch_number *last = &findings->last;
     char advice[400];
     advise(findings, advice, sizeof(advice));
-    if (findings->highest_timeline > pipe->owner.table->timeline) {
+    uint32_t timeline = pipe->owner.table->timeline;
+    if (timeline != 0 && findings->highest_timeline > timeline) {
         pipe->outdated = true;
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "PostgreSQL at %s is on timeline %u, but events of this outbox were published from timeline %u: it is an "
             "old primary, or a copy is published from under its identity. Take an old primary off [postgres] dsn. %s",
-            pg_server_address(pipe->owner.connections[0]), pipe->owner.table->timeline, findings->highest_timeline,
-            advice);
+            pg_server_address(pipe->owner.connections[0]), timeline, findings->highest_timeline, advice);
     }
     if (findings->highest_generation > last->generation) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,

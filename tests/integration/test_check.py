@@ -125,6 +125,28 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "the table does not exist", outbox={"table": "public.elsewhere"})
 
 
+def test_a_timeline_that_is_not_told(place):
+    """Without it no outbox is owned. Of Aurora alone it is known that there is none."""
+    def in_catalog(statement):
+        with autocommitting(place.admin_dsn) as cursor:
+            cursor.execute("SET allow_system_table_mods = on")
+            cursor.execute(statement)
+    in_catalog("REVOKE EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) FROM PUBLIC")
+    fails(place, "permission denied for function pg_walfile_name")
+    in_catalog("GRANT EXECUTE ON FUNCTION pg_walfile_name(pg_lsn) TO PUBLIC")
+    for function, returned, state in (("pg_walfile_name(pg_lsn)", "text", "0A000"), ("pg_current_wal_insert_lsn()", "pg_lsn", "55000")):
+        in_catalog(f"ALTER FUNCTION pg_catalog.{function} RENAME TO not_aurora")   # replaced, it would be called all the same
+        in_catalog(f"CREATE FUNCTION pg_catalog.{function} RETURNS {returned} LANGUAGE plpgsql AS "
+                   f"$$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '{state}'; END $$")
+        fails(place, "the timeline of PostgreSQL: ")
+    in_catalog("CREATE FUNCTION pg_catalog.aurora_version() RETURNS text LANGUAGE sql AS $$ SELECT '17.7.2' $$")
+    assert warns(place, "Amazon Aurora, on which the relay is untested") == 0
+    relay = place.relay(start=False, insert={"enabled": "false"}).start(ready=False)
+    place.insert_event()
+    place.wait_published(180)
+    assert [one["level"] for one in relay.events("publish.no_timeline")] == ["warning"]
+
+
 def test_numbers_that_have_gone_back(place):
     relay = place.relay(insert={"enabled": "false"})
     for _ in range(3):

@@ -39,7 +39,7 @@ struct outbox_table {
     char identity[37];
     uint8_t identity_bytes[16];
     uint64_t system_identifier; // of the server
-    uint32_t timeline;
+    uint32_t timeline;          // 0: the server has none (pg_timeline.h)
 };
 
 // Over alias t: whether the row is too large to be read. Its statement has `WITH giants (seqs)`, one row with an array
