@@ -138,6 +138,30 @@ static bool attach(struct pg_connection *connection, const struct relay_context 
     return result != NULL;
 }
 
+// public.outbox_events under its new name, where it was renamed: the view outbox_status has followed it. Made anew, it
+// would be a table that nobody publishes. false: it was, or cannot be asked; error says so.
+static bool was_not_renamed(struct pg_connection *connection, const struct relay_context *context,
+    const struct config_outbox *outbox, struct relay_error *error)
+{
+    PGresult *result = pg_query(connection,
+        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM "
+        "pg_catalog.pg_rewrite r "
+        "JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass::oid AND d.objid = r.oid AND d.refclassid = "
+        "'pg_class'::regclass::oid AND d.refobjid <> r.ev_class JOIN pg_catalog.pg_class c ON c.oid = d.refobjid "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.ev_class = "
+        "pg_catalog.to_regclass('public.outbox_status')::oid AND c.relkind IN ('r', 'p') "
+        "AND pg_catalog.parse_ident($1) = ARRAY['public', 'outbox_events']",
+        &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
+    bool renamed = result && PQntuples(result) > 0;
+    if (renamed) {
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s was renamed to %s, and is not made anew: name that in [outbox] table of this configuration, too",
+            outbox->table, pg_cell(result, 0, 0));
+    }
+    PQclear(result);
+    return result != NULL && !renamed;
+}
+
 // *changed: a table was created or attached. false: this outbox cannot be used; error says why.
 static bool settle(struct pg_connection *connection, const struct relay_context *context,
     const struct config_outbox *outbox, bool dry_run, bool *changed, struct relay_error *error)
@@ -155,6 +179,9 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
             "GENERATED "
             "ALWAYS AS IDENTITY (CACHE 1) and a unique index on it, then run this again",
             outbox->table, outbox->columns[CONFIG_COLUMN_SEQ][0] != '\0' ? outbox->columns[CONFIG_COLUMN_SEQ] : "seq");
+    }
+    if (!state.exists && !was_not_renamed(connection, context, outbox, error)) {
+        return false;
     }
     if (dry_run) {
         printf("would %s table %s of outbox %s\n", state.exists ? "attach" : "create", outbox->table, outbox->name);

@@ -423,6 +423,18 @@ def test_tables_of_the_configuration_are_created_and_attached(place):
     assert "outbox theirs: table public.theirs does not exist" in unfit.stderr and "create it" in unfit.stderr
 
 
+@pytest.mark.parametrize("rename, name", [("RENAME TO events", "public.events"), ("SET SCHEMA finance", "finance.outbox_events")])
+def test_a_default_table_that_was_renamed_is_not_made_anew(place, rename, name):
+    place.execute("CREATE SCHEMA finance")
+    place.execute(f"ALTER TABLE public.outbox_events {rename}")
+    for arguments in ("up",), ("up", "--dry-run"):
+        refused = run(place, "postgres", *arguments)
+        assert refused.returncode == 1 and f"table public.outbox_events was renamed to {name}" in refused.stderr, refused.stdout + refused.stderr
+    assert place.execute("SELECT to_regclass('public.outbox_events')") == [(None,)]
+    renamed = run(place, "postgres", outbox={"table": name})
+    assert renamed.returncode == 0, renamed.stderr
+
+
 def test_a_default_table_of_another_form_is_attached_and_a_strangers_is_left_alone(place):
     """Neither is one to be adopted, which the files of that number would do."""
     assert run(place, "postgres", "down", "--to", "0").returncode == 0

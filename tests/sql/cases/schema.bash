@@ -51,3 +51,11 @@ sql -c "SELECT outbox_relay.detach_outbox('public.own')" -c "DROP TABLE public.o
     -c "CREATE TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY, created_at timestamptz NOT NULL, PRIMARY KEY (created_at, seq)) PARTITION BY RANGE (created_at)" >/dev/null
 attach "a table partitioned by time is refused" "public.own is partitioned by RANGE \(created_at\), and can have no unique index on seq alone" \
     "PostgreSQL demands the partition key in every unique index"
+
+# The first table under another name: the view follows it, the dashboards' function as the documents say.
+sql -c "ALTER TABLE public.outbox_events RENAME TO events"
+is "the view follows a table that is renamed" "$(sql -c "SELECT count(*) FROM public.outbox_status")" 1
+if sql -c "SELECT * FROM public.check_outbox_health()" >/dev/null 2>&1; then not_ok "the function does not"; else ok "the function does not"; fi
+documented=$(sed -n '/CREATE OR REPLACE FUNCTION public.check_outbox_health/,/\$\$;/p' "$here/../../docs/operations.md")
+sql -c "${documented//finance.outbox/public.events}"
+is "made anew as the documents say, it judges the table" "$(sql -c "SELECT split_part(message, ':', 1) FROM public.check_outbox_health()")" public.events
