@@ -133,7 +133,14 @@ static void check_durability(struct check *check)
         "SELECT max(s.reset_val) FILTER (WHERE s.name = 'fsync'), max(s.reset_val) FILTER (WHERE s.name = "
         "'full_page_writes'), "
         "max(s.reset_val) FILTER (WHERE s.name = 'synchronous_commit'), "
-        "max(s.reset_val) FILTER (WHERE s.name = 'max_prepared_transactions') FROM pg_catalog.pg_settings s",
+        "max(s.reset_val) FILTER (WHERE s.name = 'max_prepared_transactions'), "
+        "(SELECT pg_catalog.string_agg(r.rolname, ', ' ORDER BY r.rolname) FROM pg_catalog.pg_roles r WHERE EXISTS "
+        "(SELECT 1 "
+        "FROM pg_catalog.pg_db_role_setting w, pg_catalog.unnest(w.setconfig) c WHERE w.setrole = r.oid AND "
+        "w.setdatabase "
+        "IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) AND "
+        "pg_catalog.lower(c) IN ('outbox_relay.notify=off', 'outbox_relay.notify=false', 'outbox_relay.notify=no', "
+        "'outbox_relay.notify=0'))) FROM pg_catalog.pg_settings s",
         &error);
     if (!result) {
         check_add(check->report, CHECK_WARN, what, "", "settings cannot be read: %s", error.text);
@@ -157,9 +164,11 @@ static void check_durability(struct check *check)
     }
     if (pg_cell_int64(result, 0, 3) > 0) {
         check_add(check->report, CHECK_WARN, what,
-            "ALTER ROLE name SET outbox_relay.notify = 'off' for roles that use PREPARE TRANSACTION",
+            "SET outbox_relay.notify = 'off' in the sessions of writers that use PREPARE TRANSACTION "
+            "(docs/schema.md, \"The wake-up trigger\")",
             "max_prepared_transactions is above 0: two-phase commit forbids NOTIFY, so a writer that uses it fails "
-            "while the relay sleeps");
+            "while the relay sleeps (as a setting of the role, logins that have it off: %s)",
+            pg_cell(result, 0, 4) ? pg_cell(result, 0, 4) : "none");
     }
     PQclear(result);
 }

@@ -37,7 +37,14 @@ else
     if sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'loud'" 2>/dev/null; then not_ok "PREPARE after a NOTIFY is refused by the server"; else ok "PREPARE after a NOTIFY is refused by the server"; fi
     if sql -c "SET outbox_relay.notify = 'off'" -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'quiet'"; then ok "with notify = off two-phase commit works while the relay sleeps"; else not_ok "with notify = off two-phase commit works"; fi
     sql -c "COMMIT PREPARED 'quiet'"
+    if PGOPTIONS='-c outbox_relay.notify=off' sql -c "BEGIN" -c "$insert" -c "PREPARE TRANSACTION 'quiet'"; then ok "so it does with the setting in the connection string"; else not_ok "with the setting in the connection string"; fi
+    sql -c "COMMIT PREPARED 'quiet'"
 fi
+# So the documents name other ways first: most who need it are no superusers.
+sql -c "CREATE ROLE outbox_test_admin CREATEROLE"
+is "a role's setting takes a superuser" "$(sql -v VERBOSITY=verbose -c "BEGIN" -c "SET LOCAL ROLE outbox_test_admin" -c "CREATE ROLE outbox_test_login LOGIN" \
+    -c "ALTER ROLE outbox_test_login SET outbox_relay.notify = 'off'" 2>&1 | grep -o 'ERROR:  [0-9A-Z]*')" "ERROR:  42501"
+sql -c "DROP ROLE outbox_test_admin"
 is "waking gives W back" "$(session_do "SELECT pg_advisory_unlock($oid, 0);")" t
 sql -c "$insert"; is "awake again: no NOTIFY" "$(heard)" 0
 if [ "$(sql -c "SHOW max_prepared_transactions")" != 0 ]; then
