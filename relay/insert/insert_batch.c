@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define PERIODS_MOST 100
-#define RUN_BYTES    56  // of a run's numbers
+#define RUN_MOST     56  // of a run's numbers, and of what an offset may grow by
 #define NOTE_HEAD    150 // of a note without its runs
 
 void batch_memory_free(struct batch_memory *memory)
@@ -150,6 +150,12 @@ static bool add_dead_letter(struct insert_batch *batch, const char *target, cons
     return true;
 }
 
+static int64_t ten_times(int64_t power)
+{
+    int64_t next;
+    return __builtin_mul_overflow(power, 10, &next) ? INT64_MAX : next;
+}
+
 // The row goes on with the run of the one before it, unless rows of others lie between them.
 static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int64_t offset, struct relay_error *error)
 {
@@ -159,11 +165,20 @@ static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int6
     }
     if (entry->rows > 0 && entry->feed->passed < entry->last_row) {
         batch->note.runs[entry->run].last = offset;
+        for (; offset >= entry->longer_at; entry->longer_at = ten_times(entry->longer_at)) {
+            batch->note_bytes++;
+        }
         return true;
     }
     entry->run = batch->note.run_count;
-    batch->note_bytes += strlen(partition->topic) + RUN_BYTES;
-    return view_note_add(&batch->note, partition->topic, partition->number, offset, offset, error);
+    size_t name = view_note_names(&batch->note, partition->topic) ? 0 : strlen(partition->topic);
+    if (!view_note_add(&batch->note, partition->topic, partition->number, offset, offset, error)) {
+        return false;
+    }
+    batch->note_bytes += name + view_note_run_bytes(&batch->note.runs[entry->run]);
+    for (entry->longer_at = 10; offset >= entry->longer_at; entry->longer_at = ten_times(entry->longer_at)) {
+    }
+    return true;
 }
 
 // One of its rows, by which its INSERT is found again.
@@ -309,7 +324,7 @@ bool insert_batch_is_scattered(const struct insert_batch *batch)
 
 bool insert_batch_note_is_full(const struct insert_batch *batch)
 {
-    return batch->note_bytes > VIEW_NOTE_MOST - NOTE_HEAD - VIEW_TOPIC_ROOM - RUN_BYTES;
+    return batch->note_bytes > VIEW_NOTE_MOST - NOTE_HEAD - VIEW_TOPIC_ROOM - RUN_MOST;
 }
 
 char *insert_batch_note(struct insert_batch *batch, const struct config_route *route, int64_t now_seconds,
@@ -324,6 +339,7 @@ char *insert_batch_note(struct insert_batch *batch, const struct config_route *r
     note->sent = now_seconds;
     note->rows = batch->rows;
     snprintf(note->token, sizeof(note->token), "%s", batch->job->token);
+    view_note_sort(note);    // no row is added any more
     batch->job->note = note; // also where it is too long to be written
     return view_note_write(note, error);
 }

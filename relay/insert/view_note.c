@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define WORD        "views1 "
+#define NUMBERS     ":%" PRId32 ":%" PRId64 "-%" PRId64
 #define TOPIC_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-" // Kafka's
 
 uint32_t view_note_route(const char *route, const char *table)
@@ -37,6 +38,38 @@ bool view_note_add(struct view_note *note, const char *topic, int32_t partition,
     return true;
 }
 
+bool view_note_names(const struct view_note *note, const char *topic)
+{
+    for (size_t i = note->run_count; i > 0; i--) {
+        if (strcmp(note->runs[i - 1].topic, topic) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int compare_runs(const void *a, const void *b)
+{
+    const struct view_run *left = a, *right = b;
+    int topic = strcmp(left->topic, right->topic);
+    return topic                              ? topic
+        : left->partition != right->partition ? (left->partition < right->partition ? -1 : 1)
+        : left->first != right->first         ? (left->first < right->first ? -1 : 1)
+                                              : 0;
+}
+
+void view_note_sort(struct view_note *note)
+{
+    if (note->run_count > 1) {
+        qsort(note->runs, note->run_count, sizeof(*note->runs), compare_runs);
+    }
+}
+
+size_t view_note_run_bytes(const struct view_run *run)
+{
+    return 1 + (size_t)snprintf(NULL, 0, NUMBERS, run->partition, run->first, run->last); // and what stands before it
+}
+
 void view_note_finish(struct view_note *note)
 {
     free(note->runs);
@@ -51,8 +84,8 @@ char *view_note_write(const struct view_note *note, struct relay_error *error)
     for (size_t i = 0; i < note->run_count && length < sizeof(line); i++) {
         const struct view_run *run = &note->runs[i];
         bool same = i > 0 && strcmp(run->topic, note->runs[i - 1].topic) == 0;
-        length += (size_t)snprintf(line + length, sizeof(line) - length, "%c%s:%" PRId32 ":%" PRId64 "-%" PRId64,
-            i > 0 ? ',' : ' ', same ? "" : run->topic, run->partition, run->first, run->last);
+        length += (size_t)snprintf(line + length, sizeof(line) - length, "%c%s" NUMBERS, i > 0 ? ',' : ' ',
+            same ? "" : run->topic, run->partition, run->first, run->last);
     }
     if (length + 1 >= sizeof(line)) {
         error_set(error, RELAY_ERROR_CONFIG,

@@ -17,9 +17,10 @@
 
 struct batch_entry {
     struct insert_feed *feed;
-    int64_t after;    // behind the last message taken
-    int64_t last_row; // offset of the last one that is a row, OFFSET_NONE
-    size_t rows, run; // run: the last one of its rows
+    int64_t after;     // behind the last message taken
+    int64_t last_row;  // offset of the last one that is a row, OFFSET_NONE
+    size_t rows, run;  // run: the last one of its rows
+    int64_t longer_at; // from this offset on the run's text is a digit longer
 };
 
 struct insert_batch {
@@ -38,7 +39,7 @@ struct insert_batch {
     size_t stamp_count, stamp_step;
     struct view_note note; // its runs; only where the table has views
     bool wants_note;
-    size_t note_bytes; // so long may it be when it is written
+    size_t note_bytes; // of its runs, when it is written
     bool dropped;      // its outcome no longer counts; its feeds were told
 };
 

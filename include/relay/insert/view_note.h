@@ -36,6 +36,12 @@ uint32_t view_note_route(const char *route, const char *table);
 // Copies the topic. Errors: NO_MEMORY.
 bool view_note_add(struct view_note *note, const char *topic, int32_t partition, int64_t first, int64_t last,
     struct relay_error *error);
+// Whether it has a run of the topic.
+bool view_note_names(const struct view_note *note, const char *topic);
+// By topic, so that view_note_write() names each once.
+void view_note_sort(struct view_note *note);
+// What it takes when it is written, without the topic.
+size_t view_note_run_bytes(const struct view_run *run);
 void view_note_finish(struct view_note *note);
 // The note as a line, malloc'd. NULL: NO_MEMORY, or longer than VIEW_NOTE_MOST (CONFIG).
 char *view_note_write(const struct view_note *note, struct relay_error *error);
