@@ -178,7 +178,8 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
     }
     // librdkafka makes no consumer that fetches less at a time than the largest message has, or more than it receives.
     int64_t largest = conf_number(conf, "message.max.bytes", 1000000);
-    int64_t fetch = clamp(options->memory / 2, 1 << 20, 52428800);
+    // Each broker is asked at the same time, and what comes out of an answer may be ten times as large.
+    int64_t fetch = clamp(options->memory / 32, 65536, 52428800);
     if (config_kafka_given(context->config, "receive.message.max.bytes") != NULL) {
         fetch = clamp(fetch, 0, conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
     }
