@@ -92,6 +92,7 @@ def test_documents_and_samples(tree):
                  "deploy/systemd/credentials.conf", "deploy/kubernetes/base/kustomization.yaml"):
         assert (docs / name).is_file(), name
     assert (tree / "share/man/man1/outbox-relay.1").is_file()
+    assert os.path.realpath(docs / "docs/outbox-relay.1") == os.path.realpath(tree / "share/man/man1/outbox-relay.1")
 
 
 def test_the_licences_of_what_is_linked_in_are_installed(tree):
