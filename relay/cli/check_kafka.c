@@ -20,6 +20,7 @@
 
 #define OLD_LIBRDKAFKA 0x020c00ff // what the build asks for; a shared library may be an older one
 #define TOPICS_MAX     200
+#define SEGMENT_MOST   ((int64_t)128 << 20)
 #define WAITING_MAX    20000 // rows of an outbox whose topics are asked for
 
 struct kafka_check {
@@ -267,6 +268,14 @@ static void judge_receipts(struct kafka_check *at, const struct kafka_topic_sett
     } else {
         check_add(at->check->report, CHECK_OK, "receipt topic", "", "%s is compacted", settings->topic);
     }
+    if (settings->segment_bytes > SEGMENT_MOST) {
+        check_add(at->check->report, CHECK_WARN, "receipt topic",
+            "kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config segment.bytes=67108864",
+            "%s has segment.bytes=%lld: a segment is not compacted before it is full, so an outbox that starts reads "
+            "up "
+            "to as much of others' receipts",
+            settings->topic, (long long)settings->segment_bytes);
+    }
 }
 
 static void judge_size(struct kafka_check *at, const struct kafka_topic_settings *settings)
@@ -329,8 +338,8 @@ static void check_receipt_topic(struct kafka_check *at, const char *topic)
         return;
     }
     check_add(at->check->report, CHECK_WARN, "receipt topic",
-        "create it with replication factor 3, cleanup.policy=compact and min.insync.replicas=2; the relay, if "
-        "it may, makes it with the brokers' default.replication.factor, often 1",
+        "create it with replication factor 3, cleanup.policy=compact, segment.bytes=67108864 and "
+        "min.insync.replicas=2; the relay, if it may, makes it with the brokers' default.replication.factor, often 1",
         "%s does not exist yet, or is not visible to us", topic);
 }
 

@@ -153,6 +153,8 @@ static void take_settings(const rd_kafka_ConfigResource_t *resource, struct kafk
         }
         if (strcmp(name, "cleanup.policy") == 0) {
             snprintf(settings->cleanup_policy, sizeof(settings->cleanup_policy), "%s", value);
+        } else if (strcmp(name, "segment.bytes") == 0) {
+            settings->segment_bytes = strtoll(value, NULL, 10);
         } else if (strcmp(name, "max.message.bytes") == 0) {
             settings->max_message_bytes = strtoll(value, NULL, 10);
         } else if (strcmp(name, "min.insync.replicas") == 0) {

@@ -118,7 +118,7 @@ static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, 
     bool nowhere = last->partition >= pipe->store.partitions && same_topic(pipe, last) <= 0;
     return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes,
         nowhere ? -1 : last->partition, nowhere ? -1 : last->offset, found_receipt, findings, publish_kafka_tick(pipe),
-        publish_deadline(pipe, RECEIPT_DEADLINE), error);
+        RECEIPT_DEADLINE, error);
 }
 
 // The statement that goes on behind everything in Kafka: a generation later than any there, too, of which each call

@@ -21,6 +21,9 @@
 #define RECEIPT_PARTITIONS 16
 #define ASK_SLICE_MS       500
 #define ASK_AGAIN_MS       20
+// Kafka compacts no segment that is written to, and a term reads all that other outboxes have written there since its
+// own last receipt.
+#define SEGMENT_BYTES "67108864"
 // The end of the partition is told by a fetch that finds nothing, which the broker holds back for so long.
 #define FETCH_WAIT_MS "5"
 
@@ -34,6 +37,7 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick
         return error_set(error, RELAY_ERROR_CONFIG, "[publish] receipt_topic: %s", why);
     }
     rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
+    rd_kafka_NewTopic_set_config(topic, "segment.bytes", SEGMENT_BYTES);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
     rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
@@ -165,6 +169,10 @@ struct reading {
     size_t count;  // of partitions
     size_t unread;
     struct progress *progress;
+    struct duration patience;
+    struct mono_time deadline;  // put off by each progress
+    struct relay_error trouble; // the last one, of a partition that has not moved since; RELAY_ERROR_NONE: none
+    int32_t troubled;
 };
 
 static bool take_receipt(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
@@ -186,9 +194,20 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
     return done;
 }
 
+static void put_off(struct reading *reading)
+{
+    reading->deadline = mono_add(clock_mono(clock_system()), reading->patience);
+}
+
 static void note_position(struct reading *reading, int32_t partition, int64_t position)
 {
     struct progress *progress = &reading->progress[partition - reading->first];
+    if (position > progress->position) {
+        put_off(reading);
+        if (reading->troubled == partition) {
+            reading->trouble.code = RELAY_ERROR_NONE;
+        }
+    }
     if (progress->position < progress->end && position >= progress->end) {
         reading->unread--;
     }
@@ -206,18 +225,36 @@ static bool take_message(struct reading *reading, const rd_kafka_message_t *mess
         note_position(reading, message->partition, message->offset);
         return true;
     }
-    return kafka_error_code(message->err) != RELAY_ERROR_KAFKA_OPERATOR ||
-        kafka_error_set(error, message->err, "receipt topic %s", reading->store->topic);
+    if (kafka_error_code(message->err) == RELAY_ERROR_KAFKA_OPERATOR) {
+        return kafka_error_set(error, message->err, "receipt topic %s", reading->store->topic);
+    }
+    // librdkafka asks again by itself, and tells nobody else. Its other codes are judged for what is produced.
+    bool away = kafka_error_code(message->err) == RELAY_ERROR_KAFKA_UNREACHABLE;
+    reading->troubled = message->partition;
+    error_set(&reading->trouble, away ? RELAY_ERROR_KAFKA_UNREACHABLE : RELAY_ERROR_KAFKA_RETRIABLE, "partition %d: %s",
+        message->partition, rd_kafka_message_errstr(message));
+    return true;
 }
 
-static bool read_all(struct reading *reading, struct kafka_tick tick, struct mono_time deadline,
+static bool no_progress(const struct reading *reading, struct relay_error *error)
+{
+    bool told = reading->trouble.code != RELAY_ERROR_NONE;
+    return error_set(error, told ? reading->trouble.code : RELAY_ERROR_KAFKA_UNREACHABLE,
+        "the receipts of %zu partitions of topic %s could not be read to their end%s%s", reading->unread,
+        reading->store->topic, told ? "; " : "", told ? reading->trouble.text : "");
+}
+
+// However much other outboxes have written there: it ends where nothing comes any more.
+static bool read_all(struct reading *reading, const struct stop *stop, struct kafka_tick tick,
     struct relay_error *error)
 {
+    put_off(reading);
     while (reading->unread > 0) {
-        if (mono_reached(clock_mono(clock_system()), deadline)) {
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
-                "the receipts of %zu partitions of topic %s could not be read to their end", reading->unread,
-                reading->store->topic);
+        if (stop != NULL && stop_raised(stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "reading receipts: the relay is stopping");
+        }
+        if (mono_reached(clock_mono(clock_system()), reading->deadline)) {
+            return no_progress(reading, error);
         }
         rd_kafka_message_t *message = rd_kafka_consumer_poll(reading->client, 100);
         tick.function(tick.context);
@@ -272,13 +309,13 @@ static bool ask_end(const struct reading *reading, int32_t partition, int64_t *e
 }
 
 // -1 stands for the beginning, which nothing that is read can be below.
-static bool ask_ends(struct reading *reading, struct kafka_tick tick, struct mono_time deadline,
-    struct relay_error *error)
+static bool ask_ends(struct reading *reading, struct kafka_tick tick, struct relay_error *error)
 {
+    put_off(reading);
     for (size_t i = 0; i < reading->count; i++) {
         struct progress *progress = &reading->progress[i];
         progress->position = -1;
-        if (!ask_end(reading, reading->first + (int32_t)i, &progress->end, tick, deadline, error)) {
+        if (!ask_end(reading, reading->first + (int32_t)i, &progress->end, tick, reading->deadline, error)) {
             return false;
         }
     }
@@ -287,7 +324,7 @@ static bool ask_ends(struct reading *reading, struct kafka_tick tick, struct mon
 
 bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
     const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
-    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
+    struct kafka_tick tick, struct duration patience, struct relay_error *error)
 {
     struct reading reading = {
         .store = store,
@@ -296,6 +333,8 @@ bool receipt_store_read(const struct receipt_store *store, const struct relay_co
         .context = reader_context,
         .first = partition < 0 ? 0 : partition,
         .count = partition < 0 ? (size_t)store->partitions : 1,
+        .patience = patience,
+        .troubled = -1,
     };
     reading.unread = reading.count;
     reading.progress = calloc(reading.count, sizeof(*reading.progress));
@@ -303,10 +342,10 @@ bool receipt_store_read(const struct receipt_store *store, const struct relay_co
         return error_no_memory(error, "the reading of receipts");
     }
     bool done = false;
-    reading.client = ask_ends(&reading, tick, deadline, error) ? reader_new(context, error) : NULL;
+    reading.client = ask_ends(&reading, tick, error) ? reader_new(context, error) : NULL;
     if (reading.client != NULL) {
         rd_kafka_poll_set_consumer(reading.client);
-        done = assign(&reading, offset, error) && read_all(&reading, tick, deadline, error);
+        done = assign(&reading, offset, error) && read_all(&reading, context->stop, tick, error);
         rd_kafka_consumer_close(reading.client);
         rd_kafka_destroy(reading.client);
     }

@@ -177,7 +177,7 @@ static void write_receipt(const struct receipt_store *store)
 static bool read_receipts(const struct receipt_store *store, int64_t seconds)
 {
     receipts_read = 0;
-    return receipt_store_read(store, &context, identity, 0, -1, count_receipt, NULL, tick, in_seconds(seconds), &error);
+    return receipt_store_read(store, &context, identity, 0, -1, count_receipt, NULL, tick, DURATION_S(seconds), &error);
 }
 
 Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
@@ -323,6 +323,36 @@ Test(fault_kafka, who_asks_for_rights_or_the_id_of_a_topic_beats_meanwhile)
     ticks = 0;
     cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(1), &error), "%s", error.text);
     cr_assert_gt(ticks, 2);
+}
+
+// Each answer brings one record set of the mock cluster, and takes its time, as with a quota of the consumer.
+Test(fault_kafka, receipts_are_read_for_as_long_as_they_come)
+{
+    enum { RECEIPTS = 8, SLOWLY_MS = 1000, PATIENCE_S = 5 };
+    struct receipt_store store = {0};
+    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    for (int i = 0; i < RECEIPTS; i++) {
+        write_receipt(&store);
+        rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, FETCH, 1, RD_KAFKA_RESP_ERR_NO_ERROR, SLOWLY_MS);
+    }
+    cr_assert(read_receipts(&store, PATIENCE_S), "%s", error.text);
+    cr_assert_eq(receipts_read, RECEIPTS);
+}
+
+Test(fault_kafka, receipts_that_cannot_be_read_say_why)
+{
+    static const rd_kafka_resp_err_t corrupt[] = {[0 ... 399] = RD_KAFKA_RESP_ERR_INVALID_MSG};
+    struct receipt_store store = {0};
+    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    write_receipt(&store);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, FETCH, 400, corrupt);
+    cr_assert_not(read_receipts(&store, 5));
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_RETRIABLE, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "; partition 0: "), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, rd_kafka_err2str(RD_KAFKA_RESP_ERR_INVALID_MSG)), "%s", error.text);
+    rd_kafka_mock_clear_request_errors(mock.cluster, FETCH);
+    cr_assert(read_receipts(&store, 20), "%s", error.text);
+    cr_assert_eq(receipts_read, 1);
 }
 
 // A leader that was elected a moment ago does not know yet how far the one before it had committed (KIP-207); its

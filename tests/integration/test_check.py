@@ -50,7 +50,7 @@ def warns(place, words, **changes):
 
 @pytest.mark.postgres_versions
 def test_nothing_fails_where_all_is_as_it_should_be_and_no_secret_is_shown(place):
-    place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact"})
+    place.servers.create_topics([f"{place.name}-receipts"], 1, {"cleanup.policy": "compact", "segment.bytes": "67108864"})
     place.insert_event("post.created")
     result = run(place)
     assert result.returncode == 0, result.stdout
@@ -401,6 +401,7 @@ def test_topics_that_are_missing_or_set_up_wrongly(place):
     place.servers.create_topics([f"{place.name}-receipts"], 1)
     fails(place, "cleanup.policy=delete")
     place.servers.create_topics([f"{place.name}-both"], 1, {"cleanup.policy": "compact,delete"})
+    warns(place, "has segment.bytes=1073741824")
     # The first outbox needs no receipts, so it has not told of the topic that both name.
     fails(place, "also deletes by age", publish={"receipt_topic": f"{place.name}-both"}, outbox={"guarantee": "at_least_once"},
           outbox__exact={"table": "public.exact", "guarantee": "exactly_once"})

@@ -27,6 +27,7 @@ struct kafka_topic_settings {
     char topic[256];
     rd_kafka_resp_err_t refused; // they cannot be read
     char cleanup_policy[64];
+    int64_t segment_bytes;
     int64_t max_message_bytes, min_insync_replicas;
     bool unclean_leader_election;
 };

@@ -34,10 +34,11 @@ typedef bool receipt_reader(void *context, const struct receipt *receipt, int32_
     struct relay_error *error);
 
 // From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped.
-// Waits until everything that was there at the start is decided and read. tick: called while waiting. Errors:
-// KAFKA_UNREACHABLE at the deadline, PROTOCOL (a broken receipt of ours).
+// Waits until everything that was there at the start is decided and read, however long that takes, but for `patience`
+// at most where nothing comes. tick: called while waiting. Errors: KAFKA_UNREACHABLE, or what librdkafka told of the
+// partition, when patience is over; STOPPED; PROTOCOL (a broken receipt of ours).
 bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
     const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
-    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error);
+    struct kafka_tick tick, struct duration patience, struct relay_error *error);
 
 #endif
