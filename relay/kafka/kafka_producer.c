@@ -55,6 +55,7 @@ struct kafka_producer {
     struct duration transaction_timeout;
     bool transactional;
     bool makes_topics;  // [kafka] allow.auto.create.topics
+    bool initialised;   // init_transactions has succeeded already
     bool reached;       // a broker itself, not only the bootstrap address
     atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
     size_t pending;     // over all flights
@@ -232,7 +233,7 @@ static bool make_client(struct kafka_producer *producer, const struct kafka_prod
     }
     destroy_client(producer);
     producer->client = client;
-    producer->reached = false;
+    producer->reached = producer->initialised = false;
     return true;
 }
 
@@ -351,10 +352,12 @@ static bool call_in_slices(struct kafka_producer *producer, transactional_call *
     }
 }
 
-void kafka_producer_init_start(struct kafka_producer *producer)
+// Where this thread gets the processor back late, the answer may be there; librdkafka then refuses a second call.
+void kafka_producer_init_start(struct kafka_producer *producer, struct duration within)
 {
     if (producer->transactional) {
-        rd_kafka_error_t *failed = rd_kafka_init_transactions(producer->client, 1);
+        rd_kafka_error_t *failed = rd_kafka_init_transactions(producer->client, duration_to_poll_ms(within));
+        producer->initialised = failed == NULL;
         if (failed != NULL) {
             rd_kafka_error_destroy(failed); // what is not for now only comes again
         }
@@ -401,8 +404,9 @@ bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadl
         return kafka_producer_reach(producer, deadline, error);
     }
     bool timed_out;
-    producer->reached = call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", INIT_SLICE_MS,
-        deadline, &timed_out, error);
+    producer->reached = producer->initialised ||
+        call_in_slices(producer, rd_kafka_init_transactions, "init_transactions", INIT_SLICE_MS, deadline, &timed_out,
+            error);
     return producer->reached;
 }
 

@@ -424,7 +424,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->waiting_pause = DURATION_NS(0);
     // The locks are held: the fence may be set while PostgreSQL prepares its statements. Nothing is read yet.
     bool fenced = make_own_producer(pipe, error) && size_batches(pipe, error) &&
-        (kafka_producer_init_start(pipe->producer), true) && prepare(pipe, error) && fence(pipe, error);
+        (kafka_producer_init_start(pipe->producer, DURATION_MS(1)), true) && prepare(pipe, error) && fence(pipe, error);
     pipe->fenced = fenced;
     bool recovered = fenced &&
         (!pipe->exactly_once ||

@@ -294,6 +294,22 @@ Test(kafka_cluster, a_coordinator_that_moves_is_asked_again_for_the_offsets_of_t
     kafka_probe_close(probe);
 }
 
+// As on a busy machine, where a millisecond is as long as the answer takes.
+Test(fault_kafka, a_start_of_init_transactions_that_was_answered_at_once_is_no_failure)
+{
+    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    kafka_producer_free(producer);
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    kafka_producer_init_start(producer, DURATION_S(20));
+    cr_assert(kafka_producer_init(producer, in_seconds(20), &error), "%s", error.text);
+    struct kafka_message message = {.topic = kafka_producer_topic(producer, TOPIC, in_seconds(20), &error)};
+    cr_assert_not_null(message.topic, "%s", error.text);
+    cr_assert(kafka_producer_begin(producer, &error), "%s", error.text);
+    deliver(&message);
+    cr_assert(kafka_producer_commit(producer, in_seconds(20), &error), "%s", error.text);
+}
+
 // The mock cluster makes a topic that is looked up, as stock brokers do, unless the client forbids it.
 Test(fault_kafka, a_topic_that_is_looked_up_is_not_made)
 {

@@ -90,8 +90,9 @@ struct duration kafka_producer_transaction_timeout(const struct kafka_producer *
 // deadline has passed, and for the board while init is waited for. false: there was nothing. Any thread.
 bool kafka_producer_trouble(struct kafka_producer *producer, char *text, size_t room);
 
-// Lets init_transactions begin in the background; whatever becomes of it, kafka_producer_init() says it.
-void kafka_producer_init_start(struct kafka_producer *producer);
+// Lets init_transactions begin, waits `within` for it, and leaves it in the background; whatever becomes of it,
+// kafka_producer_init() says it.
+void kafka_producer_init_start(struct kafka_producer *producer, struct duration within);
 // Waits until a broker answers, whatever it may say of topics or rights later. A stop of the relay ends the waiting
 // (STOPPED).
 bool kafka_producer_reach(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
