@@ -21,6 +21,7 @@ static const struct config_kafka_refusal refused[] = {
     {"auto.offset.reset", "where a partition is resumed is found in the ClickHouse table itself; leave it out"},
     {"partition.assignment.strategy", "the insert stage relies on cooperative-sticky; leave it out"},
     {"enable.partition.eof", "is set by the insert stage; leave it out"},
+    {"check.crcs", "librdkafka passes over a record set that fails the check, and loses its place; leave it out"},
     {"queued.max.messages.kbytes", "is part of the memory limit of the insert stage; set [insert] memory_limit"},
     {"transactional.id", "is derived from the outbox's identity; set [publish] transactional_id for its prefix"},
     {"enable.idempotence", "is always on, as order depends on it; leave it out"},

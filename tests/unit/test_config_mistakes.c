@@ -211,7 +211,8 @@ Test(config_mistakes, kafka_properties_that_are_refused_or_unknown)
         {"group.protocol", "leave it out"}, {"transactional.id", "[publish] transactional_id"},
         {"enable.idempotence", "always on"}, {"acks", "always all"}, {"request.required.acks", "always all"},
         {"partition.assignment.strategy", "cooperative-sticky"}, {"enable.partition.eof", "leave it out"},
-        {"queued.max.messages.kbytes", "memory_limit"}, {"socket.max.fails", "leave it out"}};
+        {"check.crcs", "passes over a record set"}, {"queued.max.messages.kbytes", "memory_limit"},
+        {"socket.max.fails", "leave it out"}};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         char text[512];
         snprintf(text, sizeof(text), "[kafka]\n%s = 1\n[clickhouse]\nurl = http://c\n[postgres]\ndsn = host=h\n",
