@@ -11,8 +11,9 @@ AS $function$
 BEGIN
     SELECT p.settled_seq, pg_get_serial_sequence(of_outbox::text, o.seq_column) INTO settled_seq, numbers
       FROM outbox_relay.outboxes o JOIN outbox_relay.progress p USING (identity) WHERE o.outbox = of_outbox;
-    IF numbers IS NOT NULL AND has_sequence_privilege(numbers, 'USAGE, SELECT') THEN
-        last_seq := coalesce(pg_sequence_last_value(numbers), 0);
+    -- Its row, since pg_sequence_last_value() is NULL until a number is drawn: an adopted table's sequence starts high.
+    IF numbers IS NOT NULL AND has_sequence_privilege(numbers, 'SELECT') THEN
+        EXECUTE format('SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s', numbers) INTO last_seq;
     END IF;
     IF last_seq IS NULL OR last_seq >= settled_seq THEN
         settled_seq := NULL;

@@ -71,3 +71,7 @@ SELECT test.ok(health_status = 'CRITICAL' AND unpublished_count > 1000 AND oldes
 SELECT setval('public.outbox_events_seq_seq', 100001000);
 TRUNCATE public.outbox_events;
 SELECT test.same(health_status || unpublished_count, 'OK0', 'numbers that are above all again are no warning') FROM check_outbox_health();
+SELECT setval('public.outbox_events_seq_seq', 100000001, false);
+SELECT test.same(health_status || unpublished_count, 'OK0', 'nor is a next number that was not drawn yet') FROM check_outbox_health();
+SELECT setval('public.outbox_events_seq_seq', 100000000, false);
+SELECT test.ok(message LIKE '%gone back to 99999999, though%', format('unless it was published: %s', message)) FROM check_outbox_health();

@@ -72,6 +72,10 @@ migrate down 008
 sql -U "$writer" -f "$work/write.sql"
 migrate up 008
 is "one step down and up: seq goes on above" "$(sql -c "SELECT count(*) = count(DISTINCT seq) AND count(seq) = $total + 1 FROM outbox_events")" t
+# Nothing has drawn a number since, and all are published.
+is "an identity that starts above all is no number that went back" "$(sql -c BEGIN -c "UPDATE public.outbox_events SET published_at = now() WHERE published_at IS NULL" \
+    -c "SELECT outbox_relay.note_progress(o.identity, (SELECT max(seq) FROM public.outbox_events)) FROM outbox_relay.outboxes o" \
+    -c "SELECT health_status || message FROM check_outbox_health()" -c ROLLBACK | tail -n 1)" "OKpublic.outbox_events: 0 unpublished events"
 sql -c "SELECT outbox_relay.dead_letter('public.outbox_events', max(seq), 'c', 't', 1) FROM public.outbox_events WHERE published_at IS NULL" >/dev/null
 if migrate down 2>"$work/err"; then not_ok "a dead letter keeps its adopted outbox"; else
     is "a dead letter keeps its adopted outbox" "$(grep -c 'still holds events of public.outbox_events' "$work/err")" 1
