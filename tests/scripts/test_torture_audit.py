@@ -6,6 +6,7 @@ import glob
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -44,7 +45,7 @@ class BarePlace(Place):
             with open(path, encoding="utf-8") as file:
                 text = "\n".join(line for line in file.read().splitlines() if not line.startswith("--"))
             for statement in filter(str.strip, text.split(";")):
-                self.clickhouse(statement.replace("CREATE TABLE IF NOT EXISTS ", "CREATE TABLE IF NOT EXISTS {db}.", 1))
+                self.clickhouse(re.sub(r"(CREATE TABLE IF NOT EXISTS|ALTER TABLE) ", r"\1 {db}.", statement, count=1))
 
 
 @pytest.fixture(scope="module")

@@ -159,6 +159,7 @@ static int examples(char **paths)
     setenv("OUTBOX_RELAY_POSTGRES_PASSWORD", "x", 1);
     setenv("OUTBOX_RELAY_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", 1);
     setenv("OUTBOX_RELAY_KAFKA_SASL_PASSWORD", "x", 1);
+    setenv("OUTBOX_RELAY_KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", "x", 1);
     setenv("OUTBOX_RELAY_CLICKHOUSE_URL", "http://clickhouse:8123", 1);
     setenv("OUTBOX_RELAY_CLICKHOUSE_PASSWORD", "x", 1);
     setenv("OUTBOX_RELAY_CLICKHOUSE_CA_FILE", "", 1);

@@ -37,7 +37,10 @@ class Place:
                        (topics if topics is not None else sorted({t.split(".")[0] for t in EVENT_TYPES}))]
         if self.topics:
             servers.create_topics(self.topics, partitions)
-        self.migrate(*(("clickhouse",) if copied else ("postgres", "clickhouse")))
+        if copied:
+            self._migrate("clickhouse", self.sections())
+        else:
+            self.migrate()
 
     def _create_databases(self, copied):
         template = f" TEMPLATE {self._migrated_database()}" if copied else ""
@@ -82,8 +85,8 @@ class Place:
             sections.setdefault(section.replace("__", " "), {}).update(keys)
         return sections
 
-    def migrate(self, *targets):
-        for target in targets or ("postgres", "clickhouse"):
+    def migrate(self):
+        for target in ("postgres", "clickhouse"):
             self._migrate(target, self.sections())
 
     def _migrate(self, target, sections):
