@@ -27,9 +27,9 @@
 // The end of the partition is told by a fetch that finds nothing, which the broker holds back for so long.
 #define FETCH_WAIT_MS "5"
 
-// Creates the topic; that somebody else was faster is no error.
-static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick tick, struct mono_time deadline,
-    struct relay_error *error)
+// The broker's answer. segments: with SEGMENT_BYTES.
+static bool ask_for_topic(rd_kafka_t *client, const char *name, bool segments, struct kafka_tick tick,
+    struct mono_time deadline, rd_kafka_resp_err_t *code, struct relay_error *error)
 {
     char why[256];
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, RECEIPT_PARTITIONS, -1, why, sizeof(why));
@@ -37,20 +37,41 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick
         return error_set(error, RELAY_ERROR_CONFIG, "[publish] receipt_topic: %s", why);
     }
     rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
-    rd_kafka_NewTopic_set_config(topic, "segment.bytes", SEGMENT_BYTES);
+    if (segments) {
+        rd_kafka_NewTopic_set_config(topic, "segment.bytes", SEGMENT_BYTES);
+    }
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
     rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
-    rd_kafka_resp_err_t code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
-    if (event != NULL && code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    *code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
+    if (event != NULL && *code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         size_t count = 0;
         const rd_kafka_topic_result_t **topics = rd_kafka_CreateTopics_result_topics(
             rd_kafka_event_CreateTopics_result(event), &count);
-        code = count == 1 ? rd_kafka_topic_result_error(topics[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
+        *code = count == 1 ? rd_kafka_topic_result_error(topics[0]) : RD_KAFKA_RESP_ERR_UNKNOWN;
     }
     rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(queue);
     rd_kafka_NewTopic_destroy(topic);
+    return true;
+}
+
+// What managed clusters answer that set a topic's segments themselves (Amazon MSK Serverless and Express brokers).
+static bool refuses_settings(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_INVALID_CONFIG || code == RD_KAFKA_RESP_ERR_POLICY_VIOLATION ||
+        code == RD_KAFKA_RESP_ERR_INVALID_REQUEST;
+}
+
+// Creates the topic; that somebody else was faster is no error.
+static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
+{
+    rd_kafka_resp_err_t code;
+    if (!ask_for_topic(client, name, true, tick, deadline, &code, error) ||
+        (refuses_settings(code) && !ask_for_topic(client, name, false, tick, deadline, &code, error))) {
+        return false;
+    }
     if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
         return true;
     }
