@@ -53,9 +53,9 @@ bool publish_resume(struct publish_pipe *pipe, struct relay_error *error)
         seq_holes_reset(pipe->holes, settled);
         publish_sweep_soon(pipe);
         log_event(LOG_LEVEL_WARNING, "publish.dead_rows",
-            "too many dead rows to read from the first one on: begins behind what was noted as settled, and sweeps "
-            "what "
-            "is below. End the oldest transactions (pg_stat_activity.backend_xmin), so that vacuum can remove them",
+            "too many dead rows, or rows that wait, to read from the first one on: begins behind what was noted as "
+            "settled, and sweeps what is below. If old transactions are open (pg_stat_activity.backend_xmin), end "
+            "them, so that vacuum can remove the dead rows",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("settled_seq", settled));
     }
     return outbox_sql_drop_old_entries(pipe->sql, connection, pg_deadline(pipe->context), error);

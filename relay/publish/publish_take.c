@@ -239,6 +239,7 @@ void publish_take_forget(struct publish_pipe *pipe)
     struct publish_found *list = &pipe->sweep.list;
     list->count = list->next = 0;
     list->cut = false;
+    pipe->sweep.pieces.from = INT64_MIN; // else what is behind them would overtake them
 }
 
 bool publish_take_undo(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
