@@ -6,14 +6,20 @@
 
 static const char what[] = "postgres connections";
 
-// Limits first: of a role or database without one -1. Who else is connected is told to every login, by name.
+// Ours are those that replicas of this configuration have, with their own login in this database; a relay of another
+// configuration is as much somebody else as the application. Of a role or database without a limit -1. Who else is
+// connected is told to every login, by name.
+#define OTHERS                                                                                                         \
+    "SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL"          \
+    " AND NOT (a.application_name LIKE 'outbox-relay-%' AND a.usename = current_user"                                  \
+    " AND a.datname = current_database())"
 static const char question[] =
     "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8"
     " - coalesce(current_setting('reserved_connections', true), '0')::int8,"
-    " (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL"
-    " AND a.application_name NOT LIKE 'outbox-relay-%'),"
+    " (" OTHERS "),"
     " (SELECT r.rolconnlimit FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),"
-    " (SELECT d.datconnlimit FROM pg_catalog.pg_database d WHERE d.datname = current_database())";
+    " (SELECT d.datconnlimit FROM pg_catalog.pg_database d WHERE d.datname = current_database()),"
+    " (" OTHERS " AND a.datname = current_database())";
 
 static int64_t outboxes_enabled(const struct config *config)
 {
@@ -30,6 +36,11 @@ static int64_t within(int64_t most, int64_t limit)
     return limit >= 0 && limit < most ? limit : most;
 }
 
+static int64_t above_zero(int64_t count)
+{
+    return count > 0 ? count : 0;
+}
+
 void check_connections(struct check *check)
 {
     int64_t outboxes = outboxes_enabled(check->context->config);
@@ -44,7 +55,8 @@ void check_connections(struct check *check)
     }
     int64_t others = pg_cell_int64(result, 0, 1);
     int64_t most = within(pg_cell_int64(result, 0, 0) - others, pg_cell_int64(result, 0, 2));
-    most = within(most, pg_cell_int64(result, 0, 3));
+    int64_t of_database = pg_cell_int64(result, 0, 3);
+    most = within(most, of_database < 0 ? -1 : above_zero(of_database - pg_cell_int64(result, 0, 4)));
     PQclear(result);
     int64_t replicas = (most - 2 * outboxes) / (outboxes + 1);
     if (most < 3 * outboxes + 1) {
