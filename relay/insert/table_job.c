@@ -20,9 +20,9 @@ struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct re
 bool table_job_may_repeat(const struct table_job *job, const struct table_plan *plan)
 {
     bool altered = job->again && job->again->schema->fingerprint != plan->schema->fingerprint;
-    bool same = strcmp(job->plan->statement, plan->statement) == 0 &&
-        (!job->dead || job->plan->dead_letters.has_timestamp == plan->dead_letters.has_timestamp);
-    return same && !(job->forgotten && altered);
+    // The statement of the dead letters names the columns that their table had; one that was added since does no harm.
+    bool lacks = job->dead && job->plan->dead_letters.has_timestamp && !plan->dead_letters.has_timestamp;
+    return strcmp(job->plan->statement, plan->statement) == 0 && !lacks && !(job->forgotten && altered);
 }
 
 void table_job_free(struct table_job *job)

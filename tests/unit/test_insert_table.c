@@ -294,6 +294,24 @@ Test(insert_table, a_message_that_comes_though_the_table_is_full_comes_again)
     cr_assert_eq(feed->mark, 0);
 }
 
+// Its dead letters' statement names the columns that the dead-letter table had.
+Test(insert_table, a_kept_insert_is_repeated_when_the_dead_letter_table_has_got_a_column_more)
+{
+    struct relay_error error;
+    struct table_plan now = *table.plan;
+    struct table_job job = {.plan = table.plan, .dead = dead_letter_block_new(false, &error)};
+    cr_assert_not_null(job.dead, "%s", error.text);
+    now.dead_letters.has_timestamp = true;
+    cr_assert(table_job_may_repeat(&job, &now));
+    table.plan->dead_letters.has_timestamp = true;
+    cr_assert(table_job_may_repeat(&job, &now));
+    now.dead_letters.has_timestamp = false;
+    cr_assert_not(table_job_may_repeat(&job, &now), "a column that it names is gone");
+    dead_letter_block_free(job.dead);
+    job.dead = NULL;
+    cr_assert(table_job_may_repeat(&job, &now));
+}
+
 static const char well[] = HTTP_OK(0, "");
 static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: 19\r\n\r\n"
                               "Code: 243. No room.";
