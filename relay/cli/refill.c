@@ -9,9 +9,10 @@
 //   operator ends the command meanwhile: the next run would ask too early. There only the waiting is left to the
 //   operator, who is told.
 // - It came too late to be started: nothing was done. The clocks are compared anew, and it is sent again.
-// - The server refuses rows, or lacks memory for them: the messages are divided until those that it refuses stand
-//   alone. The table is asked again before each part, since rows of several table partitions are not stored as one, and
-//   since it may be a view that has refused them: the server gives a block to the views after the table has it.
+// - The server refuses rows, or lacks memory for them, or a proxy finds them too large: the messages are divided until
+//   those that it refuses stand alone. The table is asked again before each part, since rows of several table
+//   partitions are not stored as one, and since it may be a view that has refused them: the server gives a block to the
+//   views after the table has it.
 // - The server refuses anything else: nothing is guessed; an error with its words.
 // - A message does not fit the table: REFUSED with the encoder's or the server's reason, the others go on.
 // - An INSERT did not end well, and its rows are there: a later run would find nothing to do, while views of the table
@@ -50,6 +51,7 @@ struct refill {
     bool settled;                // nothing runs, of this run or an earlier one
     int in_doubt;                // the endpoint that may still run an INSERT of ours, or NOBODY
     struct mono_time starts;     // it may begin until then
+    bool divides;                // the operator knows why it takes longer
 };
 
 static bool compile_route(struct refill *refill, struct relay_error *error)
@@ -373,7 +375,9 @@ static enum sending send_block(struct refill *refill, int endpoint, bool *may_be
     if (class_of(error) == UNCLEAR && outcome.body_sent) {
         refill->settled = false;
         refill->in_doubt = outcome.endpoint;
-        refill->starts = outcome.exception_code == 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : refill->starts;
+        if (!clickhouse_outcome_is_answered(&outcome)) {
+            refill->starts = mono_add(end, INSERT_DEADLINE_SECOND);
+        }
     }
     return outcome.failure == CLICKHOUSE_BAD_ROW ? REFUSED
         : outcome.failure == CLICKHOUSE_MEMORY   ? TOO_LARGE
@@ -432,6 +436,15 @@ static void refuse_rest(struct refill_result *results, size_t count, const struc
     }
 }
 
+// Once: each block of the command may be too large, for as long as the limit stays.
+static void tell_divided(struct refill *refill, const struct relay_error *error)
+{
+    if (!refill->divides) {
+        fprintf(stderr, "note: an INSERT into %s is sent in halves: %s\n", refill->name, error->text);
+        refill->divides = true;
+    }
+}
+
 // Calls itself with half as many messages each time.
 static bool write_messages(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error)
@@ -466,6 +479,9 @@ static bool write_messages(struct refill *refill, const struct source_message *m
         }
         if (sending == REFUSED || (sending == TOO_LARGE && several && pause_round(refill, &backoff, error))) {
             size_t half = count / 2;
+            if (sending == TOO_LARGE) {
+                tell_divided(refill, error);
+            }
             return write_messages(refill, messages, half, dry, results, error) &&
                 write_messages(refill, messages + half, count - half, dry, results + half, error);
         }

@@ -316,6 +316,12 @@ static bool run(struct clickhouse_client *client, struct clickhouse_exchange *ex
     return done;
 }
 
+bool clickhouse_outcome_is_answered(const struct clickhouse_outcome *outcome)
+{
+    return outcome->exception_code != 0 || outcome->http_status == CLICKHOUSE_STATUS_BODY_TOO_LARGE ||
+        !outcome->body_sent;
+}
+
 bool clickhouse_query(struct clickhouse_client *client, const struct clickhouse_request *request, const char *statement,
     struct clickhouse_result **result, struct clickhouse_outcome *outcome, struct relay_error *error)
 {

@@ -81,14 +81,6 @@ struct part {
     int after_stop;
 };
 
-// A failure after which the server has nothing of it yet to start. A body that is too large for a proxy does not come
-// to its end, and without that no block of rows is whole.
-static bool is_answered(const struct clickhouse_outcome *outcome)
-{
-    return outcome->exception_code != 0 || outcome->http_status == CLICKHOUSE_STATUS_BODY_TOO_LARGE ||
-        !outcome->body_sent;
-}
-
 // It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
 static void end_running(struct table_worker *worker, const struct part *part, bool answered)
 {
@@ -223,7 +215,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     } else {
         error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
     }
-    end_running(worker, part, done || is_answered(outcome));
+    end_running(worker, part, done || clickhouse_outcome_is_answered(outcome));
     free(statement);
     return done;
 }

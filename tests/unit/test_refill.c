@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define END   "outbox-relay: end\n"
 #define CLOCK "1\n", "1795822852000000\n"
@@ -31,6 +32,7 @@ struct peer {
     size_t inserts, refused; // the first `refused` ones are
     int code;
     const char *refusal;
+    bool by_proxy; // not by the server: 413
 };
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
@@ -40,7 +42,11 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     const char *body = clickhouse_peer_learned(seen);
     reply->answer = answer;
     if (!body && strstr(seen->target, "INSERT")) {
-        if (peer->inserts++ < peer->refused) {
+        if (peer->inserts++ < peer->refused && peer->by_proxy) {
+            reply->answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
+            return;
+        }
+        if (peer->inserts <= peer->refused) {
             snprintf(refusal, sizeof(refusal), "Code: %d. DB::Exception: %s\n", peer->code, peer->refusal);
             snprintf(answer, sizeof(answer),
                 "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: %d\r\nContent-Length: "
@@ -66,11 +72,12 @@ static struct refill *open_from(struct peer *peer, const char *source, struct re
     return refill_open(&peer->server.context, peer->server.client, &route, NULL, error);
 }
 
-// Two messages of one partition, 7 and 8.
+// Messages of one partition: 7, 8, 9, 10.
 static bool fill(struct peer *peer, size_t count, struct refill_result *results, struct relay_error *error)
 {
     const struct source_message messages[] = {{.topic = "a", .partition = 1, .offset = 7},
-        {.topic = "a", .partition = 1, .offset = 8}};
+        {.topic = "a", .partition = 1, .offset = 8}, {.topic = "a", .partition = 1, .offset = 9},
+        {.topic = "a", .partition = 1, .offset = 10}};
     struct refill *refill = open_from(peer, "kafka.topic", error);
     cr_assert_not_null(refill, "%s", error->text);
     bool filled = refill_write(refill, messages, count, false, results, error);
@@ -101,6 +108,30 @@ Test(refill, what_the_server_has_no_memory_for_is_sent_in_halves)
     cr_assert(fill(&peer, 2, results, &error), "%s", error.text);
     cr_assert_eq(peer.inserts, 3);
     cr_assert(results[0].state == REFILL_WRITTEN && results[1].state == REFILL_WRITTEN);
+}
+
+// Such a body does not come to its end: nothing of it can begin, and each of these waits would be one of 11 s.
+Test(refill, what_is_too_large_for_a_proxy_is_sent_in_halves_at_once, .timeout = 40)
+{
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, KILL, END, KILL, END, KILL, END,
+        KILL, END, END, NULL};
+    struct peer peer = {.answers = answers, .refused = 4, .by_proxy = true};
+    struct refill_result results[4];
+    struct relay_error error;
+    char told[1000] = "";
+    FILE *file = tmpfile();
+    int kept = dup(STDERR_FILENO);
+    cr_assert(file && kept >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+    bool filled = fill(&peer, 4, results, &error);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    told[fread(told, 1, sizeof(told) - 1, file)] = '\0';
+    fclose(file);
+    cr_assert(filled, "%s", error.text);
+    cr_assert_eq(peer.inserts, 7, "all, two, the first thrice, the second, the last two: %zu", peer.inserts);
+    const char *limit = strstr(told, "client_max_body_size");
+    cr_assert(limit && !strstr(limit + 1, "client_max_body_size"), "told once: %s", told);
 }
 
 Test(refill, a_row_that_is_refused_by_the_server_alone_has_its_reason)

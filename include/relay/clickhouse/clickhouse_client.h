@@ -79,6 +79,10 @@ struct clickhouse_outcome {
     char refusal[CLICKHOUSE_REFUSAL_ROOM];
 };
 
+// Of a failure: the server has nothing of the request yet to start. A body that is too large for a proxy does not come
+// to its end, and without that no block of rows is whole.
+bool clickhouse_outcome_is_answered(const struct clickhouse_outcome *outcome);
+
 // Runs a statement and takes its rows as text cells (TabSeparated, unescaped). The statement must not name a FORMAT.
 // *result is the caller's (clickhouse_result_free); statements without rows give an empty one. result may be NULL.
 // Errors: BREAKER_OPEN, STOPPED, CLICKHOUSE_UNREACHABLE (not sent), CLICKHOUSE_* by the exception code; a cut or a
