@@ -450,12 +450,13 @@ static void rejected(struct insert_table *table, struct insert_batch *batch, str
 {
     struct table_job *job = batch->job;
     bool blames_row = job->verdict == TABLE_REJECTED;
-    if (batch->rows <= 1 && !blames_row) {
+    size_t all = batch->rows + (blames_row ? 0 : batch->dead); // dead letters may be what is too large
+    if (all <= 1 && !blames_row) {
         pause_table(table, now, &job->error);
         return;
     }
-    if (batch->rows > 1) {
-        table->row_limit = batch->rows / 2;
+    if (all > 1) {
+        table->row_limit = all / 2;
     } else {
         note_refusal(batch);
         table->row_limit = 1; // so that it is put away before another refusal can take its place

@@ -442,10 +442,10 @@ void table_insert(struct table_worker *worker, struct table_job *job)
         job->verdict = TABLE_UNCLEAR;
     } else if (has_dead) {
         job->verdict = insert_dead_letters(worker, job, dead);
-        if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR) {
+        if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR || job->verdict == TABLE_TOO_LARGE) {
             error_prefix(&job->error, "dead-letter table %s",
                 worker->options.context->config->insert.dead_letter_table);
-            job->verdict = TABLE_OPERATOR;
+            job->verdict = job->verdict == TABLE_TOO_LARGE ? TABLE_TOO_LARGE : TABLE_OPERATOR;
         }
     }
     if (job->verdict == TABLE_DONE) {

@@ -313,6 +313,7 @@ Test(insert_table, a_kept_insert_is_repeated_when_the_dead_letter_table_has_got_
 }
 
 static const char well[] = HTTP_OK(0, "");
+static const char too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
 static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: 19\r\n\r\n"
                               "Code: 243. No room.";
 
@@ -423,4 +424,36 @@ Test(insert_table_show, nothing_that_waits_is_no_trouble)
     partition->gone = true; // another member inserts it
     show_after(DURATION_S(1), false);
     expect(STATUS_OK, false, "");
+}
+
+static void wait_for_the_flight(void)
+{
+    struct mono_time until = mono_add(clock_mono(clock_system()), DURATION_S(20));
+    while (table.flight) {
+        cr_assert(!mono_reached(clock_mono(clock_system()), until), "it never ends");
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pass(DURATION_MS(0));
+    }
+}
+
+Test(insert_table_show, dead_letters_that_are_too_large_are_divided)
+{
+    static char name[] = "letters";
+    config.insert.dead_letter_table = name;
+    table.plan->dead_letter_statement = strdup("INSERT");
+    atomic_store(&answer, too_large);
+    add(NULL);
+    add(NULL);
+    add(NULL);
+    cr_assert_not_null(table.flight);
+    wait_for_the_flight();
+    cr_assert_eq(table.state, INSERT_TABLE_OPEN);
+    cr_assert_eq(table.row_limit, 1);
+    partition->feeds[0].state = FEED_ACTIVE; // as if it had been read back
+    add(NULL);
+    cr_assert_not_null(table.flight);
+    wait_for_the_flight();
+    cr_assert_eq(table.state, INSERT_TABLE_PAUSED, "one alone");
+    show_after(DURATION_MS(0), false);
+    expect(STATUS_DOWN, true, "dead-letter table letters: ");
 }
