@@ -8,6 +8,8 @@
 // - Several URLs: they are replicas of one shard, and the files of this project make tables that are not replicated;
 //   such a file is refused, since each replica would have rows of its own. Files of the operator's own, with
 //   ReplicatedMergeTree, are run on each replica (a table's replicas are created one by one).
+// - An ALTER of a replicated table is refused because this replica has not applied the last one yet, which came to it
+//   through another URL: repeated for a minute.
 // - A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with
 //   this file.
 #include "relay/cli/migrate.h"
@@ -21,6 +23,8 @@
 #include <string.h>
 
 #define STATEMENT_TIMEOUT DURATION_S(600)
+#define ALTER_PATIENCE    DURATION_S(60) // of a replica that is behind
+#define ALTER_PAUSE       DURATION_MS(500)
 
 struct runner {
     const struct relay_context *context;
@@ -39,7 +43,18 @@ static bool run(struct runner *runner, const char *statement, struct clickhouse_
         .timeout = STATEMENT_TIMEOUT,
         .settings = settings,
         .setting_count = 2};
-    return clickhouse_query(runner->client, &request, statement, result, NULL, error);
+    const struct clock *clock = runner->context->clock;
+    struct mono_time until = mono_add(clock_mono(clock), ALTER_PATIENCE);
+    struct clickhouse_outcome outcome;
+    while (!clickhouse_query(runner->client, &request, statement, result, &outcome, error)) {
+        if (outcome.exception_code != CLICKHOUSE_CODE_CANNOT_ASSIGN_ALTER || mono_reached(clock_mono(clock), until)) {
+            return false;
+        }
+        if (stop_wait(runner->context->stop, clock, mono_add(clock_mono(clock), ALTER_PAUSE))) {
+            return error_set(error, RELAY_ERROR_STOPPED, "stopped while a replica was behind");
+        }
+    }
+    return true;
 }
 
 static bool make_records(struct runner *runner, struct relay_error *error)

@@ -57,6 +57,7 @@ enum clickhouse_failure {
     X(425, TRANSIENT, SYSTEM_ERROR)                                                                                    \
     X(439, TRANSIENT, CANNOT_SCHEDULE_TASK)                                                                            \
     X(473, TRANSIENT, DEADLOCK_AVOIDED)                                                                                \
+    X(517, TRANSIENT, CANNOT_ASSIGN_ALTER)                                                                             \
     X(999, TRANSIENT, KEEPER_EXCEPTION)                                                                                \
     X(1000, TRANSIENT, POCO_EXCEPTION)                                                                                 \
     X(202, BACK_PRESSURE, TOO_MANY_SIMULTANEOUS_QUERIES)                                                               \
