@@ -69,6 +69,14 @@ def as_admin(place, *statements):
     return execute_each(place.admin_dsn, *statements)
 
 
+def least_privileged(place):
+    """A connection string of a role that has only what roles.sql gives to outbox_relay."""
+    role = place.name + "_login"
+    with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+        as_admin(place, file.read(), f"CREATE ROLE {role} LOGIN PASSWORD 'hush' IN ROLE outbox_relay")
+    return psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")
+
+
 def dead_letters(place):
     """{event_id: (code, text)}"""
     return {row[0]: (row[1], row[2]) for row in

@@ -10,12 +10,11 @@ import psycopg2
 import pytest
 
 from conftest import place_name
-from publishing import as_admin, assert_kafka_is_right, crash_at, ids, owner_pids, publishing, use_test_points, wait_ids
+from publishing import as_admin, assert_kafka_is_right, crash_at, ids, least_privileged, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.authority import Authority
 from relaytools.place import Place
 from relaytools.proxy import END_TXN, Proxy, Rule
 from relaytools.relay import wait_until
-from relaytools.servers import ROOT
 from relaytools.sessions import stranger
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
@@ -376,14 +375,6 @@ def test_the_owner_locks_the_table_that_was_made_anew(place):
     assert sorted(wait_ids(place, events)) == sorted(events)
     assert len(owner_pids(place, "public.anew")) == 2, "nothing is published of a table that is not locked"
     assert not set(before) & set(owner_pids(place, "public.anew"))
-
-
-def least_privileged(place):
-    """A connection string of a role that has only what roles.sql gives to outbox_relay."""
-    role = place.name + "_login"
-    with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
-        as_admin(place, file.read(), f"CREATE ROLE {role} LOGIN PASSWORD 'hush' IN ROLE outbox_relay")
-    return psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")
 
 
 def test_a_password_that_expires_is_read_anew_from_the_passfile(place, tmp_path):
