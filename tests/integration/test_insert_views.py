@@ -21,6 +21,9 @@ def make_views(place, trouble):
             "ORDER BY seq SETTINGS non_replicated_deduplication_window = 1000")
         place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{name}_view TO {{db}}.{name} AS "
             f"SELECT seq, seq % 3 AS part, {column} AS zero FROM {{db}}.outbox_events")
+    # Whoever does not know the INSERT takes a table that was altered in the second of its note for one that may have forgotten it.
+    wait_until(lambda: place.clickhouse("SELECT now() > max(metadata_modification_time) FROM system.tables WHERE database = '{db}'") == "1\n",
+               "a second begins in which no table was made")
 
 
 FAILS = "throwIf(seq = 7 AND (SELECT count() FROM {db}.switch) = 0, 'a view of the user fails')"
@@ -47,9 +50,6 @@ def all_committed(place, count):
 
 def left_behind(place, relay, count):
     """The rows are stored, a view has refused them, and their sender is dead."""
-    # Whoever does not know the INSERT takes a table that was altered in the second of its note for one that may have forgotten it.
-    wait_until(lambda: place.clickhouse("SELECT now() > max(metadata_modification_time) FROM system.tables WHERE database = '{db}'") == "1\n",
-               "a second begins in which no table was made")
     Sender(place).events(post(place), count).flush()
     relay.start()
     relay.wait(lambda: paused(relay), "the table paused", 60)
