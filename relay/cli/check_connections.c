@@ -9,17 +9,15 @@ static const char what[] = "postgres connections";
 // Ours are those that replicas of this configuration have, with their own login in this database; a relay of another
 // configuration is as much somebody else as the application. Of a role or database without a limit -1. Who else is
 // connected is told to every login, by name.
-#define OTHERS                                                                                                         \
-    "SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL"          \
-    " AND NOT (a.application_name LIKE 'outbox-relay-%' AND a.usename = current_user"                                  \
-    " AND a.datname = current_database())"
 static const char question[] =
     "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8"
-    " - coalesce(current_setting('reserved_connections', true), '0')::int8,"
-    " (" OTHERS "),"
+    " - coalesce(current_setting('reserved_connections', true), '0')::int8, others.everywhere,"
     " (SELECT r.rolconnlimit FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),"
-    " (SELECT d.datconnlimit FROM pg_catalog.pg_database d WHERE d.datname = current_database()),"
-    " (" OTHERS " AND a.datname = current_database())";
+    " (SELECT d.datconnlimit FROM pg_catalog.pg_database d WHERE d.datname = current_database()), others.here"
+    " FROM (SELECT count(*) AS everywhere, count(*) FILTER (WHERE a.datname = current_database()) AS here"
+    " FROM pg_catalog.pg_stat_activity a WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL"
+    " AND NOT (a.application_name LIKE 'outbox-relay-%' AND a.usename = current_user"
+    " AND a.datname = current_database())) others";
 
 static int64_t outboxes_enabled(const struct config *config)
 {
