@@ -445,7 +445,7 @@ void table_insert(struct table_worker *worker, struct table_job *job)
         if (job->verdict == TABLE_REJECTED || job->verdict == TABLE_OPERATOR || job->verdict == TABLE_TOO_LARGE) {
             error_prefix(&job->error, "dead-letter table %s",
                 worker->options.context->config->insert.dead_letter_table);
-            job->verdict = job->verdict == TABLE_TOO_LARGE ? TABLE_TOO_LARGE : TABLE_OPERATOR;
+            job->verdict = job->verdict == TABLE_REJECTED ? TABLE_OPERATOR : job->verdict;
         }
     }
     if (job->verdict == TABLE_DONE) {

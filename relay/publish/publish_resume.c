@@ -26,7 +26,7 @@ static bool walk(struct publish_pipe *pipe, int64_t settled, bool *quick, struct
 {
     struct pg_connection *connection = pipe->owner.connections[0];
     struct duration share = DURATION_NS(pipe->context->config->postgres.statement_timeout.ns / WALK_SHARE);
-    struct duration limit = share.ns > 0 && share.ns < WALK_LIMIT.ns ? share : WALK_LIMIT;
+    struct duration limit = share.ns > 0 ? duration_shorter(share, WALK_LIMIT) : WALK_LIMIT;
     bool more;
     int64_t end = settled;
     if (!outbox_sql_begin_snapshot(connection, pg_deadline(pipe->context), error)) {

@@ -130,11 +130,6 @@ static bool look(struct publish_pipe *pipe, struct pg_connection *connection, st
     return add(pipe, below, error);
 }
 
-static struct duration shorter(struct duration a, struct duration b)
-{
-    return a.ns < b.ns ? a : b;
-}
-
 // Looks through pieces in one snapshot, for so long, or until MOST_FOUND are found. *over: up to the end of the round.
 // A piece that takes longer than the limit ends it; the next one will be smaller.
 static bool look_through(struct publish_pipe *pipe, struct pg_connection *connection, struct sweep_pieces *pieces,
@@ -147,8 +142,8 @@ static bool look_through(struct publish_pipe *pipe, struct pg_connection *connec
     if (!outbox_sql_begin_snapshot(connection, pg_deadline(pipe->context), error)) {
         return false;
     }
-    bool done = outbox_sql_allow(connection, own.ns > 0 ? shorter(own, limit) : limit, pg_deadline(pipe->context),
-        error);
+    bool done = outbox_sql_allow(connection, own.ns > 0 ? duration_shorter(own, limit) : limit,
+        pg_deadline(pipe->context), error);
     do {
         publish_tick(pipe);
         done = done && look(pipe, connection, pieces, over, error);

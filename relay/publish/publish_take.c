@@ -114,8 +114,7 @@ bool publish_take_start(struct publish_pipe *pipe, struct publish_lane *lane, co
 static struct duration listing_interval(const struct publish_pipe *pipe)
 {
     int owned = pipe->share == NULL ? 1 : publish_share_owned(pipe->share);
-    int64_t interval = LISTING_INTERVAL.ns * (owned > 1 ? owned : 1);
-    return DURATION_NS(interval < LISTING_SLOWEST.ns ? interval : LISTING_SLOWEST.ns);
+    return duration_shorter(DURATION_NS(LISTING_INTERVAL.ns * (owned > 1 ? owned : 1)), LISTING_SLOWEST);
 }
 
 // With many sessions reading pg_locks costs something, and writers wait for it. A hole that is kept for longer is

@@ -55,11 +55,6 @@ static void keep_session(struct publish_pipe *pipe)
     }
 }
 
-static struct duration shorter(struct duration a, struct duration b)
-{
-    return a.ns < b.ns ? a : b;
-}
-
 // Blocks as long as nothing can have come. *look: it may have.
 static void sleep_on(struct publish_pipe *pipe, struct mono_time fallback, bool *look)
 {
@@ -69,7 +64,7 @@ static void sleep_on(struct publish_pipe *pipe, struct mono_time fallback, bool 
     // What came with the answer to a beat has been read already: the socket is silent.
     bool there = outbox_sleep_notified(&pipe->sleep, &notified, NULL);
     if (there && !notified) {
-        block(pipe, shorter(shorter(left, beat), DURATION_S(1)));
+        block(pipe, duration_shorter(duration_shorter(left, beat), DURATION_S(1)));
         there = outbox_sleep_notified(&pipe->sleep, &notified, NULL);
     }
     if (!there) {
@@ -134,7 +129,7 @@ bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
         if (granted) {
             give_back(pipe);
         }
-        pace = shorter(DURATION_NS(pace.ns * 2), PROBE_SLOWEST);
+        pace = duration_shorter(DURATION_NS(pace.ns * 2), PROBE_SLOWEST);
         look = true; // until the grant, and once after it
     }
     return true;
@@ -162,6 +157,6 @@ void publish_stay_awake(struct publish_pipe *pipe, size_t rows)
 void publish_pace(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
     const struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
-    struct duration apart = shorter(DURATION_NS((int64_t)transaction->rows * PACE_A_ROW.ns), PACE_SLOWEST);
+    struct duration apart = duration_shorter(DURATION_NS((int64_t)transaction->rows * PACE_A_ROW.ns), PACE_SLOWEST);
     pipe->begin_again_at = mono_add(transaction->began, lane->full ? DURATION_NS(0) : apart);
 }

@@ -68,6 +68,10 @@ static inline bool mono_before(struct mono_time a, struct mono_time b)
 struct duration mono_left(struct mono_time now, struct mono_time deadline);
 // For poll(2) and epoll: milliseconds rounded up, so that a wait never ends early and never spins; at most INT_MAX.
 int duration_to_poll_ms(struct duration d);
+static inline struct duration duration_shorter(struct duration a, struct duration b)
+{
+    return a.ns < b.ns ? a : b;
+}
 static inline double duration_seconds(struct duration d)
 {
     return (double)d.ns / 1e9;
