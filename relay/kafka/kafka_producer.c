@@ -173,9 +173,7 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
     if (!done || options->transactional_id == NULL) {
         return done && kafka_conf_set_default(conf, config, "enable.gapless.guarantee", 1, error);
     }
-    // A consumer's property, but ListOffsets of a producer obeys it too: the receipt store asks for ends with it.
     return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
-        kafka_conf_set(conf, "isolation.level", "read_uncommitted", error) &&
         kafka_conf_set_default(conf, config, "transaction.timeout.ms", 15000, error);
 }
 

@@ -442,7 +442,7 @@ void publish_term_end(struct publish_pipe *pipe)
     outbox_sleep_finish(&pipe->sleep);
     kafka_producer_free(pipe->producer);
     pipe->producer = NULL;
-    pipe->store = (struct receipt_store){0};
+    receipt_store_finish(&pipe->store);
     for (int i = 0; i < 2; i++) {
         outbox_batch_free(pipe->lanes[i].batch);
         seq_holes_free(pipe->lanes[i].before);

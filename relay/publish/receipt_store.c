@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See receipt_store.h. First the leader is asked for the end of the partition (ListOffsets, of uncommitted records as
-// well), after our init_transactions: whatever an older producer of ours had committed lies below it. Only this request
-// will do: a leader that was elected a moment ago refuses it until it knows the high watermark of the one before
-// (KIP-207), while its answers to fetches carry an older one, below records that were committed. The reading is a
-// consumer of its own, assigned to one partition, read_committed, without a group. It ends when the position has
-// reached that end, which it does only when every transaction below is decided (the last stable offset has passed): at
-// most other producers' transaction.timeout.ms. An offset that the partition no longer has is reset to its beginning,
-// and the caller finds that the record it expected is missing.
+// See receipt_store.h. First a record of ours goes behind everything that the partition has, in a transaction of its
+// own after our init_transactions: the brokers acknowledge it only in the log that has what they acknowledged before,
+// so whatever an older producer of ours had committed lies below it. No answer to a question will do: a broker that
+// was replaced as the leader, and has yet to hear of it, tells the end that it knows (ListOffsets), and what lies
+// behind would be published again. The record is a tombstone under a key of its own, of which compaction leaves
+// nothing.
+//
+// The reading is a consumer of its own, assigned to one partition, read_committed, without a group. It ends when the
+// position is behind that record, which it reaches only when every transaction below is decided (the last stable offset
+// has passed): at most other producers' transaction.timeout.ms. An offset that the partition no longer has is reset to
+// its beginning, and the caller finds that the record it expected is missing.
 #include "relay/publish/receipt_store.h"
 
 #include "relay/base/fnv.h"
@@ -15,12 +18,11 @@
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define RECEIPT_PARTITIONS 16
-#define ASK_SLICE_MS       500
-#define ASK_AGAIN_MS       20
 // Kafka compacts no segment that is written to, and a term reads all that other outboxes have written there since its
 // own last receipt.
 #define SEGMENT_BYTES "67108864"
@@ -114,7 +116,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
     struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
 {
     rd_kafka_t *client = kafka_producer_client(producer);
-    store->client = client;
+    store->producer = producer;
     store->topic = topic;
     store->handle = kafka_producer_topic(producer, topic, deadline, error);
     if (store->handle == NULL) {
@@ -134,8 +136,18 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
         }
     }
     store->partitions = store->handle->partitions;
+    store->marks = calloc((size_t)store->partitions, sizeof(*store->marks));
+    if (store->marks == NULL) {
+        return error_no_memory(error, "the ends of the receipts");
+    }
     read_topic_id(store, client, tick, deadline);
     return true;
+}
+
+void receipt_store_finish(struct receipt_store *store)
+{
+    free(store->marks);
+    *store = (struct receipt_store){0};
 }
 
 int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t identity[16])
@@ -303,49 +315,74 @@ static bool assign(const struct reading *reading, int64_t offset, struct relay_e
         kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
 }
 
-// Waits for a leader that knows it.
-static bool ask_end(const struct reading *reading, int32_t partition, int64_t *end, struct kafka_tick tick,
-    struct mono_time deadline, struct relay_error *error)
+static bool send_marks(struct receipt_store *store, const struct reading *reading, struct relay_error *error)
 {
-    const struct receipt_store *store = reading->store;
-    for (;;) {
-        int64_t low;
-        int left = duration_to_poll_ms(mono_left(clock_mono(clock_system()), deadline));
-        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(store->client, store->topic, partition, &low, end,
-            left < ASK_SLICE_MS ? left : ASK_SLICE_MS);
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            return true;
-        }
-        // The topic was there a moment ago; the brokers learn of a new one one after another.
-        bool learning = code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-            code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
-        if (mono_reached(clock_mono(clock_system()), deadline) ||
-            (kafka_error_code(code) == RELAY_ERROR_KAFKA_OPERATOR && !learning)) {
-            return kafka_error_set(error, code, "the end of partition %d of the receipt topic %s", partition,
-                store->topic);
-        }
-        rd_kafka_poll(store->client, ASK_AGAIN_MS);
-        tick.function(tick.context);
-    }
-}
-
-// -1 stands for the beginning, which nothing that is read can be below.
-static bool ask_ends(struct reading *reading, struct kafka_tick tick, struct relay_error *error)
-{
-    put_off(reading);
+    char identity[37];
+    receipt_identity_format(reading->identity, identity);
+    int length = snprintf(store->mark_key, sizeof(store->mark_key), "%s/end", identity);
     for (size_t i = 0; i < reading->count; i++) {
-        struct progress *progress = &reading->progress[i];
-        progress->position = -1;
-        if (!ask_end(reading, reading->first + (int32_t)i, &progress->end, tick, reading->deadline, error)) {
-            return false;
+        struct receipt_mark *mark = &store->marks[i];
+        struct kafka_message message = {
+            .topic = store->handle,
+            .partition = reading->first + (int32_t)i,
+            .key = store->mark_key,
+            .key_length = (size_t)length,
+        };
+        *mark = (struct receipt_mark){0};
+        if (!kafka_producer_send(store->producer, &message, &mark->flight, &mark->slot, reading->deadline, error)) {
+            return error_prefix(error, "partition %d of the receipt topic %s", message.partition, store->topic);
         }
     }
     return true;
 }
 
-bool receipt_store_read(const struct receipt_store *store, const struct relay_context *context,
-    const uint8_t identity[16], int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context,
-    struct kafka_tick tick, struct duration patience, struct relay_error *error)
+static bool wait_for_mark(const struct receipt_store *store, const struct reading *reading, size_t i,
+    const struct stop *stop, struct kafka_tick tick, struct relay_error *error)
+{
+    const struct kafka_flight *flight = &store->marks[i].flight;
+    while (flight->pending > 0) {
+        if (stop != NULL && stop_raised(stop)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "looking for the end of the receipts: the relay is stopping");
+        }
+        if (mono_reached(clock_mono(clock_system()), reading->deadline)) {
+            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
+                "the end of partition %d of the receipt topic %s: a record was not acknowledged until the deadline",
+                reading->first + (int32_t)i, store->topic);
+        }
+        kafka_producer_flush(store->producer, DURATION_MS(200));
+        tick.function(tick.context);
+    }
+    return flight->failed == 0 ||
+        kafka_error_set(error, (rd_kafka_resp_err_t)flight->first_error,
+            "the end of partition %d of the receipt topic %s", reading->first + (int32_t)i, store->topic);
+}
+
+// Where the partitions end, by a record of ours behind everything in them.
+static bool mark_ends(struct receipt_store *store, struct reading *reading, const struct stop *stop,
+    struct kafka_tick tick, struct relay_error *error)
+{
+    put_off(reading);
+    if (!kafka_producer_begin(store->producer, error) || !send_marks(store, reading, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < reading->count; i++) {
+        if (!wait_for_mark(store, reading, i, stop, tick, error)) {
+            return false;
+        }
+        // -1 stands for the beginning, which nothing that is read can be below.
+        reading->progress[i] = (struct progress){.end = store->marks[i].flight.offset + 1, .position = -1};
+    }
+    if (!kafka_producer_commit(store->producer, reading->deadline, error)) {
+        return false;
+    }
+    return !kafka_producer_suspicious(store->producer) ||
+        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+            "a broker connection was closed while the end of the receipts was looked for");
+}
+
+bool receipt_store_read(struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
+    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
+    struct duration patience, struct relay_error *error)
 {
     struct reading reading = {
         .store = store,
@@ -363,7 +400,7 @@ bool receipt_store_read(const struct receipt_store *store, const struct relay_co
         return error_no_memory(error, "the reading of receipts");
     }
     bool done = false;
-    reading.client = ask_ends(&reading, tick, error) ? reader_new(context, error) : NULL;
+    reading.client = mark_ends(store, &reading, context->stop, tick, error) ? reader_new(context, error) : NULL;
     if (reading.client != NULL) {
         rd_kafka_poll_set_consumer(reading.client);
         done = assign(&reading, offset, error) && read_all(&reading, context->stop, tick, error);

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 
 import confluent_kafka.admin
 import psycopg2
@@ -13,7 +14,7 @@ from conftest import place_name
 from publishing import as_admin, assert_kafka_is_right, crash_at, ids, least_privileged, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.authority import Authority
 from relaytools.place import Place
-from relaytools.proxy import END_TXN, Proxy, Rule
+from relaytools.proxy import END_TXN, TO_CLIENT, Proxy, Rule
 from relaytools.relay import wait_until
 from relaytools.sessions import stranger
 
@@ -146,6 +147,31 @@ def test_a_broker_connection_that_was_closed_within_a_transaction_ends_the_term_
     assert sorted(ids(place)) == sorted(events)
     assert relay.metric("replays_total", stage="publish") == 0, "the transaction came to its end"
     assert relay.stop() == 0
+
+
+def test_the_end_of_the_receipts_that_one_broker_tells_is_not_believed(proxied):
+    """It may have been replaced as the leader and not know it: what was published since would be published again."""
+    place, proxy = proxied
+    relay = publishing(place, kafka={"bootstrap.servers": place.servers.env["KAFKA_PROXIED_BOOTSTRAP"]}, start=False)
+    use_test_points(relay)
+    relay.start()
+    events = [place.insert_event()]
+    place.wait_published()
+    assert relay.stop() == 0
+    partition, offset = place.execute("SELECT receipt_partition, receipt_offset FROM outbox_relay.batch_numbers ORDER BY number DESC LIMIT 1")[0]
+    events.append(place.insert_event())
+    crash_at(relay, "publish.after_kafka_commit")
+    reader = confluent_kafka.Consumer({"bootstrap.servers": place.servers.bootstrap, "group.id": place.name})
+    end = reader.get_watermark_offsets(confluent_kafka.TopicPartition(f"{place.name}-receipts", partition), timeout=30)[1]
+    reader.close()
+    # In an answer to ListOffsets the end stands behind a timestamp of -1.
+    proxy.add(Rule((TO_CLIENT,), replace=(struct.pack(">qq", -1, end), struct.pack(">qq", -1, offset + 1))))
+    relay.start()
+    wait_ids(place, events)
+    events.append(place.insert_event())
+    place.wait_published()
+    assert sorted(ids(place)) == sorted(events)
+    assert relay.metric("replays_total", stage="publish") == 1
 
 
 @pytest.mark.parametrize("partitions", (None, 1), ids=("missing", "smaller"))
