@@ -279,6 +279,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
         }
     }
     insert_lease_grant(group->lease, sent);
+    backoff_reset(&group->rejoin);
     if (!refused) {
         insert_health_tell(group, STATUS_OK, "");
     }

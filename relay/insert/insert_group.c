@@ -42,13 +42,15 @@
 #define COMMIT_AGAIN DURATION_S(10) // for the last commit of a member that leaves, refused by a rebalance
 #define COMMIT_PAUSE DURATION_MS(100)
 #define LEAVE_LIMIT  DURATION_S(5)
-#define START_WAIT   DURATION_S(12) // longer than the server may take to start an INSERT
-#define CLOSE_LEAST  DURATION_S(1)  // for closing, before the drain deadline
-#define FIRST_ANSWER DURATION_S(2)  // a group mostly has its partitions by then, and no broker has to be asked
+#define START_WAIT   DURATION_S(12)  // longer than the server may take to start an INSERT
+#define CLOSE_LEAST  DURATION_S(1)   // for closing, before the drain deadline
+#define FIRST_ANSWER DURATION_S(2)   // a group mostly has its partitions by then, and no broker has to be asked
+#define LASTING      DURATION_S(300) // a membership; without messages it commits nothing
 
 void insert_group_init(struct insert_group *group)
 {
     backoff_init(&group->backoff, DURATION_MS(200), DURATION_S(10));
+    backoff_init(&group->rejoin, DURATION_MS(200), DURATION_S(60));
     atomic_init(&group->lag, -1);
 }
 
@@ -346,6 +348,7 @@ static void join(struct insert_group *group, struct mono_time now)
         log_event(LOG_LEVEL_ERROR, "insert.cannot_join", NULL, LOG_ERROR(&error));
         return;
     }
+    group->joined_at = now;
     group->prove_at = mono_add(now, FIRST_ANSWER);
     group->alone = (struct mono_time){0};
     struct duration session = kafka_consumer_session_timeout(group->consumer);
@@ -466,17 +469,25 @@ bool insert_group_serve(struct insert_group *group, size_t most)
     return insert_catch_up_serve(group, most) || more;
 }
 
+// Each membership costs two rebalances of the whole group, and a read-back of each partition.
+static void begin_anew(struct insert_group *group, struct mono_time now)
+{
+    log_event(LOG_LEVEL_WARNING, "insert.rejoin", "leaves the group and joins again", LOG_ERROR(&group->why_broken));
+    metric_add(
+        metrics_series2(group->context->metrics, METRIC_RETRIES, "kafka", error_class_name(group->why_broken.class)),
+        1);
+    if (mono_since(now, group->joined_at).ns >= LASTING.ns) {
+        backoff_reset(&group->rejoin);
+    }
+    leave(group);
+    group->join_at = mono_add(insert_group_now(group), backoff_next(&group->rejoin));
+}
+
 void insert_group_work(struct insert_group *group, struct mono_time now)
 {
     bury_gone(group);
     if (group->broken && group->consumer) {
-        log_event(LOG_LEVEL_WARNING, "insert.rejoin", "leaves the group and joins again",
-            LOG_ERROR(&group->why_broken));
-        metric_add(metrics_series2(group->context->metrics, METRIC_RETRIES, "kafka",
-                       error_class_name(group->why_broken.class)),
-            1);
-        leave(group);
-        group->join_at = mono_add(insert_group_now(group), backoff_next(&group->backoff));
+        begin_anew(group, now);
     }
     if (!group->consumer && mono_reached(now, group->join_at)) {
         join(group, now);

@@ -29,6 +29,8 @@
 #define ABSENT             "Subscribed topic not available: "
 #define BEGINNING_LIMIT_MS 3000
 #define UNPACKED_LEAST     100000000 // librdkafka's own default
+#define TIMEOUT_LEAST_MS   2000
+#define TIMEOUT_MOST_MS    60000 // librdkafka's own default
 
 struct kafka_consumer {
     const struct relay_context *context;
@@ -158,6 +160,15 @@ static bool set_receive(const struct relay_context *context, rd_kafka_conf_t *co
         clamp(unpacked > fetch ? unpacked : fetch, UNPACKED_LEAST, INT32_MAX), error);
 }
 
+// A commit that is answered later is of unknown outcome and ends the membership. Its lease counts from when it was sent
+// and ends 2 s before the session: INSERTs under one that was answered just in time have the rest.
+static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    int64_t session = conf_number(conf, "session.timeout.ms", 45000);
+    return set_size(context, conf, "socket.timeout.ms", clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS),
+        error);
+}
+
 static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
     rd_kafka_conf_t *conf, struct relay_error *error)
 {
@@ -190,7 +201,7 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
         // As compressed: what comes out of it may be ten times as large.
         set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error) &&
         set_size(context, conf, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
-        set_receive(context, conf, largest, error) && set_size(context, conf, "socket.timeout.ms", 10000, error) &&
+        set_receive(context, conf, largest, error) && set_timeout(context, conf, error) &&
         set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
         // A partition whose queue is full is looked at again after this long.
         set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
@@ -246,7 +257,7 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
         goto consumer_held;
     }
     consumer->session_timeout = DURATION_MS(conf_number(conf, "session.timeout.ms", 45000));
-    consumer->commit_limit = DURATION_MS(conf_number(conf, "socket.timeout.ms", 10000));
+    consumer->commit_limit = DURATION_MS(conf_number(conf, "socket.timeout.ms", TIMEOUT_MOST_MS));
     rd_kafka_conf_set_opaque(conf, consumer);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);

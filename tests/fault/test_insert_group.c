@@ -266,6 +266,65 @@ Test(fault_insert_group, a_commit_of_unknown_outcome_ends_the_membership)
     insert_group_drain(&group, in_seconds(30));
 }
 
+static void await_answer(struct mono_time deadline)
+{
+    struct mono_time since;
+    while (!group.broken && kafka_consumer_committing(group.consumer, &since)) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "no answer");
+        insert_group_serve(&group, 100);
+    }
+}
+
+// A coordinator with a slow disk answers within the session all the same.
+Test(fault_insert_group, a_commit_that_takes_eleven_seconds_is_waited_for)
+{
+    await_committed();
+    rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, OFFSET_COMMIT, 1, RD_KAFKA_RESP_ERR_NO_ERROR, 11000);
+    group.partitions.items[0]->feeds[0].mark = 500;
+    cr_assert(insert_commit_changed(&group));
+    await_answer(in_seconds(40));
+    cr_assert_not(group.broken, "%s", group.why_broken.text);
+    cr_assert_gt(insert_lease_until(&lease).ns, 0);
+    insert_group_drain(&group, in_seconds(30));
+}
+
+static void break_member(struct mono_time now)
+{
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "an offset commit has no answer");
+    insert_group_break(&group, &error);
+    insert_group_work(&group, now);
+    group.join_at = (struct mono_time){0}; // the pause is not waited for
+    insert_group_work(&group, now);
+}
+
+// Committed offsets are read, which costs the coordinator nothing; each membership ends with its first commit.
+Test(fault_insert_group, pauses_between_memberships_grow_until_a_commit_is_accepted)
+{
+    group.rejoin.previous = DURATION_S(30);
+    await_committed();
+    cr_assert_eq(group.rejoin.previous.ns, DURATION_S(30).ns);
+    break_member(in_seconds(1));
+    struct duration paused = group.rejoin.previous;
+    await_committed();
+    answer(RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, DURATION_S(1));
+    cr_assert_eq(group.rejoin.previous.ns, paused.ns);
+    answer(RD_KAFKA_RESP_ERR_NO_ERROR, DURATION_S(1));
+    cr_assert_eq(group.rejoin.previous.ns, group.rejoin.base.ns);
+    insert_group_drain(&group, in_seconds(30));
+}
+
+// Without messages there are no commits.
+Test(fault_insert_group, a_membership_that_lasted_is_followed_by_a_short_pause)
+{
+    await_committed();
+    group.rejoin.previous = group.rejoin.cap;
+    break_member(in_seconds(400));
+    cr_assert_leq(group.rejoin.previous.ns, 3 * group.rejoin.base.ns);
+    await_committed();
+    insert_group_drain(&group, in_seconds(30));
+}
+
 // A commit without an answer breaks the member, and the coordinator may take its partitions in the same round.
 Test(fault_insert_group, partitions_of_a_broken_member_are_given_back_when_none_of_its_inserts_can_start_any_more)
 {

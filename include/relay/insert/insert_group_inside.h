@@ -35,10 +35,11 @@ struct insert_group {
     bool broken;                     // the consumer must be closed and made anew
     bool assigned;                   // this member was told its partitions, be it that there are none
     struct relay_error why_broken;
-    bool some_refused;   // by the last commit
-    bool refused_so_far; // the last commit, since the group is rebalancing with us in it: said again it may count
-    struct backoff backoff;
-    struct mono_time join_at, commit_at, committed_at, ask_at, tell_at;
+    bool some_refused;      // by the last commit
+    bool refused_so_far;    // the last commit, since the group is rebalancing with us in it: said again it may count
+    struct backoff backoff; // until a client can be made, and until the committed offsets are read
+    struct backoff rejoin;  // between memberships, until a commit is accepted
+    struct mono_time joined_at, join_at, commit_at, committed_at, ask_at, tell_at;
     bool full;          // a table is, or the memory may be: no more messages now
     bool crowded;       // the memory is full: partitions are held until something is stored
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
