@@ -9,7 +9,8 @@
 // - none behind n: in step.
 // - n+1 .. m, unbroken: Kafka committed these and PostgreSQL did not: a crash between the two commits, or a server that
 //   lost commits it had given. Exactly the rows whose number and hash agree are taken out, and the numbers written. A
-//   row of another hash is another event under a reused number: it stays.
+//   row of another hash is another event under a reused number: it stays. Where rows are missing, none may be in a
+//   transaction that was prepared before: an operator, or the transaction manager, ends these first.
 // - the one of n missing: the topic was wiped, or cut, or made anew: nobody can tell what Kafka has. An operator
 //   decides.
 // - a gap, a generation or a timeline above ours: PostgreSQL went back in time, or is an old primary: an operator
@@ -36,6 +37,7 @@
 #define INIT_DEADLINE    DURATION_S(30)
 #define RECEIPT_DEADLINE DURATION_S(30)
 #define HOLE_RANGES      8192
+#define CLOCKS_DIFFER_MS 5000
 // In a transaction of several batches: beyond, nothing is gained, and a receipt should be one that every topic takes.
 #define JOINED_ROWS 25000
 
@@ -51,11 +53,12 @@ struct findings {
     struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
     int64_t offsets[RECEIPT_RING];
     int32_t partitions[RECEIPT_RING];
+    int64_t timestamps_ms[RECEIPT_RING];
     size_t ahead_count;
     size_t finished, finished_rows, finished_taken; // of those ahead: batches, their rows, rows that were still there
 };
 
-static bool found_receipt(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
+static bool found_receipt(void *context, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *error)
 {
     struct findings *findings = context;
@@ -67,7 +70,7 @@ static bool found_receipt(void *context, const struct receipt *receipt, int32_t 
         receipt->header.system_identifier == findings->pipe->owner.table->system_identifier) {
         findings->highest_timeline = receipt->header.timeline;
     }
-    if (findings->last.offset >= 0 && offset == findings->last.offset) {
+    if (findings->last.offset >= 0 && place->offset == findings->last.offset) {
         findings->last_is_there = generation == findings->last.generation && number == findings->last.number;
     }
     if (generation >= findings->last.generation && number > findings->highest_number) {
@@ -87,8 +90,9 @@ static bool found_receipt(void *context, const struct receipt *receipt, int32_t 
         return error_no_memory(error, "a receipt");
     }
     memcpy(copy->rows, receipt->rows, receipt->row_count * sizeof(*copy->rows));
-    findings->offsets[findings->ahead_count] = offset;
-    findings->partitions[findings->ahead_count] = partition;
+    findings->offsets[findings->ahead_count] = place->offset;
+    findings->partitions[findings->ahead_count] = place->partition;
+    findings->timestamps_ms[findings->ahead_count] = place->timestamp_ms;
     findings->ahead_count++;
     return true;
 }
@@ -246,6 +250,24 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
     return done;
 }
 
+// Rows that were published and that nobody sees may yet come back: a standby that was promoted has prepared
+// transactions whose end it had not received, and the transaction manager ends them anew. Only what was prepared before
+// the receipt was written counts; the clocks of the three machines may differ a little.
+static bool none_prepared(struct publish_pipe *pipe, const struct findings *findings, size_t i, size_t missing,
+    struct relay_error *error)
+{
+    char gids[300] = "";
+    if (!outbox_sql_prepared(pipe->sql, pipe->owner.connections[0], findings->timestamps_ms[i] + CLOCKS_DIFFER_MS, gids,
+            sizeof(gids), pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    return gids[0] == '\0' ||
+        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "%zu rows that were published are not visible, and may be in transactions that were prepared before: end "
+            "each of them (COMMIT PREPARED or ROLLBACK PREPARED): %s",
+            missing, gids);
+}
+
 // Finishes one batch that Kafka committed and PostgreSQL did not.
 static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, size_t i, struct relay_error *error)
 {
@@ -260,6 +282,7 @@ static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, s
     memcpy(number.topic_id, pipe->store.topic_id, sizeof(number.topic_id));
     size_t taken = 0;
     if (!take_rows(pipe, receipt, &taken, error) ||
+        (taken < receipt->row_count && !none_prepared(pipe, findings, i, receipt->row_count - taken, error)) ||
         !outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
         return false;
     }

@@ -221,8 +221,13 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
         return error_prefix(error, "receipt at offset %lld of partition %d", (long long)message->offset,
             message->partition);
     }
+    struct receipt_place place = {
+        .partition = message->partition,
+        .offset = message->offset,
+        .timestamp_ms = rd_kafka_message_timestamp(message, NULL),
+    };
     bool done = memcmp(receipt.header.identity, reading->identity, 16) != 0 ||
-        reading->reader(reading->context, &receipt, message->partition, message->offset, error);
+        reading->reader(reading->context, &receipt, &place, error);
     receipt_finish(&receipt);
     return done;
 }

@@ -147,12 +147,11 @@ Test(fault_kafka, a_connection_that_is_idle_is_kept_alive)
 
 static size_t receipts_read;
 
-static bool count_receipt(void *unused, const struct receipt *receipt, int32_t partition, int64_t offset,
+static bool count_receipt(void *unused, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *why)
 {
     (void)unused;
-    (void)partition;
-    (void)offset;
+    (void)place;
     (void)why;
     receipts_read += receipt->header.number == 7;
     return true;

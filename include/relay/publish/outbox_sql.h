@@ -100,6 +100,9 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
 // As it was noted last. *known: it was, and a term may begin to read behind it.
 bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *settled, bool *known,
     struct mono_time deadline, struct relay_error *error);
+// The names of transactions that were prepared before that time, quoted, and have written into the table; "": none.
+bool outbox_sql_prepared(const struct outbox_sql *sql, struct pg_connection *connection, int64_t before_ms, char *gids,
+    size_t room, struct mono_time deadline, struct relay_error *error);
 
 // A row moves into the dead letters, in the open transaction. No such row is no error.
 bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,

@@ -40,8 +40,12 @@ int32_t receipt_store_partition(const struct receipt_store *store, const uint8_t
 // Whether the consumer that reads them can be made: as kafka_conf_try().
 bool receipt_store_try(const struct relay_context *context, struct relay_error *error);
 
+struct receipt_place {
+    int32_t partition;
+    int64_t offset, timestamp_ms; // -1: it has none
+};
 // One receipt that was read; only valid during the call. false ends the reading with the error that was set.
-typedef bool receipt_reader(void *context, const struct receipt *receipt, int32_t partition, int64_t offset,
+typedef bool receipt_reader(void *context, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *error);
 
 // From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped.
