@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the events that wait in the outboxes
-// right now exist and take what we send; what the routes read is there; the group's offsets may be read. What a broker
-// does not let us describe is said as such: it is no failure of the relay.
-#include "relay/cli/check.h"
+// right now exist and take what we send; the group's offsets may be read; what the routes read (check_route_topics.c).
+// What a broker does not let us describe is said as such: it is no failure of the relay.
+#include "relay/cli/check_kafka.h"
 
-#include "relay/cli/kafka_probe.h"
 #include "relay/config/config_kafka.h"
 #include "relay/insert/insert_stage.h"
 #include "relay/kafka/kafka_conf.h"
@@ -14,7 +13,6 @@
 #include "relay/publish/publish_stage.h"
 
 #include <limits.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -370,50 +368,23 @@ static void check_publishing(struct kafka_check *at)
     }
 }
 
-static size_t matching_topics(struct kafka_check *at, const char *expression)
-{
-    regex_t compiled;
-    size_t found = 0;
-    if (regcomp(&compiled, expression, REG_EXTENDED | REG_NOSUB) != 0) {
-        return 0;
-    }
-    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
-    for (int i = 0; i < metadata->topic_cnt; i++) {
-        found += regexec(&compiled, metadata->topics[i].topic, 0, NULL, 0) == 0;
-    }
-    regfree(&compiled);
-    return found;
-}
-
-static void check_route_topics(struct kafka_check *at, const struct config_route *route)
-{
-    char what[160];
-    snprintf(what, sizeof(what), "route %s", route->name);
-    for (size_t i = 0; i < route->topics.count; i++) {
-        const char *topic = route->topics.items[i];
-        bool expression = topic[0] == '^';
-        if (expression ? matching_topics(at, topic) == 0 : kafka_probe_topic(at->probe, topic) == NULL) {
-            check_add(at->check->report, CHECK_WARN, what,
-                "nothing, if it is still to come; else mend topics = or the rights to read",
-                expression ? "no topic matches %s yet" : "topic %s does not exist yet, or is not visible to us", topic);
-        }
-    }
-}
-
-static void check_group(struct kafka_check *at)
+static void check_inserting(struct kafka_check *at)
 {
     const char *group = at->check->context->config->insert.group_id;
     struct relay_error error;
     rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(at->probe, group, CHECK_TIMEOUT, &error);
-    if (!committed) {
+    if (committed) {
+        check_add(at->check->report, CHECK_OK, "group", "", "%s has committed offsets of %d partitions", group,
+            committed->cnt);
+    } else {
         bool passing = error.class == RELAY_CLASS_RETRIABLE;
         check_add(at->check->report, passing ? CHECK_WARN : CHECK_FAIL, "group",
             passing ? "try again" : "grant READ on the group and its topics", "%s", error.text);
-        return;
     }
-    check_add(at->check->report, CHECK_OK, "group", "", "%s has committed offsets of %d partitions", group,
-        committed->cnt);
-    rd_kafka_topic_partition_list_destroy(committed);
+    check_route_topics(at->check, at->probe, committed);
+    if (committed) {
+        rd_kafka_topic_partition_list_destroy(committed);
+    }
 }
 
 void check_kafka(struct check *check)
@@ -427,13 +398,8 @@ void check_kafka(struct check *check)
     if (check_cluster(&at)) {
         check_publishing(&at);
         check_settings(&at);
-        for (size_t i = 0; config->insert.enabled && i < config->route_count; i++) {
-            if (config->routes[i].enabled) {
-                check_route_topics(&at, &config->routes[i]);
-            }
-        }
         if (config->insert.enabled) {
-            check_group(&at);
+            check_inserting(&at);
         }
     }
     for (size_t i = 0; i < at.topic_count; i++) {

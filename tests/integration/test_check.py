@@ -16,6 +16,7 @@ import confluent_kafka.admin
 import psycopg2
 import pytest
 
+from inserting import Sender, set_committed
 from pooling import left_in_sessions, needs_pgbouncer, pooler
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
@@ -414,6 +415,37 @@ def test_topics_that_are_missing_or_set_up_wrongly(place):
     warns(place, "allow.auto.create.topics is true", kafka={"allow.auto.create.topics": "1"})
     warns(place, "queue.buffering.max.kbytes has room for 512000 bytes", kafka={"queue.buffering.max.kbytes": "500"})
     warns(place, "topic absent does not exist yet", route__orders={"topics": "absent", "table": "outbox_events"})
+
+
+def test_topics_that_a_route_takes_and_the_group_has_not_read(place):
+    ours, theirs, empty = (f"{place.prefix}.event.{kind}" for kind in ("ours", "theirs", "empty"))
+    place.servers.create_topics([ours, theirs, empty], 1)
+    sender = Sender(place)
+    sender.event(ours)
+    sender.event(theirs, headers=[("id", b"of another publisher")])
+    sender.flush()
+    publish = {"topic": "{prefix}.event.{aggregate_type}"}
+
+    def unread(**changes):
+        code, texts = findings(place, "warn", publish=publish, **changes)
+        assert code == 0
+        return [text for text in texts if "no committed offsets" in text]
+    takes = [text for text in findings(place, "ok", publish=publish)[1] if "takes 3 topics: " in text]
+    assert len(takes) == 1 and takes[0].startswith("route default: ^") and all(topic in takes[0] for topic in (ours, theirs, empty)), takes
+    found = unread()
+    assert len(found) == 1 and "2 topics have messages and no committed offsets" in found[0] and empty not in found[0], found
+    assert ours in found[0] and theirs in found[0] and "dead letters" in found[0], found
+    set_committed(place, ours, {0: 1})
+    found = unread()
+    assert len(found) == 1 and "route default: 1 topic has messages" in found[0] and ours not in found[0] and theirs in found[0], found
+    assert not unread(route__default={"topics": f"{ours}, {empty}"})
+    assert theirs in unread(route__default={"topics": f"{ours}, {theirs}"})[0]
+    # Of two routes into one table the second never gets it.
+    route = {"table": "outbox_events", "topics": theirs, "event_id": "header.id"}
+    assert [text.split(":")[0] for text in unread(route__late=route)] == ["route default"]
+    assert [text.split(":")[0] for text in unread(route__default={"topics": ours}, route__late=route)] == ["route late"]
+    set_committed(place, theirs, {0: 0})
+    assert not unread()
 
 
 def test_topics_by_every_column_of_their_template(place):
