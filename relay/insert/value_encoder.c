@@ -2,7 +2,7 @@
 //
 // What fits where:
 // - text and JSON strings: every scalar type, parsed by it; a number in a string is fine for number and time columns;
-// - JSON numbers: numbers, decimals, String (their text), times (epoch in the type's own unit), Enum by value, Bool;
+// - JSON numbers: numbers, decimals, String (their text), times (value_ticks.c), Enum by value, Bool;
 // - true, false: Bool, integers (1, 0), String;
 // - arrays: Array, Tuple (same length), String (their text);
 // - objects: Map, Tuple with names, JSON, String (their text);
@@ -12,17 +12,11 @@
 #include "relay/json/json_members.h"
 #include "relay/json/json_walk.h"
 #include "relay/insert/value_parse.h"
+#include "relay/insert/value_ticks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define DATE_LAST        65535         // 2149-06-06
-#define DATE32_FIRST     (-25567)      // 1900-01-01
-#define DATE32_LAST      120529        // 2299-12-31
-#define DATETIME_LAST    4294967295    // 2106-02-07 06:28:15
-#define DATETIME64_FIRST (-2208988800) // 1900-01-01 00:00:00
-#define DATETIME64_LAST  10413791999   // 2299-12-31 23:59:59
 
 // A scalar's text and whether it stood there as a JSON number or literal rather than as text.
 struct scalar {
@@ -112,78 +106,35 @@ static bool put_bool(struct value_encoder *encoder, struct native_column *column
     return memory(native_put_fixed(column, &byte, 1), reason);
 }
 
-static int64_t power_of_ten(uint32_t exponent)
+static bool put_ticks(struct value_encoder *encoder, struct native_column *column, const struct scalar *scalar,
+    enum encode_reason judged, const int64_t *ticks, enum encode_reason *reason)
 {
-    int64_t power = 1;
-    while (exponent-- > 0) {
-        power *= 10;
+    if (judged != ENCODE_NONE) {
+        return refuse(encoder, scalar, judged, reason);
     }
-    return power;
-}
-
-static int64_t floor_divide(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0 ? 1 : 0);
-}
-
-// Stores a number of the type's own unit. false with *reason: outside of the type's range.
-static bool put_ticks(struct native_column *column, int64_t ticks, enum encode_reason *reason)
-{
-    const struct clickhouse_type *type = native_column_type(column);
-    int64_t first = 0, last = DATETIME_LAST, judged = ticks;
-    if (type->kind == CLICKHOUSE_DATE) {
-        last = DATE_LAST;
-    } else if (type->kind == CLICKHOUSE_DATE32) {
-        first = DATE32_FIRST;
-        last = DATE32_LAST;
-    } else if (type->kind == CLICKHOUSE_DATETIME64) {
-        first = DATETIME64_FIRST;
-        last = DATETIME64_LAST;
-        judged = floor_divide(ticks, power_of_ten(type->scale));
-    }
-    if (judged < first || judged > last) {
-        *reason = ENCODE_DATE_RANGE;
-        return false;
-    }
-    return memory(native_put_fixed(column, &ticks, type->width), reason); // little endian: the low bytes come first
-}
-
-static bool put_time_value(struct native_column *column, const struct value_time *time, enum encode_reason *reason)
-{
-    const struct clickhouse_type *type = native_column_type(column);
-    int64_t ticks;
-    if (type->kind == CLICKHOUSE_DATE || type->kind == CLICKHOUSE_DATE32) {
-        ticks = floor_divide(time->seconds, 86400);
-    } else if (type->kind == CLICKHOUSE_DATETIME) {
-        ticks = time->seconds;
-    } else if (__builtin_mul_overflow(time->seconds, power_of_ten(type->scale), &ticks) ||
-        __builtin_add_overflow(ticks, (int64_t)time->nanos / power_of_ten(9 - type->scale), &ticks)) {
-        *reason = ENCODE_DATE_RANGE;
-        return false;
-    }
-    return put_ticks(column, ticks, reason);
+    // Little endian: the low bytes come first.
+    return memory(native_put_fixed(column, ticks, native_column_type(column)->width), reason);
 }
 
 static bool put_time(struct value_encoder *encoder, struct native_column *column, const struct scalar *scalar,
     enum encode_reason *reason)
 {
-    struct value_time time;
-    int64_t ticks;
-    if (is_bool(scalar)) {
-        return refuse(encoder, scalar, ENCODE_WRONG_KIND, reason);
-    }
-    enum value_problem problem = value_integer(scalar->text, scalar->length, true, 8, &ticks);
-    bool put = false;
-    if (problem == VALUE_FINE) {
-        put = put_ticks(column, ticks, reason);
-    } else if (problem != VALUE_MALFORMED) {
-        *reason = problem == VALUE_NOT_EXACT ? ENCODE_NOT_EXACT : ENCODE_DATE_RANGE;
-    } else if (value_time_parse(scalar->text, scalar->length, &time)) {
-        put = put_time_value(column, &time, reason);
-    } else {
-        *reason = ENCODE_BAD_DATE;
-    }
-    return put || *reason == ENCODE_NONE ? put : refuse(encoder, scalar, *reason, reason);
+    int64_t ticks = 0;
+    enum encode_reason judged = is_bool(scalar) ? ENCODE_WRONG_KIND
+                                                : value_ticks(native_column_type(column), scalar->text, scalar->length,
+                                                      scalar->kind == JSON_KIND_STRING, &ticks);
+    return put_ticks(encoder, column, scalar, judged, &ticks, reason);
+}
+
+static bool put_millis(struct value_encoder *encoder, struct native_column *column, int64_t millis,
+    enum encode_reason *reason)
+{
+    const struct scalar no_text = {0};
+    struct value_time time = {.seconds = millis / 1000 - (millis % 1000 < 0 ? 1 : 0)};
+    int64_t ticks = 0;
+    time.nanos = (uint32_t)(millis - time.seconds * 1000) * 1000000;
+    enum encode_reason judged = value_ticks_of_time(native_column_type(column), &time, &ticks);
+    return put_ticks(encoder, column, &no_text, judged, &ticks, reason);
 }
 
 static bool find_enum(const struct clickhouse_type *type, const struct scalar *scalar, int16_t *value)
@@ -427,20 +378,11 @@ static bool put_json(struct value_encoder *encoder, struct native_column *column
     return put_scalar(encoder, column, &scalar, reason);
 }
 
-static bool is_time(const struct clickhouse_type *type)
-{
-    return type->kind == CLICKHOUSE_DATE || type->kind == CLICKHOUSE_DATE32 || type->kind == CLICKHOUSE_DATETIME ||
-        type->kind == CLICKHOUSE_DATETIME64;
-}
-
 static bool put_integer(struct value_encoder *encoder, struct native_column *column, const struct datum *datum,
     enum encode_reason *reason)
 {
-    if (datum->kind == DATUM_MILLIS && is_time(native_column_type(column))) {
-        struct value_time time = {.seconds = floor_divide(datum->integer, 1000)};
-        time.nanos = (uint32_t)(datum->integer - time.seconds * 1000) * 1000000;
-        encoder->refused_length = 0;
-        return put_time_value(column, &time, reason);
+    if (datum->kind == DATUM_MILLIS && value_is_time(native_column_type(column))) {
+        return put_millis(encoder, column, datum->integer, reason);
     }
     const struct clickhouse_type *type = native_column_type(column);
     bool fits = type->kind == CLICKHOUSE_INT &&
@@ -494,7 +436,7 @@ bool value_fits(enum datum_kind kind, const struct clickhouse_type *type)
     case DATUM_TEXT: return !container;
     case DATUM_JSON: return true;
     case DATUM_INTEGER: return number || type->kind == CLICKHOUSE_STRING;
-    case DATUM_MILLIS: return number || is_time(type) || type->kind == CLICKHOUSE_STRING;
+    case DATUM_MILLIS: return number || value_is_time(type) || type->kind == CLICKHOUSE_STRING;
     }
     return false;
 }

@@ -41,6 +41,7 @@ static bool split(const char *text, size_t length, struct decimal *number)
         }
         if ((size_t)zeros + number->count + 1 > MAX_DIGITS) {
             number->too_long = true;
+            zeros++; // the exponent counts it all the same
             continue;
         }
         memset(number->digits + number->count, 0, (size_t)zeros);
@@ -200,6 +201,39 @@ enum value_problem value_decimal(const char *text, size_t length, uint32_t preci
     }
     if (!to_bits(&number, shift, limbs) || !store(limbs, number.negative, true, width, bytes)) {
         return VALUE_OUT_OF_RANGE;
+    }
+    return VALUE_FINE;
+}
+
+static unsigned digit_at(const struct decimal *number, long place)
+{
+    return place >= 0 && place < (long)number->count ? number->digits[place] : 0;
+}
+
+enum value_problem value_seconds(const char *text, size_t length, struct value_time *time)
+{
+    enum { LONGEST = 12 }; // digits of the year 9999 and some
+    struct decimal number;
+    if (!split(text, length, &number)) {
+        return VALUE_MALFORMED;
+    }
+    *time = (struct value_time){0};
+    if (number.count == 0) {
+        return VALUE_FINE;
+    }
+    long point = (long)number.count + number.exponent; // how many digits are before it
+    if (point > LONGEST) {
+        return VALUE_OUT_OF_RANGE;
+    }
+    for (long place = 0; place < point; place++) {
+        time->seconds = time->seconds * 10 + digit_at(&number, place);
+    }
+    for (long place = point; place < point + 9; place++) {
+        time->nanos = time->nanos * 10 + digit_at(&number, place);
+    }
+    if (number.negative) {
+        time->seconds = -time->seconds - (time->nanos > 0 ? 1 : 0);
+        time->nanos = time->nanos > 0 ? 1000000000 - time->nanos : 0;
     }
     return VALUE_FINE;
 }

@@ -179,6 +179,49 @@ Test(value_parse, times)
     }
 }
 
+Test(value_parse, numbers_as_seconds)
+{
+    static const struct {
+        const char *text;
+        enum value_problem problem;
+        int64_t seconds;
+        uint32_t nanos;
+    } cases[] = {
+        {"1700000000", VALUE_FINE, 1700000000, 0},
+        {"1700000000.000000", VALUE_FINE, 1700000000, 0},
+        {"1.7e9", VALUE_FINE, 1700000000, 0},
+        {"17000000001E-1", VALUE_FINE, 1700000000, 100000000},
+        {"1700000000.123456789999", VALUE_FINE, 1700000000, 123456789},
+        {"1700000000.0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001",
+            VALUE_FINE, 1700000000, 0},
+        {"1700000000.1234567891111111111111111111111111111111111111111111111111111111111111111111111111111111111111111",
+            VALUE_FINE, 1700000000, 123456789},
+        {"0.000000001", VALUE_FINE, 0, 1},
+        {"1e-10", VALUE_FINE, 0, 0},
+        {"1e-99999999999", VALUE_FINE, 0, 0},
+        {"0e99999999999", VALUE_FINE, 0, 0},
+        {"-0.0", VALUE_FINE, 0, 0},
+        {"-0.5", VALUE_FINE, -1, 500000000},
+        {"-1.000000001", VALUE_FINE, -2, 999999999},
+        {"-86400.0", VALUE_FINE, -86400, 0},
+        {"999999999999.5", VALUE_FINE, 999999999999, 500000000},
+        {"1e12", VALUE_OUT_OF_RANGE, 0, 0},
+        {"-1e99999999999", VALUE_OUT_OF_RANGE, 0, 0},
+        {"1.", VALUE_MALFORMED, 0, 0},
+        {".5", VALUE_MALFORMED, 0, 0},
+        {"", VALUE_MALFORMED, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct value_time time = {0};
+        enum value_problem problem = value_seconds(cases[i].text, strlen(cases[i].text), &time);
+        cr_assert_eq(problem, cases[i].problem, "%s: %d", cases[i].text, problem);
+        if (problem == VALUE_FINE) {
+            cr_assert_eq(time.seconds, cases[i].seconds, "%s: %lld", cases[i].text, (long long)time.seconds);
+            cr_assert_eq(time.nanos, cases[i].nanos, "%s: %u", cases[i].text, time.nanos);
+        }
+    }
+}
+
 Test(value_parse, floats_uuids_addresses)
 {
     double d;

@@ -28,6 +28,8 @@ struct value_time {
     int64_t seconds; // since 1970-01-01T00:00:00Z
     uint32_t nanos;
 };
+// A number by JSON's grammar as seconds since 1970; digits after the ninth of a second are dropped.
+enum value_problem value_seconds(const char *text, size_t length, struct value_time *time);
 // "YYYY-MM-DD", with "T" or " " and "hh:mm[:ss[.f...]]" and "Z", "+hh", "+hh:mm" or "+hhmm" (none: UTC). Years 1 to
 // 9999.
 bool value_time_parse(const char *text, size_t length, struct value_time *time);
