@@ -10,11 +10,14 @@
 //   ReplicatedMergeTree, are run on each replica (a table's replicas are created one by one).
 // - An ALTER of a replicated table is refused because this replica has not applied the last one yet, which came to it
 //   through another URL: repeated for a minute.
+// - A table is gone that a file on record has made and the configuration needs: its files count as taken back, also on
+//   record, before the first of them runs, so that a run which ends between them leaves the others pending.
 // - A statement fails or its outcome is unknown: file, line and the server's words are shown; the next run goes on with
 //   this file.
 #include "relay/cli/migrate.h"
 
 #include "relay/base/version.h"
+#include "relay/cli/migrate_lost_tables.h"
 #include "relay/cli/sql_split.h"
 
 #include <ctype.h>
@@ -187,13 +190,28 @@ static bool drop_records(struct runner *runner, struct relay_error *error)
     return done;
 }
 
-static bool run_plan(struct runner *runner, const struct migration_plan *plan, struct relay_error *error)
+static bool take_back_lost(struct runner *runner, const struct migration_records *records, struct relay_error *error)
+{
+    if (!migrate_lost_tables_repeatable(runner->files, records, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < records->count; i++) {
+        const struct migration_file *file = migration_files_find(runner->files, records->items[i].name);
+        if (file && records->items[i].lost && !record(runner, file, false, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool run_plan(struct runner *runner, const struct migration_plan *plan, const struct migration_records *records,
+    struct relay_error *error)
 {
     if (plan->count == 0) {
         migration_print_nothing(stdout, plan);
         return true;
     }
-    if (!make_records(runner, error)) {
+    if (!make_records(runner, error) || !take_back_lost(runner, records, error)) {
         return false;
     }
     for (size_t i = 0; i < plan->count; i++) {
@@ -224,6 +242,10 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
         goto records_held;
     }
     migration_print_drift(stderr, runner->files, &records);
+    if (options->action != MIGRATE_DOWN &&
+        !migrate_lost_tables_mark(runner->context, runner->client, runner->endpoint, runner->files, &records, error)) {
+        goto records_held;
+    }
     if (options->action == MIGRATE_STATUS) {
         migration_print_status(stdout, runner->files, &records);
         done = true;
@@ -232,7 +254,8 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
     if (!migration_plan_make(&plan, runner->files, &records, options->action == MIGRATE_UP, options->to, error)) {
         goto records_held;
     }
-    done = options->dry_run ? migration_print_plan(stdout, &plan, true, error) : run_plan(runner, &plan, error);
+    done = options->dry_run ? migration_print_plan(stdout, &plan, true, error)
+                            : run_plan(runner, &plan, &records, error);
     migration_plan_finish(&plan);
 records_held:
     migration_records_finish(&records);

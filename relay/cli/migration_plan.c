@@ -22,6 +22,7 @@ bool migration_records_add(struct migration_records *records, const char *name, 
     }
     records->items = grown;
     struct migration_record *record = &grown[records->count++];
+    record->lost = false;
     copy(record->name, sizeof(record->name), name);
     copy(record->checksum, sizeof(record->checksum), checksum);
     copy(record->at, sizeof(record->at), at);
@@ -50,7 +51,8 @@ static bool plan_up(struct migration_plan *plan, const struct migration_files *f
 {
     for (size_t i = 0; i < files->count; i++) {
         const struct migration_file *file = &files->items[i];
-        if ((to == MIGRATION_ALL || file->number <= to) && !migration_records_find(records, file->name)) {
+        const struct migration_record *record = migration_records_find(records, file->name);
+        if ((to == MIGRATION_ALL || file->number <= to) && (!record || record->lost)) {
             plan->files[plan->count++] = file;
         }
     }
@@ -112,6 +114,7 @@ enum migration_state migration_state_of(const struct migration_file *file, const
 {
     const struct migration_record *record = migration_records_find(records, file->name);
     return !record                                      ? MIGRATION_PENDING
+        : record->lost                                  ? MIGRATION_MISSING
         : strcmp(record->checksum, file->checksum) == 0 ? MIGRATION_APPLIED
                                                         : MIGRATION_CHANGED;
 }
@@ -132,7 +135,7 @@ void migration_count(const struct migration_files *files, const struct migration
 
 void migration_print_status(FILE *to, const struct migration_files *files, const struct migration_records *records)
 {
-    static const char *const words[] = {"applied", "CHANGED", "pending"};
+    static const char *const words[] = {"applied", "CHANGED", "pending", "MISSING"};
     for (size_t i = 0; i < files->count; i++) {
         const struct migration_record *record = migration_records_find(records, files->items[i].name);
         fprintf(to, "%-8s %-28s", words[migration_state_of(&files->items[i], records)], files->items[i].name);

@@ -398,3 +398,28 @@ def test_bad_usage_is_told(no_place):
                              (["--since", "1h", "--from", "2h"], "same"), (["--since", "1h", "--outbox", "nobody"], "no outbox nobody")):
         result = run(no_place, *arguments)
         assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)
+
+
+def test_a_dropped_table_is_brought_back_as_the_runbook_says(place):
+    """With UNDROP TABLE, else made anew and filled from Kafka; a relay runs meanwhile."""
+    def lost():
+        place.clickhouse("DROP TABLE {db}.outbox_events")
+        place.insert_event()
+        relay.wait(lambda: relay.health()["checks"]["insert"]["instances"]["outbox_events"]["status"] == "down", "the table paused")
+        assert place.clickhouse("EXISTS TABLE {db}.outbox_events").strip() == "0"
+
+    relay = place.relay()
+    for _ in range(3):
+        place.insert_event()
+    place.wait_inserted(3)
+    lost()
+    place.clickhouse("UNDROP TABLE {db}.outbox_events")
+    place.wait_inserted(4)
+    lost()
+    made = command("migrate", "clickhouse", "up", config=write_config(os.path.join(place.folder, "migrate.ini"), place.sections()), binary=place.binary)
+    assert made.returncode == 0 and "up   001_outbox_events" in made.stdout, made.stdout + made.stderr
+    place.wait_inserted(1)
+    assert relay.stop() == 0  # commits what it has inserted, which bounds replay
+    filled = run(place, "--into", "outbox_events", "--since", "1d")
+    assert filled.returncode == 0, filled.stdout + filled.stderr
+    assert place.clickhouse("SELECT count(), uniqExact(kafka_partition, kafka_offset) FROM {db}.outbox_events").split() == ["5", "5"]

@@ -17,6 +17,7 @@ struct migration_record {
     char checksum[SHA256_TEXT];
     char at[64]; // when, as the server prints it
     char by[128];
+    bool lost; // a table that it made is gone: to be run again
 };
 struct migration_records {
     struct migration_record *items;
@@ -36,16 +37,16 @@ struct migration_plan {
     const struct migration_file **files;
     size_t count;
 };
-// up: every file that is not applied, up to number `to` (MIGRATION_ALL: all). down: the applied ones above `to`, last
-// first (MIGRATION_ALL: the last one only). Errors: CONFIG (an applied file to be taken back is not on disk or has no
-// down file), NO_MEMORY.
+// up: every file that is not applied, or whose table is lost, up to number `to` (MIGRATION_ALL: all). down: the applied
+// ones above `to`, last first (MIGRATION_ALL: the last one only). Errors: CONFIG (an applied file to be taken back is
+// not on disk or has no down file), NO_MEMORY.
 bool migration_plan_make(struct migration_plan *plan, const struct migration_files *files,
     const struct migration_records *records, bool up, int to, struct relay_error *error);
 void migration_plan_finish(struct migration_plan *plan);
 // Of a plan without files: why there is nothing to do.
 void migration_print_nothing(FILE *to, const struct migration_plan *plan);
 
-enum migration_state { MIGRATION_APPLIED, MIGRATION_CHANGED, MIGRATION_PENDING };
+enum migration_state { MIGRATION_APPLIED, MIGRATION_CHANGED, MIGRATION_PENDING, MIGRATION_MISSING };
 enum migration_state migration_state_of(const struct migration_file *file, const struct migration_records *records);
 
 // How many files are pending, and how many applied ones differ from disk or are not there.
