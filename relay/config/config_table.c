@@ -229,8 +229,8 @@ const struct config_key config_keys[] = {
         .sentence = "How long one endpoint may take to accept a connection."},
     {CLICKHOUSE(request_timeout), DURATION(S, H), .name = "request_timeout", .fallback = "65s",
         .sentence =
-            "How long one request may take. An exactly_once INSERT ends earlier: before `[kafka] session.timeout.ms` "
-            "after the last accepted offset commit."},
+            "How long one request may take, and so an INSERT. After one that takes longer the next ones are smaller, "
+            "but for tables with views (`insert.too_slow`): raise it there, for all relays of the group alike."},
     {CLICKHOUSE(compression), WORD(compressions), .name = "compression", .fallback = "auto",
         .sentence = "Compression of requests. auto: none if every url names this machine (localhost, 127.x.x.x, "
                     "[::1]), else lz4."},

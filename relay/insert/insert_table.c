@@ -5,7 +5,7 @@
 //
 // What a verdict other than DONE does:
 // - UNCLEAR, CANCELLED: the feeds of both batches go back to their marks and are read back: exactly the missing rows
-//   are sent;
+//   are sent, in a smaller batch if the INSERT took too long;
 // - REJECTED, TOO_LARGE: the same, and the next batch is half as large. One row that is rejected alone becomes a dead
 //   letter when it comes again;
 // - OPERATOR: the table is paused. With dependent views, and a note, every refusal is the operator's, as it may be a
@@ -24,8 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_ROWS    900000 // one INSERT has to stay one block
-#define MOST_BYTES   ((size_t)240 << 20)
 #define REREAD_EVERY DURATION_S(180)
 #define LAST_SHARE   8     // of a full batch, at least: what ends a backlog goes at once
 #define RATIO_LEAST  20    // bad messages before max_bad_ratio is judged
@@ -33,23 +31,16 @@
 
 static size_t rows_allowed(const struct insert_table *table)
 {
-    size_t rows = (size_t)table->context->config->insert.batch_rows;
-    rows = rows > 0 && rows < MOST_ROWS ? rows : MOST_ROWS;
-    return table->row_limit < rows ? table->row_limit : rows;
-}
-
-static size_t bytes_allowed(const struct insert_table *table)
-{
-    size_t bytes = (size_t)table->context->config->insert.batch_bytes;
-    return bytes > 0 && bytes < MOST_BYTES ? bytes : MOST_BYTES;
+    return insert_limit_rows(&table->limit, table->context);
 }
 
 static bool at_limit(const struct insert_table *table)
 {
     const struct insert_batch *open = table->open;
     return open &&
-        (open->rows + open->dead >= rows_allowed(table) || insert_batch_bytes(open) >= bytes_allowed(table) ||
-            insert_batch_is_scattered(open) || insert_batch_note_is_full(open));
+        (open->rows + open->dead >= rows_allowed(table) ||
+            insert_batch_bytes(open) >= insert_limit_bytes(table->context) || insert_batch_is_scattered(open) ||
+            insert_batch_note_is_full(open));
 }
 
 bool insert_table_full(const struct insert_table *table)
@@ -106,7 +97,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
     table->name = name;
     table->partitions = partitions;
     table->makes_copies = options->copies != NULL;
-    table->row_limit = SIZE_MAX;
+    insert_limit_init(&table->limit);
     backoff_init(&table->backoff, DURATION_S(1), DURATION_S(60));
     table->inserted = metrics_series1(metrics, METRIC_EVENTS_INSERTED, name);
     table->skipped = metrics_series1(metrics, METRIC_TOMBSTONES_SKIPPED, name);
@@ -310,7 +301,7 @@ static bool too_bad(struct insert_table *table, const struct insert_batch *batch
 // Out of memory: what is whole is given up and read again in smaller pieces.
 static void read_smaller(struct insert_table *table)
 {
-    table->row_limit = table->open->rows > 2 ? table->open->rows / 2 : 1;
+    table->limit.rejected = table->open->rows > 2 ? table->open->rows / 2 : 1;
     drop_open(table);
 }
 
@@ -429,9 +420,7 @@ static void stored(struct insert_table *table, struct insert_batch *batch)
         table->window_rows = RATIO_WINDOW / 2.0;
     }
     backoff_reset(&table->backoff);
-    if (table->row_limit < SIZE_MAX) {
-        table->row_limit = table->row_limit < MOST_ROWS ? table->row_limit * 2 : SIZE_MAX;
-    }
+    insert_limit_stored(&table->limit, table->context, batch->rows + batch->dead, batch->job->took);
     insert_batch_give_memory(batch, table->plan, &table->spare);
 }
 
@@ -456,10 +445,28 @@ static void rejected(struct insert_table *table, struct insert_batch *batch, str
         return;
     }
     if (all > 1) {
-        table->row_limit = all / 2;
+        table->limit.rejected = all / 2;
     } else {
         note_refusal(batch);
-        table->row_limit = 1; // so that it is put away before another refusal can take its place
+        table->limit.rejected = 1; // so that it is put away before another refusal can take its place
+    }
+    drop_batches(table);
+}
+
+static void unclear(struct insert_table *table, struct insert_batch *batch)
+{
+    const struct table_job *job = batch->job;
+    log_event(LOG_LEVEL_WARNING, "insert.unclear",
+        "the outcome of an INSERT is unknown; the table is asked what it has", LOG_TEXT("table", table->name),
+        LOG_INT("rows", batch->rows), LOG_ERROR(&job->error));
+    if (job->verdict == TABLE_UNCLEAR && insert_limit_took_too_long(table->context, job->took)) {
+        bool divided = insert_limit_too_slow(&table->limit, batch->rows + batch->dead, insert_batch_bytes(batch));
+        log_event(LOG_LEVEL_WARNING, "insert.too_slow",
+            divided ? "an INSERT took too long; the next ones are smaller"
+                    : "an INSERT took too long, and it is small already: look what ClickHouse waits for, or raise "
+                      "[clickhouse] request_timeout",
+            LOG_TEXT("table", table->name), LOG_INT("rows", batch->rows),
+            LOG_REAL("seconds", duration_seconds(job->took)));
     }
     drop_batches(table);
 }
@@ -488,12 +495,7 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     switch (job->verdict) {
     case TABLE_DONE: stored(table, batch); break;
     case TABLE_CANCELLED:
-    case TABLE_UNCLEAR:
-        log_event(LOG_LEVEL_WARNING, "insert.unclear",
-            "the outcome of an INSERT is unknown; the table is asked what it has", LOG_TEXT("table", table->name),
-            LOG_INT("rows", batch->rows), LOG_ERROR(&job->error));
-        drop_batches(table);
-        break;
+    case TABLE_UNCLEAR: unclear(table, batch); break;
     case TABLE_REJECTED:
     case TABLE_TOO_LARGE: rejected(table, batch, now); break;
     case TABLE_OPERATOR: pause_table(table, now, &job->error); break;
@@ -613,7 +615,7 @@ static bool ends_backlog(const struct insert_table *table)
 {
     const struct insert_batch *open = table->open;
     bool much = (open->rows + open->dead) * LAST_SHARE >= rows_allowed(table) ||
-        insert_batch_bytes(open) * LAST_SHARE >= bytes_allowed(table);
+        insert_batch_bytes(open) * LAST_SHARE >= insert_limit_bytes(table->context);
     return table->after_full && much && has_all(table, false);
 }
 

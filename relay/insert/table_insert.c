@@ -31,6 +31,7 @@
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
+#include "relay/insert/insert_limit.h"
 #include "relay/insert/table_worker_inside.h"
 #include "relay/insert/view_repeat.h"
 
@@ -288,6 +289,18 @@ static bool is_unproven(const struct table_job *job, const struct part *part, co
         part->unclear && part->row && job->plan->exactly_once && is_replicated(job->plan, part);
 }
 
+// One that has to be repeated as it is cannot be divided, so that time alone helps.
+static void say_if_slow(const struct table_worker *worker, const struct table_job *job,
+    const struct clickhouse_outcome *outcome)
+{
+    if (outcome->body_sent && insert_limit_took_too_long(worker->options.context, outcome->elapsed)) {
+        log_event(LOG_LEVEL_WARNING, "insert.too_slow",
+            "an INSERT took too long and is repeated as it is: if that goes on, raise [clickhouse] request_timeout",
+            LOG_TEXT("table", worker->options.route->table), LOG_INT("rows", job->rows),
+            LOG_REAL("seconds", duration_seconds(outcome->elapsed)));
+    }
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -313,6 +326,9 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
         return false;
     }
     bool again = goes_by_token(job, part) && *verdict == TABLE_UNCLEAR && !part->forgotten;
+    if (again) {
+        say_if_slow(worker, job, outcome);
+    }
     if (part->unclear && !again) {
         if (*verdict == TABLE_UNCLEAR) {
             table_worker_pause(worker, job,
@@ -332,6 +348,13 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     return !table_worker_given_up(worker, job);
 }
 
+static void note_time(struct table_job *job, const struct clickhouse_outcome *outcome)
+{
+    if (outcome->body_sent && outcome->elapsed.ns > job->took.ns) {
+        job->took = outcome->elapsed;
+    }
+}
+
 static enum table_verdict insert_part(struct table_worker *worker, struct table_job *job, struct part *part)
 {
     struct clickhouse_outcome outcome;
@@ -345,7 +368,9 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
             error_set(&job->error, RELAY_ERROR_STOPPED, "the insert was given up");
             return TABLE_CANCELLED;
         }
-        if (attempt(worker, job, part, &outcome, &job->error)) {
+        bool done = attempt(worker, job, part, &outcome, &job->error);
+        note_time(job, &outcome);
+        if (done) {
             worker->endpoint = part->endpoint;
             worker->strange = 0;
             backoff_reset(&worker->backoff);
@@ -433,6 +458,7 @@ static enum table_verdict insert_dead_letters(struct table_worker *worker, struc
 void table_insert(struct table_worker *worker, struct table_job *job)
 {
     job->verdict = TABLE_DONE;
+    job->took = DURATION_S(0);
     if (job->rows > 0 && !job->stored) {
         job->verdict = insert_rows(worker, job);
     }

@@ -291,6 +291,21 @@ def test_a_clickhouse_that_goes_while_no_events_flow_is_noticed(place, proxied):
     assert relay.stop() == 0
 
 
+def test_an_insert_that_outlasts_request_timeout_is_divided(place):
+    route = {"route slow": {"topics": post(place), "table": "slow", "n": "header.seq"}}
+    naps = ", ".join(f"nap{i} UInt8 MATERIALIZED sleepEachRow(0.0005{i})" for i in range(3))  # a block may sleep 3 s in each column
+    place.clickhouse(f"CREATE TABLE {{db}}.slow (n UInt64, {naps}, kafka_topic String, kafka_partition Int32, kafka_offset Int64, "
+        "INDEX kafka_offset_range kafka_offset TYPE minmax GRANULARITY 1) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+    Sender(place).events(post(place), 5000).flush()
+    relay = inserting(place, clickhouse={"request_timeout": "4s"}, insert={"linger": "10s"}, breaker={"failures": "50"}, **route)
+    relay.wait(lambda: relay.events("insert.unclear"), "one that takes 7 s")
+    wait_counts(place, 5000, seconds=240, table="slow")
+    assert relay.events("insert.too_slow")
+    assert counts(place) == (5000, 5000)
+    wait_until(lambda: sum(committed(place, post(place), 4).values()) == 5000, "all committed")
+    assert relay.stop() == 0
+
+
 def test_an_insert_without_an_answer_that_arrives_after_the_read_back(place, proxied):
     """Its connection is cut, its bytes lie in a proxy: the server must have refused it before anything is sent again."""
     relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}"}, insert={"linger": "50ms"})

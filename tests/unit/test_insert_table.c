@@ -26,6 +26,7 @@ static int64_t next_offset;
 static char url[64] = "http://127.0.0.1:1";
 static struct http_script *server;
 static _Atomic(const char *) answer; // to INSERTs
+static atomic_int takes;             // seconds, before that answer
 
 static void wake(void *unused)
 {
@@ -81,7 +82,7 @@ static void start(void)
         .partitions = &partitions,
         .plan = plan,
         .state = INSERT_TABLE_OPEN,
-        .row_limit = SIZE_MAX,
+        .limit = {.rejected = SIZE_MAX, .slow = SIZE_MAX},
         .open_at = {INT64_MAX},
         .inserted = metrics_series1(context.metrics, METRIC_EVENTS_INSERTED, name),
         .skipped = metrics_series1(context.metrics, METRIC_TOMBSTONES_SKIPPED, name),
@@ -264,7 +265,7 @@ Test(insert_table, there_is_one_spare_block)
 
 Test(insert_table, after_a_rejection_batches_are_as_small_as_the_table_allows)
 {
-    table.row_limit = 1;
+    table.limit.rejected = 1;
     add("a");
     cr_assert_not_null(table.flight);
     cr_assert_eq(table.flight->rows, 1);
@@ -314,6 +315,8 @@ Test(insert_table, a_kept_insert_is_repeated_when_the_dead_letter_table_has_got_
 
 static const char well[] = HTTP_OK(0, "");
 static const char too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
+static const char timed_out[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 159\r\nContent-Length: 19\r\n\r\n"
+                                "Code: 159. Too late";
 static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: 19\r\n\r\n"
                               "Code: 243. No room.";
 
@@ -322,6 +325,7 @@ static void handle(void *unused, const struct http_seen *seen, struct http_reply
     static char learned[4096];
     const char *body = clickhouse_peer_learned(seen);
     (void)unused;
+    clock_fake_advance(&fake, DURATION_S(body ? 0 : atomic_load(&takes)));
     reply->answer = body ? clickhouse_peer_ok(learned, sizeof(learned), body) : atomic_load(&answer);
 }
 
@@ -432,7 +436,7 @@ static void wait_for_the_flight(void)
     while (table.flight) {
         cr_assert(!mono_reached(clock_mono(clock_system()), until), "it never ends");
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-        pass(DURATION_MS(0));
+        pass(DURATION_MS(5)); // the worker pauses after what is unclear
     }
 }
 
@@ -448,7 +452,7 @@ Test(insert_table_show, dead_letters_that_are_too_large_are_divided)
     cr_assert_not_null(table.flight);
     wait_for_the_flight();
     cr_assert_eq(table.state, INSERT_TABLE_OPEN);
-    cr_assert_eq(table.row_limit, 1);
+    cr_assert_eq(table.limit.rejected, 1);
     partition->feeds[0].state = FEED_ACTIVE; // as if it had been read back
     add(NULL);
     cr_assert_not_null(table.flight);
@@ -456,4 +460,48 @@ Test(insert_table_show, dead_letters_that_are_too_large_are_divided)
     cr_assert_eq(table.state, INSERT_TABLE_PAUSED, "one alone");
     show_after(DURATION_MS(0), false);
     expect(STATUS_DOWN, true, "dead-letter table letters: ");
+}
+
+// A full batch, as many rows as that is; `seconds` later it is answered.
+static size_t send_full(int seconds, const char *with)
+{
+    atomic_store(&answer, with);
+    atomic_store(&takes, seconds);
+    partition->feeds[0].state = FEED_ACTIVE; // as if it had been read back
+    next_offset = partition->feeds[0].next;
+    while (!table.flight) {
+        add("a");
+    }
+    size_t rows = table.flight->rows;
+    wait_for_the_flight();
+    return rows;
+}
+
+static void give_time(int rows)
+{
+    config.insert.batch_rows = rows;
+    config.insert.batch_bytes = 64 << 20;
+    config.insert.linger = DURATION_S(3600);
+    config.clickhouse.request_timeout = DURATION_S(60);
+}
+
+Test(insert_table_show, an_insert_that_took_too_long_is_followed_by_smaller_ones)
+{
+    give_time(8000);
+    cr_assert_eq(send_full(1, timed_out), 8000);
+    cr_assert_eq(send_full(40, timed_out), 8000, "the first one ended for another reason than its size");
+    cr_assert_eq(partition->feeds[0].mark, 0);
+    cr_assert_eq(send_full(12, timed_out), 4000, "what stands between may give up before request_timeout");
+    cr_assert_eq(send_full(20, well), 2000);
+    cr_assert_eq(partition->feeds[0].mark, 2000);
+    cr_assert_eq(send_full(0, well), 2000, "twice the rows could have taken too long again");
+    cr_assert_eq(send_full(0, well), 4000);
+    cr_assert_eq(send_full(0, well), 8000);
+}
+
+Test(insert_table_show, what_is_small_is_not_divided_for_its_time)
+{
+    give_time(1500);
+    cr_assert_eq(send_full(40, timed_out), 1500);
+    cr_assert_eq(send_full(0, well), 1500);
 }

@@ -10,6 +10,7 @@
 #include "relay/base/backoff.h"
 #include "relay/config/context.h"
 #include "relay/insert/insert_batch.h"
+#include "relay/insert/insert_limit.h"
 #include "relay/insert/insert_partition.h"
 #include "relay/insert/source_message.h"
 #include "relay/insert/table_worker.h"
@@ -50,7 +51,7 @@ struct insert_table {
     bool parked;               // the flight waits for the pause to end; then the same insert is repeated, for the views
     bool after_full;           // the batch that went last was a full one
     struct batch_memory spare; // for the next batch; the block is of the present plan
-    size_t row_limit;          // below batch_rows after a rejection
+    struct insert_limit limit; // of the next batch
     double window_rows, window_bad; // judged for max_bad_ratio
     uint64_t batches;               // for tokens
     struct metric_series *inserted, *skipped, *seconds, *batch_rows, *paused;

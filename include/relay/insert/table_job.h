@@ -56,6 +56,7 @@ struct table_job {
     char refusal[CLICKHOUSE_REFUSAL_ROOM]; // the answer, REJECTED: the server's words, which may quote the row
     bool absent;                           // the answer: refused, and the table has none of the rows, so no view has
     bool forgotten;                        // the answer: its token may be, so that it is not repeated
+    struct duration took;                  // the answer: the longest of its requests
     // READ_BACK
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
