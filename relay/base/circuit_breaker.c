@@ -145,22 +145,25 @@ bool breaker_allow(struct circuit_breaker *breaker)
     return allowed;
 }
 
-bool breaker_check(struct circuit_breaker *breaker, const char *dependency, struct relay_error *error)
+bool breaker_check(struct circuit_breaker *breaker, enum relay_server server, const char *name,
+    struct relay_error *error)
 {
-    if (breaker_allow(breaker)) {
-        return true;
-    }
-    return breaker_refuse(breaker, dependency, error);
+    return breaker_allow(breaker) || breaker_refuse(breaker, server, name, error);
 }
 
-bool breaker_refuse(struct circuit_breaker *breaker, const char *dependency, struct relay_error *error)
+bool breaker_refuse(struct circuit_breaker *breaker, enum relay_server server, const char *name,
+    struct relay_error *error)
 {
     char why[sizeof(breaker->why)];
     pthread_mutex_lock(&breaker->lock);
     snprintf(why, sizeof(why), "%s", breaker->why);
     pthread_mutex_unlock(&breaker->lock);
-    return error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s%sthe circuit breaker of %s is open", why,
-        why[0] == '\0' ? "" : "; ", dependency);
+    error_set(error, RELAY_ERROR_BREAKER_OPEN, "%s%sthe circuit breaker of %s is open", why, why[0] == '\0' ? "" : "; ",
+        name);
+    if (error != NULL) {
+        error->server = server;
+    }
+    return false;
 }
 
 void breaker_success(struct circuit_breaker *breaker)

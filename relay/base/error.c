@@ -12,10 +12,11 @@
 
 static const struct {
     enum relay_error_class class;
+    enum relay_server server;
     const char *name;
     const char *text;
 } error_table[] = {
-#define X(code, class, name, text) {RELAY_CLASS_##class, name, text},
+#define X(code, class, server, name, text) {RELAY_CLASS_##class, RELAY_SERVER_##server, name, text},
     RELAY_ERRORS(X)
 #undef X
 };
@@ -41,6 +42,7 @@ bool error_set_v(struct relay_error *error, enum relay_error_code code, const ch
     }
     error->code = code;
     error->class = error_table[code].class;
+    error->server = error_table[code].server;
     error->detail = 0;
     int wanted;
     if (format[0] == '\0') {

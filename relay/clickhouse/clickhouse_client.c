@@ -240,8 +240,10 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
 {
     if (pinned != CLICKHOUSE_ANY_ENDPOINT) {
         struct clickhouse_endpoint *endpoint = client->endpoints[pinned];
-        return breaker_check(clickhouse_endpoint_breaker(endpoint), clickhouse_endpoint_url(endpoint), error) ? pinned
-                                                                                                              : -1;
+        return breaker_check(clickhouse_endpoint_breaker(endpoint), RELAY_SERVER_CLICKHOUSE,
+                   clickhouse_endpoint_url(endpoint), error)
+            ? pinned
+            : -1;
     }
     size_t first = atomic_load(&client->sticky);
     for (size_t i = 0; i < client->endpoint_count; i++) {
@@ -251,7 +253,7 @@ static int choose(struct clickhouse_client *client, int pinned, struct relay_err
         }
     }
     struct clickhouse_endpoint *endpoint = client->endpoints[first];
-    breaker_refuse(clickhouse_endpoint_breaker(endpoint),
+    breaker_refuse(clickhouse_endpoint_breaker(endpoint), RELAY_SERVER_CLICKHOUSE,
         client->endpoint_count > 1 ? "each ClickHouse endpoint" : clickhouse_endpoint_url(endpoint), error);
     return -1;
 }

@@ -49,7 +49,7 @@ static void judge_dependency(struct health_conditions *conditions, const struct 
         look.level = ALERT_CRITICAL;
         if (look.why[0] == '\0') {
             struct relay_error why;
-            breaker_refuse(breakers[check], status_check_name(check), &why);
+            breaker_refuse(breakers[check], RELAY_SERVER_NONE, status_check_name(check), &why);
             snprintf(look.why, sizeof(look.why), "%.*s", (int)sizeof(look.why) - 1, why.text);
         }
     }

@@ -536,7 +536,8 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
         // no server's fault
     } else if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
-    } else if (context->postgres_breaker == NULL || breaker_check(context->postgres_breaker, "PostgreSQL", &problem)) {
+    } else if (context->postgres_breaker == NULL ||
+        breaker_check(context->postgres_breaker, RELAY_SERVER_POSTGRES, "PostgreSQL", &problem)) {
         struct mono_time end = mono_add(clock_mono(context->clock), context->config->postgres.acquire_timeout);
         connection = connect_any(context, options, &dsn, end, &problem);
         report(context, connection != NULL, options->brief && mono_reached(clock_mono(context->clock), end), &problem);

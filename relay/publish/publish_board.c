@@ -60,7 +60,7 @@ const char *publish_role(const struct publish_pipe *pipe)
 // no client can be made of [kafka], such as of a certificate's file that is not there.
 bool publish_is_kafka(const struct relay_error *error)
 {
-    return error->code == RELAY_ERROR_CONFIG || strncmp(error_code_name(error->code), "kafka", 5) == 0;
+    return error->server == RELAY_SERVER_KAFKA || error->code == RELAY_ERROR_CONFIG;
 }
 
 // The servers as this stage sees them: error NULL, both answer.

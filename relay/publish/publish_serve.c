@@ -127,7 +127,8 @@ static bool commit_empty(struct publish_pipe *pipe, struct publish_lane *lane, s
 
 static bool ask_breaker(struct publish_pipe *pipe, struct relay_error *error)
 {
-    return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
+    return pipe->context->kafka_breaker == NULL ||
+        breaker_check(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
 }
 
 // What comes before the lane's next batch is begun. *paused: a moment was waited instead.
@@ -147,7 +148,7 @@ static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, s
         return true;
     }
     if (!kafka_allows(pipe)) {
-        return breaker_refuse(pipe->context->kafka_breaker, "Kafka", error);
+        return breaker_refuse(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
     }
     if (pause) {
         publish_pause(pipe, mono_left(clock_mono(pipe->context->clock), from));

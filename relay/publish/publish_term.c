@@ -411,7 +411,8 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
 
 static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *error)
 {
-    return pipe->context->kafka_breaker == NULL || breaker_check(pipe->context->kafka_breaker, "Kafka", error);
+    return pipe->context->kafka_breaker == NULL ||
+        breaker_check(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
 }
 
 bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)

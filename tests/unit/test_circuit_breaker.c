@@ -167,15 +167,15 @@ Test(circuit_breaker, check_says_what_keeps_it_open_in_words_that_stay)
     fail(4);
     cr_assert(breaker_allow(breaker));
     breaker_failure(breaker, "host:9092: Connection refused");
-    cr_assert_not(breaker_check(breaker, "kafka", &error));
+    cr_assert_not(breaker_check(breaker, RELAY_SERVER_KAFKA, "kafka", &error));
     cr_assert_eq(error.code, RELAY_ERROR_BREAKER_OPEN);
     cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE);
     cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
     clock_fake_advance(&now, DURATION_S(1));
-    cr_assert_not(breaker_check(breaker, "kafka", &error));
+    cr_assert_not(breaker_check(breaker, RELAY_SERVER_KAFKA, "kafka", &error));
     cr_assert_str_eq(error.text, "host:9092: Connection refused; the circuit breaker of kafka is open");
     clock_fake_advance(&now, DURATION_S(1));
-    cr_assert(breaker_check(breaker, "kafka", &error));
+    cr_assert(breaker_check(breaker, RELAY_SERVER_KAFKA, "kafka", &error));
 }
 
 Test(circuit_breaker, a_failure_without_words_is_none)
@@ -184,7 +184,7 @@ Test(circuit_breaker, a_failure_without_words_is_none)
     for (int i = 0; i < 5; i++) {
         breaker_failure(breaker, NULL);
     }
-    cr_assert_not(breaker_refuse(breaker, "kafka", &error));
+    cr_assert_not(breaker_refuse(breaker, RELAY_SERVER_KAFKA, "kafka", &error));
     cr_assert_str_eq(error.text, "the circuit breaker of kafka is open");
 }
 

@@ -74,6 +74,24 @@ Test(publish_board, an_owner_that_waits_for_kafka_still_says_what_waits)
     cr_assert(board_says("\"parked_topics\":1"));
 }
 
+// Its name is that of all breakers.
+Test(publish_board, an_open_circuit_breaker_is_trouble_of_its_server)
+{
+    struct relay_error error;
+    const struct breaker_options options = {.failures = 1, .open = DURATION_S(30), .successes = 1};
+    struct circuit_breaker *breaker = breaker_new(options, &fake.base, NULL, NULL, NULL, NULL, &error);
+    cr_assert_not_null(breaker, "%s", error.text);
+    cr_assert_not(breaker_refuse(breaker, RELAY_SERVER_KAFKA, "Kafka", &error));
+    cr_assert(publish_is_kafka(&error));
+    cr_assert_not(breaker_refuse(breaker, RELAY_SERVER_POSTGRES, "PostgreSQL", &error));
+    cr_assert_not(publish_is_kafka(&error));
+    error_set(&error, RELAY_ERROR_KAFKA_FENCED, "another one");
+    cr_assert(publish_is_kafka(&error));
+    error_set(&error, RELAY_ERROR_POSTGRES_QUERY, "syntax");
+    cr_assert_not(publish_is_kafka(&error));
+    breaker_free(breaker);
+}
+
 Test(publish_board, holes_end_with_their_term)
 {
     outbox.holes = seq_holes_new(0, 16, NULL);

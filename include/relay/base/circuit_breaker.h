@@ -44,10 +44,12 @@ void breaker_free(struct circuit_breaker *breaker); // accepts NULL
 // true: make the call, then report. false: do not; breaker_next_probe() says when to ask again.
 bool breaker_allow(struct circuit_breaker *breaker);
 // The same with the error of breaker_refuse().
-bool breaker_check(struct circuit_breaker *breaker, const char *dependency, struct relay_error *error);
+bool breaker_check(struct circuit_breaker *breaker, enum relay_server server, const char *name,
+    struct relay_error *error);
 // Sets an error (BREAKER_OPEN, retriable) that begins with the failure that keeps it open and names the dependency. The
 // text stays the same until the next failure, so that logs fold it and boards do not change. Returns false.
-bool breaker_refuse(struct circuit_breaker *breaker, const char *dependency, struct relay_error *error);
+bool breaker_refuse(struct circuit_breaker *breaker, enum relay_server server, const char *name,
+    struct relay_error *error);
 void breaker_success(struct circuit_breaker *breaker);
 // why: the failure in words, copied; NULL: not known.
 void breaker_failure(struct circuit_breaker *breaker, const char *why);

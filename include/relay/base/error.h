@@ -2,9 +2,10 @@
 //
 // The one error type of the project. A function that can fail returns bool (true = done) or a pointer (NULL = failed)
 // and takes `struct relay_error *error` as its last parameter; the caller owns it and it holds no memory, so it needs
-// no freeing and may live on any thread. Code branches on the class only; the code is for metrics and documentation,
-// the text for people. Each layer puts its own words in front with error_prefix(). Passing NULL is allowed where the
-// caller only wants to know whether it worked.
+// no freeing and may live on any thread. The class says how to go on, and the server whose trouble it is; the code may
+// be compared where more must be known, by the rooms that set it; its name is for metrics and logs only, the text for
+// people. Each layer puts its own words in front with error_prefix(). Passing NULL is allowed where the caller only
+// wants to know whether it worked.
 #ifndef RELAY_BASE_ERROR_H
 #define RELAY_BASE_ERROR_H
 
@@ -22,41 +23,46 @@ enum relay_error_class {
     RELAY_CLASS_BUG,       // our own mistake
 };
 
-// code, its usual class, name in logs and metrics, sentence
+// Of the three that the relay stands between.
+enum relay_server { RELAY_SERVER_NONE, RELAY_SERVER_POSTGRES, RELAY_SERVER_KAFKA, RELAY_SERVER_CLICKHOUSE };
+
+// code, its usual class, its server, name in logs and metrics, sentence
 #define RELAY_ERRORS(X)                                                                                                \
-    X(NONE, NONE, "none", "no error")                                                                                  \
-    X(NO_MEMORY, RETRIABLE, "no_memory", "out of memory")                                                              \
-    X(TIMEOUT, RETRIABLE, "timeout", "the deadline passed")                                                            \
-    X(STOPPED, RETRIABLE, "stopped", "the relay is stopping")                                                          \
-    X(SYSTEM, RETRIABLE, "system", "a system call failed")                                                             \
-    X(USAGE, OPERATOR, "usage", "bad usage")                                                                           \
-    X(CONFIG, OPERATOR, "config", "bad configuration")                                                                 \
-    X(POSTGRES_UNREACHABLE, RETRIABLE, "postgres_unreachable", "PostgreSQL cannot be reached")                         \
-    X(POSTGRES_QUERY, RETRIABLE, "postgres_query", "a PostgreSQL statement failed")                                    \
-    X(POSTGRES_OPERATOR, OPERATOR, "postgres_operator", "PostgreSQL refuses: schema, rights or configuration")         \
-    X(POSTGRES_UNKNOWN, UNKNOWN, "postgres_unknown", "the outcome of a PostgreSQL COMMIT is unknown")                  \
-    X(KAFKA_UNREACHABLE, RETRIABLE, "kafka_unreachable", "Kafka cannot be reached")                                    \
-    X(KAFKA_RETRIABLE, RETRIABLE, "kafka_retriable", "Kafka refused for now")                                          \
-    X(KAFKA_OPERATOR, OPERATOR, "kafka_operator", "Kafka refuses: topic, rights or configuration")                     \
-    X(KAFKA_POISON, POISON, "kafka_poison", "Kafka refuses this record")                                               \
-    X(KAFKA_ABORTED, RETRIABLE, "kafka_aborted", "the Kafka transaction was aborted")                                  \
-    X(KAFKA_FENCED, FATAL, "kafka_fenced", "another producer has taken this transactional.id")                         \
-    X(KAFKA_FATAL, FATAL, "kafka_fatal", "the Kafka client is finished")                                               \
-    X(KAFKA_UNKNOWN, UNKNOWN, "kafka_unknown", "the outcome of a Kafka request is unknown")                            \
-    X(CLICKHOUSE_UNREACHABLE, RETRIABLE, "clickhouse_unreachable", "ClickHouse cannot be reached")                     \
-    X(CLICKHOUSE_RETRIABLE, RETRIABLE, "clickhouse_retriable", "ClickHouse refused for now")                           \
-    X(CLICKHOUSE_OPERATOR, OPERATOR, "clickhouse_operator", "ClickHouse refuses: schema, rights or configuration")     \
-    X(CLICKHOUSE_POISON, POISON, "clickhouse_poison", "ClickHouse refuses this row")                                   \
-    X(CLICKHOUSE_UNKNOWN, UNKNOWN, "clickhouse_unknown", "the outcome of a ClickHouse insert is unknown")              \
-    X(ENCODE, POISON, "encode", "the event does not fit its table")                                                    \
-    X(ROUTE, POISON, "route", "no valid topic, key or header can be made from the row")                                \
-    X(BREAKER_OPEN, RETRIABLE, "breaker_open", "the circuit breaker is open")                                          \
-    X(HTTP, RETRIABLE, "http", "an HTTP request failed")                                                               \
-    X(PROTOCOL, FATAL, "protocol", "the peer answered something that cannot be")                                       \
-    X(BUG, BUG, "bug", "a mistake of outbox-relay itself; please report it")
+    X(NONE, NONE, NONE, "none", "no error")                                                                            \
+    X(NO_MEMORY, RETRIABLE, NONE, "no_memory", "out of memory")                                                        \
+    X(TIMEOUT, RETRIABLE, NONE, "timeout", "the deadline passed")                                                      \
+    X(STOPPED, RETRIABLE, NONE, "stopped", "the relay is stopping")                                                    \
+    X(SYSTEM, RETRIABLE, NONE, "system", "a system call failed")                                                       \
+    X(USAGE, OPERATOR, NONE, "usage", "bad usage")                                                                     \
+    X(CONFIG, OPERATOR, NONE, "config", "bad configuration")                                                           \
+    X(POSTGRES_UNREACHABLE, RETRIABLE, POSTGRES, "postgres_unreachable", "PostgreSQL cannot be reached")               \
+    X(POSTGRES_QUERY, RETRIABLE, POSTGRES, "postgres_query", "a PostgreSQL statement failed")                          \
+    X(POSTGRES_OPERATOR, OPERATOR, POSTGRES, "postgres_operator",                                                      \
+        "PostgreSQL refuses: schema, rights or configuration")                                                         \
+    X(POSTGRES_UNKNOWN, UNKNOWN, POSTGRES, "postgres_unknown", "the outcome of a PostgreSQL COMMIT is unknown")        \
+    X(KAFKA_UNREACHABLE, RETRIABLE, KAFKA, "kafka_unreachable", "Kafka cannot be reached")                             \
+    X(KAFKA_RETRIABLE, RETRIABLE, KAFKA, "kafka_retriable", "Kafka refused for now")                                   \
+    X(KAFKA_OPERATOR, OPERATOR, KAFKA, "kafka_operator", "Kafka refuses: topic, rights or configuration")              \
+    X(KAFKA_POISON, POISON, KAFKA, "kafka_poison", "Kafka refuses this record")                                        \
+    X(KAFKA_ABORTED, RETRIABLE, KAFKA, "kafka_aborted", "the Kafka transaction was aborted")                           \
+    X(KAFKA_FENCED, FATAL, KAFKA, "kafka_fenced", "another producer has taken this transactional.id")                  \
+    X(KAFKA_FATAL, FATAL, KAFKA, "kafka_fatal", "the Kafka client is finished")                                        \
+    X(KAFKA_UNKNOWN, UNKNOWN, KAFKA, "kafka_unknown", "the outcome of a Kafka request is unknown")                     \
+    X(CLICKHOUSE_UNREACHABLE, RETRIABLE, CLICKHOUSE, "clickhouse_unreachable", "ClickHouse cannot be reached")         \
+    X(CLICKHOUSE_RETRIABLE, RETRIABLE, CLICKHOUSE, "clickhouse_retriable", "ClickHouse refused for now")               \
+    X(CLICKHOUSE_OPERATOR, OPERATOR, CLICKHOUSE, "clickhouse_operator",                                                \
+        "ClickHouse refuses: schema, rights or configuration")                                                         \
+    X(CLICKHOUSE_POISON, POISON, CLICKHOUSE, "clickhouse_poison", "ClickHouse refuses this row")                       \
+    X(CLICKHOUSE_UNKNOWN, UNKNOWN, CLICKHOUSE, "clickhouse_unknown", "the outcome of a ClickHouse insert is unknown")  \
+    X(ENCODE, POISON, NONE, "encode", "the event does not fit its table")                                              \
+    X(ROUTE, POISON, NONE, "route", "no valid topic, key or header can be made from the row")                          \
+    X(BREAKER_OPEN, RETRIABLE, NONE, "breaker_open", "the circuit breaker is open")                                    \
+    X(HTTP, RETRIABLE, NONE, "http", "an HTTP request failed")                                                         \
+    X(PROTOCOL, FATAL, NONE, "protocol", "the peer answered something that cannot be")                                 \
+    X(BUG, BUG, NONE, "bug", "a mistake of outbox-relay itself; please report it")
 
 enum relay_error_code {
-#define X(code, class, name, text) RELAY_ERROR_##code,
+#define X(code, class, server, name, text) RELAY_ERROR_##code,
     RELAY_ERRORS(X)
 #undef X
 };
@@ -64,6 +70,7 @@ enum relay_error_code {
 struct relay_error {
     enum relay_error_code code;
     enum relay_error_class class;
+    enum relay_server server;
     int detail;     // the peer's own number (errno, Kafka error, ClickHouse exception code), 0 if none
     char text[512]; // one line, no trailing newline; longer texts end in "..."
 };
