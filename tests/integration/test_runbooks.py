@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of docs/operations.md for the day on which a server was lost, with the SQL that stands there."""
+import os
+import re
+
+from inserting import Sender, admin, dead_letters, delete_group, inserting, post
+from relaytools.relay import command, wait_until, write_config
+from relaytools.servers import ROOT
+
+
+def documented(place, about, number=0):
+    """The statements of the document's first piece of SQL, or that many later, behind these words, with the names of this place."""
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        _, found, text = file.read().partition(about)
+    assert found, f"the document has another name for {about}"
+    text = re.findall(r"^ *```sql\n(.*?)^ *```$", text, re.M | re.S)[number]
+    text = re.sub(r" *--.*", "", text).replace("'shop'", f"'{place.name}'").replace("shop.post.events", post(place))
+    text = re.sub(r"\bshop\.", place.name + ".", text)
+    return [statement.strip() for statement in text.split(";") if statement.strip()]
+
+
+def run(place, *arguments, environment=None, **changes):
+    config = write_config(os.path.join(place.folder, "runbook.ini"), place.sections(**changes))
+    return command(*arguments, config=config, binary=place.binary, environment=environment)
+
+
+def retry(place, topic=None, **changes):
+    named = {"OUTBOX_RELAY_ROUTE_DEFAULT_TOPICS": topic} if topic else {}
+    return run(place, "dead-letters", "retry", "--all", "--stage", "insert", environment=named, **changes)
+
+
+def begin_anew(place):
+    """The topic is lost with all that was in it, and made again."""
+    topic, kafka = post(place), admin(place)
+    kafka.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in kafka.list_topics(timeout=10).topics, "the topic is gone")
+    place.servers.create_topics([topic], 4)
+
+
+def mutate(place, rename, pending):
+    place.clickhouse(rename)
+    wait_until(lambda: place.clickhouse(pending).strip() == "0", "the rows have their new name")
+
+
+def one_row_and_one_letter(place):
+    """Messages 0 and 1 of a partition. The second fits once the constraint has gone."""
+    place.clickhouse("ALTER TABLE {db}.outbox_events ADD CONSTRAINT small CHECK seq <> 1")
+    relay = inserting(place)
+    Sender(place).events(post(place), 2, partition=0).flush()
+    place.wait_inserted(1)
+    wait_until(lambda: len(dead_letters(place)) == 1, "the letter")
+    assert relay.stop() == 0
+    return relay
+
+
+def test_a_letter_of_a_wiped_kafka_is_retried_before_and_after_the_topics_are_called_otherwise(place):
+    one_row_and_one_letter(place)
+    begin_anew(place)
+    other = {"publish": {"prefix": "other"}}
+    assert "1 stay" in retry(place).stdout, "the constraint"
+    place.clickhouse("ALTER TABLE {db}.outbox_events DROP CONSTRAINT small")
+    lost = retry(place, **other)
+    assert lost.returncode == 1 and "no enabled route fills it from there" in lost.stderr, lost.stdout + lost.stderr
+    done = retry(place, post(place), **other)
+    assert done.returncode == 0 and dead_letters(place) == [], done.stdout + done.stderr
+    place.wait_inserted(2)
+
+
+def test_a_letter_of_a_wiped_kafka_survives_topics_that_keep_their_names(place):
+    relay = one_row_and_one_letter(place)
+    begin_anew(place)
+    mutate(place, *documented(place, '**"Kafka was wiped"**'))
+    for statement in documented(place, '**"Kafka was wiped"**', 1):
+        place.clickhouse(statement)
+    assert dead_letters(place, "kafka_topic") == [(f"old1.{post(place)}",)]
+    delete_group(place)
+
+    sender = Sender(place)
+    sender.sent = 10
+    sender.events(post(place), 2, partition=0).flush()
+    relay.start()
+    place.wait_inserted(3)  # both new ones, where the old ones were
+    place.clickhouse("ALTER TABLE {db}.outbox_events DROP CONSTRAINT small")
+    done = retry(place, f"old1.{post(place)}")
+    assert done.returncode == 0 and dead_letters(place) == [], done.stdout + done.stderr
+    assert place.clickhouse("SELECT seq FROM {db}.outbox_events ORDER BY seq").split() == ["0", "1", "10", "11"]
+    assert relay.stop() == 0
