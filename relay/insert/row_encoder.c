@@ -7,6 +7,7 @@
 
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/config/route_source.h"
+#include "relay/insert/column_zone.h"
 #include "relay/insert/value_encoder.h"
 
 #include <stdarg.h>
@@ -329,6 +330,23 @@ static bool report_stored_defaults(struct compiler *compiler)
     return true;
 }
 
+static bool report_zones(struct compiler *compiler)
+{
+    const struct row_encoder *encoder = compiler->encoder;
+    for (size_t i = 0; i < encoder->column_count; i++) {
+        const struct plan_column *column = &encoder->columns[i];
+        const char *zone = column_zone_differs(column->table->type, &column->source);
+        if (zone &&
+            !add_finding(compiler, false,
+                "send times with an offset; or fill a String column, from which the server computes the time",
+                "column %s (%s): times without an offset from %.100s are read as UTC, not in %.60s as ClickHouse does",
+                column->table->name, column->table->type_text, column->source.written, zone)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool allocate_working_parts(struct row_encoder *encoder)
 {
     encoder->values = calloc(encoder->paths->value_count + 1, sizeof(*encoder->values));
@@ -357,7 +375,7 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
     value_encoder_init(&encoder->value);
     encoder->paths = json_paths_new(error);
     if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route) ||
-        !report_stored_defaults(&compiler) || !report_foreign_offsets(&compiler)) {
+        !report_stored_defaults(&compiler) || !report_zones(&compiler) || !report_foreign_offsets(&compiler)) {
         goto failed;
     }
     if (compiler.fatal > 0) {

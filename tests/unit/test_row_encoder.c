@@ -430,6 +430,49 @@ Test(row_encoder, a_default_that_is_stored_in_place_of_the_columns_own_is_told)
     }
 }
 
+Test(row_encoder, a_zone_that_times_without_an_offset_are_not_read_in_is_told)
+{
+    static const struct {
+        const char *type, *source;
+        bool told;
+    } cases[] = {
+        {"DateTime('Europe/Berlin')", "$.x", true},
+        {"DateTime64(3, 'Europe/Berlin')", "header.x", true},
+        {"Nullable(DateTime('Europe/Berlin'))", "kafka.key", true},
+        {"LowCardinality(Nullable(DateTime('Europe/Berlin')))", "kafka.value", true},
+        {"Array(Tuple(a String, b DateTime('Europe/Berlin')))", "$.x", true},
+        {"DateTime64(3, 'Europe/Berlin')", "header.created_at: a='2026-01-01'", true},
+        {"DateTime64(3, 'Europe/Berlin')", "header.created_at", false},
+        {"DateTime64(3, 'Europe/Berlin')", "kafka.timestamp", false},
+        {"DateTime64(3, 'UTC')", "$.x", false},
+        {"DateTime('Etc/UTC')", "$.x", false},
+        {"DateTime('GMT')", "$.x", false},
+        {"DateTime", "$.x", false},
+        {"Date", "$.x", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        static const char *columns[] = {"x", NULL, NULL}, *pairs[] = {"x", NULL, NULL};
+        columns[1] = cases[i].type;
+        pairs[1] = cases[i].source;
+        struct config_pair room[2];
+        struct config_route route = fixture_route(pairs, room);
+        struct table_findings findings = {0};
+        schema = fixture_schema(columns);
+        encoder = row_encoder_new(&route, schema, &findings, &error);
+        cr_assert_not_null(encoder, "%s", error.text);
+        cr_assert_eq(findings.count, cases[i].told ? 1 : 0, "%s from %s: %s", cases[i].type, cases[i].source,
+            findings.count ? findings.items[0].what : "nothing");
+        if (cases[i].told) {
+            cr_assert(!findings.items[0].fatal && !findings.items[0].prevents_exactly_once);
+            cr_assert_not_null(strstr(findings.items[0].what, "are read as UTC, not in Europe/Berlin"), "%s",
+                findings.items[0].what);
+        }
+        table_findings_finish(&findings);
+        row_encoder_free(encoder);
+        table_schema_free(schema);
+    }
+}
+
 Test(row_encoder, offset_columns_are_filled_by_themselves)
 {
     compile((const char *const[]){"a", "UInt8", "kafka_topic", "String", "kafka_partition", "Int32", "kafka_offset",
