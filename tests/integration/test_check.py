@@ -288,8 +288,12 @@ def test_debeziums_table_after_the_change_that_the_document_describes(place):
                   "aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb)")
     place.execute("INSERT INTO inventory.outboxevent SELECT gen_random_uuid(), 'order', '1', 'OrderCreated', '{}'")
     with open(os.path.join(ROOT, "docs/events.md"), encoding="utf-8") as document:
-        change = re.search(r"### Changing over.*?```sql\n(.*?)```", document.read(), re.S).group(1)
+        section = re.search(r"### Changing over(.*?)\n### ", document.read(), re.S).group(1)
+    mark, change = re.findall(r"```sql\n(.*?)```", section, re.S)
     with autocommitting(place.dsn) as cursor:
+        cursor.execute(mark)
+        cursor.execute("SELECT aggregatetype FROM inventory.outboxevent ORDER BY aggregatetype")
+        assert cursor.fetchall() == [("changeover",), ("order",)]
         cursor.execute(change)
     table = {"outbox": {"table": "inventory.outboxevent", "layout": "debezium"}}
     config = write_config(os.path.join(place.folder, "migrate.ini"), place.sections(**table))
