@@ -317,6 +317,16 @@ bool insert_batch_holds(const struct insert_batch *batch, const struct insert_pa
     return false;
 }
 
+bool insert_batch_lacks_commit(const struct insert_batch *batch)
+{
+    for (size_t i = 0; i < batch->entry_count; i++) {
+        if (batch->entries[i].feed->partition->committed == OFFSET_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool insert_batch_is_scattered(const struct insert_batch *batch)
 {
     return batch->period_count >= PERIODS_MOST;

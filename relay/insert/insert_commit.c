@@ -75,30 +75,8 @@ static int64_t committable(const struct insert_partition *partition)
     return low < partition->committed ? partition->committed : low;
 }
 
-// Where nothing was ever committed and a paused table holds everything back, nothing is committable, but the lease of
-// the other tables needs a commit: the log's beginning says the same as none, and shows what expires meanwhile.
-static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
-{
-    for (size_t i = 0; i < group->partitions.count; i++) {
-        struct insert_partition *partition = group->partitions.items[i];
-        struct relay_error error;
-        int64_t low, high;
-        if (partition->gone || partition->failed || !partition->committed_known) {
-            continue;
-        }
-        if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low,
-                &high, &error)) {
-            log_event(LOG_LEVEL_WARNING, "insert.no_beginning", "the inserts wait for a first commit",
-                LOG_ERROR(&error));
-            return;
-        }
-        insert_partition_pin_beginning(partition, low);
-        add_offset(offsets, partition, low);
-        return;
-    }
-}
-
-// Where nothing was ever committed: the log's beginning, which says the same.
+// Where nothing was ever committed, and a table that is paused or has yet to begin holds everything back: the log's
+// beginning says the same as none, and shows what expires meanwhile.
 static int64_t beginning_of(struct insert_group *group, struct insert_partition *partition)
 {
     struct relay_error error;
@@ -112,8 +90,24 @@ static int64_t beginning_of(struct insert_group *group, struct insert_partition 
     return low;
 }
 
-// Every partition of the table's flight is committed with its note. Where nothing can be committed any more, since the
-// log has lost our offset, it goes without. false: one has to wait.
+// Nothing is committable, but the lease needs a commit.
+static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
+{
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        if (partition->gone || partition->failed || !partition->committed_known) {
+            continue;
+        }
+        int64_t low = beginning_of(group, partition);
+        if (low != OFFSET_NONE) {
+            add_offset(offsets, partition, low);
+        }
+        return;
+    }
+}
+
+// Every partition of the table's flight is committed, with its note if it has one. Where nothing can be committed any
+// more, since the log has lost our offset, it goes without. false: one has to wait.
 static bool add_flight(struct insert_group *group, struct insert_table *table, rd_kafka_topic_partition_list_t *offsets)
 {
     for (size_t i = 0; i < group->partitions.count; i++) {
@@ -140,7 +134,7 @@ static void add_flights(struct insert_group *group, rd_kafka_topic_partition_lis
     }
 }
 
-// The flights whose notes were in the commit go, or wait for the next one.
+// The flights that were in the commit go, or wait for the next one.
 static void end_notes(struct insert_group *group, const rd_kafka_topic_partition_list_t *offsets, bool accepted)
 {
     for (size_t i = 0; i < group->table_count; i++) {
@@ -186,7 +180,7 @@ static void add_unchanged(struct insert_group *group, rd_kafka_topic_partition_l
     }
 }
 
-// With the notes of the flights that wait for theirs. Takes the list over.
+// With the partitions and notes of the flights that wait for it. Takes the list over.
 static bool send_offsets(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
 {
     add_flights(group, offsets);

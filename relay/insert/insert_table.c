@@ -326,13 +326,13 @@ static void submit(struct insert_table *table, struct mono_time now)
         *at = '_'; // its note is a line of words
     }
     table->note = insert_batch_note(batch, table->route, clock_wall(table->context->clock).us / 1000000, &error);
-    table->noting = table->note != NULL;
+    if (error.class != RELAY_CLASS_NONE) {
+        log_event(LOG_LEVEL_WARNING, "insert.no_note",
+            "if this process dies now, views may miss an INSERT that the table has", LOG_TEXT("table", table->name),
+            LOG_ERROR(&error));
+    }
+    table->noting = table->note || insert_batch_lacks_commit(batch);
     if (!table->noting) {
-        if (error.class != RELAY_CLASS_NONE) {
-            log_event(LOG_LEVEL_WARNING, "insert.no_note",
-                "if this process dies now, views may miss an INSERT that the table has", LOG_TEXT("table", table->name),
-                LOG_ERROR(&error));
-        }
         table_worker_submit(table->worker, batch->job);
     }
     if (table->next_plan) {

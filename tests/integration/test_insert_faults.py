@@ -9,8 +9,8 @@ import time
 import pytest
 
 from c_tests import built
-from inserting import (Sender, committed, counts, delete_group, fnv, group_of, inserting, paused, post, run_under, set_committed, settle,
-                       wait_counts)
+from inserting import (Sender, committed, counts, dead_letters, delete_group, event_headers, fnv, group_of, inserting, paused, post,
+                       run_under, set_committed, settle, wait_counts)
 from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
@@ -143,6 +143,50 @@ def test_a_new_group_on_an_empty_table_begins_at_the_logs_beginning_and_rows_may
     assert relay.stop() == 0
 
 
+ONE_BATCH = {"batch_rows": "11", "linger": "15s"}
+
+
+def other_route(place):
+    """Into a table that is missing."""
+    return {"route other": {"topics": post(place), "table": "other", "n": "header.seq"}}
+
+
+def make_other(place):
+    place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
+        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
+
+
+def send_one_that_does_not_fit_and_ten_that_do(place):
+    sender = Sender(place)
+    sender.event(post(place), headers=event_headers(0, event_id="none"), partition=1)
+    sender.events(post(place), 10, partition=1).flush()
+
+
+def completed(place, relay):
+    """The first message of the partition, lower than any row, is not passed over; nor is it for the table that was missing."""
+    wait_until(lambda: dead_letters(place, "kafka_partition, kafka_offset") == [("1", "0")], "the dead letter", 60)
+    assert counts(place) == (10, 10)
+    make_other(place)
+    wait_counts(place, 11, table="other")
+    wait_until(lambda: committed(place, post(place), 2)[1] == 11, "all committed")
+    assert counts(place) == (10, 10) and len(dead_letters(place)) == 1
+    assert relay.stop() == 0
+
+
+def test_a_first_batch_whose_dead_letters_were_refused_is_completed_though_another_table_is_missing(place):
+    relay = inserting(place, insert=ONE_BATCH, **other_route(place))
+    relay.wait(lambda: paused(relay, "other"), "the table that is missing paused")
+    relay.wait(lambda: relay.events("insert.table_opened"), "the other one opened")
+    place.clickhouse("RENAME TABLE {db}.outbox_relay_dead_letters TO {db}.away")
+    send_one_that_does_not_fit_and_ten_that_do(place)
+    relay.wait(lambda: paused(relay), "the dead letter refused")
+    assert counts(place) == (10, 10)
+    relay.kill()
+    place.clickhouse("RENAME TABLE {db}.away TO {db}.outbox_relay_dead_letters")
+    relay.start()
+    completed(place, relay)
+
+
 def test_a_late_commit_by_a_member_that_owns_nothing(place):
     relay = inserting(place)
     sender = Sender(place).events(post(place), 4000).flush()
@@ -209,15 +253,14 @@ def test_a_group_that_lost_its_offsets_begins_where_the_log_does_when_the_table_
 
 
 def test_messages_that_expired_for_one_table_do_not_stop_the_others(place):
-    route = {"route other": {"topics": post(place), "table": "other", "n": "header.seq"}}
+    route = other_route(place)
     relay = inserting(place, **route)
     relay.wait(lambda: paused(relay, "other"), "the table that is missing paused")
     sender = Sender(place).events(post(place), 400).flush()
     wait_counts(place, 400)
     assert relay.stop() == 0
-    place.clickhouse("CREATE TABLE {db}.other (n UInt64, kafka_topic String, kafka_partition Int32, kafka_offset Int64) ENGINE = MergeTree "
-        "ORDER BY n SETTINGS non_replicated_deduplication_window = 1000")
-    set_committed(place, post(place), {number: 0 for number in range(4)})  # what the table that is missing holds it at
+    make_other(place)
+    assert set(committed(place, post(place), 4).values()) == {0}, "the table that is missing holds it there"
     expire(place, post(place), 0, 10)
     there = behind(place, 0, 0)
     relay = inserting(place, "again", **route)

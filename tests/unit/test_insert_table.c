@@ -5,6 +5,7 @@
 // write.
 #include "clickhouse_peer.h"
 #include "encoder_fixture.h"
+#include "relay/insert/insert_note.h"
 #include "relay/insert/insert_table_show.h"
 
 #include <criterion/criterion.h>
@@ -94,7 +95,7 @@ static void start(void)
     partition = insert_partition_new("topic", 0, 1, &error);
     partition->feeds[0].table = &table;
     partition->feeds[0].state = FEED_ACTIVE;
-    partition->feeds[0].next = partition->feeds[0].mark = 0;
+    partition->feeds[0].next = partition->feeds[0].mark = partition->committed = 0;
     partitions = (struct insert_partitions){.items = &partition, .count = 1, .room = 1};
 }
 
@@ -104,7 +105,9 @@ static void finish(void)
     cr_assert(table_worker_join(table.worker, (struct mono_time){INT64_MAX}));
     insert_batch_free(table.open);
     if (table.flight) {
-        table.flight->job = NULL; // the worker's
+        if (!table.noting) {
+            table.flight->job = NULL; // the worker's
+        }
         insert_batch_free(table.flight);
     }
     batch_memory_free(&table.spare);
@@ -212,6 +215,28 @@ Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)
     cr_assert_eq(table.open->rows, 3);
     insert_table_flush(&table);
     cr_assert_eq(table.flight, first);
+}
+
+// Else "none" would not mean that the partition has neither rows nor dead letters.
+Test(insert_table, nothing_is_sent_of_a_partition_before_an_offset_of_it_is_committed)
+{
+    partition->committed = OFFSET_NONE;
+    add("a");
+    cr_assert_not(insert_note_wanted(&table));
+    pass(DURATION_S(2));
+    cr_assert_not_null(table.flight);
+    cr_assert(insert_note_wanted(&table));
+    cr_assert(insert_table_holds(&table, partition));
+    insert_table_forget(&table, partition, true);
+    cr_assert_null(table.flight, "it was not sent, so nobody asks what became of it");
+    cr_assert_not(table.noting);
+    partition->feeds[0].state = FEED_ACTIVE;
+    next_offset = partition->feeds[0].next;
+    add("a");
+    pass(DURATION_S(2));
+    insert_note_accepted(&table);
+    cr_assert_not(table.noting, "the worker has it");
+    cr_assert_not_null(table.flight);
 }
 
 // Not copied: a batch that waits and one under way are all the memory there is.

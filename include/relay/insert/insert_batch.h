@@ -71,6 +71,8 @@ bool insert_batch_is_sealed(const struct insert_batch *batch);
 size_t insert_batch_bytes(const struct insert_batch *batch);
 size_t insert_batch_memory(const struct insert_batch *batch);
 bool insert_batch_holds(const struct insert_batch *batch, const struct insert_partition *partition);
+// It has messages of a partition without a committed offset.
+bool insert_batch_lacks_commit(const struct insert_batch *batch);
 // Its rows lie in so many partitions of the table that one INSERT should not hold more.
 bool insert_batch_is_scattered(const struct insert_batch *batch);
 

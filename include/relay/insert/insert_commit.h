@@ -11,7 +11,7 @@
 
 // Sends what has changed. false: nothing was sent.
 bool insert_commit_changed(struct insert_group *group);
-// A table waits for a commit that carries its note.
+// A table's flight waits for a commit.
 bool insert_commit_awaited(const struct insert_group *group);
 // Also where nothing has changed, for the lease.
 void insert_commit_if_due(struct insert_group *group, struct mono_time now);

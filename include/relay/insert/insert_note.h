@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A table's note (view_note.h) on its way: the flight waits until a commit has carried it, all later commits carry it
-// on, and when the flight is given up its feeds owe it until views were completed. The consumer's thread; no I/O.
+// A flight that waits for a commit of all its partitions. One with a note (view_note.h) waits until a commit has
+// carried it; all later commits carry it on, and when the flight is given up its feeds owe it until views were
+// completed. One of a partition without a committed offset waits for the first: "none" has to mean that no INSERT was
+// ever sent, since the next owner begins at the lowest row then. The consumer's thread; no I/O.
 #ifndef RELAY_INSERT_INSERT_NOTE_H
 #define RELAY_INSERT_INSERT_NOTE_H
 
 #include "relay/insert/insert_table.h"
 
-// The flight waits for a commit that carries its note.
+// The flight waits for a commit.
 bool insert_note_wanted(const struct insert_table *table);
 // What commits of that partition carry for this feed: of the flight, or what is owed. NULL: nothing.
 const char *insert_note_of(const struct insert_table *table, const struct insert_feed *feed);
-// The note is committed for every partition of the flight, or cannot be for those where nothing can be committed.
+// Every partition of the flight is committed, with the note, but for those where nothing can be committed.
 void insert_note_accepted(struct insert_table *table);
 // The flight is stored, or was never sent.
 void insert_note_forget(struct insert_table *table);

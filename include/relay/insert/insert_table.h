@@ -44,8 +44,8 @@ struct insert_table {
     struct mono_time open_at;        // when to read the table again
     struct backoff backoff;          // between attempts while paused
     struct insert_batch *open, *flight;
-    // The flight's note (view_note.h), NULL: it needs none. noting: the flight waits until it is committed, with its
-    // job still ours; note_sent: by the commit that is under way.
+    // The flight's note (view_note.h), NULL: it needs none. noting: the flight waits for a commit of all its
+    // partitions, which carries the note, with its job still ours; note_sent: for the one that is under way.
     char *note;
     bool noting, note_sent;
     bool parked;               // the flight waits for the pause to end; then the same insert is repeated, for the views
