@@ -289,6 +289,28 @@ static void judge_routes(const struct config_source *source, const struct config
     judge_own_topics(source, config);
 }
 
+// What the record takes from the row, each by an expression of its own.
+static bool may_share(enum config_column_role role)
+{
+    return role == CONFIG_COLUMN_ID || role == CONFIG_COLUMN_KEY || role == CONFIG_COLUMN_TYPE ||
+        role == CONFIG_COLUMN_AGGREGATE_TYPE;
+}
+
+static void judge_columns(const struct config_source *source, const struct config_outbox *outbox, const char *label)
+{
+    for (enum config_column_role i = 0; i < CONFIG_COLUMN_ROLES; i++) {
+        for (enum config_column_role j = 0; j < i; j++) {
+            bool same = outbox->columns[i][0] != '\0' && strcmp(outbox->columns[i], outbox->columns[j]) == 0;
+            if (same && !(may_share(i) && may_share(j))) {
+                config_report_whole(source->report, label, "layout",
+                    "column %.63s has two roles; expected a column of its own for each but id, key, type and "
+                    "aggregate_type",
+                    outbox->columns[i]);
+            }
+        }
+    }
+}
+
 static void judge_outbox(const struct config_source *source, const struct config_outbox *outbox)
 {
     const char *label = config_section_label(source->memory, CONFIG_SECTION_OUTBOX,
@@ -297,14 +319,7 @@ static void judge_outbox(const struct config_source *source, const struct config
         config_report_whole(source->report, label, "dead_letter_table",
             "is the outbox's own table; expected another one");
     }
-    for (size_t i = 0; i < CONFIG_COLUMN_ROLES; i++) {
-        for (size_t j = 0; j < i; j++) {
-            if (outbox->columns[i][0] != '\0' && strcmp(outbox->columns[i], outbox->columns[j]) == 0) {
-                config_report_whole(source->report, label, "layout",
-                    "column %.63s has two roles; expected a column of its own for each", outbox->columns[i]);
-            }
-        }
-    }
+    judge_columns(source, outbox, label);
     // The router knows which headers, members of the envelope and placements go together.
     struct relay_error error = {0};
     struct event_router *router = event_router_new(outbox, &error);

@@ -160,6 +160,20 @@ def test_a_table_of_debeziums_layout(place):
     assert record[5]["aggregate_id"] == record[6] == b"A-17"
 
 
+def test_roles_that_share_a_column(place):
+    """As of a table that routes by its topic and knows no types, with the id for the key."""
+    place.execute("CREATE TABLE public.shared (id uuid PRIMARY KEY, destination text NOT NULL, payload jsonb, seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.shared')")
+    table = {"table": "public.shared", "layout": "debezium", "column.key": "id", "column.type": "destination", "column.aggregate_type": "destination"}
+    publishing(place, outbox=table, publish={"topic": "{prefix}.{aggregate_type}.events"})
+    event = "99999999-9999-9999-9999-999999999999"
+    place.execute("INSERT INTO public.shared (id, destination, payload) VALUES (%s, 'post', '{\"a\": 1}')", event)
+    wait_ids(place, [event])
+    record, = place.records()
+    assert record[1] == f"{place.prefix}.post.events" and record[6] == event.encode()
+    assert [record[5][name] for name in ("event_type", "aggregate_type", "aggregate_id")] == [b"post", b"post", event.encode()]
+
+
 def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
     """And with milliseconds for times, of which some are none."""
     place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, owner text, kind text NOT NULL,"

@@ -308,7 +308,10 @@ Test(config_mistakes, settings_that_contradict_each_other)
     assert_mistake(MINIMAL "[outbox]\n[outbox b]\n",
         "[outbox b] table: public.outbox_events is also the table of outbox default");
     assert_mistake(MINIMAL "[outbox]\ndead_letter_table = public.outbox_events\n", "is the outbox's own table");
-    assert_mistake(MINIMAL "[outbox]\ncolumn.key = id\n", "column id has two roles");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.payload = id\n", "column id has two roles");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.created_at = seq\n", "column seq has two roles");
+    assert_mistake(MINIMAL "[outbox]\ncolumn.type = metadata\n",
+        "column metadata has two roles; expected a column of its own for each but id, key, type and aggregate_type");
     assert_mistake(MINIMAL "[outbox]\nadditional = a:envelope\n",
         "[outbox]: additional: a:envelope needs value = envelope");
     assert_mistake(MINIMAL "[publish]\nadditional = a:partition, b:partition\n",
@@ -320,6 +323,12 @@ Test(config_mistakes, settings_that_contradict_each_other)
     assert_mistake("[postgres]\ndsn = postgresql://u:p@h/d\npassword = q\n[kafka]\nbootstrap.servers = "
                    "k\n[clickhouse]\nurl = http://c\n",
         ":3: [postgres] password: the dsn of line 2 holds a password too; expected one of them");
+}
+
+Test(config_mistakes, roles_that_are_only_read_share_a_column)
+{
+    struct config *config = load_good(MINIMAL "[outbox]\ncolumn.key = id\ncolumn.type = aggregate_type\n");
+    config_free(config);
 }
 
 Test(config_mistakes, files_of_secrets_that_cannot_be_used)
