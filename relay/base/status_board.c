@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define NAME_MAX_BYTES   128
-#define REASON_MAX_BYTES 512 // an error's whole text: it may end in the statement to go on with
+#define REASON_MAX_BYTES 768 // an error's whole text: it may end in the statement to go on with
 #define TEXT_MAX_BYTES   256
 
 struct figure {

@@ -278,7 +278,7 @@ static bool encode(struct refill *refill, const struct source_message *messages,
                 return false;
             }
             results[i].state = REFILL_REFUSED;
-            snprintf(results[i].text, sizeof(results[i].text), "%s", error->text);
+            snprintf(results[i].text, sizeof(results[i].text), "%.511s", error->text);
         }
     }
     return true;
@@ -431,7 +431,7 @@ static void refuse_rest(struct refill_result *results, size_t count, const struc
             results[i].state = REFILL_REFUSED;
             results[i].reason = ENCODE_REJECTED;
             results[i].in_doubt = false;
-            snprintf(results[i].text, sizeof(results[i].text), "%s", refusal->text);
+            snprintf(results[i].text, sizeof(results[i].text), "%.511s", refusal->text);
         }
     }
 }

@@ -273,7 +273,7 @@ static void gather_kafka(struct gathering *at)
         const struct config_health *health = &config->health;
         int level = lag < 0 || (health->warning_lag > 0 && lag > health->warning_lag) ? 1 : 0;
         level = health->critical_lag > 0 && lag > health->critical_lag ? 2 : level;
-        char reason[560] = "";
+        char reason[sizeof(error.text) + 48] = "";
         if (level > 0) {
             snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s",
                 lag < 0 && !committed ? ": " : "", lag < 0 ? (committed ? "" : error.text) : "the group is far behind");

@@ -295,25 +295,47 @@ bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection
 
 // By the rights of the function's owner: a role with what roles.sql grants may not ask the sequence. It is of file 020,
 // which may be applied, or taken back, while the session lives.
-static bool numbers_gone_back(const struct outbox_sql *sql, struct pg_connection *connection, bool *back,
-    struct mono_time deadline, struct relay_error *error)
+static bool numbers_gone_back(const struct outbox_sql *sql, struct pg_connection *connection,
+    struct outbox_numbers *numbers, struct mono_time deadline, struct relay_error *error)
 {
     static const char callable[] = "SELECT coalesce(pg_catalog.has_function_privilege("
                                    "pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)')::oid, "
                                    "'EXECUTE'), false)";
-    static const char question[] = "SELECT b.numbers IS NOT NULL FROM "
-                                   "outbox_relay.numbers_gone_back($1::oid::regclass) b";
+    static const char question[] = "SELECT b.last_seq, b.settled_seq, pg_catalog.format('SELECT setval(%L, %s)', "
+                                   "b.numbers, least(b.settled_seq, 9223372036854774807) + 1000) FROM "
+                                   "outbox_relay.numbers_gone_back($1::oid::regclass) b WHERE b.numbers IS NOT NULL";
     struct number_text oid;
-    *back = false;
+    *numbers = (struct outbox_numbers){0};
     PGresult *result = pg_query(connection, callable, NULL, 0, false, deadline, error);
     if (result != NULL && strcmp(PQgetvalue(result, 0, 0), "t") == 0) {
         PQclear(result);
         result = pg_query(connection, question, (struct pg_value[]){PG_TEXT(number(&oid, (int64_t)sql->table->oid))}, 1,
             false, deadline, error);
-        *back = result != NULL && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+        if (result != NULL && PQntuples(result) == 1) {
+            numbers->gone_back = true;
+            numbers->last = pg_cell_int64(result, 0, 0);
+            numbers->published = pg_cell_int64(result, 0, 1);
+            snprintf(numbers->statement, sizeof(numbers->statement), "%s", PQgetvalue(result, 0, 2));
+        }
     }
     PQclear(result);
     return result != NULL;
+}
+
+// The function compares with progress alone: so it is noted, for as long as the question takes or for good.
+bool outbox_sql_published(const struct outbox_sql *sql, struct pg_connection *connection, int64_t published, bool note,
+    struct outbox_numbers *numbers, struct mono_time deadline, struct relay_error *error)
+{
+    *numbers = (struct outbox_numbers){0};
+    if (!outbox_sql_begin(connection, deadline, error)) {
+        return false;
+    }
+    bool done = outbox_sql_note_progress(sql, connection, published, deadline, error) &&
+        numbers_gone_back(sql, connection, numbers, deadline, error);
+    if (done && note && numbers->gone_back) {
+        return pg_commit(connection, deadline, error);
+    }
+    return outbox_sql_rollback(connection, deadline, done ? error : NULL) && done;
 }
 
 bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *settled, bool *known,
@@ -322,11 +344,12 @@ bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *conn
     PGresult *result = query(connection, SQL_SETTLED, NULL, 0, false, deadline, error);
     *known = result != NULL && PQntuples(result) == 1;
     *settled = *known ? pg_cell_int64(result, 0, 0) : INT64_MIN;
-    bool back = false, done = result != NULL;
+    bool done = result != NULL;
     PQclear(result);
     if (*known) {
-        done = numbers_gone_back(sql, connection, &back, deadline, error);
-        *known = done && !back;
+        struct outbox_numbers numbers;
+        done = numbers_gone_back(sql, connection, &numbers, deadline, error);
+        *known = done && !numbers.gone_back;
     }
     return done;
 }

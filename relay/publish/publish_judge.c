@@ -71,7 +71,7 @@ bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const
     struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK};
     publish_verdict_type(&verdict, row->type);
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
-    snprintf(verdict.reason, sizeof(verdict.reason), "%s", why->text);
+    snprintf(verdict.reason, sizeof(verdict.reason), "%.511s", why->text);
     snprintf(verdict.topic, sizeof(verdict.topic), "%s", topic);
     return publish_note_missing(pipe, topic, error) && publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }

@@ -16,6 +16,9 @@
 // - a gap, a generation or a timeline above ours: PostgreSQL went back in time, or is an old primary: an operator
 //   decides.
 //
+// The receipts have numbers of rows, too. A sequence below them went back with the database, and its next numbers would
+// be used a second time, which consumers and tables that take them for versions drop. That is told, stopped or not.
+//
 // From an old primary the sessions are closed and the next try is a while away: it may find the new one, and each term
 // on the old one fences the relay that publishes from the new one.
 // In a generation that an operator began after such an end, only receipts of that generation count.
@@ -48,6 +51,7 @@ struct findings {
     bool has_number;
     bool last_is_there;
     int64_t highest_generation, highest_number; // of generations from ours on
+    int64_t highest_seq;                        // of a row, of any generation; INT64_MIN: none
     bool too_far;
     uint32_t highest_timeline;
     struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
@@ -65,6 +69,9 @@ static bool found_receipt(void *context, const struct receipt *receipt, const st
     int64_t generation = (int64_t)receipt->header.generation, number = (int64_t)receipt->header.number;
     if (generation > findings->highest_generation) {
         findings->highest_generation = generation;
+    }
+    if (receipt->row_count > 0 && receipt->rows[receipt->row_count - 1].seq > findings->highest_seq) {
+        findings->highest_seq = receipt->rows[receipt->row_count - 1].seq;
     }
     if (receipt->header.timeline > findings->highest_timeline && generation >= findings->last.generation &&
         receipt->header.system_identifier == findings->pipe->owner.table->system_identifier) {
@@ -125,6 +132,21 @@ static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, 
         RECEIPT_DEADLINE, error);
 }
 
+// "SELECT setval(...); " where the sequence is below what Kafka has. Nothing is written: it may be the wrong database.
+static void advise_numbers(const struct findings *findings, char *text, size_t room)
+{
+    const struct publish_pipe *pipe = findings->pipe;
+    struct outbox_numbers numbers;
+    struct relay_error ignored; // the advice is good without it
+    text[0] = '\0';
+    if (findings->highest_seq != INT64_MIN &&
+        outbox_sql_published(pipe->sql, pipe->owner.connections[0], findings->highest_seq, false, &numbers,
+            pg_deadline(pipe->context), &ignored) &&
+        numbers.gone_back) {
+        snprintf(text, room, "%s; ", numbers.statement);
+    }
+}
+
 // The statement that goes on behind everything in Kafka: a generation later than any there, too, of which each call
 // begins the next one.
 // A copy has the original's identity, and its system identifier too unless it was made by dump and restore.
@@ -136,55 +158,87 @@ static void advise(const struct findings *findings, char *text, size_t room)
                                                                      : 0;
     // Where nothing was published from, the first call begins generation 1, which is the one that Kafka has.
     int64_t count = behind + (findings->has_number ? 1 : 2);
-    char calls[64] = "";
+    char calls[64] = "", numbers[340];
     if (count > 1) {
         snprintf(calls, sizeof(calls), " FROM generate_series(1, %lld)", (long long)count);
     }
+    advise_numbers(findings, numbers, sizeof(numbers));
     snprintf(text, room,
         "If it is a copy beside the original: SELECT outbox_relay.renew_identity('%s'). To go on, though the last "
-        "events may be published again: SELECT outbox_relay.begin_generation('%s', %lld)%s",
-        findings->pipe->owner.table->name, findings->pipe->owner.table->identity, (long long)above, calls);
+        "events may be published again%s: %sSELECT outbox_relay.begin_generation('%s', %lld)%s",
+        findings->pipe->owner.table->name, numbers[0] == '\0' ? "" : ", as the tables' owner", numbers,
+        findings->pipe->owner.table->identity, (long long)above, calls);
 }
 
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
-static bool judge(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
+static bool agrees(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
-    char advice[400];
-    advise(findings, advice, sizeof(advice));
     uint32_t timeline = pipe->owner.table->timeline;
     if (timeline != 0 && findings->highest_timeline > timeline) {
         pipe->outdated = true;
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "PostgreSQL at %s is on timeline %u, but events of this outbox were published from timeline %u: it is an "
-            "old primary, or a copy is published from under its identity. Take an old primary off [postgres] dsn. %s",
-            pg_server_address(pipe->owner.connections[0]), timeline, findings->highest_timeline, advice);
+            "old primary, or a copy is published from under its identity. Take an old primary off [postgres] dsn",
+            pg_server_address(pipe->owner.connections[0]), timeline, findings->highest_timeline);
     }
     if (findings->highest_generation > last->generation) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "Kafka has receipts of generation %lld, PostgreSQL is at %lld: the database went back in time. %s",
-            (long long)findings->highest_generation, (long long)last->generation, advice);
+            "Kafka has receipts of generation %lld, PostgreSQL is at %lld: the database went back in time",
+            (long long)findings->highest_generation, (long long)last->generation);
     }
     if (findings->too_far) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time. %s",
-            (long long)findings->highest_number, (long long)last->number, advice);
+            "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time",
+            (long long)findings->highest_number, (long long)last->number);
     }
     bool moved = same_topic(pipe, last) < 0;
     if (last->offset >= 0 && (moved || !findings->last_is_there)) {
         return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
-            "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the "
-            "topic. %s",
+            "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the topic",
             (long long)last->number, pipe->store.topic, last->partition, (long long)last->offset,
-            moved ? ", which was made anew" : "", advice);
+            moved ? ", which was made anew" : "");
     }
     for (size_t i = 0; i < findings->ahead_count; i++) {
         if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {
             return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the "
-                "database went back in time. %s",
-                (long long)findings->ahead[i].header.number, (long long)last->number, advice);
+                "database went back in time",
+                (long long)findings->ahead[i].header.number, (long long)last->number);
         }
+    }
+    return true;
+}
+
+static bool judge(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
+{
+    struct relay_error why;
+    if (agrees(pipe, findings, &why)) {
+        return true;
+    }
+    char advice[sizeof(why.text)];
+    advise(findings, advice, sizeof(advice));
+    return error_set(error, why.code, "%s. %s", why.text, advice);
+}
+
+// Where the outbox goes on under numbers that Kafka has. Not asked of a term that is in step with its own last receipt:
+// the numbers of that one are of this database.
+static bool tell_numbers(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
+{
+    struct outbox_numbers numbers = {0};
+    bool in_step = findings->ahead_count == 0 && findings->last.offset >= 0;
+    if (in_step || findings->highest_seq == INT64_MIN) {
+        return true;
+    }
+    if (!outbox_sql_published(pipe->sql, pipe->owner.connections[0], findings->highest_seq, true, &numbers,
+            pg_deadline(pipe->context), error)) {
+        return false;
+    }
+    if (numbers.gone_back) {
+        log_event(LOG_LEVEL_WARNING, "publish.numbers_gone_back",
+            "new events get numbers that published ones have, until the statement is run as the table's owner",
+            LOG_TEXT("outbox", pipe->config->name), LOG_INT("last_seq", numbers.last),
+            LOG_INT("published_seq", numbers.published), LOG_TEXT("statement", numbers.statement));
     }
     return true;
 }
@@ -313,7 +367,7 @@ static void tell_finished(const struct publish_pipe *pipe, const struct findings
 
 static bool recover(struct publish_pipe *pipe, struct relay_error *error)
 {
-    struct findings findings = {.pipe = pipe};
+    struct findings findings = {.pipe = pipe, .highest_seq = INT64_MIN};
     metrics_retire(pipe->context->metrics, pipe->store.handle->published); // receipts are no events
     if (!outbox_sql_last_number(pipe->sql, pipe->owner.connections[0], &findings.last, &findings.has_number,
             pg_deadline(pipe->context), error)) {
@@ -326,6 +380,7 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
     pipe->receipt_partition = findings.last.partition >= 0
         ? findings.last.partition
         : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
+    done = done && tell_numbers(pipe, &findings, error);
     for (size_t i = 0; done && i < findings.ahead_count; i++) {
         done = finish_batch(pipe, &findings, i, error);
         pipe->receipt_partition = findings.partitions[i];

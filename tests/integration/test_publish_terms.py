@@ -204,10 +204,14 @@ def test_a_database_that_went_back_in_time_stops_the_outbox(place):
         place.wait_published()
     assert relay.stop() == 0
     place.execute("DELETE FROM outbox_relay.batch_numbers WHERE number < 70")
-    place.execute("UPDATE outbox_relay.batch_numbers SET number = 2, receipt_partition = NULL, receipt_offset = NULL")
+    place.execute("UPDATE outbox_relay.batch_numbers SET number = 2, receipt_partition = NULL, receipt_offset = NULL; "
+                  "UPDATE outbox_relay.progress SET settled_seq = 2; ALTER TABLE public.outbox_events ALTER COLUMN seq RESTART WITH 3")
     relay.start(ready=False)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
     assert "went back in time" in failure["error"] and "begin_generation" in failure["error"]
+    # Of the highest number in Kafka; of a database in which it does not publish the relay changes nothing.
+    assert "SELECT setval('public.outbox_events_seq_seq', 1070); SELECT outbox_relay.begin_generation" in failure["error"]
+    assert place.execute("SELECT settled_seq FROM outbox_relay.progress") == [(2,)]
     # Of a copy beside the original: it goes on under its own name, without being started anew.
     place.execute("SELECT outbox_relay.renew_identity('public.outbox_events')")
     wait_ids(place, [place.insert_event()])
@@ -249,6 +253,34 @@ def test_commits_that_postgresql_lost_are_made_good_from_the_receipts(place):
     place.wait_published()
     assert place.execute("SELECT max(number) FROM outbox_relay.batch_numbers")[0][0] == len(events)
     assert relay.metric("replays_total", stage="publish") == 15
+
+
+def test_numbers_that_kafka_has_are_told_until_the_sequence_is_above_them(place):
+    """A database that lost fewer transactions than there are receipts is not stopped, but its next events would get their numbers."""
+    relay = publishing(place, health={"interval": "1s"})
+    for _ in range(10):
+        place.insert_event()
+        place.wait_published()
+    assert relay.stop() == 0
+    place.execute("DELETE FROM outbox_relay.batch_numbers WHERE number > 5; UPDATE outbox_relay.progress SET settled_seq = 5; "
+                  "ALTER TABLE public.outbox_events ALTER COLUMN seq RESTART WITH 6")
+    statement = "SELECT setval('public.outbox_events_seq_seq', 1010)"
+
+    def outbox():
+        return relay.health()["checks"]["outbox"]
+
+    for start in range(2):      # a later term, which reads the receipts no more, says so as well
+        relay.start()
+        relay.wait(lambda: outbox()["status"] == "degraded" and statement in outbox()["reason"], "the numbers are told")
+        if start == 0:
+            told, = relay.events("publish.numbers_gone_back")
+            assert (told["last_seq"], told["published_seq"], told["statement"]) == (5, 10, statement)
+            wait_ids(place, [place.insert_event()])
+            place.wait_published()
+            assert relay.stop() == 0
+    place.execute(statement)
+    relay.wait(lambda: outbox()["status"] == "ok", "it is over")
+    assert place.execute("SELECT last_value FROM public.outbox_events_seq_seq") == [(1010,)]
 
 
 def test_recovery_goes_on_once_a_row_of_a_batch_in_doubt_is_let_go(place):

@@ -72,7 +72,7 @@ struct relay_error {
     enum relay_error_class class;
     enum relay_server server;
     int detail;     // the peer's own number (errno, Kafka error, ClickHouse exception code), 0 if none
-    char text[512]; // one line, no trailing newline; longer texts end in "..."
+    char text[768]; // one line, no trailing newline; longer texts end in "..."
 };
 
 // Sets code with its usual class and a printf text. Returns false, so that `return error_set(...)` reads well.

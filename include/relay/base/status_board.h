@@ -84,7 +84,7 @@ struct status_entry {
     enum status_check check;
     char instance[128];
     enum status_level level;
-    char reason[512];
+    char reason[768];
     struct mono_time since;
     bool starting, waiting;
 };

@@ -97,6 +97,16 @@ bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection 
     const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
     struct mono_time deadline, struct relay_error *error);
+// Whether the sequence is below the number up to which events were published, so that new ones would get used numbers.
+struct outbox_numbers {
+    bool gone_back;          // the rest is only there if so:
+    int64_t last, published; // of the sequence, and of events
+    char statement[320];     // that sets the sequence, as the table's owner
+};
+// `published`: of an event, as its receipt says; what was noted may be higher. note: where numbers have gone back it is
+// noted, for health and `check` to tell. Never gone back before file 020.
+bool outbox_sql_published(const struct outbox_sql *sql, struct pg_connection *connection, int64_t published, bool note,
+    struct outbox_numbers *numbers, struct mono_time deadline, struct relay_error *error);
 // As it was noted last. *known: it was, and a term may begin to read behind it.
 bool outbox_sql_settled(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *settled, bool *known,
     struct mono_time deadline, struct relay_error *error);
