@@ -182,7 +182,8 @@ const struct config_key config_keys[] = {
 
     {INSERT(enabled), BOOLEAN, .name = "enabled", .fallback = "true", .sentence = "Whether this process inserts."},
     {INSERT(group_id), TEXT, .name = "group_id", .fallback = "outbox-relay", .check = config_check_group,
-        .sentence = "The consumer group; replicas share one."},
+        .sentence = "The consumer group; replicas share one. A relay that fills another ClickHouse needs another, and "
+                    "two groups must never fill one table at the same time."},
     {INSERT(guarantee), WORD(guarantees), .name = "guarantee", .fallback = "exactly_once",
         .sentence =
             "exactly_once where the table has kafka_topic, kafka_partition and kafka_offset; else at_least_once."},
