@@ -3,7 +3,7 @@
 import os
 import re
 
-from inserting import Sender, admin, dead_letters, delete_group, inserting, post
+from inserting import Sender, admin, dead_letters, delete_group, inserting, post, set_committed
 from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
 
@@ -84,4 +84,34 @@ def test_a_letter_of_a_wiped_kafka_survives_topics_that_keep_their_names(place):
     done = retry(place, f"old1.{post(place)}")
     assert done.returncode == 0 and dead_letters(place) == [], done.stdout + done.stderr
     assert place.clickhouse("SELECT seq FROM {db}.outbox_events ORDER BY seq").split() == ["0", "1", "10", "11"]
+    assert relay.stop() == 0
+
+
+def test_a_mirror_takes_over_and_clickhouse_gets_what_it_lacked(place):
+    """Other offsets, an event twice, and one that was not copied."""
+    relay = inserting(place)
+    Sender(place).events(post(place), 5, partition=0).flush()
+    place.wait_inserted(5)
+    assert relay.stop() == 0
+    begin_anew(place)
+    sender = Sender(place)
+    for number in (3, 4, 5, 6, 6):
+        sender.event(post(place), number, partition=0)
+    sender.flush()
+    mutate(place, *documented(place, '**"Kafka was wiped"**'))
+    set_committed(place, post(place), {0: 5, 1: 0, 2: 0, 3: 0})
+
+    about = "**The Kafka cluster is lost, and a mirror takes over**"
+    place.clickhouse(*documented(place, about))
+    filled = run(place, "replay", "--into", f"{place.name}.gap", "--route", "default", "--since", "1h")
+    assert filled.returncode == 0 and "5 rows written" in filled.stdout, filled.stdout + filled.stderr
+    for _ in range(2):  # it may be repeated
+        insert, drop = documented(place, about, 1)
+        place.clickhouse(insert)
+    place.clickhouse(drop)
+    relay.start()
+    sender.event(post(place), 8, partition=0)
+    sender.flush()
+    place.wait_inserted(8)
+    assert place.clickhouse("SELECT seq FROM {db}.outbox_events ORDER BY seq").split() == ["0", "1", "2", "3", "4", "5", "6", "8"]
     assert relay.stop() == 0
