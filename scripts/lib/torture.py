@@ -138,7 +138,7 @@ def run(bench, options):
     if missing:
         say(f"FAILED: {missing}")
     say("torture: reading Kafka and ClickHouse back")
-    return schedule, bench.place.audit(), missing
+    return schedule, bench.audit(), missing
 
 
 def apply_faults(bench, options, schedule):

@@ -38,7 +38,7 @@ def test_twenty_thousand_rows_of_eight_writers_arrive_once_and_in_order(place):
     workload.join(120)
     place.wait_published()
     place.wait_inserted(20000, 120)
-    result = place.audit()
+    result = place.audit(receipt_topic=f"{place.name}-receipts", may_lose=False)
     assert result.committed == 20000
     assert result.ok(), result.text()
     relay.wait(lambda: relay.metric("events_published_total") >= 20000, "the last COMMIT's answer")

@@ -20,7 +20,7 @@ import pytest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "lib"))
 
-from relaytools import audit as audit_module  # noqa: E402
+from relaytools import audit as audit_module, receipts  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
 from relaytools.place import Place  # noqa: E402
 from relaytools.relay import Relay, wait_until  # noqa: E402
@@ -215,7 +215,7 @@ class Planted:
         self.aggregate = self.key = next(name for name in some if audit_module.partition_of(name.encode(), 2) != audit_module.partition_of(name.encode(), 3))
         self.events = [(str(uuid.uuid4()), n) for n in range(1, 11)]
         self.connect()
-        self.positions = {}
+        self.positions, self.values = {}, {}
         for event_id, n in self.events:
             self.commit(event_id, n)
 
@@ -229,6 +229,7 @@ class Planted:
         def delivered(error, message):
             assert error is None
             self.positions[event_id] = (message.topic(), message.partition(), message.offset())
+            self.values[self.positions[event_id]] = value
         value = json.dumps({"aggregate": self.aggregate, "n": n, **body})
         self.producer.produce(self.place.topics[0], value, self.key, partition, headers={"event_id": event_id}, on_delivery=delivered)
         assert self.producer.flush(60) == 0
@@ -239,9 +240,10 @@ class Planted:
         self.place.clickhouse("INSERT INTO {db}.outbox_events (event_id, aggregate_id, payload, kafka_topic, kafka_partition, kafka_offset) "
             f"VALUES ('{event_id}', '{self.aggregate}', '{payload}', '{topic}', {partition}, {offset})")
 
-    def set_aside(self, position, target="outbox_events"):
-        self.place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, text) "
-            f"VALUES ('{target}', '{position[0]}', {position[1]}, {position[2]}, '{uuid.uuid4()}')")
+    def set_aside(self, position, target="outbox_events", value=None):
+        value = value or self.values[position]
+        self.place.clickhouse("INSERT INTO {db}.outbox_relay_dead_letters (target, kafka_topic, kafka_partition, kafka_offset, key, value, text) "
+            f"VALUES ('{target}', '{position[0]}', {position[1]}, {position[2]}, '{self.key}', '{value}', '{uuid.uuid4()}')")
 
     def relay(self, published=None, inserted=None):
         for event_id, n in self.events if published is None else published:
@@ -357,6 +359,46 @@ def test_the_audit_lets_pass_what_postgresql_itself_lost(planted):
     assert result.phantoms == 1 and result.ok()
 
 
+def test_the_audit_takes_them_for_strangers_where_postgresql_has_not_crashed(planted):
+    planted.relay()
+    planted.publish(str(uuid.uuid4()), 11, durable=False)
+    result = planted.place.audit(may_lose=False)
+    assert counts(result)[0] == {"strangers": 1} and result.phantoms == 0
+
+
+def encoded(identity, generation, number, rows):
+    value = receipts.HEAD.pack(b"OBRC", 1, 0, identity.bytes, generation, number, 7, 1, len(rows))
+    before = 0
+    for index, (seq, row_hash) in enumerate(rows):
+        distance = seq << 1 if index == 0 else seq - before
+        before = seq
+        while distance >= 0x80:
+            value += bytes([distance & 0x7f | 0x80])
+            distance >>= 7
+        value += bytes([distance]) + row_hash
+    return value + bytes(8)
+
+
+def test_receipts_are_judged_by_each_other_and_by_postgresql():
+    outbox, other = uuid.UUID(int=1), uuid.UUID(int=2)
+    rows = {number: [(1000 * number + row, bytes([number] * 8)) for row in range(0, 900, 300)] for number in range(1, 80)}
+    good = [receipts.decode(encoded(outbox, 1, number, rows[number])) for number in range(1, 80)]
+    assert good[4].rows == rows[5] and good[4].identity == str(outbox)
+    numbers = {str(outbox): (1, 79), str(other): (1, 3)}
+    assert receipts.judge(good, numbers) == []
+    assert receipts.judge(good[15:], numbers) == [], "compaction keeps 64 of them"
+    assert "no receipts of the batches [16]" in receipts.judge(good[16:], numbers)[0]
+    assert "PostgreSQL ends at 79" in receipts.judge(good[:-1], numbers)[0]
+    twice = receipts.decode(encoded(outbox, 1, 80, [(90000, bytes(8))] + [(90001, bytes(8))]))
+    assert receipts.judge(good + [twice, twice._replace(rows=[(90002, bytes(8))])], {str(outbox): (1, 80)}) == [f"2 receipts of batch 80 of {outbox}"]
+    again = receipts.decode(encoded(outbox, 1, 80, rows[3]))
+    assert len(receipts.judge(good + [again], {str(outbox): (1, 80)})) == 3
+    used_again = receipts.decode(encoded(outbox, 1, 80, [(seq, bytes(8)) for seq, _ in rows[3]]))
+    assert receipts.judge(good + [used_again], {str(outbox): (1, 80)}) == [], "another event under a number that was used again"
+    elsewhere = receipts.decode(encoded(other, 1, 3, rows[3]))
+    assert receipts.judge(good + [elsewhere._replace(number=number, rows=elsewhere.rows[number - 1:number]) for number in (1, 2, 3)], numbers) == []
+
+
 def test_the_audit_finds_altered_and_misplaced_events(planted):
     planted.relay(published=planted.events[1:], inserted=planted.events[2:])
     planted.publish(planted.events[0][0], 99)
@@ -408,9 +450,15 @@ def test_the_audit_knows_dead_letters_and_finds_them_doubled(planted):
     result = planted.place.audit()
     assert result.ok() and result.dead_lettered == result.set_aside == 1
     planted.set_aside(position)
-    assert planted.place.audit().clickhouse["doubled"] == 1
+    assert counts(planted.place.audit()) == ({}, {"doubled": 1})
     planted.insert(*planted.events[0])
     assert planted.place.audit().clickhouse["doubled"] == 2
+
+
+def test_the_audit_finds_a_dead_letter_with_another_messages_bytes(planted):
+    planted.relay(inserted=planted.events[1:])
+    planted.set_aside(planted.positions[planted.events[0][0]], value=planted.values[planted.positions[planted.events[1][0]]])
+    assert counts(planted.place.audit()) == ({}, {"altered": 1})
 
 
 def test_the_audit_sees_only_what_a_read_committed_consumer_sees(planted):

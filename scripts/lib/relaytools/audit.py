@@ -14,9 +14,11 @@ import psycopg2
 
 from servers.web import open_direct
 
+from . import receipts
+
 KINDS = {
     "lost": "lost", "doubled": "doubled", "disordered": "out of order", "strangers": "never committed",
-    "altered": "altered", "misplaced": "in a wrong place",
+    "altered": "altered", "misplaced": "in a wrong place", "contradicted": "contradicted by receipts",
 }
 
 
@@ -24,8 +26,8 @@ class Audit:
     """The result: `text()` for people, `ok(doubles_allowed)` for exit codes. `findings` holds every event concerned;
     text() shows the first of them.
 
-    phantoms are events that PostgreSQL itself lost after others had seen them (synchronous_commit off and a crash):
-    never judged, but counted."""
+    phantoms are events that PostgreSQL itself lost after others had seen them (synchronous_commit off and a crash): only
+    counted, where it may have crashed."""
 
     def __init__(self):
         self.committed = self.published = self.inserted = self.dead_lettered = self.phantoms = 0
@@ -150,14 +152,17 @@ class _Partitions:
         return partition in self._known[aggregate, topic]
 
 
-def _judge_kafka(result, committed, dead, records, partitions):
+def _judge_kafka(result, committed, dead, records, partitions, set_aside, may_lose):
     """Returns event_id -> every position where it stands."""
     where = collections.defaultdict(list)
     last = {}
     phantoms = set()
     for event_id, topic, partition, offset, value, _, key in records:
+        for letter in set_aside.get((topic, partition, offset), ()):
+            if letter != (key or b"", value or b""):
+                result.note("ClickHouse", "altered", f"the dead letter of {topic}[{partition}]@{offset} has {letter}, Kafka {(key, value)}")
         if event_id not in committed:
-            if _durable(value):
+            if _durable(value) or not may_lose:
                 result.note("Kafka", "strangers", f"{event_id} at {topic}[{partition}]@{offset}")
             else:
                 phantoms.add(event_id)
@@ -208,14 +213,14 @@ def _judge_clickhouse(result, committed, dead, where, rows, set_aside):
         if position not in where.get(event_id, ()):
             result.note("ClickHouse", "misplaced", f"{event_id} says {_position(position)}, Kafka has it at "
                         f"{', '.join(map(_position, where.get(event_id, ()))) or 'no position'}")
-        if set_aside[position]:
+        if position in set_aside:
             result.note("ClickHouse", "doubled", f"{event_id} is a row and a dead letter of {_position(position)}")
     result.inserted = len(seen)
-    for position, count in set_aside.items():
-        if count > 1:
-            result.note("ClickHouse", "doubled", f"{count} dead letters of {_position(position)}")
+    for position, letters in set_aside.items():
+        if len(letters) > 1:
+            result.note("ClickHouse", "doubled", f"{len(letters)} dead letters of {_position(position)}")
     for event_id in committed:
-        if event_id not in seen and event_id not in dead and not any(set_aside[p] for p in where.get(event_id, ())):
+        if event_id not in seen and event_id not in dead and not any(p in set_aside for p in where.get(event_id, ())):
             result.note("ClickHouse", "lost", f"{event_id}, in Kafka at {', '.join(map(_position, where.get(event_id, ()))) or 'no position'}")
 
 
@@ -234,21 +239,38 @@ def _durable(value):
     return b'"durable": false' not in (value or b"")
 
 
+def _judge_receipts(result, dsn, bootstrap, topic):
+    with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT ON (identity) identity::text, generation, number FROM outbox_relay.batch_numbers "
+                       "ORDER BY identity, generation DESC, number DESC")
+        numbers = {identity: (generation, number) for identity, generation, number in cursor}
+    connection.close()
+    # One without value shows where the partition ended when a term began.
+    read = [receipts.decode(value) for _, _, _, _, value, _, _ in read_topics(bootstrap, topic) if value is not None]
+    for text in receipts.judge(read, numbers):
+        result.note("Kafka", "contradicted", text)
+
+
 def audit(dsn, bootstrap, prefix, partitions, clickhouse_url=None, database="outbox_relay", table="outbox_events", user="default",
-          password="", views=()):
+          password="", views=(), receipt_topic=None, may_lose=True):
     """One full audit. Call it when the pipeline is quiet: what is still on its way counts as lost. partitions: how
     many each topic was made with; what is added later moves the aggregates. views: tables that
-    materialized views fill with a row for each row of the table; what they lack or have twice counts as ClickHouse's."""
+    materialized views fill with a row for each row of the table; what they lack or have twice counts as ClickHouse's.
+    receipt_topic: to be judged as well. may_lose: PostgreSQL has crashed, and lost what was not to be durable."""
     result = Audit()
     committed, dead = journal(dsn), dead_letters(dsn)
     result.committed = len(committed)
     result.dead_lettered = len(dead)
-    where = _judge_kafka(result, committed, dead, read_topics(bootstrap, prefix), _Partitions(partitions, bootstrap))
+    set_aside = collections.defaultdict(list)
     if clickhouse_url is not None:
-        set_aside = collections.Counter()
-        for topic, partition, offset in _lines(clickhouse_url, user, password, "SELECT kafka_topic, kafka_partition, "
-                f"kafka_offset FROM {database}.outbox_relay_dead_letters WHERE target IN ('{table}', '{database}.{table}') FORMAT TSV"):
-            set_aside[(topic, int(partition), int(offset))] += 1
+        for topic, partition, offset, key, value in _lines(clickhouse_url, user, password, "SELECT kafka_topic, kafka_partition, "
+                f"kafka_offset, ifNull(hex(key), ''), ifNull(hex(value), '') FROM {database}.outbox_relay_dead_letters "
+                f"WHERE target IN ('{table}', '{database}.{table}') FORMAT TSV"):
+            set_aside[(topic, int(partition), int(offset))].append((bytes.fromhex(key), bytes.fromhex(value)))
+    where = _judge_kafka(result, committed, dead, read_topics(bootstrap, prefix), _Partitions(partitions, bootstrap), set_aside, may_lose)
+    if receipt_topic is not None:
+        _judge_receipts(result, dsn, bootstrap, receipt_topic)
+    if clickhouse_url is not None:
         result.set_aside = len(set_aside)
         result.dead_lettered += result.set_aside
         rows = _lines(clickhouse_url, user, password, "SELECT event_id, kafka_topic, kafka_partition, kafka_offset, "

@@ -135,6 +135,7 @@ class Bench:
         self.kills = 0                          # SIGKILLs of relays
         self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
         self.rows_refused = False               # by a fault, although they are no poison: they may be dead letters
+        self.postgres_killed = False            # so that it may have lost what was not to be durable
         self.ended = collections.Counter()      # ends of relays that nobody asked for, by exit code
         self.aborts = 0                         # ends of ClickHouse that nobody asked for
         self.began = None
@@ -171,6 +172,10 @@ class Bench:
             self._supervisor = threading.Thread(target=self._supervise, daemon=True, name="supervisor")
             self._supervisor.start()
         return self
+
+    def audit(self):
+        receipts = f"{self.place.name}-receipts" if self.guarantee == "exactly_once" else None
+        return self.place.audit(receipt_topic=receipts, may_lose=self.postgres_killed)
 
     def write(self, events=None, rate=None, seed=None):
         self.workload = self.place.workload(writers=self.writers, events=events, rate=rate or self.rate, seed=seed or self.seed,

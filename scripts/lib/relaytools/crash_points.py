@@ -86,7 +86,7 @@ def one(bench, options, point, number):
     bench.workload.join(60)
     missing = bench.quiesce(90)
     bench.read_logs()
-    return how, bench.place.audit(), bench.complaints + [missing] * bool(missing)
+    return how, bench.audit(), bench.complaints + [missing] * bool(missing)
 
 
 def _work_for_recovery(name, rng):

@@ -108,6 +108,7 @@ def clock_jump(bench, rng):
 
 def _kill_server(service, weight, text, possible=None, needs=""):
     def begin(bench, rng):
+        bench.postgres_killed = bench.postgres_killed or service == "postgres"
         bench.servers.kill(service)
         yield rng.choice((0.0, rng.uniform(0.2, 5.0)))
         bench.servers.start(service)
@@ -158,6 +159,19 @@ def kafka_leader(bench, rng):
     bench.servers.kill(node)
     yield rng.uniform(1.0, 6.0)
     bench.servers.start(node)
+    return 1
+
+
+@fault("pause-kafka-node", 3, "kafka", "three Kafka nodes", lambda bench: bench.kafka_nodes >= 3)
+def pause_kafka_node(bench, rng):
+    """SIGSTOP to one of several Kafka nodes, often for so long that its partitions move: it comes back as a leader that has yet to hear
+    of its successors."""
+    node = f"kafka-{rng.randint(1, bench.kafka_nodes)}"
+    bench.servers.pause(node)
+    try:
+        yield rng.choice((rng.uniform(0.5, 5.0), BEYOND_TIMEOUTS))
+    finally:
+        bench.servers.resume(node)
     return 1
 
 

@@ -169,7 +169,8 @@ class Place:
             tail = self.relays[-1].log_tail() if self.relays else ""
             raise TimeoutError(f"{error}; there are {self.clickhouse_rows(table)}\n{tail}") from None
 
-    def audit(self):
+    def audit(self, **options):
+        """See audit.audit() for the options."""
         env = self.servers.env
         return audit_module.audit(self.dsn, self.servers.bootstrap, self.prefix + ".", self.partitions,
-            self.servers.clickhouse_url, self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"], views=self.views)
+            self.servers.clickhouse_url, self.name, user=env["CLICKHOUSE_USER"], password=env["CLICKHOUSE_PASSWORD"], views=self.views, **options)

@@ -100,7 +100,7 @@ def _run(bench, options, cell, say):
     try:
         with _removed(cell.removed):
             idle, missing, goes_on = _strike(bench, options, cell)
-            result = bench.place.audit()
+            result = bench.audit()
     finally:
         bench.end_place()
     bench.read_logs()
