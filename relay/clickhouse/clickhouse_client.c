@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define QUESTION_LEAST DURATION_S(30)
 #define SETTINGS_KNOWN "SELECT name, if(name = 'insert_quorum', value, '') FROM system.settings ORDER BY name"
 
 struct clickhouse_client {
@@ -316,6 +317,12 @@ static bool run(struct clickhouse_client *client, struct clickhouse_exchange *ex
     outcome->elapsed = mono_since(clock_mono(context->clock), start);
     settle(client, exchange, done, error);
     return done;
+}
+
+struct duration clickhouse_client_question_limit(const struct clickhouse_client *client)
+{
+    struct duration timeout = client->context->config->clickhouse.request_timeout;
+    return timeout.ns > QUESTION_LEAST.ns ? timeout : QUESTION_LEAST;
 }
 
 bool clickhouse_outcome_is_answered(const struct clickhouse_outcome *outcome)

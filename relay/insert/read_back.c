@@ -6,7 +6,8 @@
 // reached its max_execution_time: its rows could come by replication after we had asked for them. A replica that lags
 // is brought up to date first (SYSTEM SYNC REPLICA). No dead-letter table is no dead letters. A page looks at so many
 // offsets and no more, however much there is above: the server keeps all that it looks at in memory. It tells how far
-// it reaches, and the caller asks again when it gets there.
+// it reaches, and the caller asks again when it gets there. After one that took too long, or too much memory, the next
+// one looks at half as many.
 #include "relay/insert/read_back.h"
 
 #include "relay/base/log.h"
@@ -16,7 +17,9 @@
 #include <string.h>
 
 #define PAGE_OFFSETS 500000  // that it may return
-#define PAGE_SPAN    1000000 // that it looks at
+#define SPAN_MOST    1000000 // that it looks at
+#define SPAN_LEAST   10000
+#define QUICK        DURATION_S(1) // for rows and dead letters: twice as many offsets would not take long
 #define ASK_TIMEOUT  DURATION_S(30)
 #define KILL_TIMEOUT DURATION_S(5)
 
@@ -268,13 +271,35 @@ static bool add_page(struct clickhouse_text *text, const struct table_plan *plan
             (long long)page->end);
 }
 
+static int64_t span_of(const struct read_back *of)
+{
+    return of->span > 0 ? of->span : SPAN_MOST;
+}
+
+// It may have been for what it looked at: no answer in time, the server's own limits of time or of memory.
+static bool was_too_much(const struct relay_error *error)
+{
+    bool memory = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE &&
+        clickhouse_failure_of(error->detail) == CLICKHOUSE_MEMORY;
+    return memory || error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN;
+}
+
+static void look_at_less(const struct table_plan *plan, struct read_back *of, struct duration took,
+    struct relay_error *error)
+{
+    error_prefix(error, "%lld offsets from %lld on, after %.0f s%s", (long long)span_of(of), (long long)of->from,
+        duration_seconds(took),
+        plan->schema->offset_has_index ? "" : " (kafka_offset has no index; `outbox-relay check` has the ALTER TABLE)");
+    of->span = span_of(of) / 2 > SPAN_LEAST ? span_of(of) / 2 : SPAN_LEAST;
+}
+
 static bool read_ranges(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table, struct offset_ranges *ranges, int64_t *through, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
-    struct page page = {.end = of->from < INT64_MAX - PAGE_SPAN ? of->from + PAGE_SPAN : INT64_MAX,
-        .through = INT64_MAX};
+    int64_t span = span_of(of);
+    struct page page = {.end = of->from < INT64_MAX - span ? of->from + span : INT64_MAX, .through = INT64_MAX};
     bool built = add_page(&text, plan, of, dead_letter_table, &page);
     bool found,
         done = built && table_question_ask(question, text.at, &result, error) && table_question_whole(result, 4, error);
@@ -332,8 +357,15 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         }
         of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
+    struct mono_time start = clock_mono(context->clock);
     bool done = read_ranges(&question, plan, of, NULL, &rows, &rows_through, error) &&
         read_ranges(&question, plan, of, dead_letters, &dead, &dead_through, error);
+    struct duration took = mono_since(clock_mono(context->clock), start);
+    if (!done && was_too_much(error)) {
+        look_at_less(plan, of, took, error);
+    } else if (done && took.ns < QUICK.ns && span_of(of) < SPAN_MOST) {
+        of->span = span_of(of) * 2 < SPAN_MOST ? span_of(of) * 2 : SPAN_MOST;
+    }
     if (done) {
         done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
     }

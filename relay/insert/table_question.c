@@ -5,15 +5,14 @@
 
 #include <string.h>
 
-#define ASK_TIMEOUT DURATION_S(30)
-#define SYNC_LIMIT  "25" // seconds, below ASK_TIMEOUT: the server itself ends the waiting, and says so
+#define SYNC_LIMIT "25" // seconds, below the question's limit: the server itself ends the waiting, and says so
 
 static bool ask(struct table_question *question, struct clickhouse_request *request, const char *statement,
     struct clickhouse_result **result, struct relay_error *error)
 {
     struct clickhouse_outcome outcome = {.endpoint = -1};
     request->endpoint = question->endpoint;
-    request->timeout = ASK_TIMEOUT;
+    request->timeout = clickhouse_client_question_limit(question->client);
     bool done = clickhouse_query(question->client, request, statement, result, &outcome, error);
     if (done && outcome.endpoint >= 0) {
         question->endpoint = outcome.endpoint;

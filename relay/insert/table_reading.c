@@ -147,7 +147,9 @@ static bool read_offsets(struct table_worker *worker, struct table_job *job)
 {
     struct clickhouse_client *client = worker->options.client;
     int asked = clickhouse_client_preferred(client);
+    job->read_back.span = worker->read_back_span;
     bool done = read_back_offsets(worker->options.context, client, job->plan, &job->read_back, &job->error);
+    worker->read_back_span = job->read_back.span;
     if (!done && clickhouse_error_lacks(&job->error)) {
         clickhouse_client_leave(client, asked);
     }

@@ -52,7 +52,7 @@ static bool ask(struct clickhouse_client *client, int *endpoint, const char *sta
         {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"},
         {"max_query_size", "16777216"}}; // there may be many partitions
     struct clickhouse_request request = {.endpoint = *endpoint,
-        .timeout = DURATION_S(30),
+        .timeout = clickhouse_client_question_limit(client),
         .settings = settings,
         .setting_count = sizeof(settings) / sizeof(settings[0])};
     struct clickhouse_outcome outcome = {.endpoint = -1};

@@ -19,6 +19,7 @@ struct peer {
     const char *const *answers; // to the questions, in order; the last one is repeated
     size_t asked;
     size_t limited; // questions that the server itself is to give up
+    size_t patient; // that may take as long as request_timeout
     struct table_schema schema;
     struct table_plan plan;
 };
@@ -30,6 +31,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     const char *body = clickhouse_peer_learned(seen);
     peer->limited += strstr(seen->target, "receive_timeout=25&max_execution_time") != NULL;
     if (!body) {
+        peer->patient += strstr(seen->target, "max_execution_time=300") != NULL;
         body = peer->answers[peer->asked];
         peer->asked += peer->answers[peer->asked + 1] != NULL;
     }
@@ -157,6 +159,60 @@ Test(read_back, a_gap_that_is_longer_than_a_page_is_passed_over_at_once)
     const char *both[] = {MORE, "7\t900000000\toutbox-relay: end\n", MORE, "1\t700000000\toutbox-relay: end\n", NULL};
     cr_assert(ask(both, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 700000000, "dead letters may come before the rows");
+}
+
+#define TOO_LONG "Code: 159. DB::Exception: Timeout exceeded. (TIMEOUT_EXCEEDED)\n"
+#define TOO_MUCH "Code: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)\n"
+
+// How many of its questions end there.
+static size_t asked_below(const struct peer *peer, const char *end)
+{
+    size_t asked = 0;
+    for (size_t i = 0; i < http_script_requests(peer->server.http); i++) {
+        const char *statement = http_script_body(peer->server.http, i, NULL);
+        asked += statement && strstr(statement, "DISTINCT") && strstr(statement, end);
+    }
+    return asked;
+}
+
+Test(read_back, what_took_too_long_is_asked_for_fewer_offsets)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 4000000};
+    struct relay_error error;
+    struct peer peer;
+    const char *answers[] = {TOO_LONG, TOO_MUCH, "4000000\t4000009\t9\t\n" MORE, TOO_LONG, SENTINEL, NULL};
+    start(&peer, answers);
+    peer.server.config.clickhouse.request_timeout = DURATION_S(300);
+    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error));
+    cr_assert_eq(of.span, 500000);
+    cr_assert_not_null(strstr(error.text, "1000000 offsets from 4000000 on"), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "kafka_offset has no index"), "%s", error.text);
+    peer.schema.offset_has_index = true;
+    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error));
+    cr_assert_eq(asked_below(&peer, "kafka_offset < 4500000 "), 1);
+    cr_assert_eq(of.span, 250000);
+    cr_assert_null(strstr(error.text, "index"), "%s", error.text);
+    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "dead letters");
+    cr_assert_eq(asked_below(&peer, "kafka_offset < 4250000 "), 2);
+    cr_assert_eq(of.span, 125000);
+    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    cr_assert_eq(peer.patient, 6);
+    offset_ranges_finish(&of.found);
+    finish(&peer);
+}
+
+Test(read_back, there_is_a_least_of_offsets)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0, .span = 12000};
+    struct relay_error error;
+    const char *answers[] = {TOO_LONG, NULL}, *bad[] = {"", NULL};
+    cr_assert_not(ask(answers, &of, &error));
+    cr_assert_eq(of.span, 10000);
+    cr_assert_not(ask(answers, &of, &error));
+    cr_assert_eq(of.span, 10000);
+    of.span = 0;
+    cr_assert_not(ask(bad, &of, &error));
+    cr_assert_eq(of.span, 0, "for another reason than its size");
 }
 
 Test(read_back, what_is_not_a_whole_answer_never_means_none)

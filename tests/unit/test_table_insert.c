@@ -651,3 +651,42 @@ Test(table_insert, a_read_back_that_a_replica_refuses_asks_the_next_one_when_it_
     cr_assert_eq(asked_next(), 1);
     table_job_free(job);
 }
+
+static bool asked_below(const char *end)
+{
+    for (size_t i = 0; i < http_script_requests(peer.http); i++) {
+        const char *statement = http_script_body(peer.http, i, NULL);
+        if (statement && strstr(statement, end)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Test(table_insert, a_read_back_that_takes_too_long_is_repeated_for_fewer_offsets)
+{
+#define NOTHING "9223372036854775807\t0\t0\toutbox-relay: end\n"
+    static const char *const slow[] = {"outbox-relay: end\n", timed_out, timed_out, timed_out, NULL},
+                             *const runs_nothing[] = {"outbox-relay: end\n", NULL};
+    static char name[] = "t", topic[] = "topic";
+    struct relay_error error;
+    peer.config.insert.dead_letter_table = name;
+    struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
+    job->plan = table_plan_hold(plan);
+    job->plan->schema->is_replicated = false;
+    job->read_back.target = name;
+    job->read_back.topic = topic;
+    replicas[0].says = slow;
+    replicas[1].says = runs_nothing;
+    question = NOTHING;
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_DONE, "%s", job->error.text);
+    cr_assert(asked_below("kafka_offset < 1000000 "));
+    cr_assert(asked_below("kafka_offset < 125000 "));
+    job->read_back.from = 3000000; // the next page
+    do_job(job);
+    cr_assert_eq(job->verdict, TABLE_DONE, "%s", job->error.text);
+    cr_assert(asked_below("kafka_offset < 3250000 "), "the server is as slow as it was");
+    cr_assert_not(asked_below("kafka_offset < 4000000 "));
+    table_job_free(job);
+}

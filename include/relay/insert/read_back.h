@@ -37,6 +37,9 @@ struct read_back {
     const char *topic;
     int32_t partition;
     int64_t from; // the committed offset, READ_BACK_NONE: none is committed
+    // How many offsets one question looks at; 0: the most. The answer, for the next one: fewer if the server took too
+    // long, or too much memory, more if it was quick.
+    int64_t span;
     // The answer; `from` is then where to begin: READ_BACK_NONE = at the log's beginning.
     struct offset_ranges found;
     uint64_t generation; // the caller's

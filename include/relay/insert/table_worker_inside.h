@@ -20,6 +20,7 @@ struct table_worker {
     struct mono_time *may_run_until; // the same: it may run an INSERT of ours that has no answer until then
     int endpoint;
     uint64_t next_query;
+    int64_t read_back_span;  // of the next question (read_back.h)
     int strange;             // failures by codes that say nothing sure, in a row
     struct table_plan *read; // the table as it was read last, held; NULL: not yet
     bool insert_trouble;     // the last INSERT failed
