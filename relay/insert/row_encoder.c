@@ -141,15 +141,37 @@ static bool check_constants(struct compiler *compiler, const struct plan_column 
     return !source->has_otherwise || try_constant(compiler, column, &source->otherwise);
 }
 
+// CREATE TABLE makes columns `name.x`, `name.y` of a Nested, unless told otherwise.
+static bool is_flattened(const struct table_schema *schema, const char *name)
+{
+    size_t length = strlen(name);
+    for (size_t i = 0; i < schema->column_count; i++) {
+        if (strncmp(schema->columns[i].name, name, length) == 0 && schema->columns[i].name[length] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool report_missing_column(struct compiler *compiler, const char *name)
+{
+    char mend[300];
+    if (is_flattened(compiler->encoder->schema, name)) {
+        return add_finding(compiler, true,
+            "fill an Array(Tuple(...)) column of another name, or make the table with SET flatten_nested = 0",
+            "the route fills column %s, of which the table has a column for each element (a Nested, flattened)", name);
+    }
+    snprintf(mend, sizeof(mend), "ALTER TABLE ... ADD COLUMN `%.100s` ..., or take it out of the route", name);
+    return add_finding(compiler, true, mend, "the route fills column %s, which the table does not have", name);
+}
+
 // Whether the column can be filled at all; a finding if not. *fit tells.
 static bool check_column(struct compiler *compiler, const char *name, const struct table_column *table,
     const struct route_source *source, bool *fit)
 {
     *fit = false;
     if (!table) {
-        char mend[300];
-        snprintf(mend, sizeof(mend), "ALTER TABLE ... ADD COLUMN `%.100s` ..., or take it out of the route", name);
-        return add_finding(compiler, true, mend, "the route fills column %s, which the table does not have", name);
+        return report_missing_column(compiler, name);
     }
     if (table->default_kind == TABLE_DEFAULT_MATERIALIZED || table->default_kind == TABLE_DEFAULT_ALIAS) {
         return add_finding(compiler, true, "take it out of the route", "column %s is computed by the server", name);

@@ -388,6 +388,26 @@ Test(row_encoder, every_mistake_of_a_route_is_found_at_once)
     table_schema_free(schema);
 }
 
+Test(row_encoder, a_nested_that_was_flattened_is_told)
+{
+    static const char *const columns[] = {"items.sku", "Array(String)", "items.qty", "Array(UInt32)", "item", "String",
+        NULL};
+    struct config_pair room[2];
+    struct config_route route = fixture_route((const char *const[]){"items", "$.items", "item", "$.item", NULL}, room);
+    struct table_findings findings = {0};
+    schema = fixture_schema(columns);
+    cr_assert_null(row_encoder_new(&route, schema, &findings, &error));
+    cr_assert_not_null(strstr(error.text, "column items, of which the table has a column for each element"), "%s",
+        error.text);
+    cr_assert_not_null(strstr(findings.items[0].mend, "flatten_nested = 0"), "%s", findings.items[0].mend);
+    table_findings_finish(&findings);
+    route = fixture_route((const char *const[]){"items.sku", "$.skus", "items.qty", "$.qtys", NULL}, room);
+    encoder = row_encoder_new(&route, schema, NULL, &error);
+    cr_assert_not_null(encoder, "arrays of their own fit: %s", error.text);
+    row_encoder_free(encoder);
+    table_schema_free(schema);
+}
+
 Test(row_encoder, a_default_that_is_stored_in_place_of_the_columns_own_is_told)
 {
     static const struct {
