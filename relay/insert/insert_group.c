@@ -28,6 +28,7 @@
 #include "relay/insert/insert_health.h"
 #include "relay/insert/insert_lag.h"
 #include "relay/insert/insert_memory.h"
+#include "relay/insert/insert_silence.h"
 #include "relay/insert/insert_take.h"
 #include "relay/insert/view_note.h"
 
@@ -304,6 +305,7 @@ static void on_trouble(void *context, const struct relay_error *error, bool fini
         insert_group_break(group, error);
     }
     log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble", NULL, LOG_ERROR(error));
+    insert_silence_trouble(group, error);
     bool down = error->detail == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
     if (error->class == RELAY_CLASS_OPERATOR && error->detail > 0) { // else it comes from librdkafka itself
         insert_health_refused(group, error->text);
@@ -466,6 +468,9 @@ bool insert_group_serve(struct insert_group *group, size_t most)
         return false;
     }
     bool more = kafka_consumer_serve(group->consumer, most, &group->full);
+    if (!more) {
+        group->emptied_at = insert_group_now(group);
+    }
     return insert_catch_up_serve(group, most) || more;
 }
 
@@ -503,6 +508,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
     insert_flow_hold(group);
     insert_catch_up_work(group);
     insert_commit_if_due(group, now);
+    insert_silence_work(group, now);
     insert_health_work(group, now);
     if (mono_reached(now, group->tell_at)) {
         tell(group, now);

@@ -16,9 +16,11 @@
 // - A broker does not let us read a partition: librdkafka says so once and goes on asking in silence. Said at once,
 //   until the partition gives a message or its end; its fetching begins anew every ten seconds, so that one of them
 //   comes, or the refusal once more.
+// - A partition gives nothing (insert_silence.c): said until it gives a message or its end.
 #include "relay/insert/insert_health.h"
 
 #include "relay/base/log.h"
+#include "relay/insert/insert_silence.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +50,7 @@ static bool is_unreadable(const struct insert_group *group, const struct insert_
     struct mono_time last = partition->troubled_at;
     bool lasts = last.ns != 0 && mono_since(last, partition->troubled_since).ns >= UNREAD_LASTS.ns &&
         mono_since(insert_group_now(group), last).ns < UNREAD_OVER.ns;
-    return !partition->gone && (partition->refused || lasts);
+    return !partition->gone && (partition->refused || partition->silent || lasts);
 }
 
 static const struct insert_partition *unreadable_partition(const struct insert_group *group)
@@ -276,8 +278,7 @@ static void ask_for_refused(struct insert_group *group, struct mono_time now)
         }
     }
     if (list) {
-        kafka_consumer_pause(group->consumer, list);
-        kafka_consumer_resume(group->consumer, list);
+        insert_silence_ask_again(group, list);
         rd_kafka_topic_partition_list_destroy(list);
     }
 }

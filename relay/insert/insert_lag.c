@@ -3,9 +3,10 @@
 // Happy path: librdkafka learns a log's end with the messages that it fetches, and with the end itself.
 // - A partition stands still, since a table is paused or full, or since the server has been away from the start:
 //   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s. The
-//   same where the partition cannot be read.
+//   same where the partition cannot be read, or gives nothing (insert_silence.h).
 // - It flows again: what was asked for counts until the first messages tell more.
-// - The broker does not answer: the sum is unknown, unless an end was told before. Unknown is not "none".
+// - The broker does not answer: the sum is unknown, unless an end was told before. Unknown is not "none". A broker that
+//   leaves a partition silent mostly answers nothing else either, while others go on: it is asked no more for 10 s.
 #include "relay/insert/insert_lag.h"
 
 #define ASK_EVERY DURATION_S(10)
@@ -14,7 +15,7 @@
 
 static bool flows(const struct insert_partition *partition)
 {
-    return partition->fetching && !partition->held && partition->troubled_at.ns == 0;
+    return partition->fetching && !partition->held && partition->troubled_at.ns == 0 && !partition->silent;
 }
 
 // The one that was not asked for longest, so that each has its turn, however slowly the broker answers. NULL: none is
@@ -24,7 +25,8 @@ static struct insert_partition *most_overdue(const struct insert_group *group, s
     struct insert_partition *found = NULL;
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
-        bool due = !partition->gone && mono_reached(now, mono_add(partition->asked_at, ASK_EVERY));
+        bool due = !partition->gone && mono_reached(now, mono_add(partition->asked_at, ASK_EVERY)) &&
+            (!partition->silent || mono_reached(now, group->silent_ask_at));
         if (due && flows(partition)) {
             partition->asked_end = OFFSET_NONE;
         } else if (due && (!found || mono_before(partition->asked_at, found->asked_at))) {
@@ -44,6 +46,7 @@ static void ask_ends(struct insert_group *group, struct mono_time now)
         partition->asked_at = now;
         if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, ASK_LIMIT, &low, &high,
                 &error)) {
+            group->silent_ask_at = partition->silent ? mono_add(now, ASK_EVERY) : group->silent_ask_at;
             return;
         }
         partition->asked_end = high;

@@ -59,7 +59,8 @@ static void view_message(struct insert_group *group, const struct insert_partiti
 static void note_read(struct insert_partition *partition)
 {
     partition->troubled_at = (struct mono_time){0};
-    partition->refused = false;
+    partition->refused = partition->silent = false;
+    partition->heard = true;
 }
 
 // A message from the group's consumer, or from the reader of those that catch up: each feed listens to one of them.

@@ -25,6 +25,22 @@ static struct insert_table table;
 static struct insert_table *tables[] = {&table};
 static struct insert_group group;
 
+static int64_t skew; // of the relay's clock, ns
+
+static struct mono_time later_now(const struct clock *self)
+{
+    (void)self;
+    return mono_add(clock_mono(clock_system()), DURATION_NS(skew));
+}
+
+static struct wall_time wall_now(const struct clock *self)
+{
+    (void)self;
+    return clock_wall(clock_system());
+}
+
+static const struct clock later = {.mono_now = later_now, .wall_now = wall_now};
+
 static struct mono_time in_seconds(int64_t seconds)
 {
     return mono_add(clock_mono(clock_system()), DURATION_S(seconds));
@@ -322,6 +338,79 @@ Test(fault_insert_group, a_membership_that_lasted_is_followed_by_a_short_pause)
     break_member(in_seconds(400));
     cr_assert_leq(group.rejoin.previous.ns, 3 * group.rejoin.base.ns);
     await_committed();
+    insert_group_drain(&group, in_seconds(30));
+}
+
+static void expect_board(enum status_level level, const char *words)
+{
+    size_t count = 0, kafka = 0;
+    struct status_entry *entries = status_board_entries(context.board, &count);
+    while (kafka < count && entries[kafka].check != STATUS_KAFKA) {
+        kafka++;
+    }
+    cr_assert_lt(kafka, count);
+    cr_assert_eq(entries[kafka].level, level, "%s: %s", status_level_name(entries[kafka].level), entries[kafka].reason);
+    cr_assert_not_null(strstr(entries[kafka].reason, words), "%s", entries[kafka].reason);
+    free(entries);
+}
+
+static void work_once(void)
+{
+    insert_group_serve(&group, 100);
+    insert_group_work(&group, clock_mono(context.clock));
+    insert_group_serve(&group, 100);
+}
+
+// No commit is under way: it would seem to have lasted as long.
+static void skip(struct duration time)
+{
+    struct mono_time since, deadline = in_seconds(60);
+    while (kafka_consumer_committing(group.consumer, &since)) {
+        cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "no answer");
+        work_once();
+    }
+    skew += time.ns;
+    work_once();
+}
+
+// Until the partition has given a message or its end, and that was seen.
+static void await_heard(struct insert_partition *partition)
+{
+    struct mono_time deadline = in_seconds(60);
+    while (!partition->heard) {
+        cr_assert_not(mono_reached(clock_mono(clock_system()), deadline), "nothing comes");
+        work_once();
+    }
+    skip(DURATION_S(2));
+    cr_assert_not(partition->silent);
+}
+
+// Other brokers answer, and the coordinator takes commits: nothing else would tell.
+Test(fault_insert_group, a_partition_whose_broker_answers_no_fetch_is_told_until_it_does)
+{
+    context.clock = &later;
+    await_committed();
+    struct insert_partition *partition = group.partitions.items[0];
+    partition->feeds[0].state = FEED_READY;
+    partition->feeds[0].next = partition->feeds[0].mark = 0;
+    await_heard(partition);
+    // Its end is said once; begun anew, it says it again.
+    skip(DURATION_S(31));
+    await_heard(partition);
+    expect_board(STATUS_OK, "");
+    cr_assert_eq(atomic_load(&group.lag), 0);
+
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 8000);
+    skip(DURATION_S(31));
+    cr_assert(partition->asked_again);
+    skip(DURATION_S(31));
+    expect_board(STATUS_DEGRADED, "posts [0] cannot be read: it gives neither messages nor its end");
+    cr_assert_eq(atomic_load(&group.lag), -1, "not known");
+
+    rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 0);
+    await_heard(partition);
+    expect_board(STATUS_OK, "");
+    cr_assert_eq(atomic_load(&group.lag), 0);
     insert_group_drain(&group, in_seconds(30));
 }
 

@@ -13,6 +13,35 @@ static struct relay_context context;
 static struct insert_group group;
 static struct insert_partition *items[PARTITIONS];
 
+static bool broker_answers;
+static int asked;
+
+// Instead of the real one: a broker that knows of no end but 12000.
+bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition,
+    struct duration timeout, int64_t *low, int64_t *high, struct relay_error *error)
+{
+    (void)consumer;
+    (void)topic;
+    (void)partition;
+    (void)timeout;
+    (void)error;
+    *low = 0;
+    *high = 12000;
+    asked++;
+    return broker_answers;
+}
+
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high)
+{
+    (void)consumer;
+    (void)topic;
+    (void)partition;
+    (void)low;
+    (void)high;
+    return false;
+}
+
 // Each has been read up to its end, and stored but for as many messages as its number says.
 static void start(void)
 {
@@ -82,4 +111,27 @@ Test(insert_lag, partitions_beyond_the_limit_of_series_share_one_with_their_sum)
     struct shown rest = tell();
     cr_assert_eq(rest.other, -1, "nobody shares it any more");
     cr_assert_eq(rest.sum, 1999.0 * 2000 / 2);
+}
+
+// The end that was reached says nothing of what came since.
+Test(insert_lag, a_partition_that_gives_nothing_is_asked_for_and_unknown_without_an_answer)
+{
+    items[3]->silent = items[4]->silent = true;
+    clock_fake_advance(&fake, DURATION_S(20));
+    tell();
+    cr_assert_eq(atomic_load(&group.lag), -1);
+    cr_assert_eq(asked, 1, "others wait while a broker does not answer");
+    clock_fake_advance(&fake, DURATION_S(1));
+    tell();
+    cr_assert_eq(asked, 1);
+    broker_answers = true;
+    clock_fake_advance(&fake, DURATION_S(10));
+    struct shown known = tell();
+    cr_assert_eq(asked, 3);
+    cr_assert_eq(known.sum, 2001.0 * 2002 / 2 + 2 * 2000);
+    cr_assert_eq(atomic_load(&group.lag), (int64_t)known.sum);
+    items[3]->silent = items[4]->silent = false;
+    clock_fake_advance(&fake, DURATION_S(10));
+    cr_assert_eq(tell().sum, 2001.0 * 2002 / 2);
+    cr_assert_eq(asked, 3);
 }

@@ -40,7 +40,8 @@
     X(OUTBOX_OLDEST_AGE_SECONDS, GAUGE, "outbox_oldest_age_seconds", "outbox", "Age of the oldest row that waits.")    \
     X(OUTBOX_HEALTH, GAUGE, "outbox_health", "outbox", "0 OK, 1 WARNING, 2 CRITICAL, as check_outbox_health() says.")  \
     X(OUTBOX_OWNED, GAUGE, "outbox_owned", "outbox", "1 while this process owns the outbox, else 0.")                  \
-    X(CONSUMER_LAG, GAUGE, "consumer_lag", "topic,partition", "Messages behind the end of an assigned partition.")     \
+    X(CONSUMER_LAG, GAUGE, "consumer_lag", "topic,partition",                                                          \
+        "Messages behind the end of an assigned partition, as its broker told it last.")                               \
     X(BREAKER_STATE, GAUGE, "breaker_state", "dependency", "0 closed, 1 half open, 2 open.")                           \
     X(BREAKER_TRIPS, COUNTER, "breaker_trips_total", "dependency", "Times the breaker opened.")                        \
     X(RETRIES, COUNTER, "retries_total", "dependency,class", "Attempts that had to be repeated.")                      \

@@ -8,6 +8,7 @@
 //   insert_catch_up.c  tables that read on by themselves
 //   insert_take.c      a message to its tables; insert_expiry.c: offsets that the log has no longer
 //   insert_commit.c    what is committed; insert_health.c, insert_lag.c: what is told; insert_memory.c
+//   insert_silence.c   partitions that give nothing
 //
 // The consumer's thread.
 #ifndef RELAY_INSERT_INSERT_GROUP_INSIDE_H
@@ -57,10 +58,15 @@ struct insert_group {
     rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
     struct mono_time absent_at;              // when to look for it again
     struct mono_time again_at;               // when to ask again for partitions that we may not read
-    bool hangs;                              // a handle was left behind
-    struct kafka_consumer *reader;           // of feeds that catch up by themselves, NULL: there are none
-    bool reader_stale;                       // which partitions it has to read has changed
-    struct insert_partition *last;           // of the last message
+    struct mono_time emptied_at;             // when everything that brokers had given was taken last
+    struct mono_time silence_at;             // when to look again for partitions that give nothing
+    struct mono_time silent_ask_at;          // when to ask again for the end of one
+    char trouble[160];                       // the last one with a broker; "": none
+    struct mono_time trouble_at;
+    bool hangs;                    // a handle was left behind
+    struct kafka_consumer *reader; // of feeds that catch up by themselves, NULL: there are none
+    bool reader_stale;             // which partitions it has to read has changed
+    struct insert_partition *last; // of the last message
     struct source_header *headers;
     size_t header_room;
     _Atomic int64_t lag;              // of all partitions together; -1: not known

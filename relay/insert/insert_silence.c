@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Happy path: a partition gives messages, or its end. librdkafka says an end once, so one without new messages says
+// nothing more: after 30 s its fetching begins anew, and it says the end again.
+// - Nothing comes for 30 s more: it is silent. Said by the board (insert_health.c) and the lag (insert_lag.c), until a
+//   message or an end comes, which every answer to a fetch brings from then on. It is begun anew once only: else what
+//   was read of a long range of aborted transactions would be read again and again.
+// - Messages wait for us, not we for them: the queue of all partitions is not empty. Only the time until it was last
+//   empty counts, since what had come by then was taken.
+// - No broker answers: that is told otherwise, and nothing is judged.
+#include "relay/insert/insert_silence.h"
+
+#include <stdio.h>
+
+#define LOOK_EVERY   DURATION_S(1)
+#define QUIET_LIMIT  DURATION_S(30)
+#define TROUBLE_LAST DURATION_S(120) // later it is no reason any more
+
+static bool flows(const struct insert_group *group, const struct insert_partition *partition)
+{
+    // What is refused, or fails, is told and asked for by those who know.
+    return !group->unreachable && !partition->gone && partition->fetching && !partition->held && !partition->failed &&
+        !partition->refused;
+}
+
+static void begin_quiet(struct insert_partition *partition, struct mono_time now)
+{
+    partition->heard = partition->asked_again = partition->silent = false;
+    partition->quiet_since = now;
+}
+
+static void say_why(const struct insert_group *group, struct insert_partition *partition, struct mono_time now)
+{
+    bool known = group->trouble[0] != '\0' && mono_since(now, group->trouble_at).ns < TROUBLE_LAST.ns;
+    snprintf(partition->trouble, sizeof(partition->trouble), "it gives neither messages nor its end%s%.110s",
+        known ? "; " : "", known ? group->trouble : "");
+}
+
+static rd_kafka_topic_partition_list_t *add(rd_kafka_topic_partition_list_t *list,
+    const struct insert_partition *partition)
+{
+    list = list ? list : rd_kafka_topic_partition_list_new(16);
+    rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
+    return list;
+}
+
+void insert_silence_work(struct insert_group *group, struct mono_time now)
+{
+    rd_kafka_topic_partition_list_t *list = NULL;
+    if (!mono_reached(now, group->silence_at)) {
+        return;
+    }
+    group->silence_at = mono_add(now, LOOK_EVERY);
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        if (partition->heard || partition->quiet_since.ns == 0 || !flows(group, partition)) {
+            begin_quiet(partition, now);
+        } else if (mono_since(group->emptied_at, partition->quiet_since).ns >= QUIET_LIMIT.ns) {
+            list = partition->asked_again ? list : add(list, partition);
+            if (partition->asked_again && !partition->silent) {
+                say_why(group, partition, now);
+            }
+            partition->silent = partition->asked_again;
+            partition->asked_again = true;
+            partition->quiet_since = now;
+        }
+    }
+    if (list) {
+        insert_silence_ask_again(group, list);
+        rd_kafka_topic_partition_list_destroy(list);
+    }
+}
+
+void insert_silence_trouble(struct insert_group *group, const struct relay_error *error)
+{
+    if (error->detail < 0) { // from librdkafka itself: connections, time-outs
+        snprintf(group->trouble, sizeof(group->trouble), "%.120s", error->text);
+        group->trouble_at = insert_group_now(group);
+    }
+}
+
+void insert_silence_ask_again(struct insert_group *group, rd_kafka_topic_partition_list_t *partitions)
+{
+    kafka_consumer_pause(group->consumer, partitions);
+    kafka_consumer_resume(group->consumer, partitions);
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/insert/insert_silence.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static struct clock_fake fake;
+static struct relay_context context;
+static struct insert_group group;
+static struct insert_partition calm, other, *items[] = {&calm, &other};
+static int resumed; // partitions
+
+// Instead of the real ones.
+void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    (void)consumer;
+    (void)partitions;
+}
+
+void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+    (void)consumer;
+    resumed += partitions->cnt;
+}
+
+static void start(void)
+{
+    static char topic[] = "shop.orders";
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    context = (struct relay_context){.clock = &fake.base};
+    group = (struct insert_group){.context = &context, .partitions = {.items = items, .count = 2}};
+    calm = (struct insert_partition){.topic = topic, .fetching = true};
+    other = (struct insert_partition){.topic = topic, .number = 1, .fetching = true};
+    resumed = 0;
+}
+
+TestSuite(insert_silence, .init = start);
+
+// The other one gives something each second. emptied: what had come is taken.
+static void pass(struct duration time, bool emptied)
+{
+    for (int64_t second = 0; second < time.ns / DURATION_S(1).ns; second++) {
+        clock_fake_advance(&fake, DURATION_S(1));
+        other.heard = true;
+        group.emptied_at = emptied ? clock_mono(&fake.base) : group.emptied_at;
+        insert_silence_work(&group, clock_mono(&fake.base));
+    }
+}
+
+Test(insert_silence, a_partition_is_silent_that_gives_nothing_when_it_begins_anew)
+{
+    pass(DURATION_S(30), true);
+    cr_assert_eq(resumed, 0);
+    pass(DURATION_S(1), true);
+    cr_assert_eq(resumed, 1);
+    cr_assert_not(calm.silent, "it may have reached its end before");
+    pass(DURATION_S(30), true);
+    cr_assert(calm.silent);
+    cr_assert_not(other.silent);
+    cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end");
+    pass(DURATION_S(90), true);
+    cr_assert(calm.silent);
+    cr_assert_eq(resumed, 1, "it may be reading a long range of aborted transactions");
+    calm.heard = true;
+    pass(DURATION_S(31), true);
+    cr_assert_not(calm.silent);
+}
+
+Test(insert_silence, a_partition_that_says_its_end_again_is_calm)
+{
+    for (int i = 0; i < 5; i++) {
+        pass(DURATION_S(31), true);
+        cr_assert_eq(resumed, i + 1);
+        calm.heard = true;
+        pass(DURATION_S(1), true);
+        cr_assert_not(calm.silent);
+    }
+}
+
+// A message of it may be what waits.
+Test(insert_silence, a_partition_is_not_judged_while_messages_wait_for_us)
+{
+    pass(DURATION_S(1), true);
+    pass(DURATION_S(600), false);
+    cr_assert_eq(resumed, 0);
+    cr_assert_not(calm.silent);
+    pass(DURATION_S(1), true);
+    cr_assert_eq(resumed, 1);
+    pass(DURATION_S(600), false);
+    cr_assert_not(calm.silent);
+}
+
+Test(insert_silence, a_partition_that_does_not_flow_is_not_judged)
+{
+    bool *why[] = {&calm.held, &calm.gone, &calm.failed, &calm.refused, &group.unreachable};
+    for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
+        pass(DURATION_S(62), true);
+        cr_assert(calm.silent);
+        *why[i] = true;
+        resumed = 0;
+        pass(DURATION_S(120), true);
+        cr_assert_not(calm.silent);
+        cr_assert_eq(resumed, 0);
+        *why[i] = false;
+    }
+}
+
+Test(insert_silence, a_recent_trouble_with_a_broker_is_said_with_it)
+{
+    struct relay_error error;
+    error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "b:9092/2: 1 request(s) timed out");
+    error.detail = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    pass(DURATION_S(20), true);
+    insert_silence_trouble(&group, &error);
+    error.detail = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; // said by itself
+    strcpy(error.text, "no");
+    insert_silence_trouble(&group, &error);
+    pass(DURATION_S(42), true);
+    cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end; b:9092/2: 1 request(s) timed out");
+    calm.held = true;
+    pass(DURATION_S(120), true);
+    calm.held = false;
+    pass(DURATION_S(62), true);
+    cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end", "that was another one");
+}
