@@ -22,7 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_EVERY DURATION_MS(200)
+#define TICK_EVERY    DURATION_MS(200)
+#define ANSWER_MARGIN DURATION_S(10) // beyond statement_timeout
 
 bool pg_broken(const struct pg_connection *connection)
 {
@@ -75,10 +76,12 @@ void pg_close(struct pg_connection *connection)
     free(connection);
 }
 
+// A server that waits for its disks ends a statement late. What was lost to a connection that is dead the kernel says,
+// much earlier (tcp_user_timeout, keepalives).
 struct mono_time pg_deadline(const struct relay_context *context)
 {
     struct duration limit = context->config->postgres.statement_timeout;
-    limit.ns += 1000000000;
+    limit.ns += ANSWER_MARGIN.ns;
     return mono_add(clock_mono(context->clock), limit);
 }
 

@@ -82,6 +82,7 @@ static void grow_batches(struct publish_pipe *pipe)
 bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     assert(lane->state == LANE_COMMITTING);
+    struct mono_time asked = clock_mono(pipe->context->clock);
     if (!pg_receive_commit(publish_connection(pipe, lane), pg_deadline(pipe->context), error)) {
         return false;
     }
@@ -90,6 +91,7 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     transaction->open = false;
     pipe->purges = 0;
     if (transaction->run_count > 0) {
+        pipe->commits_slowly = publish_took_long(pipe, mono_since(clock_mono(pipe->context->clock), asked));
         grow_batches(pipe);
         publish_transaction_count(transaction, pipe->series.latency_seconds, clock_wall(pipe->context->clock));
         metric_observe(pipe->series.batch_seconds,

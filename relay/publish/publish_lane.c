@@ -6,6 +6,10 @@
 #include <assert.h>
 #include <string.h>
 
+// A wait for PostgreSQL is long from this share of Kafka's limit on: while a transaction is open in Kafka, this thread
+// may have to wait for a statement of the next one, and then for the transaction's own.
+#define LONG_SHARE 3
+
 struct mono_time publish_deadline(const struct publish_pipe *pipe, struct duration from_now)
 {
     struct mono_time own = mono_add(clock_mono(pipe->context->clock), from_now);
@@ -26,6 +30,11 @@ bool publish_stopping(const struct publish_pipe *pipe)
 bool publish_too_slow(const struct pg_connection *connection, const struct relay_error *error)
 {
     return error->code == RELAY_ERROR_POSTGRES_QUERY && strcmp(pg_last_sqlstate(connection), "57014") == 0;
+}
+
+bool publish_took_long(const struct publish_pipe *pipe, struct duration took)
+{
+    return took.ns >= kafka_producer_transaction_timeout(pipe->producer).ns / LONG_SHARE;
 }
 
 void publish_tick(void *context)
@@ -82,7 +91,7 @@ void publish_lane_move(struct publish_pipe *pipe, struct publish_lane *lane, enu
 
 struct mono_time publish_batch_deadline(const struct publish_pipe *pipe, const struct publish_lane *lane)
 {
-    struct mono_time own = mono_add(pipe->transactions[lane->slot].began,
+    struct mono_time own = mono_add(pipe->transactions[lane->slot].limit_from,
         kafka_producer_transaction_timeout(pipe->producer));
     struct mono_time stop = stop_deadline(pipe->context->stop);
     return mono_before(stop, own) ? stop : own;

@@ -14,8 +14,9 @@
 //     transaction, with its reason.
 //  6. Memory: at most two batches and what librdkafka holds of them; of the other batches of their transactions, a
 //     number and a hash for each row.
-//  7. No transaction stays open longer than Kafka's transaction.timeout.ms (without transactions message.timeout.ms, at
-//     most a minute), none is begun while Kafka's breaker is open, and the stop ends every wait.
+//  7. No transaction stays open in Kafka for longer than transaction.timeout.ms, nor in PostgreSQL for longer than that
+//     (without transactions message.timeout.ms, at most a minute) after its rows were read; none is begun while Kafka's
+//     breaker is open, and the stop ends every wait.
 //
 // An error of any step ends the term: the producer is destroyed first (payloads in its queue belong to the batches),
 // then everything read is rolled back. A broken session ends the ownership as well.

@@ -93,11 +93,15 @@ bool publish_send(struct publish_pipe *pipe, struct publish_lane *lane, struct r
 {
     struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
     assert(lane->state == LANE_ROUTED && !transaction->receipt_sent);
+    struct mono_time begins = clock_mono(pipe->context->clock);
     if (!publish_transaction_add(transaction, lane->batch, pipe->exactly_once, error) ||
         (!transaction->in_kafka && !kafka_producer_begin(pipe->producer, error))) {
         return false;
     }
-    transaction->in_kafka = true;
+    if (!transaction->in_kafka) {
+        transaction->in_kafka = true;
+        transaction->limit_from = begins;
+    }
     publish_lane_move(pipe, lane, LANE_SENT);
     memset(lane->batch->slots, 0, lane->batch->count * sizeof(*lane->batch->slots)); // also of those never handed over
     for (size_t i = 0; i < lane->batch->count; i++) {
@@ -133,29 +137,43 @@ static bool advance_other(struct publish_pipe *pipe, struct publish_lane *lane, 
     return true;
 }
 
+// Records and receipts of the lane whose reports are not in.
+static size_t undelivered(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    return lane->batch->flight.pending + publish_transaction_of(pipe, lane)->flight.pending;
+}
+
+// Waits a moment for reports. late: only takes those that are there.
+static void take_reports(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *other,
+    bool late)
+{
+    struct mono_time began = clock_mono(pipe->context->clock);
+    // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
+    if (late || is_reading(other)) {
+        kafka_producer_poll(pipe->producer, DURATION_MS(late ? 0 : 1));
+    } else {
+        kafka_producer_flush(pipe->producer, other->state == LANE_SENT ? DURATION_MS(5) : DURATION_MS(200));
+    }
+    publish_transaction_of(pipe, lane)->awaited.ns += mono_since(clock_mono(pipe->context->clock), began).ns;
+}
+
 static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
     struct mono_time deadline = publish_batch_deadline(pipe, lane);
-    const struct kafka_flight *receipt = &publish_transaction_of(pipe, lane)->flight;
-    while (lane->batch->flight.pending + receipt->pending > 0) {
-        if (mono_reached(clock_mono(pipe->context->clock), deadline)) {
-            return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
-                "%zu of %zu records not acknowledged until the deadline",
-                lane->batch->flight.pending + receipt->pending, lane->batch->count + pipe->exactly_once);
-        }
-        // Under load the other lane's rows arrive meanwhile, and what lingers is little. Otherwise nothing more comes.
-        if (is_reading(other)) {
-            kafka_producer_poll(pipe->producer, DURATION_MS(1));
-        } else {
-            kafka_producer_flush(pipe->producer, other->state == LANE_SENT ? DURATION_MS(5) : DURATION_MS(200));
-        }
+    bool late = false;
+    while (undelivered(pipe, lane) > 0 && !late) {
+        // This thread may come from a long wait for PostgreSQL: what Kafka has answered meanwhile still counts.
+        late = mono_reached(clock_mono(pipe->context->clock), deadline);
+        take_reports(pipe, lane, other, late);
         publish_tick(pipe);
-        if (!advance_other(pipe, lane, other, error)) {
+        if (!late && !advance_other(pipe, lane, other, error)) {
             return false;
         }
     }
-    return true;
+    return undelivered(pipe, lane) == 0 ||
+        error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
+            undelivered(pipe, lane), lane->batch->count + pipe->exactly_once);
 }
 
 // A receipt that the broker finds too large is made of fewer rows from now on.
@@ -172,6 +190,24 @@ static void receipt_failed(struct publish_pipe *pipe, const struct publish_trans
     }
 }
 
+// Whether Kafka may still be asked for the commit: later it may have aborted the transaction by itself. Of fewer rows
+// the next ones may be quicker.
+static bool in_time(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+{
+    struct mono_time now = clock_mono(pipe->context->clock);
+    if (!mono_reached(now, publish_batch_deadline(pipe, lane))) {
+        return true;
+    }
+    const struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    struct duration age = mono_since(now, transaction->limit_from);
+    bool kafka = transaction->awaited.ns > age.ns / 2;
+    publish_take_fewer(pipe);
+    return error_set(error, kafka ? RELAY_ERROR_KAFKA_UNREACHABLE : RELAY_ERROR_POSTGRES_QUERY,
+        "after %.1f s, in which Kafka aborts a transaction ([kafka] transaction.timeout.ms), this one is not ready to "
+        "be committed: %.1f s of it Kafka took to acknowledge its records, the rest PostgreSQL for its statements",
+        duration_seconds(age), duration_seconds(transaction->awaited));
+}
+
 // From here on PostgreSQL has the number, and Kafka's commit decides.
 static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
@@ -186,7 +222,9 @@ static bool commit_kafka(struct publish_pipe *pipe, struct publish_lane *lane, s
     number->partition = transaction->flight.partition;
     number->offset = transaction->flight.offset;
     struct pg_connection *connection = publish_connection(pipe, lane);
-    if (!outbox_sql_write_number(pipe->sql, connection, number, pg_deadline(pipe->context), error)) {
+    if (!in_time(pipe, lane, error) ||
+        !outbox_sql_write_number(pipe->sql, connection, number, pg_deadline(pipe->context), error) ||
+        !in_time(pipe, lane, error)) {
         return false;
     }
     TEST_POINT(PUBLISH_AFTER_NUMBER);

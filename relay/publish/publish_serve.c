@@ -229,6 +229,10 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
     if (!take_ahead(pipe, lane, other, error)) {
         return false;
     }
+    // Else this batch's time in Kafka would go by meanwhile.
+    if (pipe->commits_slowly && other->state == LANE_COMMITTING && !publish_committed(pipe, other, error)) {
+        return false;
+    }
     if ((!sent && !publish_send(pipe, lane, error)) ||
         (pipe->exactly_once && !publish_goes_on(lane, other) && !publish_send_receipt(pipe, lane, error))) {
         return publish_send_failed(pipe, lane, other, error);

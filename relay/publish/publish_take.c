@@ -13,6 +13,7 @@
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
+// - PostgreSQL takes long for it, or does not answer in time at all: the next batches have fewer rows.
 #include "relay/publish/publish_take.h"
 
 #include "relay/base/log.h"
@@ -40,6 +41,11 @@ int64_t publish_take_limit(const struct publish_pipe *pipe)
     return limit > 1 ? limit : 1;
 }
 
+void publish_take_fewer(struct publish_pipe *pipe)
+{
+    pipe->carried_rows = (publish_take_limit(pipe) + 1) / 2;
+}
+
 // A big row is believed at once, a small one slowly: the limit must never be far too high.
 static void learn_row_size(struct publish_pipe *pipe, const struct outbox_batch *batch)
 {
@@ -56,6 +62,7 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     outbox_batch_reset(lane->batch);
     lane->full = false;
     lane->late = false;
+    lane->waited = DURATION_NS(0);
     lane->chosen = false;
     lane->careful = false;
     lane->kept = false;
@@ -295,7 +302,11 @@ static void is_taken(struct publish_pipe *pipe, struct publish_lane *lane)
     outbox_batch_sort(lane->batch);
     learn_row_size(pipe, lane->batch);
     lane->settled = seq_holes_settled(pipe->holes);
-    publish_transaction_of(pipe, lane)->rows += lane->batch->count;
+    struct publish_transaction *transaction = publish_transaction_of(pipe, lane);
+    transaction->rows += lane->batch->count;
+    if (!transaction->in_kafka) {
+        transaction->limit_from = clock_mono(pipe->context->clock);
+    }
     publish_lane_move(pipe, lane, LANE_TAKEN);
     if (lane->batch->count > 0) {
         TEST_POINT(PUBLISH_AFTER_TAKE);
@@ -320,8 +331,9 @@ static bool meets_other(const struct publish_pipe *pipe, const struct publish_la
     return meets;
 }
 
-static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
 {
+    (void)context;
     if (!lane->holes_only) {
         int64_t limit = publish_take_limit(pipe);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
@@ -342,8 +354,9 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, struc
     return true;
 }
 
-static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, void *context, struct relay_error *error)
 {
+    (void)context;
     bool cut;
     if (!publish_take_holders(pipe, lane, error) || !take_holes(pipe, lane, &cut, error)) {
         return false;
@@ -363,10 +376,13 @@ static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, stru
 static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
+        if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE && publish_took_long(pipe, lane->waited)) {
+            publish_take_fewer(pipe); // a server that did not even end the statement by its own time limit
+        }
         return false;
     }
     if (!lane->joined && publish_too_slow(publish_connection(pipe, lane), error)) {
-        pipe->carried_rows = (publish_take_limit(pipe) + 1) / 2;
+        publish_take_fewer(pipe);
     }
     log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name),
         LOG_ERROR(error));
@@ -375,11 +391,37 @@ static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct
     return publish_take_undo(pipe, lane, error);
 }
 
+// One step of the reading, all of whose time this thread waits for PostgreSQL.
+static bool timed(struct publish_pipe *pipe, struct publish_lane *lane, publish_step *step, void *context,
+    struct relay_error *error)
+{
+    struct mono_time began = clock_mono(pipe->context->clock);
+    bool done = step(pipe, lane, context, error);
+    lane->waited.ns += mono_since(clock_mono(pipe->context->clock), began).ns;
+    return done;
+}
+
+// The rows are in memory, but it took long: the next ones are fewer, unless half as many would not have cut these. A
+// little more, and statement_timeout would have ended it, or Kafka the transaction before it.
+static void judge_time(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    int64_t limit = publish_take_limit(pipe), count = (int64_t)lane->batch->count;
+    if (count <= limit / 2 || count <= 1 || !publish_took_long(pipe, lane->waited)) {
+        return;
+    }
+    if (pipe->carried_rows == 0) { // once, and not with each halving
+        log_event(LOG_LEVEL_WARNING, "publish.read_slow", "going on with smaller batches until PostgreSQL is quicker",
+            LOG_TEXT("outbox", pipe->config->name), LOG_INT("rows", count),
+            LOG_REAL("seconds", duration_seconds(lane->waited)));
+    }
+    publish_take_fewer(pipe);
+}
+
 bool publish_take_rows(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
     assert(lane->state == LANE_TAKING);
-    if (!lane->seen && !take_new(pipe, lane, error)) {
+    if (!lane->seen && !timed(pipe, lane, take_new, NULL, error)) {
         return put_off(pipe, lane, error);
     }
     if (lane->behind && other->state != LANE_IDLE) {
@@ -390,7 +432,13 @@ bool publish_take_rows(struct publish_pipe *pipe, struct publish_lane *lane, str
             return false;
         }
     }
-    return take_late(pipe, lane, error) || put_off(pipe, lane, error);
+    if (!timed(pipe, lane, take_late, NULL, error)) {
+        return put_off(pipe, lane, error);
+    }
+    if (lane->state == LANE_TAKEN) {
+        judge_time(pipe, lane);
+    }
+    return true;
 }
 
 bool publish_take_route(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *later,
@@ -414,10 +462,11 @@ bool publish_take_with(struct publish_pipe *pipe, struct publish_lane *lane, pub
     if (!begin_batch(pipe, lane, NULL, error)) {
         return false;
     }
-    if (!take(pipe, lane, context, error)) {
+    if (!timed(pipe, lane, take, context, error)) {
         return put_off(pipe, lane, error);
     }
     is_taken(pipe, lane);
+    judge_time(pipe, lane);
     return publish_take_route(pipe, lane, NULL, error);
 }
 

@@ -491,6 +491,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
         return false;
     }
     pipe->holes_first = false;
+    pipe->commits_slowly = false;
     pipe->found = false;
     pipe->in_vain = false;
     pipe->closely = false;

@@ -27,6 +27,7 @@ void publish_transaction_begin(struct publish_transaction *transaction, struct m
     transaction->in_kafka = transaction->receipt_sent = false;
     transaction->batches = transaction->rows = transaction->sent_count = transaction->run_count = 0;
     transaction->began = now;
+    transaction->awaited = DURATION_NS(0);
     transaction->flight = (struct kafka_flight){0};
 }
 

@@ -104,7 +104,8 @@ bool pg_receive_commit(struct pg_connection *connection, struct mono_time deadli
 // Takes one notification if there is one (reads what has arrived, never waits). false: none; check pg_broken().
 bool pg_take_notification(struct pg_connection *connection);
 
-// Deadline helper: now + [postgres] statement_timeout + 1 s, so that the server's own timeout comes first.
+// Deadline helper: now + [postgres] statement_timeout + 10 s, so that the server's own timeout comes first: giving up
+// costs the session, and the backend goes on.
 struct mono_time pg_deadline(const struct relay_context *context);
 
 // Sets error from a failed result (or, result NULL, from the connection): "<what>: <message> (SQLSTATE)". Classes: 08,

@@ -56,6 +56,7 @@ struct publish_lane {
     struct outbox_batch *batch;
     int64_t settled;          // past no hole, once this batch is committed
     struct seq_holes *before; // the holes as they were before this batch
+    struct duration waited;   // for PostgreSQL, while this batch was read
     bool full;                // there are probably more rows behind it
     bool holes_only;          // no new rows were asked for
     bool seen;                // the new rows are in memory, the holes are still to be looked up:
@@ -113,7 +114,7 @@ struct publish_pipe {
     int failures;            // in a row
     int64_t receipt_refused; // the broker found a receipt of so many rows too large; 0: none
     int64_t set_bytes;       // most in a set of records, since a topic found larger ones too large; 0: none did
-    int64_t carried_rows;    // at most so many in a batch, since one ran out of time half-way; 0: none did
+    int64_t carried_rows;    // at most so many in a batch, since one took too long; 0: none did
     bool troubled;           // the board says so
     bool starting;           // a term
     bool came_up;            // a term has started since the process did
@@ -150,6 +151,7 @@ struct publish_pipe {
     struct mono_time in_vain_since;
     bool closely;                     // so a row may be too large to be read: the next readings are careful
     int chores_in_vain;               // in a row that listed rows and could take none of them
+    bool commits_slowly;              // PostgreSQL: the last COMMIT was waited for too long to have a batch in Kafka
     bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes

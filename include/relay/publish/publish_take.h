@@ -7,6 +7,7 @@
 #include "relay/publish/publish_pipe.h"
 
 int64_t publish_take_limit(const struct publish_pipe *pipe); // rows of the next batch
+void publish_take_fewer(struct publish_pipe *pipe);          // half as many from now on
 // Sends the statement that takes the next rows, in the transaction of `before`, whose rows are in memory, or in a new
 // one (NULL).
 bool publish_take_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,

@@ -24,12 +24,14 @@ struct publish_run {
 };
 
 struct publish_transaction {
-    bool open;      // begun in PostgreSQL, and its end is not known yet
-    bool in_kafka;  // begun there, too
-    size_t batches; // begun in it
-    size_t rows;    // of the batches whose rows have been taken
-    struct mono_time began;
-    struct seq_holes *before; // the holes as they were before it
+    bool open;                   // begun in PostgreSQL, and its end is not known yet
+    bool in_kafka;               // begun there, too
+    size_t batches;              // begun in it
+    size_t rows;                 // of the batches whose rows have been taken
+    struct mono_time began;      // in PostgreSQL
+    struct mono_time limit_from; // Kafka's limit counts from here: its first rows are in memory, then: begun in Kafka
+    struct duration awaited;     // how long reports of Kafka were waited for
+    struct seq_holes *before;    // the holes as they were before it
 
     struct receipt_row *sent; // ascending once the receipt is made
     size_t sent_count, sent_capacity;
