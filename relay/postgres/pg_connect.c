@@ -307,7 +307,7 @@ static struct pg_connection *connect_host(const struct relay_context *context, c
     connection->context = context;
     connection->tick = options->tick;
     connection->tick_context = options->tick_context;
-    connection->beat = DURATION_NS(options->lease.ns / 3);
+    connection->beat = DURATION_NS(options->lease.ns / PG_BEATS_OF_LEASE);
     connection->libpq = PQconnectStartParams(parameters->keywords, parameters->values, 0);
     if (connection->libpq == NULL) {
         free(connection);

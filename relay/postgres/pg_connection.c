@@ -253,7 +253,8 @@ static bool too_late(struct pg_connection *connection, struct relay_error *error
 
 static bool refuse_broken(const struct pg_connection *connection, struct relay_error *error)
 {
-    return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: the connection is lost", connection->address);
+    return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: the connection is lost%s", connection->address,
+        connection->why);
 }
 
 static bool flush(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
@@ -562,6 +563,25 @@ static void take_answer(struct pg_connection *connection)
     connection->taken = true;
 }
 
+// Its answer may take as long as the lease: to a server that works on it, however slowly, the session is not idle, and
+// a connection that is cut is ended by the kernel (tcp_user_timeout). The caller has no use for the error; the
+// session's next user has.
+static void beat(struct pg_connection *connection, struct mono_time now)
+{
+    struct duration lease = DURATION_NS(connection->beat.ns * PG_BEATS_OF_LEASE);
+    struct mono_time deadline = mono_add(now, lease);
+    struct relay_error error;
+    if (pg_execute(connection, "SELECT 1", deadline, &error) || !connection->broken) {
+        return;
+    }
+    if (mono_reached(clock_mono(connection->context->clock), deadline)) {
+        snprintf(connection->why, sizeof(connection->why), ": a heartbeat was not answered within %.1f s ([run] lease)",
+            duration_seconds(lease));
+    } else {
+        snprintf(connection->why, sizeof(connection->why), ": a heartbeat failed: %.200s", error.text);
+    }
+}
+
 void pg_beat(struct pg_connection *connection)
 {
     struct mono_time now = clock_mono(connection->context->clock);
@@ -573,7 +593,7 @@ void pg_beat(struct pg_connection *connection)
         take_answer(connection);
     }
     if (!connection->broken && !is_active(connection)) {
-        pg_execute(connection, "SELECT 1", mono_add(now, connection->beat), NULL);
+        beat(connection, now);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,57 @@ Test(postgres_connection, a_session_with_a_lease_outlives_what_another_one_waits
     }
     expect_cell(other, "SELECT 1", "1");
     cr_assert_not(pg_broken(other));
+    pg_close(connection);
+    pg_close(other);
+}
+
+// A server that stalls: the session's process stands still until wake() lets it go on.
+static pid_t stopped;
+static struct mono_time wake_at;
+
+static void stop_process_of(struct pg_connection *connection, struct duration length)
+{
+    stopped = PQbackendPID(pg_libpq(connection));
+    wake_at = mono_add(clock_mono(context.clock), length);
+    cr_assert_eq(kill(stopped, SIGSTOP), 0, "the server's processes are to be of this user");
+}
+
+static void wake(void *unused)
+{
+    (void)unused;
+    if (mono_reached(clock_mono(context.clock), wake_at)) {
+        kill(stopped, SIGCONT);
+    }
+}
+
+// Later than the next heartbeat would be due, within the lease: it is sent after 5 s and answered after 12.
+Test(postgres_connection, a_heartbeat_may_be_answered_late, .timeout = 90)
+{
+    struct pg_options leased = {.role = "owner", .lease = DURATION_S(15), .tick = wake};
+    config.postgres.statement_timeout = DURATION_S(60);
+    struct pg_connection *other = connected(&leased);
+    struct pg_options ticking = {.role = "test", .tick = beat, .tick_context = other};
+    struct pg_connection *connection = connected(&ticking);
+    cr_assert(pg_execute(other, "BEGIN", pg_deadline(&context), &error), "%s", error.text);
+    stop_process_of(other, DURATION_S(12));
+    cr_assert(pg_execute(connection, "SELECT pg_sleep(6)", pg_deadline(&context), &error), "%s", error.text);
+    kill(stopped, SIGCONT);
+    expect_cell(other, "SELECT 1", "1");
+    pg_close(connection);
+    pg_close(other);
+}
+
+Test(postgres_connection, a_heartbeat_without_an_answer_is_named_at_the_next_use, .timeout = 90)
+{
+    struct pg_options leased = {.role = "owner", .lease = DURATION_S(1)};
+    struct pg_connection *other = connected(&leased);
+    struct pg_options ticking = {.role = "test", .tick = beat, .tick_context = other};
+    struct pg_connection *connection = connected(&ticking);
+    stop_process_of(other, DURATION_S(0));
+    cr_assert(pg_execute(connection, "SELECT pg_sleep(1)", pg_deadline(&context), &error), "%s", error.text);
+    kill(stopped, SIGCONT);
+    cr_assert_not(pg_execute(other, "SELECT 1", pg_deadline(&context), &error));
+    cr_assert_not_null(strstr(error.text, "a heartbeat was not answered within 1.0 s"), "%s", error.text);
     pg_close(connection);
     pg_close(other);
 }

@@ -6,10 +6,14 @@
 
 #include "relay/postgres/pg_connection.h"
 
+// In a lease a session is heard of so often.
+#define PG_BEATS_OF_LEASE 3
+
 struct pg_connection {
     const struct relay_context *context;
     PGconn *libpq;
-    bool broken; // no call but pg_close() is left
+    bool broken;   // no call but pg_close() is left
+    char why[256]; // it is, where nobody was told: goes on with the text that the connection is lost
     void (*tick)(void *context);
     void *tick_context;
     struct mono_time ticked;

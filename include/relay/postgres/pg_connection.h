@@ -91,8 +91,9 @@ PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline
 // Whether a statement has been sent whose answer has not been taken yet.
 bool pg_busy(const struct pg_connection *connection);
 // Speaks to the server when it has not answered this session for a third of the lease, unless a statement is under way.
-// One that is answered is not: for the server the session is idle, and its answer is kept for pg_receive(). A failure
-// shows at the session's next use. Without a lease: nothing.
+// One that is answered is not: for the server the session is idle, and its answer is kept for pg_receive(). Waits for
+// the answer at most for the lease. A failure shows at the session's next use, with its reason. Without a lease:
+// nothing.
 void pg_beat(struct pg_connection *connection);
 
 // COMMIT. A broken connection or a deadline gives POSTGRES_UNKNOWN; a refusal (serialisation, deferred constraint)
