@@ -357,6 +357,12 @@ static void join(struct insert_group *group, struct mono_time now)
     group->lease->length = DURATION_NS(session.ns > 6000000000 ? session.ns - 2000000000 : session.ns * 2 / 3);
 }
 
+static void tell_stopped(const struct insert_group *group)
+{
+    metric_set(metrics_series0(group->context->metrics, METRIC_STOPPED_PARTITIONS),
+        (double)insert_health_stopped(group));
+}
+
 static void leave(struct insert_group *group)
 {
     group->leaving = true;
@@ -383,6 +389,7 @@ static void leave(struct insert_group *group)
             let_partition_go(group, partition);
         }
     }
+    tell_stopped(group);
     group->leaving = group->broken = group->assigned = false;
     atomic_store(&group->lag, -1);
 }
@@ -454,6 +461,7 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
 static void tell(struct insert_group *group, struct mono_time now)
 {
     insert_lag_tell(group, now);
+    tell_stopped(group);
     metric_set(metrics_series0(group->context->metrics, METRIC_INSERT_BUFFER_BYTES), (double)insert_memory_held(group));
     group->tell_at = mono_add(now, DURATION_S(1));
 }

@@ -34,12 +34,16 @@
 #define UNREAD_LASTS  DURATION_S(10)  // what the broker mends by itself is over by then
 #define UNREAD_OVER   DURATION_S(5)
 
+static bool is_lost(const struct insert_partition *partition)
+{
+    return !partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST));
+}
+
 static const struct insert_partition *lost_partition(const struct insert_group *group)
 {
     for (size_t i = 0; i < group->partitions.count; i++) {
-        const struct insert_partition *partition = group->partitions.items[i];
-        if (!partition->gone && (partition->failed || insert_partition_has(partition, FEED_LOST))) {
-            return partition;
+        if (is_lost(group->partitions.items[i])) {
+            return group->partitions.items[i];
         }
     }
     return NULL;
@@ -61,6 +65,16 @@ static const struct insert_partition *unreadable_partition(const struct insert_g
         }
     }
     return NULL;
+}
+
+size_t insert_health_stopped(const struct insert_group *group)
+{
+    size_t stopped = 0;
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        const struct insert_partition *partition = group->partitions.items[i];
+        stopped += is_lost(partition) || is_unreadable(group, partition);
+    }
+    return stopped;
 }
 
 static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reason, size_t room)

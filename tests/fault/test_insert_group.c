@@ -354,6 +354,14 @@ static void expect_board(enum status_level level, const char *words)
     free(entries);
 }
 
+static void expect_stopped(const char *line)
+{
+    size_t length;
+    char *text = metrics_render(context.metrics, &length);
+    cr_assert(text && strstr(text, line), "%s", text);
+    free(text);
+}
+
 static void work_once(void)
 {
     insert_group_serve(&group, 100);
@@ -406,11 +414,13 @@ Test(fault_insert_group, a_partition_whose_broker_answers_no_fetch_is_told_until
     skip(DURATION_S(31));
     expect_board(STATUS_DEGRADED, "posts [0] cannot be read: it gives neither messages nor its end");
     cr_assert_eq(atomic_load(&group.lag), -1, "not known");
+    expect_stopped("outbox_relay_insert_stopped_partitions 1\n");
 
     rd_kafka_mock_broker_set_rtt(mock.cluster, 1, 0);
     await_heard(partition);
     expect_board(STATUS_OK, "");
     cr_assert_eq(atomic_load(&group.lag), 0);
+    expect_stopped("outbox_relay_insert_stopped_partitions 0\n");
     insert_group_drain(&group, in_seconds(30));
 }
 

@@ -55,6 +55,8 @@
         "For how long the oldest of these ranges has been open; 0 where there is none.")                               \
     X(PAUSED_TABLES, GAUGE, "insert_paused", "table",                                                                  \
         "1 while inserts into the table are paused, or have failed for two minutes.")                                  \
+    X(STOPPED_PARTITIONS, GAUGE, "insert_stopped_partitions", "",                                                      \
+        "Partitions of this process that give nothing, may not be read, or have lost their offset.")                   \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
         "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \
     X(TOMBSTONES_SKIPPED, COUNTER, "tombstones_skipped_total", "table",                                                \

@@ -25,6 +25,8 @@ void insert_health_absent(void *group, const char *subscribed);
 void insert_health_unreadable(void *group, const char *topic, int32_t number, const struct relay_error *error);
 // Asks whether the brokers are back, and for the topics that were not there: half a second at most.
 void insert_health_work(struct insert_group *group, struct mono_time now);
+// How many partitions do not go on before somebody does something.
+size_t insert_health_stopped(const struct insert_group *group);
 void insert_health_finish(struct insert_group *group); // frees what it has kept
 
 #endif
