@@ -31,6 +31,9 @@ static const char help[] =
     "  --route NAME     with --into: topics and columns of this route (default: each that fills TABLE)\n"
     "  --rate N         at most N of these events a second (default 1000; with --into 20000)\n"
     "  --allow-doubles  with --into: also where merges or a TTL have removed rows, which may then be counted twice\n"
+    "  --dead-letters   with --into a table that the daemon fills: messages that do not fit become dead letters, "
+    "unless\n"
+    "                   they are there\n"
     "  --dry-run        only report what would be done\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --help           this text\n"
@@ -81,6 +84,7 @@ static int take_option(struct arguments *arguments, int option, char *value)
     case 'r': options->route = value; return 0;
     case 'R': return parse_rate(value, &options->rate);
     case 'd': options->allow_doubles = true; return 0;
+    case 'l': options->dead_letters = true; return 0;
     case 'n': options->dry_run = true; return 0;
     case 'c': arguments->config = value; return 0;
     default: return RELAY_EXIT_USAGE; // getopt has said why
@@ -101,6 +105,9 @@ static int judge(const struct replay_options *options)
     if (options->allow_doubles && !options->into) {
         return command_usage("replay", "--allow-doubles goes with --into");
     }
+    if (options->dead_letters && !options->into) {
+        return command_usage("replay", "--dead-letters goes with --into");
+    }
     if (options->outbox && options->into) {
         return command_usage("replay", "--outbox does not go with --into, which reads Kafka");
     }
@@ -115,8 +122,9 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         {"event-type", required_argument, NULL, 'e'}, {"aggregate-id", required_argument, NULL, 'a'},
         {"outbox", required_argument, NULL, 'o'}, {"into", required_argument, NULL, 'i'},
         {"route", required_argument, NULL, 'r'}, {"rate", required_argument, NULL, 'R'},
-        {"allow-doubles", no_argument, NULL, 'd'}, {"dry-run", no_argument, NULL, 'n'},
-        {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"allow-doubles", no_argument, NULL, 'd'}, {"dead-letters", no_argument, NULL, 'l'},
+        {"dry-run", no_argument, NULL, 'n'}, {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){0};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {

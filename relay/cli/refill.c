@@ -431,6 +431,7 @@ static void refuse_rest(struct refill_result *results, size_t count, const struc
             results[i].state = REFILL_REFUSED;
             results[i].reason = ENCODE_REJECTED;
             results[i].in_doubt = false;
+            snprintf(results[i].code, sizeof(results[i].code), "%d", refusal->detail);
             snprintf(results[i].text, sizeof(results[i].text), "%.511s", refusal->text);
         }
     }

@@ -8,14 +8,15 @@
 // - The table is one that the daemon fills: only offsets below what its group has committed are read, since above them
 //   it may insert the same ones at the same moment.
 // - What the table has had cannot be known by what it has: refused before anything is read (replay_table.c).
-// - A message does not fit the table, or the server refuses its row: told (the first few) and counted; the others go
-//   on.
+// - A message does not fit the table, or the server refuses its row: told (the first few) and counted, and made a dead
+//   letter where that is asked for (replay_letters.c); the others go on.
 // - Kafka does not deliver for STALLED: an error, with what is missing. Running it again goes over the same range and
 //   finds what is there. The time of our own writing and of our own pace is none of Kafka's.
 #include "relay/cli/replay.h"
 
 #include "relay/cli/kafka_probe.h"
 #include "relay/cli/refill.h"
+#include "relay/cli/replay_letters.h"
 #include "relay/cli/replay_table.h"
 #include "relay/insert/insert_routes.h"
 #include "relay/kafka/kafka_conf.h"
@@ -46,6 +47,7 @@ struct topics_replay {
     const struct config_route *route;
     struct clickhouse_client *client;
     struct refill *refill;
+    struct replay_letters *letters; // NULL: none are asked for
     struct kafka_probe *probe;
     rd_kafka_t *consumer;
     rd_kafka_topic_partition_list_t *committed; // NULL: the table is not the daemon's
@@ -61,6 +63,7 @@ struct topics_replay {
     int64_t read, taken, written, present; // taken: what the filter let through
     size_t absent;                         // topics of the route
     size_t refused, behind;                // behind: views may lack it
+    size_t set_aside;                      // new dead letters
 };
 
 bool replay_pace(const struct relay_context *context, struct mono_time start, int64_t done, int64_t rate)
@@ -331,6 +334,10 @@ static bool write_batch(struct topics_replay *at, struct relay_error *error)
     if (!refill_write(at->refill, at->messages, at->count, false, at->results, error)) {
         return false;
     }
+    if (at->letters &&
+        !replay_letters_write(at->letters, at->messages, at->results, at->count, &at->set_aside, error)) {
+        return false;
+    }
     for (size_t i = 0; i < at->count; i++) {
         at->behind += at->results[i].views_behind;
         at->written += at->results[i].state == REFILL_WRITTEN;
@@ -416,6 +423,16 @@ static bool open_all(struct topics_replay *at, struct relay_error *error)
     if (!at->probe) {
         return false;
     }
+    if (at->options->dead_letters) {
+        if (!insert_routes_fills(at->routes, at->route_index, refill_table(at->refill))) {
+            return error_set(error, RELAY_ERROR_USAGE, "--dead-letters: the daemon does not fill %s by this route",
+                refill_table(at->refill));
+        }
+        at->letters = replay_letters_open(at->context, at->client, at->route->table, error);
+        if (!at->letters) {
+            return false;
+        }
+    }
     if (is_live(at)) {
         at->committed = kafka_probe_committed(at->probe, at->context->config->insert.group_id, PATIENCE, error);
         if (!at->committed) {
@@ -441,6 +458,7 @@ static void close_all(struct topics_replay *at)
         rd_kafka_topic_partition_list_destroy(at->committed);
     }
     kafka_probe_close(at->probe);
+    replay_letters_close(at->letters);
     refill_close(at->refill);
     clickhouse_client_free(at->client);
     event_arena_free(at->arena);
@@ -474,6 +492,9 @@ static bool replay_route(const struct relay_context *context, const struct repla
         printf("%lld messages read by route %s, %lld rows written into %s, %lld were there already, %zu do not fit\n",
             (long long)at->read, at->route->name, (long long)at->written, refill_table(at->refill),
             (long long)at->present, at->refused);
+        if (at->letters) {
+            printf("%zu of these are new dead letters\n", at->set_aside);
+        }
     }
     *left += at->refused + at->behind + at->absent;
     close_all(at);

@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from inserting import Sender, event_headers, fnv, post, run_under
+from inserting import Sender, dead_letters, event_headers, fnv, post, run_under
 from publishing import Transaction, as_admin
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
@@ -391,10 +391,38 @@ def test_messages_that_do_not_fit_are_told(place):
     assert place.clickhouse("SELECT count() FROM {db}.numbers WHERE n = 5").split() == ["1"]
 
 
+def test_messages_that_do_not_fit_become_letters_once_where_that_is_asked_for(place):
+    place.clickhouse("ALTER TABLE {db}.outbox_events ADD CONSTRAINT small CHECK payload NOT LIKE '%many%'")
+    relay = place.relay()
+    for payload in ('{"n": 1}', '{"n": "many"}', '{"n": 3}'):
+        place.insert_event(payload=payload)
+    place.wait_inserted(2)
+    wait_until(lambda: len(dead_letters(place)) == 1, "the letter")
+    assert relay.stop() == 0
+    columns = "target, kafka_topic, kafka_partition, kafka_offset, key, value, headers, reason, code, kafka_timestamp"
+    letter = dead_letters(place, columns)
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
+    there = run(place, "--into", "outbox_events", "--since", "1h", "--dead-letters")
+    assert there.returncode == 1 and "1 do not fit\n0 of these are new dead letters" in there.stdout, there.stdout + there.stderr
+    place.clickhouse("TRUNCATE TABLE {db}.outbox_relay_dead_letters")
+    without = run(place, "--into", "outbox_events", "--since", "1h")
+    assert "1 do not fit" in without.stdout and dead_letters(place) == []
+    for new in ("1", "0"):
+        result = run(place, "--into", "outbox_events", "--since", "1h", "--dead-letters")
+        assert result.returncode == 1 and f"1 do not fit\n{new} of these are new dead letters" in result.stdout, result.stdout + result.stderr
+    assert dead_letters(place, columns) == letter, "as the daemon wrote it"
+    place.clickhouse("DROP TABLE {db}.outbox_relay_dead_letters")
+    missing = run(place, "--into", "outbox_events", "--since", "1h", "--dead-letters")
+    assert missing.returncode == 1 and "outbox_relay_dead_letters: it does not exist: run" in missing.stderr, missing.stderr
+    place.clickhouse("CREATE TABLE {db}.other AS {db}.outbox_events")
+    refused = run(place, "--into", "other", "--route", "default", "--since", "1h", "--dead-letters")
+    assert refused.returncode == 2 and "does not fill" in refused.stderr, refused.stderr
+
+
 def test_bad_usage_is_told(no_place):
     for arguments, words in (([], "--since"), (["--since", "soon"], "no time"), (["--from", "1h", "--to", "2h"], "not after"),
                              (["--since", "1h", "--rate", "0"], "--rate"), (["--since", "1h", "--route", "x"], "--into"),
-                             (["--since", "1h", "--allow-doubles"], "--into"),
+                             (["--since", "1h", "--allow-doubles"], "--into"), (["--since", "1h", "--dead-letters"], "--into"),
                              (["--since", "1h", "--from", "2h"], "same"), (["--since", "1h", "--outbox", "nobody"], "no outbox nobody")):
         result = run(no_place, *arguments)
         assert result.returncode == 2 and words in result.stderr, (arguments, result.stderr)

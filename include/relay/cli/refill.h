@@ -20,6 +20,7 @@ struct refill_result {
     enum refill_state state;
     enum encode_reason reason; // of REFUSED
     char text[512];            // of REFUSED
+    char code[16];             // ClickHouse's, of a REFUSED of the server, else ""
     bool views_behind;         // the row is there, or may be, by an INSERT that failed: views may lack it
     bool in_doubt;             // refill.c's own: an INSERT with it failed, and nobody has asked since
 };

@@ -17,6 +17,7 @@ struct replay_options {
     const char *into, *route;              // NULL: none
     int64_t rate;                          // events a second
     bool allow_doubles;                    // into a table, or before views, that may have had the rows
+    bool dead_letters;                     // of messages that do not fit
     bool dry_run;
 };
 
