@@ -448,18 +448,17 @@ static bool kill_round(struct clickhouse_client *client, const struct clickhouse
     return true;
 }
 
-bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,
+// Those that the condition is true for.
+static bool kill_where(struct clickhouse_client *client, int endpoint, const char *where, struct duration timeout,
     size_t *left, struct relay_error *error)
 {
     const struct clock *clock = client->context->clock;
     struct mono_time until = mono_add(clock_mono(clock), timeout);
-    struct clickhouse_text where = {0}, kill = {0}, count = {0};
+    struct clickhouse_text kill = {0}, count = {0};
     size_t running = 0;
     bool done = false;
-    if (!clickhouse_text_add(&where, "WHERE startsWith(query_id, ") ||
-        !clickhouse_text_literal(&where, prefix, strlen(prefix)) || !clickhouse_text_add(&where, ")") ||
-        !clickhouse_text_add(&kill, "KILL QUERY %s ASYNC", where.at) ||
-        !clickhouse_text_add(&count, "SELECT count() FROM system.processes %s", where.at)) {
+    if (!clickhouse_text_add(&kill, "KILL QUERY WHERE %s ASYNC", where) ||
+        !clickhouse_text_add(&count, "SELECT count() FROM system.processes WHERE %s", where)) {
         error_no_memory(error, "killing queries of ClickHouse");
         goto texts_held;
     }
@@ -493,9 +492,36 @@ texts_held:
     if (left) {
         *left = running;
     }
-    clickhouse_text_finish(&where);
     clickhouse_text_finish(&kill);
     clickhouse_text_finish(&count);
+    return done;
+}
+
+bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,
+    size_t *left, struct relay_error *error)
+{
+    struct clickhouse_text where = {0};
+    bool built = clickhouse_text_add(&where, "startsWith(query_id, ") &&
+        clickhouse_text_literal(&where, prefix, strlen(prefix)) && clickhouse_text_add(&where, ")");
+    bool done = built ? kill_where(client, endpoint, where.at, timeout, left, error)
+                      : error_no_memory(error, "killing queries of ClickHouse");
+    clickhouse_text_finish(&where);
+    return done;
+}
+
+bool clickhouse_kill_queries(struct clickhouse_client *client, int endpoint, const char *const *ids, size_t count,
+    struct duration timeout, struct relay_error *error)
+{
+    struct clickhouse_text where = {0};
+    bool built = clickhouse_text_add(&where, "query_id IN (");
+    for (size_t i = 0; built && i < count; i++) {
+        built = clickhouse_text_add(&where, i > 0 ? "," : "") &&
+            clickhouse_text_literal(&where, ids[i], strlen(ids[i]));
+    }
+    built = built && clickhouse_text_add(&where, ")");
+    bool done = built ? kill_where(client, endpoint, where.at, timeout, NULL, error)
+                      : error_no_memory(error, "killing queries of ClickHouse");
+    clickhouse_text_finish(&where);
     return done;
 }
 

@@ -26,6 +26,7 @@
 #include "relay/insert/insert_expiry.h"
 #include "relay/insert/insert_flow.h"
 #include "relay/insert/insert_health.h"
+#include "relay/insert/insert_kill.h"
 #include "relay/insert/insert_lag.h"
 #include "relay/insert/insert_memory.h"
 #include "relay/insert/insert_silence.h"
@@ -146,9 +147,12 @@ static void bury_gone(struct insert_group *group)
     }
 }
 
-// Waits until something happens, shortly.
+// Waits until something happens, shortly. Whatever waits so has a deadline: the thread does not hang.
 static void wait_shortly(struct insert_group *group, int ms)
 {
+    if (group->heartbeat) {
+        heartbeat_beat(group->heartbeat);
+    }
     struct pollfd fd = {.fd = group->wake_fd, .events = POLLIN};
     if (poll(&fd, 1, ms) > 0) {
         uint64_t count;
@@ -263,7 +267,7 @@ static bool wait_for_starts(struct insert_group *group, struct mono_time until)
 static void forget_everywhere(struct insert_group *group, const struct insert_partition *partition)
 {
     for (size_t i = 0; i < group->table_count; i++) {
-        insert_table_forget(group->tables[i], partition, true);
+        insert_table_forget(group->tables[i], partition);
     }
 }
 
@@ -289,6 +293,7 @@ static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
         forget_everywhere(group, partition);
         let_partition_go(group, partition);
     }
+    insert_kill_dropped(group->tables, group->table_count);
     if (given_back && !wait_for_starts(group, within_drain(group, START_WAIT))) {
         struct relay_error error;
         error_set(&error, RELAY_ERROR_CLICKHOUSE_UNKNOWN, "an INSERT of revoked partitions may still begin");
@@ -373,6 +378,7 @@ static void leave(struct insert_group *group)
             forget_everywhere(group, group->partitions.items[i]);
         }
     }
+    insert_kill_dropped(group->tables, group->table_count);
     struct mono_time until = within_drain(group, START_WAIT);
     if (!wait_for_starts(group, (struct mono_time){until.ns - CLOSE_LEAST.ns})) {
         kafka_consumer_stay(group->consumer); // the session's end, later than the lease's, gives the partitions away

@@ -260,6 +260,7 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     stage->group.routes = stage->routes;
     stage->group.lease = &stage->lease;
     stage->group.wake_fd = stage->wake_fd;
+    stage->group.heartbeat = stage->heartbeat;
     stage->ended = false;
     status_board_set_ready(context->board, STATUS_INSERT, "", false);
     int failed = pthread_create(&stage->thread, NULL, stage_main, stage);

@@ -661,14 +661,10 @@ bool insert_table_holds(const struct insert_table *table, const struct insert_pa
         (table->flight && !table->parked && insert_batch_holds(table->flight, partition));
 }
 
-void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill)
+void insert_table_forget(struct insert_table *table, const struct insert_partition *partition)
 {
     bool parked = table->parked && insert_batch_holds(table->flight, partition);
-    if (!parked && !insert_table_holds(table, partition)) {
-        return;
-    }
-    drop_batches(table);
-    if (table->flight && kill) {
-        table_worker_kill(table->worker, table->flight->job, DURATION_S(2));
+    if (parked || insert_table_holds(table, partition)) {
+        drop_batches(table);
     }
 }

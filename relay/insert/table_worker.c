@@ -153,19 +153,21 @@ void table_worker_cancel(struct table_worker *worker, struct table_job *job)
     insert_lease_nudge(worker->options.lease);
 }
 
-void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout)
+bool table_worker_running(struct table_worker *worker, const struct table_job *job, char *query_id, int *endpoint)
 {
-    char query_id[CLICKHOUSE_QUERY_ID_ROOM] = "";
     pthread_mutex_lock(&worker->lock);
-    int endpoint = worker->running_endpoint;
-    if (worker->present == job) {
-        memcpy(query_id, worker->running_id, sizeof(query_id));
+    bool running = worker->present == job && worker->running_id[0] != '\0';
+    if (running) {
+        memcpy(query_id, worker->running_id, sizeof(worker->running_id));
+        *endpoint = worker->running_endpoint;
     }
     pthread_mutex_unlock(&worker->lock);
-    struct relay_error error;
-    if (query_id[0] && !clickhouse_kill_query(worker->options.client, endpoint, query_id, timeout, NULL, &error)) {
-        table_worker_log_retry(worker, "cannot kill an INSERT of a partition that is no longer ours", &error);
-    }
+    return running;
+}
+
+struct clickhouse_client *table_worker_client(const struct table_worker *worker)
+{
+    return worker->options.client;
 }
 
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error)

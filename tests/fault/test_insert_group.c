@@ -435,7 +435,17 @@ Test(fault_insert_group, partitions_of_a_broken_member_are_given_back_when_none_
     pthread_mutex_lock(&table.worker->lock);
     insert_doubt_note(&table.worker->doubt, NULL, "token", until, clock_mono(context.clock));
     pthread_mutex_unlock(&table.worker->lock);
+    struct clock_fake fake;
+    clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    struct status_board *board = status_board_new(&fake.base, &error);
+    cr_assert_not_null(board);
+    group.heartbeat = status_board_heartbeat(board, "insert", DURATION_S(60), &error);
+    cr_assert_not_null(group.heartbeat);
+    clock_fake_advance(&fake, DURATION_S(100));
     cr_assert(kafka_consumer_close(group.consumer, in_seconds(30)));
+    cr_assert(status_board_live(board, NULL, 0), "it waits, and does not hang");
+    group.heartbeat = NULL;
+    status_board_free(board);
     cr_assert(group.partitions.items[0]->gone);
     cr_assert_not(table_worker_may_start(table.worker, true, &last), "somebody else may have them now");
 }

@@ -227,7 +227,7 @@ Test(insert_table, nothing_is_sent_of_a_partition_before_an_offset_of_it_is_comm
     cr_assert_not_null(table.flight);
     cr_assert(insert_note_wanted(&table));
     cr_assert(insert_table_holds(&table, partition));
-    insert_table_forget(&table, partition, true);
+    insert_table_forget(&table, partition);
     cr_assert_null(table.flight, "it was not sent, so nobody asks what became of it");
     cr_assert_not(table.noting);
     partition->feeds[0].state = FEED_ACTIVE;

@@ -120,6 +120,9 @@ bool clickhouse_client_held_back(const struct clickhouse_client *client); // no 
 // timeout. *left (may be NULL): how many still run. true: none is left.
 bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const char *prefix, struct duration timeout,
     size_t *left, struct relay_error *error);
+// The same for the queries of these ids, together. true: none is left.
+bool clickhouse_kill_queries(struct clickhouse_client *client, int endpoint, const char *const *ids, size_t count,
+    struct duration timeout, struct relay_error *error);
 
 // What an endpoint is. Read once at first contact, again after its breaker was open.
 struct clickhouse_server {

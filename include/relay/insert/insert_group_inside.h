@@ -31,6 +31,7 @@ struct insert_group {
     struct insert_partitions partitions;
     struct insert_lease *lease;
     int wake_fd;
+    struct heartbeat *heartbeat;     // the stage's, which it waits for in a revocation; NULL: nobody's
     struct kafka_consumer *consumer; // NULL: not a member
     bool leaving;                    // closing: nothing is committed any more
     bool broken;                     // the consumer must be closed and made anew

@@ -79,7 +79,7 @@ struct mono_time insert_table_due(const struct insert_table *table);
 bool insert_table_busy(const struct insert_table *table); // a batch is open or under way
 
 // Gives up every batch that holds messages of a partition that is gone; those of other partitions are taken again.
-void insert_table_forget(struct insert_table *table, const struct insert_partition *partition, bool kill);
+void insert_table_forget(struct insert_table *table, const struct insert_partition *partition);
 bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition);
 
 #endif

@@ -34,8 +34,9 @@ void table_worker_submit(struct table_worker *worker, struct table_job *job);
 struct table_job *table_worker_take_done(struct table_worker *worker); // the oldest, NULL: none
 // The job's outcome no longer interests: it ends as soon as it can, and is taken as any other.
 void table_worker_cancel(struct table_worker *worker, struct table_job *job);
-// KILL QUERY for the INSERT that is under way, if it is that job's.
-void table_worker_kill(struct table_worker *worker, const struct table_job *job, struct duration timeout);
+// The INSERT that is under way, if it is that job's: its id, with room for CLICKHOUSE_QUERY_ID_ROOM, and where it is.
+bool table_worker_running(struct table_worker *worker, const struct table_job *job, char *query_id, int *endpoint);
+struct clickhouse_client *table_worker_client(const struct table_worker *worker);
 // Whether the server may yet start an INSERT that has no answer (present: the one under way included), and until when.
 // One that has started is found in system.processes; one that starts later is refused. Only of exactly-once tables.
 bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until);
