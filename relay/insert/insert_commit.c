@@ -241,7 +241,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     }
     code = accepted == 0 || outcome_unknown(refused) ? refused : RD_KAFKA_RESP_ERR_NO_ERROR;
     group->some_refused = refused != RD_KAFKA_RESP_ERR_NO_ERROR;
-    group->refused_so_far = refused_by_rebalance(group, refused);
+    group->rebalancing = refused_by_rebalance(group, refused);
     // librdkafka may have repeated a late one, and a copy may still arrive. None of a generation that is over counts.
     bool late = taken.ns > kafka_consumer_commit_limit(group->consumer).ns &&
         code != RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;

@@ -46,7 +46,6 @@
 #define LEAVE_LIMIT  DURATION_S(5)
 #define START_WAIT   DURATION_S(12)  // longer than the server may take to start an INSERT
 #define CLOSE_LEAST  DURATION_S(1)   // for closing, before the drain deadline
-#define FIRST_ANSWER DURATION_S(2)   // a group mostly has its partitions by then, and no broker has to be asked
 #define LASTING      DURATION_S(300) // a membership; without messages it commits nothing
 
 void insert_group_init(struct insert_group *group)
@@ -216,7 +215,7 @@ static bool commit_and_wait(struct insert_group *group, struct mono_time until, 
         kafka_consumer_serve_commits(group->consumer);
         struct mono_time now = insert_group_now(group);
         if (!kafka_consumer_committing(group->consumer, &since)) {
-            if (group->broken || (sent && (!group->refused_so_far || mono_reached(now, again_until)))) {
+            if (group->broken || (sent && (!group->rebalancing || mono_reached(now, again_until)))) {
                 return !group->broken;
             }
             if (mono_reached(now, again_at)) {
@@ -347,17 +346,12 @@ static void join(struct insert_group *group, struct mono_time now)
     group->consumer = kafka_consumer_new(group->context, &options, &listener, &error);
     if (!group->consumer) {
         group->join_at = mono_add(now, backoff_next(&group->backoff));
-        // The breaker is told nothing: no broker was asked.
-        bool down = error.class == RELAY_CLASS_OPERATOR || group->away[0] != '\0';
-        status_board_set(group->context->board, STATUS_KAFKA, "insert", down ? STATUS_DOWN : STATUS_DEGRADED,
-            error.text);
-        group->healthy = false;
+        insert_health_cannot_join(group, &error);
         log_event(LOG_LEVEL_ERROR, "insert.cannot_join", NULL, LOG_ERROR(&error));
         return;
     }
     group->joined_at = now;
-    group->prove_at = mono_add(now, FIRST_ANSWER);
-    group->alone = (struct mono_time){0};
+    insert_health_begin(group, now);
     struct duration session = kafka_consumer_session_timeout(group->consumer);
     group->lease->length = DURATION_NS(session.ns > 6000000000 ? session.ns - 2000000000 : session.ns * 2 / 3);
 }

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #define ASK_LIMIT     DURATION_MS(500)
+#define FIRST_ANSWER  DURATION_S(2) // a group mostly has its partitions by then, and no broker has to be asked
 #define PROVE_EVERY   DURATION_S(2)
 #define LOOK_EVERY    DURATION_S(10)
 #define SILENCE_EVERY DURATION_S(10)  // a failure for the breaker: with its five, open after 40 s
@@ -92,8 +93,9 @@ static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reas
 
 static bool any_is_gone(const struct insert_group *group)
 {
-    for (int i = 0; group->absent && group->known && i < group->absent->cnt; i++) {
-        if (rd_kafka_topic_partition_list_find(group->known, group->absent->elems[i].topic, RD_KAFKA_PARTITION_UA)) {
+    for (int i = 0; group->health.absent && group->health.known && i < group->health.absent->cnt; i++) {
+        if (rd_kafka_topic_partition_list_find(group->health.known, group->health.absent->elems[i].topic,
+                RD_KAFKA_PARTITION_UA)) {
             return true;
         }
     }
@@ -104,7 +106,8 @@ static bool any_is_gone(const struct insert_group *group)
 // it, which is told. One that was ours is gone, or is kept from us.
 static bool waits_for_somebody(const struct insert_group *group)
 {
-    return lost_partition(group) || group->refused[0] != '\0' || unreadable_partition(group) || any_is_gone(group);
+    return lost_partition(group) || group->health.refused[0] != '\0' || unreadable_partition(group) ||
+        any_is_gone(group);
 }
 
 // What an answer of the brokers does not take back. false: nothing.
@@ -118,10 +121,10 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
             lost->topic, lost->number, (long long)lost->lost_at);
     } else if (unread) { // before what is said without a topic
         snprintf(reason, room, "%.120s [%d] cannot be read: %s", unread->topic, unread->number, unread->trouble);
-    } else if (group->refused[0] != '\0') {
-        snprintf(reason, room, "%s", group->refused);
-    } else if (group->absent && group->absent->cnt > 0) {
-        say_absent(group->absent, reason, room);
+    } else if (group->health.refused[0] != '\0') {
+        snprintf(reason, room, "%s", group->health.refused);
+    } else if (group->health.absent && group->health.absent->cnt > 0) {
+        say_absent(group->health.absent, reason, room);
     } else {
         return false;
     }
@@ -138,7 +141,7 @@ static void tell_breaker(struct insert_group *group, bool answers, const char *r
             breaker_failure(breaker, reason);
         }
     }
-    group->unreachable = !answers || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
+    group->health.unreachable = !answers || (breaker && breaker_state_of(breaker) != BREAKER_CLOSED);
 }
 
 // Opens the breaker, and never keeps it open: the probes are left to calls that have something to send. Kafka may
@@ -146,9 +149,9 @@ static void tell_breaker(struct insert_group *group, bool answers, const char *r
 static void tell_silence(struct insert_group *group, struct mono_time now)
 {
     struct circuit_breaker *breaker = group->context->kafka_breaker;
-    if (breaker && mono_reached(now, group->silent_at) && breaker_state_of(breaker) == BREAKER_CLOSED) {
-        group->silent_at = mono_add(now, SILENCE_EVERY);
-        breaker_failure(breaker, group->away);
+    if (breaker && mono_reached(now, group->health.silent_at) && breaker_state_of(breaker) == BREAKER_CLOSED) {
+        group->health.silent_at = mono_add(now, SILENCE_EVERY);
+        breaker_failure(breaker, group->health.away);
     }
 }
 
@@ -157,7 +160,7 @@ static void show(struct insert_group *group, enum status_level level, const char
 {
     char standing[512] = "";
     bool stands = level != STATUS_DOWN && say_what_stands(group, standing, sizeof(standing));
-    group->healthy = level == STATUS_OK && !stands;
+    group->health.healthy = level == STATUS_OK && !stands;
     if (stands && waits_for_somebody(group)) {
         status_board_set_waiting(group->context->board, STATUS_KAFKA, "insert", standing);
     } else {
@@ -168,10 +171,10 @@ static void show(struct insert_group *group, enum status_level level, const char
 
 static void tell_answer(struct insert_group *group)
 {
-    group->answered = true;
-    group->alone = (struct mono_time){0};
-    group->away[0] = '\0';
-    if (group->healthy && !group->unreachable) {
+    group->health.answered = true;
+    group->health.alone = (struct mono_time){0};
+    group->health.away[0] = '\0';
+    if (group->health.healthy && !group->health.unreachable) {
         return;
     }
     tell_breaker(group, true, "");
@@ -181,30 +184,43 @@ static void tell_answer(struct insert_group *group)
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason)
 {
     if (level == STATUS_OK) {
-        group->refused[0] = '\0';
+        group->health.refused[0] = '\0';
         tell_answer(group);
         return;
     }
     if (level == STATUS_DOWN) {
         tell_breaker(group, false, reason);
-        group->silent_at = mono_add(insert_group_now(group), SILENCE_EVERY);
+        group->health.silent_at = mono_add(insert_group_now(group), SILENCE_EVERY);
     }
-    bool away = level == STATUS_DOWN || group->away[0] != '\0';
+    bool away = level == STATUS_DOWN || group->health.away[0] != '\0';
     if (away) {
-        snprintf(group->away, sizeof(group->away), "%s", reason);
+        snprintf(group->health.away, sizeof(group->health.away), "%s", reason);
     }
     show(group, away ? STATUS_DOWN : level, reason);
 }
 
+void insert_health_begin(struct insert_group *group, struct mono_time now)
+{
+    group->health.prove_at = mono_add(now, FIRST_ANSWER);
+    group->health.alone = (struct mono_time){0};
+}
+
+// The breaker is told nothing: no broker was asked.
+void insert_health_cannot_join(struct insert_group *group, const struct relay_error *error)
+{
+    bool down = error->class == RELAY_CLASS_OPERATOR || group->health.away[0] != '\0';
+    show(group, down ? STATUS_DOWN : STATUS_DEGRADED, error->text);
+}
+
 void insert_health_stands(struct insert_group *group)
 {
-    group->healthy = false;
+    group->health.healthy = false;
     tell_answer(group);
 }
 
 void insert_health_refused(struct insert_group *group, const char *reason)
 {
-    snprintf(group->refused, sizeof(group->refused), "%s", reason);
+    snprintf(group->health.refused, sizeof(group->health.refused), "%s", reason);
     insert_health_stands(group);
 }
 
@@ -212,11 +228,11 @@ static void note_known(struct insert_group *group, const char *topic)
 {
     size_t count = 0;
     const char *const *subscribed = insert_routes_topics(group->routes, &count);
-    group->known = group->known ? group->known : rd_kafka_topic_partition_list_new(4);
+    group->health.known = group->health.known ? group->health.known : rd_kafka_topic_partition_list_new(4);
     for (size_t i = 0; i < count; i++) {
-        if (!rd_kafka_topic_partition_list_find(group->known, subscribed[i], RD_KAFKA_PARTITION_UA) &&
+        if (!rd_kafka_topic_partition_list_find(group->health.known, subscribed[i], RD_KAFKA_PARTITION_UA) &&
             insert_routes_means(group->routes, subscribed[i], topic)) {
-            rd_kafka_topic_partition_list_add(group->known, subscribed[i], RD_KAFKA_PARTITION_UA);
+            rd_kafka_topic_partition_list_add(group->health.known, subscribed[i], RD_KAFKA_PARTITION_UA);
         }
     }
 }
@@ -229,16 +245,16 @@ void insert_health_assigned(struct insert_group *group, const rd_kafka_topic_par
         }
     }
     insert_health_tell(group, STATUS_OK, "");
-    group->absent_at = insert_group_now(group); // one of them may be there now
+    group->health.absent_at = insert_group_now(group); // one of them may be there now
 }
 
 void insert_health_finish(struct insert_group *group)
 {
-    if (group->absent) {
-        rd_kafka_topic_partition_list_destroy(group->absent);
+    if (group->health.absent) {
+        rd_kafka_topic_partition_list_destroy(group->health.absent);
     }
-    if (group->known) {
-        rd_kafka_topic_partition_list_destroy(group->known);
+    if (group->health.known) {
+        rd_kafka_topic_partition_list_destroy(group->health.known);
     }
 }
 
@@ -262,16 +278,16 @@ void insert_health_unreadable(void *context, const char *topic, int32_t number, 
 static void look_for_unreadable(struct insert_group *group)
 {
     const struct insert_partition *partition = unreadable_partition(group);
-    if ((partition != NULL) == group->unreadable) {
+    if ((partition != NULL) == group->health.unreadable) {
         return;
     }
-    group->unreadable = partition != NULL;
+    group->health.unreadable = partition != NULL;
     if (partition) {
         log_event(LOG_LEVEL_ERROR, "insert.partition_unreadable", "tried again; the other partitions go on",
             LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
             LOG_TEXT("reason", partition->trouble));
     }
-    if (group->away[0] == '\0') { // else an answer will show it
+    if (group->health.away[0] == '\0') { // else an answer will show it
         show(group, STATUS_OK, "");
     }
 }
@@ -280,10 +296,10 @@ static void look_for_unreadable(struct insert_group *group)
 static void ask_for_refused(struct insert_group *group, struct mono_time now)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
-    if (!mono_reached(now, group->again_at)) {
+    if (!mono_reached(now, group->health.again_at)) {
         return;
     }
-    group->again_at = mono_add(now, LOOK_EVERY);
+    group->health.again_at = mono_add(now, LOOK_EVERY);
     for (size_t i = 0; i < group->partitions.count; i++) {
         const struct insert_partition *partition = group->partitions.items[i];
         if (partition->refused && !partition->gone && partition->fetching && !partition->held) {
@@ -299,43 +315,43 @@ static void ask_for_refused(struct insert_group *group, struct mono_time now)
 
 bool insert_health_up(const struct insert_group *group)
 {
-    return group->answered && group->refused[0] == '\0';
+    return group->health.answered && group->health.refused[0] == '\0';
 }
 
 void insert_health_absent(void *context, const char *subscribed)
 {
     struct insert_group *group = context;
-    group->absent = group->absent ? group->absent : rd_kafka_topic_partition_list_new(4);
-    if (!rd_kafka_topic_partition_list_find(group->absent, subscribed, RD_KAFKA_PARTITION_UA)) {
-        rd_kafka_topic_partition_list_add(group->absent, subscribed, RD_KAFKA_PARTITION_UA);
+    group->health.absent = group->health.absent ? group->health.absent : rd_kafka_topic_partition_list_new(4);
+    if (!rd_kafka_topic_partition_list_find(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA)) {
+        rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
         log_event(LOG_LEVEL_WARNING, "insert.topic_absent",
             "no topic that we can see is called so, or matches it: create it (the relay creates none), or grant "
             "DESCRIBE and READ",
             LOG_TEXT("topic", subscribed));
     }
-    group->absent_at = mono_add(insert_group_now(group), LOOK_EVERY);
+    group->health.absent_at = mono_add(insert_group_now(group), LOOK_EVERY);
     insert_health_stands(group);
 }
 
 static void look_for_brokers(struct insert_group *group, struct mono_time now)
 {
-    if (!mono_reached(now, group->prove_at)) {
+    if (!mono_reached(now, group->health.prove_at)) {
         return;
     }
-    group->prove_at = mono_add(now, PROVE_EVERY);
+    group->health.prove_at = mono_add(now, PROVE_EVERY);
     if (kafka_consumer_answered(group->consumer, ASK_LIMIT)) {
         tell_answer(group);
-    } else if (group->away[0] != '\0') {
+    } else if (group->health.away[0] != '\0') {
         tell_silence(group, now);
     }
 }
 
 static void leave_what_is_alone(struct insert_group *group, struct mono_time now)
 {
-    if (group->alone.ns == 0) {
-        group->alone = now;
+    if (group->health.alone.ns == 0) {
+        group->health.alone = now;
     }
-    if (mono_since(now, group->alone).ns >= ALONE_LIMIT.ns) {
+    if (mono_since(now, group->health.alone).ns >= ALONE_LIMIT.ns) {
         struct relay_error error;
         error_set(&error, RELAY_ERROR_KAFKA_UNREACHABLE,
             "no broker has answered for ten minutes; a new client reads the files of [kafka] anew");
@@ -356,16 +372,16 @@ static bool is_there(const struct insert_group *group, const struct rd_kafka_met
 
 static void look_for_topics(struct insert_group *group, struct mono_time now)
 {
-    if (!group->absent || group->absent->cnt == 0 || !mono_reached(now, group->absent_at)) {
+    if (!group->health.absent || group->health.absent->cnt == 0 || !mono_reached(now, group->health.absent_at)) {
         return;
     }
-    group->absent_at = mono_add(now, LOOK_EVERY);
+    group->health.absent_at = mono_add(now, LOOK_EVERY);
     const struct rd_kafka_metadata *metadata = kafka_consumer_all_topics(group->consumer, ASK_LIMIT);
-    for (int i = group->absent->cnt; metadata && i > 0; i--) {
-        const char *subscribed = group->absent->elems[i - 1].topic;
+    for (int i = group->health.absent->cnt; metadata && i > 0; i--) {
+        const char *subscribed = group->health.absent->elems[i - 1].topic;
         if (is_there(group, metadata, subscribed)) {
             log_event(LOG_LEVEL_INFO, "insert.topic_found", NULL, LOG_TEXT("topic", subscribed));
-            rd_kafka_topic_partition_list_del_by_idx(group->absent, i - 1);
+            rd_kafka_topic_partition_list_del_by_idx(group->health.absent, i - 1);
         }
     }
     if (metadata) {
@@ -379,7 +395,7 @@ void insert_health_work(struct insert_group *group, struct mono_time now)
     look_for_unreadable(group);
     ask_for_refused(group, now);
     // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.
-    if (group->unreachable || !group->answered) {
+    if (group->health.unreachable || !group->health.answered) {
         leave_what_is_alone(group, now);
         look_for_brokers(group, now);
     } else {

@@ -19,8 +19,8 @@
 static bool flows(const struct insert_group *group, const struct insert_partition *partition)
 {
     // What is refused, or fails, is told and asked for by those who know.
-    return !group->unreachable && !partition->gone && partition->fetching && !partition->held && !partition->failed &&
-        !partition->refused;
+    return !group->health.unreachable && !partition->gone && partition->fetching && !partition->held &&
+        !partition->failed && !partition->refused;
 }
 
 static void begin_quiet(struct insert_partition *partition, struct mono_time now)

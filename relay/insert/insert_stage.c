@@ -97,7 +97,7 @@ static void wait_for_work(struct insert_stage *stage)
 static void show_paused(const struct insert_stage *stage, struct mono_time now)
 {
     const struct insert_group *group = &stage->group;
-    bool explained = group->unreachable || clickhouse_client_held_back(stage->client);
+    bool explained = group->health.unreachable || clickhouse_client_held_back(stage->client);
     bool all = true;
     for (size_t i = 0; i < group->table_count; i++) {
         insert_table_show_lasting(group->tables[i], explained, now);

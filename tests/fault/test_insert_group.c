@@ -189,8 +189,8 @@ Test(fault_insert_group, what_is_stored_is_committed_by_a_member_that_stops_whil
 static void await_brokers(bool away)
 {
     struct mono_time deadline = in_seconds(30);
-    group.prove_at = (struct mono_time){0}; // a test may have worked in the future
-    while (group.unreachable != away) {
+    group.health.prove_at = (struct mono_time){0}; // a test may have worked in the future
+    while (group.health.unreachable != away) {
         cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never told");
         insert_group_work(&group, clock_mono(context.clock));
         insert_group_serve(&group, 100);

@@ -627,11 +627,11 @@ Test(fault_kafka, topics_of_a_long_expression_that_come_later_are_found)
         strcat(strcat(expression, topic), ")$");
         begin_member(&member, expression);
         serve_until_told(&member, STATUS_DEGRADED, "no topic that we can see");
-        cr_assert_eq(member.group.absent->cnt, 1);
-        cr_assert_str_eq(member.group.absent->elems[0].topic, expression);
+        cr_assert_eq(member.group.health.absent->cnt, 1);
+        cr_assert_str_eq(member.group.health.absent->elems[0].topic, expression);
         cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, topic, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
         struct mono_time deadline = in_seconds(20);
-        while (member.group.absent->cnt > 0) {
+        while (member.group.health.absent->cnt > 0) {
             cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "not found: %s", expression);
             insert_health_work(&member.group, in_seconds(60));
         }

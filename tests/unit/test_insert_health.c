@@ -48,7 +48,7 @@ static void start(void)
     context = (struct relay_context){.clock = &fake.base, .board = status_board_new(&fake.base, NULL)};
     context.kafka_breaker = breaker_new((struct breaker_options){5, DURATION_S(30), 1}, &fake.base, NULL, NULL, NULL,
         NULL, NULL);
-    group = (struct insert_group){.context = &context, .healthy = true, .answered = true};
+    group = (struct insert_group){.context = &context, .health = {.healthy = true, .answered = true}};
     group.routes = insert_routes_new(&config, NULL);
     cr_assert(context.board && context.kafka_breaker && group.routes);
     broker_answers = false;
@@ -144,7 +144,7 @@ Test(insert_health, the_breaker_hears_of_silence_until_it_opens)
 
 Test(insert_health, a_broker_that_has_not_answered_yet_is_no_failure)
 {
-    group.answered = group.healthy = false;
+    group.health.answered = group.health.healthy = false;
     pass(DURATION_S(120));
     cr_assert_eq(breaker_state_of(context.kafka_breaker), BREAKER_CLOSED);
 }
@@ -186,6 +186,23 @@ Test(insert_health, what_waits_for_somebody_is_told_from_what_passes)
     cr_assert_not(waits());
 }
 
+Test(insert_health, a_client_that_cannot_be_made_for_now_does_not_hide_what_stands)
+{
+    struct relay_error error;
+    insert_health_refused(&group, "GROUP_AUTHORIZATION_FAILED");
+    error_set(&error, RELAY_ERROR_NO_MEMORY, "out of memory: making a Kafka consumer");
+    error.class = RELAY_CLASS_RETRIABLE;
+    insert_health_cannot_join(&group, &error);
+    expect(STATUS_DEGRADED, "GROUP_AUTHORIZATION_FAILED");
+    cr_assert(waits());
+    error_set(&error, RELAY_ERROR_CONFIG, "ssl.ca.location: no such file");
+    error.class = RELAY_CLASS_OPERATOR;
+    insert_health_cannot_join(&group, &error);
+    expect(STATUS_DOWN, "no such file");
+    assign("shop.orders");
+    expect(STATUS_OK, "");
+}
+
 // A route may name topics that the first event of a kind will make known. One that was read is missed.
 Test(insert_health, a_topic_that_is_still_to_come_waits_for_nobody)
 {
@@ -194,7 +211,7 @@ Test(insert_health, a_topic_that_is_still_to_come_waits_for_nobody)
     cr_assert_not(waits());
     insert_health_absent(&group, "billing");
     cr_assert_not(waits());
-    rd_kafka_topic_partition_list_del(group.absent, "^shop\\..*", RD_KAFKA_PARTITION_UA);
+    rd_kafka_topic_partition_list_del(group.health.absent, "^shop\\..*", RD_KAFKA_PARTITION_UA);
     assign("shop.orders");
     expect(STATUS_DEGRADED, "billing");
     cr_assert_not(waits(), "of the other one nothing was ever ours");

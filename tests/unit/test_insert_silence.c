@@ -92,7 +92,7 @@ Test(insert_silence, a_partition_is_not_judged_while_messages_wait_for_us)
 
 Test(insert_silence, a_partition_that_does_not_flow_is_not_judged)
 {
-    bool *why[] = {&calm.held, &calm.gone, &calm.failed, &calm.refused, &group.unreachable};
+    bool *why[] = {&calm.held, &calm.gone, &calm.failed, &calm.refused, &group.health.unreachable};
     for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
         pass(DURATION_S(62), true);
         cr_assert(calm.silent);

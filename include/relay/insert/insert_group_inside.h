@@ -23,6 +23,23 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+// What insert_health.c knows of the brokers, and has told.
+struct insert_health {
+    bool healthy;               // as the board has it
+    bool answered;              // a broker has, once
+    bool unreadable;            // the board says of a partition that it cannot be read
+    bool unreachable;           // no broker answered when last one was needed, or the breaker is not closed since
+    char refused[512];          // the reason of what one has refused and that was not seen to work since; "": nothing
+    char away[512];             // why no broker answers, since they were all said to be down; "": one has answered
+    struct mono_time silent_at; // when the breaker hears again that none does
+    struct mono_time prove_at;  // when to ask again whether one does
+    struct mono_time alone;     // since when none has answered; 0: one has
+    rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
+    rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
+    struct mono_time absent_at;              // when to look for it again
+    struct mono_time again_at;               // when to ask again for partitions that we may not read
+};
+
 struct insert_group {
     const struct relay_context *context;
     const struct insert_routes *routes;
@@ -38,7 +55,7 @@ struct insert_group {
     bool assigned;                   // this member was told its partitions, be it that there are none
     struct relay_error why_broken;
     bool some_refused;      // by the last commit
-    bool refused_so_far;    // the last commit, since the group is rebalancing with us in it: said again it may count
+    bool rebalancing;       // the last commit, since the group is rebalancing with us in it: said again it may count
     struct backoff backoff; // until a client can be made, and until the committed offsets are read
     struct backoff rejoin;  // between memberships, until a commit is accepted
     struct mono_time joined_at, join_at, commit_at, committed_at, ask_at, tell_at;
@@ -46,23 +63,11 @@ struct insert_group {
     bool crowded;       // the memory is full: partitions are held until something is stored
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
-    bool healthy;               // as the board has it
-    bool answered;              // a broker has, once
-    bool unreadable;            // the board says of a partition that it cannot be read
-    bool unreachable;           // no broker answered when last one was needed, or the breaker is not closed since
-    char refused[512];          // the reason of what one has refused and that was not seen to work since; "": nothing
-    char away[512];             // why no broker answers, since they were all said to be down; "": one has answered
-    struct mono_time silent_at; // when the breaker hears again that none does
-    struct mono_time prove_at;  // when to ask again whether one does
-    struct mono_time alone;     // since when none has answered; 0: one has
-    rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
-    rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
-    struct mono_time absent_at;              // when to look for it again
-    struct mono_time again_at;               // when to ask again for partitions that we may not read
-    struct mono_time emptied_at;             // when everything that brokers had given was taken last
-    struct mono_time silence_at;             // when to look again for partitions that give nothing
-    struct mono_time silent_ask_at;          // when to ask again for the end of one
-    char trouble[160];                       // the last one with a broker; "": none
+    struct insert_health health;
+    struct mono_time emptied_at;    // when everything that brokers had given was taken last
+    struct mono_time silence_at;    // when to look again for partitions that give nothing
+    struct mono_time silent_ask_at; // when to ask again for the end of one
+    char trouble[160];              // the last one with a broker; "": none
     struct mono_time trouble_at;
     bool hangs;                    // a handle was left behind
     struct kafka_consumer *reader; // of feeds that catch up by themselves, NULL: there are none

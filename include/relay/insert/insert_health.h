@@ -9,6 +9,9 @@
 
 #include "relay/insert/insert_group_inside.h"
 
+// A client was made for the group, or cannot be made.
+void insert_health_begin(struct insert_group *group, struct mono_time now);
+void insert_health_cannot_join(struct insert_group *group, const struct relay_error *error);
 // OK: the group works: partitions are assigned or read, or offsets committed. DOWN: no broker answers, until one does.
 // DEGRADED: some trouble with them, until one answers; while none does, no more than other words for DOWN.
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
