@@ -96,8 +96,7 @@ static void on_delivered(rd_kafka_t *producer, const rd_kafka_message_t *message
 // acknowledged when its round ends is not kept for later, since the batch sends it again.
 static bool configure(rd_kafka_conf_t *conf, const struct config *config, struct relay_error *error)
 {
-    int64_t kilobytes = 2 * config->insert.batch_bytes / 1024 +
-        kafka_conf_number(conf, "message.max.bytes", 1000000) / 1024;
+    int64_t kilobytes = 2 * config->insert.batch_bytes / 1024 + kafka_conf_message_max(conf) / 1024;
     return kafka_conf_set(conf, "enable.idempotence", "true", error) &&
         kafka_conf_set_default(conf, config, "batch.size", SET_BYTES, error) &&
         kafka_conf_set_default(conf, config, "message.timeout.ms", duration_ms(DEAD_LETTER_COPIES_LIMIT), error) &&

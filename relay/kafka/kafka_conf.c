@@ -124,6 +124,11 @@ int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name, int64_t
     return rd_kafka_conf_get(conf, name, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : otherwise;
 }
 
+int64_t kafka_conf_message_max(const rd_kafka_conf_t *conf)
+{
+    return kafka_conf_number(conf, "message.max.bytes", 1000000);
+}
+
 // property: as kafka_properties_kind() says. What librdkafka does not know it refuses with its own words.
 static bool fits(char property, enum kafka_client_kind kind)
 {

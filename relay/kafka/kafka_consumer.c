@@ -47,13 +47,6 @@ struct kafka_consumer {
     char trouble[200]; // why a connection failed last
 };
 
-static int64_t conf_number(rd_kafka_conf_t *conf, const char *name, int64_t standard)
-{
-    char value[64];
-    size_t room = sizeof(value);
-    return rd_kafka_conf_get(conf, name, value, &room) == RD_KAFKA_CONF_OK ? strtoll(value, NULL, 10) : standard;
-}
-
 enum membership { LEFT, EAGER, COOPERATIVE };
 
 // Of two changes that wait when the closing begins (what we have not heard of yet, and its end), librdkafka takes the
@@ -133,15 +126,6 @@ static void on_error(rd_kafka_t *client, int code, const char *reason, void *opa
     consumer->listener.trouble(consumer->listener.context, &error, false);
 }
 
-// A size of ours, unless the operator gave one.
-static bool set_size(const struct relay_context *context, rd_kafka_conf_t *conf, const char *name, int64_t value,
-    struct relay_error *error)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%lld", (long long)value);
-    return config_kafka_given(context->config, name) || kafka_conf_set(conf, name, text, error);
-}
-
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
 {
     return value < low ? low : value > high ? high : value;
@@ -154,9 +138,9 @@ static bool set_receive(const struct relay_context *context, rd_kafka_conf_t *co
     struct relay_error *error)
 {
     int64_t unpacked = context->config->insert.memory_limit / 2;
-    int64_t fetch = conf_number(conf, "fetch.max.bytes", 52428800) + 512;
+    int64_t fetch = kafka_conf_number(conf, "fetch.max.bytes", 52428800) + 512;
     unpacked = unpacked > 2 * largest ? unpacked : 2 * largest;
-    return set_size(context, conf, "receive.message.max.bytes",
+    return kafka_conf_set_default(conf, context->config, "receive.message.max.bytes",
         clamp(unpacked > fetch ? unpacked : fetch, UNPACKED_LEAST, INT32_MAX), error);
 }
 
@@ -164,9 +148,9 @@ static bool set_receive(const struct relay_context *context, rd_kafka_conf_t *co
 // and ends 2 s before the session: INSERTs under one that was answered just in time have the rest.
 static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
 {
-    int64_t session = conf_number(conf, "session.timeout.ms", 45000);
-    return set_size(context, conf, "socket.timeout.ms", clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS),
-        error);
+    int64_t session = kafka_conf_number(conf, "session.timeout.ms", 45000);
+    return kafka_conf_set_default(conf, context->config, "socket.timeout.ms",
+        clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS), error);
 }
 
 static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
@@ -187,24 +171,28 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
             return false;
         }
     }
+    const struct config *config = context->config;
     // librdkafka makes no consumer that fetches less at a time than the largest message has, or more than it receives.
-    int64_t largest = conf_number(conf, "message.max.bytes", 1000000);
+    int64_t largest = kafka_conf_message_max(conf);
     // Each broker is asked at the same time, and what comes out of an answer may be ten times as large.
     int64_t fetch = clamp(options->memory / 32, 65536, 52428800);
-    if (config_kafka_given(context->config, "receive.message.max.bytes") != NULL) {
-        fetch = clamp(fetch, 0, conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
+    if (config_kafka_given(config, "receive.message.max.bytes") != NULL) {
+        fetch = clamp(fetch, 0, kafka_conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
     }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
-        set_size(context, conf, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151), error) &&
+        kafka_conf_set_default(conf, config, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151),
+            error) &&
         // librdkafka counts the bytes of messages; each takes some hundred more, which is what small ones cost.
-        set_size(context, conf, "queued.min.messages", clamp(options->memory / 1024, 1000, 100000), error) &&
+        kafka_conf_set_default(conf, config, "queued.min.messages", clamp(options->memory / 1024, 1000, 100000),
+            error) &&
         // As compressed: what comes out of it may be ten times as large.
-        set_size(context, conf, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576), error) &&
-        set_size(context, conf, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
+        kafka_conf_set_default(conf, config, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576),
+            error) &&
+        kafka_conf_set_default(conf, config, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
         set_receive(context, conf, largest, error) && set_timeout(context, conf, error) &&
-        set_size(context, conf, "topic.metadata.refresh.interval.ms", 10000, error) &&
+        kafka_conf_set_default(conf, config, "topic.metadata.refresh.interval.ms", 10000, error) &&
         // A partition whose queue is full is looked at again after this long.
-        set_size(context, conf, "fetch.queue.backoff.ms", 20, error);
+        kafka_conf_set_default(conf, config, "fetch.queue.backoff.ms", 20, error);
 }
 
 static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_consumer_options *options,
@@ -256,8 +244,8 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
     if (!conf) {
         goto consumer_held;
     }
-    consumer->session_timeout = DURATION_MS(conf_number(conf, "session.timeout.ms", 45000));
-    consumer->commit_limit = DURATION_MS(conf_number(conf, "socket.timeout.ms", TIMEOUT_MOST_MS));
+    consumer->session_timeout = DURATION_MS(kafka_conf_number(conf, "session.timeout.ms", 45000));
+    consumer->commit_limit = DURATION_MS(kafka_conf_number(conf, "socket.timeout.ms", TIMEOUT_MOST_MS));
     rd_kafka_conf_set_opaque(conf, consumer);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);

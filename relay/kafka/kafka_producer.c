@@ -133,11 +133,6 @@ static int close_socket(int fd, void *opaque)
     return close(fd);
 }
 
-static int64_t message_max(const rd_kafka_conf_t *conf)
-{
-    return kafka_conf_number(conf, "message.max.bytes", 1000000);
-}
-
 static bool makes_topics(const rd_kafka_conf_t *conf)
 {
     char text[16] = "";
@@ -162,7 +157,7 @@ static bool configure(rd_kafka_conf_t *conf, const struct config *config, const 
 {
     int64_t rows = 2 * options->batch_rows + 64;
     // A record larger than the queue is refused for ever, even by an empty one: the largest fits besides two batches.
-    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024 + message_max(conf) / 1024;
+    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024 + kafka_conf_message_max(conf) / 1024;
     // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
     bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) &&
         kafka_conf_set_number(conf, "socket.max.fails", 1, error) &&
@@ -217,7 +212,7 @@ static bool make_client(struct kafka_producer *producer, const struct kafka_prod
     if (conf == NULL) {
         return false;
     }
-    producer->message_max = (size_t)message_max(conf);
+    producer->message_max = (size_t)kafka_conf_message_max(conf);
     producer->set_bytes = (size_t)kafka_conf_number(conf, "batch.size", 1000000);
     producer->makes_topics = makes_topics(conf);
     producer->transaction_timeout = batch_limit(conf, producer->transactional);

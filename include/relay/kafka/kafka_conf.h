@@ -27,6 +27,7 @@ bool kafka_conf_set_default(rd_kafka_conf_t *conf, const struct config *config, 
     struct relay_error *error);
 // What it is set to so far; otherwise: where that is not known.
 int64_t kafka_conf_number(const rd_kafka_conf_t *conf, const char *name, int64_t otherwise);
+int64_t kafka_conf_message_max(const rd_kafka_conf_t *conf); // message.max.bytes
 
 // Writes a line of librdkafka to our log: its log callback, and to be called by one that takes its place.
 void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, const char *text);
