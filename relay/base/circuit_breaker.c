@@ -106,7 +106,7 @@ struct circuit_breaker *breaker_new(struct breaker_options options, const struct
     breaker->context = context;
     int failed = pthread_mutex_init(&breaker->lock, NULL);
     if (failed != 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failed, "a lock cannot be made");
+        error_set_detail(error, RELAY_ERROR_SYSTEM, failed, "a lock cannot be made");
         free(breaker);
         return NULL;
     }

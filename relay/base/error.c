@@ -63,6 +63,18 @@ bool error_set(struct relay_error *error, enum relay_error_code code, const char
     return false;
 }
 
+bool error_set_detail(struct relay_error *error, enum relay_error_code code, int detail, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    error_set_v(error, code, format, arguments);
+    va_end(arguments);
+    if (error != NULL) {
+        error->detail = detail;
+    }
+    return false;
+}
+
 bool error_set_class(struct relay_error *error, enum relay_error_code code, enum relay_error_class class, int detail,
     const char *format, ...)
 {

@@ -11,8 +11,8 @@ bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *argume
     assert(strlen(name) < 16);
     int failure = pthread_create(thread, NULL, run, argument);
     if (failure != 0) {
-        return error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failure,
-            "the thread \"%s\" cannot be started: %s", name, strerror(failure));
+        return error_set_detail(error, RELAY_ERROR_SYSTEM, failure, "the thread \"%s\" cannot be started: %s", name,
+            strerror(failure));
     }
     pthread_setname_np(*thread, name);
     return true;

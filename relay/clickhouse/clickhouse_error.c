@@ -138,24 +138,6 @@ static enum relay_error_code code_of(enum clickhouse_failure failure)
     return RELAY_ERROR_CLICKHOUSE_RETRIABLE;
 }
 
-static enum relay_error_class class_of(enum clickhouse_failure failure)
-{
-    switch (failure) {
-    case CLICKHOUSE_OUTCOME_UNKNOWN: return RELAY_CLASS_UNKNOWN;
-    case CLICKHOUSE_OPERATOR:
-    case CLICKHOUSE_SCHEMA_DRIFT: return RELAY_CLASS_OPERATOR;
-    case CLICKHOUSE_BAD_ROW: return RELAY_CLASS_POISON;
-    case CLICKHOUSE_DONE:
-    case CLICKHOUSE_NOT_SENT:
-    case CLICKHOUSE_TRANSIENT:
-    case CLICKHOUSE_BACK_PRESSURE:
-    case CLICKHOUSE_MEMORY:
-    case CLICKHOUSE_UNKNOWN_CODE:
-    case CLICKHOUSE_FAILURES: break;
-    }
-    return RELAY_CLASS_RETRIABLE;
-}
-
 bool clickhouse_error_no_table(const struct relay_error *error)
 {
     return error->detail == CLICKHOUSE_CODE_UNKNOWN_TABLE || error->detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
@@ -246,7 +228,7 @@ enum clickhouse_failure clickhouse_error_set(struct relay_error *error, int exce
     } else {
         clickhouse_exception_line(line, sizeof(line), message, message_length);
     }
-    error_set_class(error, code_of(failure), class_of(failure), exception_code, "ClickHouse code %d: %s",
-        exception_code, line[0] != '\0' ? line : clickhouse_exception_name(exception_code));
+    error_set_detail(error, code_of(failure), exception_code, "ClickHouse code %d: %s", exception_code,
+        line[0] != '\0' ? line : clickhouse_exception_name(exception_code));
     return failure;
 }

@@ -171,14 +171,14 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
     int length = answer->body_length > 100 ? 100 : (int)answer->body_length;
     if (answer->status == 414 || answer->status == 431) {
         outcome->failure = CLICKHOUSE_OPERATOR;
-        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR, answer->status,
+        return error_set_detail(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, answer->status,
             "%s: HTTP status %d: the statement, which is in the URL, is too long for what stands before ClickHouse "
             "(nginx: large_client_header_buffers)",
             url, answer->status);
     }
     if (answer->status == CLICKHOUSE_STATUS_BODY_TOO_LARGE && exchange->insert) {
         outcome->failure = CLICKHOUSE_MEMORY;
-        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_RETRIABLE, RELAY_CLASS_RETRIABLE, answer->status,
+        return error_set_detail(error, RELAY_ERROR_CLICKHOUSE_RETRIABLE, answer->status,
             "%s: HTTP status %d: the INSERT is too large for what stands before ClickHouse; raise its limit (nginx: "
             "client_max_body_size; ingress-nginx: proxy-body-size), or lower [insert] batch_bytes",
             url, answer->status);
@@ -187,7 +187,7 @@ static bool judge_status(struct clickhouse_exchange *exchange, const struct tran
         answer->status == CLICKHOUSE_STATUS_BODY_TOO_LARGE || (answer->status >= 300 && answer->status < 400)) {
         // Something that refuses before any INSERT could run: a proxy, another service, a wrong port.
         outcome->failure = CLICKHOUSE_OPERATOR;
-        return error_set_class(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR, answer->status,
+        return error_set_detail(error, RELAY_ERROR_CLICKHOUSE_OPERATOR, answer->status,
             "%s: HTTP status %d without a ClickHouse exception; is this ClickHouse's HTTP port? It said: %.*s", url,
             answer->status, length, answer->body ? answer->body : "");
     }

@@ -26,8 +26,7 @@ static bool read_table(struct schema_reading *reading, struct table_schema *sche
     }
     bool done = false;
     if (clickhouse_result_rows(result) == 0) {
-        error_set_class(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, RELAY_CLASS_OPERATOR,
-            CLICKHOUSE_CODE_UNKNOWN_TABLE,
+        error_set_detail(reading->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, CLICKHOUSE_CODE_UNKNOWN_TABLE,
             "there is no such table, or the user may not see it; create it (the default route's: outbox-relay migrate "
             "clickhouse up), or grant "
             "SELECT and INSERT");

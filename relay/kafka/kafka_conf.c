@@ -187,7 +187,7 @@ rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf,
     }
     rd_kafka_conf_destroy(conf);
     if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) { // no thread: no setting can mend that
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, 0, "a Kafka client cannot be made: %s", why);
+        error_set(error, RELAY_ERROR_SYSTEM, "a Kafka client cannot be made: %s", why);
     } else {
         error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);
     }

@@ -74,12 +74,8 @@ bool kafka_error_set(struct relay_error *error, rd_kafka_resp_err_t code, const 
     const char *words = rd_kafka_err2str(code);
     size_t length = strlen(what), tail = strlen(words);
     bool has_them = length >= tail && strcmp(what + length - tail, words) == 0;
-    error_set(error, kafka_error_code(code), "%s%s%s (%s)", what, has_them ? "" : ": ", has_them ? "" : words,
-        rd_kafka_err2name(code));
-    if (error != NULL) {
-        error->detail = (int)code;
-    }
-    return false;
+    return error_set_detail(error, kafka_error_code(code), (int)code, "%s%s%s (%s)", what, has_them ? "" : ": ",
+        has_them ? "" : words, rd_kafka_err2name(code));
 }
 
 bool kafka_error_take(struct relay_error *error, rd_kafka_error_t *object, const char *what)
@@ -94,10 +90,8 @@ bool kafka_error_take(struct relay_error *error, rd_kafka_error_t *object, const
     } else if (rd_kafka_error_txn_requires_abort(object)) {
         code = RELAY_ERROR_KAFKA_ABORTED;
     }
-    error_set(error, code, "%s: %s (%s)", what, rd_kafka_error_string(object), rd_kafka_error_name(object));
-    if (error != NULL) {
-        error->detail = (int)response;
-    }
+    error_set_detail(error, code, (int)response, "%s: %s (%s)", what, rd_kafka_error_string(object),
+        rd_kafka_error_name(object));
     rd_kafka_error_destroy(object);
     return false;
 }

@@ -245,7 +245,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
     producer->transactional = options->transactional_id != NULL;
     int failed = pthread_mutex_init(&producer->trouble_lock, NULL);
     if (failed != 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, failed, "a lock cannot be made");
+        error_set_detail(error, RELAY_ERROR_SYSTEM, failed, "a lock cannot be made");
         free(producer);
         return NULL;
     }
@@ -578,8 +578,7 @@ bool kafka_producer_commit(struct kafka_producer *producer, struct mono_time dea
     if (error != NULL) {
         *error = why;
     }
-    return certain ? false
-                   : error_set_class(error, RELAY_ERROR_KAFKA_UNKNOWN, RELAY_CLASS_UNKNOWN, why.detail, "%s", why.text);
+    return certain ? false : error_set_detail(error, RELAY_ERROR_KAFKA_UNKNOWN, why.detail, "%s", why.text);
 }
 
 bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error)

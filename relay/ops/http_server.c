@@ -412,7 +412,7 @@ struct http_server *http_server_start(const struct relay_context *context, struc
     }
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->wake < 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, errno, "eventfd: %s", strerror(errno));
+        error_set_detail(error, RELAY_ERROR_SYSTEM, errno, "eventfd: %s", strerror(errno));
         goto failed;
     }
     server->heartbeat = status_board_heartbeat(context->board, "http", MAX_SILENCE, error);

@@ -69,8 +69,7 @@ struct pg_lookup *pg_lookup_start(const char *name, struct relay_error *error)
     if (lookup->name == NULL) {
         error_no_memory(error, "looking up a host");
     } else if (lookup->done < 0) {
-        error_set_class(error, RELAY_ERROR_SYSTEM, RELAY_CLASS_RETRIABLE, errno, "looking up a host: eventfd: %s",
-            strerror(errno));
+        error_set_detail(error, RELAY_ERROR_SYSTEM, errno, "looking up a host: eventfd: %s", strerror(errno));
     } else if (thread_start(&thread, "lookup", run, lookup, error)) {
         pthread_detach(thread);
         return lookup;

@@ -81,7 +81,10 @@ bool error_set(struct relay_error *error, enum relay_error_code code, const char
     __attribute__((format(printf, 3, 4)));
 bool error_set_v(struct relay_error *error, enum relay_error_code code, const char *format, va_list arguments)
     __attribute__((format(printf, 3, 0)));
-// The same with a class other than the usual one, and the peer's number.
+// The same with the peer's number.
+bool error_set_detail(struct relay_error *error, enum relay_error_code code, int detail, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+// The same with a class other than the usual one.
 bool error_set_class(struct relay_error *error, enum relay_error_code code, enum relay_error_class class, int detail,
     const char *format, ...) __attribute__((format(printf, 5, 6)));
 // Out of memory while doing `what`. Returns false.
@@ -92,11 +95,12 @@ void error_clear(struct relay_error *error);
 
 #if defined(__clang_analyzer__) && !defined(RELAY_BASE_ERROR_C)
 // The static analyzer sees one file at a time and would follow paths on which these return true.
-#define error_set(...)       (error_set(__VA_ARGS__), false)
-#define error_set_v(...)     (error_set_v(__VA_ARGS__), false)
-#define error_set_class(...) (error_set_class(__VA_ARGS__), false)
-#define error_no_memory(...) (error_no_memory(__VA_ARGS__), false)
-#define error_prefix(...)    (error_prefix(__VA_ARGS__), false)
+#define error_set(...)        (error_set(__VA_ARGS__), false)
+#define error_set_v(...)      (error_set_v(__VA_ARGS__), false)
+#define error_set_detail(...) (error_set_detail(__VA_ARGS__), false)
+#define error_set_class(...)  (error_set_class(__VA_ARGS__), false)
+#define error_no_memory(...)  (error_no_memory(__VA_ARGS__), false)
+#define error_prefix(...)     (error_prefix(__VA_ARGS__), false)
 #endif
 
 const char *error_code_name(enum relay_error_code code);    // "kafka_fenced"; static
