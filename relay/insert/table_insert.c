@@ -393,6 +393,7 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
     job->copied = !worker->options.copies ||
         dead_letter_topic_send(worker->options.copies, &job->copies, until, &job->cancelled, &job->error);
     if (job->copied) {
+        TEST_POINT(INSERT_AFTER_COPIES);
         return true;
     }
     if (table_worker_given_up(worker, job)) {
@@ -461,6 +462,9 @@ void table_insert(struct table_worker *worker, struct table_job *job)
     job->took = DURATION_S(0);
     if (job->rows > 0 && !job->stored) {
         job->verdict = insert_rows(worker, job);
+    }
+    if (job->stored) {
+        TEST_POINT(INSERT_AFTER_ROWS);
     }
     struct native_block *dead = job->dead ? dead_letter_block_rows(job->dead) : NULL;
     bool has_dead = job->verdict == TABLE_DONE && dead && native_block_rows(dead) > 0;

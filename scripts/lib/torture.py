@@ -77,7 +77,7 @@ def parse(arguments=None):
     parser.add_argument("--each", action="store_true", help="every fault once, one after the other, instead of drawn ones for --seconds")
     parser.add_argument("--list-faults", action="store_true", help="name the faults and end")
     parser.add_argument("--kills", type=positive, metavar="N", help="instead of faults: SIGKILL to relays at random moments, N times")
-    parser.add_argument("--crash-points", action="store_true", help="instead of faults: crash at every named step of both protocols in turn")
+    parser.add_argument("--crash-points", action="store_true", help="instead of faults: crash at each named step of both protocols in turn")
     parser.add_argument("--points", metavar="LIST", help="with --crash-points: only these, separated by commas")
     parser.add_argument("--safeguards", action="store_true",
         help="instead of faults: each safeguard of the relay in turn, under the fault that it is for; the run without it has to fail, the one "

@@ -11,6 +11,7 @@ import pytest
 from c_tests import built
 from inserting import (Sender, committed, counts, dead_letters, delete_group, event_headers, fnv, group_of, inserting, paused, post,
                        run_under, set_committed, settle, wait_counts)
+from publishing import crash_at, use_test_points
 from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
@@ -183,6 +184,18 @@ def test_a_first_batch_whose_dead_letters_were_refused_is_completed_though_anoth
     assert counts(place) == (10, 10)
     relay.kill()
     place.clickhouse("RENAME TABLE {db}.away TO {db}.outbox_relay_dead_letters")
+    relay.start()
+    completed(place, relay)
+
+
+@pytest.mark.parametrize("point", ("insert.after_rows", "insert.after_copies"))
+def test_a_crash_between_rows_and_dead_letters_of_a_first_batch_though_another_table_is_missing(place, point):
+    place.servers.create_topics([f"{place.name}-copies"], 1)
+    relay = inserting(place, start=False, insert=dict(ONE_BATCH, dead_letter_topic=f"{place.name}-copies"), **other_route(place))
+    use_test_points(relay)
+    send_one_that_does_not_fit_and_ten_that_do(place)
+    crash_at(relay, point)
+    assert counts(place) == (10, 10) and dead_letters(place) == []
     relay.start()
     completed(place, relay)
 

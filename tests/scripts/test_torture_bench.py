@@ -21,7 +21,7 @@ import pytest
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
-from relaytools import aimed_faults, crash_points, safeguards  # noqa: E402
+from relaytools import aimed_faults, crash_points, misfits, safeguards  # noqa: E402
 from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError, Replica  # noqa: E402
@@ -117,6 +117,25 @@ def test_crash_points_are_met_and_judged_one_by_one(scratch):
     assert verdicts["publish.after_flush"] == verdicts["insert.after_insert:3"] == "FAILED", done.stdout
     assert verdicts["insert.never"] == "NOT REACHED" and "publish.owned_with_rows" in verdicts, done.stdout
     subprocess.run([os.path.join(ROOT, "scripts/services"), "reset", "--dir", str(scratch / "run")], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("late,letters,told", (
+    ((9, 9, 2), [("outbox_events", "too_long", 240)] * 2, ""),
+    ((8, 8, 2), [("outbox_events", "too_long", 240)] * 2, "has 8 rows of 8 events"),
+    ((10, 9, 2), [("outbox_events", "too_long", 240)] * 2, "has 10 rows of 9 events"),
+    ((9, 9, 2), [("outbox_events", "too_long", 240)], "1 dead letters of 2"),
+    ((9, 9, 2), [("outbox_events", "too_long", 240), ("outbox_events", "bad_json", 240)], "another reason"),
+    ((9, 9, 2), [("outbox_events", "too_long", 240), ("late", "too_long", 240)], "another reason"),
+    ((9, 9, 2), [("outbox_events", "too_long", 240), ("outbox_events", "too_long", 10)], "events that fit"),
+    ((9, 9, 0), [], "each event has fitted")))
+def test_dead_letters_other_than_those_that_were_planned_are_told(late, letters, told):
+    def clickhouse(query):
+        rows = letters if "dead_letters" in query else [late]
+        return "".join("\t".join(map(str, row)) + "\n" for row in rows)
+    place = SimpleNamespace(name="p", prefix="p", servers=SimpleNamespace(create_topics=lambda names, partitions: None),
+                            clickhouse=lambda query: clickhouse(query) if query.startswith("SELECT") else "", execute=lambda query: [(9,)])
+    complaints = misfits.Misfits(place).complaints(0.1)
+    assert (told in complaints[0]) if told else (complaints == []), complaints
 
 
 def test_a_crash_that_cannot_come_any_more_is_not_waited_for():

@@ -31,6 +31,8 @@
     X(INSERT_AFTER_READ_BACK, "insert.after_read_back")                                                                \
     X(INSERT_AFTER_NOTE, "insert.after_note")                                                                          \
     X(INSERT_BEFORE_INSERT, "insert.before_insert")                                                                    \
+    X(INSERT_AFTER_ROWS, "insert.after_rows")                                                                          \
+    X(INSERT_AFTER_COPIES, "insert.after_copies")                                                                      \
     X(INSERT_AFTER_INSERT, "insert.after_insert")                                                                      \
     X(INSERT_BEFORE_COMMIT, "insert.before_commit")                                                                    \
     X(INSERT_AFTER_COMMIT, "insert.after_commit")

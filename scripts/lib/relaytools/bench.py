@@ -16,6 +16,7 @@ import uuid
 import psycopg2
 from psycopg2.extensions import make_dsn
 
+from .misfits import Misfits
 from .place import Place
 from .proxy import Proxy
 from .relay import wait_until
@@ -130,7 +131,7 @@ class Bench:
         self.servers = Servers(folder)
         self.kafka = []
         self.replicas, self.extra = [], []
-        self.place = self.workload = self.view = None
+        self.place = self.workload = self.view = self.misfits = None
         self.tables = ["public.outbox_events"] + [f"public.outbox_{chr(ord('a') + n)}" for n in range(1, outboxes)]
         self.kills = 0                          # SIGKILLs of relays
         self.complaints = []                    # what processes did wrong: findings, not reasons to stop the run
@@ -152,10 +153,11 @@ class Bench:
             proxy.target = (host, int(port))
         return self
 
-    def prepare(self, name="torture", view=False):
-        """A place of its own with its outboxes, and a view on its table; no relay runs yet."""
+    def prepare(self, name="torture", view=False, misfits=False):
+        """A place of its own with its outboxes, and a view on its table, or events that do not fit it; no relay runs yet."""
         self.place = Place(self.servers, name, partitions=4, binary=self.binary)
         self.view = View(self.place) if view else None
+        self.misfits = Misfits(self.place) if misfits else None
         for table in self.tables[1:]:
             self.place.execute("SELECT outbox_relay.create_outbox(%s)", table)
         self.servers.create_topics([f"{self.place.name}-foreign"], 1)
@@ -240,6 +242,8 @@ class Bench:
         }
         for number, table in enumerate(self.tables[1:], 2):
             sections[f"outbox__o{number}"] = {"table": table, "batch_rows": (200, 20, 5000)[number % 3]}
+        for section, keys in self.misfits.sections().items() if self.misfits else ():
+            sections.setdefault(section, {}).update(keys)
         return sections
 
     def add_replica(self):
