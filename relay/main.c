@@ -15,7 +15,7 @@ static const struct {
     const char *sentence;
 } commands[] = {
     {"run", command_run, "the daemon: publishes, inserts, watches itself"},
-    {"check", command_check, "tries configuration, servers, schemas and rights; says what to mend"},
+    {"check", command_check, "tries configuration, servers, schemas and rights; says what to fix"},
     {"migrate", command_migrate, "applies the schemas to PostgreSQL or ClickHouse"},
     {"status", command_status, "one screen: backlog, owners, lag, breakers, dead letters"},
     {"dead-letters", command_dead_letters, "lists, shows, retries or drops events that were set aside"},

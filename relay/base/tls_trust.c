@@ -34,7 +34,7 @@ const char *tls_trust_advice(CURLcode code, const char *detail)
         return "; the server wants a client certificate (cert_file, key_file)";
     }
     if (code == CURLE_SSL_CERTPROBLEM) {
-        return "; mend the files that cert_file and key_file name";
+        return "; fix the files that cert_file and key_file name";
     }
     if (code == CURLE_SSL_CONNECT_ERROR) {
         return "; is this an https port, and does the server want a client certificate (cert_file, key_file)?";
@@ -42,5 +42,5 @@ const char *tls_trust_advice(CURLcode code, const char *detail)
     if (code == CURLE_PEER_FAILED_VERIFICATION) {
         return "; is its name in the certificate, and is the authority known (ca_file names private ones)?";
     }
-    return code == CURLE_SSL_CACERT_BADFILE ? "; mend the file that ca_file names" : "";
+    return code == CURLE_SSL_CACERT_BADFILE ? "; fix the file that ca_file names" : "";
 }

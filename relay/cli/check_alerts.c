@@ -78,7 +78,7 @@ static void check_target(struct check *check, const char *what, const char *url,
     curl_easy_cleanup(easy);
     if (code != CURLE_OK) {
         check_add(check->report, CHECK_FAIL, what,
-            "mend the URL or the way there (proxy, firewall, certificate; [alert] ca_file names private authorities, "
+            "fix the URL or the way there (proxy, firewall, certificate; [alert] ca_file names private authorities, "
             "cert_file and key_file a client certificate)",
             "%s: %s", where, why[0] != '\0' ? why : curl_easy_strerror(code));
     } else if (!connect_only && status != 200) {

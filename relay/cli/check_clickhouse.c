@@ -18,7 +18,7 @@
 
 #define CLOCK_LIMIT DURATION_S(2)
 #define LOOKS       8 // for other servers under one url
-#define MENDABLE    "start the server, or mend [clickhouse] url, user and password"
+#define FIXABLE     "start the server, or fix [clickhouse] url, user and password"
 
 struct clickhouse_check {
     struct check *check;
@@ -64,11 +64,11 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint, struct cli
     const char *url = clickhouse_client_url(at->client, endpoint);
     if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, server, &error)) {
         bool database = error.detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
-        check_add(report, CHECK_FAIL, "clickhouse", database ? CHECK_MIGRATE_CLICKHOUSE : MENDABLE, "%s", error.text);
+        check_add(report, CHECK_FAIL, "clickhouse", database ? CHECK_MIGRATE_CLICKHOUSE : FIXABLE, "%s", error.text);
         return false;
     }
     if (!clickhouse_server_clock(at->client, endpoint, CHECK_TIMEOUT, &ahead, &doubt, &error)) {
-        check_add(report, CHECK_FAIL, "clickhouse", MENDABLE, "%s", error.text);
+        check_add(report, CHECK_FAIL, "clickhouse", FIXABLE, "%s", error.text);
         return false;
     }
     check_add(report, CHECK_OK, "clickhouse", "", "%s: ClickHouse %s on %s", url, server->version, server->host_name);
@@ -137,7 +137,7 @@ static void report_findings(struct clickhouse_check *at, const char *what, const
     bool strict = at->check->context->config->insert.guarantee == CONFIG_EXACTLY_ONCE;
     for (size_t i = 0; i < findings->count; i++) {
         const struct table_finding *finding = &findings->items[i];
-        check_add(at->check->report, finding->fatal ? CHECK_FAIL : CHECK_WARN, what, finding->mend, "%s%s",
+        check_add(at->check->report, finding->fatal ? CHECK_FAIL : CHECK_WARN, what, finding->hint, "%s%s",
             finding->what,
             finding->prevents_exactly_once && strict ? " (so this table is filled at least once, not exactly once)"
                                                      : "");
@@ -208,14 +208,14 @@ static void judge_route(struct clickhouse_check *at, const struct config_route *
 }
 
 static struct table_schema *read_table(struct clickhouse_check *at, const char *what, const char *table,
-    const char *mend)
+    const char *hint)
 {
     struct clickhouse_request request = {.endpoint = at->endpoint, .timeout = CHECK_TIMEOUT};
     struct relay_error error;
     struct table_schema *schema = table_schema_read(at->client, &request, NULL, table, &error);
     if (!schema) {
         check_add(at->check->report, CHECK_FAIL, what,
-            error.detail == CLICKHOUSE_CODE_ACCESS_DENIED ? CHECK_GRANT_CLICKHOUSE : mend, "%s", error.text);
+            error.detail == CLICKHOUSE_CODE_ACCESS_DENIED ? CHECK_GRANT_CLICKHOUSE : hint, "%s", error.text);
     }
     return schema;
 }

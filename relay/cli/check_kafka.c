@@ -105,7 +105,7 @@ static void check_clients(struct check *check)
     for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
         struct relay_error error;
         if (!stages[i](check->context, &error)) {
-            check_add(check->report, CHECK_FAIL, "kafka", "mend the property, or leave it out: run would end with 78",
+            check_add(check->report, CHECK_FAIL, "kafka", "fix the property, or leave it out: run would end with 78",
                 "%s", error.text);
         }
     }
@@ -117,7 +117,7 @@ static bool check_cluster(struct kafka_check *at)
     at->probe = kafka_probe_open(at->check->context, "check", CHECK_TIMEOUT, &error);
     if (!at->probe) {
         check_add(at->check->report, CHECK_FAIL, "kafka",
-            "mend [kafka] bootstrap.servers, security.protocol, sasl.* and ssl.*, or start the brokers", "%s",
+            "fix [kafka] bootstrap.servers, security.protocol, sasl.* and ssl.*, or start the brokers", "%s",
             error.text);
         return false;
     }
@@ -149,7 +149,7 @@ static size_t route_events(struct kafka_check *at, const char *what, struct even
         struct relay_error error;
         event_arena_reset(arena);
         if (event_router_route(router, &row, arena, &event, &reason, &error) != ROUTE_OK) {
-            check_add(at->check->report, CHECK_WARN, what, "mend [publish] topic, or the events", "event type %s: %s",
+            check_add(at->check->report, CHECK_WARN, what, "fix [publish] topic, or the events", "event type %s: %s",
                 row.type.at ? row.type.at : "NULL", error.text);
         } else if (!kafka_probe_topic(at->probe, event.topic)) {
             check_add(at->check->report, CHECK_FAIL, what,

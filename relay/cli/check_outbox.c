@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One outbox table: there, registered, on the server it was registered on, and filled there; then the other parts
-// (check_outbox.h). What is wrong is said with the statement that mends it; one ok line says that nothing is.
+// (check_outbox.h). What is wrong is said with the statement that fixes it; one ok line says that nothing is.
 #include "relay/cli/check_outbox.h"
 
 #include <stdio.h>
@@ -37,13 +37,13 @@ static bool check_registered(struct outbox_check *at)
         outbox_find(at, CHECK_FAIL, CHECK_MIGRATE_POSTGRES "; it creates or attaches the tables of the configuration",
             "the table has no identity yet");
     } else if (!outbox_is_true(result, 2)) {
-        char mend[500];
-        snprintf(mend, sizeof(mend),
+        char hint[500];
+        snprintf(hint, sizeof(hint),
             "as the login that runs `migrate`: SELECT outbox_relay.accept_system('%.150s') if the database moved for "
             "good, "
             "outbox_relay.renew_identity('%.150s') if it is a copy beside the original",
             table, table);
-        outbox_find(at, CHECK_FAIL, mend,
+        outbox_find(at, CHECK_FAIL, hint,
             "the table was registered on another server: this one was restored, copied or upgraded");
     } else if (strcmp(pg_cell(result, 0, 1), at->outbox->columns[CONFIG_COLUMN_SEQ]) != 0) {
         outbox_find(at, CHECK_FAIL, "make [outbox] column.seq and attach_outbox() agree",

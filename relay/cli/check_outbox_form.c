@@ -15,15 +15,15 @@ static void check_columns(struct outbox_check *at)
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const char *column = at->outbox->columns[role];
         if (column[0] != '\0' && !outbox_has_column(at, column)) {
-            char mend[200];
-            snprintf(mend, sizeof(mend), "name the right one with column.%s, or add it to the table", roles[role]);
-            outbox_find(at, CHECK_FAIL, mend, "no column %s", column);
+            char hint[200];
+            snprintf(hint, sizeof(hint), "name the right one with column.%s, or add it to the table", roles[role]);
+            outbox_find(at, CHECK_FAIL, hint, "no column %s", column);
         }
     }
     for (size_t i = 0; i < at->outbox->publish.additional_count; i++) {
         const char *column = at->outbox->publish.additional[i].column;
         if (!outbox_has_column(at, column)) {
-            outbox_find(at, CHECK_FAIL, "mend [publish] additional, or add the column",
+            outbox_find(at, CHECK_FAIL, "fix [publish] additional, or add the column",
                 "no column %s, which `additional` names", column);
         }
     }
@@ -50,12 +50,12 @@ static void check_time(struct outbox_check *at)
                 "column %s is of type %s: a time is timestamptz, timestamp, date or bigint (milliseconds since 1970)",
                 column, pg_cell(result, 0, 1));
         } else if (outbox_is_true(result, 2)) {
-            char mend[500];
-            snprintf(mend, sizeof(mend),
+            char hint[500];
+            snprintf(hint, sizeof(hint),
                 "ALTER TABLE ... ALTER COLUMN %.140s TYPE timestamptz USING %.140s AT TIME ZONE 'zone of the writers', "
                 "or column.created_at = none",
                 pg_cell(result, 0, 3), pg_cell(result, 0, 3));
-            outbox_find(at, CHECK_WARN, mend,
+            outbox_find(at, CHECK_WARN, hint,
                 "column %s has no time zone and is read as UTC: local times give events a wrong time, and a broker "
                 "refuses those that are too far in the future",
                 column);
@@ -82,15 +82,15 @@ static void check_index(struct outbox_check *at, const char *quoted_seq)
         return;
     }
     bool keeps = outbox_has_column(at, "published_at");
-    char mend[500];
-    snprintf(mend, sizeof(mend), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table, quoted_seq,
+    char hint[500];
+    snprintf(hint, sizeof(hint), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table, quoted_seq,
         keeps ? " WHERE published_at IS NULL" : "");
     if (!outbox_is_true(result, 0)) {
-        outbox_find(at, CHECK_FAIL, mend, "no valid unique index on %s%s: every batch would scan the table", seq,
+        outbox_find(at, CHECK_FAIL, hint, "no valid unique index on %s%s: every batch would scan the table", seq,
             outbox_is_true(result, 2) ? " that the relay can use (one has another predicate)" : "");
     } else if (keeps && !outbox_is_true(result, 1)) {
         bool mark = at->outbox->disposition == CONFIG_DISPOSITION_MARK;
-        outbox_find(at, mark ? CHECK_FAIL : CHECK_WARN, mend, "the index on %s also has published rows: %s", seq,
+        outbox_find(at, mark ? CHECK_FAIL : CHECK_WARN, hint, "the index on %s also has published rows: %s", seq,
             mark ? "each start and each sweep reads all that are kept, in the end for longer than a statement may take"
                  : "if any are kept, each start and each sweep reads them all");
     }
@@ -144,10 +144,10 @@ static void check_numbers(struct outbox_check *at)
                                                          : NULL;
     PQclear(there);
     if (result && pg_cell(result, 0, 2)) {
-        char mend[300];
-        snprintf(mend, sizeof(mend), "as the table's owner: SELECT setval('%.200s', %lld)", pg_cell(result, 0, 2),
+        char hint[300];
+        snprintf(hint, sizeof(hint), "as the table's owner: SELECT setval('%.200s', %lld)", pg_cell(result, 0, 2),
             (long long)pg_cell_int64(result, 0, 0) + 1000);
-        outbox_find(at, CHECK_FAIL, mend,
+        outbox_find(at, CHECK_FAIL, hint,
             "numbers have gone back to %s, though those up to %s are published: whoever takes them for versions, as "
             "routes with header.seq do, drops new events",
             pg_cell(result, 0, 1), pg_cell(result, 0, 0));

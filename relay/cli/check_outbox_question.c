@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void outbox_find(struct outbox_check *at, enum check_level level, const char *mend, const char *format, ...)
+void outbox_find(struct outbox_check *at, enum check_level level, const char *hint, const char *format, ...)
 {
     char text[900];
     va_list values;
@@ -16,7 +16,7 @@ void outbox_find(struct outbox_check *at, enum check_level level, const char *me
     va_end(values);
     at->clean = false;
     at->failed = at->failed || level == CHECK_FAIL;
-    check_add(at->check->report, level, at->what, mend, "%s", text);
+    check_add(at->check->report, level, at->what, hint, "%s", text);
 }
 
 PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_value *values, int count)

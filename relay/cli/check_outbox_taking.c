@@ -44,10 +44,10 @@ static void check_foreign_triggers(struct outbox_check *at)
     PGresult *result = outbox_ask(at, foreign_triggers, values, 2);
     for (int i = 0; result && i < PQntuples(result); i++) {
         const char *function = pg_cell(result, i, 0);
-        char mend[500];
-        snprintf(mend, sizeof(mend), "ALTER FUNCTION %.300s SET search_path = the schemas whose tables it names",
+        char hint[500];
+        snprintf(hint, sizeof(hint), "ALTER FUNCTION %.300s SET search_path = the schemas whose tables it names",
             function);
-        outbox_find(at, CHECK_WARN, mend,
+        outbox_find(at, CHECK_WARN, hint,
             "trigger %s calls %s, which has no search_path of its own: in the relay's sessions it finds no table "
             "that it names without a schema, and the error stops the outbox",
             pg_cell(result, i, 1), function);
@@ -67,17 +67,17 @@ static const char foreign_keys[] =
 static void judge_foreign_key(struct outbox_check *at, const char *table, const char *name, char action)
 {
     const char *when = marks(at) ? "an event becomes a dead letter" : "an event is published";
-    char mend[700];
-    snprintf(mend, sizeof(mend), "ALTER TABLE %.280s DROP CONSTRAINT %.140s%s", table, name,
+    char hint[700];
+    snprintf(hint, sizeof(hint), "ALTER TABLE %.280s DROP CONSTRAINT %.140s%s", table, name,
         marks(at) ? "" : ", or disposition = mark, which keeps the rows");
     if (action == 'a' || action == 'r') {
-        outbox_find(at, marks(at) ? CHECK_WARN : CHECK_FAIL, mend,
+        outbox_find(at, marks(at) ? CHECK_WARN : CHECK_FAIL, hint,
             "foreign key %s of %s refers to the table: %s only if no row there refers to it, else PostgreSQL refuses "
             "to "
             "delete it and the outbox stops",
             name, table, when);
     } else {
-        outbox_find(at, CHECK_WARN, mend, "foreign key %s of %s refers to the table: when %s, PostgreSQL also %s %s",
+        outbox_find(at, CHECK_WARN, hint, "foreign key %s of %s refers to the table: when %s, PostgreSQL also %s %s",
             name, table, when, action == 'c' ? "deletes their rows in" : "changes their rows in", table);
     }
 }
@@ -124,17 +124,17 @@ static void check_replica_identity(struct outbox_check *at)
         return;
     }
     const char *table = pg_cell(result, 0, 0), *publications = pg_cell(result, 0, 1), *id = pg_cell(result, 0, 2);
-    char mend[800];
-    snprintf(mend, sizeof(mend),
+    char hint[800];
+    snprintf(hint, sizeof(hint),
         "ALTER TABLE %.280s ADD PRIMARY KEY (%.70s), or ALTER TABLE %.280s REPLICA IDENTITY FULL%s", table,
         id ? id : "id", table, publications ? "; or drop the publication, or take the table out of it" : "");
     if (publications) {
-        outbox_find(at, CHECK_FAIL, mend,
+        outbox_find(at, CHECK_FAIL, hint,
             "%s has no replica identity, and publication %s sends its changes: PostgreSQL refuses to %s its rows, and "
             "the outbox stops",
             table, publications, marks(at) ? "mark or delete" : "delete");
     } else {
-        outbox_find(at, CHECK_WARN, mend,
+        outbox_find(at, CHECK_WARN, hint,
             "%s has no replica identity: with the next publication of all tables PostgreSQL refuses to %s its rows, "
             "and "
             "the outbox stops",

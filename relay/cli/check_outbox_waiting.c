@@ -27,7 +27,7 @@ static const char names[] =
 static void look_at_rows(struct outbox_check *at, const char *count, const char *seq, const char *table, bool marked)
 {
     const char *open = marked ? "WHERE t.published_at IS NULL " : "";
-    char *sql = NULL, mend[700];
+    char *sql = NULL, hint[700];
     if (asprintf(&sql,
             "SELECT pg_catalog.count(*) FROM (SELECT t.%s AS tries FROM %s t %sORDER BY t.%s LIMIT " LOOK_MAX
             ") w WHERE w.tries > 0",
@@ -38,12 +38,12 @@ static void look_at_rows(struct outbox_check *at, const char *count, const char 
     PGresult *result = outbox_ask(at, sql, NULL, 0);
     free(sql);
     if (result && pg_cell_int64(result, 0, 0) > 0) {
-        snprintf(mend, sizeof(mend),
+        snprintf(hint, sizeof(hint),
             marked ? "UPDATE %.280s SET published_at = now() WHERE published_at IS NULL AND %.140s > 0, of those that "
                      "must not come any more (docs/schema.md, \"Adopting an existing table\")"
                    : "DELETE FROM %.280s WHERE %.140s > 0, of those that must not come any more",
             table, count);
-        outbox_find(at, CHECK_WARN, mend,
+        outbox_find(at, CHECK_WARN, hint,
             "%lld of the first " LOOK_MAX
             " waiting rows have %s > 0: another publisher has tried them in vain, perhaps "
             "given them up; the relay publishes them, however old they are, before all that came after them",

@@ -25,8 +25,8 @@ static void told_why(struct check *check, const struct relay_error *error)
     check_add(check->report, CHECK_FAIL, what,
         pooler ? "connect to PostgreSQL itself: a pooler keeps neither session locks nor LISTEN"
             : error->code == RELAY_ERROR_POSTGRES_OPERATOR
-            ? "mend [postgres] dsn, the password, or the server's pg_hba.conf"
-            : "start the server, or mend [postgres] dsn",
+            ? "fix [postgres] dsn, the password, or the server's pg_hba.conf"
+            : "start the server, or fix [postgres] dsn",
         "%s", error->text);
 }
 

@@ -28,16 +28,16 @@ static void one_line(char *text)
 }
 
 static void print_line(const struct check_report *report, enum check_level level, const char *what, const char *text,
-    const char *mend)
+    const char *hint)
 {
     static const char *const colours[] =
         {[CHECK_OK] = "\033[32m", [CHECK_WARN] = "\033[33m", [CHECK_FAIL] = "\033[1;31m"};
     fprintf(report->out, "%s%-5s%s %s: %s%s%s\n", report->colour ? colours[level] : "", words[level],
-        report->colour ? "\033[0m" : "", what, text, mend[0] != '\0' ? "; to do: " : "", mend);
+        report->colour ? "\033[0m" : "", what, text, hint[0] != '\0' ? "; to do: " : "", hint);
     fflush(report->out);
 }
 
-void check_add(struct check_report *report, enum check_level level, const char *what, const char *mend,
+void check_add(struct check_report *report, enum check_level level, const char *what, const char *hint,
     const char *format, ...)
 {
     char text[1200], to_do[1000];
@@ -45,7 +45,7 @@ void check_add(struct check_report *report, enum check_level level, const char *
     va_start(values, format);
     vsnprintf(text, sizeof(text), format, values);
     va_end(values);
-    snprintf(to_do, sizeof(to_do), "%s", mend);
+    snprintf(to_do, sizeof(to_do), "%s", hint);
     one_line(text);
     one_line(to_do);
     report->counts[level]++;

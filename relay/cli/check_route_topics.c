@@ -56,7 +56,7 @@ static void check_expression(struct route_check *at, const char *expression)
             names.count == 1 ? "" : "s", names.text, names.more ? ", ..." : "");
     } else {
         check_add(at->check->report, CHECK_WARN, at->what,
-            "nothing, if it is still to come; else mend topics = or the rights to read", "no topic matches %s yet",
+            "nothing, if it is still to come; else fix topics = or the rights to read", "no topic matches %s yet",
             expression);
     }
 }
@@ -65,7 +65,7 @@ static void check_named(struct route_check *at, const char *topic)
 {
     if (!kafka_probe_topic(at->probe, topic)) {
         check_add(at->check->report, CHECK_WARN, at->what,
-            "nothing, if it is still to come; else mend topics = or the rights to read",
+            "nothing, if it is still to come; else fix topics = or the rights to read",
             "topic %s does not exist yet, or is not visible to us", topic);
     }
 }

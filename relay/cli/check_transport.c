@@ -19,10 +19,10 @@ struct transport_check {
     bool clean; // nothing was found yet
 };
 
-static void find(struct transport_check *at, const char *what, const char *mend, const char *text, const char *whom)
+static void find(struct transport_check *at, const char *what, const char *hint, const char *text, const char *whom)
 {
     at->clean = false;
-    check_add(at->check->report, CHECK_WARN, what, mend, "%s%s", whom, text);
+    check_add(at->check->report, CHECK_WARN, what, hint, "%s%s", whom, text);
 }
 
 // A name or an address, without brackets.
@@ -51,7 +51,7 @@ static const char *option(const PQconninfoOption *options, const char *keyword)
 
 static void judge_sslmode(struct transport_check *at, const PQconninfoOption *options, const char *server)
 {
-    static const char mend[] = "sslmode=verify-full sslrootcert=FILE in [postgres] dsn " DOCUMENTED;
+    static const char hint[] = "sslmode=verify-full sslrootcert=FILE in [postgres] dsn " DOCUMENTED;
     const char *mode = option(options, "sslmode");
     if (strcmp(mode, "verify-full") == 0 || strcmp(option(options, "channel_binding"), "require") == 0 ||
         strcmp(option(options, "gssencmode"), "require") == 0) {
@@ -60,16 +60,16 @@ static void judge_sslmode(struct transport_check *at, const PQconninfoOption *op
     // libpq takes the one for the other where authorities are named.
     bool required = strcmp(mode, "require") == 0;
     if (strcmp(mode, "verify-ca") == 0 || (required && option(options, "sslrootcert")[0] != '\0')) {
-        find(at, "postgres", mend,
+        find(at, "postgres", hint,
             ": the server's name is not verified: whoever has any certificate of that authority can answer for it",
             server);
     } else if (required) {
-        find(at, "postgres", mend,
+        find(at, "postgres", hint,
             ": the connection is encrypted, but the server is not verified: whoever answers in its name gets the "
             "password and the events",
             server);
     } else {
-        find(at, "postgres", mend,
+        find(at, "postgres", hint,
             ": sslmode does not insist on encryption, nor on a verified server: whoever is on the way can read the "
             "events and be sent the password in clear",
             server);
@@ -172,7 +172,7 @@ static bool effective(const rd_kafka_conf_t *conf, const char *name, char *value
 
 static void judge_kafka(struct transport_check *at, const rd_kafka_conf_t *conf)
 {
-    static const char what[] = "kafka", mend[] = "security.protocol = ssl or sasl_ssl in [kafka] " DOCUMENTED;
+    static const char what[] = "kafka", hint[] = "security.protocol = ssl or sasl_ssl in [kafka] " DOCUMENTED;
     char protocol[32], mechanism[64], verification[16], names[16];
     bool known = effective(conf, "security.protocol", protocol, sizeof(protocol)) &&
         effective(conf, "sasl.mechanisms", mechanism, sizeof(mechanism)) &&
@@ -182,10 +182,10 @@ static void judge_kafka(struct transport_check *at, const rd_kafka_conf_t *conf)
         return;
     }
     if (strcmp(protocol, "plaintext") == 0) {
-        find(at, what, mend, "events go in clear, and whoever is on the way can answer in the brokers' name", "");
+        find(at, what, hint, "events go in clear, and whoever is on the way can answer in the brokers' name", "");
     } else if (strcmp(protocol, "sasl_plaintext") == 0) {
         bool shown = strcmp(mechanism, "PLAIN") == 0 || strcmp(mechanism, "OAUTHBEARER") == 0;
-        find(at, what, mend,
+        find(at, what, hint,
             shown ? "the password or token and the events go in clear" : "events go in clear, after a login by SASL",
             "");
     } else if (strcmp(verification, "false") == 0) {

@@ -5,7 +5,7 @@
 // name and joins nothing either: where the coordinator has moved, librdkafka looks for it through the handle's group,
 // and follows a null pointer in a handle that has none.
 // - Nobody answers: librdkafka only says "timed out"; what its error callback heard meanwhile (refused, TLS, SASL) is
-//   put into the error, since that is what an operator can mend.
+//   put into the error, since that is what an operator can fix.
 // - A question is refused (rights): the broker's own code, per topic where the answer has one.
 #include "relay/cli/kafka_probe.h"
 

@@ -149,7 +149,7 @@ static bool judge(const PGresult *result, struct relay_error *error)
     }
     if (missing + differing > 0) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "%d objects are missing and %d differ from what the files make; nothing was recorded: mend them with "
+            "%d objects are missing and %d differ from what the files make; nothing was recorded: fix them with "
             "psql, or name the last file that was run with --to",
             missing, differing);
     }

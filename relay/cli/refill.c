@@ -62,7 +62,7 @@ static bool compile_route(struct refill *refill, struct relay_error *error)
     bool done = refill->encoder && !against;
     if (!refill->encoder) {
         for (size_t i = 0; i < findings.count; i++) {
-            fprintf(stderr, "route %s: %s; %s\n", refill->route.name, findings.items[i].what, findings.items[i].mend);
+            fprintf(stderr, "route %s: %s; %s\n", refill->route.name, findings.items[i].what, findings.items[i].hint);
         }
         error_prefix(error, "route %s does not fit table %s", refill->route.name, refill->name);
     } else if (against) {

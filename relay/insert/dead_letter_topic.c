@@ -183,7 +183,8 @@ static struct client *renew(struct dead_letter_topic *topic)
         return NULL;
     }
     log_event(LOG_LEVEL_WARNING, "insert.kafka_trouble",
-        "no copy of a dead letter was acknowledged for ten minutes; a new client reads the files of [kafka] anew");
+        "no copy of a dead letter was acknowledged for ten minutes; a new client reads the certificate files of "
+        "[kafka] again");
     topic->client = client;
     return old;
 }

@@ -254,7 +254,7 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     }
     if (refused) {
         log_event(LOG_LEVEL_INFO, "insert.commit_refused",
-            "not everything was committed; it is said again if we are still members",
+            "some offsets were not committed; they are committed again while we are a member of the group",
             LOG_TEXT("error", rd_kafka_err2name(refused)), LOG_INT("accepted", accepted));
         kafka_error_set(&error, refused, "committing offsets");
         if (error.class == RELAY_CLASS_OPERATOR) {

@@ -32,7 +32,7 @@
 #define SILENCE_EVERY DURATION_S(10)  // a failure for the breaker: with its five, open after 40 s
 #define ALONE_LIMIT   DURATION_S(600) // seldom: a group whose brokers come back waits for the end of the old session
 #define ABSENT_NAMES  300             // bytes of a reason
-#define UNREAD_LASTS  DURATION_S(10)  // what the broker mends by itself is over by then
+#define UNREAD_LASTS  DURATION_S(10)  // what the broker fixes by itself is over by then
 #define UNREAD_OVER   DURATION_S(5)
 
 static bool is_lost(const struct insert_partition *partition)
@@ -86,7 +86,7 @@ static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reas
         used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i > 0 ? ", " : "", absent->elems[i].topic);
     }
     snprintf(reason, room,
-        "no topic that we can see is called, or matches, %s%s: create %s (the relay creates none), or grant DESCRIBE "
+        "no visible topic is named, or matches, %s%s: create %s (the relay creates none), or grant DESCRIBE "
         "and READ",
         names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it");
 }
@@ -102,7 +102,7 @@ static bool any_is_gone(const struct insert_group *group)
     return false;
 }
 
-// Somebody has to mend it. A topic that was never there may be meant to come later; the publisher parks what waits for
+// Somebody has to fix it. A topic that was never there may be meant to come later; the publisher parks what waits for
 // it, which is told. One that was ours is gone, or is kept from us.
 static bool waits_for_somebody(const struct insert_group *group)
 {
@@ -325,7 +325,7 @@ void insert_health_absent(void *context, const char *subscribed)
     if (!rd_kafka_topic_partition_list_find(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA)) {
         rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
         log_event(LOG_LEVEL_WARNING, "insert.topic_absent",
-            "no topic that we can see is called so, or matches it: create it (the relay creates none), or grant "
+            "no visible topic has this name, or matches it: create it (the relay creates none), or grant "
             "DESCRIBE and READ",
             LOG_TEXT("topic", subscribed));
     }
@@ -354,7 +354,7 @@ static void leave_what_is_alone(struct insert_group *group, struct mono_time now
     if (mono_since(now, group->health.alone).ns >= ALONE_LIMIT.ns) {
         struct relay_error error;
         error_set(&error, RELAY_ERROR_KAFKA_UNREACHABLE,
-            "no broker has answered for ten minutes; a new client reads the files of [kafka] anew");
+            "no broker has answered for ten minutes; a new client reads the certificate files of [kafka] again");
         insert_group_break(group, &error);
     }
 }

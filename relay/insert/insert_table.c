@@ -213,8 +213,8 @@ static void pause_table(struct insert_table *table, struct mono_time now, const 
     table->open_at = mono_add(now, backoff_next(&table->backoff));
     insert_table_show_pause(table, error);
     log_event(LOG_LEVEL_ERROR, "insert.table_paused",
-        "inserts into this table wait for somebody to mend it; the others go on", LOG_TEXT("table", table->name),
-        LOG_ERROR(error));
+        "inserts into this table are paused until an operator fixes the cause; the others go on",
+        LOG_TEXT("table", table->name), LOG_ERROR(error));
 }
 
 // The insert that was refused, or that a view broke, is repeated as it was, if the table still takes it like that.
@@ -291,7 +291,7 @@ static bool too_bad(struct insert_table *table, const struct insert_batch *batch
         return false;
     }
     error_set(error, RELAY_ERROR_CLICKHOUSE_OPERATOR,
-        "%.0f of the last %.0f messages do not fit the table, more than max_bad_ratio = %g allows; mend the route, the "
+        "%.0f of the last %.0f messages do not fit the table, more than max_bad_ratio = %g allows; fix the route, the "
         "table or the "
         "publisher, or raise the ratio",
         bad, rows, limit);

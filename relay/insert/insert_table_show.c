@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A table is paused by what an operator has to mend. What ClickHouse may get over by itself (no room, Keeper is away,
+// A table is paused by what an operator has to fix. What ClickHouse may get over by itself (no room, Keeper is away,
 // too many parts) is repeated without end, and nothing of that says whether it ever will: after a while such a table
 // counts as paused, here only. Not while a server is away that it waits for: that is told, and explains all of them.
 #include "relay/insert/insert_table_show.h"

@@ -62,10 +62,10 @@ struct compiler {
     struct relay_error *error;
 };
 
-static bool add_finding(struct compiler *compiler, bool fatal, const char *mend, const char *format, ...)
+static bool add_finding(struct compiler *compiler, bool fatal, const char *hint, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-static bool add_finding(struct compiler *compiler, bool fatal, const char *mend, const char *format, ...)
+static bool add_finding(struct compiler *compiler, bool fatal, const char *hint, const char *format, ...)
 {
     char what[600];
     va_list arguments;
@@ -80,7 +80,7 @@ static bool add_finding(struct compiler *compiler, bool fatal, const char *mend,
     if (!compiler->findings) {
         return true;
     }
-    return table_findings_add(compiler->findings, fatal, false, what, mend) ||
+    return table_findings_add(compiler->findings, fatal, false, what, hint) ||
         error_no_memory(compiler->error, "compiling a route");
 }
 
@@ -155,14 +155,14 @@ static bool is_flattened(const struct table_schema *schema, const char *name)
 
 static bool report_missing_column(struct compiler *compiler, const char *name)
 {
-    char mend[300];
+    char hint[300];
     if (is_flattened(compiler->encoder->schema, name)) {
         return add_finding(compiler, true,
             "fill an Array(Tuple(...)) column of another name, or make the table with SET flatten_nested = 0",
             "the route fills column %s, of which the table has a column for each element (a Nested, flattened)", name);
     }
-    snprintf(mend, sizeof(mend), "ALTER TABLE ... ADD COLUMN `%.100s` ..., or take it out of the route", name);
-    return add_finding(compiler, true, mend, "the route fills column %s, which the table does not have", name);
+    snprintf(hint, sizeof(hint), "ALTER TABLE ... ADD COLUMN `%.100s` ..., or take it out of the route", name);
+    return add_finding(compiler, true, hint, "the route fills column %s, which the table does not have", name);
 }
 
 // Whether the column can be filled at all; a finding if not. *fit tells.

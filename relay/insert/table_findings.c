@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What stands between a table and exactly-once, and what mends it. The rules: the rows must be findable by their
+// What stands between a table and exactly-once, and what fixes it. The rules: the rows must be findable by their
 // offsets and stay findable, repeated blocks must be dropped by table and view targets, and a repeated block must fall
 // into the same table partitions.
 #include "relay/insert/table_findings.h"
@@ -15,7 +15,7 @@
 #include <strings.h>
 
 bool table_findings_add(struct table_findings *findings, bool fatal, bool prevents_exactly_once, const char *what,
-    const char *mend)
+    const char *hint)
 {
     struct table_finding *items = reallocarray(findings->items, findings->count + 1, sizeof(*items));
     if (!items) {
@@ -25,10 +25,10 @@ bool table_findings_add(struct table_findings *findings, bool fatal, bool preven
     struct table_finding finding = {.fatal = fatal,
         .prevents_exactly_once = prevents_exactly_once,
         .what = strdup(what),
-        .mend = strdup(mend)};
-    if (!finding.what || !finding.mend) {
+        .hint = strdup(hint)};
+    if (!finding.what || !finding.hint) {
         free(finding.what);
-        free(finding.mend);
+        free(finding.hint);
         return false;
     }
     items[findings->count++] = finding;
@@ -39,7 +39,7 @@ void table_findings_finish(struct table_findings *findings)
 {
     for (size_t i = 0; i < findings->count; i++) {
         free(findings->items[i].what);
-        free(findings->items[i].mend);
+        free(findings->items[i].hint);
     }
     free(findings->items);
     *findings = (struct table_findings){0};
@@ -66,12 +66,12 @@ static bool add(struct judgement *judgement, bool prevents, const char *what, co
 
 static bool add(struct judgement *judgement, bool prevents, const char *what, const char *format, ...)
 {
-    char mend[800];
+    char hint[800];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(mend, sizeof(mend), format, arguments);
+    vsnprintf(hint, sizeof(hint), format, arguments);
     va_end(arguments);
-    return table_findings_add(judgement->findings, false, prevents, what, mend);
+    return table_findings_add(judgement->findings, false, prevents, what, hint);
 }
 
 static bool judge_columns(struct judgement *judgement)

@@ -167,7 +167,7 @@ static bool may_repeat(struct table_worker *worker, struct table_job *job, struc
         outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
         error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN,
             "an INSERT that may have been executed is not sent again: %s%s", repeat.why,
-            job->again ? "; restart the relay when the view is mended, and bring it these rows" : "");
+            job->again ? "; once the view is fixed, insert these rows into it and restart the relay" : "");
     }
     return known;
 }

@@ -16,7 +16,7 @@ static void log_findings(const struct config_route *route, const struct table_fi
         const struct table_finding *finding = &findings->items[i];
         if (finding->fatal || finding->prevents_exactly_once) {
             log_event(LOG_LEVEL_WARNING, "insert.table_finding", finding->what, LOG_TEXT("table", route->table),
-                LOG_TEXT("route", route->name), LOG_TEXT("mend", finding->mend));
+                LOG_TEXT("route", route->name), LOG_TEXT("hint", finding->hint));
         }
     }
 }

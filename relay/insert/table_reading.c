@@ -89,7 +89,8 @@ static bool outlast_doubt(struct table_worker *worker, struct table_job *job, st
         return false;
     }
     if (!started) {
-        log_event(LOG_LEVEL_INFO, "insert.outlasts", "until the server refuses an INSERT that has no answer",
+        log_event(LOG_LEVEL_INFO, "insert.outlasts",
+            "waiting until the server's deadline ends an INSERT that has no answer",
             LOG_REAL("seconds", duration_seconds(mono_left(clock_mono(clock), until))));
     }
     while (!started && !mono_reached(clock_mono(clock), until)) {

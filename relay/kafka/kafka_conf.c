@@ -186,7 +186,7 @@ rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf,
         return client;
     }
     rd_kafka_conf_destroy(conf);
-    if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) { // no thread: no setting can mend that
+    if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) { // no thread: no setting can fix that
         error_set(error, RELAY_ERROR_SYSTEM, "a Kafka client cannot be made: %s", why);
     } else {
         error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);

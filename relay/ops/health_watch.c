@@ -220,7 +220,7 @@ static void leave_to_another(struct health_watch *watch, struct watched *watched
     }
 }
 
-// The server refuses: somebody has to mend something. true: or not, which the next answer tells.
+// The server refuses: somebody has to fix something. true: or not, which the next answer tells.
 static bool take_refusal(struct health_watch *watch, struct watched *watched, const struct relay_error *error)
 {
     const char *state = pg_last_sqlstate(watch->connection);

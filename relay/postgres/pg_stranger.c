@@ -28,7 +28,7 @@ static void describe(const PGresult *result, struct pg_stranger *stranger)
         return;
     }
     snprintf(stranger->text, sizeof(stranger->text),
-        "session %s of role %.63s%s%.63s%s holds the outbox's advisory lock (%s, %d) and is no relay: end it with "
+        "session %s of role %.63s%s%.63s%s holds the outbox's advisory lock (%s, %d) and is not a relay: end it with "
         "SELECT pg_terminate_backend(%s)",
         pid, role == NULL ? "?" : role, name == NULL ? "" : ", application_name ", name == NULL ? "" : name,
         name == NULL ? "" : ",", table, number, pid);

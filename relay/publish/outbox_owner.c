@@ -55,7 +55,7 @@ static bool on_one_server(struct outbox_owner *owner, struct relay_error *error)
     bool done = second != NULL &&
         (PQntuples(second) > 0 ||
             error_set(error, RELAY_ERROR_POSTGRES_QUERY,
-                "the two sessions that are to own the outbox are on two servers, %s and %s: both are made anew",
+                "the two sessions of the owner are on different servers, %s and %s: both are reconnected",
                 pg_server_address(owner->connections[0]), pg_server_address(owner->connections[1])));
     PQclear(first);
     PQclear(second);

@@ -112,7 +112,7 @@ static const char *const templates[SQL_COUNT] = {
         " ORDER BY p.lowest_seq LIMIT 1),"
         " (SELECT 'row ' || h.lowest_seq || ': ' || h.reason_text"
         " FROM outbox_relay.held_aggregates h WHERE h.identity = @id ORDER BY h.lowest_seq LIMIT 1), '')",
-    // Only while the row is for the topic that was judged: somebody may have mended it.
+    // Only while the row is for the topic that was judged: somebody may have fixed it.
     // Without @opent a marking outbox would be read as a whole: its index has the open rows only.
     [SQL_PARK_TOPIC] =
         "INSERT INTO outbox_relay.parked_topics AS p (identity, topic, lowest_seq, reason_code, reason_text)"
@@ -150,7 +150,7 @@ static const char *const templates[SQL_COUNT] = {
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq >= ($1::int8[])[1]"
         " AND t.@seq <= $2::int8 @opent AND (SELECT h.lowest_seq" HELD_BY " = ANY ($1::int8[]) AND NOT " PARKED
         " ORDER BY t.@seq LIMIT $3::int8",
-    // Of entries whose lowest row has gone (an operator mended or deleted it), in the next rows from the lowest
+    // Of entries whose lowest row has gone (an operator fixed or deleted it), in the next rows from the lowest
     // of these on: the entry is moved to the next row of its topic, or behind what was looked through; at the
     // watermark it goes. What is above is not read yet and parks its topic again, as does what commits late.
     [SQL_DROP_IDLE_TOPICS] =

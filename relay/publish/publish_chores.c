@@ -2,7 +2,7 @@
 //
 // What a term does now and then, between batches:
 // - Rows that wait, every two seconds: are parked topics there now, have rows gone behind which aggregates are held?
-//   (Every ten seconds one that has not gone is tried all the same, since it may have been mended; if it was, the next
+//   (Every ten seconds one that has not gone is tried all the same, since it may have been fixed; if it was, the next
 //   one at once.) Then the rows are published in their order, and with the last of them, in the same transaction, the
 //   entries go. What comes meanwhile waits behind.
 // - The sweep, every minute (publish_sweep.c).
@@ -280,7 +280,7 @@ static bool release_aggregates(struct publish_pipe *pipe, struct publish_lane *l
     return done;
 }
 
-// A topic that nobody makes need not be made when its rows have been mended, or deleted.
+// A topic that nobody makes need not be made when its rows have been fixed, or deleted.
 static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lane *lane, char *const *names, int count,
     struct relay_error *error)
 {

@@ -29,18 +29,18 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
 static void log_verdict(const struct publish_pipe *pipe, const struct publish_verdict *verdict)
 {
     static const struct {
-        const char *event, *mend;
+        const char *event, *hint;
     } texts[] = {[VERDICT_DEAD_LETTER] = {"publish.dead_letter",
-                     "mend the cause, then outbox-relay dead-letters retry; or dead-letters drop"},
+                     "fix the cause, then outbox-relay dead-letters retry; or dead-letters drop"},
         [VERDICT_HOLD] = {"publish.aggregate_held",
-            "mend the row as the table's owner, or delete it: its aggregate waits behind it"},
+            "fix the row as the table's owner, or delete it: its aggregate waits behind it"},
         [VERDICT_PARK] = {"publish.topic_parked",
             "create the topic, or let the relay write to it: its events go on by themselves"}};
     char type[sizeof(verdict->type) + 1];
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);
     log_event(LOG_LEVEL_WARNING, texts[verdict->action].event, verdict->reason, LOG_TEXT("outbox", pipe->config->name),
         LOG_INT("seq", verdict->seq), LOG_TEXT("event_type", type), LOG_TEXT("topic", verdict->topic),
-        LOG_TEXT("reason", verdict->code), LOG_TEXT("mend", texts[verdict->action].mend));
+        LOG_TEXT("reason", verdict->code), LOG_TEXT("hint", texts[verdict->action].hint));
 }
 
 // The careful batch is in: its verdicts are facts now.
@@ -107,7 +107,7 @@ bool publish_committed(struct publish_pipe *pipe, struct publish_lane *lane, str
     }
     if (lane->released) {
         tell_released(pipe, lane);
-        // Many may have been mended at a time: the next ones are looked at at once.
+        // Many may have been fixed at a time: the next ones are looked at at once.
         pipe->waiting_checked_at = pipe->held_tried_at = (struct mono_time){0};
     }
     return (!lane->careful && !lane->released) || publish_count_waiting(pipe, pipe->owner.connections[0], error);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The sweep, every minute: rows below the watermark that nobody waits for (numbers drawn without a lock, entries that
-// an operator deleted, rows mended or put back by hand). After one that took something it looks again two seconds
+// an operator deleted, rows fixed or put back by hand). After one that took something it looks again two seconds
 // later.
 //
 // Each row that waits costs a look at what it waits for, and each dead row that an old snapshot keeps a look at the
 // table: so they are looked through in pieces (sweep_pieces.c), some 0.1 s of them every two seconds, and a round takes
-// as long as it takes. What is mended in one transaction goes in its order, and a piece sees a part of it: once a piece
+// as long as it takes. What is fixed in one transaction goes in its order, and a piece sees a part of it: once a piece
 // has something, everything below the watermark is listed in one snapshot, and the rows go as they stand in that list.
 // If some of them cannot be taken out for now, the list is forgotten, and the sweep begins anew. Where that listing
 // takes too long, since nothing is published meanwhile, the rows of the piece go alone.
@@ -27,7 +27,7 @@
 #define PIECE_TIME DURATION_MS(50)
 // A piece that takes so long is given up.
 #define PIECE_LIMIT DURATION_MS(500)
-// For one listing of everything: when it comes to that, somebody has put rows back or mended them.
+// For one listing of everything: when it comes to that, somebody has put rows back or fixed them.
 #define ALL_TIME DURATION_S(10)
 // After one that took longer: most likely the next one does, too.
 #define ALL_PAUSE DURATION_S(600)

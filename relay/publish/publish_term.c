@@ -197,7 +197,7 @@ static bool agrees(struct publish_pipe *pipe, const struct findings *findings, s
         return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
             "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the topic",
             (long long)last->number, pipe->store.topic, last->partition, (long long)last->offset,
-            moved ? ", which was made anew" : "");
+            moved ? ", which was recreated" : "");
     }
     for (size_t i = 0; i < findings->ahead_count; i++) {
         if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {

@@ -626,7 +626,7 @@ Test(fault_kafka, topics_of_a_long_expression_that_come_later_are_found)
         }
         strcat(strcat(expression, topic), ")$");
         begin_member(&member, expression);
-        serve_until_told(&member, STATUS_DEGRADED, "no topic that we can see");
+        serve_until_told(&member, STATUS_DEGRADED, "no visible topic");
         cr_assert_eq(member.group.health.absent->cnt, 1);
         cr_assert_str_eq(member.group.health.absent->elems[0].topic, expression);
         cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, topic, 1, 1), RD_KAFKA_RESP_ERR_NO_ERROR);

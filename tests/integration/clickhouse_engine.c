@@ -272,8 +272,8 @@ Test(engine, views_are_walked_and_the_alter_mends)
     cr_assert_not(possible);
     run("DROP VIEW v3");
     for (size_t i = 0; i < findings.count; i++) {
-        if (strncmp(findings.items[i].mend, "ALTER", 5) == 0) {
-            run_each(findings.items[i].mend); // every ALTER that is advised must be one
+        if (strncmp(findings.items[i].hint, "ALTER", 5) == 0) {
+            run_each(findings.items[i].hint); // every ALTER that is advised must be one
         }
     }
     table_findings_finish(&findings);

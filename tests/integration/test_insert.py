@@ -184,7 +184,7 @@ def test_a_table_without_offset_columns_is_filled_at_least_once_and_the_log_says
     Sender(place).events(post(place), 500).flush()
     relay = inserting(place, **{"route plain": {"topics": post(place), "table": "plain", "n": "header.seq"}})
     place.wait_inserted(500, table="plain")
-    findings = " ".join(found["mend"] for found in relay.events("insert.table_finding") if found["table"] == "plain")
+    findings = " ".join(found["hint"] for found in relay.events("insert.table_finding") if found["table"] == "plain")
     assert "ADD COLUMN IF NOT EXISTS kafka_topic" in findings
 
     def guarantees():   # each table is opened by itself

@@ -30,7 +30,7 @@ FAILS = "throwIf(seq = 7 AND (SELECT count() FROM {db}.switch) = 0, 'a view of t
 SLEEPS = "if((SELECT count() FROM {db}.switch) = 0, sleep(3), 0)"
 
 
-def mend(place):
+def repair(place):
     place.clickhouse("INSERT INTO {db}.switch VALUES (1)")
 
 
@@ -62,7 +62,7 @@ def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=one_batch(EVENTS))
     left_behind(place, relay, EVENTS)
-    mend(place)
+    repair(place)
     relay.start()
     wait_whole(place, EVENTS)
     all_committed(place, EVENTS)
@@ -81,7 +81,7 @@ def test_a_profile_that_deduplicates_nothing_doubles_nothing(place):
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 120)
     relay.kill()
     assert counts(place) == (4000, 4000)
-    mend(place)
+    repair(place)
     relay.start()
     wait_whole(place, 4000)
     all_committed(place, 4000)
@@ -93,7 +93,7 @@ def test_two_owners_of_its_partitions_complete_it_once(place):
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=one_batch(4000))
     left_behind(place, relay, 4000)
-    mend(place)
+    repair(place)
     owners = [inserting(place, name, insert=one_batch(4000)) for name in ("one", "two")]
     wait_whole(place, 4000)
     all_committed(place, 4000)
@@ -110,7 +110,7 @@ def test_the_next_owner_pauses_while_the_view_still_fails(place):
         relay.start()
         relay.wait(lambda: paused(relay), "the table paused")
         relay.kill()
-    mend(place)
+    repair(place)
     relay.start()
     wait_whole(place, 4000)
     all_committed(place, 4000)
@@ -125,7 +125,7 @@ def test_a_rebalance_while_the_view_fails(place):
     relay.wait(lambda: paused(relay), "the table paused")
     other = inserting(place, "other", insert=one_batch(4000))
     relay.wait(lambda: other.events("insert.assigned") and relay.events("insert.revoked"), "the partitions shared", 60)
-    mend(place)
+    repair(place)
     wait_whole(place, 4000)
     all_committed(place, 4000)
     assert relay.stop() == 0 and other.stop() == 0
@@ -136,7 +136,7 @@ def test_a_token_that_may_be_forgotten_is_not_sent_again(place, widened):
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=one_batch(4000))
     left_behind(place, relay, 4000)
-    mend(place)
+    repair(place)
     place.clickhouse("ALTER TABLE {db}.outbox_events MODIFY SETTING non_replicated_deduplication_window = 1")
     if widened:     # nothing tells by now that it was small, and has forgotten
         place.clickhouse("INSERT INTO {db}.outbox_events (event_type, kafka_topic) VALUES ('by.hand', 'none')")
@@ -167,7 +167,7 @@ def test_blocks_from_before_an_insert_do_not_count(place):
     Sender(place).events(post(place), 4000).flush()
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 60)
     place.clickhouse("OPTIMIZE TABLE {db}.smooth FINAL")
-    mend(place)
+    repair(place)
     wait_counts(place, 4000)
     wait_until(lambda: view_counts(place) == [(4150, 4150), (4000, 4000)], "the views whole", 60)
     all_committed(place, 4000)
@@ -191,7 +191,7 @@ def test_a_relay_that_lives_does_not_repeat_what_may_be_forgotten_either(place):
         "the table paused since it may be forgotten", 60)
     assert counts(place) == (4004, 4001)
     assert view_counts(place) == [(4004, 4004), (4, 4)]
-    mend(place)
+    repair(place)
     relay.kill()
     relay.start()
     all_committed(place, 5000)
@@ -213,7 +213,7 @@ def test_a_row_that_the_table_refuses_is_no_matter_of_its_views(place):
     sender.flush()
     relay.wait(lambda: any("a view of the user fails" in event["error"] for event in relay.events("insert.table_paused")),
         "the table paused for its view", 60)
-    mend(place)
+    repair(place)
     wait_whole(place, 297)
     wait_until(lambda: dead_letters(place, "reason, code") == [("rejected", "469")] * 3, "the dead letters", 60)
     all_committed(place, 300)
@@ -234,7 +234,7 @@ def test_relay_and_server_killed_in_the_same_insert(fragile_place):
     place.servers.start("clickhouse")
     assert counts(place) == (4000, 4000)
     assert view_counts(place)[1] == (0, 0)
-    mend(place)
+    repair(place)
     relay.start()
     wait_whole(place, 4000)
     all_committed(place, 4000)
@@ -257,7 +257,7 @@ def test_a_paused_table_is_called_paused_until_an_insert_succeeds(place):
         return len(relay.events("insert.table_paused")) >= 3
     relay.wait(look, "two more attempts", 60)
     assert set(seen) == {(True, "down", True)}
-    mend(place)
+    repair(place)
     relay.wait(lambda: not paused(relay), "the table open", 60)
     wait_whole(place, 1000)
     assert relay.stop() == 0

@@ -51,10 +51,10 @@ def test_rows_below_the_watermark_are_found_in_their_order_among_many_that_wait(
                          "VALUES (%s, 'post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text", seq)[0][0]
     assert sorted(wait_ids(place, [back], 200)) == sorted([event, back])
     assert relay.events("publish.swept") and relay.metric("parked_topics") == 1
-    mended = [waiting[at] for at in (100, 29000, 31000, 200000)]    # before, in and behind the piece that the sweep has come to
-    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended', aggregate_id = %s WHERE id = ANY (%s::uuid[])", AGGREGATE, mended)
-    wait_ids(place, mended, 200)
-    assert [r[0] for r in place.records() if r[0] in mended] == mended
+    fixed = [waiting[at] for at in (100, 29000, 31000, 200000)]    # before, in and behind the piece that the sweep has come to
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed', aggregate_id = %s WHERE id = ANY (%s::uuid[])", AGGREGATE, fixed)
+    wait_ids(place, fixed, 200)
+    assert [r[0] for r in place.records() if r[0] in fixed] == fixed
 
 
 def test_dead_rows_that_an_old_snapshot_keeps_stop_neither_a_term_nor_the_sweep(place):

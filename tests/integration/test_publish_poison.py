@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that Kafka will never take, and topics that an operator must mend: nothing is dropped, the others flow on."""
+"""Rows that Kafka will never take, and topics that an operator must fix: nothing is dropped, the others flow on."""
 import base64
 import os
 
@@ -124,7 +124,7 @@ def test_a_topic_is_parked_once_however_many_rows_and_marked_ones_there_are(plac
     relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked")
     wait_ids(place, [place.insert_event()])
     parked, = relay.events("publish.topic_parked")
-    assert parked["event_type"] == "late.created" and parked["topic"] == f"{place.prefix}.late.events" and "create the topic" in parked["mend"]
+    assert parked["event_type"] == "late.created" and parked["topic"] == f"{place.prefix}.late.events" and "create the topic" in parked["hint"]
     assert relay.stop() == 0    # a session that ends leaves what it has counted
     wait_until(lambda: place.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outbox-relay%'")
                == [(0,)], "no session")
@@ -138,12 +138,12 @@ def test_a_topic_is_parked_once_however_many_rows_and_marked_ones_there_are(plac
 def test_a_row_that_was_mended_before_its_verdict_could_be_carried_out_is_published(place):
     place.execute("REVOKE INSERT ON public.outbox_dead_letters FROM CURRENT_USER")
     relay = publishing(place)
-    mended, poison = place.insert_event("po st.x"), place.insert_event("al so.x")
+    fixed, poison = place.insert_event("po st.x"), place.insert_event("al so.x")
     relay.wait(lambda: any("outbox_dead_letters" in one["error"] for one in relay.events("publish.term_failed")), "the dead letter is refused")
-    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", mended)
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed' WHERE id = %s::uuid", fixed)
     place.execute("GRANT INSERT ON public.outbox_dead_letters TO CURRENT_USER")
     place.wait_published()
-    assert ids(place) == [mended]
+    assert ids(place) == [fixed]
     assert list(dead_letters(place)) == [poison]
 
 
@@ -152,11 +152,11 @@ def test_a_row_whose_type_was_changed_before_it_could_be_parked_is_published(pla
     place.execute(f"ALTER TABLE public.outbox_events ALTER COLUMN event_type TYPE {kind} USING event_type::text::{kind}; "
                   "REVOKE INSERT ON outbox_relay.parked_topics FROM CURRENT_USER")
     relay = publishing(place)
-    mended, waiting = place.insert_event("late.created"), place.insert_event("late.created")
+    fixed, waiting = place.insert_event("late.created"), place.insert_event("late.created")
     relay.wait(lambda: any("parked_topics" in one["error"] for one in relay.events("publish.term_failed")), "the entry is refused")
-    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", mended)
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed' WHERE id = %s::uuid", fixed)
     place.execute("GRANT INSERT ON outbox_relay.parked_topics TO CURRENT_USER")
-    assert wait_ids(place, [mended]) == [mended]
+    assert wait_ids(place, [fixed]) == [fixed]
     wait_until(lambda: place.execute("SELECT topic FROM outbox_relay.parked_topics") == [(f"{place.prefix}.late.events",)], "parked")
     relay.wait(lambda: relay.events("publish.topic_parked"), "it is told")
     assert len(relay.events("publish.topic_parked")) == 1
@@ -164,7 +164,7 @@ def test_a_row_whose_type_was_changed_before_it_could_be_parked_is_published(pla
     wait_ids(place, [waiting])
 
 
-@pytest.mark.parametrize("how", ("UPDATE public.outbox_events SET event_type = 'post.mended'", "DELETE FROM public.outbox_events"))
+@pytest.mark.parametrize("how", ("UPDATE public.outbox_events SET event_type = 'post.fixed'", "DELETE FROM public.outbox_events"))
 def test_a_topic_for_which_no_row_waits_any_more_is_parked_no_more(place, how):
     relay = publishing(place)
     gone = [place.insert_event("late.created") for _ in range(3)]
@@ -289,7 +289,7 @@ def test_hold_aggregate_goes_on_when_the_row_is_gone(place, held):
 
 def test_hold_aggregate_goes_on_when_the_row_is_mended(place, held):
     _, poison, waiting = held
-    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = %s::uuid", poison)
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed' WHERE id = %s::uuid", poison)
     wait_ids(place, waiting + [poison])
     assert order_of(place)[1:] == [poison] + waiting
 
@@ -326,7 +326,7 @@ def test_aggregates_that_are_mended_together_go_on_together_however_many_are_hel
     place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", poison[-60:])
     assert sorted(wait_ids(place, waiting[-60:])) == sorted(waiting[-60:])
     place.execute("DELETE FROM public.outbox_events WHERE id = ANY (%s::uuid[])", poison[20:-60])
-    place.execute("UPDATE public.outbox_events SET event_type = 'post.mended' WHERE id = ANY (%s::uuid[])", poison[:20])
+    place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed' WHERE id = ANY (%s::uuid[])", poison[:20])
     assert sorted(wait_ids(place, waiting + poison[:20], 60)) == sorted(waiting + poison[:20])
     relay.wait(lambda: relay.metric("held_aggregates") == 0, "nothing is held")
 

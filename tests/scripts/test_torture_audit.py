@@ -312,7 +312,7 @@ def test_the_audit_finds_what_a_view_lacks_and_what_it_has_twice(planted):
     for event in planted.events[8:]:
         with pytest.raises(RuntimeError, match="the view fails"):
             planted.insert(*event)
-    view.mend()
+    view.repair()
     assert view.behind() == 2
     planted.place.clickhouse("INSERT INTO {db}.followed SELECT * REPLACE (9 AS part) FROM {db}.followed WHERE kafka_offset = 3")
     result = planted.place.audit()

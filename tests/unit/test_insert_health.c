@@ -207,7 +207,7 @@ Test(insert_health, a_client_that_cannot_be_made_for_now_does_not_hide_what_stan
 Test(insert_health, a_topic_that_is_still_to_come_waits_for_nobody)
 {
     insert_health_absent(&group, "^shop\\..*");
-    expect(STATUS_DEGRADED, "no topic that we can see is called, or matches, ^shop");
+    expect(STATUS_DEGRADED, "no visible topic is named, or matches, ^shop");
     cr_assert_not(waits());
     insert_health_absent(&group, "billing");
     cr_assert_not(waits());

@@ -399,7 +399,7 @@ Test(row_encoder, a_nested_that_was_flattened_is_told)
     cr_assert_null(row_encoder_new(&route, schema, &findings, &error));
     cr_assert_not_null(strstr(error.text, "column items, of which the table has a column for each element"), "%s",
         error.text);
-    cr_assert_not_null(strstr(findings.items[0].mend, "flatten_nested = 0"), "%s", findings.items[0].mend);
+    cr_assert_not_null(strstr(findings.items[0].hint, "flatten_nested = 0"), "%s", findings.items[0].hint);
     table_findings_finish(&findings);
     route = fixture_route((const char *const[]){"items.sku", "$.skus", "items.qty", "$.qtys", NULL}, room);
     encoder = row_encoder_new(&route, schema, NULL, &error);
@@ -567,10 +567,10 @@ Test(row_encoder, exactly_once_is_judged_with_what_mends_it)
     cr_assert(table_schema_exactly_once(schema, 2, (const char *const[]){"a"}, 1, &possible, &findings, &error));
     cr_assert_not(possible);
     cr_assert_eq(findings.count, 5, "%zu", findings.count);
-    cr_assert_not_null(strstr(findings.items[0].mend, "ALTER TABLE `db`.`t` ADD COLUMN"));
+    cr_assert_not_null(strstr(findings.items[0].hint, "ALTER TABLE `db`.`t` ADD COLUMN"));
     bool window = false;
     for (size_t i = 0; i < findings.count; i++) {
-        window = window || strstr(findings.items[i].mend, "MODIFY SETTING non_replicated_deduplication_window");
+        window = window || strstr(findings.items[i].hint, "MODIFY SETTING non_replicated_deduplication_window");
     }
     cr_assert(window);
     table_findings_finish(&findings);

@@ -124,7 +124,7 @@ Test(table_findings, a_target_that_is_not_replicated_under_a_replicated_table_is
     cr_assert_str_eq(findings.items[0].what,
         "view db.to_plain fills db.plain, which is not replicated: after a crash in the middle of an INSERT it may "
         "lack rows that the table has");
-    cr_assert_str_eq(findings.items[0].mend, "make db.plain a ReplicatedSummingMergeTree");
+    cr_assert_str_eq(findings.items[0].hint, "make db.plain a ReplicatedSummingMergeTree");
     table_findings_finish(&findings);
     table_schema_free(schema);
 }
@@ -146,8 +146,8 @@ Test(table_findings, a_target_without_a_window_is_told_which_setting_its_engine_
     cr_assert_eq(findings.count, 3);
     for (size_t i = 0; i < 3; i++) {
         cr_assert(findings.items[i].prevents_exactly_once);
-        cr_assert_eq(strncmp(findings.items[i].mend, settings[i], strlen(settings[i])), 0, "%s",
-            findings.items[i].mend);
+        cr_assert_eq(strncmp(findings.items[i].hint, settings[i], strlen(settings[i])), 0, "%s",
+            findings.items[i].hint);
     }
     table_findings_finish(&findings);
     table_schema_free(schema);
@@ -165,8 +165,8 @@ Test(table_findings, a_view_that_cannot_be_seen_is_named)
     cr_assert_eq(findings.count, 1);
     cr_assert_str_eq(findings.items[0].what,
         "view reports.mv hangs on the table, but [clickhouse] user may not see it: reports.mv");
-    cr_assert_eq(strncmp(findings.items[0].mend, "GRANT SHOW TABLES ON reports.*", 30), 0, "%s",
-        findings.items[0].mend);
+    cr_assert_eq(strncmp(findings.items[0].hint, "GRANT SHOW TABLES ON reports.*", 30), 0, "%s",
+        findings.items[0].hint);
     table_findings_finish(&findings);
     table_schema_free(schema);
 }

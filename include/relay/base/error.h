@@ -16,7 +16,7 @@
 enum relay_error_class {
     RELAY_CLASS_NONE,      // no error
     RELAY_CLASS_RETRIABLE, // the same call may work later: back off and try again
-    RELAY_CLASS_OPERATOR,  // somebody has to mend something outside (grants, a missing table, a password); retry slowly
+    RELAY_CLASS_OPERATOR,  // somebody has to fix something outside (grants, a missing table, a password); retry slowly
     RELAY_CLASS_POISON,    // this one event can never work as it is: dead letter
     RELAY_CLASS_FATAL,     // this handle (connection, producer, consumer) is finished: make a new one
     RELAY_CLASS_UNKNOWN,   // it may or may not have happened: find out before anything else

@@ -37,7 +37,7 @@ void status_board_set(struct status_board *board, enum status_check check, const
 // DEGRADED, and said to be nothing but the start of it, until the state is pinned again.
 void status_board_set_starting(struct status_board *board, enum status_check check, const char *instance,
     const char *reason);
-// DEGRADED, and so until somebody mends something, until the state is pinned again. It tells what an alert is due to
+// DEGRADED, and so until somebody fixes something, until the state is pinned again. It tells what an alert is due to
 // from what may pass or may be meant to be so, where a check has both.
 void status_board_set_waiting(struct status_board *board, enum status_check check, const char *instance,
     const char *reason);

@@ -16,7 +16,7 @@ struct outbox_check {
     bool failed; // something of what was found is CHECK_FAIL
 };
 
-void outbox_find(struct outbox_check *at, enum check_level level, const char *mend, const char *format, ...)
+void outbox_find(struct outbox_check *at, enum check_level level, const char *hint, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 // The rows of a question about this table ($1 is its name); NULL: it was reported why not.
 PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_value *values, int count);

@@ -20,8 +20,8 @@ struct check_report {
 
 // json: gathers. Colours are used when out is a terminal and NO_COLOR is not set.
 void check_report_init(struct check_report *report, FILE *out, bool json);
-// what: "postgres", "outbox default", "route orders" ... mend: what to do, "" for nothing; line ends become blanks.
-void check_add(struct check_report *report, enum check_level level, const char *what, const char *mend,
+// what: "postgres", "outbox default", "route orders" ... hint: what to do, "" for nothing; line ends become blanks.
+void check_add(struct check_report *report, enum check_level level, const char *what, const char *hint,
     const char *format, ...) __attribute__((format(printf, 5, 6)));
 // The summary line, or the JSON. Returns the exit code: 0, or 1 if anything failed.
 int check_report_finish(struct check_report *report);

@@ -2,7 +2,7 @@
 //
 // One route on the consumer's thread: its open batch, the batch that its worker sends, and what follows from each
 // verdict. A table is OPENING until the server has told what it looks like, OPEN, or PAUSED while an operator has to
-// mend something; then its marks stay, its messages are not kept, and it tries again from time to time, with growing
+// fix something; then its marks stay, its messages are not kept, and it tries again from time to time, with growing
 // pauses. Nothing here blocks.
 #ifndef RELAY_INSERT_INSERT_TABLE_H
 #define RELAY_INSERT_INSERT_TABLE_H

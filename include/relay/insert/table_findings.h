@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is wrong with a table for us, and what mends it: collected all at once, for `check`, the log and errors. A list
+// What is wrong with a table for us, and what fixes it: collected all at once, for `check`, the log and errors. A list
 // of findings belongs to its maker; start it with {0}.
 #ifndef RELAY_INSERT_TABLE_FINDINGS_H
 #define RELAY_INSERT_TABLE_FINDINGS_H
@@ -10,11 +10,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// One finding about a table: what is wrong and what mends it (an ALTER, a grant, a changed route). Both malloc'd.
+// One finding about a table: what is wrong and what fixes it (an ALTER, a grant, a changed route). Both malloc'd.
 struct table_finding {
     bool fatal; // the route cannot be filled at all; else exactly_once is not possible, or a warning
     bool prevents_exactly_once;
-    char *what, *mend;
+    char *what, *hint;
 };
 struct table_findings {
     struct table_finding *items;
@@ -22,7 +22,7 @@ struct table_findings {
 };
 // Copies both texts. false: out of memory. Start with {0}.
 bool table_findings_add(struct table_findings *findings, bool fatal, bool prevents_exactly_once, const char *what,
-    const char *mend);
+    const char *hint);
 void table_findings_finish(struct table_findings *findings);
 // The first that prevents exactly once, or NULL.
 const struct table_finding *table_findings_against_exactly_once(const struct table_findings *findings);

@@ -27,7 +27,7 @@ enum table_verdict {
     TABLE_UNCLEAR,   // the outcome stays unknown: read back, then go on from the mark
     TABLE_REJECTED,  // the server refuses rows of this batch; read back, then smaller batches
     TABLE_TOO_LARGE, // the server lacks memory for it, or says nothing sure; as REJECTED, but no row is to blame
-    TABLE_OPERATOR,  // somebody has to mend something: pause the table
+    TABLE_OPERATOR,  // somebody has to fix something: pause the table
 };
 
 struct table_job {
@@ -71,7 +71,7 @@ struct table_job {
 // owner: the consumer thread's, kept as it is. NULL: NO_MEMORY.
 struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct relay_error *error);
 // Whether an INSERT that was kept over a pause may be repeated as it is, the table being like that now. Not where its
-// token may be forgotten and something was altered since: the next INSERT shows whether that has mended the view.
+// token may be forgotten and something was altered since: the next INSERT shows whether that has fixed the view.
 bool table_job_may_repeat(const struct table_job *job, const struct table_plan *plan);
 void table_job_free(struct table_job *job); // with its plan, blocks and ranges; accepts NULL
 

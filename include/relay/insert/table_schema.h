@@ -2,7 +2,7 @@
 //
 // A target table as the server describes it: columns, engine, keys, deduplication windows, the views that hang on it.
 // Read at start, by `check`, and again every few minutes or after an error that smells of a change; a fingerprint tells
-// whether anything changed. Says whether the table can be filled exactly once and, if not, the ALTER that mends it.
+// whether anything changed. Says whether the table can be filled exactly once and, if not, the ALTER that fixes it.
 // A schema never changes after its reading: any thread may read it. It owns its memory.
 #ifndef RELAY_INSERT_TABLE_SCHEMA_H
 #define RELAY_INSERT_TABLE_SCHEMA_H

@@ -42,7 +42,7 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
 // For the sender, which still has the INSERT and may repeat it to the endpoint that it has sent it to, or where all of
 // them have its blocks. Whether the table, and all that its views fill, surely still know the token of repeat->note;
 // *known false: `why` says who may not. plan: as the table was read last; now: seconds since 1970 by the sender's
-// clock. That a table was altered says nothing here: it is how a view is mended. Errors: as clickhouse_query.
+// clock. That a table was altered says nothing here: it is how a view is fixed. Errors: as clickhouse_query.
 bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error);
 // Whether the table has none of the INSERT's rows. Errors: as clickhouse_query.

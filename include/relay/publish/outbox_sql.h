@@ -15,7 +15,8 @@
 struct outbox_sql;
 
 // What is said of a table that is not the owned one any more.
-#define OUTBOX_SQL_ANOTHER_TABLE "table %s is another one than before, or attached anew: it is locked and read anew"
+#define OUTBOX_SQL_ANOTHER_TABLE                                                                                       \
+    "table %s was recreated or attached again: its locks are taken and its definition is read again"
 
 // No row is read that takes more than the larger of batch_bytes and so many times message_max: jsonb takes up to six
 // times its text, and what is compared with message.max.bytes is the record.
@@ -153,7 +154,7 @@ bool outbox_sql_raise_topics(const struct outbox_sql *sql, struct pg_connection 
     int64_t upto, struct mono_time deadline, struct relay_error *error);
 bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
     struct mono_time deadline, struct relay_error *error);
-// Drops the entries, of these topics, for which no row at or below `upto` waits any more: somebody has mended or
+// Drops the entries, of these topics, for which no row at or below `upto` waits any more: somebody has fixed or
 // deleted those that did. At most `limit` rows are looked through; where there are more, entries are moved to where the
 // next call goes on, but not past `settled`, behind which there may be holes. Outside a batch. One text column: the
 // topics that are dropped.

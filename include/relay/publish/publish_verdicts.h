@@ -45,7 +45,7 @@ struct publish_verdicts {
 
 void publish_verdicts_finish(struct publish_verdicts *verdicts);
 void publish_verdicts_clear(struct publish_verdicts *verdicts); // the verdicts; the suspects stay
-// Those on rows: somebody may mend or drop such a row before its verdict can be carried out, and it is judged again
+// Those on rows: somebody may fix or drop such a row before its verdict can be carried out, and it is judged again
 // where it is read again. Those on topics stay.
 void publish_verdicts_clear_rows(struct publish_verdicts *verdicts);
 // A second verdict on the same row replaces the first. PARK stands for all rows of a topic: it has the lowest of their

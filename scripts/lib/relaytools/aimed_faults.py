@@ -219,7 +219,7 @@ def kill_behind_view(bench, _):
     for replica in bench.replicas:
         replica.kill()
     behind = bench.view.behind()
-    bench.view.mend()
+    bench.view.repair()
     for replica in bench.replicas:
         replica.start()
     return behind if paused else 0

@@ -76,7 +76,7 @@ def one(bench, options, point, number):
     if name in BEHIND_A_VIEW:
         bench.view.wait_behind()
         first.kill()
-        bench.view.mend()
+        bench.view.repair()
         first.start(environment=hooked)
     elif prepared:
         _crashes(first, REACH_SECONDS)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The faults of the torture bench. Each is a generator: it breaks something, yields how many seconds it is to stay so,
-and mends it; what it returns is how often it really hit (0: nothing was there to be broken).
+and fixes it; what it returns is how often it really hit (0: nothing was there to be broken).
 
 `touches` names what a fault takes hold of: two faults may overlap when they touch different things. A fault measures
 nothing and judges nothing; the schedule does the first, the auditor the second."""

@@ -50,7 +50,7 @@ class Schedule:
         time.sleep(seconds)
 
     def strike(self, faults):
-        """Applies them together, mends each at its time, and measures the recovery from then on."""
+        """Applies them together, fixes each at its time, and measures the recovery from then on."""
         label = " + ".join(each.name for each in faults)
         at = time.monotonic() - self.began
         hits = self._play(faults)

@@ -14,7 +14,7 @@ class View:
             "ENGINE = MergeTree PARTITION BY part ORDER BY (kafka_topic, kafka_partition, kafka_offset) "
             "SETTINGS non_replicated_deduplication_window = 100000")
         place.clickhouse("CREATE TABLE {db}.switch (x UInt8) ENGINE = TinyLog")
-        self.mend()
+        self.repair()
         place.clickhouse(f"CREATE MATERIALIZED VIEW {{db}}.{self.TABLE}_view TO {{db}}.{self.TABLE} AS "
             "SELECT kafka_topic, kafka_partition, kafka_offset, "
             "toUInt8(kafka_offset % 3 + throwIf(kafka_offset >= 0 AND (SELECT count() FROM {db}.switch) = 0, 'the view fails')) AS part "
@@ -24,7 +24,7 @@ class View:
     def fail(self):
         self.place.clickhouse("TRUNCATE TABLE {db}.switch")
 
-    def mend(self):
+    def repair(self):
         self.place.clickhouse("INSERT INTO {db}.switch VALUES (1)")
 
     def behind(self):
