@@ -10,6 +10,7 @@
 #include "relay/insert/dead_letter_topic.h"
 
 #include "relay/base/log.h"
+#include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 

@@ -9,18 +9,13 @@
 #include "relay/config/kafka_properties.h"
 #include "relay/kafka/kafka_error.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <syslog.h>
-#include <time.h>
 
 // The relay's defaults, which [kafka] may override. kind: 'P', 'C' or '*', as in librdkafka's table.
 static const struct {
@@ -192,54 +187,6 @@ rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf,
         error_set(error, RELAY_ERROR_CONFIG, "[kafka]: %s", why);
     }
     return NULL;
-}
-
-// The thread that destroys a client, and who waits for it: whoever comes last frees this.
-struct burial {
-    rd_kafka_t *client;
-    sem_t done;
-    atomic_int holders;
-};
-
-static void leave_burial(struct burial *burial)
-{
-    if (atomic_fetch_sub(&burial->holders, 1) == 1) {
-        sem_destroy(&burial->done);
-        free(burial);
-    }
-}
-
-static void *bury(void *argument)
-{
-    struct burial *burial = argument;
-    rd_kafka_destroy_flags(burial->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-    sem_post(&burial->done);
-    leave_burial(burial);
-    return NULL;
-}
-
-bool kafka_client_destroy_until(rd_kafka_t *client, struct mono_time deadline)
-{
-    pthread_t thread;
-    struct burial *burial = calloc(1, sizeof(*burial));
-    if (!burial) {
-        return false;
-    }
-    burial->client = client;
-    sem_init(&burial->done, 0, 0);
-    atomic_init(&burial->holders, 2);
-    if (pthread_create(&thread, NULL, bury, burial) != 0) {
-        sem_destroy(&burial->done);
-        free(burial);
-        return false;
-    }
-    pthread_detach(thread);
-    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
-    int waited;
-    while ((waited = sem_clockwait(&burial->done, CLOCK_MONOTONIC, &at)) != 0 && errno == EINTR) {
-    }
-    leave_burial(burial);
-    return waited == 0;
 }
 
 // Without security: with it, what files hold would be judged as well, and these may come later than the daemon, while

@@ -18,6 +18,7 @@
 
 #include "relay/base/log.h"
 #include "relay/config/config_kafka.h"
+#include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 

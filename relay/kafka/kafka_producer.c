@@ -20,6 +20,7 @@
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
 #include "relay/config/config_kafka.h"
+#include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -35,6 +36,7 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
+#define BURIAL        DURATION_S(1)  // for a client that is at nothing
 #define BATCH_MS      60000          // the longest limit of a batch without transactions
 
 struct topic {
@@ -48,6 +50,8 @@ struct topic {
 
 struct kafka_producer {
     rd_kafka_t *client;
+    atomic_int holders; // its owner, and each client that is not destroyed yet: its callbacks come here
+    bool left;          // a client was left to its burial
     const struct relay_context *context;
     struct kafka_producer_options options; // transactional_id: not kept
     struct kafka_tick tick;
@@ -189,6 +193,16 @@ bool kafka_producer_try(const struct relay_context *context, const struct kafka_
     return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, options, error), error);
 }
 
+static void release(void *what)
+{
+    struct kafka_producer *producer = what;
+    if (atomic_fetch_sub(&producer->holders, 1) == 1) {
+        pthread_mutex_destroy(&producer->trouble_lock);
+        free(producer);
+    }
+}
+
+// A client with messages is waited for, since they point to their batch.
 static void destroy_client(struct kafka_producer *producer)
 {
     for (size_t i = 0; i < TOPIC_BUCKETS; i++) {
@@ -199,9 +213,15 @@ static void destroy_client(struct kafka_producer *producer)
         }
         producer->topics[i] = NULL;
     }
-    if (producer->client != NULL) {
-        rd_kafka_destroy(producer->client);
+    struct mono_time deadline = producer->pending > 0 ? (struct mono_time){INT64_MAX}
+                                                      : mono_add(clock_mono(producer->context->clock), BURIAL);
+    if (producer->client != NULL &&
+        !kafka_client_bury(producer->client, (struct kafka_estate){release, producer}, producer->tick, deadline)) {
+        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
+            "librdkafka does not let go of a producer; it is left behind");
+        producer->left = true;
     }
+    producer->client = NULL;
 }
 
 // Makes a client of the producer, in place of the one that it has.
@@ -225,6 +245,7 @@ static bool make_client(struct kafka_producer *producer, const struct kafka_prod
         return false;
     }
     destroy_client(producer);
+    atomic_fetch_add(&producer->holders, 1);
     producer->client = client;
     producer->reached = producer->initialised = false;
     return true;
@@ -238,6 +259,7 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         error_no_memory(error, "a Kafka producer");
         return NULL;
     }
+    atomic_init(&producer->holders, 1);
     producer->context = context;
     producer->options = *options;
     producer->options.transactional_id = NULL;
@@ -250,27 +272,34 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
         return NULL;
     }
     if (!make_client(producer, options, error)) {
-        pthread_mutex_destroy(&producer->trouble_lock);
-        free(producer);
+        release(producer);
         return NULL;
     }
     return producer;
 }
 
-void kafka_producer_free(struct kafka_producer *producer)
+// Does not wait for the brokers' threads, of which one may be in the resolver: what they have is reported later.
+static void purge(struct kafka_producer *producer)
+{
+    rd_kafka_purge(producer->client,
+        RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+}
+
+bool kafka_producer_free(struct kafka_producer *producer)
 {
     if (producer == NULL) {
-        return;
+        return true;
     }
-    rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    purge(producer);
     struct mono_time deadline = mono_add(clock_mono(producer->context->clock), DURATION_S(2));
     while (producer->pending > 0 && !mono_reached(clock_mono(producer->context->clock), deadline)) {
         rd_kafka_poll(producer->client, 10);
         producer->tick.function(producer->tick.context);
     }
     destroy_client(producer);
-    pthread_mutex_destroy(&producer->trouble_lock);
-    free(producer);
+    bool left = producer->left;
+    release(producer);
+    return !left;
 }
 
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer)
@@ -589,7 +618,7 @@ bool kafka_producer_abort(struct kafka_producer *producer, struct mono_time dead
         done = call_in_slices(producer, rd_kafka_abort_transaction, "abort_transaction", SLICE_MS, deadline, &timed_out,
             error);
     } else {
-        rd_kafka_purge(producer->client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        purge(producer);
     }
     while (producer->pending > 0) {
         if (mono_reached(clock_mono(producer->context->clock), deadline)) {

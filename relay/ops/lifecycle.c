@@ -375,7 +375,8 @@ static void stop_parts(struct lifecycle *self)
             self->hung = true;
         }
     }
-    self->hung = self->hung || (self->insert != NULL && insert_stage_left_handle(self->insert));
+    self->hung = self->hung || (self->publish != NULL && publish_stage_left_handle(self->publish)) ||
+        (self->insert != NULL && insert_stage_left_handle(self->insert));
 }
 
 static void free_parts(struct lifecycle *self)

@@ -141,6 +141,15 @@ bool publish_stage_join(struct publish_stage *stage, struct mono_time deadline)
     return all;
 }
 
+bool publish_stage_left_handle(const struct publish_stage *stage)
+{
+    bool left = false;
+    for (size_t i = 0; i < stage->count; i++) {
+        left = left || stage->workers[i].pipe->left_client;
+    }
+    return left;
+}
+
 void publish_stage_free(struct publish_stage *stage)
 {
     if (stage == NULL) {

@@ -478,7 +478,7 @@ bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
     // Of the same settings as a term's, so that it can be made if that can; its id is never used.
     bool reached = make_producer(pipe, pipe->config->publish.transactional_id, error) && size_batches(pipe, error) &&
         kafka_producer_reach(pipe->producer, publish_deadline(pipe, INIT_DEADLINE), error);
-    kafka_producer_free(pipe->producer);
+    pipe->left_client = !kafka_producer_free(pipe->producer) || pipe->left_client;
     pipe->producer = NULL;
     publish_report_kafka(pipe, reached ? NULL : error);
     return reached;
@@ -520,8 +520,9 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
 void publish_term_end(struct publish_pipe *pipe)
 {
     outbox_sleep_finish(&pipe->sleep);
-    kafka_producer_free(pipe->producer);
+    pipe->left_client = !kafka_producer_free(pipe->producer) || pipe->left_client;
     pipe->producer = NULL;
+    pipe->left_client = pipe->left_client || pipe->store.left;
     receipt_store_finish(&pipe->store);
     for (int i = 0; i < 2; i++) {
         outbox_batch_free(pipe->lanes[i].batch);

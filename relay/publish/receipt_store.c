@@ -15,6 +15,7 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
+#include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
 
@@ -23,6 +24,7 @@
 #include <string.h>
 
 #define RECEIPT_PARTITIONS 16
+#define BURIAL             DURATION_S(1)
 // Kafka compacts no segment that is written to, and a term reads all that other outboxes have written there since its
 // own last receipt.
 #define SEGMENT_BYTES "67108864"
@@ -385,6 +387,17 @@ static bool mark_ends(struct receipt_store *store, struct reading *reading, cons
             "a broker connection was closed while the end of the receipts was looked for");
 }
 
+// It has joined no group, but asks for a coordinator all the same, whose name may be all that hangs.
+static void bury_reader(struct receipt_store *store, rd_kafka_t *reader, struct kafka_tick tick)
+{
+    struct mono_time deadline = mono_add(clock_mono(clock_system()), BURIAL);
+    if (!kafka_client_bury(reader, (struct kafka_estate){0}, tick, deadline)) {
+        log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
+            "librdkafka does not let go of the reader of receipts; it is left behind");
+        store->left = true;
+    }
+}
+
 bool receipt_store_read(struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
     int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
     struct duration patience, struct relay_error *error)
@@ -409,8 +422,7 @@ bool receipt_store_read(struct receipt_store *store, const struct relay_context 
     if (reading.client != NULL) {
         rd_kafka_poll_set_consumer(reading.client);
         done = assign(&reading, offset, error) && read_all(&reading, context->stop, tick, error);
-        rd_kafka_consumer_close(reading.client);
-        rd_kafka_destroy(reading.client);
+        bury_reader(store, reading.client, tick);
     }
     free(reading.progress);
     return done;

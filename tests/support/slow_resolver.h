@@ -7,8 +7,9 @@
 
 // asked (may be NULL) is called by the resolver's thread each time.
 void slow_resolver_start(void (*asked)(void *context), void *context);
-void slow_resolver_wait_asked(void); // once for each time
-int slow_resolver_hanging(void);     // how many are in it now
+void slow_resolver_hold(const char *name); // from now on this one too, until the end
+void slow_resolver_wait_asked(void);       // once for each time
+int slow_resolver_hanging(void);           // how many are in it now
 // Lets everybody out and waits for that: their threads use this process's memory.
 void slow_resolver_end(void);
 

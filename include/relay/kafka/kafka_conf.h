@@ -6,7 +6,6 @@
 #ifndef RELAY_KAFKA_KAFKA_CONF_H
 #define RELAY_KAFKA_KAFKA_CONF_H
 
-#include "relay/base/clock.h"
 #include "relay/base/error.h"
 #include "relay/config/context.h"
 
@@ -35,11 +34,6 @@ void kafka_conf_log(const rd_kafka_t *client, int level, const char *facility, c
 // rd_kafka_new() that never leaks the conf and speaks our error type. Errors: CONFIG in librdkafka's words, SYSTEM
 // where a thread is missing.
 rd_kafka_t *kafka_client_new(enum kafka_client_kind kind, rd_kafka_conf_t *conf, struct relay_error *error);
-
-// Destroys a client, on a thread of its own: that may hang, and does where a name server does not answer. A consumer
-// does not leave its group. false: it has not ended at the deadline, or there is no memory or thread for it. It is left
-// behind then, perhaps still running its callbacks: for the log and all of `opaque`.
-bool kafka_client_destroy_until(rd_kafka_t *client, struct mono_time deadline);
 
 // Whether librdkafka makes a client of the conf: it judges values together, and some by themselves, only then. Makes
 // one that reaches nobody and ends it at once; takes some milliseconds. Takes the conf over; NULL: one that could not

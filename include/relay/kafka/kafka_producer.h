@@ -77,8 +77,10 @@ struct kafka_producer *kafka_producer_new(const struct relay_context *context,
 // Whether one can be made: as kafka_conf_try().
 bool kafka_producer_try(const struct relay_context *context, const struct kafka_producer_options *options,
     struct relay_error *error);
-// Throws away what is still queued, waits up to two seconds for its reports, destroys the client. Accepts NULL.
-void kafka_producer_free(struct kafka_producer *producer);
+// Throws away what is still queued, waits up to two seconds for its reports, destroys the client; ticks meanwhile.
+// Accepts NULL. false: librdkafka does not let go of a client, which holds nothing of the caller's any more; its
+// threads may still run.
+bool kafka_producer_free(struct kafka_producer *producer);
 // The producer's own; without transactions good until the next kafka_producer_abort().
 rd_kafka_t *kafka_producer_client(struct kafka_producer *producer);
 size_t kafka_producer_message_max(const struct kafka_producer *producer); // message.max.bytes

@@ -23,6 +23,9 @@ struct publish_stage *publish_stage_start(const struct relay_context *context, s
 // After the stop was raised: waits for the threads, at most until the deadline. false: some thread hangs (in
 // librdkafka); the process must end without freeing anything, nothing is lost by it.
 bool publish_stage_join(struct publish_stage *stage, struct mono_time deadline);
+// After a join that returned true: at some time since the start librdkafka did not let go of a client. Its thread may
+// still run, so nothing is freed here either; the process has all the same ended properly.
+bool publish_stage_left_handle(const struct publish_stage *stage);
 void publish_stage_free(struct publish_stage *stage); // after a join that returned true; accepts NULL
 
 #endif

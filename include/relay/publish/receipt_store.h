@@ -26,6 +26,7 @@ struct receipt_store {
     const struct kafka_topic *handle; // the producer's
     struct receipt_mark *marks;       // one for each partition
     char mark_key[48];
+    bool left; // a reader that librdkafka does not let go of; its threads may still run
 };
 
 // The topic through this producer's connections. tick: called while waiting. Errors: KAFKA_OPERATOR (no right to create
