@@ -291,26 +291,6 @@ double metric_value(const struct metric_series *series)
     return (double)observations(series);
 }
 
-double metric_quantile(const struct metric_series *series, double q)
-{
-    const double *bounds;
-    size_t count = bounds_of(series->kind, &bounds);
-    double wanted = q * (double)observations(series);
-    double below = 0;
-    for (size_t i = 0; i <= count; i++) {
-        double here = (double)atomic_load_explicit(&series->buckets[i], memory_order_relaxed);
-        if (here > 0 && below + here >= wanted) {
-            if (i == count) {
-                return bounds[count - 1]; // above all bounds: at least that
-            }
-            double low = i == 0 ? 0 : bounds[i - 1];
-            return low + (bounds[i] - low) * (wanted - below) / here;
-        }
-        below += here;
-    }
-    return (double)NAN;
-}
-
 static void visit(const struct metric_series *series, metrics_visitor *visitor, void *context)
 {
     if (atomic_load_explicit(&series->shown, memory_order_relaxed)) {

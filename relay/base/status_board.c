@@ -423,14 +423,6 @@ bool status_board_live(struct status_board *board, char *silent, size_t room)
     return name == NULL;
 }
 
-enum status_level status_board_level(struct status_board *board)
-{
-    pthread_mutex_lock(&board->lock);
-    enum status_level level = board->whole.level;
-    pthread_mutex_unlock(&board->lock);
-    return level;
-}
-
 struct status_entry *status_board_entries(struct status_board *board, size_t *count)
 {
     *count = 0;

@@ -362,34 +362,21 @@ size_t native_block_memory(const struct native_block *block)
     return memory;
 }
 
-static void reset_column(struct native_column *column, bool give_back)
+static void reset_column(struct native_column *column)
 {
-    if (give_back) {
-        native_buffer_free(&column->data);
-    }
     column->data.length = column->data.marked = 0;
     column->count = column->marked_count = 0;
     for (size_t i = 0; i < column->inner_count; i++) {
-        reset_column(&column->inner[i], give_back);
+        reset_column(&column->inner[i]);
     }
 }
 
 void native_block_reset(struct native_block *block)
 {
     for (size_t i = 0; i < block->column_count; i++) {
-        reset_column(block->columns[i], false);
+        reset_column(block->columns[i]);
     }
     block->rows = block->bytes = 0;
-}
-
-void native_block_trim(struct native_block *block, size_t keep)
-{
-    assert(block->rows == 0);
-    if (native_block_memory(block) > keep) {
-        for (size_t i = 0; i < block->column_count; i++) {
-            reset_column(block->columns[i], true);
-        }
-    }
 }
 
 static size_t count_buffers(const struct native_column *column)

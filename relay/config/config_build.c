@@ -108,7 +108,8 @@ static bool build_word(const struct config_key *key, const char *text, int *targ
     return true;
 }
 
-bool config_build_value(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
+// Reads one text by its key into target, which may be NULL (only judged). error: CONFIG, NO_MEMORY.
+static bool build_value(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
     struct relay_error *error)
 {
     bool truth;
@@ -160,11 +161,11 @@ static void report_value(const struct config_source *source, const struct config
     }
 }
 
-// As config_build_value(); false only for what is to be reported. Memory that ran out is remembered.
+// As build_value(); false only for what is to be reported. Memory that ran out is remembered.
 static bool build_or_exhaust(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
     struct relay_error *error)
 {
-    if (config_build_value(memory, key, text, target, error)) {
+    if (build_value(memory, key, text, target, error)) {
         return true;
     }
     if (error->code == RELAY_ERROR_NO_MEMORY) {

@@ -58,7 +58,8 @@ const struct config_setting *config_source_find(const struct config_source *sour
     return NULL;
 }
 
-const struct config_heading *config_source_heading(const struct config_source *source, enum config_section_id section,
+// NULL: not written.
+static const struct config_heading *find_heading(const struct config_source *source, enum config_section_id section,
     const char *name)
 {
     for (size_t i = 0; i < source->heading_count; i++) {
@@ -136,7 +137,7 @@ static void add_setting(struct config_source *source, struct config_setting sett
 
 void config_source_add(struct config_source *source, struct config_setting setting)
 {
-    if (config_source_heading(source, setting.section, setting.name) == NULL) {
+    if (find_heading(source, setting.section, setting.name) == NULL) {
         add_heading(source,
             (struct config_heading){.section = setting.section,
                 .name = setting.name,
@@ -206,7 +207,7 @@ static void on_section(void *context, int line, char *text)
     if (!read_heading(source, line, text, &heading)) {
         return;
     }
-    const struct config_heading *old = config_source_heading(source, heading.section, heading.name);
+    const struct config_heading *old = find_heading(source, heading.section, heading.name);
     if (old != NULL) {
         config_report_line(source->report, line, text, NULL,
             "this section is there twice, first in line %d; put the keys of both into one", old->line);
@@ -383,7 +384,9 @@ static char *read_descriptor(struct config_memory *memory, int descriptor, size_
     return NULL;
 }
 
-char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
+// Whole content of a small file, NUL-terminated, in memory, with which it is wiped. NULL: error SYSTEM, CONFIG (a
+// directory, beyond `most` bytes) or NO_MEMORY; the text goes behind the file's name.
+static char *read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
     struct relay_error *error)
 {
     // Without O_NONBLOCK a named pipe that nobody writes to would hang the start for ever.
@@ -402,7 +405,7 @@ bool config_source_read_file(struct config_source *source, bool may_miss)
 {
     struct relay_error error = {0};
     size_t length;
-    char *text = config_read_whole(source->memory, source->report->path, CONFIG_FILE_MAX, &length, &error);
+    char *text = read_whole(source->memory, source->report->path, CONFIG_FILE_MAX, &length, &error);
     if (text == NULL) {
         if (!may_miss || error.detail != ENOENT) {
             config_report_line(source->report, 0, NULL, NULL, "%s", error.text);
@@ -432,7 +435,7 @@ static void read_secret(struct config_source *source, struct config_setting *set
     if (setting->value[0] == '\0') {
         config_source_mistake(source, setting, "expected the path of a file");
     } else {
-        text = config_read_whole(source->memory, setting->value, SECRET_FILE_MAX, &length, &error);
+        text = read_whole(source->memory, setting->value, SECRET_FILE_MAX, &length, &error);
         if (text == NULL) {
             config_source_mistake(source, setting, "the file %.200s %s", setting->value, error.text);
         } else if (memchr(text, '\0', length) != NULL) {

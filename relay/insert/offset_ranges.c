@@ -63,11 +63,6 @@ int64_t offset_ranges_after(const struct offset_ranges *ranges)
     return ranges->count > 0 ? ranges->items[ranges->count - 1].after : INT64_MIN;
 }
 
-int64_t offset_ranges_first(const struct offset_ranges *ranges)
-{
-    return ranges->count > 0 ? ranges->items[0].first : INT64_MAX;
-}
-
 void offset_ranges_finish(struct offset_ranges *ranges)
 {
     free(ranges->items);

@@ -137,7 +137,8 @@ void pg_one_line(char *text)
     }
 }
 
-bool pg_error_set(struct relay_error *error, const struct pg_connection *connection, const PGresult *result,
+// From a failed result or, result NULL, from the connection. Returns false.
+static bool set_from_server(struct relay_error *error, const struct pg_connection *connection, const PGresult *result,
     const char *what)
 {
     const char *sqlstate = result == NULL ? NULL : PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -240,7 +241,7 @@ bool pg_wait(struct pg_connection *connection, short events, struct mono_time de
 static bool broken_by(struct pg_connection *connection, struct relay_error *error, const char *what)
 {
     connection->broken = true;
-    return pg_error_set(error, connection, NULL, what);
+    return set_from_server(error, connection, NULL, what);
 }
 
 static bool too_late(struct pg_connection *connection, struct relay_error *error)
@@ -289,22 +290,14 @@ static bool sent(struct pg_connection *connection, int accepted, struct mono_tim
 
 #define PG_VALUES_MAX 16
 
-struct value_arrays {
-    Oid types[PG_VALUES_MAX];
-    const char *texts[PG_VALUES_MAX];
-    int lengths[PG_VALUES_MAX], formats[PG_VALUES_MAX];
-};
-
-static bool lay_out(struct value_arrays *arrays, const struct pg_value *values, int count, struct relay_error *error)
+static bool lay_out(const char *texts[PG_VALUES_MAX], const struct pg_value *values, int count,
+    struct relay_error *error)
 {
     if (count > PG_VALUES_MAX) {
         return error_set(error, RELAY_ERROR_BUG, "a statement with %d parameters", count);
     }
     for (int i = 0; i < count; i++) {
-        arrays->types[i] = values[i].type;
-        arrays->texts[i] = values[i].text;
-        arrays->lengths[i] = values[i].length;
-        arrays->formats[i] = values[i].binary ? 1 : 0;
+        texts[i] = values[i].text;
     }
     return true;
 }
@@ -312,28 +305,25 @@ static bool lay_out(struct value_arrays *arrays, const struct pg_value *values, 
 static bool send_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
     bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
-    struct value_arrays arrays;
+    const char *texts[PG_VALUES_MAX];
     if (connection->broken) {
         return refuse_broken(connection, error);
     }
-    return lay_out(&arrays, values, count, error) &&
+    return lay_out(texts, values, count, error) &&
         sent(connection,
-            PQsendQueryParams(connection->libpq, sql, count, arrays.types, arrays.texts, arrays.lengths, arrays.formats,
-                binary_result ? 1 : 0),
-            deadline, error);
+            PQsendQueryParams(connection->libpq, sql, count, NULL, texts, NULL, NULL, binary_result ? 1 : 0), deadline,
+            error);
 }
 
 static bool send_prepared(struct pg_connection *connection, const char *name, const struct pg_value *values, int count,
     bool binary_result, struct mono_time deadline, struct relay_error *error)
 {
-    struct value_arrays arrays;
+    const char *texts[PG_VALUES_MAX];
     if (connection->broken) {
         return refuse_broken(connection, error);
     }
-    return lay_out(&arrays, values, count, error) &&
-        sent(connection,
-            PQsendQueryPrepared(connection->libpq, name, count, arrays.texts, arrays.lengths, arrays.formats,
-                binary_result ? 1 : 0),
+    return lay_out(texts, values, count, error) &&
+        sent(connection, PQsendQueryPrepared(connection->libpq, name, count, texts, NULL, NULL, binary_result ? 1 : 0),
             deadline, error);
 }
 
@@ -404,7 +394,7 @@ static void note_failure(struct pg_connection *connection, const PGresult *resul
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     snprintf(connection->sqlstate, sizeof(connection->sqlstate), "%s", sqlstate == NULL ? "" : sqlstate);
     connection->broken = connection->broken || sqlstate == NULL;
-    pg_error_set(error, connection, result, "PostgreSQL");
+    set_from_server(error, connection, result, "PostgreSQL");
 }
 
 // Many short waits one after another keep the other sessions silent as one long one does.

@@ -111,16 +111,6 @@ Test(metrics, histogram_buckets_are_cumulative)
     expect_line("outbox_relay_insert_seconds_count{table=\"t\"} 13");
 }
 
-Test(metrics, quantiles_come_from_the_buckets)
-{
-    struct metric_series *series = metrics_series0(metrics, METRIC_PUBLISH_LATENCY_SECONDS);
-    cr_assert(isnan(metric_quantile(series, 0.5)));
-    metric_observe_many(series, 0.02, 90);
-    metric_observe_many(series, 100, 10);
-    cr_assert_float_eq(metric_quantile(series, 0.45), 0.0175, 1e-9);
-    cr_assert_eq(metric_quantile(series, 0.99), 60);
-}
-
 Test(metrics, too_many_series_share_one)
 {
     char topic[40];

@@ -94,8 +94,6 @@ void metric_set(struct metric_series *series, double value);     // gauges
 void metric_observe(struct metric_series *series, double value); // histograms
 void metric_observe_many(struct metric_series *series, double value, uint64_t times);
 double metric_value(const struct metric_series *series); // counter or gauge; a histogram's count
-// The value at quantile q (0..1) estimated from a histogram's buckets; NAN when empty.
-double metric_quantile(const struct metric_series *series, double q);
 
 // Calls back for each series that is shown, with the values of its labels (as many as the metric has; valid during the
 // call) and metric_value(). Under the lock of the metrics: the callback looks up no series.

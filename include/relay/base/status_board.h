@@ -64,14 +64,13 @@ bool status_board_is_ready(struct status_board *board);
 // is not ready", or "starting: no stage runs yet".
 bool status_board_ready_why(struct status_board *board, char *why, size_t room);
 
-// The level of the whole. Rules (docs/operations.md has them in words):
+// The JSON of GET /health as a new reference, NULL when out of memory. The caller decrefs. Rules of the levels
+// (docs/operations.md has them in words):
 //   a check      down when all of its instances are down, degraded when any is not ok; ok without instances;
 //   a stage      cannot progress when its own check is down or one it depends on is (publish: postgres, kafka;
 //                insert: kafka, clickhouse);
 //   the whole    down when no stage that is on the board can progress, degraded when any check is not ok, or while no
 //                stage is on the board yet, else ok.
-enum status_level status_board_level(struct status_board *board);
-// The JSON of GET /health as a new reference, NULL when out of memory. The caller decrefs.
 // {"status","reason","since","checks":{CHECK:{"status","reason","since","figures":{..},"instances":{NAME:{the same}}}}}
 // "figures" are those of instance "", "instances" stands there only when others exist.
 json_t *status_board_json(struct status_board *board);

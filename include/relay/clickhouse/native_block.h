@@ -50,8 +50,6 @@ size_t native_block_rows(const struct native_block *block);
 size_t native_block_bytes(const struct native_block *block);  // of the finished rows, as on the wire before compression
 size_t native_block_memory(const struct native_block *block); // allocated
 void native_block_reset(struct native_block *block);          // no rows; memory kept
-// Gives memory beyond `keep` bytes back (after one huge batch).
-void native_block_trim(struct native_block *block, size_t keep);
 
 // The block as pieces for clickhouse_insert: valid until the next change of the block. *count pieces, NULL: NO_MEMORY.
 // The pieces belong to the block. A block of no rows gives no pieces.

@@ -27,8 +27,5 @@ void config_build_key(const struct config_source *source, struct config_memory *
 // The setting that gives a key, NULL if none does.
 const struct config_setting *config_build_find(const struct config_source *source, const struct config_place *places,
     size_t count, const char *key);
-// Reads one text by its key into target, which may be NULL (only judged). error: CONFIG, NO_MEMORY.
-bool config_build_value(struct config_memory *memory, const struct config_key *key, const char *text, void *target,
-    struct relay_error *error);
 
 #endif

@@ -63,8 +63,6 @@ bool config_source_is_secret(const struct config_source *source, enum config_sec
 // NULL: not written.
 const struct config_setting *config_source_find(const struct config_source *source, enum config_section_id section,
     const char *name, const char *key);
-const struct config_heading *config_source_heading(const struct config_source *source, enum config_section_id section,
-    const char *name);
 
 // A mistake in a setting, at its line or variable.
 void config_source_mistake(const struct config_source *source, const struct config_setting *setting, const char *format,
@@ -76,10 +74,5 @@ const char *config_section_label(struct config_memory *memory, enum config_secti
 const struct config_key *config_source_key(enum config_section_id section, const char *key);
 // Takes one line end away, which editors and echo put behind a secret; a second one is meant. Returns the length.
 size_t config_cut_line_end(char *text, size_t length);
-
-// Whole content of a small file, NUL-terminated, in memory, with which it is wiped. NULL: error SYSTEM, CONFIG (a
-// directory, beyond `most` bytes) or NO_MEMORY; the text goes behind the file's name.
-char *config_read_whole(struct config_memory *memory, const char *path, size_t most, size_t *length,
-    struct relay_error *error);
 
 #endif

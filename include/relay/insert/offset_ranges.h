@@ -25,9 +25,8 @@ bool offset_ranges_add(struct offset_ranges *ranges, int64_t first, int64_t afte
 // Makes `ranges` the union of both. false: out of memory, `ranges` is as before.
 bool offset_ranges_merge(struct offset_ranges *ranges, const struct offset_ranges *other);
 bool offset_ranges_contain(struct offset_ranges *ranges, int64_t offset);
-// Behind the highest offset, INT64_MIN when empty; the lowest offset, INT64_MAX when empty.
+// Behind the highest offset, INT64_MIN when empty.
 int64_t offset_ranges_after(const struct offset_ranges *ranges);
-int64_t offset_ranges_first(const struct offset_ranges *ranges);
 void offset_ranges_finish(struct offset_ranges *ranges); // empty, memory freed
 
 #endif

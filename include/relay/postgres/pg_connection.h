@@ -56,18 +56,15 @@ int pg_server_version(const struct pg_connection *connection); // 150004
 PGconn *pg_libpq(struct pg_connection *connection);            // for escaping and pipelines; do not wait on it
 const char *pg_server_address(const struct pg_connection *connection); // "host:port", owned by the connection
 
-// A parameter of a statement: text unless `binary`. Borrowed during the call.
+// A parameter of a statement, whose type PostgreSQL infers. Borrowed during the call.
 struct pg_value {
     const char *text; // NULL: SQL NULL
-    int length;       // of binary values
-    bool binary;
-    Oid type; // 0: PostgreSQL infers it
 };
-#define PG_TEXT(t)         ((struct pg_value){.text = (t)})
-#define PG_BINARY(b, n, o) ((struct pg_value){.text = (b), .length = (n), .binary = true, .type = (o)})
+#define PG_TEXT(t) ((struct pg_value){.text = (t)})
 
 // Runs one statement with parameters and takes its rows. NULL on any error. The caller clears the result (PQclear).
-// Errors: as pg_error_set() says; TIMEOUT (POSTGRES_UNREACHABLE) breaks the connection.
+// Errors: "<what>: <message> (SQLSTATE)". Classes: 08, 57P, 53, 58 = retriable; 40, 55P03, 57014 = retriable; 28, 3D,
+// 3F, 42, 0A, 25006, 22, 23, 55000 = operator. TIMEOUT (POSTGRES_UNREACHABLE) breaks the connection.
 PGresult *pg_query(struct pg_connection *connection, const char *sql, const struct pg_value *values, int count,
     bool binary_result, struct mono_time deadline, struct relay_error *error);
 // The same for a prepared statement. pg_prepare is idempotent for the same name on a connection.
@@ -109,11 +106,6 @@ bool pg_take_notification(struct pg_connection *connection);
 // costs the session, and the backend goes on.
 struct mono_time pg_deadline(const struct relay_context *context);
 
-// Sets error from a failed result (or, result NULL, from the connection): "<what>: <message> (SQLSTATE)". Classes: 08,
-// 57P, 53, 58 = retriable; 40, 55P03, 57014 = retriable; 28, 3D, 3F, 42, 0A, 25006, 22, 23, 55000 = operator. Returns
-// false.
-bool pg_error_set(struct relay_error *error, const struct pg_connection *connection, const PGresult *result,
-    const char *what);
 // The five characters of the last failed result on this connection, "" if none.
 const char *pg_last_sqlstate(const struct pg_connection *connection);
 
