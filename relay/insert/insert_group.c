@@ -249,15 +249,15 @@ static struct mono_time within_drain(const struct insert_group *group, struct du
 static bool wait_for_starts(struct insert_group *group, struct mono_time until)
 {
     for (;;) {
-        bool may_start = false;
+        bool in_doubt = false;
         for (size_t i = 0; i < group->table_count; i++) {
             const struct insert_table *table = group->tables[i];
             bool given_up = table->flight && table->flight->dropped;
             struct mono_time last;
-            may_start = table_worker_may_start(table->worker, given_up, &last) || may_start;
+            in_doubt = table_worker_has_in_doubt(table->worker, given_up, &last) || in_doubt;
         }
-        if (!may_start || mono_reached(insert_group_now(group), until)) {
-            return !may_start;
+        if (!in_doubt || mono_reached(insert_group_now(group), until)) {
+            return !in_doubt;
         }
         wait_shortly(group, 20);
     }

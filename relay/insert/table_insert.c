@@ -209,7 +209,7 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         .settings = &token,
         .setting_count = 1};
     set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : end);
-    // After set_running: who cancels either sees this INSERT in table_worker_may_start, or is seen here.
+    // After set_running: who cancels either sees this INSERT in table_worker_has_in_doubt, or is seen here.
     bool done = !table_worker_given_up(worker, job);
     if (done) {
         done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);

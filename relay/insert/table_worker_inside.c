@@ -75,12 +75,12 @@ struct mono_time table_worker_end_of_run(const struct table_worker *worker, stru
     return mono_add(mono_add(start, most), RUN_MARGIN);
 }
 
-bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until)
+bool table_worker_has_in_doubt(struct table_worker *worker, bool with_present, struct mono_time *until)
 {
     struct mono_time now = clock_mono(worker->options.context->clock);
     pthread_mutex_lock(&worker->lock);
     *until = worker->doubt.until;
-    if (present && mono_before(*until, worker->running_until)) {
+    if (with_present && mono_before(*until, worker->running_until)) {
         *until = worker->running_until;
     }
     pthread_mutex_unlock(&worker->lock);

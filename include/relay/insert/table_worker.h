@@ -37,9 +37,10 @@ void table_worker_cancel(struct table_worker *worker, struct table_job *job);
 // The INSERT that is under way, if it is that job's: its id, with room for CLICKHOUSE_QUERY_ID_ROOM, and where it is.
 bool table_worker_running(struct table_worker *worker, const struct table_job *job, char *query_id, int *endpoint);
 struct clickhouse_client *table_worker_client(const struct table_worker *worker);
-// Whether the server may yet start an INSERT that has no answer (present: the one under way included), and until when.
-// One that has started is found in system.processes; one that starts later is refused. Only of exactly-once tables.
-bool table_worker_may_start(struct table_worker *worker, bool present, struct mono_time *until);
+// Whether an INSERT is in doubt: it has no answer, and the server may yet start it, until when. with_present: the one
+// under way included. One that has started is found in system.processes; one that starts later is refused. Only of
+// exactly-once tables.
+bool table_worker_has_in_doubt(struct table_worker *worker, bool with_present, struct mono_time *until);
 // Why the present job is being repeated: copies the last error; false: nothing is wrong.
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error);
 void table_worker_quit(struct table_worker *worker); // ends after the present job; does not wait
