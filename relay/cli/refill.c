@@ -46,12 +46,12 @@ struct refill {
     char name[512];
     char prefix[64]; // of the query ids of all runs that fill this table
     uint64_t attempts;
-    struct server_clock *clocks; // for each endpoint
-    bool guarded;                // the statement has a deadline
-    bool settled;                // nothing runs, of this run or an earlier one
-    int in_doubt;                // the endpoint that may still run an INSERT of ours, or NOBODY
-    struct mono_time starts;     // it may begin until then
-    bool divides;                // the operator knows why it takes longer
+    struct server_clock *clocks;      // for each endpoint
+    bool guarded;                     // the statement has a deadline
+    bool settled;                     // nothing runs, of this run or an earlier one
+    int in_doubt;                     // the endpoint that may still run an INSERT of ours, or NOBODY
+    struct mono_time may_start_until; // it may begin until then
+    bool divides;                     // the operator knows why it takes longer
 };
 
 static bool compile_route(struct refill *refill, struct relay_error *error)
@@ -288,8 +288,9 @@ static bool encode(struct refill *refill, const struct source_message *messages,
 static bool await_starts(const struct refill *refill, struct relay_error *error)
 {
     const struct clock *clock = refill->context->clock;
-    return mono_reached(clock_mono(clock), refill->starts) ||
-        !stop_wait(refill->context->stop, clock, refill->starts) || error_set(error, RELAY_ERROR_STOPPED, "stopped");
+    return mono_reached(clock_mono(clock), refill->may_start_until) ||
+        !stop_wait(refill->context->stop, clock, refill->may_start_until) ||
+        error_set(error, RELAY_ERROR_STOPPED, "stopped");
 }
 
 static bool kill_inserts(struct refill *refill, struct relay_error *error)
@@ -315,12 +316,13 @@ static bool settle(struct refill *refill, struct relay_error *error)
     return true;
 }
 
-// REFUSED, TOO_LARGE: of these rows; others, or fewer, may do.
-enum sending { SENT, UNCLEAR, NOT_SENT, REFUSED, TOO_LARGE };
+// What to do after an INSERT of a block, whatever became of it: that some of its rows may be there is told by in_doubt.
+// DIVIDE: these rows will not do together; others, or fewer, may.
+enum next_step { DONE, AGAIN, GIVE_UP, DIVIDE_REJECTED, DIVIDE_TOO_LARGE };
 
-static enum sending class_of(const struct relay_error *error)
+static enum next_step next_step_after(const struct relay_error *error)
 {
-    return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? UNCLEAR : NOT_SENT;
+    return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? AGAIN : GIVE_UP;
 }
 
 static bool send_statement(struct refill *refill, int endpoint, const char *statement,
@@ -343,7 +345,7 @@ static bool send_statement(struct refill *refill, int endpoint, const char *stat
 }
 
 // *may_be_there: of an INSERT that failed.
-static enum sending send_block(struct refill *refill, int endpoint, bool *may_be_there, struct relay_error *error)
+static enum next_step send_block(struct refill *refill, int endpoint, bool *may_be_there, struct relay_error *error)
 {
     const struct relay_context *context = refill->context;
     struct clickhouse_outcome outcome = {.endpoint = NOBODY};
@@ -352,36 +354,36 @@ static enum sending send_block(struct refill *refill, int endpoint, bool *may_be
     if (refill->guarded) {
         struct server_clock *known = &refill->clocks[endpoint];
         if (!server_clock_measure(known, context, refill->client, endpoint, error)) {
-            return class_of(error);
+            return next_step_after(error);
         }
         deadline = server_clock_seconds(known, end);
     }
     char *statement = strdup(refill->statement);
     if (!statement) {
         error_no_memory(error, "filling a table");
-        return NOT_SENT;
+        return next_step_after(error);
     }
     insert_deadline_set(statement, deadline);
     bool sent = send_statement(refill, endpoint, statement, &outcome, error);
     free(statement);
     if (sent) {
-        return SENT;
+        return DONE;
     }
     if (insert_deadline_was_over(&outcome, error)) {
         refill->clocks[endpoint].known = false;
-        return UNCLEAR; // not that anything is in doubt
+        return AGAIN;
     }
     *may_be_there = outcome.body_sent;
-    if (class_of(error) == UNCLEAR && outcome.body_sent) {
+    if (next_step_after(error) == AGAIN && outcome.body_sent) {
         refill->settled = false;
         refill->in_doubt = outcome.endpoint;
         if (!clickhouse_outcome_is_answered(&outcome)) {
-            refill->starts = mono_add(end, INSERT_DEADLINE_SECOND);
+            refill->may_start_until = mono_add(end, INSERT_DEADLINE_SECOND);
         }
     }
-    return outcome.failure == CLICKHOUSE_BAD_ROW ? REFUSED
-        : outcome.failure == CLICKHOUSE_MEMORY   ? TOO_LARGE
-                                                 : class_of(error);
+    return outcome.failure == CLICKHOUSE_BAD_ROW ? DIVIDE_REJECTED
+        : outcome.failure == CLICKHOUSE_MEMORY   ? DIVIDE_TOO_LARGE
+                                                 : next_step_after(error);
 }
 
 // Nothing of ours outlives the command: the next run would ask too early.
@@ -396,7 +398,7 @@ static bool give_up(struct refill *refill, struct relay_error *error)
         return error_prefix(error, "an INSERT may still run (%s), so wait before you try again", why.text);
     }
     if (!awaited) {
-        struct duration left = mono_left(clock_mono(refill->context->clock), refill->starts);
+        struct duration left = mono_left(clock_mono(refill->context->clock), refill->may_start_until);
         return error_prefix(error, "an INSERT has no answer and may still begin, so wait %.0f s before you try again",
             duration_seconds(left) + 1);
     }
@@ -411,17 +413,17 @@ static bool pause_round(const struct refill *refill, struct backoff *backoff, st
 }
 
 // The messages that the block holds are those that are still to be written.
-static enum sending send_rest(struct refill *refill, int endpoint, struct refill_result *results, size_t count,
+static enum next_step send_rest(struct refill *refill, int endpoint, struct refill_result *results, size_t count,
     struct relay_error *error)
 {
     bool may_be_there = false;
-    enum sending sending = send_block(refill, endpoint, &may_be_there, error);
+    enum next_step next = send_block(refill, endpoint, &may_be_there, error);
     for (size_t i = 0; i < count; i++) {
         if (results[i].state == REFILL_WRITTEN) {
-            results[i].in_doubt = sending != SENT && (results[i].in_doubt || may_be_there);
+            results[i].in_doubt = next != DONE && (results[i].in_doubt || may_be_there);
         }
     }
-    return sending;
+    return next;
 }
 
 static void refuse_rest(struct refill_result *results, size_t count, const struct relay_error *refusal)
@@ -455,7 +457,7 @@ static bool write_messages(struct refill *refill, const struct source_message *m
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
     for (int round = 1;; round++) {
         int endpoint = NOBODY;
-        enum sending sending;
+        enum next_step next;
         if ((dry || settle(refill, error)) && ask_all(refill, messages, count, results, &endpoint, error)) {
             if (refusal.code != RELAY_ERROR_NONE) {
                 refuse_rest(results, count, &refusal);
@@ -466,27 +468,27 @@ static bool write_messages(struct refill *refill, const struct source_message *m
             if (dry || native_block_rows(refill->block) == 0) {
                 return true;
             }
-            sending = send_rest(refill, endpoint, results, count, error);
+            next = send_rest(refill, endpoint, results, count, error);
         } else {
-            sending = class_of(error);
+            next = next_step_after(error);
         }
-        if (sending == SENT) {
+        if (next == DONE) {
             return true;
         }
         bool several = native_block_rows(refill->block) > 1;
-        if (sending == REFUSED && !several) {
+        if (next == DIVIDE_REJECTED && !several) {
             refusal = *error;
             continue; // whether the table has it, or has refused it, says the next answer
         }
-        if (sending == REFUSED || (sending == TOO_LARGE && several && pause_round(refill, &backoff, error))) {
+        if (next == DIVIDE_REJECTED || (next == DIVIDE_TOO_LARGE && several && pause_round(refill, &backoff, error))) {
             size_t half = count / 2;
-            if (sending == TOO_LARGE) {
+            if (next == DIVIDE_TOO_LARGE) {
                 tell_divided(refill, error);
             }
             return write_messages(refill, messages, half, dry, results, error) &&
                 write_messages(refill, messages + half, count - half, dry, results + half, error);
         }
-        if (sending == NOT_SENT || round >= ROUNDS || !pause_round(refill, &backoff, error)) {
+        if (next == GIVE_UP || round >= ROUNDS || !pause_round(refill, &backoff, error)) {
             return give_up(refill, error);
         }
     }
