@@ -96,7 +96,9 @@ bool kafka_client_bury(rd_kafka_t *client, struct kafka_estate estate, struct ka
         struct mono_time slice = mono_add(clock_mono(clock_system()), SLICE);
         last = !mono_before(slice, deadline);
         done = done_until(burial, last ? deadline : slice);
-        tick.function(tick.context);
+        if (tick.function != NULL) {
+            tick.function(tick.context);
+        }
     }
     leave_burial(burial);
     return done;

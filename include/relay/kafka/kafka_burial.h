@@ -22,8 +22,8 @@ struct kafka_estate {
     void *what;
 };
 
-// The same, ticking while it waits; without memory or a thread this one destroys the client, as long as that takes.
-// What the client's messages point to must last until it returns true.
+// The same, ticking while it waits (function NULL: no ticks); without memory or a thread this one destroys the client,
+// as long as that takes. What the client's messages point to must last until it returns true.
 bool kafka_client_bury(rd_kafka_t *client, struct kafka_estate estate, struct kafka_tick tick,
     struct mono_time deadline);
 
