@@ -169,13 +169,8 @@ static bool judge_purged(struct publish_pipe *pipe, const struct publish_lane *l
         (other->state == LANE_SENT && !judge_rights(pipe, other, anything, error))) {
         return false;
     }
-    if (*anything ||
-        kafka_may_write(kafka_producer_client(pipe->producer), pipe->store.topic, publish_kafka_tick(pipe),
-            pipe->context->clock, publish_deadline(pipe, RIGHTS_WITHIN))) {
-        return true;
-    }
-    return kafka_error_set(error, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing receipts to topic %s",
-        pipe->store.topic);
+    return *anything ||
+        receipt_store_may_write(&pipe->store, publish_kafka_tick(pipe), publish_deadline(pipe, RIGHTS_WITHIN), error);
 }
 
 bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,

@@ -121,8 +121,7 @@ static int same_topic(const struct publish_pipe *pipe, const struct batch_number
 }
 
 // Where the last receipt stands is known from the number; an outbox without any number is looked for in every
-// partition, as is one whose partition a topic that was made anew has not. In the topic that it was, the partition is
-// waited for: the broker that told their number has yet to learn of it.
+// partition, as is one whose partition a topic that was made anew has not.
 static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, struct relay_error *error)
 {
     const struct batch_number *last = &findings->last;
@@ -304,25 +303,10 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
     return done;
 }
 
-// Rows that were published and that nobody sees may yet come back: a standby that was promoted has prepared
-// transactions whose end it had not received, and the transaction manager ends them anew. Only what was prepared before
-// the receipt was written counts; the clocks of the three machines may differ a little.
-static bool none_prepared(struct publish_pipe *pipe, const struct findings *findings, size_t i, size_t missing,
-    struct relay_error *error)
-{
-    char gids[300] = "";
-    if (!outbox_sql_prepared(pipe->sql, pipe->owner.connections[0], findings->timestamps_ms[i] + CLOCKS_DIFFER_MS, gids,
-            sizeof(gids), pg_deadline(pipe->context), error)) {
-        return false;
-    }
-    return gids[0] == '\0' ||
-        error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "%zu rows that were published are not visible, and may be in transactions that were prepared before: end "
-            "each of them (COMMIT PREPARED or ROLLBACK PREPARED): %s",
-            missing, gids);
-}
-
-// Finishes one batch that Kafka committed and PostgreSQL did not.
+// Finishes one batch that Kafka committed and PostgreSQL did not. Rows that were published and that nobody sees may yet
+// come back: a standby that was promoted has prepared transactions whose end it had not received, and the transaction
+// manager ends them anew. These are asked for before the rows: of one that ends in between the rows are seen. Only what
+// was prepared before the receipt was written counts; the clocks of the three machines may differ a little.
 static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, size_t i, struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
@@ -335,9 +319,19 @@ static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, s
     };
     memcpy(number.topic_id, pipe->store.topic_id, sizeof(number.topic_id));
     size_t taken = 0;
-    if (!take_rows(pipe, receipt, &taken, error) ||
-        (taken < receipt->row_count && !none_prepared(pipe, findings, i, receipt->row_count - taken, error)) ||
-        !outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
+    char prepared[300];
+    if (!outbox_sql_prepared(pipe->sql, connection, findings->timestamps_ms[i] + CLOCKS_DIFFER_MS, prepared,
+            sizeof(prepared), pg_deadline(pipe->context), error) ||
+        !take_rows(pipe, receipt, &taken, error)) {
+        return false;
+    }
+    if (taken < receipt->row_count && prepared[0] != '\0') {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "%zu rows that were published are not visible, and may be in transactions that were prepared before: end "
+            "each of them (COMMIT PREPARED or ROLLBACK PREPARED): %s",
+            receipt->row_count - taken, prepared);
+    }
+    if (!outbox_sql_write_number(pipe->sql, connection, &number, pg_deadline(pipe->context), error)) {
         return false;
     }
     TEST_POINT(PUBLISH_AFTER_RECOVERY_DELETE);

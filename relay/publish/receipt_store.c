@@ -18,6 +18,7 @@
 #include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
+#include "relay/kafka/kafka_rights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -322,8 +323,22 @@ static bool assign(const struct reading *reading, int64_t offset, struct relay_e
         kafka_error_set(error, code, "receipt topic %s", reading->store->topic);
 }
 
+bool receipt_store_may_write(const struct receipt_store *store, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
+{
+    return kafka_may_write(kafka_producer_client(store->producer), store->topic, tick, clock_system(), deadline) ||
+        kafka_error_set(error, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing receipts to topic %s",
+            store->topic);
+}
+
 static bool send_marks(struct receipt_store *store, const struct reading *reading, struct relay_error *error)
 {
+    if (reading->first >= store->partitions) {
+        return error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+            "the last receipt is in partition %d of topic %s, of which the broker knows %d: it has yet to learn of "
+            "more",
+            reading->first, store->topic, store->partitions);
+    }
     char identity[37];
     receipt_identity_format(reading->identity, identity);
     int length = snprintf(store->mark_key, sizeof(store->mark_key), "%s/end", identity);
@@ -359,9 +374,16 @@ static bool wait_for_mark(const struct receipt_store *store, const struct readin
         kafka_producer_flush(store->producer, DURATION_MS(200));
         tick.function(tick.context);
     }
-    return flight->failed == 0 ||
-        kafka_error_set(error, (rd_kafka_resp_err_t)flight->first_error,
-            "the end of partition %d of the receipt topic %s", reading->first + (int32_t)i, store->topic);
+    if (flight->failed == 0) {
+        return true;
+    }
+    kafka_error_set(error, (rd_kafka_resp_err_t)flight->first_error, "the end of partition %d of the receipt topic %s",
+        reading->first + (int32_t)i, store->topic);
+    // At whatever error of a transaction librdkafka purges what is queued, and tells nothing but that.
+    if (error->code == RELAY_ERROR_KAFKA_ABORTED) {
+        receipt_store_may_write(store, tick, reading->deadline, error);
+    }
+    return false;
 }
 
 // Where the partitions end, by a record of ours behind everything in them.

@@ -45,6 +45,10 @@ struct receipt_place {
     int32_t partition;
     int64_t offset, timestamp_ms; // -1: it has none
 };
+// Whether the broker lets us write there; true also when it does not tell. Errors: KAFKA_OPERATOR.
+bool receipt_store_may_write(const struct receipt_store *store, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error);
+
 // One receipt that was read; only valid during the call. false ends the reading with the error that was set.
 typedef bool receipt_reader(void *context, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *error);
