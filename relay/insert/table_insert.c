@@ -167,7 +167,9 @@ static bool may_repeat(struct table_worker *worker, struct table_job *job, struc
         outcome->failure = CLICKHOUSE_OUTCOME_UNKNOWN;
         error_set(error, RELAY_ERROR_CLICKHOUSE_UNKNOWN,
             "an INSERT that may have been executed is not sent again: %s%s", repeat.why,
-            job->again ? "; once the view is fixed, insert these rows into it and restart the relay" : "");
+            job->again ? "; once the view is fixed, restart the relay: insert.views_behind then names the rows to "
+                         "insert by hand"
+                       : "");
     }
     return known;
 }
