@@ -7,7 +7,7 @@
 #define MOST_BYTES  ((size_t)240 << 20)
 #define LONG_SHARE  2              // of request_timeout: longer than that
 #define LONG        DURATION_S(10) // or than this, since what stands between may give up before request_timeout
-#define QUICK_SHARE 4              // of request_timeout: twice the rows still take less than half of it
+#define QUICK_SHARE 2              // of what is too long: twice the rows still take less than that
 #define SMALL_ROWS  1000           // fewer rows and bytes would save no time
 #define SMALL_BYTES ((size_t)1 << 20)
 
@@ -30,14 +30,14 @@ size_t insert_limit_bytes(const struct relay_context *context)
     return bytes > 0 && bytes < MOST_BYTES ? bytes : MOST_BYTES;
 }
 
-static struct duration share_of_timeout(const struct relay_context *context, int64_t share)
+static struct duration too_long(const struct relay_context *context)
 {
-    return DURATION_NS(context->config->clickhouse.request_timeout.ns / share);
+    return duration_shorter(DURATION_NS(context->config->clickhouse.request_timeout.ns / LONG_SHARE), LONG);
 }
 
 bool insert_limit_took_too_long(const struct relay_context *context, struct duration took)
 {
-    return took.ns > 0 && took.ns >= duration_shorter(share_of_timeout(context, LONG_SHARE), LONG).ns;
+    return took.ns > 0 && took.ns >= too_long(context).ns;
 }
 
 bool insert_limit_too_slow(struct insert_limit *limit, size_t rows, size_t bytes)
@@ -59,7 +59,7 @@ void insert_limit_stored(struct insert_limit *limit, const struct relay_context 
 {
     limit->rejected = twice(limit->rejected);
     // A small one that was quick says nothing of a large one.
-    if (rows >= limit->slow / 2 && took.ns < share_of_timeout(context, QUICK_SHARE).ns) {
+    if (rows >= limit->slow / 2 && took.ns < too_long(context).ns / QUICK_SHARE) {
         limit->slow = twice(limit->slow);
     }
 }

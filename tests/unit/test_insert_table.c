@@ -530,3 +530,15 @@ Test(insert_table_show, what_is_small_is_not_divided_for_its_time)
     cr_assert_eq(send_full(40, timed_out), 1500);
     cr_assert_eq(send_full(0, well), 1500);
 }
+
+// nginx gives up after a minute, Envoy after 15 s, whatever request_timeout says.
+Test(insert_table_show, rows_that_took_too_long_are_not_sent_again_at_once_after_half_of_them_went_through)
+{
+    give_time(8000);
+    config.clickhouse.request_timeout = DURATION_S(300);
+    cr_assert_eq(send_full(60, timed_out), 8000);
+    cr_assert_eq(send_full(59, well), 4000);
+    cr_assert_eq(send_full(5, well), 4000);
+    cr_assert_eq(send_full(4, well), 4000);
+    cr_assert_eq(send_full(0, well), 8000);
+}
