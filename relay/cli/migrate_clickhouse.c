@@ -35,6 +35,7 @@ struct runner {
     const struct migration_files *files;
     const struct migrate_options *options;
     int endpoint;
+    struct name_set lost; // tables of this endpoint
 };
 
 static bool run(struct runner *runner, const char *statement, struct clickhouse_result **result,
@@ -192,7 +193,8 @@ static bool drop_records(struct runner *runner, struct relay_error *error)
 
 static bool take_back_lost(struct runner *runner, const struct migration_records *records, struct relay_error *error)
 {
-    if (!migrate_lost_tables_repeatable(runner->files, records, error)) {
+    const char *database = runner->context->config->clickhouse.database;
+    if (!migrate_lost_tables_repeatable(runner->files, records, &runner->lost, database, error)) {
         return false;
     }
     for (size_t i = 0; i < records->count; i++) {
@@ -243,7 +245,8 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
     }
     migration_print_drift(stderr, runner->files, &records);
     if (options->action != MIGRATE_DOWN &&
-        !migrate_lost_tables_mark(runner->context, runner->client, runner->endpoint, runner->files, &records, error)) {
+        !migrate_lost_tables_mark(runner->context, runner->client, runner->endpoint, runner->files, &records,
+            &runner->lost, error)) {
         goto records_held;
     }
     if (options->action == MIGRATE_STATUS) {
@@ -258,6 +261,7 @@ static bool migrate_endpoint(struct runner *runner, struct relay_error *error)
                             : run_plan(runner, &plan, &records, error);
     migration_plan_finish(&plan);
 records_held:
+    name_set_finish(&runner->lost);
     migration_records_finish(&records);
     return done;
 }

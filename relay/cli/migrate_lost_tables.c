@@ -99,7 +99,7 @@ static bool is_there(struct clickhouse_client *client, int endpoint, const char 
 }
 
 static bool mark(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
-    const struct migration_files *files, struct migration_records *records, const char *table,
+    const struct migration_files *files, struct migration_records *records, const char *table, struct name_set *tables,
     struct relay_error *error)
 {
     const char *database = context->config->clickhouse.database, *maker = NULL;
@@ -129,11 +129,12 @@ static bool mark(const struct relay_context *context, struct clickhouse_client *
             "first)\n",
             table, maker, table);
     }
-    return true;
+    return there || name_set_add(tables, table, error);
 }
 
 bool migrate_lost_tables_mark(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
-    const struct migration_files *files, struct migration_records *records, struct relay_error *error)
+    const struct migration_files *files, struct migration_records *records, struct name_set *tables,
+    struct relay_error *error)
 {
     const struct config *config = context->config;
     if (records->count == 0) {
@@ -144,15 +145,67 @@ bool migrate_lost_tables_mark(const struct relay_context *context, struct clickh
         for (size_t j = 0; needed && j < i; j++) { // several routes may fill one table
             needed = !config->routes[j].enabled || strcmp(config->routes[j].table, config->routes[i].table) != 0;
         }
-        if (needed && !mark(context, client, endpoint, files, records, config->routes[i].table, error)) {
+        if (needed && !mark(context, client, endpoint, files, records, config->routes[i].table, tables, error)) {
             return false;
         }
     }
-    return mark(context, client, endpoint, files, records, config->insert.dead_letter_table, error);
+    return mark(context, client, endpoint, files, records, config->insert.dead_letter_table, tables, error);
+}
+
+// CREATE TABLE IF NOT EXISTS, CREATE MATERIALIZED VIEW IF NOT EXISTS: nothing is done to what is there.
+static bool creates_if_missing(const struct sql_statement *statement)
+{
+    size_t used = begins(statement->at, statement->length, "CREATE");
+    for (int word = 0; used > 0 && word < 2; word++) {
+        while (used < statement->length && isalpha((unsigned char)statement->at[used])) {
+            used++;
+        }
+        while (used < statement->length && isspace((unsigned char)statement->at[used])) {
+            used++;
+        }
+        if (begins(statement->at + used, statement->length - used, "IF NOT EXISTS") > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// UPDATE, DELETE, DROP PARTITION, REPLACE PARTITION FROM, MOVE PARTITION TO TABLE: the daemon fills the new table while
+// the files run.
+static bool changes_rows(const struct sql_statement *statement)
+{
+    static const char *const words[] = {"UPDATE", "DELETE", "PARTITION", "PART"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        found = found || sql_has_word(SQL_CLICKHOUSE, statement, words[i]);
+    }
+    return found;
+}
+
+// NULL: the statement may be run again.
+static const char *why_not_again(const struct sql_statement *statement, const struct name_set *tables,
+    const char *database)
+{
+    char name[512];
+    bool creates = begins(statement->at, statement->length, "CREATE") > 0, of_table;
+    if (!creates && begins(statement->at, statement->length, "ALTER TABLE") == 0) {
+        return "is neither CREATE nor ALTER TABLE";
+    }
+    if (begins(statement->at, statement->length, "CREATE OR REPLACE") > 0) {
+        return "replaces what may be there";
+    }
+    bool of_missing = migrate_table_of(statement, database, name, sizeof(name), &of_table) &&
+        name_set_has(tables, name);
+    if (creates) {
+        return of_missing || creates_if_missing(statement) ? NULL : "creates, without IF NOT EXISTS, what may be there";
+    }
+    return !of_missing            ? "alters a table that is not missing"
+        : changes_rows(statement) ? "changes, moves or deletes rows"
+                                  : NULL;
 }
 
 bool migrate_lost_tables_repeatable(const struct migration_files *files, const struct migration_records *records,
-    struct relay_error *error)
+    const struct name_set *tables, const char *database, struct relay_error *error)
 {
     for (size_t i = 0; i < records->count; i++) {
         const struct migration_file *file = migration_files_find(files, records->items[i].name);
@@ -168,12 +221,11 @@ bool migrate_lost_tables_repeatable(const struct migration_files *files, const s
         struct sql_statement statement;
         sql_split_start(&splitter, SQL_CLICKHOUSE, file->up);
         while (sql_split_next(&splitter, &statement, error)) {
-            if (begins(statement.at, statement.length, "CREATE") == 0 &&
-                begins(statement.at, statement.length, "ALTER TABLE") == 0) {
+            const char *reason = why_not_again(&statement, tables, database);
+            if (reason) {
                 return error_set(error, RELAY_ERROR_CONFIG,
-                    "%s.up.sql, line %d, is neither CREATE nor ALTER TABLE, so the file is not run again: create the "
-                    "missing table by hand",
-                    file->name, statement.line);
+                    "%s.up.sql, line %d, %s, so the file is not run again: create the missing table by hand",
+                    file->name, statement.line, reason);
             }
         }
     }

@@ -189,3 +189,17 @@ bool sql_split_next(struct sql_splitter *splitter, struct sql_statement *stateme
     }
     return true;
 }
+
+bool sql_has_word(enum sql_dialect dialect, const struct sql_statement *statement, const char *word)
+{
+    struct sql_splitter splitter = {.dialect = dialect, .at = statement->at};
+    struct relay_error ignored; // what is quoted in a statement has an end
+    const char *end = statement->at + statement->length;
+    for (const char *begin = splitter.at; begin < end && advance(&splitter, &ignored); begin = splitter.at) {
+        size_t length = strlen(word);
+        if ((size_t)(splitter.at - begin) == length && strncasecmp(begin, word, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}

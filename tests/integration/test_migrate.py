@@ -2,7 +2,6 @@
 """migrate: both servers, up and down, resumed, concurrent, interrupted; the tables of the configuration."""
 import glob
 import os
-import shutil
 import signal
 import struct
 import subprocess
@@ -11,22 +10,15 @@ import unittest.mock
 from psycopg2.extensions import make_dsn
 import pytest
 
+from migrating import config_of, own_schemas, run, states
 from pooling import left_in_sessions, needs_pgbouncer, pooler
 from publishing import publishing, wait_ids
 from relaytools.proxy import TO_CLIENT, Proxy, _Connection
-from relaytools.relay import command, program, wait_until, write_config
+from relaytools.relay import command, program, wait_until
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
 
 FILES = sorted(name[:-7] for name in os.listdir(os.path.join(ROOT, "schemas/postgres")) if name.endswith(".up.sql"))
-
-
-def config_of(place, **changes):
-    return write_config(os.path.join(place.folder, "migrate-test.ini"), place.sections(**changes))
-
-
-def run(place, *arguments, **changes):
-    return command("migrate", *arguments, config=config_of(place, **changes), binary=place.binary)
 
 
 def started(place, *arguments, **changes):
@@ -34,23 +26,8 @@ def started(place, *arguments, **changes):
                              *arguments, "--config", config_of(place, **changes)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def own_schemas(place, **files):
-    """A copy of the schemas with further files: name -> text."""
-    folder = os.path.join(place.folder, "schemas")
-    if not os.path.isdir(folder):
-        shutil.copytree(os.path.join(ROOT, "schemas"), folder)
-    for name, text in files.items():
-        with open(os.path.join(folder, "postgres", name.replace("__", ".") + ".sql"), "w", encoding="utf-8") as file:
-            file.write(text)
-    return folder
-
-
 def recorded(place):
     return [name for name, in place.execute("SELECT name FROM outbox_relay.schema_migrations ORDER BY name")]
-
-
-def states(text):
-    return [line.split()[0] for line in text.splitlines()[1:]]
 
 
 @pytest.mark.postgres_versions
@@ -512,59 +489,6 @@ def test_clickhouse_up_down_and_status(place):
     place.clickhouse("TRUNCATE TABLE {db}.outbox_relay_dead_letters")
     assert run(place, "clickhouse", "down").returncode == 0
     assert states(run(place, "clickhouse", "status").stdout) == ["applied", "pending", "pending"]
-
-
-def test_a_clickhouse_table_that_was_dropped_is_made_again(place):
-    """What check and the daemon say of a missing table. The files are on record all the same."""
-    before = place.clickhouse("SELECT name, type FROM system.columns WHERE database = '{db}' AND table = 'outbox_relay_dead_letters'")
-    place.clickhouse("DROP TABLE {db}.outbox_relay_dead_letters")
-    assert states(run(place, "clickhouse", "status").stdout)[-3:] == ["applied", "MISSING", "MISSING"]
-    would = run(place, "clickhouse", "--dry-run").stdout
-    assert "would run 002" in would and "would run 003" in would and "would run 001" not in would, would
-    done = run(place, "clickhouse")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "table outbox_relay_dead_letters is not there" in done.stderr and "UNDROP TABLE outbox_relay_dead_letters" in done.stderr, done.stderr
-    assert before == place.clickhouse("SELECT name, type FROM system.columns WHERE database = '{db}' AND table = 'outbox_relay_dead_letters'")
-    assert "nothing to do" in run(place, "clickhouse").stdout
-    place.clickhouse("DROP TABLE {db}.outbox_events")
-    assert run(place, "clickhouse", "--to", "1").returncode == 0
-    assert place.clickhouse("EXISTS TABLE {db}.outbox_events").strip() == "1"
-    assert states(run(place, "clickhouse", "status").stdout) == ["applied", "applied", "applied"]
-
-
-def test_a_clickhouse_table_that_nothing_fills_may_be_gone(place):
-    place.clickhouse("DROP TABLE {db}.outbox_events")
-    place.clickhouse("RENAME TABLE {db}.outbox_relay_dead_letters TO {db}.letters")
-    section = {"route default": {"enabled": "false"}, "insert": {"dead_letter_table": "letters"},
-               "route own": {"table": "own", "topics": "own", "column.i": "header.seq"}}
-    done = run(place, "clickhouse", **section)
-    assert done.returncode == 0 and "nothing to do" in done.stdout, done.stdout + done.stderr
-    assert states(run(place, "clickhouse", "status", **section).stdout) == ["applied", "applied", "applied"]
-    assert place.clickhouse("SHOW TABLES FROM {db}").split() == ["letters", "outbox_relay_migrations"]
-
-
-def test_a_file_that_would_not_do_the_same_again_is_left_to_the_operator(place):
-    folder = own_schemas(place)
-    own = os.path.join(folder, "clickhouse/004_own.up.sql")
-    text = "CREATE TABLE IF NOT EXISTS `own` (i Int64) ENGINE = MergeTree ORDER BY i;\nINSERT INTO other VALUES (1);\n"
-    section = {"route own": {"table": place.name + ".own", "topics": "own", "column.i": "header.seq"}}
-
-    def up():
-        return run(place, "clickhouse", "--schemas", folder, **section)
-    place.clickhouse("CREATE TABLE {db}.other (i Int64) ENGINE = MergeTree ORDER BY i")
-    with open(own, "w", encoding="utf-8") as file:
-        file.write(text)
-    assert up().returncode == 0
-    place.clickhouse("DROP TABLE {db}.own")
-    told = up()
-    assert told.returncode == 1 and "004_own.up.sql, line 2" in told.stderr and "by hand" in told.stderr, told.stderr
-    with open(own, "w", encoding="utf-8") as file:
-        file.write(text.split("INSERT")[0])
-    told = up()
-    assert told.returncode == 1 and "has changed since" in told.stderr and "by hand" in told.stderr, told.stderr
-    assert place.clickhouse("SELECT count() FROM {db}.other").strip() == "1"
-    place.clickhouse("CREATE TABLE {db}.own (i Int64) ENGINE = MergeTree ORDER BY i")
-    assert "nothing to do" in up().stdout
 
 
 def test_clickhouse_database_is_created_and_failures_are_named(place):

@@ -82,3 +82,17 @@ Test(sql_split, tells_the_line_of_the_first_word)
     cr_assert_not(sql_split_next(&splitter, &statement, &error));
     cr_assert_eq(error.code, RELAY_ERROR_NONE);
 }
+
+Test(sql_split, a_word_counts_outside_of_quotes_and_comments_only)
+{
+    struct sql_splitter splitter;
+    struct sql_statement statement;
+    struct relay_error error;
+    sql_split_start(&splitter, SQL_CLICKHOUSE,
+        "ALTER TABLE t/*drop*/Delete WHERE x_y = 'drop' AND `drop`; DROP TABLE t");
+    cr_assert(sql_split_next(&splitter, &statement, &error));
+    cr_assert(sql_has_word(SQL_CLICKHOUSE, &statement, "ALTER"));
+    cr_assert(sql_has_word(SQL_CLICKHOUSE, &statement, "DELETE"));
+    cr_assert_not(sql_has_word(SQL_CLICKHOUSE, &statement, "DROP"));
+    cr_assert_not(sql_has_word(SQL_CLICKHOUSE, &statement, "x"));
+}

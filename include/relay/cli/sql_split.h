@@ -34,5 +34,7 @@ void sql_split_start(struct sql_splitter *splitter, enum sql_dialect dialect, co
 // true: *statement is the next one. false: the end (error NONE), or a quote or comment that never ends (error CONFIG,
 // with the line where it begins).
 bool sql_split_next(struct sql_splitter *splitter, struct sql_statement *statement, struct relay_error *error);
+// Whether the word, in any case, stands in the statement outside of quotes and comments.
+bool sql_has_word(enum sql_dialect dialect, const struct sql_statement *statement, const char *word);
 
 #endif
