@@ -88,10 +88,11 @@ void insert_flow_begin(struct insert_group *group)
 
 // Back-pressure
 
-// Nobody takes messages of it, or (full) a table that does is full, or the memory.
+// Nobody takes messages of it, or (full) a table that does is full, or the memory. One that is being asked whether it
+// gives anything (insert_silence.h) gives nothing that would have to wait.
 static bool stands(const struct insert_group *group, const struct insert_partition *partition, bool *full)
 {
-    bool active = false;
+    bool active = false, asked = partition->asked_again && !partition->heard;
     *full = group->crowded;
     for (size_t i = 0; i < partition->feed_count; i++) {
         const struct insert_feed *feed = &partition->feeds[i];
@@ -100,6 +101,7 @@ static bool stands(const struct insert_group *group, const struct insert_partiti
             *full = *full || insert_table_full(feed->table);
         }
     }
+    *full = *full && !asked;
     return !active || *full;
 }
 

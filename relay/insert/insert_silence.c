@@ -5,9 +5,11 @@
 // - Nothing comes for 30 s more: it is silent. Said by the board (insert_health.c) and the lag (insert_lag.c), until a
 //   message or an end comes, which every answer to a fetch brings from then on. It is begun anew once only: else what
 //   was read of a long range of aborted transactions would be read again and again.
+// - It is held since a table is full, as in each backlog, or no broker answers, which is told otherwise: that time does
+//   not count, and what was found before stands. Begun anew it is held for no full table (insert_flow.c): let go for
+//   moments only, it might not have the time to say its end.
 // - Messages wait for us, not we for them: the queue of all partitions is not empty. Only the time until it was last
 //   empty counts, since what had come by then was taken.
-// - No broker answers: that is told otherwise, and nothing is judged.
 #include "relay/insert/insert_silence.h"
 
 #include <stdio.h>
@@ -16,11 +18,10 @@
 #define QUIET_LIMIT  DURATION_S(30)
 #define TROUBLE_LAST DURATION_S(120) // later it is no reason any more
 
-static bool flows(const struct insert_group *group, const struct insert_partition *partition)
+// What is refused, or fails, is told and asked for by those who know.
+static bool is_judged(const struct insert_partition *partition)
 {
-    // What is refused, or fails, is told and asked for by those who know.
-    return !group->health.unreachable && !partition->gone && partition->fetching && !partition->held &&
-        !partition->failed && !partition->refused;
+    return !partition->gone && partition->fetching && !partition->failed && !partition->refused;
 }
 
 static void begin_quiet(struct insert_partition *partition, struct mono_time now)
@@ -50,11 +51,14 @@ void insert_silence_work(struct insert_group *group, struct mono_time now)
     if (!mono_reached(now, group->silence_at)) {
         return;
     }
+    struct duration since_last = {mono_since(now, group->silence_at).ns + LOOK_EVERY.ns};
     group->silence_at = mono_add(now, LOOK_EVERY);
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
-        if (partition->heard || partition->quiet_since.ns == 0 || !flows(group, partition)) {
+        if (partition->heard || partition->quiet_since.ns == 0 || !is_judged(partition)) {
             begin_quiet(partition, now);
+        } else if (partition->held || group->health.unreachable) {
+            partition->quiet_since = mono_add(partition->quiet_since, since_last);
         } else if (mono_since(group->emptied_at, partition->quiet_since).ns >= QUIET_LIMIT.ns) {
             list = partition->asked_again ? list : add(list, partition);
             if (partition->asked_again && !partition->silent) {

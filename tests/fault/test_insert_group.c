@@ -3,6 +3,7 @@
 // A member of the consumer group, against librdkafka's mock cluster.
 #include "mock_kafka.h"
 #include "relay/insert/insert_commit.h"
+#include "relay/insert/insert_flow.h"
 #include "relay/insert/insert_group.h"
 #include "relay/insert/table_worker_inside.h"
 
@@ -421,6 +422,38 @@ Test(fault_insert_group, a_partition_whose_broker_answers_no_fetch_is_told_until
     expect_board(STATUS_OK, "");
     cr_assert_eq(atomic_load(&group.lag), 0);
     expect_stopped("outbox_relay_insert_stopped_partitions 0\n");
+    insert_group_drain(&group, in_seconds(30));
+}
+
+static void be_full(void)
+{
+    group.full = group.crowded = true;
+    insert_flow_must_wait(&group, clock_mono(context.clock));
+    skew += DURATION_MS(200).ns;
+    cr_assert_not(insert_flow_must_wait(&group, clock_mono(context.clock)));
+    group.crowded = false;
+}
+
+// Let go for moments only, as in a backlog, it could not even say its end, and would be called silent.
+Test(fault_insert_group, a_partition_that_was_begun_anew_is_not_held_for_a_full_table_before_it_answers)
+{
+    context.clock = &later;
+    await_committed();
+    struct insert_partition *partition = group.partitions.items[0];
+    partition->feeds[0].state = FEED_READY;
+    partition->feeds[0].next = partition->feeds[0].mark = 0;
+    await_heard(partition);
+    be_full();
+    cr_assert(partition->held);
+    insert_flow_hold(&group);
+    cr_assert_not(partition->held);
+    partition->heard = false;
+    partition->asked_again = true;
+    be_full();
+    cr_assert_not(partition->held);
+    partition->heard = true;
+    be_full();
+    cr_assert(partition->held);
     insert_group_drain(&group, in_seconds(30));
 }
 

@@ -90,9 +90,9 @@ Test(insert_silence, a_partition_is_not_judged_while_messages_wait_for_us)
     cr_assert_not(calm.silent);
 }
 
-Test(insert_silence, a_partition_that_does_not_flow_is_not_judged)
+Test(insert_silence, a_partition_that_is_stopped_otherwise_is_not_judged)
 {
-    bool *why[] = {&calm.held, &calm.gone, &calm.failed, &calm.refused, &group.health.unreachable};
+    bool *why[] = {&calm.gone, &calm.failed, &calm.refused};
     for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
         pass(DURATION_S(62), true);
         cr_assert(calm.silent);
@@ -102,6 +102,33 @@ Test(insert_silence, a_partition_that_does_not_flow_is_not_judged)
         cr_assert_not(calm.silent);
         cr_assert_eq(resumed, 0);
         *why[i] = false;
+    }
+}
+
+// In a backlog partitions are held whenever a table is full.
+Test(insert_silence, time_in_which_a_partition_cannot_flow_does_not_count_and_changes_nothing)
+{
+    bool *why[] = {&calm.held, &group.health.unreachable};
+    for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
+        resumed = 0;
+        for (int second = 0; second < 60; second++) {
+            cr_assert_not(calm.silent);
+            cr_assert_eq(resumed, second >= 30);
+            *why[i] = true;
+            pass(DURATION_S(3), true);
+            *why[i] = false;
+            pass(DURATION_S(1), true);
+        }
+        cr_assert(calm.silent);
+        *why[i] = true;
+        pass(DURATION_S(120), true);
+        cr_assert(calm.silent, "told until it gives something");
+        *why[i] = false;
+        pass(DURATION_S(1), true);
+        cr_assert(calm.silent);
+        calm.heard = true;
+        pass(DURATION_S(1), true);
+        cr_assert_not(calm.silent);
     }
 }
 
@@ -117,9 +144,9 @@ Test(insert_silence, a_recent_trouble_with_a_broker_is_said_with_it)
     insert_silence_trouble(&group, &error);
     pass(DURATION_S(42), true);
     cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end; b:9092/2: 1 request(s) timed out");
-    calm.held = true;
+    calm.refused = true;
     pass(DURATION_S(120), true);
-    calm.held = false;
+    calm.refused = false;
     pass(DURATION_S(62), true);
     cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end", "that was another one");
 }

@@ -72,7 +72,7 @@ struct insert_partition {
     struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
     char trouble[160];                            // why
     bool refused;                                 // the broker does not let us read it, which is said only once
-    struct mono_time quiet_since;                 // insert_silence.h: since when it is looked whether it gives anything
+    struct mono_time quiet_since;                 // insert_silence.h: since when it gives nothing, less time held
     bool heard;                                   // it has given a message or its end since the last look
     bool asked_again;                             // its fetching has begun anew, and nothing came since
     bool silent;                                  // nothing comes, although it flows; `trouble` says why
