@@ -115,11 +115,13 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
 static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, const int64_t *seqs, size_t count,
     struct relay_error *error)
 {
+    struct mono_time began = clock_mono(pipe->context->clock);
     PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
         pg_deadline(pipe->context), error);
     if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }
+    publish_take_judge(pipe, lane, lane->batch->count, began);
     outbox_batch_sort(lane->batch);
     lane->kept = lane->batch->count == 0;
     return true;

@@ -40,8 +40,8 @@ static bool kafka_allows(const struct publish_pipe *pipe)
 // Whether the other lane is to take the next rows out while this one's batch is on its way.
 static bool takes_ahead(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
-    return lane->full && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up && kafka_allows(pipe) &&
-        !publish_chores_due(pipe);
+    return lane->full && !pipe->looks_slowly && !needs_care(pipe) && !publish_stopping(pipe) && !pipe->giving_up &&
+        kafka_allows(pipe) && !publish_chores_due(pipe);
 }
 
 // Whether the rows after the lane's are to be published in the same transaction. Not when rows that committed late are

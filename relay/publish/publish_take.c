@@ -13,7 +13,9 @@
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
-// - PostgreSQL takes long for it, or does not answer in time at all: the next batches have fewer rows.
+// - PostgreSQL takes long for the rows, or does not answer in time at all: the next batches have fewer.
+// - It takes long to look the holes up, which smaller batches would not make quicker: no batch is read while another
+//   one is in Kafka, whose time limit would run out.
 #include "relay/publish/publish_take.h"
 
 #include "relay/base/log.h"
@@ -63,6 +65,7 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     lane->full = false;
     lane->late = false;
     lane->waited = DURATION_NS(0);
+    lane->slow = false;
     lane->chosen = false;
     lane->careful = false;
     lane->kept = false;
@@ -155,6 +158,12 @@ bool publish_take_holders(struct publish_pipe *pipe, struct publish_lane *lane, 
     return true;
 }
 
+void publish_take_judge(struct publish_pipe *pipe, struct publish_lane *lane, size_t rows, struct mono_time began)
+{
+    bool many = rows > 1 && (int64_t)rows > publish_take_limit(pipe) / 2; // half as many would have cut them
+    lane->slow = lane->slow || (many && publish_took_long(pipe, mono_since(clock_mono(pipe->context->clock), began)));
+}
+
 static int64_t *all_seqs(struct outbox_batch *batch, size_t from, struct relay_error *error)
 {
     int64_t *seqs = event_arena_alloc(batch->arena, (batch->count - from + 1) * sizeof(*seqs));
@@ -199,6 +208,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return true;
     }
     int64_t limit = publish_take_limit(pipe);
+    struct mono_time began = clock_mono(pipe->context->clock);
     PGresult *result = outbox_sql_take_ranges(pipe->sql, publish_connection(pipe, lane), ranges, count, limit,
         pg_deadline(pipe->context), error);
     size_t before = lane->batch->count;
@@ -206,6 +216,7 @@ static bool take_holes(struct publish_pipe *pipe, struct publish_lane *lane, boo
         return false;
     }
     size_t found = lane->batch->count - before;
+    publish_take_judge(pipe, lane, found, began);
     lane->late = found > 0;
     int64_t *seqs = all_seqs(lane->batch, before, error);
     if (seqs == NULL) {
@@ -336,10 +347,12 @@ static bool take_new(struct publish_pipe *pipe, struct publish_lane *lane, void 
     (void)context;
     if (!lane->holes_only) {
         int64_t limit = publish_take_limit(pipe);
+        struct mono_time began = clock_mono(pipe->context->clock);
         PGresult *result = pg_receive(publish_connection(pipe, lane), pg_deadline(pipe->context), error);
         if (result == NULL || !publish_take_add(pipe, lane, false, result, error)) {
             return false;
         }
+        publish_take_judge(pipe, lane, lane->batch->count, began);
         outbox_batch_sort(lane->batch);
         int64_t *seqs = all_seqs(lane->batch, 0, error);
         if (seqs == NULL) {
@@ -401,17 +414,16 @@ static bool timed(struct publish_pipe *pipe, struct publish_lane *lane, publish_
     return done;
 }
 
-// The rows are in memory, but it took long: the next ones are fewer, unless half as many would not have cut these. A
-// little more, and statement_timeout would have ended it, or Kafka the transaction before it.
-static void judge_time(struct publish_pipe *pipe, const struct publish_lane *lane)
+// The rows are in memory, but it took long: the next ones are fewer. A little more, and statement_timeout would have
+// ended it, or Kafka the transaction before it.
+static void after_slow_rows(struct publish_pipe *pipe, const struct publish_lane *lane)
 {
-    int64_t limit = publish_take_limit(pipe), count = (int64_t)lane->batch->count;
-    if (count <= limit / 2 || count <= 1 || !publish_took_long(pipe, lane->waited)) {
+    if (!lane->slow) {
         return;
     }
     if (pipe->carried_rows == 0) { // once, and not with each halving
         log_event(LOG_LEVEL_WARNING, "publish.read_slow", "going on with smaller batches until PostgreSQL is quicker",
-            LOG_TEXT("outbox", pipe->config->name), LOG_INT("rows", count),
+            LOG_TEXT("outbox", pipe->config->name), LOG_COUNT("rows", lane->batch->count),
             LOG_REAL("seconds", duration_seconds(lane->waited)));
     }
     publish_take_fewer(pipe);
@@ -432,11 +444,13 @@ bool publish_take_rows(struct publish_pipe *pipe, struct publish_lane *lane, str
             return false;
         }
     }
+    struct duration before = lane->waited;
     if (!timed(pipe, lane, take_late, NULL, error)) {
         return put_off(pipe, lane, error);
     }
+    pipe->looks_slowly = publish_took_long(pipe, DURATION_NS(lane->waited.ns - before.ns));
     if (lane->state == LANE_TAKEN) {
-        judge_time(pipe, lane);
+        after_slow_rows(pipe, lane);
     }
     return true;
 }
@@ -466,7 +480,7 @@ bool publish_take_with(struct publish_pipe *pipe, struct publish_lane *lane, pub
         return put_off(pipe, lane, error);
     }
     is_taken(pipe, lane);
-    judge_time(pipe, lane);
+    after_slow_rows(pipe, lane);
     return publish_take_route(pipe, lane, NULL, error);
 }
 

@@ -486,6 +486,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     }
     pipe->holes_first = false;
     pipe->commits_slowly = false;
+    pipe->looks_slowly = false;
     pipe->found = false;
     pipe->in_vain = false;
     pipe->closely = false;

@@ -8,6 +8,9 @@
 
 int64_t publish_take_limit(const struct publish_pipe *pipe); // rows of the next batch
 void publish_take_fewer(struct publish_pipe *pipe);          // half as many from now on
+// Notes whether a statement that took so many rows was slow because of them. What else a reading waits for is not
+// shorter with fewer rows.
+void publish_take_judge(struct publish_pipe *pipe, struct publish_lane *lane, size_t rows, struct mono_time began);
 // Sends the statement that takes the next rows, in the transaction of `before`, whose rows are in memory, or in a new
 // one (NULL).
 bool publish_take_start(struct publish_pipe *pipe, struct publish_lane *lane, const struct publish_lane *before,
