@@ -11,7 +11,7 @@
 // - a commit is refused (rebalance, stale generation): nothing was committed; the next one says it again if we are
 //   still members. The last one before partitions are given back, or the group is left, is repeated for a while;
 // - partitions are revoked: what they have under way is finished within seconds, or killed; then their marks are
-//   committed. If they are lost, somebody else may own them: dropped at once;
+//   committed, however slowly the coordinator answers. If they are lost, somebody else may own them: dropped at once;
 // - an INSERT of theirs may still begin: they are not given back; the handle is closed without leaving the group, which
 //   gives them away when the session ends, and a new member joins;
 // - our offset is not in the log: messages were lost to retention, or the topic is another one. The partition stands
@@ -40,8 +40,8 @@
 #include <unistd.h>
 
 #define FINISH_LIMIT DURATION_S(5)  // of what a revoked partition has under way
-#define COMMIT_WAIT  DURATION_S(3)  // of the last commit of a revoked partition
 #define COMMIT_AGAIN DURATION_S(10) // for the last commit of a member that leaves, refused by a rebalance
+#define GIVEN_AGAIN  DURATION_S(3)  // the same, of partitions that are given back
 #define COMMIT_PAUSE DURATION_MS(100)
 #define LEAVE_LIMIT  DURATION_S(5)
 #define START_WAIT   DURATION_S(12)  // longer than the server may take to start an INSERT
@@ -205,6 +205,13 @@ static bool finish_held(struct insert_group *group, const rd_kafka_topic_partiti
     return true;
 }
 
+// The stop may come while something is waited for.
+static bool has_to_close(const struct insert_group *group, struct mono_time now)
+{
+    const struct stop *stop = group->context->stop;
+    return stop && mono_reached(now, (struct mono_time){stop_deadline(stop).ns - CLOSE_LEAST.ns});
+}
+
 // The marks as they are now, committed; until nothing is under way. What a rebalance refuses is said again until
 // `again_until`. false: unknown.
 static bool commit_and_wait(struct insert_group *group, struct mono_time until, struct mono_time again_until)
@@ -225,7 +232,7 @@ static bool commit_and_wait(struct insert_group *group, struct mono_time until, 
                 sent = true;
                 again_at = mono_add(now, COMMIT_PAUSE);
             }
-        } else if (mono_reached(now, until)) {
+        } else if (mono_reached(now, until) || has_to_close(group, now)) {
             struct relay_error error;
             error_set(&error, RELAY_ERROR_KAFKA_UNKNOWN, "the last offset commit of revoked partitions has no answer");
             insert_group_break(group, &error);
@@ -263,6 +270,13 @@ static bool wait_for_starts(struct insert_group *group, struct mono_time until)
     }
 }
 
+// Of partitions that are given back: one that is under way, and the last one. Whoever leaves the group and joins it
+// again has partitions of the others revoked, which would meet the same coordinator.
+static struct duration last_commits_limit(const struct insert_group *group)
+{
+    return DURATION_NS(2 * kafka_consumer_commit_limit(group->consumer).ns);
+}
+
 static void forget_everywhere(struct insert_group *group, const struct insert_partition *partition)
 {
     for (size_t i = 0; i < group->table_count; i++) {
@@ -282,7 +296,8 @@ static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
     }
     if (orderly) {
         finish_held(group, list, within_drain(group, FINISH_LIMIT));
-        commit_and_wait(group, within_drain(group, COMMIT_WAIT), within_drain(group, COMMIT_WAIT));
+        commit_and_wait(group, mono_add(insert_group_now(group), last_commits_limit(group)),
+            within_drain(group, GIVEN_AGAIN));
     }
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];

@@ -8,6 +8,7 @@
 #include "relay/insert/table_worker_inside.h"
 
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -303,6 +304,50 @@ Test(fault_insert_group, a_commit_that_takes_eleven_seconds_is_waited_for)
     cr_assert_not(group.broken, "%s", group.why_broken.text);
     cr_assert_gt(insert_lease_until(&lease).ns, 0);
     insert_group_drain(&group, in_seconds(30));
+}
+
+// One that is under way, and then the last one. Leaving and joining again would revoke partitions of the others.
+Test(fault_insert_group, partitions_are_given_back_once_a_slow_coordinator_has_answered_their_last_commit)
+{
+    static char name[] = "session.timeout.ms", value[] = "15000"; // commits may take 10 s
+    struct config_pair pairs[] = {mock.servers, {.name = name, .value = value}};
+    config.kafka = pairs;
+    config.kafka_count = 2;
+    await_committed();
+    rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, OFFSET_COMMIT, 2, RD_KAFKA_RESP_ERR_NO_ERROR, 6000,
+        RD_KAFKA_RESP_ERR_NO_ERROR, 6000);
+    group.partitions.items[0]->feeds[0].mark = 500;
+    cr_assert(insert_commit_changed(&group));
+    group.partitions.items[0]->feeds[0].mark = 600;
+    cr_assert(kafka_consumer_close(group.consumer, in_seconds(60)));
+    cr_assert(group.partitions.items[0]->gone);
+    cr_assert_not(group.broken, "%s", group.why_broken.text);
+    cr_assert_eq(committed_offset(), 600);
+}
+
+static atomic_int readings; // of the clock that are left until the stop
+
+static struct mono_time stopping_now(const struct clock *self)
+{
+    (void)self;
+    if (atomic_fetch_sub(&readings, 1) == 1) {
+        stop_raise(&stop_, in_seconds(2));
+    }
+    return clock_mono(clock_system());
+}
+
+Test(fault_insert_group, a_stop_ends_the_wait_for_the_last_commit)
+{
+    static const struct clock stopping = {.mono_now = stopping_now, .wall_now = wall_now};
+    await_committed();
+    rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, OFFSET_COMMIT, 1, RD_KAFKA_RESP_ERR_NO_ERROR, 15000);
+    group.partitions.items[0]->feeds[0].mark = 500;
+    cr_assert(insert_commit_changed(&group));
+    atomic_store(&readings, 30);
+    context.clock = &stopping;
+    cr_assert(kafka_consumer_close(group.consumer, in_seconds(60)));
+    cr_assert(stop_raised(&stop_));
+    cr_assert_not_null(strstr(group.why_broken.text, "has no answer"), "%s", group.why_broken.text);
 }
 
 static void break_member(struct mono_time now)
