@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COMMIT_EVERY DURATION_MS(500)
+#define COMMIT_EVERY    DURATION_MS(500)
+#define BEGINNING_LIMIT DURATION_S(3)  // of a question where a log begins
+#define BEGINNING_SPAN  DURATION_S(1)  // no further one in this round
+#define BEGINNING_PAUSE DURATION_S(3)  // after one without an answer: the others go on
+#define BEGINNING_AGAIN DURATION_S(30) // for the same partition: others have their turn
 
 // A commit replaces the metadata of the one before: it carries every note that still counts.
 static void add_notes(rd_kafka_topic_partition_t *element, const struct insert_partition *partition)
@@ -75,19 +79,36 @@ static int64_t committable(const struct insert_partition *partition)
     return low < partition->committed ? partition->committed : low;
 }
 
+// Of a partition that was read from the log's beginning it is known. Others have rows from before, and no offset.
+static void ask_beginning(struct insert_group *group, struct insert_partition *partition)
+{
+    struct relay_error error;
+    int64_t low, high;
+    if (kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, BEGINNING_LIMIT, &low,
+            &high, &error)) {
+        partition->beginning = low;
+        return;
+    }
+    struct mono_time now = insert_group_now(group);
+    group->beginnings_at = mono_add(now, BEGINNING_PAUSE);
+    partition->beginning_at = mono_add(now, BEGINNING_AGAIN);
+    log_event(LOG_LEVEL_WARNING, "insert.no_beginning", "the inserts wait for a first commit",
+        LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number), LOG_ERROR(&error));
+}
+
 // Where nothing was ever committed, and a table that is paused or has yet to begin holds everything back: the log's
 // beginning says the same as none, and shows what expires meanwhile.
 static int64_t beginning_of(struct insert_group *group, struct insert_partition *partition)
 {
-    struct relay_error error;
-    int64_t low, high;
-    if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, DURATION_S(3), &low, &high,
-            &error)) {
-        log_event(LOG_LEVEL_WARNING, "insert.no_beginning", "the inserts wait for a first commit", LOG_ERROR(&error));
-        return OFFSET_NONE;
+    struct mono_time now = insert_group_now(group);
+    if (partition->beginning == OFFSET_NONE && mono_reached(now, partition->beginning_at) &&
+        mono_reached(now, group->beginnings_at) && mono_before(now, group->beginnings_until)) {
+        ask_beginning(group, partition);
     }
-    insert_partition_pin_beginning(partition, low);
-    return low;
+    if (partition->beginning != OFFSET_NONE) {
+        insert_partition_pin_beginning(partition);
+    }
+    return partition->beginning;
 }
 
 // Nothing is committable, but the lease needs a commit.
@@ -101,8 +122,8 @@ static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_l
         int64_t low = beginning_of(group, partition);
         if (low != OFFSET_NONE) {
             add_offset(offsets, partition, low);
+            return;
         }
-        return;
     }
 }
 
@@ -196,16 +217,22 @@ static bool send_offsets(struct insert_group *group, rd_kafka_topic_partition_li
     return sent;
 }
 
+static rd_kafka_topic_partition_list_t *begin_offsets(struct insert_group *group)
+{
+    group->beginnings_until = mono_add(insert_group_now(group), BEGINNING_SPAN);
+    return rd_kafka_topic_partition_list_new(16);
+}
+
 bool insert_commit_changed(struct insert_group *group)
 {
-    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
+    rd_kafka_topic_partition_list_t *offsets = begin_offsets(group);
     add_changed(group, offsets);
     return send_offsets(group, offsets);
 }
 
 static void renew_lease(struct insert_group *group)
 {
-    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(16);
+    rd_kafka_topic_partition_list_t *offsets = begin_offsets(group);
     add_changed(group, offsets);
     add_unchanged(group, offsets);
     send_offsets(group, offsets);

@@ -24,7 +24,8 @@ struct insert_partition *insert_partition_new(const char *topic, int32_t number,
     }
     partition->number = number;
     partition->feed_count = feeds;
-    partition->position = partition->committed = partition->end = partition->asked_end = OFFSET_NONE;
+    partition->position = partition->committed = partition->beginning = OFFSET_NONE;
+    partition->end = partition->asked_end = OFFSET_NONE;
     for (size_t i = 0; i < feeds; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         feed->partition = partition;
@@ -147,9 +148,17 @@ void insert_feed_refuse(struct insert_feed *feed, int64_t offset, int code, cons
     snprintf(refusal->text, sizeof(refusal->text), "ClickHouse code %d: %.270s", code, text);
 }
 
+void insert_partition_gives(struct insert_partition *partition, int64_t offset)
+{
+    if (partition->position == OFFSET_NONE && partition->beginning == OFFSET_NONE) {
+        partition->beginning = offset;
+    }
+}
+
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader)
 {
     if (!by_reader) {
+        insert_partition_gives(partition, end);
         partition->end = end;
         partition->position = partition->position < end ? end : partition->position;
     }
@@ -265,12 +274,12 @@ void insert_partition_stopped(struct insert_partition *partition)
     partition->fetching = false;
 }
 
-void insert_partition_pin_beginning(struct insert_partition *partition, int64_t low)
+void insert_partition_pin_beginning(struct insert_partition *partition)
 {
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         if (feed->state == FEED_PAUSED && feed->mark == OFFSET_NONE) {
-            feed->next = feed->mark = low;
+            feed->next = feed->mark = partition->beginning;
         }
     }
 }

@@ -77,6 +77,7 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
     struct source_message source;
     bool viewed = false;
     if (!by_reader) {
+        insert_partition_gives(partition, message->offset);
         partition->position = message->offset + 1;
         partition->end = OFFSET_NONE;
         note_read(partition);

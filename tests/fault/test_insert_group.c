@@ -5,6 +5,7 @@
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
 #include "relay/insert/insert_group.h"
+#include "relay/insert/insert_take.h"
 #include "relay/insert/table_worker_inside.h"
 
 #include <criterion/criterion.h>
@@ -14,7 +15,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define OFFSET_COMMIT 8 // as Kafka's protocol numbers it
+// As Kafka's protocol numbers them
+#define LIST_OFFSETS  2
+#define OFFSET_COMMIT 8
 
 static struct config config;
 static struct config_route route;
@@ -147,15 +150,15 @@ static int64_t committed_offset(void)
     return offset;
 }
 
-static size_t commits_sent(void)
+static size_t requests_sent(int16_t kind)
 {
-    size_t count, commits = 0;
+    size_t count, sent = 0;
     rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(mock.cluster, &count);
     for (size_t i = 0; i < count; i++) {
-        commits += rd_kafka_mock_request_api_key(requests[i]) == OFFSET_COMMIT;
+        sent += rd_kafka_mock_request_api_key(requests[i]) == kind;
     }
     rd_kafka_mock_request_destroy_array(requests, count);
-    return commits;
+    return sent;
 }
 
 static void await_committed(void)
@@ -235,7 +238,7 @@ Test(fault_insert_group, a_member_that_was_thrown_out_commits_nothing_more)
 {
     static const rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
     store_and_drain(500, 1, &code);
-    cr_assert_eq(commits_sent(), 1);
+    cr_assert_eq(requests_sent(OFFSET_COMMIT), 1);
     cr_assert_eq(committed_offset(), RD_KAFKA_OFFSET_INVALID);
 }
 
@@ -500,6 +503,68 @@ Test(fault_insert_group, a_partition_that_was_begun_anew_is_not_held_for_a_full_
     be_full();
     cr_assert(partition->held);
     insert_group_drain(&group, in_seconds(30));
+}
+
+// The table has a batch that waits for a first commit, while the only feed holds it back.
+static void hold_first_batch(struct insert_batch *batch, struct batch_entry *entry)
+{
+    *entry = (struct batch_entry){.feed = &group.partitions.items[0]->feeds[0]};
+    *batch = (struct insert_batch){.entries = entry, .entry_count = 1};
+    table.flight = batch;
+    table.noting = true;
+    rd_kafka_mock_start_request_tracking(mock.cluster);
+}
+
+static void let_go_first_batch(void)
+{
+    table.flight = NULL;
+    table.noting = false;
+    insert_group_drain(&group, in_seconds(30));
+}
+
+// Which may be away by then.
+Test(fault_insert_group, no_broker_is_asked_where_a_log_begins_that_was_read_from_its_beginning)
+{
+    struct insert_batch batch;
+    struct batch_entry entry;
+    await_committed();
+    struct insert_partition *partition = group.partitions.items[0];
+    partition->fetching = true;
+    insert_take_end(&group, "posts", 0, 7);
+    insert_take_end(&group, "posts", 0, 9);
+    hold_first_batch(&batch, &entry);
+    cr_assert(insert_commit_changed(&group));
+    cr_assert_eq(requests_sent(LIST_OFFSETS), 0);
+    cr_assert_eq(partition->feeds[0].mark, 7);
+    let_go_first_batch();
+    cr_assert_eq(committed_offset(), 7);
+}
+
+// A question without an answer takes three seconds, in which nothing else is done.
+Test(fault_insert_group, a_broker_that_does_not_say_where_a_log_begins_is_not_asked_in_each_round)
+{
+    enum { MANY = 40 };
+    rd_kafka_resp_err_t refused[MANY];
+    struct insert_batch batch;
+    struct batch_entry entry;
+    context.clock = &later;
+    await_committed();
+    for (size_t i = 0; i < MANY; i++) {
+        refused[i] = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    }
+    rd_kafka_mock_push_request_errors_array(mock.cluster, LIST_OFFSETS, MANY, refused);
+    hold_first_batch(&batch, &entry);
+    cr_assert_not(insert_commit_changed(&group));
+    size_t asked = requests_sent(LIST_OFFSETS);
+    cr_assert_gt(asked, 0);
+    skew += DURATION_S(1).ns;
+    cr_assert_not(insert_commit_changed(&group));
+    cr_assert_eq(requests_sent(LIST_OFFSETS), asked);
+    rd_kafka_mock_clear_request_errors(mock.cluster, LIST_OFFSETS);
+    skew += DURATION_S(60).ns;
+    cr_assert(insert_commit_changed(&group));
+    cr_assert_eq(group.partitions.items[0]->feeds[0].mark, 0);
+    let_go_first_batch();
 }
 
 // A commit without an answer breaks the member, and the coordinator may take its partitions in the same round.

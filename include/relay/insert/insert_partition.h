@@ -80,7 +80,9 @@ struct insert_partition {
     int64_t end;                                  // the log's end when it was last reached; OFFSET_NONE
     int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE
     struct mono_time asked_at;
-    unsigned jobs; // read-backs and batches that refer to its feeds
+    int64_t beginning;             // the log's, when it was first read from there, or asked for; OFFSET_NONE: not known
+    struct mono_time beginning_at; // when it may be asked for
+    unsigned jobs;                 // read-backs and batches that refer to its feeds
     struct metric_series *lag;
 };
 
@@ -110,6 +112,8 @@ void insert_feed_give_back(struct insert_feed *feed, int64_t offset);
 // The server refused the row of this offset, alone in its INSERT; text is cut.
 void insert_feed_refuse(struct insert_feed *feed, int64_t offset, int code, const char *text);
 const struct feed_refusal *insert_feed_refusal(const struct insert_feed *feed, int64_t offset); // NULL: none is known
+// The first thing that Kafka gives of it, be it a message or the end, tells where the log begins.
+void insert_partition_gives(struct insert_partition *partition, int64_t offset);
 // Nothing more comes before `end`: markers of transactions and compacted messages are passed over.
 // by_reader: for the feeds that have a reader of their own.
 void insert_partition_reached_end(struct insert_partition *partition, int64_t end, bool by_reader);
@@ -131,8 +135,8 @@ struct feed_holes insert_feed_holes(const struct insert_feed *feed, int64_t firs
 void insert_feed_skip(struct insert_feed *feed, int64_t first);
 // The group's consumer stopped: the partition has to be positioned again for the feeds that it served.
 void insert_partition_stopped(struct insert_partition *partition);
-// The log begins at `low`: paused feeds that would begin at its beginning, wherever that is, begin there.
-void insert_partition_pin_beginning(struct insert_partition *partition, int64_t low);
+// Paused feeds that would begin at the log's beginning, wherever that is, begin at the one that is known.
+void insert_partition_pin_beginning(struct insert_partition *partition);
 bool insert_partition_has(const struct insert_partition *partition, enum feed_state state);
 
 #endif
