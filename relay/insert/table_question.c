@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-#define SYNC_LIMIT "25" // seconds, below the question's limit: the server itself ends the waiting, and says so
+#define SYNC_TIMEOUT DURATION_S(30)
+#define SYNC_LIMIT   "25" // seconds, below SYNC_TIMEOUT: the server itself ends the waiting, and says so
 
 static bool ask(struct table_question *question, struct clickhouse_request *request, const char *statement,
     struct clickhouse_result **result, struct relay_error *error)
 {
     struct clickhouse_outcome outcome = {.endpoint = -1};
     request->endpoint = question->endpoint;
-    request->timeout = clickhouse_client_question_limit(question->client);
     bool done = clickhouse_query(question->client, request, statement, result, &outcome, error);
     if (done && outcome.endpoint >= 0) {
         question->endpoint = outcome.endpoint;
@@ -26,14 +26,19 @@ bool table_question_ask(struct table_question *question, const char *statement, 
     static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
         {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
         {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
-    struct clickhouse_request request = {.settings = settings, .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_request request = {.timeout = clickhouse_client_question_limit(question->client),
+        .settings = settings,
+        .setting_count = sizeof(settings) / sizeof(settings[0])};
     return ask(question, &request, statement, result, error);
 }
 
 bool table_question_sync(struct table_question *question, const char *name, struct relay_error *error)
 {
     static const struct clickhouse_setting limit = {"receive_timeout", SYNC_LIMIT};
-    struct clickhouse_request request = {.waits = true, .settings = &limit, .setting_count = 1};
+    struct clickhouse_request request = {.timeout = SYNC_TIMEOUT,
+        .waits = true,
+        .settings = &limit,
+        .setting_count = 1};
     struct clickhouse_text text = {0};
     // LIGHTWEIGHT (23.4): not for merges and mutations, which may take hours and bring no rows.
     bool done = clickhouse_text_add(&text, "SYSTEM SYNC REPLICA %s LIGHTWEIGHT", name)

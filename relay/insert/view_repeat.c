@@ -22,6 +22,7 @@
 
 #define LAST_WORD     "outbox-relay: end"
 #define START_SECONDS 10 // the server begins it within this time or not at all
+#define BLOCKS_LIMIT  DURATION_S(30)
 #define CLOCK_SECONDS 60 // so far apart may the clocks of relay and server be
 // ClickHouse 26.2 to 26.5 keep two hashes of each block in a plain table's window.
 #define PLAIN_PLACES 2
@@ -45,14 +46,14 @@ static bool add_runs(struct clickhouse_text *text, const struct view_note *note)
 }
 
 // One row whose last column is the last word: nothing cut passes as an answer.
-static bool ask(struct clickhouse_client *client, int *endpoint, const char *statement, size_t columns,
-    struct clickhouse_result **result, struct relay_error *error)
+static bool ask(struct clickhouse_client *client, int *endpoint, struct duration limit, const char *statement,
+    size_t columns, struct clickhouse_result **result, struct relay_error *error)
 {
     static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
         {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"},
         {"max_query_size", "16777216"}}; // there may be many partitions
     struct clickhouse_request request = {.endpoint = *endpoint,
-        .timeout = clickhouse_client_question_limit(client),
+        .timeout = limit,
         .settings = settings,
         .setting_count = sizeof(settings) / sizeof(settings[0])};
     struct clickhouse_outcome outcome = {.endpoint = -1};
@@ -88,7 +89,9 @@ static bool count_rows(struct clickhouse_client *client, int *endpoint, const st
             repeat->partition) &&
         table_schema_add_name(&text, plan->schema) && clickhouse_text_add(&text, " WHERE ") &&
         add_runs(&text, repeat->note);
-    bool done = built ? ask(client, endpoint, text.at, 4, &result, error) : error_no_memory(error, "counting rows");
+    struct duration limit = clickhouse_client_question_limit(client);
+    bool done = built ? ask(client, endpoint, limit, text.at, 4, &result, error)
+                      : error_no_memory(error, "counting rows");
     if (done) {
         *there = (struct there){.own = clickhouse_result_uint(result, 0, 0),
             .all = clickhouse_result_uint(result, 0, 1),
@@ -125,7 +128,8 @@ static bool look(struct clickhouse_client *client, int *endpoint, const char *na
             "FROM system.parts WHERE active AND concat(database, '.', table) = ",
             (long long)since) &&
         clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, ") GROUP BY partition_id)");
-    bool done = built ? ask(client, endpoint, text.at, 3, &result, error) : error_no_memory(error, "counting blocks");
+    bool done = built ? ask(client, endpoint, BLOCKS_LIMIT, text.at, 3, &result, error)
+                      : error_no_memory(error, "counting blocks");
     *seen = (struct seen){0};
     if (done) {
         *seen = (struct seen){clickhouse_result_uint(result, 0, 0), clickhouse_result_int(result, 0, 1)};
@@ -149,7 +153,8 @@ static bool count_blocks(struct clickhouse_client *client, int *endpoint, const 
             "older FROM system.parts WHERE concat(database, '.', table) = ",
             replicated ? "partition_id" : TABLE_ALL_PLACES, then) &&
         clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, " GROUP BY place)");
-    bool done = built ? ask(client, endpoint, text.at, 2, &result, error) : error_no_memory(error, "counting blocks");
+    bool done = built ? ask(client, endpoint, BLOCKS_LIMIT, text.at, 2, &result, error)
+                      : error_no_memory(error, "counting blocks");
     *blocks = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);

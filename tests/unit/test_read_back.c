@@ -85,6 +85,7 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     struct peer peer;
     const char *answers[] = {"", "", SENTINEL, NULL};
     start(&peer, answers);
+    peer.server.config.clickhouse.request_timeout = DURATION_S(300);
     peer.schema.is_replicated = peer.plan.dead_letters.is_replicated = true;
     cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
     size_t requests = http_script_requests(peer.server.http), tables = 0, dead_letters = 0;
@@ -95,6 +96,7 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     }
     cr_assert_eq(tables, 1);
     cr_assert_eq(dead_letters, 1);
+    cr_assert_eq(peer.patient, 2, "the rows and the dead letters alone");
     cr_assert_eq(peer.limited, 2, "a replica that does not catch up is no reason to wait without an answer");
     offset_ranges_finish(&of.found);
     finish(&peer);

@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 // A server, and what it says to INSERTs.
@@ -31,8 +32,9 @@ static struct table_view_target view = {.target = target,
     .dedup_seconds = INT64_MAX};
 static struct view_run run = {.topic = "topic", .last = 0};
 static struct view_note note = {.token = "token", .rows = 1, .runs = &run, .run_count = 1};
-static const char *question; // what a server says to what is no INSERT
-static const char *settings; // what it says of its settings; NULL: the usual ones
+static const char *question;  // what a server says to what is no INSERT
+static const char *settings;  // what it says of its settings; NULL: the usual ones
+static atomic_size_t patient; // questions that may take as long as an INSERT
 static struct table_plan *plan;
 static struct table_worker *worker;
 static sem_t woken;
@@ -78,6 +80,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     bool whole = said && strncmp(said, "HTTP/", 5) == 0;
     body = body || inserts ? body : said && !whole ? said : question;
     replica->inserts += inserts;
+    patient += !inserts && strstr(seen->target, "max_execution_time=600") != NULL;
     reply->answer = whole ? said
         : body            ? clickhouse_peer_ok(learned, sizeof(learned), body)
         : replica->once   ? replica->once
@@ -298,7 +301,9 @@ Test(table_insert, what_views_have_got_is_repeated_where_their_targets_are_repli
     answers(no_keeper, well);
     hang_a_view_on_it(few_blocks);
     view.is_replicated = true;
+    peer.config.clickhouse.request_timeout = DURATION_S(600);
     cr_assert_eq(insert(false), TABLE_DONE, "the same bytes under the same token");
+    cr_assert_eq(patient, 0, "blocks are counted within half a minute");
     cr_assert_eq(replicas[0].inserts, 1);
     cr_assert_eq(replicas[1].inserts, 1);
 }
@@ -614,12 +619,14 @@ Test(table_insert, a_table_is_opened_where_it_is)
 {
     static const char *const *const lacking[] = {has_it_not, knows_us_not};
     int endpoint;
+    peer.config.clickhouse.request_timeout = DURATION_S(600);
     for (size_t i = 0; i < 2; i++) {
         clickhouse_client_prefer(peer.client, 0);
         replicas[0].says = lacking[i];
         replicas[1].says = has_it;
         cr_assert_eq(open_table(&endpoint), TABLE_DONE);
         cr_assert_eq(endpoint, 1);
+        cr_assert_eq(patient, 0, "a schema is read within half a minute");
         cr_assert_eq(asked_next(), 1, "so do the read-backs that follow");
     }
 }

@@ -22,7 +22,7 @@ struct table_question {
 };
 
 // No answer out of a cache, and none that is cut without an error, whatever the user's profile says. result may be
-// NULL; it is the caller's. Errors: as clickhouse_query.
+// NULL; it is the caller's. It may take clickhouse_client_question_limit(). Errors: as clickhouse_query.
 bool table_question_ask(struct table_question *question, const char *statement, struct clickhouse_result **result,
     struct relay_error *error);
 // The replica has what the others have committed. `name`: quoted. Errors: as clickhouse_query.
