@@ -13,6 +13,9 @@
 //   those that it refuses stand alone. The table is asked again before each part, since rows of several table
 //   partitions are not stored as one, and since it may be a view that has refused them: the server gives a block to the
 //   views after the table has it.
+// - The outcome is unknown and the INSERT took long: the same rows would take as long again. They are divided too, down
+//   to the size at which this saves no time, and nothing larger is sent any more: each INSERT that is given up may
+//   leave views behind.
 // - The server refuses anything else: nothing is guessed; an error with its words.
 // - A message does not fit the table: REFUSED with the encoder's or the server's reason, the others go on.
 // - An INSERT did not end well, and its rows are there: a later run would find nothing to do, while views of the table
@@ -24,6 +27,7 @@
 #include "relay/base/fnv.h"
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/insert_deadline.h"
+#include "relay/insert/insert_limit.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_question.h"
 
@@ -52,6 +56,7 @@ struct refill {
     int in_doubt;                     // the endpoint that may still run an INSERT of ours, or NOBODY
     struct mono_time may_start_until; // it may begin until then
     bool divides;                     // the operator knows why it takes longer
+    struct insert_limit limit;        // of messages in one INSERT, after one that took too long
 };
 
 static bool compile_route(struct refill *refill, struct relay_error *error)
@@ -115,6 +120,7 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     refill->context = context;
     refill->client = client;
     refill->in_doubt = NOBODY;
+    insert_limit_init(&refill->limit);
     refill->route = *route;
     refill->route.table = refill->table;
     if (compile(refill, error)) {
@@ -344,6 +350,13 @@ static bool send_statement(struct refill *refill, int endpoint, const char *stat
     return body && clickhouse_insert(refill->client, &request, statement, body, pieces, outcome, error);
 }
 
+// And a smaller one may not be. What is sent next follows it.
+static bool is_too_slow(struct refill *refill, const struct clickhouse_outcome *outcome)
+{
+    return outcome->body_sent && insert_limit_took_too_long(refill->context, outcome->elapsed) &&
+        insert_limit_too_slow(&refill->limit, native_block_rows(refill->block), native_block_bytes(refill->block));
+}
+
 // *may_be_there: of an INSERT that failed.
 static enum next_step send_block(struct refill *refill, int endpoint, bool *may_be_there, struct relay_error *error)
 {
@@ -381,9 +394,12 @@ static enum next_step send_block(struct refill *refill, int endpoint, bool *may_
             refill->may_start_until = mono_add(end, INSERT_DEADLINE_SECOND);
         }
     }
-    return outcome.failure == CLICKHOUSE_BAD_ROW ? DIVIDE_REJECTED
-        : outcome.failure == CLICKHOUSE_MEMORY   ? DIVIDE_TOO_LARGE
-                                                 : next_step_after(error);
+    if (outcome.failure == CLICKHOUSE_BAD_ROW) {
+        return DIVIDE_REJECTED;
+    }
+    enum next_step next = next_step_after(error);
+    bool divides = outcome.failure == CLICKHOUSE_MEMORY || (next == AGAIN && is_too_slow(refill, &outcome));
+    return divides ? DIVIDE_TOO_LARGE : next;
 }
 
 // Nothing of ours outlives the command: the next run would ask too early.
@@ -448,10 +464,24 @@ static void tell_divided(struct refill *refill, const struct relay_error *error)
     }
 }
 
-// Calls itself with half as many messages each time.
+// Calls itself, through write_halves(), with half as many messages each time.
+static bool write_messages(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
+    struct refill_result *results, struct relay_error *error);
+
+static bool write_halves(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
+    struct refill_result *results, struct relay_error *error)
+{
+    size_t half = count / 2;
+    return write_messages(refill, messages, half, dry, results, error) &&
+        write_messages(refill, messages + half, count - half, dry, results + half, error);
+}
+
 static bool write_messages(struct refill *refill, const struct source_message *messages, size_t count, bool dry,
     struct refill_result *results, struct relay_error *error)
 {
+    if (count > refill->limit.slow) {
+        return write_halves(refill, messages, count, dry, results, error);
+    }
     struct backoff backoff;
     struct relay_error refusal = {0}; // of the only row that is left
     backoff_init(&backoff, DURATION_MS(200), DURATION_S(5));
@@ -481,12 +511,10 @@ static bool write_messages(struct refill *refill, const struct source_message *m
             continue; // whether the table has it, or has refused it, says the next answer
         }
         if (next == DIVIDE_REJECTED || (next == DIVIDE_TOO_LARGE && several && pause_round(refill, &backoff, error))) {
-            size_t half = count / 2;
             if (next == DIVIDE_TOO_LARGE) {
                 tell_divided(refill, error);
             }
-            return write_messages(refill, messages, half, dry, results, error) &&
-                write_messages(refill, messages + half, count - half, dry, results + half, error);
+            return write_halves(refill, messages, count, dry, results, error);
         }
         if (next == GIVE_UP || round >= ROUNDS || !pause_round(refill, &backoff, error)) {
             return give_up(refill, error);

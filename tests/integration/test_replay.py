@@ -333,6 +333,17 @@ def test_an_insert_of_a_refill_that_arrives_late_is_refused(place):
     proxy.close()
 
 
+def test_a_refill_whose_inserts_outlast_request_timeout_sends_smaller_ones(place):
+    """All 5,000 rows in one INSERT take more than 7 s."""
+    Sender(place).events(post(place), 5000, headers=event_headers(1)).flush()
+    place.clickhouse("CREATE TABLE {db}.slow AS {db}.outbox_events")
+    for n in range(3):  # a block may sleep 3 s in each column
+        place.clickhouse(f"ALTER TABLE {{db}}.slow ADD COLUMN nap{n} UInt8 MATERIALIZED sleepEachRow(0.0005{n})")
+    result = run(place, "--into", "slow", "--since", "1h", seconds=300, clickhouse={"request_timeout": "4s"})
+    assert result.returncode == 0 and "is sent in halves" in result.stderr, result.stdout + result.stderr
+    assert place.clickhouse("SELECT count(), uniqExact(kafka_partition, kafka_offset) FROM {db}.slow").split() == ["5000", "5000"]
+
+
 def test_a_refill_ends_what_an_earlier_run_has_left_and_not_again_with_each_batch(place):
     """A query under the ids of refills of this table that begins after the first batch is none that an earlier run has left."""
     only_in_kafka(place, 80)

@@ -6,7 +6,9 @@
 #include "relay/insert/insert_deadline.h"
 
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -33,7 +35,16 @@ struct peer {
     int code;
     const char *refusal;
     bool by_proxy; // not by the server: 413
+    int takes;     // seconds, before a refusal
 };
+
+static atomic_int passed; // seconds, of INSERTs that only seem to take them
+
+static struct mono_time hurried(const struct clock *clock)
+{
+    (void)clock;
+    return mono_add(clock_mono(clock_system()), DURATION_S(atomic_load(&passed)));
+}
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
@@ -47,6 +58,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
             return;
         }
         if (peer->inserts <= peer->refused) {
+            atomic_fetch_add(&passed, peer->takes);
             snprintf(refusal, sizeof(refusal), "Code: %d. DB::Exception: %s\n", peer->code, peer->refusal);
             snprintf(answer, sizeof(answer),
                 "HTTP/1.1 500 Internal Server Error\r\nX-ClickHouse-Exception-Code: %d\r\nContent-Length: "
@@ -65,10 +77,13 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
 
 static struct refill *open_from(struct peer *peer, const char *source, struct relay_error *error)
 {
+    static struct clock clock = {.mono_now = hurried};
     static char name[] = "r", table[] = "t", column[] = "kafka_topic";
     struct config_pair columns[] = {{.name = column, .value = (char *)(uintptr_t)source}};
     const struct config_route route = {.name = name, .table = table, .columns = columns, .column_count = 1};
     clickhouse_peer_start(&peer->server, handle, peer, NULL);
+    clock.wall_now = clock_system()->wall_now;
+    peer->server.context.clock = &clock;
     return refill_open(&peer->server.context, peer->server.client, &route, NULL, error);
 }
 
@@ -132,6 +147,37 @@ Test(refill, what_is_too_large_for_a_proxy_is_sent_in_halves_at_once, .timeout =
     cr_assert_eq(peer.inserts, 7, "all, two, the first thrice, the second, the last two: %zu", peer.inserts);
     const char *limit = strstr(told, "client_max_body_size");
     cr_assert(limit && !strstr(limit + 1, "client_max_body_size"), "told once: %s", told);
+}
+
+Test(refill, what_takes_too_long_is_sent_in_halves_and_so_is_what_follows)
+{
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, KILL, END, END, END, END, NULL};
+    static struct source_message messages[2500];
+    static struct refill_result results[2500];
+    struct peer peer = {.answers = answers, .refused = 1, .takes = 12, .code = 159, .refusal = "Timeout exceeded"};
+    struct relay_error error;
+    for (int i = 0; i < 2500; i++) {
+        messages[i] = (struct source_message){.topic = "a", .partition = 1, .offset = i};
+    }
+    struct refill *refill = open_from(&peer, "kafka.topic", &error);
+    cr_assert_not_null(refill, "%s", error.text);
+    cr_assert(refill_write(refill, messages, 2500, false, results, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 3, "all, then two halves: %zu", peer.inserts);
+    cr_assert(results[0].state == REFILL_WRITTEN && results[2499].state == REFILL_WRITTEN);
+    cr_assert(refill_write(refill, messages, 2500, false, results, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 5, "two halves at once: %zu", peer.inserts);
+    refill_close(refill);
+    clickhouse_peer_finish(&peer.server);
+}
+
+Test(refill, what_is_small_is_not_divided_for_its_time)
+{
+    static const char *const answers[] = {TABLE, NO_VIEWS, CLOCK, KILL, END, CLOCK, KILL, END, NULL};
+    struct peer peer = {.answers = answers, .refused = 1, .takes = 12, .code = 159, .refusal = "Timeout exceeded"};
+    struct refill_result results[2];
+    struct relay_error error;
+    cr_assert(fill(&peer, 2, results, &error), "%s", error.text);
+    cr_assert_eq(peer.inserts, 2);
 }
 
 Test(refill, a_row_that_is_refused_by_the_server_alone_has_its_reason)
