@@ -9,7 +9,6 @@
 
 #include <criterion/criterion.h>
 #include <semaphore.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 // A server, and what it says to INSERTs.
@@ -621,6 +620,7 @@ Test(table_insert, a_table_is_opened_where_it_is)
     int endpoint;
     peer.config.clickhouse.request_timeout = DURATION_S(600);
     for (size_t i = 0; i < 2; i++) {
+        atomic_store(&patient, 0);
         clickhouse_client_prefer(peer.client, 0);
         replicas[0].says = lacking[i];
         replicas[1].says = has_it;
