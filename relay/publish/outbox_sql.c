@@ -218,6 +218,17 @@ PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connecti
     return of_piece(connection, SQL_LIST_BELOW, after, upto, limit, deadline, error);
 }
 
+bool outbox_sql_newest_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, bool *found,
+    struct mono_time deadline, struct relay_error *error)
+{
+    (void)sql;
+    struct number_text text;
+    int64_t seq = upto;
+    return take_end(query(connection, SQL_NEWEST_BELOW, (struct pg_value[]){PG_TEXT(number(&text, upto))}, 1, true,
+                        deadline, error),
+        found, &seq);
+}
+
 bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     const struct seq_range *ranges, size_t count, struct relay_error *error)
 {

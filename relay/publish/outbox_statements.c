@@ -72,6 +72,8 @@ static const char *const templates[SQL_COUNT] = {
     [SQL_LIST_BELOW] =
         "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u) FROM @name t WHERE t.@seq > $1::int8 AND"
         " t.@seq <= $2::int8 @opent AND NOT (" HELD " OR " PARKED ") ORDER BY t.@seq LIMIT $3::int8",
+    [SQL_NEWEST_BELOW] = "SELECT t.@seq FROM @name t WHERE t.@seq <= $1::int8 @opent AND NOT (" HELD " OR " PARKED
+                         ") ORDER BY t.@seq DESC LIMIT 1",
     [SQL_PROBE] = "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"
                   " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"
                   " WHERE u.@seq >= h.first AND u.@seq <= h.last @openu LIMIT 1) b)",

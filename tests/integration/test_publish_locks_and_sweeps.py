@@ -110,6 +110,24 @@ def test_rows_of_numbers_that_began_anew_are_not_left_to_the_sweep(place):
         as_admin(place, f"DROP ROLE {place.name}_login")
 
 
+def test_rows_below_a_number_that_recovery_noted_ahead_keep_their_order(place):
+    """After a restore: so many were written before the sequence was set that they are not walked in a moment."""
+    count, noted = 250000, 1000000
+    relay = publishing(place, start=False, postgres={"statement_timeout": "400ms"}, outbox={"batch_rows": 500})
+    insert = ("INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+              f"SELECT i, 'post', CASE i WHEN 1 THEN '{AGGREGATE}'::uuid ELSE gen_random_uuid() END, 'post.created', '{{}}' ")
+    as_admin(place, "ALTER TABLE public.outbox_events SET (autovacuum_enabled = off)", "SET session_replication_role = replica",
+        f"{insert} FROM generate_series(1, {count}) i ORDER BY random()",
+        f"SELECT setval('public.outbox_events_seq_seq', {noted} + 1000)",
+        f"SELECT outbox_relay.note_progress(identity, {noted}) FROM outbox_relay.outboxes WHERE outbox = 'public.outbox_events'::regclass")
+    older = place.execute("SELECT id::text FROM public.outbox_events WHERE seq = 1")[0][0]
+    newer = place.insert_event(aggregate=AGGREGATE)
+    relay.start()
+    found = wait_until(lambda: [event for event in ids(place) if event in (older, newer)], "the first of the two")
+    assert found[0] == older and not relay.events("publish.dead_rows")
+    relay.kill()
+
+
 def test_a_locked_row_under_load_costs_time_and_nothing_else(place):
     relay = publishing(place)
     workload = place.workload(writers=2, rate=300).start()

@@ -74,6 +74,9 @@ bool outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connec
 // Seqs of rows above `after`, at or below `upto`, that do not wait, for the sweep; lowest first.
 PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
     int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
+// Whether a row at or below `upto` does not wait; looks from the newest one on.
+bool outbox_sql_newest_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, bool *found,
+    struct mono_time deadline, struct relay_error *error);
 
 // Whether there is anything above `after` or in the ranges. Send only; pg_receive() gives one boolean (binary).
 bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,

@@ -16,6 +16,7 @@
     X(LIST_RANGES, "list_ranges")                                                                                      \
     X(PIECE, "piece")                                                                                                  \
     X(LIST_BELOW, "list_below")                                                                                        \
+    X(NEWEST_BELOW, "newest_below")                                                                                    \
     X(PROBE, "probe")                                                                                                  \
     X(HOLDERS, "holders")                                                                                              \
     X(LAST_NUMBER, "last_number")                                                                                      \
