@@ -36,7 +36,7 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
-#define BURIAL        DURATION_S(1)  // for a client that is at nothing
+#define BURIAL        DURATION_S(3)  // for a client that is at nothing: librdkafka itself waits a second for telemetry
 #define BATCH_MS      60000          // the longest limit of a batch without transactions
 
 struct topic {

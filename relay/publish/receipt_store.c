@@ -25,7 +25,7 @@
 #include <string.h>
 
 #define RECEIPT_PARTITIONS 16
-#define BURIAL             DURATION_S(1)
+#define BURIAL             DURATION_S(3) // librdkafka itself waits a second for telemetry
 // Kafka compacts no segment that is written to, and a term reads all that other outboxes have written there since its
 // own last receipt.
 #define SEGMENT_BYTES "67108864"
