@@ -36,6 +36,10 @@ const char *tls_trust_advice(CURLcode code, const char *detail)
     if (code == CURLE_SSL_CERTPROBLEM) {
         return "; fix the files that cert_file and key_file name";
     }
+    // It may also have ended the connection before its reason could be read.
+    if (code == CURLE_SEND_ERROR && strstr(detail, "SSL") != NULL) {
+        return "; the server ended the connection: does it want a client certificate (cert_file, key_file)?";
+    }
     if (code == CURLE_SSL_CONNECT_ERROR) {
         return "; is this an https port, and does the server want a client certificate (cert_file, key_file)?";
     }
