@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the publish stage share."""
+import collections
 import os
 import signal
 import subprocess
@@ -37,6 +38,14 @@ def wait_ids(place, wanted, seconds=60):
         found = ids(place)
         return found if set(wanted) <= set(found) else None
     return wait_until(arrived, f"{len(wanted)} events in Kafka", seconds, every=0.2)
+
+
+def assert_ids(place, wanted):
+    """These events are in Kafka, as often as they are wanted, and no others. They may come a moment after PostgreSQL's COMMIT: Kafka
+    answers when the end of a transaction is decided, and shows it when each partition has its marker."""
+    wanted = sorted(wanted)
+    wait_until(lambda: not collections.Counter(wanted) - collections.Counter(ids(place)), f"{len(wanted)} events in Kafka", 60, every=0.2)
+    assert sorted(ids(place)) == wanted
 
 
 def assert_kafka_is_right(result):

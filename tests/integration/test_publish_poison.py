@@ -6,7 +6,7 @@ import os
 import confluent_kafka.admin
 import pytest
 
-from publishing import as_admin, backlog, dead_letters, ids, publishing, wait_ids
+from publishing import as_admin, assert_ids, backlog, dead_letters, ids, publishing, wait_ids
 from relaytools.place import Place
 from relaytools.proxy import TO_SERVER, Rule
 from relaytools.relay import wait_until
@@ -30,7 +30,7 @@ def test_rows_without_a_topic_and_rows_too_large_are_dead_letters_and_odd_ones_a
             good.append(event_id)
     good += [place.insert_event(metadata=metadata) for metadata in (None, "[1]", '"text"', '{"correlation_id": null}')]
     place.wait_published()
-    assert sorted(ids(place)) == sorted(good)
+    assert_ids(place, good)
     found = dead_letters(place)
     assert {key: value[0] for key, value in found.items()} == bad
     relay.wait(lambda: relay.metric("dead_letters_total", stage="publish") == len(bad), "each is counted once")
@@ -47,7 +47,7 @@ def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(plac
     innocent += [place.insert_event("small.created") for _ in range(30)]
     relay.start()
     place.wait_published()
-    assert sorted(ids(place)) == sorted(innocent)
+    assert_ids(place, innocent)
     assert dead_letters(place)[large][0] == "too_large"
 
 
@@ -59,7 +59,7 @@ def test_a_topic_that_takes_less_than_a_set_of_small_events_gets_smaller_sets(pl
         "FROM generate_series(1, 1000) i RETURNING id::text")]
     relay = publishing(place, kafka={"compression.codec": "none"})
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert "batch.size" in relay.events("publish.term_failed")[0]["error"]
     assert not relay.events("publish.records_refused"), "no event was suspected and sent alone"
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from conftest import place_name
-from publishing import as_admin, assert_kafka_is_right, crash_at, ids, least_privileged, owner_pids, publishing, use_test_points, wait_ids
+from publishing import as_admin, assert_ids, assert_kafka_is_right, crash_at, ids, least_privileged, owner_pids, publishing, use_test_points, wait_ids
 from relaytools.authority import Authority
 from relaytools.place import Place
 from relaytools.proxy import END_TXN, TO_CLIENT, Proxy, Rule
@@ -144,7 +144,7 @@ def test_a_broker_connection_that_was_closed_within_a_transaction_ends_the_term_
     relay.wait(lambda: len(relay.events("publish.term_started")) == 2, "the next term")
     events.append(place.insert_event())
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert relay.metric("replays_total", stage="publish") == 0, "the transaction came to its end"
     assert relay.stop() == 0
 
@@ -170,7 +170,7 @@ def test_the_end_of_the_receipts_that_one_broker_tells_is_not_believed(proxied):
     wait_ids(place, events)
     events.append(place.insert_event())
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert relay.metric("replays_total", stage="publish") == 1
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from publishing import Transaction, backlog, crash_at, dead_letters, ids, publishing, use_test_points, wait_ids
+from publishing import Transaction, assert_ids, backlog, crash_at, dead_letters, ids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
 
 BATCH = 20
@@ -25,7 +25,7 @@ def test_a_backlog_goes_out_in_transactions_of_several_batches(place):
     events = backlog(place, 200 * BATCH)
     relay = publishing(place, **SMALL)
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert 0 < transactions(place) < 150, "200 batches"
     wait_until(lambda: relay.metric("events_published_total") == len(events), "the last COMMIT's answer")
     wait_until(lambda: relay.metric("publish_batch_seconds_count") == transactions(place), "each is measured")
@@ -55,7 +55,7 @@ def test_a_record_that_the_broker_refuses_undoes_the_transaction_and_no_more(pla
     behind = backlog(place, behind, "small.created")
     relay = publishing(place, outbox={"batch_rows": batch}, kafka={"batch.size": 1000000})     # given: no term ends to make sets smaller
     place.wait_published()
-    assert sorted(ids(place)) == sorted(before + behind)
+    assert_ids(place, before + behind)
     assert set(dead_letters(place)) == {large}
     assert relay.events("publish.records_refused")
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
@@ -67,7 +67,7 @@ def test_a_row_without_a_topic_ends_the_transaction_before_it(place):
     behind = backlog(place, 7 * BATCH)
     relay = publishing(place, **SMALL)
     place.wait_published()
-    assert sorted(ids(place)) == sorted(before + behind)
+    assert_ids(place, before + behind)
     assert set(dead_letters(place)) == {bad}
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
@@ -82,7 +82,7 @@ def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
     wait_until(lambda: relay.events("publish.read_refused"), "the lock met")
     holder.end(commit=False)
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
@@ -110,7 +110,7 @@ def test_a_poison_row_that_stops_the_outbox_lets_all_before_it_out(place, guaran
     wait_ids(place, before)
     wait_until(lambda: place.outbox_rows() == 1 + BATCH, "they have left the outbox")
     relay.wait(lambda: "on_poison = stop" in str(relay.health()), "it says why")
-    assert sorted(ids(place)) == sorted(before)
+    assert_ids(place, before)
 
 
 def test_a_receipt_that_the_broker_finds_too_large_makes_transactions_smaller(place):
@@ -118,7 +118,7 @@ def test_a_receipt_that_the_broker_finds_too_large_makes_transactions_smaller(pl
     events = backlog(place, 4000)
     relay = publishing(place, outbox={"batch_rows": 1000})
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert "max.message.bytes of topic" in relay.events("publish.term_failed")[0]["error"]
     assert transactions(place) > 4000 / 300, "each with a receipt of 3,000 bytes at most"
 
@@ -164,5 +164,5 @@ def test_a_stop_in_the_middle_ends_the_transaction(place):
     assert 0 < left < len(events) and len(seen) == len(events) - left, "what is out has left the table, and nothing else"
     relay.start()
     place.wait_published()
-    assert sorted(ids(place)) == sorted(events)
+    assert_ids(place, events)
     assert relay.metric("replays_total", stage="publish") == 0
