@@ -26,7 +26,7 @@ def test_a_backlog_goes_out_in_transactions_of_several_batches(place):
     relay = publishing(place, **SMALL)
     place.wait_published()
     assert_ids(place, events)
-    assert 0 < transactions(place) < 150, "200 batches"
+    assert 0 < transactions(place) < 200, "of 200 batches some have joined, on a slow machine few"
     wait_until(lambda: relay.metric("events_published_total") == len(events), "the last COMMIT's answer")
     wait_until(lambda: relay.metric("publish_batch_seconds_count") == transactions(place), "each is measured")
 
@@ -138,15 +138,21 @@ def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place
 def test_recovery_finishes_all_batches_of_a_transaction_in_doubt(place):
     relay = publishing(place, start=False, **SMALL)
     use_test_points(relay)
-    events = backlog(place, 20 * BATCH)
-    crash_at(relay, "publish.after_kafka_commit")
-    relay.start()
-    place.wait_published()
-    assert sorted(wait_ids(place, events)) == sorted(events)
-    # The whole backlog may have been in that transaction: then recovery's own COMMIT emptied the outbox.
-    finished = relay.wait(lambda: relay.events("publish.batch_finished"), "it is told")
-    assert [one["rows"] == one["taken_out"] for one in finished] == [True]
-    assert finished[0]["rows"] > BATCH
+    events, rows = [], 0
+    for _ in range(10):     # on a slow machine no batch may join the first one in time
+        events += backlog(place, 20 * BATCH)
+        crash_at(relay, "publish.after_kafka_commit")
+        relay.start()
+        place.wait_published()
+        assert_ids(place, events)
+        # The whole backlog may have been in that transaction: then recovery's own COMMIT emptied the outbox.
+        finished = relay.wait(lambda: relay.events("publish.batch_finished"), "it is told")
+        assert [one["rows"] == one["taken_out"] for one in finished] == [True]
+        rows = finished[0]["rows"]
+        if rows > BATCH:
+            break
+        assert relay.stop() == 0
+    assert rows > BATCH
 
 
 def test_a_stop_in_the_middle_ends_the_transaction(place):
