@@ -13,6 +13,8 @@
 
 #define NAMED_MAX 5 // topics in one finding
 
+static const char no_topic_hint[] = "nothing, if it is still to come; else fix topics = or the rights to read";
+
 struct route_check {
     struct check *check;
     struct kafka_probe *probe;
@@ -55,17 +57,14 @@ static void check_expression(struct route_check *at, const char *expression)
         check_add(at->check->report, CHECK_OK, at->what, "", "%.300s takes %zu topic%s: %s%s", expression, names.count,
             names.count == 1 ? "" : "s", names.text, names.more ? ", ..." : "");
     } else {
-        check_add(at->check->report, CHECK_WARN, at->what,
-            "nothing, if it is still to come; else fix topics = or the rights to read", "no topic matches %s yet",
-            expression);
+        check_add(at->check->report, CHECK_WARN, at->what, no_topic_hint, "no topic matches %s yet", expression);
     }
 }
 
 static void check_named(struct route_check *at, const char *topic)
 {
     if (!kafka_probe_topic(at->probe, topic)) {
-        check_add(at->check->report, CHECK_WARN, at->what,
-            "nothing, if it is still to come; else fix topics = or the rights to read",
+        check_add(at->check->report, CHECK_WARN, at->what, no_topic_hint,
             "topic %s does not exist yet, or is not visible to us", topic);
     }
 }

@@ -29,6 +29,13 @@ static size_t begins(const char *at, size_t length, const char *words)
     return used;
 }
 
+// A table's name without the database, where it names this one.
+static const char *within(const char *name, const char *database)
+{
+    size_t own = strlen(database);
+    return own > 0 && strncmp(name, database, own) == 0 && name[own] == '.' ? name + own + 1 : name;
+}
+
 bool migrate_table_of(const struct sql_statement *statement, const char *database, char *name, size_t room,
     bool *creates)
 {
@@ -56,10 +63,8 @@ bool migrate_table_of(const struct sql_statement *statement, const char *databas
         name[length++] = *at;
     }
     name[length] = '\0';
-    size_t own = strlen(database);
-    if (own > 0 && strncmp(name, database, own) == 0 && name[own] == '.') {
-        memmove(name, name + own + 1, length - own);
-    }
+    const char *in_it = within(name, database);
+    memmove(name, in_it, strlen(in_it) + 1);
     return true;
 }
 
@@ -103,10 +108,7 @@ static bool mark(const struct relay_context *context, struct clickhouse_client *
     struct relay_error *error)
 {
     const char *database = context->config->clickhouse.database, *maker = NULL;
-    size_t own = strlen(database);
-    if (own > 0 && strncmp(table, database, own) == 0 && table[own] == '.') {
-        table += own + 1;
-    }
+    table = within(table, database);
     for (size_t i = 0; !maker && i < files->count; i++) {
         bool recorded = migration_records_find(records, files->items[i].name) != NULL;
         maker = recorded && concerns(&files->items[i], database, table, true) ? files->items[i].name : NULL;

@@ -130,10 +130,8 @@ static bool put_millis(struct value_encoder *encoder, struct native_column *colu
     enum encode_reason *reason)
 {
     const struct scalar no_text = {0};
-    struct value_time time = {.seconds = millis / 1000 - (millis % 1000 < 0 ? 1 : 0)};
     int64_t ticks = 0;
-    time.nanos = (uint32_t)(millis - time.seconds * 1000) * 1000000;
-    enum encode_reason judged = value_ticks_of_time(native_column_type(column), &time, &ticks);
+    enum encode_reason judged = value_ticks_of_millis(native_column_type(column), millis, &ticks);
     return put_ticks(encoder, column, &no_text, judged, &ticks, reason);
 }
 

@@ -69,6 +69,13 @@ enum encode_reason value_ticks_of_time(const struct clickhouse_type *type, const
     return judge(type, *ticks);
 }
 
+enum encode_reason value_ticks_of_millis(const struct clickhouse_type *type, int64_t millis, int64_t *ticks)
+{
+    struct value_time time = {.seconds = floor_divide(millis, 1000)};
+    time.nanos = (uint32_t)(millis - time.seconds * 1000) * 1000000;
+    return value_ticks_of_time(type, &time, ticks);
+}
+
 // YYYY, YYYYMMDD, YYYYMMDDhhmmss of a year that a column can hold.
 static bool may_be_date(const char *text, size_t length)
 {

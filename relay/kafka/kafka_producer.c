@@ -36,7 +36,6 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
-#define BURIAL        DURATION_S(3)  // for a client that is at nothing: librdkafka itself waits a second for telemetry
 #define BATCH_MS      60000          // the longest limit of a batch without transactions
 
 struct topic {
@@ -213,8 +212,9 @@ static void destroy_client(struct kafka_producer *producer)
         }
         producer->topics[i] = NULL;
     }
-    struct mono_time deadline = producer->pending > 0 ? (struct mono_time){INT64_MAX}
-                                                      : mono_add(clock_mono(producer->context->clock), BURIAL);
+    struct mono_time deadline = producer->pending > 0
+        ? (struct mono_time){INT64_MAX}
+        : mono_add(clock_mono(producer->context->clock), KAFKA_BURIAL_WAIT);
     if (producer->client != NULL &&
         !kafka_client_bury(producer->client, (struct kafka_estate){release, producer}, producer->tick, deadline)) {
         log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",

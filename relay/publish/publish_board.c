@@ -140,6 +140,12 @@ void publish_show_well(struct publish_pipe *pipe)
     }
 }
 
+bool publish_ask_breaker(const struct publish_pipe *pipe, struct relay_error *error)
+{
+    return pipe->context->kafka_breaker == NULL ||
+        breaker_check(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
+}
+
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error)
 {
     struct circuit_breaker *breaker = pipe->context->kafka_breaker;

@@ -125,12 +125,6 @@ static bool commit_empty(struct publish_pipe *pipe, struct publish_lane *lane, s
     return publish_committed(pipe, lane, error);
 }
 
-static bool ask_breaker(struct publish_pipe *pipe, struct relay_error *error)
-{
-    return pipe->context->kafka_breaker == NULL ||
-        breaker_check(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
-}
-
 // What comes before the lane's next batch is begun. *paused: a moment was waited instead.
 static bool before_batch(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other, bool *paused,
     struct relay_error *error)
@@ -223,7 +217,7 @@ static bool publish_batch(struct publish_pipe *pipe, struct publish_lane *lane, 
 {
     size_t rows = lane->batch->count;
     bool sent = lane->state == LANE_SENT;
-    if (!publish_transaction_of(pipe, lane)->in_kafka && !ask_breaker(pipe, error)) {
+    if (!publish_transaction_of(pipe, lane)->in_kafka && !publish_ask_breaker(pipe, error)) {
         return false;
     }
     if (!take_ahead(pipe, lane, other, error)) {

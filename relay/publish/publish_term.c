@@ -55,9 +55,7 @@ struct findings {
     bool too_far;
     uint32_t highest_timeline;
     struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
-    int64_t offsets[RECEIPT_RING];
-    int32_t partitions[RECEIPT_RING];
-    int64_t timestamps_ms[RECEIPT_RING];
+    struct receipt_place places[RECEIPT_RING];
     size_t ahead_count;
     size_t finished, finished_rows, finished_taken; // of those ahead: batches, their rows, rows that were still there
 };
@@ -97,9 +95,7 @@ static bool found_receipt(void *context, const struct receipt *receipt, const st
         return error_no_memory(error, "a receipt");
     }
     memcpy(copy->rows, receipt->rows, receipt->row_count * sizeof(*copy->rows));
-    findings->offsets[findings->ahead_count] = place->offset;
-    findings->partitions[findings->ahead_count] = place->partition;
-    findings->timestamps_ms[findings->ahead_count] = place->timestamp_ms;
+    findings->places[findings->ahead_count] = *place;
     findings->ahead_count++;
     return true;
 }
@@ -311,17 +307,18 @@ static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, s
 {
     struct pg_connection *connection = pipe->owner.connections[0];
     const struct receipt *receipt = &findings->ahead[i];
+    const struct receipt_place *place = &findings->places[i];
     struct batch_number number = {
         .generation = (int64_t)receipt->header.generation,
         .number = (int64_t)receipt->header.number,
-        .partition = findings->partitions[i],
-        .offset = findings->offsets[i],
+        .partition = place->partition,
+        .offset = place->offset,
     };
     memcpy(number.topic_id, pipe->store.topic_id, sizeof(number.topic_id));
     size_t taken = 0;
     char prepared[300];
-    if (!outbox_sql_prepared(pipe->sql, connection, findings->timestamps_ms[i] + CLOCKS_DIFFER_MS, prepared,
-            sizeof(prepared), pg_deadline(pipe->context), error) ||
+    if (!outbox_sql_prepared(pipe->sql, connection, place->timestamp_ms + CLOCKS_DIFFER_MS, prepared, sizeof(prepared),
+            pg_deadline(pipe->context), error) ||
         !take_rows(pipe, receipt, &taken, error)) {
         return false;
     }
@@ -377,7 +374,7 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
     done = done && tell_numbers(pipe, &findings, error);
     for (size_t i = 0; done && i < findings.ahead_count; i++) {
         done = finish_batch(pipe, &findings, i, error);
-        pipe->receipt_partition = findings.partitions[i];
+        pipe->receipt_partition = findings.places[i].partition;
     }
     tell_finished(pipe, &findings);
     findings_finish(&findings);
@@ -458,15 +455,9 @@ static bool prepare(struct publish_pipe *pipe, struct relay_error *error)
     return publish_count_waiting(pipe, pipe->owner.connections[0], error);
 }
 
-static bool breaker_allows(const struct publish_pipe *pipe, struct relay_error *error)
-{
-    return pipe->context->kafka_breaker == NULL ||
-        breaker_check(pipe->context->kafka_breaker, RELAY_SERVER_KAFKA, "Kafka", error);
-}
-
 bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
 {
-    if (!breaker_allows(pipe, error)) {
+    if (!publish_ask_breaker(pipe, error)) {
         return false;
     }
     // Of the same settings as a term's, so that it can be made if that can; its id is never used.
@@ -481,7 +472,7 @@ bool publish_term_reach(struct publish_pipe *pipe, struct relay_error *error)
 bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
 {
     pipe->fenced = false;
-    if (!breaker_allows(pipe, error)) {
+    if (!publish_ask_breaker(pipe, error)) {
         return false;
     }
     pipe->holes_first = false;

@@ -25,7 +25,6 @@
 #include <string.h>
 
 #define RECEIPT_PARTITIONS 16
-#define BURIAL             DURATION_S(3) // librdkafka itself waits a second for telemetry
 // Kafka compacts no segment that is written to, and a term reads all that other outboxes have written there since its
 // own last receipt.
 #define SEGMENT_BYTES "67108864"
@@ -412,7 +411,7 @@ static bool mark_ends(struct receipt_store *store, struct reading *reading, cons
 // It has joined no group, but asks for a coordinator all the same, whose name may be all that hangs.
 static void bury_reader(struct receipt_store *store, rd_kafka_t *reader, struct kafka_tick tick)
 {
-    struct mono_time deadline = mono_add(clock_mono(clock_system()), BURIAL);
+    struct mono_time deadline = mono_add(clock_mono(clock_system()), KAFKA_BURIAL_WAIT);
     if (!kafka_client_bury(reader, (struct kafka_estate){0}, tick, deadline)) {
         log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
             "librdkafka does not let go of the reader of receipts; it is left behind");

@@ -21,5 +21,7 @@ enum encode_reason value_ticks(const struct clickhouse_type *type, const char *t
 // The same out of a time; finer digits than the type has are dropped.
 enum encode_reason value_ticks_of_time(const struct clickhouse_type *type, const struct value_time *time,
     int64_t *ticks);
+// Out of milliseconds since 1970, such as a record's timestamp.
+enum encode_reason value_ticks_of_millis(const struct clickhouse_type *type, int64_t millis, int64_t *ticks);
 
 #endif

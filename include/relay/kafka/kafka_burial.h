@@ -12,6 +12,9 @@
 #include <librdkafka/rdkafka.h>
 #include <stdbool.h>
 
+// How long a client that is at nothing is waited for: librdkafka itself waits a second for telemetry.
+#define KAFKA_BURIAL_WAIT DURATION_S(3)
+
 // A consumer does not leave its group. false: it has not ended at the deadline, or there is no memory or thread for it.
 // It is left behind then, perhaps still running its callbacks: for the log and all of `opaque`.
 bool kafka_client_destroy_until(rd_kafka_t *client, struct mono_time deadline);

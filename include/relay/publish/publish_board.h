@@ -28,6 +28,8 @@ void publish_show_well(struct publish_pipe *pipe);
 void publish_show_kept(struct publish_pipe *pipe);
 // For every wait for Kafka: heartbeats, and the board says why a term does not start.
 struct kafka_tick publish_kafka_tick(struct publish_pipe *pipe);
+// Whether Kafka's breaker lets a try through; then publish_report_kafka() tells it how that went.
+bool publish_ask_breaker(const struct publish_pipe *pipe, struct relay_error *error);
 // Tells the breaker; error NULL: it works.
 void publish_report_kafka(struct publish_pipe *pipe, const struct relay_error *error);
 
