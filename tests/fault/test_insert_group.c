@@ -442,15 +442,21 @@ static void await_heard(struct insert_partition *partition)
     cr_assert_not(partition->silent);
 }
 
-// Other brokers answer, and the coordinator takes commits: nothing else would tell.
-Test(fault_insert_group, a_partition_whose_broker_answers_no_fetch_is_told_until_it_does)
+static struct insert_partition *begin_reading(void)
 {
-    context.clock = &later;
     await_committed();
     struct insert_partition *partition = group.partitions.items[0];
     partition->feeds[0].state = FEED_READY;
     partition->feeds[0].next = partition->feeds[0].mark = 0;
     await_heard(partition);
+    return partition;
+}
+
+// Other brokers answer, and the coordinator takes commits: nothing else would tell.
+Test(fault_insert_group, a_partition_whose_broker_answers_no_fetch_is_told_until_it_does)
+{
+    context.clock = &later;
+    struct insert_partition *partition = begin_reading();
     // Its end is said once; begun anew, it says it again.
     skip(DURATION_S(31));
     await_heard(partition);
@@ -486,11 +492,7 @@ static void be_full(void)
 Test(fault_insert_group, a_partition_that_was_begun_anew_is_not_held_for_a_full_table_before_it_answers)
 {
     context.clock = &later;
-    await_committed();
-    struct insert_partition *partition = group.partitions.items[0];
-    partition->feeds[0].state = FEED_READY;
-    partition->feeds[0].next = partition->feeds[0].mark = 0;
-    await_heard(partition);
+    struct insert_partition *partition = begin_reading();
     be_full();
     cr_assert(partition->held);
     insert_flow_hold(&group);

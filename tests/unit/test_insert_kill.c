@@ -16,7 +16,7 @@ static atomic_size_t inserts;
 
 static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
 {
-    static char learned[4096];
+    static _Thread_local char learned[4096]; // each connection has its thread
     const char *body = clickhouse_peer_learned(seen);
     (void)unused;
     if (strstr(seen->target, "INSERT")) {

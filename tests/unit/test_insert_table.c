@@ -347,7 +347,7 @@ static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code:
 
 static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
 {
-    static char learned[4096];
+    static _Thread_local char learned[4096]; // each connection has its thread
     const char *body = clickhouse_peer_learned(seen);
     (void)unused;
     clock_fake_advance(&fake, DURATION_S(body ? 0 : atomic_load(&takes)));

@@ -71,7 +71,7 @@ static const char no_rows[] = "0\t0\t0\toutbox-relay: end\n", a_row[] = "1\t1\t0
 
 static void handle(void *context, const struct http_seen *seen, struct http_reply *reply)
 {
-    static char learned[4096];
+    static _Thread_local char learned[4096]; // each connection has its thread
     struct replica *replica = context;
     const char *body = settings && strstr(seen->target, "-learn-settings") ? settings : clickhouse_peer_learned(seen);
     bool inserts = strstr(seen->target, "INSERT") != NULL;
