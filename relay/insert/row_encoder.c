@@ -1,384 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The plan is a list of columns, each with its source. For a message the payload is read once (only where some column
-// wants a place in it), then each column takes its datum and puts it into the block. The first column that refuses
-// takes the whole row back and names itself in the error. In the steady state nothing is allocated.
+// For a message the payload is read once (only where some column of the plan wants a place in it), then each column
+// takes its datum and puts it into the block. The first column that refuses takes the whole row back and names itself
+// in the error. In the steady state nothing is allocated.
 #include "relay/insert/row_encoder.h"
 
 #include "relay/clickhouse/clickhouse_text.h"
-#include "relay/config/route_source.h"
-#include "relay/insert/column_zone.h"
+#include "relay/insert/row_plan.h"
 #include "relay/insert/value_encoder.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct plan_column {
-    const struct table_column *table; // the schema's
-    struct route_source source;
-    size_t path; // PATH: index of the value
-};
-
 struct row_encoder {
-    const struct table_schema *schema;
-    struct plan_column *columns;
-    size_t column_count;
+    struct row_plan plan;
     const char **names; // of the columns, the schema's
-    struct json_paths *paths;
     struct json_reader *reader;
-    struct json_value *values;
+    struct json_value *values; // of the plan's paths
     struct value_encoder value;
-    bool reads_headers;
-    enum config_tombstones tombstones;
 };
-
-// The columns of the default table. Those that are `lenient` are left out where the table does not have them.
-static const struct {
-    const char *column, *source;
-    bool lenient;
-} default_columns[] = {
-    {"event_id", "header.event_id", false}, {"event_type", "header.event_type", false},
-    {"aggregate_type", "header.aggregate_type", false}, {"aggregate_id", "header.aggregate_id", false},
-    {"payload", "kafka.value?", false}, {"created_at", "header.created_at", false},
-    {"seq", "header.seq?", true}, // publishers other than ours have none
-};
-// Every table that has them gets them: they are what exactly_once reads back.
-static const struct {
-    const char *column, *source;
-    enum route_place place;
-} offset_columns[] = {
-    {"kafka_topic", "kafka.topic", ROUTE_TOPIC},
-    {"kafka_partition", "kafka.partition", ROUTE_PARTITION},
-    {"kafka_offset", "kafka.offset", ROUTE_OFFSET},
-};
-
-// While compiling.
-struct compiler {
-    struct row_encoder *encoder;
-    struct table_findings *findings; // may be NULL
-    size_t fatal;
-    struct relay_error *error;
-};
-
-static bool add_finding(struct compiler *compiler, bool fatal, const char *hint, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static bool add_finding(struct compiler *compiler, bool fatal, const char *hint, const char *format, ...)
-{
-    char what[600];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(what, sizeof(what), format, arguments);
-    va_end(arguments);
-    if (fatal && compiler->fatal++ == 0) {
-        const struct table_schema *schema = compiler->encoder->schema;
-        error_set(compiler->error, RELAY_ERROR_CLICKHOUSE_OPERATOR, "table %s.%s: %s", schema->database, schema->table,
-            what);
-    }
-    if (!compiler->findings) {
-        return true;
-    }
-    return table_findings_add(compiler->findings, fatal, false, what, hint) ||
-        error_no_memory(compiler->error, "compiling a route");
-}
-
-static enum datum_kind datum_of(const struct route_source *source)
-{
-    if (source->mapped) {
-        return DATUM_TEXT;
-    }
-    switch (source->place) {
-    case ROUTE_PATH: return DATUM_JSON;
-    case ROUTE_PARTITION:
-    case ROUTE_OFFSET: return DATUM_INTEGER;
-    case ROUTE_TIMESTAMP: return DATUM_MILLIS;
-    case ROUTE_HEADER:
-    case ROUTE_TOPIC:
-    case ROUTE_KEY:
-    case ROUTE_VALUE:
-    case ROUTE_CONSTANT: break;
-    }
-    return DATUM_TEXT;
-}
-
-// Tries a constant text (of the source or of its map) on the column. An unfit one is a finding.
-static bool try_constant(struct compiler *compiler, const struct plan_column *column, const struct route_text *text)
-{
-    struct native_block *block = native_block_new(compiler->error);
-    struct native_column *target = block
-        ? native_block_add_column(block, column->table->name, column->table->type, compiler->error)
-        : NULL;
-    if (!target) {
-        native_block_free(block);
-        return false;
-    }
-    struct datum datum = {.kind = DATUM_TEXT, .text = text->at, .length = text->length};
-    enum encode_reason reason;
-    bool done = value_encode(&compiler->encoder->value, target, &datum, &reason);
-    if (!done && reason != ENCODE_NONE) {
-        done = add_finding(compiler, true, "change the route", "column %s (%s) cannot take the constant '%.60s': %s",
-            column->table->name, column->table->type_text, text->at, encode_reason_text(reason));
-    } else if (!done) {
-        error_no_memory(compiler->error, "compiling a route");
-    }
-    native_block_free(block);
-    return done;
-}
-
-static bool check_constants(struct compiler *compiler, const struct plan_column *column)
-{
-    const struct route_source *source = &column->source;
-    if (!source->mapped) {
-        return source->place != ROUTE_CONSTANT || try_constant(compiler, column, &source->name);
-    }
-    for (size_t i = 0; i < source->entry_count; i++) {
-        if (!try_constant(compiler, column, &source->to[i])) {
-            return false;
-        }
-    }
-    return !source->has_otherwise || try_constant(compiler, column, &source->otherwise);
-}
-
-// CREATE TABLE makes columns `name.x`, `name.y` of a Nested, unless told otherwise.
-static bool is_flattened(const struct table_schema *schema, const char *name)
-{
-    size_t length = strlen(name);
-    for (size_t i = 0; i < schema->column_count; i++) {
-        if (strncmp(schema->columns[i].name, name, length) == 0 && schema->columns[i].name[length] == '.') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool report_missing_column(struct compiler *compiler, const char *name)
-{
-    char hint[300];
-    if (is_flattened(compiler->encoder->schema, name)) {
-        return add_finding(compiler, true,
-            "fill an Array(Tuple(...)) column of another name, or make the table with SET flatten_nested = 0",
-            "the route fills column %s, of which the table has a column for each element (a Nested, flattened)", name);
-    }
-    snprintf(hint, sizeof(hint), "ALTER TABLE ... ADD COLUMN `%.100s` ..., or take it out of the route", name);
-    return add_finding(compiler, true, hint, "the route fills column %s, which the table does not have", name);
-}
-
-// Whether the column can be filled at all; a finding if not. *fit tells.
-static bool check_column(struct compiler *compiler, const char *name, const struct table_column *table,
-    const struct route_source *source, bool *fit)
-{
-    *fit = false;
-    if (!table) {
-        return report_missing_column(compiler, name);
-    }
-    if (table->default_kind == TABLE_DEFAULT_MATERIALIZED || table->default_kind == TABLE_DEFAULT_ALIAS) {
-        return add_finding(compiler, true, "take it out of the route", "column %s is computed by the server", name);
-    }
-    if (!table->type) {
-        return add_finding(compiler, true, "change the column's type or take it out of the route", "column %s: %s",
-            name, table->type_problem);
-    }
-    if (!value_fits(datum_of(source), table->type)) {
-        return add_finding(compiler, true, "change the route or the column's type",
-            "column %s (%s) cannot be filled from %s", name, table->type_text, source->written);
-    }
-    for (size_t i = 0; i < compiler->encoder->column_count; i++) {
-        if (compiler->encoder->columns[i].table == table) {
-            return add_finding(compiler, true, "keep one of them", "the route fills column %s twice", name);
-        }
-    }
-    *fit = true;
-    return true;
-}
-
-// Adds `name = text` to the plan, or a finding. false: out of memory.
-static bool add_column(struct compiler *compiler, const char *name, const char *text)
-{
-    struct row_encoder *encoder = compiler->encoder;
-    struct relay_error why;
-    struct plan_column column = {.table = table_schema_column(encoder->schema, name)};
-    if (!route_source_parse(text, &column.source, &why)) {
-        return why.code != RELAY_ERROR_NO_MEMORY
-            ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
-            : error_no_memory(compiler->error, "compiling a route");
-    }
-    bool fit = false;
-    bool done = check_column(compiler, name, column.table, &column.source, &fit);
-    if (!done || !fit) {
-        route_source_finish(&column.source);
-        return done;
-    }
-    if (column.source.place == ROUTE_PATH &&
-        !json_paths_add(encoder->paths, column.source.name.at, column.source.name.length, &column.path, &why)) {
-        done = why.code != RELAY_ERROR_NO_MEMORY
-            ? add_finding(compiler, true, "see docs/routes.md", "column %s: %s", name, why.text)
-            : error_no_memory(compiler->error, "compiling a route");
-        route_source_finish(&column.source);
-        return done;
-    }
-    struct plan_column *columns = reallocarray(encoder->columns, encoder->column_count + 1, sizeof(*columns));
-    if (!columns) {
-        route_source_finish(&column.source);
-        return error_no_memory(compiler->error, "compiling a route");
-    }
-    encoder->columns = columns;
-    columns[encoder->column_count++] = column;
-    encoder->reads_headers = encoder->reads_headers || column.source.place == ROUTE_HEADER;
-    return check_constants(compiler, &columns[encoder->column_count - 1]);
-}
-
-// NULL: nothing fills it.
-static const struct plan_column *planned(const struct row_encoder *encoder, const struct table_column *column)
-{
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        if (encoder->columns[i].table == column) {
-            return &encoder->columns[i];
-        }
-    }
-    return NULL;
-}
-
-static bool add_columns(struct compiler *compiler, const struct config_route *route)
-{
-    const struct table_schema *schema = compiler->encoder->schema;
-    for (size_t i = 0; i < route->column_count; i++) {
-        if (!add_column(compiler, route->columns[i].name, route->columns[i].value)) {
-            return false;
-        }
-    }
-    for (size_t i = 0; route->column_count == 0 && i < sizeof(default_columns) / sizeof(default_columns[0]); i++) {
-        bool leave_out = default_columns[i].lenient && !table_schema_column(schema, default_columns[i].column);
-        if (!leave_out && !add_column(compiler, default_columns[i].column, default_columns[i].source)) {
-            return false;
-        }
-    }
-    for (size_t i = 0; schema->has_offset_columns && i < sizeof(offset_columns) / sizeof(offset_columns[0]); i++) {
-        if (!planned(compiler->encoder, table_schema_column(schema, offset_columns[i].column)) &&
-            !add_column(compiler, offset_columns[i].column, offset_columns[i].source)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-// A route may fill these columns from elsewhere (the topic that a mirror copies, say); its rows cannot be found again.
-static bool report_foreign_offsets(struct compiler *compiler)
-{
-    const struct table_schema *schema = compiler->encoder->schema;
-    size_t count = schema->has_offset_columns && compiler->findings ? sizeof(offset_columns) / sizeof(offset_columns[0])
-                                                                    : 0;
-    for (size_t i = 0; i < count; i++) {
-        const char *name = offset_columns[i].column;
-        const struct plan_column *column = planned(compiler->encoder, table_schema_column(schema, name));
-        if (!column || (column->source.place == offset_columns[i].place && !column->source.mapped)) {
-            continue;
-        }
-        char what[400];
-        snprintf(what, sizeof(what), "the route fills column %s from %.100s%s, not from %s: rows cannot be found again",
-            name, column->source.written, column->source.mapped ? " by a map" : "", offset_columns[i].source);
-        if (!table_findings_add(compiler->findings, false, true, what,
-                "take it out of the route; a column of another name can hold that value")) {
-            return error_no_memory(compiler->error, "compiling a route");
-        }
-    }
-    return true;
-}
-
-// Whether the route means to fill it; where it is not planned all the same, a finding has said why.
-static bool is_named(const struct config_route *route, const char *column)
-{
-    for (size_t i = 0; i < route->column_count; i++) {
-        if (strcmp(route->columns[i].name, column) == 0) {
-            return true;
-        }
-    }
-    for (size_t i = 0; route->column_count == 0 && i < sizeof(default_columns) / sizeof(default_columns[0]); i++) {
-        if (strcmp(default_columns[i].column, column) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// Columns of the table that nobody fills: the server puts their default there; worth a word where they have none.
-static bool report_unfilled(struct compiler *compiler, const struct config_route *route)
-{
-    const struct table_schema *schema = compiler->encoder->schema;
-    for (size_t i = 0; i < schema->column_count; i++) {
-        const struct table_column *column = &schema->columns[i];
-        if (column->default_kind == TABLE_DEFAULT_NONE && !planned(compiler->encoder, column) &&
-            !is_named(route, column->name) &&
-            !add_finding(compiler, false, "fill it in the route, or give it a DEFAULT",
-                "column %s (%s) is not filled by the route and has no DEFAULT: it will be empty", column->name,
-                column->type_text)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-// A tombstone has none of what the column reads, and the route makes a row of it.
-static bool reads_value(const struct row_encoder *encoder, const struct route_source *source)
-{
-    return encoder->tombstones == CONFIG_TOMBSTONES_ROW &&
-        (source->place == ROUTE_PATH || source->place == ROUTE_VALUE);
-}
-
-// A missing value is stored, so the server's DEFAULT does not apply; what is stored may decide over the whole row.
-static bool report_stored_defaults(struct compiler *compiler)
-{
-    const struct row_encoder *encoder = compiler->encoder;
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        const struct plan_column *column = &encoder->columns[i];
-        const struct table_column *table = column->table;
-        if (table->type->kind == CLICKHOUSE_NULLABLE ||
-            !(column->source.optional || reads_value(encoder, &column->source))) {
-            continue;
-        }
-        const char *harm = table_schema_lives_by(encoder->schema, table) ? "by which the TTL may remove the row at once"
-            : table->in_partition_key                                    ? "which chooses the row's partition"
-            : table->default_kind == TABLE_DEFAULT                       ? "and not the column's DEFAULT"
-                                                                         : NULL;
-        if (harm &&
-            !add_finding(compiler, false,
-                "make the column Nullable, or fill it from what every message has (of times, kafka.timestamp)",
-                "column %s (%s): where %.100s is missing, the type's default (0, '', 1970-01-01) is stored, %s",
-                table->name, table->type_text, column->source.written, harm)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool report_zones(struct compiler *compiler)
-{
-    const struct row_encoder *encoder = compiler->encoder;
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        const struct plan_column *column = &encoder->columns[i];
-        const char *zone = column_zone_differs(column->table->type, &column->source);
-        if (zone &&
-            !add_finding(compiler, false,
-                "send times with an offset; or fill a String column, from which the server computes the time",
-                "column %s (%s): times without an offset from %.100s are read as UTC, not in %.60s as ClickHouse does",
-                column->table->name, column->table->type_text, column->source.written, zone)) {
-            return false;
-        }
-    }
-    return true;
-}
 
 static bool allocate_working_parts(struct row_encoder *encoder)
 {
-    encoder->values = calloc(encoder->paths->value_count + 1, sizeof(*encoder->values));
-    encoder->names = calloc(encoder->column_count + 1, sizeof(const char *));
+    encoder->values = calloc(encoder->plan.paths->value_count + 1, sizeof(*encoder->values));
+    encoder->names = calloc(encoder->plan.column_count + 1, sizeof(const char *));
     encoder->reader = json_reader_new();
     if (!encoder->values || !encoder->names || !encoder->reader) {
         return false;
     }
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        encoder->names[i] = encoder->columns[i].table->name;
+    for (size_t i = 0; i < encoder->plan.column_count; i++) {
+        encoder->names[i] = encoder->plan.columns[i].table->name;
     }
     return true;
 }
@@ -391,21 +43,8 @@ struct row_encoder *row_encoder_new(const struct config_route *route, const stru
         error_no_memory(error, "compiling a route");
         return NULL;
     }
-    struct compiler compiler = {.encoder = encoder, .findings = findings, .error = error};
-    encoder->schema = schema;
-    encoder->tombstones = route->tombstones;
     value_encoder_init(&encoder->value);
-    encoder->paths = json_paths_new(error);
-    if (!encoder->paths || !add_columns(&compiler, route) || !report_unfilled(&compiler, route) ||
-        !report_stored_defaults(&compiler) || !report_zones(&compiler) || !report_foreign_offsets(&compiler)) {
-        goto failed;
-    }
-    if (compiler.fatal > 0) {
-        if (compiler.fatal > 1) {
-            error_prefix(error, "route %s: %zu mistakes, the first", route->name, compiler.fatal);
-        } else {
-            error_prefix(error, "route %s", route->name);
-        }
+    if (!row_plan_compile(&encoder->plan, route, schema, findings, error)) {
         goto failed;
     }
     if (!allocate_working_parts(encoder)) {
@@ -424,23 +63,18 @@ void row_encoder_free(struct row_encoder *encoder)
     if (!encoder) {
         return;
     }
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        route_source_finish(&encoder->columns[i].source);
-    }
-    free(encoder->columns);
+    row_plan_finish(&encoder->plan);
     free(encoder->names);
     free(encoder->values);
-    json_paths_free(encoder->paths);
     json_reader_free(encoder->reader);
     value_encoder_finish(&encoder->value);
     free(encoder);
 }
-
 struct native_block *row_encoder_block(const struct row_encoder *encoder, struct relay_error *error)
 {
     struct native_block *block = native_block_new(error);
-    for (size_t i = 0; block && i < encoder->column_count; i++) {
-        const struct table_column *column = encoder->columns[i].table;
+    for (size_t i = 0; block && i < encoder->plan.column_count; i++) {
+        const struct table_column *column = encoder->plan.columns[i].table;
         if (!native_block_add_column(block, column->name, column->type, error)) {
             native_block_free(block);
             return NULL;
@@ -451,18 +85,18 @@ struct native_block *row_encoder_block(const struct row_encoder *encoder, struct
 
 const char *const *row_encoder_columns(const struct row_encoder *encoder, size_t *count)
 {
-    *count = encoder->column_count;
+    *count = encoder->plan.column_count;
     return encoder->names;
 }
 
 bool row_encoder_skips(const struct row_encoder *encoder, const struct source_message *message)
 {
-    return !message->value && encoder->tombstones == CONFIG_TOMBSTONES_SKIP;
+    return !message->value && encoder->plan.tombstones == CONFIG_TOMBSTONES_SKIP;
 }
 
 bool row_encoder_reads_headers(const struct row_encoder *encoder)
 {
-    return encoder->reads_headers;
+    return encoder->plan.reads_headers;
 }
 
 enum presence { PRESENT, ABSENT, IS_NULL };
@@ -546,7 +180,8 @@ static bool put_column(struct row_encoder *encoder, const struct plan_column *co
         }
         return value_encode(&encoder->value, target, &datum, reason);
     }
-    if (source->optional || (presence == IS_NULL && nullable) || (!message->value && reads_value(encoder, source))) {
+    if (source->optional || (presence == IS_NULL && nullable) ||
+        (!message->value && row_plan_reads_value(&encoder->plan, source))) {
         return native_put_default(target); // NULL where the column can hold it
     }
     *reason = presence == IS_NULL ? ENCODE_NULL_VALUE : reason_for_absence(source, message);
@@ -587,15 +222,15 @@ static bool read_payload(struct row_encoder *encoder, const struct source_messag
     struct relay_error *error)
 {
     const char *why;
-    if (encoder->paths->value_count == 0) {
+    if (encoder->plan.paths->value_count == 0) {
         return true;
     }
     if (!message->value) {
-        memset(encoder->values, 0, encoder->paths->value_count * sizeof(*encoder->values));
+        memset(encoder->values, 0, encoder->plan.paths->value_count * sizeof(*encoder->values));
         return true;
     }
     size_t room = message->value_room > message->value_length ? message->value_room : message->value_length;
-    switch (json_reader_read(encoder->reader, encoder->paths, message->value, message->value_length, room,
+    switch (json_reader_read(encoder->reader, encoder->plan.paths, message->value, message->value_length, room,
         encoder->values, &why)) {
     case JSON_OK: return true;
     case JSON_NO_MEMORY: *reason = ENCODE_NONE; return error_no_memory(error, "reading a payload");
@@ -614,8 +249,8 @@ static bool add_row(struct row_encoder *encoder, struct native_block *block, con
     if (!read_payload(encoder, message, reason, error)) {
         return false;
     }
-    for (size_t i = 0; i < encoder->column_count; i++) {
-        const struct plan_column *column = &encoder->columns[i];
+    for (size_t i = 0; i < encoder->plan.column_count; i++) {
+        const struct plan_column *column = &encoder->plan.columns[i];
         if (!put_column(encoder, column, native_block_column(block, i), message, reason)) {
             native_block_cancel_row(block);
             return refuse_column(encoder, column, *reason, error);
@@ -640,9 +275,9 @@ bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, co
 
 static bool write_columns(const struct row_encoder *encoder, struct clickhouse_text *text)
 {
-    for (size_t i = 0; i < encoder->column_count; i++) {
+    for (size_t i = 0; i < encoder->plan.column_count; i++) {
         if ((i > 0 && !clickhouse_text_add(text, ", ")) ||
-            !clickhouse_text_name(text, encoder->columns[i].table->name)) {
+            !clickhouse_text_name(text, encoder->plan.columns[i].table->name)) {
             return false;
         }
     }
@@ -652,7 +287,7 @@ static bool write_columns(const struct row_encoder *encoder, struct clickhouse_t
 char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, const char *guard,
     struct relay_error *error)
 {
-    const struct table_schema *schema = encoder->schema;
+    const struct table_schema *schema = encoder->plan.schema;
     struct clickhouse_text text = {0};
     struct native_block *block = row_encoder_block(encoder, error);
     char *structure = block ? native_block_structure(block, error) : NULL;
