@@ -12,6 +12,7 @@
 
 #include "relay/base/log.h"
 #include "relay/config/config_checks.h"
+#include "relay/postgres/pg_error.h"
 #include "relay/postgres/pg_lookup.h"
 
 #include <arpa/inet.h>

@@ -33,8 +33,5 @@ struct pg_connection {
 bool pg_wait(struct pg_connection *connection, short events, struct mono_time deadline);
 // The same for another descriptor, also before there is a socket.
 bool pg_wait_on(struct pg_connection *connection, int fd, short events, struct mono_time deadline);
-// Turns libpq's text of several lines into one, in place.
-void pg_one_line(char *text);
-enum relay_error_code pg_error_code(const char *sqlstate);
 
 #endif
