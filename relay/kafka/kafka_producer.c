@@ -19,10 +19,10 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
-#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
 #include "relay/kafka/kafka_error.h"
+#include "relay/kafka/kafka_producer_conf.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -36,7 +36,6 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
-#define BATCH_MS      60000          // the longest limit of a batch without transactions
 
 struct topic {
     struct kafka_topic public;
@@ -54,10 +53,8 @@ struct kafka_producer {
     const struct relay_context *context;
     struct kafka_producer_options options; // transactional_id: not kept
     struct kafka_tick tick;
-    size_t message_max, set_bytes;
-    struct duration transaction_timeout;
+    struct kafka_producer_settings settings;
     bool transactional;
-    bool makes_topics;  // [kafka] allow.auto.create.topics
     bool initialised;   // init_transactions has succeeded already
     bool reached;       // a broker itself, not only the bootstrap address
     atomic_bool closed; // a connection, since the last begin; librdkafka's threads set it
@@ -136,60 +133,10 @@ static int close_socket(int fd, void *opaque)
     return close(fd);
 }
 
-static bool makes_topics(const rd_kafka_conf_t *conf)
-{
-    char text[16] = "";
-    size_t size = sizeof(text);
-    return rd_kafka_conf_get(conf, "allow.auto.create.topics", text, &size) == RD_KAFKA_CONF_OK &&
-        strcmp(text, "true") == 0;
-}
-
-// How long a batch may take. Without transactions message.timeout.ms says it, where 0 is endless and Kafka Connect sets
-// 24 days: the batch's transaction in PostgreSQL must not stay open for so long.
-static struct duration batch_limit(const rd_kafka_conf_t *conf, bool transactional)
-{
-    if (transactional) {
-        return DURATION_MS(kafka_conf_number(conf, "transaction.timeout.ms", 15000));
-    }
-    int64_t given = kafka_conf_number(conf, "message.timeout.ms", BATCH_MS);
-    return DURATION_MS(given > 0 && given < BATCH_MS ? given : BATCH_MS);
-}
-
-static bool configure(rd_kafka_conf_t *conf, const struct config *config, const struct kafka_producer_options *options,
-    struct relay_error *error)
-{
-    int64_t rows = 2 * options->batch_rows + 64;
-    // A record larger than the queue is refused for ever, even by an empty one: the largest fits besides two batches.
-    int64_t kilobytes = 2 * options->batch_bytes / 1024 + 16 * 1024 + kafka_conf_message_max(conf) / 1024;
-    // One failed request closes the connection, which is how a time-out at the coordinator becomes visible to us.
-    bool done = kafka_conf_set(conf, "enable.idempotence", "true", error) &&
-        kafka_conf_set_number(conf, "socket.max.fails", 1, error) &&
-        kafka_conf_set_default(conf, config, "queue.buffering.max.messages", rows, error) &&
-        kafka_conf_set_default(conf, config, "queue.buffering.max.kbytes", kilobytes, error) &&
-        kafka_conf_set_default(conf, config, "message.timeout.ms", 10000, error) &&
-        (options->set_bytes == 0 || kafka_conf_set_default(conf, config, "batch.size", options->set_bytes, error));
-    if (!done || options->transactional_id == NULL) {
-        return done && kafka_conf_set_default(conf, config, "enable.gapless.guarantee", 1, error);
-    }
-    return kafka_conf_set(conf, "transactional.id", options->transactional_id, error) &&
-        kafka_conf_set_default(conf, config, "transaction.timeout.ms", 15000, error);
-}
-
-static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_producer_options *options,
-    struct relay_error *error)
-{
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_PRODUCER, "publish", error);
-    if (conf != NULL && !configure(conf, context->config, options, error)) {
-        rd_kafka_conf_destroy(conf);
-        return NULL;
-    }
-    return conf;
-}
-
 bool kafka_producer_try(const struct relay_context *context, const struct kafka_producer_options *options,
     struct relay_error *error)
 {
-    return kafka_conf_try(KAFKA_CLIENT_PRODUCER, make_conf(context, options, error), error);
+    return kafka_conf_try(KAFKA_CLIENT_PRODUCER, kafka_producer_conf(context, options, error), error);
 }
 
 static void release(void *what)
@@ -228,14 +175,11 @@ static void destroy_client(struct kafka_producer *producer)
 static bool make_client(struct kafka_producer *producer, const struct kafka_producer_options *options,
     struct relay_error *error)
 {
-    rd_kafka_conf_t *conf = make_conf(producer->context, options, error);
+    rd_kafka_conf_t *conf = kafka_producer_conf(producer->context, options, error);
     if (conf == NULL) {
         return false;
     }
-    producer->message_max = (size_t)kafka_conf_message_max(conf);
-    producer->set_bytes = (size_t)kafka_conf_number(conf, "batch.size", 1000000);
-    producer->makes_topics = makes_topics(conf);
-    producer->transaction_timeout = batch_limit(conf, producer->transactional);
+    producer->settings = kafka_producer_settings(conf, producer->transactional);
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_log_cb(conf, hear);
     rd_kafka_conf_set_dr_msg_cb(conf, report);
@@ -309,17 +253,17 @@ rd_kafka_t *kafka_producer_client(struct kafka_producer *producer)
 
 size_t kafka_producer_message_max(const struct kafka_producer *producer)
 {
-    return producer->message_max;
+    return producer->settings.message_max;
 }
 
 size_t kafka_producer_set_bytes(const struct kafka_producer *producer)
 {
-    return producer->set_bytes;
+    return producer->settings.set_bytes;
 }
 
 struct duration kafka_producer_transaction_timeout(const struct kafka_producer *producer)
 {
-    return producer->transaction_timeout;
+    return producer->settings.transaction_timeout;
 }
 
 static int slice_ms(const struct kafka_producer *producer, struct mono_time deadline)
@@ -525,7 +469,7 @@ bool kafka_producer_has_topic(struct kafka_producer *producer, const char *name)
 
 bool kafka_producer_makes_topics(const struct kafka_producer *producer)
 {
-    return producer->makes_topics;
+    return producer->settings.makes_topics;
 }
 
 void kafka_producer_forget_topic(struct kafka_producer *producer, const char *name)
