@@ -122,9 +122,8 @@ static bool read_receipts(struct publish_pipe *pipe, struct findings *findings, 
 {
     const struct batch_number *last = &findings->last;
     bool nowhere = last->partition >= pipe->store.partitions && same_topic(pipe, last) <= 0;
-    return receipt_store_read(&pipe->store, pipe->context, pipe->owner.table->identity_bytes,
-        nowhere ? -1 : last->partition, nowhere ? -1 : last->offset, found_receipt, findings, publish_kafka_tick(pipe),
-        RECEIPT_DEADLINE, error);
+    return receipt_store_read(&pipe->store, pipe->owner.table->identity_bytes, nowhere ? -1 : last->partition,
+        nowhere ? -1 : last->offset, found_receipt, findings, publish_kafka_tick(pipe), RECEIPT_DEADLINE, error);
 }
 
 // "SELECT setval(...); " where the sequence is below what Kafka has. Nothing is written: it may be the wrong database.
@@ -494,7 +493,7 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->fenced = fenced;
     bool recovered = fenced &&
         (!pipe->exactly_once ||
-            (receipt_store_open(&pipe->store, pipe->producer, pipe->config->publish.receipt_topic,
+            (receipt_store_open(&pipe->store, pipe->context, pipe->producer, pipe->config->publish.receipt_topic,
                  publish_kafka_tick(pipe), publish_deadline(pipe, RECEIPT_DEADLINE), error) &&
                 recover(pipe, error)));
     if (pipe->context->kafka_breaker != NULL) {

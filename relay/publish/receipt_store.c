@@ -32,11 +32,12 @@
 #define FETCH_WAIT_MS "5"
 
 // The broker's answer. segments: with SEGMENT_BYTES.
-static bool ask_for_topic(rd_kafka_t *client, const char *name, bool segments, struct kafka_tick tick,
+static bool ask_for_topic(const struct receipt_store *store, bool segments, struct kafka_tick tick,
     struct mono_time deadline, rd_kafka_resp_err_t *code, struct relay_error *error)
 {
     char why[256];
-    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, RECEIPT_PARTITIONS, -1, why, sizeof(why));
+    rd_kafka_t *client = kafka_producer_client(store->producer);
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(store->topic, RECEIPT_PARTITIONS, -1, why, sizeof(why));
     if (topic == NULL) {
         return error_set(error, RELAY_ERROR_CONFIG, "[publish] receipt_topic: %s", why);
     }
@@ -46,7 +47,7 @@ static bool ask_for_topic(rd_kafka_t *client, const char *name, bool segments, s
     }
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
-    rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
+    rd_kafka_event_t *event = kafka_wait_event(queue, tick, store->context->clock, deadline);
     *code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
     if (event != NULL && *code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         size_t count = 0;
@@ -68,12 +69,12 @@ static bool refuses_settings(rd_kafka_resp_err_t code)
 }
 
 // Creates the topic; that somebody else was faster is no error.
-static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick tick, struct mono_time deadline,
+static bool create_topic(const struct receipt_store *store, struct kafka_tick tick, struct mono_time deadline,
     struct relay_error *error)
 {
     rd_kafka_resp_err_t code;
-    if (!ask_for_topic(client, name, true, tick, deadline, &code, error) ||
-        (refuses_settings(code) && !ask_for_topic(client, name, false, tick, deadline, &code, error))) {
+    if (!ask_for_topic(store, true, tick, deadline, &code, error) ||
+        (refuses_settings(code) && !ask_for_topic(store, false, tick, deadline, &code, error))) {
         return false;
     }
     if (code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
@@ -81,23 +82,24 @@ static bool create_topic(rd_kafka_t *client, const char *name, struct kafka_tick
     }
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return kafka_error_set(error, code,
-            "the receipt topic %s is missing and cannot be created (create it with cleanup.policy=compact)", name);
+            "the receipt topic %s is missing and cannot be created (create it with cleanup.policy=compact)",
+            store->topic);
     }
     log_event(LOG_LEVEL_INFO, "publish.receipt_topic_created", "the relay's own topic was missing",
-        LOG_TEXT("topic", name));
+        LOG_TEXT("topic", store->topic));
     return true;
 }
 
 // Fills topic_id, where the broker has one.
-static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struct kafka_tick tick,
-    struct mono_time deadline)
+static void read_topic_id(struct receipt_store *store, struct kafka_tick tick, struct mono_time deadline)
 {
+    rd_kafka_t *client = kafka_producer_client(store->producer);
     store->topic_id[0] = '\0';
     const char *names[] = {store->topic};
     rd_kafka_TopicCollection_t *topics = rd_kafka_TopicCollection_of_topic_names(names, 1);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
     rd_kafka_DescribeTopics(client, topics, NULL, queue);
-    rd_kafka_event_t *event = kafka_wait_event(queue, tick, clock_system(), deadline);
+    rd_kafka_event_t *event = kafka_wait_event(queue, tick, store->context->clock, deadline);
     const rd_kafka_DescribeTopics_result_t *result = event == NULL ? NULL : rd_kafka_event_DescribeTopics_result(event);
     size_t count = 0;
     const rd_kafka_TopicDescription_t **found = result == NULL ? NULL
@@ -114,17 +116,18 @@ static void read_topic_id(struct receipt_store *store, rd_kafka_t *client, struc
     rd_kafka_TopicCollection_destroy(topics);
 }
 
-bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
-    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error)
+bool receipt_store_open(struct receipt_store *store, const struct relay_context *context,
+    struct kafka_producer *producer, const char *topic, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error)
 {
-    rd_kafka_t *client = kafka_producer_client(producer);
     store->producer = producer;
+    store->context = context;
     store->topic = topic;
     store->handle = kafka_producer_topic(producer, topic, deadline, error);
     if (store->handle == NULL) {
         bool missing = error->detail == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
             error->detail == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-        if (!missing || !create_topic(client, topic, tick, deadline, error)) {
+        if (!missing || !create_topic(store, tick, deadline, error)) {
             return false;
         }
         do { // the brokers learn of a new topic one after another
@@ -132,7 +135,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
             kafka_producer_poll(producer, DURATION_MS(store->handle == NULL ? 20 : 0));
             tick.function(tick.context);
         } while (store->handle == NULL && error->code == RELAY_ERROR_KAFKA_OPERATOR &&
-            !mono_reached(clock_mono(clock_system()), deadline));
+            !mono_reached(clock_mono(context->clock), deadline));
         if (store->handle == NULL) {
             return false;
         }
@@ -142,7 +145,7 @@ bool receipt_store_open(struct receipt_store *store, struct kafka_producer *prod
     if (store->marks == NULL) {
         return error_no_memory(error, "the ends of the receipts");
     }
-    read_topic_id(store, client, tick, deadline);
+    read_topic_id(store, tick, deadline);
     return true;
 }
 
@@ -236,7 +239,7 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
 
 static void put_off(struct reading *reading)
 {
-    reading->deadline = mono_add(clock_mono(clock_system()), reading->patience);
+    reading->deadline = mono_add(clock_mono(reading->store->context->clock), reading->patience);
 }
 
 static void note_position(struct reading *reading, int32_t partition, int64_t position)
@@ -293,7 +296,7 @@ static bool read_all(struct reading *reading, const struct stop *stop, struct ka
         if (stop != NULL && stop_raised(stop)) {
             return error_set(error, RELAY_ERROR_STOPPED, "reading receipts: the relay is stopping");
         }
-        if (mono_reached(clock_mono(clock_system()), reading->deadline)) {
+        if (mono_reached(clock_mono(reading->store->context->clock), reading->deadline)) {
             return no_progress(reading, error);
         }
         rd_kafka_message_t *message = rd_kafka_consumer_poll(reading->client, 100);
@@ -325,7 +328,8 @@ static bool assign(const struct reading *reading, int64_t offset, struct relay_e
 bool receipt_store_may_write(const struct receipt_store *store, struct kafka_tick tick, struct mono_time deadline,
     struct relay_error *error)
 {
-    return kafka_may_write(kafka_producer_client(store->producer), store->topic, tick, clock_system(), deadline) ||
+    return kafka_may_write(kafka_producer_client(store->producer), store->topic, tick, store->context->clock,
+               deadline) ||
         kafka_error_set(error, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing receipts to topic %s",
             store->topic);
 }
@@ -365,7 +369,7 @@ static bool wait_for_mark(const struct receipt_store *store, const struct readin
         if (stop != NULL && stop_raised(stop)) {
             return error_set(error, RELAY_ERROR_STOPPED, "looking for the end of the receipts: the relay is stopping");
         }
-        if (mono_reached(clock_mono(clock_system()), reading->deadline)) {
+        if (mono_reached(clock_mono(reading->store->context->clock), reading->deadline)) {
             return error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE,
                 "the end of partition %d of the receipt topic %s: a record was not acknowledged until the deadline",
                 reading->first + (int32_t)i, store->topic);
@@ -411,7 +415,7 @@ static bool mark_ends(struct receipt_store *store, struct reading *reading, cons
 // It has joined no group, but asks for a coordinator all the same, whose name may be all that hangs.
 static void bury_reader(struct receipt_store *store, rd_kafka_t *reader, struct kafka_tick tick)
 {
-    struct mono_time deadline = mono_add(clock_mono(clock_system()), KAFKA_BURIAL_WAIT);
+    struct mono_time deadline = mono_add(clock_mono(store->context->clock), KAFKA_BURIAL_WAIT);
     if (!kafka_client_bury(reader, (struct kafka_estate){0}, tick, deadline)) {
         log_event(LOG_LEVEL_WARNING, "kafka.close_hangs",
             "librdkafka does not let go of the reader of receipts; it is left behind");
@@ -419,10 +423,11 @@ static void bury_reader(struct receipt_store *store, rd_kafka_t *reader, struct 
     }
 }
 
-bool receipt_store_read(struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
-    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
-    struct duration patience, struct relay_error *error)
+bool receipt_store_read(struct receipt_store *store, const uint8_t identity[16], int32_t partition, int64_t offset,
+    receipt_reader *reader, void *reader_context, struct kafka_tick tick, struct duration patience,
+    struct relay_error *error)
 {
+    const struct stop *stop = store->context->stop;
     struct reading reading = {
         .store = store,
         .identity = identity,
@@ -439,10 +444,10 @@ bool receipt_store_read(struct receipt_store *store, const struct relay_context 
         return error_no_memory(error, "the reading of receipts");
     }
     bool done = false;
-    reading.client = mark_ends(store, &reading, context->stop, tick, error) ? reader_new(context, error) : NULL;
+    reading.client = mark_ends(store, &reading, stop, tick, error) ? reader_new(store->context, error) : NULL;
     if (reading.client != NULL) {
         rd_kafka_poll_set_consumer(reading.client);
-        done = assign(&reading, offset, error) && read_all(&reading, context->stop, tick, error);
+        done = assign(&reading, offset, error) && read_all(&reading, stop, tick, error);
         bury_reader(store, reading.client, tick);
     }
     free(reading.progress);

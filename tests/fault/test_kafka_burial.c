@@ -120,11 +120,10 @@ static void write_receipt(void)
 Test(fault_kafka_burial, the_receipts_are_read_though_the_name_of_a_coordinator_that_nobody_needs_hangs, .timeout = 60)
 {
     start_producer();
-    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, &context, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
     write_receipt();
-    cr_assert(
-        receipt_store_read(&store, &context, identity, 0, -1, lose_coordinator, NULL, tick, DURATION_S(20), &error),
-        "%s", error.text);
+    cr_assert(receipt_store_read(&store, identity, 0, -1, lose_coordinator, NULL, tick, DURATION_S(20), &error), "%s",
+        error.text);
     cr_assert_gt(slow_resolver_hanging(), 0, "it was waited for");
     slow_resolver_end();
 }

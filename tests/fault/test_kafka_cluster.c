@@ -178,8 +178,7 @@ static void write_receipt(void)
 static bool read_receipts(int64_t offset, int64_t seconds)
 {
     receipts_read = 0;
-    return receipt_store_read(&store, &context, identity, 0, offset, count_receipt, NULL, tick, DURATION_S(seconds),
-        &error);
+    return receipt_store_read(&store, identity, 0, offset, count_receipt, NULL, tick, DURATION_S(seconds), &error);
 }
 
 Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
@@ -320,7 +319,7 @@ Test(fault_kafka, a_topic_that_is_looked_up_is_not_made)
         cr_assert_eq(error.code, RELAY_ERROR_KAFKA_OPERATOR, "%s", error.text);
         cr_assert_eq(error.detail, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "%s", error.text);
     }
-    cr_assert_not(receipt_store_open(&store, producer, "nowhere", tick, in_seconds(1), &error));
+    cr_assert_not(receipt_store_open(&store, &context, producer, "nowhere", tick, in_seconds(1), &error));
     cr_assert_not_null(strstr(error.text, "cannot be created"), "what may make it asks for a compacted one: %s",
         error.text);
     cr_assert_eq(rd_kafka_mock_topic_create(mock.cluster, "nowhere", 3, 1), RD_KAFKA_RESP_ERR_NO_ERROR);
@@ -337,7 +336,7 @@ Test(fault_kafka, who_asks_for_rights_or_the_id_of_a_topic_beats_meanwhile)
     cr_assert_gt(ticks, 2);
     cr_assert_not_null(kafka_producer_topic(producer, TOPIC, in_seconds(20), &error), "%s", error.text);
     ticks = 0;
-    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(1), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, &context, producer, TOPIC, tick, in_seconds(1), &error), "%s", error.text);
     cr_assert_gt(ticks, 2);
 }
 
@@ -345,7 +344,7 @@ Test(fault_kafka, who_asks_for_rights_or_the_id_of_a_topic_beats_meanwhile)
 Test(fault_kafka, receipts_are_read_for_as_long_as_they_come)
 {
     enum { RECEIPTS = 8, SLOWLY_MS = 1000, PATIENCE_S = 5 };
-    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, &context, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
     for (int i = 0; i < RECEIPTS; i++) {
         write_receipt();
         rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, FETCH, 1, RD_KAFKA_RESP_ERR_NO_ERROR, SLOWLY_MS);
@@ -357,7 +356,7 @@ Test(fault_kafka, receipts_are_read_for_as_long_as_they_come)
 Test(fault_kafka, receipts_that_cannot_be_read_say_why)
 {
     static const rd_kafka_resp_err_t corrupt[] = {[0 ... 399] = RD_KAFKA_RESP_ERR_INVALID_MSG};
-    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, &context, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
     write_receipt();
     rd_kafka_mock_push_request_errors_array(mock.cluster, FETCH, 400, corrupt);
     cr_assert_not(read_receipts(-1, 5));
@@ -376,7 +375,7 @@ Test(fault_kafka, where_the_receipts_end_is_what_brokers_acknowledge_and_not_wha
     for (size_t i = 0; i < 400; i++) {
         refused[i] = RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
     }
-    cr_assert(receipt_store_open(&store, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
+    cr_assert(receipt_store_open(&store, &context, producer, TOPIC, tick, in_seconds(20), &error), "%s", error.text);
     write_receipt();
     rd_kafka_mock_push_request_errors_array(mock.cluster, LIST_OFFSETS, 400, refused);
     cr_assert(read_receipts(0, 20), "nobody asks: %s", error.text);

@@ -19,6 +19,7 @@ struct receipt_mark {
 };
 
 struct receipt_store {
+    const struct relay_context *context;
     struct kafka_producer *producer; // borrowed, with transactions
     const char *topic;               // borrowed
     char topic_id[40];               // "" when the broker or librdkafka is too old to tell
@@ -31,8 +32,9 @@ struct receipt_store {
 
 // The topic through this producer's connections. tick: called while waiting. Errors: KAFKA_OPERATOR (no right to create
 // it), KAFKA_UNREACHABLE, ...
-bool receipt_store_open(struct receipt_store *store, struct kafka_producer *producer, const char *topic,
-    struct kafka_tick tick, struct mono_time deadline, struct relay_error *error);
+bool receipt_store_open(struct receipt_store *store, const struct relay_context *context,
+    struct kafka_producer *producer, const char *topic, struct kafka_tick tick, struct mono_time deadline,
+    struct relay_error *error);
 // Only after the producer was freed. Accepts one that was never opened.
 void receipt_store_finish(struct receipt_store *store);
 // The partition of an outbox that has no receipt yet.
@@ -58,8 +60,8 @@ typedef bool receipt_reader(void *context, const struct receipt *receipt, const 
 // at most where nothing comes. tick: called while waiting. After an error the producer is to be freed. Errors:
 // KAFKA_UNREACHABLE, or what librdkafka told of the partition, when patience is over; those of a transaction; STOPPED;
 // PROTOCOL (a broken receipt of ours).
-bool receipt_store_read(struct receipt_store *store, const struct relay_context *context, const uint8_t identity[16],
-    int32_t partition, int64_t offset, receipt_reader *reader, void *reader_context, struct kafka_tick tick,
-    struct duration patience, struct relay_error *error);
+bool receipt_store_read(struct receipt_store *store, const uint8_t identity[16], int32_t partition, int64_t offset,
+    receipt_reader *reader, void *reader_context, struct kafka_tick tick, struct duration patience,
+    struct relay_error *error);
 
 #endif
