@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUESTION_LEAST DURATION_S(30)
 #define SETTINGS_KNOWN "SELECT name, if(name = 'insert_quorum', value, '') FROM system.settings ORDER BY name"
 
 struct clickhouse_client {
@@ -322,7 +321,7 @@ static bool run(struct clickhouse_client *client, struct clickhouse_exchange *ex
 struct duration clickhouse_client_question_limit(const struct clickhouse_client *client)
 {
     struct duration timeout = client->context->config->clickhouse.request_timeout;
-    return timeout.ns > QUESTION_LEAST.ns ? timeout : QUESTION_LEAST;
+    return timeout.ns > CLICKHOUSE_QUESTION_LIMIT.ns ? timeout : CLICKHOUSE_QUESTION_LIMIT;
 }
 
 bool clickhouse_outcome_is_answered(const struct clickhouse_outcome *outcome)

@@ -20,7 +20,6 @@
 #define SPAN_MOST    1000000 // that it looks at
 #define SPAN_LEAST   10000
 #define QUICK        DURATION_S(1) // for rows and dead letters: twice as many offsets would not take long
-#define ASK_TIMEOUT  DURATION_S(30)
 #define KILL_TIMEOUT DURATION_S(5)
 
 static bool stopping(const struct relay_context *context)
@@ -49,7 +48,7 @@ static bool list_running(struct clickhouse_client *client, int endpoint, const s
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
-    struct clickhouse_request request = {.endpoint = endpoint, .timeout = ASK_TIMEOUT};
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = CLICKHOUSE_QUESTION_LIMIT};
     bool done = clickhouse_text_add(&text, "SELECT query_id FROM system.processes WHERE startsWith(query_id, ") &&
         clickhouse_text_literal(&text, of->prefix, strlen(of->prefix)) &&
         clickhouse_text_add(&text, ") UNION ALL SELECT " TABLE_QUESTION_LAST);

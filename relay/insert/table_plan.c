@@ -61,7 +61,7 @@ static bool write_statements(const struct relay_context *context, struct table_p
 struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
     const struct config_route *route, struct relay_error *error)
 {
-    struct clickhouse_request request = {.endpoint = endpoint, .timeout = DURATION_S(30)};
+    struct clickhouse_request request = {.endpoint = endpoint, .timeout = CLICKHOUSE_QUESTION_LIMIT};
     struct table_findings findings = {0};
     struct clickhouse_server server;
     struct table_plan *plan = calloc(1, sizeof(*plan));

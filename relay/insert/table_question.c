@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define SYNC_TIMEOUT DURATION_S(30)
+#define SYNC_TIMEOUT CLICKHOUSE_QUESTION_LIMIT
 #define SYNC_LIMIT   "25" // seconds, below SYNC_TIMEOUT: the server itself ends the waiting, and says so
 
 static bool ask(struct table_question *question, struct clickhouse_request *request, const char *statement,

@@ -22,7 +22,6 @@
 
 #define LAST_WORD     "outbox-relay: end"
 #define START_SECONDS 10 // the server begins it within this time or not at all
-#define BLOCKS_LIMIT  DURATION_S(30)
 #define CLOCK_SECONDS 60 // so far apart may the clocks of relay and server be
 // ClickHouse 26.2 to 26.5 keep two hashes of each block in a plain table's window.
 #define PLAIN_PLACES 2
@@ -128,7 +127,7 @@ static bool look(struct clickhouse_client *client, int *endpoint, const char *na
             "FROM system.parts WHERE active AND concat(database, '.', table) = ",
             (long long)since) &&
         clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, ") GROUP BY partition_id)");
-    bool done = built ? ask(client, endpoint, BLOCKS_LIMIT, text.at, 3, &result, error)
+    bool done = built ? ask(client, endpoint, CLICKHOUSE_QUESTION_LIMIT, text.at, 3, &result, error)
                       : error_no_memory(error, "counting blocks");
     *seen = (struct seen){0};
     if (done) {
@@ -153,7 +152,7 @@ static bool count_blocks(struct clickhouse_client *client, int *endpoint, const 
             "older FROM system.parts WHERE concat(database, '.', table) = ",
             replicated ? "partition_id" : TABLE_ALL_PLACES, then) &&
         clickhouse_text_literal(&text, name, strlen(name)) && clickhouse_text_add(&text, " GROUP BY place)");
-    bool done = built ? ask(client, endpoint, BLOCKS_LIMIT, text.at, 2, &result, error)
+    bool done = built ? ask(client, endpoint, CLICKHOUSE_QUESTION_LIMIT, text.at, 2, &result, error)
                       : error_no_memory(error, "counting blocks");
     *blocks = done ? clickhouse_result_uint(result, 0, 0) : 0;
     clickhouse_result_free(result);

@@ -43,9 +43,10 @@ int clickhouse_client_preferred(const struct clickhouse_client *client);
 void clickhouse_client_prefer(struct clickhouse_client *client, int endpoint);
 void clickhouse_client_leave(struct clickhouse_client *client, int endpoint);
 
-// For questions about the rows that a table has, which take the longer the slower the server is: half a minute, or
-// [clickhouse] request_timeout if that is longer. Other questions have half a minute: a server that does not
-// answer is left for another one the sooner.
+// For a question: a server that does not answer is left for another one after this.
+#define CLICKHOUSE_QUESTION_LIMIT DURATION_S(30)
+// For questions about the rows that a table has, which take the longer the slower the server is: that, or [clickhouse]
+// request_timeout if it is longer.
 struct duration clickhouse_client_question_limit(const struct clickhouse_client *client);
 
 struct clickhouse_setting {
