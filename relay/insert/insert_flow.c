@@ -54,10 +54,7 @@ void insert_flow_begin(struct insert_group *group)
             send_far_ones_away(group, partition);
         }
         if (may_begin(partition, now, &from)) {
-            list = list ? list : rd_kafka_topic_partition_list_new(16);
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number)->offset = from == OFFSET_NONE
-                ? RD_KAFKA_OFFSET_BEGINNING
-                : from;
+            insert_group_list(&list, partition)->offset = from == OFFSET_NONE ? RD_KAFKA_OFFSET_BEGINNING : from;
         } else if (partition->fetching && insert_partition_has(partition, FEED_READY)) {
             int64_t position = partition->position, end = partition->end;
             insert_partition_positioned(partition, position); // it is there already
@@ -134,8 +131,7 @@ static void hold_partitions(struct insert_group *group, bool hold, bool for_full
         bool full, still = stands(group, partition, &full);
         if (!partition->gone && partition->fetching && partition->held != hold && still == hold &&
             (!hold || for_full || !full)) {
-            list = list ? list : rd_kafka_topic_partition_list_new(16);
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
+            insert_group_list(&list, partition);
             partition->held = hold;
         }
     }

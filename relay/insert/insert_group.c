@@ -447,8 +447,7 @@ static void ask_committed(struct insert_group *group, struct mono_time now)
     for (size_t i = 0; i < group->partitions.count; i++) {
         const struct insert_partition *partition = group->partitions.items[i];
         if (!partition->gone && !partition->committed_known) {
-            list = list ? list : rd_kafka_topic_partition_list_new(16);
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
+            insert_group_list(&list, partition);
         }
     }
     if (!list) {

@@ -19,6 +19,13 @@ struct insert_partition *insert_group_find(const struct insert_group *group, con
     return NULL;
 }
 
+rd_kafka_topic_partition_t *insert_group_list(rd_kafka_topic_partition_list_t **list,
+    const struct insert_partition *partition)
+{
+    *list = *list ? *list : rd_kafka_topic_partition_list_new(16);
+    return rd_kafka_topic_partition_list_add(*list, partition->topic, partition->number);
+}
+
 void insert_group_break(struct insert_group *group, const struct relay_error *error)
 {
     if (!group->broken) {

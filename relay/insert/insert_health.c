@@ -303,14 +303,10 @@ static void ask_for_refused(struct insert_group *group, struct mono_time now)
     for (size_t i = 0; i < group->partitions.count; i++) {
         const struct insert_partition *partition = group->partitions.items[i];
         if (partition->refused && !partition->gone && partition->fetching && !partition->held) {
-            list = list ? list : rd_kafka_topic_partition_list_new(16);
-            rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
+            insert_group_list(&list, partition);
         }
     }
-    if (list) {
-        insert_silence_ask_again(group, list);
-        rd_kafka_topic_partition_list_destroy(list);
-    }
+    insert_silence_ask_again(group, list);
 }
 
 bool insert_health_up(const struct insert_group *group)

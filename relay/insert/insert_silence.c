@@ -37,14 +37,6 @@ static void say_why(const struct insert_group *group, struct insert_partition *p
         known ? "; " : "", known ? group->trouble : "");
 }
 
-static rd_kafka_topic_partition_list_t *add(rd_kafka_topic_partition_list_t *list,
-    const struct insert_partition *partition)
-{
-    list = list ? list : rd_kafka_topic_partition_list_new(16);
-    rd_kafka_topic_partition_list_add(list, partition->topic, partition->number);
-    return list;
-}
-
 void insert_silence_work(struct insert_group *group, struct mono_time now)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
@@ -60,8 +52,9 @@ void insert_silence_work(struct insert_group *group, struct mono_time now)
         } else if (partition->held || group->health.unreachable) {
             partition->quiet_since = mono_add(partition->quiet_since, since_last);
         } else if (mono_since(group->emptied_at, partition->quiet_since).ns >= QUIET_LIMIT.ns) {
-            list = partition->asked_again ? list : add(list, partition);
-            if (partition->asked_again && !partition->silent) {
+            if (!partition->asked_again) {
+                insert_group_list(&list, partition);
+            } else if (!partition->silent) {
                 say_why(group, partition, now);
             }
             partition->silent = partition->asked_again;
@@ -69,10 +62,7 @@ void insert_silence_work(struct insert_group *group, struct mono_time now)
             partition->quiet_since = now;
         }
     }
-    if (list) {
-        insert_silence_ask_again(group, list);
-        rd_kafka_topic_partition_list_destroy(list);
-    }
+    insert_silence_ask_again(group, list);
 }
 
 void insert_silence_trouble(struct insert_group *group, const struct relay_error *error)
@@ -85,6 +75,9 @@ void insert_silence_trouble(struct insert_group *group, const struct relay_error
 
 void insert_silence_ask_again(struct insert_group *group, rd_kafka_topic_partition_list_t *partitions)
 {
-    kafka_consumer_pause(group->consumer, partitions);
-    kafka_consumer_resume(group->consumer, partitions);
+    if (partitions) {
+        kafka_consumer_pause(group->consumer, partitions);
+        kafka_consumer_resume(group->consumer, partitions);
+        rd_kafka_topic_partition_list_destroy(partitions);
+    }
 }

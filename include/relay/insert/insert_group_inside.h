@@ -84,5 +84,8 @@ struct insert_partition *insert_group_find(const struct insert_group *group, con
 // The consumer is of no more use: the group is left and joined again at the next insert_group_work.
 void insert_group_break(struct insert_group *group, const struct relay_error *error);
 struct mono_time insert_group_now(const struct insert_group *group);
+// Adds the partition to the list, which is made for the first one.
+rd_kafka_topic_partition_t *insert_group_list(rd_kafka_topic_partition_list_t **list,
+    const struct insert_partition *partition);
 
 #endif

@@ -13,6 +13,7 @@ void insert_silence_work(struct insert_group *group, struct mono_time now);
 // Some trouble with a broker: it may be why.
 void insert_silence_trouble(struct insert_group *group, const struct relay_error *error);
 // Fetching begins anew, which says once more what is said only once: that the end is reached, or why not.
+// Frees the list, which may be NULL.
 void insert_silence_ask_again(struct insert_group *group, rd_kafka_topic_partition_list_t *partitions);
 
 #endif
