@@ -349,7 +349,8 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
         }
         return;
     }
-    bool for_lease = any_busy(group) && insert_lease_renewal_due(group->lease);
+    bool for_lease = insert_lease_is_wanted(group->lease) ||
+        (any_busy(group) && insert_lease_renewal_due(group->lease));
     if (for_lease || insert_commit_awaited(group) ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
                                                   : mono_reached(now, group->commit_at)) {
         // Without the safeguard as a careless consumer does it: what was read, at once.

@@ -259,9 +259,8 @@ static bool wait_for_starts(struct insert_group *group, struct mono_time until)
         bool in_doubt = false;
         for (size_t i = 0; i < group->table_count; i++) {
             const struct insert_table *table = group->tables[i];
-            bool given_up = table->flight && table->flight->dropped;
             struct mono_time last;
-            in_doubt = table_worker_has_in_doubt(table->worker, given_up, &last) || in_doubt;
+            in_doubt = table_worker_has_in_doubt(table->worker, insert_table_gives_up(table), &last) || in_doubt;
         }
         if (!in_doubt || mono_reached(insert_group_now(group), until)) {
             return !in_doubt;

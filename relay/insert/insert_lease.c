@@ -40,6 +40,14 @@ void insert_lease_revoke(struct insert_lease *lease)
     pthread_mutex_unlock(&lease->lock);
 }
 
+bool insert_lease_is_wanted(struct insert_lease *lease)
+{
+    pthread_mutex_lock(&lease->lock);
+    bool wanted = lease->wanted;
+    pthread_mutex_unlock(&lease->lock);
+    return wanted;
+}
+
 bool insert_lease_renewal_due(struct insert_lease *lease)
 {
     struct mono_time half = mono_add(clock_mono(lease->clock), DURATION_NS(lease->length.ns / 2));

@@ -508,6 +508,7 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
 {
     struct insert_feed *feed = job->owner;
     struct insert_partition *partition = feed->partition;
+    feed->reading = NULL;
     partition->jobs--;
     if (partition->gone || feed->generation != job->read_back.generation || feed->state != FEED_READING) {
         if (feed->state == FEED_READING) {
@@ -579,6 +580,7 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     }
     job->since = partition->since;
     feed->state = FEED_READING;
+    feed->reading = job;
     partition->jobs++;
     table_worker_submit(table->worker, job);
 }
@@ -661,8 +663,35 @@ bool insert_table_holds(const struct insert_table *table, const struct insert_pa
         (table->flight && !table->parked && insert_batch_holds(table->flight, partition));
 }
 
+// Of a partition that is gone: a read-back would repeat for views what may be the next owner's rows.
+static void give_up_read_back(struct insert_table *table, const struct insert_partition *partition)
+{
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        if (partition->feeds[i].table == table && partition->feeds[i].reading) {
+            table_worker_cancel(table->worker, partition->feeds[i].reading);
+        }
+    }
+}
+
+bool insert_table_gives_up(const struct insert_table *table)
+{
+    char id[CLICKHOUSE_QUERY_ID_ROOM];
+    int endpoint;
+    bool given_up = table->flight && table->flight->dropped;
+    for (size_t i = 0; i < table->partitions->count; i++) {
+        const struct insert_partition *partition = table->partitions->items[i];
+        for (size_t j = 0; !given_up && j < partition->feed_count; j++) {
+            const struct insert_feed *feed = &partition->feeds[j];
+            given_up = feed->table == table && feed->reading && atomic_load(&feed->reading->cancelled) &&
+                table_worker_running(table->worker, feed->reading, id, &endpoint);
+        }
+    }
+    return given_up;
+}
+
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition)
 {
+    give_up_read_back(table, partition);
     bool parked = table->parked && insert_batch_holds(table->flight, partition);
     if (parked || insert_table_holds(table, partition)) {
         drop_batches(table);

@@ -39,8 +39,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEASE_LEAST      DURATION_S(2) // an INSERT is not begun with less
-#define LEASE_PATIENCE   DURATION_S(5)
 #define STRANGE_ATTEMPTS 3
 #define STOP_ATTEMPTS    2 // failures after the stop that end a job
 
@@ -55,15 +53,6 @@ static int choose_endpoint(struct table_worker *worker)
         }
     }
     return worker->endpoint;
-}
-
-static void set_running(struct table_worker *worker, const char *query_id, int endpoint, struct mono_time until)
-{
-    pthread_mutex_lock(&worker->lock);
-    snprintf(worker->running_id, sizeof(worker->running_id), "%s", query_id);
-    worker->running_endpoint = endpoint;
-    worker->running_until = until;
-    pthread_mutex_unlock(&worker->lock);
 }
 
 // One part of a batch: its bytes, and what has been tried.
@@ -81,58 +70,6 @@ struct part {
     bool forgotten; // and its token may be
     int after_stop;
 };
-
-// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
-static void end_running(struct table_worker *worker, const struct part *part, bool answered)
-{
-    struct mono_time now = clock_mono(worker->options.context->clock);
-    if (!answered) {
-        worker->may_run_until[part->endpoint] = table_worker_end_of_run(worker, worker->running_until);
-    }
-    pthread_mutex_lock(&worker->lock);
-    worker->running_id[0] = '\0';
-    if (!answered && worker->running_until.ns > 0) {
-        insert_doubt_note(&worker->doubt, part->row, part->token, worker->running_until, now);
-    }
-    worker->running_until = (struct mono_time){0};
-    pthread_mutex_unlock(&worker->lock);
-}
-
-static bool hold_lease(struct table_worker *worker, struct table_job *job, struct mono_time since,
-    struct mono_time *end, struct relay_error *error)
-{
-    const struct relay_context *context = worker->options.context;
-    for (;;) {
-        struct mono_time until = mono_add(clock_mono(context->clock), LEASE_PATIENCE);
-        until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
-        if (insert_lease_hold(worker->options.lease, since, LEASE_LEAST, &job->cancelled, until, end)) {
-            return true;
-        }
-        if (table_worker_given_up(worker, job)) {
-            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
-        }
-        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
-            "an INSERT waits for the consumer group to accept an offset commit");
-        table_worker_note(worker, error, true);
-    }
-}
-
-// *end: until when nobody else can own the partitions, in our time, which the measured clock turns into the server's.
-// In this order: a pause of the whole machine moves neither our clock nor the lease. Between the two, or after both, it
-// makes the deadline lie in the server's past; a lease from before it would make it lie in the server's future.
-static bool hold_deadline(struct table_worker *worker, struct table_job *job, const struct part *part,
-    struct mono_time *end, struct relay_error *error)
-{
-    const struct relay_context *context = worker->options.context;
-    struct server_clock *known = &worker->clocks[part->endpoint];
-    do {
-        if (!server_clock_measure(known, context, worker->options.client, part->endpoint, error) ||
-            !hold_lease(worker, job, known->at, end, error)) {
-            return false;
-        }
-    } while (server_clock_is_due(known, context->clock)); // the lease took long
-    return true;
-}
 
 // The views of its table may lack its rows if it is not repeated as it is.
 static bool is_for_views(const struct table_job *job, const struct part *part)
@@ -183,16 +120,14 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
     struct mono_time end = {0};
     *outcome = (struct clickhouse_outcome){.failure = CLICKHOUSE_NOT_SENT, .endpoint = part->endpoint};
     // Held again after what may have taken long.
-    if ((job->plan->guarded && !hold_deadline(worker, job, part, &end, error)) ||
+    if ((job->plan->guarded && !table_worker_hold_deadline(worker, job, part->endpoint, &end, error)) ||
         !may_repeat(worker, job, part, outcome, error) ||
-        (job->plan->guarded && part->unclear && !hold_deadline(worker, job, part, &end, error))) {
+        (job->plan->guarded && part->unclear &&
+            !table_worker_hold_deadline(worker, job, part->endpoint, &end, error))) {
         return false;
     }
     if (job->plan->guarded) {
-        // Not later than shortly from now, so that whoever gives the partition away can wait for it.
-        struct mono_time most = mono_add(clock_mono(context->clock), insert_deadline_most(context));
-        end = mono_before(most, end) ? most : end;
-        deadline = server_clock_seconds(&worker->clocks[part->endpoint], end);
+        deadline = table_worker_deadline(worker, part->endpoint, &end);
     }
     char *statement = strdup(part->statement);
     if (!statement) {
@@ -210,15 +145,15 @@ static bool attempt(struct table_worker *worker, struct table_job *job, struct p
         .fresh_connection = part->unclear,
         .settings = &token,
         .setting_count = 1};
-    set_running(worker, query_id, part->endpoint, end.ns > 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : end);
-    // After set_running: who cancels either sees this INSERT in table_worker_has_in_doubt, or is seen here.
+    table_worker_set_running(worker, query_id, part->endpoint, end);
+    // After that: who cancels either sees this INSERT in table_worker_has_in_doubt, or is seen here.
     bool done = !table_worker_given_up(worker, job);
     if (done) {
         done = clickhouse_insert(worker->options.client, &request, statement, part->body, part->pieces, outcome, error);
     } else {
         error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
     }
-    end_running(worker, part, done || clickhouse_outcome_is_answered(outcome));
+    table_worker_end_running(worker, part->row, part->token, done || clickhouse_outcome_is_answered(outcome));
     free(statement);
     return done;
 }

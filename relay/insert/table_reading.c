@@ -106,6 +106,41 @@ static bool outlast_doubt(struct table_worker *worker, struct table_job *job, st
     return settle(worker, job, error);
 }
 
+// An INSERT for views: as every other, under the lease only.
+struct repetition {
+    struct table_worker *worker;
+    const struct table_job *job;
+    const char *query_id, *token;
+};
+
+static bool begin_repetition(void *context, int endpoint, int64_t *deadline, struct relay_error *error)
+{
+    const struct repetition *this = context;
+    struct mono_time end = {0};
+    if (this->job->plan->guarded) {
+        if (!table_worker_hold_deadline(this->worker, this->job, endpoint, &end, error)) {
+            return false;
+        }
+        int64_t latest = table_worker_deadline(this->worker, endpoint, &end);
+        *deadline = latest < *deadline ? latest : *deadline;
+    }
+    table_worker_set_running(this->worker, this->query_id, endpoint, end);
+    if (table_worker_given_up(this->worker, this->job)) {
+        table_worker_end_running(this->worker, NULL, this->token, true);
+        return error_set(error, RELAY_ERROR_STOPPED, "the read-back was given up");
+    }
+    return true;
+}
+
+static void end_repetition(void *context, bool answered, bool late)
+{
+    const struct repetition *this = context;
+    if (late) {
+        this->worker->clocks[this->worker->running_endpoint].known = false;
+    }
+    table_worker_end_running(this->worker, NULL, this->token, answered);
+}
+
 // Views that a former owner's INSERT, or one that we gave up, may have left behind.
 static bool complete_views(struct table_worker *worker, struct table_job *job)
 {
@@ -115,11 +150,15 @@ static bool complete_views(struct table_worker *worker, struct table_job *job)
     if (!job->owed || !safeguard_active(SAFEGUARD_VIEW_NOTES)) {
         return true;
     }
+    struct repetition repetition = {worker, job, query_id, note.token};
     struct view_repeat repeat = {.note = &note,
         .topic = job->read_back.topic,
         .partition = job->read_back.partition,
         .query_id = query_id,
-        .timeout = worker->options.context->config->clickhouse.request_timeout};
+        .timeout = worker->options.context->config->clickhouse.request_timeout,
+        .begin = begin_repetition,
+        .end = end_repetition,
+        .context = &repetition};
     bool done = true;
     if (view_note_parse(job->owed, &note, &job->error)) {
         insert_places_add(&places, repeat.topic, repeat.partition);

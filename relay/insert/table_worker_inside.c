@@ -3,9 +3,12 @@
 
 #include "relay/base/log.h"
 
+#include <stdio.h>
 #include <time.h>
 
-#define RUN_MARGIN DURATION_S(1) // max_execution_time is rounded up
+#define RUN_MARGIN     DURATION_S(1) // max_execution_time is rounded up
+#define LEASE_LEAST    DURATION_S(2) // an INSERT is not begun with less
+#define LEASE_PATIENCE DURATION_S(5)
 
 bool table_worker_stopping(const struct table_worker *worker)
 {
@@ -73,6 +76,74 @@ struct mono_time table_worker_end_of_run(const struct table_worker *worker, stru
 {
     struct duration most = worker->options.context->config->clickhouse.request_timeout;
     return mono_add(mono_add(start, most), RUN_MARGIN);
+}
+
+static bool hold_lease(struct table_worker *worker, const struct table_job *job, struct mono_time since,
+    struct mono_time *end, struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    for (;;) {
+        struct mono_time until = mono_add(clock_mono(context->clock), LEASE_PATIENCE);
+        until = mono_before(table_worker_stop_limit(worker), until) ? table_worker_stop_limit(worker) : until;
+        if (insert_lease_hold(worker->options.lease, since, LEASE_LEAST, &job->cancelled, until, end)) {
+            return true;
+        }
+        if (table_worker_given_up(worker, job)) {
+            return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
+        }
+        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+            "an INSERT waits for the consumer group to accept an offset commit");
+        table_worker_note(worker, error, true);
+    }
+}
+
+// In this order: a pause of the whole machine moves neither our clock nor the lease. Between the two, or after both, it
+// makes the deadline lie in the server's past; a lease from before it would make it lie in the server's future.
+bool table_worker_hold_deadline(struct table_worker *worker, const struct table_job *job, int endpoint,
+    struct mono_time *end, struct relay_error *error)
+{
+    const struct relay_context *context = worker->options.context;
+    struct server_clock *known = &worker->clocks[endpoint];
+    do {
+        if (!server_clock_measure(known, context, worker->options.client, endpoint, error) ||
+            !hold_lease(worker, job, known->at, end, error)) {
+            return false;
+        }
+    } while (server_clock_is_due(known, context->clock)); // the lease took long
+    return true;
+}
+
+int64_t table_worker_deadline(const struct table_worker *worker, int endpoint, struct mono_time *end)
+{
+    const struct relay_context *context = worker->options.context;
+    struct mono_time most = mono_add(clock_mono(context->clock), insert_deadline_most(context));
+    *end = mono_before(most, *end) ? most : *end;
+    return server_clock_seconds(&worker->clocks[endpoint], *end);
+}
+
+void table_worker_set_running(struct table_worker *worker, const char *query_id, int endpoint, struct mono_time end)
+{
+    pthread_mutex_lock(&worker->lock);
+    snprintf(worker->running_id, sizeof(worker->running_id), "%s", query_id);
+    worker->running_endpoint = endpoint;
+    worker->running_until = end.ns > 0 ? mono_add(end, INSERT_DEADLINE_SECOND) : end;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+void table_worker_end_running(struct table_worker *worker, const struct row_place *row, const char *token,
+    bool answered)
+{
+    struct mono_time now = clock_mono(worker->options.context->clock);
+    if (!answered) {
+        worker->may_run_until[worker->running_endpoint] = table_worker_end_of_run(worker, worker->running_until);
+    }
+    pthread_mutex_lock(&worker->lock);
+    worker->running_id[0] = '\0';
+    if (!answered && worker->running_until.ns > 0) {
+        insert_doubt_note(&worker->doubt, row, token, worker->running_until, now);
+    }
+    worker->running_until = (struct mono_time){0};
+    pthread_mutex_unlock(&worker->lock);
 }
 
 bool table_worker_has_in_doubt(struct table_worker *worker, bool with_present, struct mono_time *until)

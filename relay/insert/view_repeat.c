@@ -11,7 +11,7 @@
 // - the token may be forgotten, or a target exists on one replica only: the same.
 // The SELECT has a total order and gives one block: servers deduplicate INSERT ... SELECT only where the result is
 // stable, and by the blocks that it comes in. Its deadline is for a relay that was frozen after it had looked at the
-// windows.
+// windows, or has lost the partition: all rows may then be there because the next owner has inserted them.
 #include "relay/insert/view_repeat.h"
 
 #include "relay/base/test_points.h"
@@ -313,10 +313,12 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
         .settings = settings,
         .setting_count = sizeof(settings) / sizeof(settings[0])};
     struct clickhouse_outcome outcome;
-    if (clickhouse_query(client, &request, statement, NULL, &outcome, error)) {
+    bool done = clickhouse_query(client, &request, statement, NULL, &outcome, error);
+    bool late = !done && insert_deadline_was_over(&outcome, error);
+    repeat->end(repeat->context, done || clickhouse_outcome_is_answered(&outcome), late);
+    if (done) {
         return true;
     }
-    bool late = insert_deadline_was_over(&outcome, error);
     switch (outcome.failure) {
     case CLICKHOUSE_OPERATOR:
     case CLICKHOUSE_SCHEMA_DRIFT:
@@ -360,9 +362,11 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
     }
     TEST_POINT(INSERT_BEFORE_VIEW_REPEAT);
     struct clickhouse_text text = {0};
-    bool done = add_statement(&text, plan, repeat->note) || error_no_memory(error, "completing views");
+    int64_t deadline = there.now + START_SECONDS;
+    bool done = (add_statement(&text, plan, repeat->note) || error_no_memory(error, "completing views")) &&
+        repeat->begin(repeat->context, endpoint, &deadline, error);
     if (done) {
-        insert_deadline_set(text.at, there.now + START_SECONDS);
+        insert_deadline_set(text.at, deadline);
         done = send(client, endpoint, repeat, text.at, error);
     }
     clickhouse_text_finish(&text);

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables with materialized views: an INSERT that loses its sender leaves no view behind."""
+import signal
+import threading
+
 import pytest
 
-from inserting import Sender, committed, counts, dead_letters, inserting, paused, post, wait_counts, wait_pause_reason
+from inserting import (Sender, committed, counts, dead_letters, fnv, group_of, inserting, paused, post, run_under, settle, wait_counts,
+    wait_pause_reason)
+from publishing import crash_at, use_test_points
+from relaytools.proxy import TO_SERVER, Proxy
 from relaytools.relay import wait_until
 
 EVENTS = 100000  # one INSERT of more rows than the blocks in which ClickHouse reads
@@ -100,6 +106,42 @@ def test_two_owners_of_its_partitions_complete_it_once(place):
     assert any(owner.events("insert.views_completed") for owner in owners)
     assert not any(owner.events("insert.views_behind") for owner in owners)
     assert [owner.stop() for owner in owners] == [0, 0]
+
+
+def test_who_has_lost_the_partition_repeats_nothing(place):
+    """A note of an INSERT that was never sent. Its first reader loses the partition before it has looked for the rows; those that it
+    finds then are the next owner's, under another token."""
+    make_views(place, "0")
+    sender = inserting(place, start=False, insert=one_batch(1000))
+    use_test_points(sender)
+    Sender(place).events(post(place), 1000, partition=0).flush()
+    crash_at(sender, "insert.after_note")
+    assert counts(place) == (0, 0)
+
+    query_id = f"outbox-relay-{fnv(group_of(place)):08x}-{fnv(place.name + '.outbox_events'):08x}-former-owner"
+    former = threading.Thread(target=run_under, args=(place, query_id, "SELECT sleepEachRow(0.5) FROM numbers(1000)"))
+    former.start()
+    wait_until(lambda: place.clickhouse(f"SELECT count() FROM system.processes WHERE query_id = '{query_id}'") == "1\n", "it runs")
+    host, port = place.servers.clickhouse_url.split("//")[1].split(":")
+    proxy = Proxy((host, int(port)), kind="http")
+    try:
+        first = inserting(place, "first", insert=one_batch(1000), clickhouse={"url": f"http://127.0.0.1:{proxy.port}"})
+        first.wait(lambda: first.events("insert.assigned"), "it owns the partition", 60)
+        before = proxy.moved[TO_SERVER]
+        wait_until(lambda: proxy.moved[TO_SERVER] > before + 20000, "it asks again and again whether that still runs", 60)
+        first.signal(signal.SIGSTOP)
+        other = inserting(place, "other", insert=one_batch(1000), clickhouse={"request_timeout": "2s"})
+        wait_whole(place, 1000)
+        first.signal(signal.SIGCONT)
+        first.wait(lambda: first.events("insert.revoked"), "it learns that it has lost the partition", 60)
+        settle(3)
+        wait_whole(place, 1000)
+        all_committed(place, 1000)
+        assert not first.events("insert.views_completed")
+        assert first.stop() == 0 and other.stop() == 0
+    finally:
+        proxy.close()
+        former.join()
 
 
 def test_the_next_owner_pauses_while_the_view_still_fails(place):

@@ -217,6 +217,26 @@ Test(insert_table, a_batch_waits_for_the_one_before_it_and_is_full_meanwhile)
     cr_assert_eq(table.flight, first);
 }
 
+// It might repeat for views what the next owner has inserted.
+Test(insert_table, the_read_back_of_a_partition_that_is_gone_is_given_up)
+{
+    struct insert_feed *feed = &partition->feeds[0];
+    feed->state = FEED_WAITING;
+    partition->committed_known = true;
+    pass(DURATION_MS(1));
+    cr_assert_eq(feed->state, FEED_READING);
+    cr_assert_not_null(feed->reading);
+    cr_assert_not(atomic_load(&feed->reading->cancelled));
+    insert_table_forget(&table, partition);
+    cr_assert(atomic_load(&feed->reading->cancelled));
+    cr_assert_not(insert_table_gives_up(&table), "nothing was sent");
+    for (int i = 0; feed->reading && i < 10000; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pass(DURATION_MS(1));
+    }
+    cr_assert_neq(feed->state, FEED_READING);
+}
+
 // Else "none" would not mean that the partition has neither rows nor dead letters.
 Test(insert_table, nothing_is_sent_of_a_partition_before_an_offset_of_it_is_committed)
 {

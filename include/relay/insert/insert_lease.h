@@ -37,6 +37,8 @@ void insert_lease_finish(struct insert_lease *lease);
 void insert_lease_grant(struct insert_lease *lease, struct mono_time sent);
 // We are out of the group, or may be.
 void insert_lease_revoke(struct insert_lease *lease);
+// Whether somebody waits for it.
+bool insert_lease_is_wanted(struct insert_lease *lease);
 // Whether somebody waits for it, or it has less than half left.
 bool insert_lease_renewal_due(struct insert_lease *lease);
 struct mono_time insert_lease_until(struct insert_lease *lease);

@@ -28,6 +28,7 @@ enum feed_state {
 
 struct insert_table;
 struct insert_partition;
+struct table_job;
 
 // A message that the server refused by itself: a dead letter when it comes again.
 struct feed_refusal {
@@ -51,6 +52,7 @@ struct insert_feed {
     char *owed;                 // note of an INSERT (view_note.h) that may have left views behind; malloc'd, NULL: none
     int64_t copied;             // dead letters below are in the dead-letter topic; OFFSET_NONE: none
     uint64_t generation;        // a read-back of an older one is stale
+    struct table_job *reading;  // the read-back that is under way; NULL: none
     struct feed_refusal refusals[FEED_REFUSALS]; // a ring: the last ones
     unsigned next_refusal;
 };

@@ -52,4 +52,20 @@ void table_worker_log_retry(const struct table_worker *worker, const char *what,
 // After which the server has ended what began at `start`, by its max_execution_time.
 struct mono_time table_worker_end_of_run(const struct table_worker *worker, struct mono_time start);
 
+// For each INSERT, those for views included. *end: until when nobody else can own our partitions, in our time, which
+// the clock of the endpoint, measured here where that is due, turns into the server's. Errors: as clickhouse_query;
+// STOPPED: the job was given up.
+bool table_worker_hold_deadline(struct table_worker *worker, const struct table_job *job, int endpoint,
+    struct mono_time *end, struct relay_error *error);
+// The same in the server's time; *end becomes not later than shortly from now, so that whoever gives the partition away
+// can wait for it.
+int64_t table_worker_deadline(const struct table_worker *worker, int endpoint, struct mono_time *end);
+// It is about to be sent. Only then look whether the job was given up: who cancels it either sees the INSERT in
+// table_worker_has_in_doubt, or is seen.
+void table_worker_set_running(struct table_worker *worker, const char *query_id, int endpoint, struct mono_time end);
+// It has ended here; answered: and on the server. Else the server may have it yet to start, from a buffer on the way.
+// row: of one of its rows; NULL: none of them tells that it has begun.
+void table_worker_end_running(struct table_worker *worker, const struct row_place *row, const char *token,
+    bool answered);
+
 #endif

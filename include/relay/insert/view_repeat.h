@@ -23,6 +23,11 @@ struct view_repeat {
     int32_t partition; // INSERT was executed
     const char *query_id;
     struct duration timeout;
+    // Around what is sent. begin: nobody else can own the partition until *deadline, the server's seconds since 1970,
+    // which it may make earlier; else it fails. end: answered or not; late: refused, since it came after the deadline.
+    bool (*begin)(void *context, int endpoint, int64_t *deadline, struct relay_error *error);
+    void (*end)(void *context, bool answered, bool late);
+    void *context;
     const struct table_plan *before; // of the sender: the table as it was read before the first attempt; NULL: unknown
     struct view_seen *seen;          // the sender's, all 0 at first; NULL: the asker is not the sender
     enum view_repeat_result {
@@ -33,6 +38,8 @@ struct view_repeat {
     char why[200];
 };
 
+// The rows are the INSERT's own only if the asker still owns the partition: the next owner, who finds none, inserts
+// them under another token. So begin() comes after they were counted.
 // No INSERT of the note may run, or begin, any more, and the replica that answers must have what the table has
 // (read_back_offsets). Errors: CLICKHOUSE_OPERATOR (a view refuses the rows), as clickhouse_query otherwise; an
 // unknown outcome is to be repeated.
