@@ -16,7 +16,7 @@
 // - A broker does not let us read a partition: librdkafka says so once and goes on asking in silence. Said at once,
 //   until the partition gives a message or its end; its fetching begins anew every ten seconds, so that one of them
 //   comes, or the refusal once more.
-// - A partition gives nothing (insert_silence.c): said until it gives a message or its end.
+// - A partition gives nothing, or a transaction holds back what it has (insert_silence.c): said until that is over.
 #include "relay/insert/insert_health.h"
 
 #include "relay/base/log.h"
@@ -55,7 +55,7 @@ static bool is_unreadable(const struct insert_group *group, const struct insert_
     struct mono_time last = partition->troubled_at;
     bool lasts = last.ns != 0 && mono_since(last, partition->troubled_since).ns >= UNREAD_LASTS.ns &&
         mono_since(insert_group_now(group), last).ns < UNREAD_OVER.ns;
-    return !partition->gone && (partition->refused || partition->silent || lasts);
+    return !partition->gone && (partition->refused || partition->silent || partition->open || lasts);
 }
 
 static const struct insert_partition *unreadable_partition(const struct insert_group *group)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: librdkafka learns a log's end with the messages that it fetches, and with the end itself.
+// Happy path: librdkafka learns a log's end with the messages that it fetches, and with the end itself. An end that is
+// given to us is the first open transaction's beginning: what waits behind that counts, too.
 // - A partition stands still, since a table is paused or full, or since the server has been away from the start:
 //   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s. The
 //   same where the partition cannot be read, or gives nothing (insert_silence.h).
@@ -58,11 +59,8 @@ static int64_t end_of(const struct insert_group *group, const struct insert_part
 {
     int64_t low, high, end = OFFSET_NONE;
     if (flows(partition)) {
-        end = partition->end;
-        if (end == OFFSET_NONE &&
-            kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high)) {
-            end = high;
-        }
+        bool known = kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high);
+        end = known && high > partition->end ? high : partition->end;
     }
     return partition->asked_end > end ? partition->asked_end : end;
 }

@@ -10,12 +10,16 @@
 //   moments only, it might not have the time to say its end.
 // - Messages wait for us, not we for them: the queue of all partitions is not empty. Only the time until it was last
 //   empty counts, since what had come by then was taken.
+// - The end that it gives stays where it is for a minute, below the log's: a transaction is open there, and nothing
+//   behind it is given (read_committed). Ours take seconds; one that Kafka has lost track of stays for good, and
+//   retention deletes what is behind it. Said until the end moves.
 #include "relay/insert/insert_silence.h"
 
 #include <stdio.h>
 
 #define LOOK_EVERY   DURATION_S(1)
 #define QUIET_LIMIT  DURATION_S(30)
+#define OPEN_LIMIT   DURATION_S(60)
 #define TROUBLE_LAST DURATION_S(120) // later it is no reason any more
 
 // What is refused, or fails, is told and asked for by those who know.
@@ -47,6 +51,7 @@ void insert_silence_work(struct insert_group *group, struct mono_time now)
     group->silence_at = mono_add(now, LOOK_EVERY);
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
+        partition->open = partition->open && is_judged(partition);
         if (partition->heard || partition->quiet_since.ns == 0 || !is_judged(partition)) {
             begin_quiet(partition, now);
         } else if (partition->held || group->health.unreachable) {
@@ -63,6 +68,24 @@ void insert_silence_work(struct insert_group *group, struct mono_time now)
         }
     }
     insert_silence_ask_again(group, list);
+}
+
+void insert_silence_end(struct insert_group *group, struct insert_partition *partition, int64_t end)
+{
+    int64_t low, high;
+    struct mono_time now = insert_group_now(group);
+    if (!kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high) || high <= end) {
+        partition->open_since = (struct mono_time){0};
+    } else if (partition->end != end || partition->open_since.ns == 0) {
+        partition->open_since = now;
+    }
+    partition->open = partition->open_since.ns != 0 && mono_since(now, partition->open_since).ns >= OPEN_LIMIT.ns;
+    if (partition->open) {
+        snprintf(partition->trouble, sizeof(partition->trouble),
+            "a transaction has been open at offset %lld for more than a minute, and what is behind it waits; "
+            "kafka-transactions.sh tells whose it is",
+            (long long)end);
+    }
 }
 
 void insert_silence_trouble(struct insert_group *group, const struct relay_error *error)

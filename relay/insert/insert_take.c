@@ -3,6 +3,7 @@
 
 #include "relay/insert/insert_health.h"
 #include "relay/insert/insert_memory.h"
+#include "relay/insert/insert_silence.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,7 @@ static void take_message(struct insert_group *group, const rd_kafka_message_t *m
         insert_partition_gives(partition, message->offset);
         partition->position = message->offset + 1;
         partition->end = OFFSET_NONE;
+        partition->open = false;
         note_read(partition);
     }
     for (size_t i = 0; i < partition->feed_count; i++) {
@@ -124,6 +126,7 @@ void insert_take_end(void *context, const char *topic, int32_t number, int64_t o
     struct insert_group *group = context;
     struct insert_partition *partition = insert_group_find(group, topic, number);
     if (partition && partition->fetching) {
+        insert_silence_end(group, partition, offset);
         insert_partition_reached_end(partition, offset, false);
         note_read(partition);
         insert_health_tell(group, STATUS_OK, "");

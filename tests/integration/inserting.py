@@ -43,9 +43,9 @@ def event_headers(number, **changes):
 class Sender:
     """Counts what it sent, so that a test can ask for all of it."""
 
-    def __init__(self, place, transactional=False):
+    def __init__(self, place, transactional=False, **settings):
         options = {"bootstrap.servers": place.servers.bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 1000000,
-                   "message.max.bytes": 4000000, "enable.idempotence": True}
+                   "message.max.bytes": 4000000, "enable.idempotence": True, **settings}
         if transactional:
             options["transactional.id"] = f"{place.name}-sender"
         self.producer = confluent_kafka.Producer(options)

@@ -46,6 +46,20 @@ def test_markers_of_transactions_leave_no_lag_and_aborted_events_do_not_arrive(p
     assert relay.stop() == 0
 
 
+def test_what_waits_behind_a_strangers_open_transaction_counts_as_lag(place):
+    stranger = Sender(place, transactional=True, **{"transaction.timeout.ms": 600000})
+    stranger.producer.begin_transaction()
+    stranger.events(post(place), 1, partition=0).flush()
+    relay = inserting(place)
+    Sender(place).events(post(place), 100, partition=0).flush()
+    relay.wait(lambda: sum(relay.series("consumer_lag", topic=post(place))) == 101, "the lag told")
+    assert counts(place) == (0, 0)
+    stranger.producer.abort_transaction(30)
+    wait_counts(place, 100)
+    wait_no_lag(relay, post(place), 4)
+    assert relay.stop() == 0
+
+
 def test_messages_of_strangers_become_dead_letters_once_with_reason_and_bytes(place):
     sender = Sender(place)
     topic = post(place)

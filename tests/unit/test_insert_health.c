@@ -39,6 +39,17 @@ void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_parti
     resumed += partitions->cnt;
 }
 
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high)
+{
+    (void)consumer;
+    (void)topic;
+    (void)partition;
+    (void)low;
+    (void)high;
+    return false;
+}
+
 static void start(void)
 {
     static char name[] = "r", table[] = "t", shop[] = "^shop\\..*", named[] = "billing", *topics[] = {shop, named};

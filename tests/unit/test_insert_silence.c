@@ -23,6 +23,19 @@ void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_parti
     resumed += partitions->cnt;
 }
 
+static int64_t fetched_end; // the log's, as the answers to fetches have it; 0: none came
+
+bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,
+    int64_t *high)
+{
+    (void)consumer;
+    (void)topic;
+    (void)partition;
+    *low = 0;
+    *high = fetched_end;
+    return fetched_end > 0;
+}
+
 static void start(void)
 {
     static char topic[] = "shop.orders";
@@ -31,7 +44,9 @@ static void start(void)
     group = (struct insert_group){.context = &context, .partitions = {.items = items, .count = 2}};
     calm = (struct insert_partition){.topic = topic, .fetching = true};
     other = (struct insert_partition){.topic = topic, .number = 1, .fetching = true};
+    calm.end = OFFSET_NONE;
     resumed = 0;
+    fetched_end = 0;
 }
 
 TestSuite(insert_silence, .init = start);
@@ -149,4 +164,65 @@ Test(insert_silence, a_recent_trouble_with_a_broker_is_said_with_it)
     calm.refused = false;
     pass(DURATION_S(62), true);
     cr_assert_str_eq(calm.trouble, "it gives neither messages nor its end", "that was another one");
+}
+
+static void give_end(int64_t end)
+{
+    insert_silence_end(&group, &calm, end);
+    calm.end = end;
+    calm.heard = true;
+}
+
+static void give_end_again(int times, int64_t end)
+{
+    for (int i = 0; i < times; i++) {
+        pass(DURATION_S(31), true);
+        give_end(end);
+    }
+}
+
+Test(insert_silence, a_transaction_that_stays_open_is_said_until_the_end_moves)
+{
+    fetched_end = 40;
+    give_end(12);
+    give_end_again(1, 12);
+    cr_assert_not(calm.open, "it may be one of ours");
+    give_end_again(1, 12);
+    cr_assert(calm.open);
+    cr_assert_str_eq(calm.trouble,
+        "a transaction has been open at offset 12 for more than a minute, and what is behind it waits; "
+        "kafka-transactions.sh tells whose it is");
+    give_end_again(3, 12);
+    cr_assert(calm.open);
+    give_end_again(1, 20);
+    cr_assert_not(calm.open, "the next one");
+    give_end_again(2, 20);
+    cr_assert(calm.open);
+    give_end_again(1, 40);
+    cr_assert_not(calm.open);
+}
+
+Test(insert_silence, ends_at_which_no_transaction_is_open_are_calm)
+{
+    give_end_again(4, 12); // no fetch told the log's end
+    cr_assert_not(calm.open);
+    fetched_end = 12;
+    give_end_again(4, 12);
+    cr_assert_not(calm.open);
+    for (int64_t end = 13; end < 18; end++) { // behind each end the next transaction has begun
+        fetched_end = end + 1;
+        give_end_again(1, end);
+        cr_assert_not(calm.open);
+    }
+}
+
+Test(insert_silence, an_open_transaction_is_not_said_of_a_partition_that_is_stopped)
+{
+    fetched_end = 40;
+    give_end(12);
+    give_end_again(2, 12);
+    cr_assert(calm.open);
+    calm.fetching = false;
+    pass(DURATION_S(1), true);
+    cr_assert_not(calm.open);
 }

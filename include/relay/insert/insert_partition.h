@@ -78,9 +78,11 @@ struct insert_partition {
     bool heard;                                   // it has given a message or its end since the last look
     bool asked_again;                             // its fetching has begun anew, and nothing came since
     bool silent;                                  // nothing comes, although it flows; `trouble` says why
-    bool gone;                                    // no longer ours; kept while jobs refer to it
-    int64_t end;                                  // the log's end when it was last reached; OFFSET_NONE
-    int64_t asked_end; // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE
+    struct mono_time open_since; // since when it ends below the log's end, at an open transaction; ns 0: it does not
+    bool open;                   // for too long, which `trouble` says
+    bool gone;                   // no longer ours; kept while jobs refer to it
+    int64_t end;                 // the log's end when it was last reached; OFFSET_NONE
+    int64_t asked_end;           // the same as the broker said when nothing was fetched (insert_lag.h); OFFSET_NONE
     struct mono_time asked_at;
     int64_t beginning;             // the log's, when it was first read from there, or asked for; OFFSET_NONE: not known
     struct mono_time beginning_at; // when it may be asked for
