@@ -13,8 +13,9 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from relaytools import crash_points, safeguards  # noqa: E402
-from relaytools.aimed_faults import FAULTS, view_wanted  # noqa: E402
+from relaytools.aimed_faults import view_wanted  # noqa: E402
 from relaytools.bench import Bench, BenchError  # noqa: E402
+from relaytools.cluster_faults import FAULTS  # noqa: E402
 from relaytools.last_will import last_will  # noqa: E402
 from relaytools.schedule import Schedule, kill_storm  # noqa: E402
 from relaytools.servers import ROOT, Servers  # noqa: E402
@@ -71,6 +72,7 @@ def parse(arguments=None):
     parser.add_argument("--outboxes", type=positive, default=1, help="outbox tables")
     parser.add_argument("--replicas", type=positive, default=2, help="relay processes")
     parser.add_argument("--kafka-nodes", type=int, choices=(1, 3), default=1, help="nodes of the Kafka cluster")
+    parser.add_argument("--standby", action="store_true", help="PostgreSQL has a synchronous standby, which the fault failover promotes")
     parser.add_argument("--guarantee", choices=("exactly_once", "at_least_once"), default="exactly_once",
         help="of both stages; under at_least_once doubles are counted and allowed")
     parser.add_argument("--faults", type=fault_names, metavar="LIST", help="only these, separated by commas")
@@ -121,7 +123,8 @@ def binary(options):
 
 def run(bench, options):
     """The whole of one run; returns the schedule and the audit."""
-    say(f"torture: {options.replicas} replica(s), {options.outboxes} outbox(es), {options.kafka_nodes} Kafka node(s), {options.guarantee}, "
+    say(f"torture: {options.replicas} replica(s), {options.outboxes} outbox(es), {options.kafka_nodes} Kafka node(s), "
+        f"{'a standby of PostgreSQL, ' if options.standby else ''}{options.guarantee}, "
         f"seed {options.seed}; logs in {bench.servers.folder}")
     bench.start_servers().prepare(view=options.view or view_wanted(options.faults)).start()
     bench.write()
@@ -202,7 +205,7 @@ def torture(options, folder):
         if options.without and not options.safeguards:
             os.environ[safeguards.VARIABLE] = options.without
         bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
-                      binary(options), folder, faketime() if options.clock_jumps else None, say)
+                      binary(options), folder, faketime() if options.clock_jumps else None, say, options.standby)
         if options.crash_points:
             return crash_points.run(bench, options, say), False
         if options.safeguards:

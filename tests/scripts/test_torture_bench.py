@@ -22,9 +22,9 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 
 from relaytools import aimed_faults, crash_points, misfits, safeguards  # noqa: E402
-from relaytools.aimed_faults import FAULTS  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError, Replica  # noqa: E402
+from relaytools.cluster_faults import FAULTS  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from torture import command_line, parse  # noqa: E402
 
@@ -86,7 +86,7 @@ def test_a_run_that_breaks_is_not_the_failure_that_was_expected(scratch):
 
 @pytest.mark.parametrize("arguments", ("", "--crash-points --points publish.after_take,insert.never --rate 300 --writers 3", "--kills 4 --view --clock-jumps",
                                        "--each --faults late-commit,late-commit --without hole_sweep,lease --expect-failure",
-                                       "--seconds 7.5 --guarantee at_least_once --kafka-nodes 3 --outboxes 2 --replicas 1", "--safeguards"))
+                                       "--seconds 7.5 --guarantee at_least_once --kafka-nodes 3 --standby --outboxes 2 --replicas 1", "--safeguards"))
 def test_the_command_that_is_told_is_the_same_run(arguments):
     options = parse([*arguments.split(), "--seed", "9"])
     assert command_line(options) != command_line(parse(["--seed", "9"])) or not arguments

@@ -5,9 +5,11 @@ They also take their turn among all others."""
 import signal
 import time
 
+import psycopg2
+
 from . import kafka_ends
 from .bench import BEYOND_TIMEOUTS
-from .faults import FAULTS, committed_of, fault, partitions_of
+from .faults import committed_of, fault, partitions_of
 from .proxy import END_TXN, OFFSET_COMMIT, TO_SERVER, Rule
 
 PATIENCE = 15.0     # for the step to come
@@ -16,7 +18,7 @@ INSERT = b"query=INSERT"
 TAKEOVER = BEYOND_TIMEOUTS + 12.0
 
 
-def _until(condition, seconds, every=0.05):
+def until(condition, seconds, every=0.05):
     """For `yield from`: until the condition holds or the time is over. Returns whether it held."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -28,7 +30,7 @@ def _until(condition, seconds, every=0.05):
 
 def _first_hit(rules, seconds=PATIENCE):
     """Of [(what, proxy, rule)] the one that is hit first; the others are lifted at once. None: none was."""
-    yield from _until(lambda: any(rule.hits for _, _, rule in rules), seconds)
+    yield from until(lambda: any(rule.hits for _, _, rule in rules), seconds)
     first = next(((what, proxy, rule) for what, proxy, rule in rules if rule.hits), None)
     for what, proxy, rule in rules:
         if first is None or rule is not first[2]:
@@ -67,8 +69,18 @@ def lost_commit(bench, rng):
 
 
 def _batch_numbers(bench):
-    return dict(bench.place.execute("SELECT o.identity::text, coalesce(max(b.number), 0) FROM outbox_relay.outboxes o "
-                                    "LEFT JOIN outbox_relay.batch_numbers b USING (identity) GROUP BY 1"))
+    """Empty while PostgreSQL is away."""
+    try:
+        return dict(bench.place.execute("SELECT o.identity::text, coalesce(max(b.number), 0) FROM outbox_relay.outboxes o "
+                                        "LEFT JOIN outbox_relay.batch_numbers b USING (identity) GROUP BY 1"))
+    except psycopg2.OperationalError:
+        return {}
+
+
+def _published_since(bench, before):
+    """Whether every outbox has batches beyond these numbers."""
+    now = _batch_numbers(bench)
+    return bool(now) and all(number > before.get(identity, 0) for identity, number in now.items())
 
 
 @fault("frozen-publisher", 2, "relay kafka-net", "several replicas", several_replicas)
@@ -83,7 +95,7 @@ def frozen_publisher(bench, _):
     hits = sum(replica.signal(signal.SIGSTOP) for replica in frozen)
     before = _batch_numbers(bench)
     # Every outbox is written to all the time: those of the others go on at once, this one after the takeover.
-    yield from _until(lambda: all(number > before[identity] for identity, number in _batch_numbers(bench).items()), TAKEOVER)
+    yield from until(lambda: _published_since(bench, before), TAKEOVER)
     proxy.lift(rule)
     yield 1.0
     for replica in frozen:
@@ -97,7 +109,7 @@ def late_commit(bench, rng):
     with bench.canaries() as commit:
         yield rng.uniform(1.0, 3.0)
         above = bench.write_canaries()
-        yield from _until(lambda: bench.departed(above) == len(above), PATIENCE)
+        yield from until(lambda: bench.departed(above) == len(above), PATIENCE)
         hits = bench.departed(above)
         commit()
     return hits
@@ -145,9 +157,9 @@ def _late_insert(bench, freeze):
     if freeze:
         replica.signal(signal.SIGSTOP)
     ends = ends_of(bench)
-    yield from _until(lambda: committed_up_to(bench, ends), TAKEOVER, every=0.3)
+    yield from until(lambda: committed_up_to(bench, ends), TAKEOVER, every=0.3)
     proxy.lift(rule)
-    yield from _until(lambda: rule.late_answers, PATIENCE)
+    yield from until(lambda: rule.late_answers, PATIENCE)
     if freeze:
         replica.signal(signal.SIGCONT)
     return 1
@@ -170,7 +182,7 @@ def late_insert(bench, _):
 @fault("lost-offset-commit", 2, "relay kafka-net")
 def lost_offset_commit(bench, rng):
     """A replica dies with messages stored in ClickHouse whose offset commit is held on its way to Kafka and never arrives."""
-    yield from _until(lambda: bench.place.clickhouse_rows() > 0, PATIENCE)
+    yield from until(lambda: bench.place.clickhouse_rows() > 0, PATIENCE)
     for _ in range(4):
         held = yield from _first_held(bench, OFFSET_COMMIT)
         if held is None:
@@ -197,7 +209,7 @@ def kill_inserters(bench, _):
     """Every replica is killed with messages that it has read and not stored: its INSERTs are held, for longer than an offset
     commit takes, and never arrive."""
     rules = [(replica.clickhouse, replica.clickhouse.add(Rule(http="late", match=INSERT, limit=1000))) for replica in bench.replicas]
-    yield from _until(lambda: any(rule.hits for _, rule in rules), PATIENCE)
+    yield from until(lambda: any(rule.hits for _, rule in rules), PATIENCE)
     yield 1.5
     hits = sum(rule.hits for _, rule in rules)
     for replica in bench.replicas:
@@ -215,7 +227,7 @@ def kill_behind_view(bench, _):
     """A materialized view fails, and every replica is killed when ClickHouse has refused INSERTs whose rows the table has and
     the view has not; then the view works again."""
     bench.view.fail()
-    paused = yield from _until(lambda: any(replica.relay.events("insert.table_paused") for replica in bench.replicas), PATIENCE)
+    paused = yield from until(lambda: any(replica.relay.events("insert.table_paused") for replica in bench.replicas), PATIENCE)
     for replica in bench.replicas:
         replica.kill()
     behind = bench.view.behind()
@@ -228,6 +240,3 @@ def kill_behind_view(bench, _):
 def view_wanted(names):
     """Whether the place of a run with these faults needs a view."""
     return "kill-behind-view" in (names or ())
-
-
-__all__ = ["FAULTS", "view_wanted"]

@@ -21,6 +21,8 @@ from .place import Place
 from .proxy import Proxy
 from .relay import wait_until
 from .servers import Servers
+from .sessions import autocommitting
+from .standby import Standby
 from .view import View
 from .workload import APPLICATION, TORTURE, settle_all_prepared
 
@@ -40,8 +42,7 @@ class Replica:
 
     def __init__(self, bench, number):
         self.bench, self.number, self.name = bench, number, f"relay-{number}"
-        env = bench.servers.env
-        self.postgres = Proxy(("127.0.0.1", int(env["PGPORT"])), name=f"postgres-{number}")
+        self.postgres = Proxy(bench.primary_address, name=f"postgres-{number}")
         self.clickhouse = Proxy(("127.0.0.1", int(bench.servers.clickhouse_url.rsplit(":", 1)[1])), "http", f"clickhouse-{number}")
         self.wanted = False         # whether the supervisor restarts it
         self.lock = threading.RLock()
@@ -125,10 +126,11 @@ class Replica:
 
 class Bench:
     def __init__(self, seed=1, outboxes=1, replicas=2, kafka_nodes=1, guarantee="exactly_once", rate=1000, writers=8,
-                 binary=None, folder=None, faketime=None, say=print):
+                 binary=None, folder=None, faketime=None, say=print, standby=False):
         self.seed, self.outboxes, self.kafka_nodes, self.guarantee = seed, outboxes, kafka_nodes, guarantee
         self.replica_count, self.rate, self.writers, self.binary, self.faketime, self.say = replicas, rate, writers, binary, faketime, say
         self.servers = Servers(folder)
+        self.with_standby, self.standby = standby, None
         self.kafka = []
         self.replicas, self.extra = [], []
         self.place = self.workload = self.view = self.misfits = None
@@ -151,7 +153,29 @@ class Bench:
         for proxy, target in zip(self.kafka, self.servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
             host, port = target.split(":")
             proxy.target = (host, int(port))
+        if self.with_standby:
+            self.standby = Standby(self.servers)
+            self.standby.start()
+            self.standby.make_synchronous()
+            for name in ("POSTGRES_DSN", "POSTGRES_ADMIN_DSN"):     # a frozen server is passed over
+                self.servers.kept[name] = self.servers.env[name] = make_dsn(self.servers.env[name], connect_timeout=5)
         return self
+
+    @property
+    def primary_address(self):
+        return "127.0.0.1", self.standby.primary.port if self.standby else int(self.servers.env["PGPORT"])
+
+    def aim_at_primary(self):
+        """The relays' next connections to PostgreSQL reach whoever is the primary."""
+        for replica in self.replicas + self.extra:
+            replica.postgres.target = self.primary_address
+
+    def act(self, action, service):
+        """kill, start, restart, pause or resume, of a server; PostgreSQL's is the primary."""
+        if service == "postgres" and self.standby:
+            getattr(self.standby.primary, action)()
+        else:
+            getattr(self.servers, action)(service)
 
     def prepare(self, name="torture", view=False, misfits=False):
         """A place of its own with its outboxes, and a view on its table, or events that do not fit it; no relay runs yet."""
@@ -225,7 +249,7 @@ class Bench:
 
     def sections(self, replica):
         sections = {
-            "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port),
+            "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port, connect_timeout=None),
                          "connect_timeout": "2s", "statement_timeout": "5s"},
             # Small ones: an outbox that is behind puts several batches into one transaction.
             "outbox": {"table": self.tables[0], "batch_rows": 40},
@@ -301,21 +325,23 @@ class Bench:
             if self.workload is not None:
                 self.workload.resume()
 
-    def write_canaries(self):
+    def write_canaries(self, dsn=None):
         """An event in each outbox; returns their ids."""
-        with self.canaries() as commit:
+        with self.canaries(dsn) as commit:
             return commit()
 
-    def departed(self, ids):
+    def departed(self, ids, dsn=None):
         """How many of these canaries have left their outboxes."""
         waiting = " UNION ALL ".join(f"SELECT id FROM {table} WHERE published_at IS NULL" for table in self.tables)
-        return len(ids) - self.place.execute(f"SELECT count(*) FROM ({waiting}) AS waiting WHERE id = ANY(%s::uuid[])", ids)[0][0]
+        with autocommitting(dsn or self.place.dsn) as cursor:
+            cursor.execute(f"SELECT count(*) FROM ({waiting}) AS waiting WHERE id = ANY(%s::uuid[])", (ids,))
+            return len(ids) - cursor.fetchone()[0]
 
     @contextlib.contextmanager
-    def canaries(self):
+    def canaries(self, dsn=None):
         """An event in each outbox, written and not committed: what it gives commits them and returns their ids."""
         ids = [str(uuid.uuid4()) for _ in self.tables]
-        connection = psycopg2.connect(self.place.dsn, connect_timeout=5, application_name=APPLICATION,
+        connection = psycopg2.connect(dsn or self.place.dsn, connect_timeout=5, application_name=APPLICATION,
                                       options="-c statement_timeout=10s -c lock_timeout=10s")
         def commit():
             connection.commit()
@@ -367,6 +393,7 @@ class Bench:
         for proxy in self.kafka + [p for r in self.replicas + self.extra for p in (r.postgres, r.clickhouse)]:
             proxy.lift_all()
             proxy.accept()
+        self.aim_at_primary()
         for replica in self.replicas:
             replica.signal(signal.SIGCONT)
             replica.start()

@@ -109,9 +109,9 @@ def clock_jump(bench, rng):
 def _kill_server(service, weight, text, possible=None, needs=""):
     def begin(bench, rng):
         bench.postgres_killed = bench.postgres_killed or service == "postgres"
-        bench.servers.kill(service)
+        bench.act("kill", service)
         yield rng.choice((0.0, rng.uniform(0.2, 5.0)))
-        bench.servers.start(service)
+        bench.act("start", service)
         return 1
     begin.__doc__ = text
     fault(f"kill-{service}", weight, service, needs, possible)(begin)
@@ -119,7 +119,7 @@ def _kill_server(service, weight, text, possible=None, needs=""):
 
 def _restart_server(service, weight, possible=None, needs=""):
     def begin(bench, _):
-        bench.servers.restart(service)
+        bench.act("restart", service)
         yield 0.0
         return 1
     begin.__doc__ = f"{service} is stopped politely and started again."
@@ -128,11 +128,11 @@ def _restart_server(service, weight, possible=None, needs=""):
 
 def _pause_server(service, weight):
     def begin(bench, rng):
-        bench.servers.pause(service)
+        bench.act("pause", service)
         try:
             yield rng.choice((rng.uniform(0.2, 5.0), BEYOND_TIMEOUTS))
         finally:
-            bench.servers.resume(service)
+            bench.act("resume", service)
         return 1
     begin.__doc__ = f"SIGSTOP to {service}: connections stay open and nothing answers, for up to longer than every timeout."
     fault(f"pause-{service}", weight, service)(begin)

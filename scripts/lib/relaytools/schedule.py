@@ -6,7 +6,7 @@ import random
 import statistics
 import time
 
-from .aimed_faults import FAULTS
+from .cluster_faults import FAULTS
 from .bench import BenchError
 
 OVERLAP_SHARE = 0.25

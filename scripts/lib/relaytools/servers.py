@@ -31,6 +31,7 @@ class Servers:
         self.folder = folder or tempfile.mkdtemp(prefix="outbox-relay-")
         self.quiet = quiet
         self.env = {}
+        self.kept = {}      # variables that stand whatever DIR/env says
 
     def command(self, *arguments, seconds=300):
         """Runs scripts/services; raises with its own words when it fails."""
@@ -59,6 +60,7 @@ class Servers:
                 name, equals, value = word.partition("=")
                 if equals:
                     self.env[name] = value
+        self.env.update(self.kept)
 
     def with_postgres_of(self, other):
         """These servers, but PostgreSQL is the other's; neither of the two is changed."""

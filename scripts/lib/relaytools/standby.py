@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A streaming standby of one set's PostgreSQL, beside it in the same folder: follows it, is cut off, is promoted."""
+"""A streaming standby of one set's PostgreSQL, beside it in the same folder: follows it, is cut off, is promoted, and changes
+places with it."""
 import os
 import shutil
 import signal
@@ -8,11 +9,67 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from servers import process
+from servers.postgres import clear_remains, environment
 
 from .relay import wait_until
 from .sessions import execute_each
 
 NAME = "standby"    # its application_name at the primary, and of its processes' files
+
+
+class Seat:
+    """Where one of the two servers lives, whichever of them is the primary."""
+
+    def __init__(self, servers, name, port):
+        self.folder = os.path.join(servers.folder, name)
+        self.data = os.path.join(self.folder, "data")
+        self.port = port
+        self.dsn = make_dsn(servers.admin_dsn, port=port)
+        self.process = process.Process(os.path.join(servers.folder, "run"), os.path.join(servers.folder, "log"), name)
+        self._binaries = servers.env["POSTGRES_BIN"]
+
+    def copy_of(self, other):
+        """Its data is now a base backup of the other, which it follows once it runs."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        os.makedirs(self.folder, exist_ok=True)
+        process.give_to(process.unprivileged(), self.folder)
+        process.run("pg_basebackup", [os.path.join(self._binaries, "pg_basebackup"), "-D", self.data, "-R", "-X", "stream", "-c", "fast",
+            "--no-sync", "-d", make_dsn(other.dsn, application_name=NAME)], self.process.log, 120, process.unprivileged(),
+            environment(self.folder), self.folder)
+        with open(os.path.join(self.data, "postgresql.auto.conf"), "a", encoding="utf-8") as file:
+            # Promoted, it waits for no standby before it has one; it soon asks again for a primary that was away; and it does not have all
+            # that was copied written to the disk first: what is killed here leaves the page cache.
+            file.write("synchronous_standby_names = ''\nwal_retrieve_retry_interval = '300ms'\nfsync = off\n")
+
+    def start(self):
+        clear_remains(self.data)
+        self.process.launch([os.path.join(self._binaries, "postgres"), "-D", self.data, "-p", str(self.port)], user=process.unprivileged(),
+            env=environment(self.folder), cwd=self.folder)
+        self.process.wait_ready(self._probe, 90, f"PostgreSQL in {self.folder}")
+
+    def _probe(self):
+        try:
+            execute_each(self.dsn, "SELECT 1")
+            return None
+        except psycopg2.OperationalError as error:
+            return str(error)
+
+    def stop(self):
+        self.process.stop(signal.SIGINT, 30)
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def kill(self):
+        """SIGKILL to its whole process tree."""
+        self.process.kill()
+
+    def pause(self):
+        self.process.pause()
+
+    def resume(self):
+        self.process.resume()
 
 
 class Standby:
@@ -21,55 +78,44 @@ class Standby:
 
     def __init__(self, servers):
         self.servers = servers
-        self.folder = os.path.join(servers.folder, NAME)
-        self.data = os.path.join(self.folder, "data")
-        self.primary_dsn = servers.admin_dsn
-        self.port = process.free_port({int(servers.env["PGPORT"])})
-        self.dsn = make_dsn(self.primary_dsn, port=self.port)
-        self.process = process.Process(os.path.join(servers.folder, "run"), os.path.join(servers.folder, "log"), NAME)
-        self.primary_process = process.Process(os.path.join(servers.folder, "run"), os.path.join(servers.folder, "log"), "postgres")
+        port = int(servers.env["PGPORT"])
+        self.primary = Seat(servers, "postgres", port)
+        self.own = Seat(servers, NAME, process.free_port({port}))
+
+    @property
+    def dsn(self):
+        return self.own.dsn
+
+    @property
+    def primary_dsn(self):
+        return self.primary.dsn
+
+    @property
+    def port(self):
+        return self.own.port
 
     @property
     def address(self):
         return f"127.0.0.1:{self.port}"
 
     def start(self):
-        os.makedirs(self.folder)
-        process.give_to(process.unprivileged(), self.folder)
-        process.run("pg_basebackup", [self._binary("pg_basebackup"), "-D", self.data, "-R", "-X", "stream", "-c", "fast", "--no-sync",
-            "-d", make_dsn(self.primary_dsn, application_name=NAME)], self.process.log, 120, process.unprivileged(), self._environment(),
-            self.folder)
+        self.own.copy_of(self.primary)
         self.run()
         for name in ("POSTGRES_DSN", "POSTGRES_ADMIN_DSN"):
-            self.servers.env[name] = self.with_both(self.servers.env[name])
+            self.servers.kept[name] = self.servers.env[name] = self.with_both(self.servers.env[name])
         return self
 
     def run(self):
         """Also again, after stop()."""
-        self.process.launch([self._binary("postgres"), "-D", self.data, "-p", str(self.port)], user=process.unprivileged(),
-            env=self._environment(), cwd=self.folder)
-        self.process.wait_ready(self._probe, 90, "the standby")
+        self.own.start()
 
     def stop(self):
-        self.process.stop(signal.SIGINT, 30)
+        self.own.stop()
 
     def with_both(self, dsn):
         """The dsn of whichever of the two is the primary; the old primary is the first that it names."""
         host, port = parse_dsn(dsn)["host"], parse_dsn(dsn)["port"]
         return make_dsn(dsn, host=f"{host},{host}", port=f"{port},{self.port}", target_session_attrs="read-write")
-
-    def _binary(self, name):
-        return os.path.join(self.servers.env["POSTGRES_BIN"], name)
-
-    def _environment(self):
-        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": self.folder}
-
-    def _probe(self):
-        try:
-            self.execute("SELECT 1")
-            return None
-        except psycopg2.OperationalError as error:
-            return str(error)
 
     def execute(self, *statements, dsn=None):
         """On the standby, as the superuser, outside of a transaction; the rows of the last statement."""
@@ -81,6 +127,9 @@ class Standby:
     def make_synchronous(self):
         """From now on no COMMIT at the primary returns before the standby has it."""
         self.on_primary(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'", "SELECT pg_reload_conf()")
+        self.wait_synchronous()
+
+    def wait_synchronous(self):
         wait_until(lambda: self.on_primary("SELECT sync_state FROM pg_stat_replication") == [("sync",)], "a synchronous standby")
 
     def wait_caught_up(self):
@@ -94,13 +143,19 @@ class Standby:
         wait_until(lambda: self.execute("SELECT count(*) FROM pg_stat_wal_receiver") == [(0,)], "no replication")
 
     def kill_primary(self):
-        """SIGKILL to the primary's whole process tree."""
-        self.primary_process.kill()
+        self.primary.kill()
 
     def promote(self):
         if self.execute("SELECT pg_promote(true, 60)") != [(True,)]:
-            raise RuntimeError(f"the standby was not promoted; the end of {self.process.log}:\n{process.tail(self.process.log)}")
+            log = self.own.process.log
+            raise RuntimeError(f"the standby was not promoted; the end of {log}:\n{process.tail(log)}")
+
+    def change_places(self):
+        """After promote(), when the old primary has ended: this is the standby of the one that was promoted, where the old one was."""
+        self.own, self.primary = self.primary, self.own
+        self.own.copy_of(self.primary)
+        self.run()
 
     def remove(self):
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.own.folder, ignore_errors=True)

@@ -81,6 +81,12 @@ class Instance:
         """Names of the servers that were ever started here, in the order of starting."""
         return [name for name in self.servers if self._state.get(name)]
 
+    def guests(self):
+        """Processes recorded in this folder that are none of these servers'."""
+        own = {process.name for name in self.known() for process in self.servers[name].processes}
+        recorded = sorted(name[:-len(".json")] for name in os.listdir(os.path.join(self.folder, "run")) if name.endswith(".json"))
+        return [self.process(name) for name in recorded if name not in own]
+
     def used_ports(self):
         def walk(value):
             if isinstance(value, dict):

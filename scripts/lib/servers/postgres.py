@@ -33,6 +33,23 @@ log_lock_waits = on
 """
 
 
+def environment(folder):
+    """What a server of PostgreSQL and its tools find around them."""
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": folder}
+
+
+def clear_remains(data):
+    """After a crash: the lock file names a process that is gone but perhaps not yet reaped, which PostgreSQL
+    takes for alive. Remove it only when nothing works in the data folder any more."""
+    left = process.working_in(os.path.realpath(data))
+    if not process.wait_gone(left, 10):
+        raise process.ServerError(f"processes of an earlier PostgreSQL still work in {data}: {', '.join(str(pid) for pid, _ in left)}; end them first")
+    try:
+        os.unlink(os.path.join(data, "postmaster.pid"))
+    except FileNotFoundError:
+        pass
+
+
 def distribution_bin():
     """The newest /usr/lib/postgresql/N/bin with a server in it, or None."""
     found = [path for path in glob.glob("/usr/lib/postgresql/*/bin") if os.path.exists(os.path.join(path, "postgres"))]
@@ -94,24 +111,13 @@ class Postgres:
         first = not os.path.exists(os.path.join(self.data, "PG_VERSION"))
         if first:
             self._initdb(settings, user)
-        self._clear_remains()
+        clear_remains(self.data)
         self.process.launch([os.path.join(settings["bin"], "postgres"), "-D", self.data, "-p", str(settings["port"])],
-                            user=user, env=self._environment(), cwd=self.folder)
+                            user=user, env=environment(self.folder), cwd=self.folder)
         self.process.wait_ready(self._probe, 90, "PostgreSQL")
         if first or not settings.get("created"):
             self._create_role(settings)
             settings["created"] = True
-
-    def _clear_remains(self):
-        """After a crash: the lock file names a process that is gone but perhaps not yet reaped, which PostgreSQL
-        takes for alive. Remove it only when nothing works in the data folder any more."""
-        left = process.working_in(os.path.realpath(self.data))
-        if not process.wait_gone(left, 10):
-            raise process.ServerError(f"processes of an earlier PostgreSQL still work in {self.data}: {', '.join(str(pid) for pid, _ in left)}; end them first")
-        try:
-            os.unlink(os.path.join(self.data, "postmaster.pid"))
-        except FileNotFoundError:
-            pass
 
     def _initdb(self, settings, user):
         shutil.rmtree(self.data, ignore_errors=True)
@@ -121,13 +127,10 @@ class Postgres:
         process.give_to(user, password_file)
         process.run("initdb", [os.path.join(settings["bin"], "initdb"), "-D", self.data, "-U", "postgres", "--pwfile", password_file,
                                "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
-                    self.process.log, 120, user, self._environment(), self.folder)
+                    self.process.log, 120, user, environment(self.folder), self.folder)
         os.unlink(password_file)
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.write(SETTINGS)
-
-    def _environment(self):
-        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": self.folder}
 
     def psql(self, sql, database="postgres", seconds=30):
         """Run SQL as the superuser; (exit code, output)."""

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of servers that are several: one takes over from another. Each needs an option that has them started."""
+from psycopg2.extensions import make_dsn
+
+from .aimed_faults import PATIENCE, TAKEOVER, until
+from .faults import FAULTS, fault
+
+# -------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+def _primary_dies(bench, rng):
+    bench.standby.primary.kill()
+    yield rng.choice((0.0, rng.uniform(0.2, 4.0)))
+    bench.standby.promote()
+    _aim(bench.replicas + bench.extra, bench.standby.port)
+    return 1
+
+
+def _aim(replicas, port):
+    for replica in replicas:
+        replica.postgres.target = ("127.0.0.1", port)
+
+
+def _primary_wakes(bench, rng):
+    """Frozen while the standby is promoted, it goes on when rows have left the new primary's outboxes: with the sessions that it had, for
+    clients that look for a primary where it is, and for replicas that have not heard of its successor."""
+    standby = bench.standby
+    standby.primary.pause()
+    try:
+        yield rng.uniform(0.0, 3.0)
+        standby.promote()
+        _aim(rng.sample(bench.replicas, rng.randint(1, len(bench.replicas))), standby.port)
+        successor = make_dsn(bench.place.dsn, host="127.0.0.1", port=standby.port)
+        ids = bench.write_canaries(successor)
+        yield from until(lambda: bench.departed(ids, successor) == len(ids), TAKEOVER, every=0.3)
+        hits = bench.departed(ids, successor)
+    finally:
+        standby.primary.resume()
+    yield rng.uniform(0.5, PATIENCE / 3)
+    standby.primary.kill()
+    _aim(bench.replicas + bench.extra, standby.port)
+    return hits
+
+
+@fault("failover", 3, "postgres", "a synchronous standby of PostgreSQL, --standby", lambda bench: bench.standby is not None)
+def failover(bench, rng):
+    """PostgreSQL's primary is killed and its synchronous standby is promoted; or it is frozen, and wakes for some seconds when the new one
+    has been published from. Then a new standby is made where it was."""
+    bench.postgres_killed = True
+    # A crash before may have shown readers what the standby has not yet.
+    bench.standby.wait_synchronous()
+    bench.standby.wait_caught_up()
+    hits = yield from rng.choice((_primary_dies, _primary_wakes))(bench, rng)
+    bench.standby.change_places()
+    bench.aim_at_primary()      # also those of a replica that has come meanwhile
+    bench.standby.make_synchronous()
+    return hits
+
+
+__all__ = ["FAULTS"]
