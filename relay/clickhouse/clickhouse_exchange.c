@@ -46,8 +46,13 @@ static const struct clickhouse_setting insert_settings[] = {
     {"data_type_default_nullable", "0"},
 };
 
-// A profile's would cut every SELECT without a word, that of our INSERTs and read-backs, too.
-static const struct clickhouse_setting uncut_settings[] = {{"limit", "0"}, {"offset", "0"}};
+// A profile's would take rows without a word: from every SELECT, that of our INSERTs and read-backs, too, or from views
+// whose INSERT succeeds although they have failed.
+static const struct clickhouse_setting whole_settings[] = {
+    {"limit", "0"},
+    {"offset", "0"},
+    {"materialized_views_ignore_errors", "0"},
+};
 
 static bool add_setting(struct clickhouse_text *url, const char *name, const char *value)
 {
@@ -82,7 +87,7 @@ static bool add_settings(const struct clickhouse_exchange *exchange, struct clic
 {
     const struct clickhouse_request *request = exchange->request;
     size_t insert_count = exchange->insert ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
-    if (!add_list(exchange, url, uncut_settings, sizeof(uncut_settings) / sizeof(uncut_settings[0]), true) ||
+    if (!add_list(exchange, url, whole_settings, sizeof(whole_settings) / sizeof(whole_settings[0]), true) ||
         !add_list(exchange, url, insert_settings, insert_count, true) ||
         !add_list(exchange, url, request->settings, request->setting_count, false)) {
         return false;

@@ -78,8 +78,8 @@ def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
     assert relay.stop() == 0
 
 
-def test_a_profile_that_deduplicates_nothing_doubles_nothing(place):
-    """Neither what is repeated while the view fails, nor what the next owner repeats for it."""
+def test_a_profile_that_deduplicates_nothing_and_ignores_failing_views_changes_nothing(place):
+    """Neither what is repeated while the view fails, nor what the next owner repeats for it, is doubled or left out."""
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=one_batch(4000), clickhouse={"user": place.servers.env["CLICKHOUSE_ODD_USER"]})
     Sender(place).events(post(place), 4000).flush()
