@@ -9,8 +9,9 @@
 //
 // The reading is a consumer of its own, assigned to one partition, read_committed, without a group. It ends when the
 // position is behind that record, which it reaches only when every transaction below is decided (the last stable offset
-// has passed): at most other producers' transaction.timeout.ms. An offset that the partition no longer has is reset to
-// its beginning, and the caller finds that the record it expected is missing.
+// has passed): at most other producers' transaction.timeout.ms, and never where Kafka has lost track of one. Until then
+// the end that it is given lies below the record, which tells the place. An offset that the partition no longer has is
+// reset to its beginning, and the caller finds that the record it expected is missing.
 #include "relay/publish/receipt_store.h"
 
 #include "relay/base/fnv.h"
@@ -195,6 +196,7 @@ bool receipt_store_try(const struct relay_context *context, struct relay_error *
 struct progress {
     int64_t end;
     int64_t position; // the next offset to come
+    bool undecided;   // a transaction is open there: the last that came was an end below ours
 };
 
 struct reading {
@@ -255,6 +257,15 @@ static void note_position(struct reading *reading, int32_t partition, int64_t po
         reading->unread--;
     }
     progress->position = position;
+    progress->undecided = false;
+}
+
+// Past control records and compacted ones, which never come as messages.
+static void note_end(struct reading *reading, int32_t partition, int64_t position)
+{
+    struct progress *progress = &reading->progress[partition - reading->first];
+    note_position(reading, partition, position);
+    progress->undecided = position < progress->end;
 }
 
 static bool take_message(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
@@ -264,8 +275,7 @@ static bool take_message(struct reading *reading, const rd_kafka_message_t *mess
         return take_receipt(reading, message, error);
     }
     if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        // Past control records and compacted ones, which never come as messages.
-        note_position(reading, message->partition, message->offset);
+        note_end(reading, message->partition, message->offset);
         return true;
     }
     if (kafka_error_code(message->err) == RELAY_ERROR_KAFKA_OPERATOR) {
@@ -282,6 +292,15 @@ static bool take_message(struct reading *reading, const rd_kafka_message_t *mess
 static bool no_progress(const struct reading *reading, struct relay_error *error)
 {
     bool told = reading->trouble.code != RELAY_ERROR_NONE;
+    for (size_t i = 0; !told && i < reading->count; i++) {
+        if (reading->progress[i].undecided) { // the brokers answer
+            return error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
+                "a transaction has been open at offset %lld of partition %d of the receipt topic %s for %lld s, and "
+                "the receipts behind it cannot be read; kafka-transactions.sh tells whose it is",
+                (long long)reading->progress[i].position, reading->first + (int32_t)i, reading->store->topic,
+                (long long)(reading->patience.ns / DURATION_S(1).ns));
+        }
+    }
     return error_set(error, told ? reading->trouble.code : RELAY_ERROR_KAFKA_UNREACHABLE,
         "the receipts of %zu partitions of topic %s could not be read to their end%s%s", reading->unread,
         reading->store->topic, told ? "; " : "", told ? reading->trouble.text : "");

@@ -58,8 +58,8 @@ typedef bool receipt_reader(void *context, const struct receipt *receipt, const 
 // From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped.
 // Waits until everything that was there at the start is decided and read, however long that takes, but for `patience`
 // at most where nothing comes. tick: called while waiting. After an error the producer is to be freed. Errors:
-// KAFKA_UNREACHABLE, or what librdkafka told of the partition, when patience is over; those of a transaction; STOPPED;
-// PROTOCOL (a broken receipt of ours).
+// KAFKA_UNREACHABLE, or what librdkafka told of the partition, when patience is over (KAFKA_RETRIABLE: a transaction
+// that stays open); those of a transaction; STOPPED; PROTOCOL (a broken receipt of ours).
 bool receipt_store_read(struct receipt_store *store, const uint8_t identity[16], int32_t partition, int64_t offset,
     receipt_reader *reader, void *reader_context, struct kafka_tick tick, struct duration patience,
     struct relay_error *error);
