@@ -24,9 +24,8 @@
 #include "relay/cli/refill.h"
 
 #include "relay/base/backoff.h"
-#include "relay/base/fnv.h"
+#include "relay/cli/guarded_insert.h"
 #include "relay/clickhouse/clickhouse_text.h"
-#include "relay/insert/insert_deadline.h"
 #include "relay/insert/insert_limit.h"
 #include "relay/insert/row_encoder.h"
 #include "relay/insert/table_question.h"
@@ -48,10 +47,7 @@ struct refill {
     struct native_block *block;
     char *statement;
     char name[512];
-    char prefix[64]; // of the query ids of all runs that fill this table
-    uint64_t attempts;
-    struct server_clock *clocks;      // for each endpoint
-    bool guarded;                     // the statement has a deadline
+    struct guarded_insert insert;
     bool settled;                     // nothing runs, of this run or an earlier one
     int in_doubt;                     // the endpoint that may still run an INSERT of ours, or NOBODY
     struct mono_time may_start_until; // it may begin until then
@@ -81,30 +77,25 @@ static bool compile_route(struct refill *refill, struct relay_error *error)
 static bool compile(struct refill *refill, struct relay_error *error)
 {
     const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
-    struct clickhouse_server server;
     refill->schema = table_schema_read(refill->client, &any, NULL, refill->table, error);
     if (!refill->schema) {
         return false; // whose text names the table
     }
     snprintf(refill->name, sizeof(refill->name), "%s.%s", refill->schema->database, refill->schema->table);
-    snprintf(refill->prefix, sizeof(refill->prefix), "outbox-relay-refill-%08x-", fnv_text(FNV_START, refill->name));
     if (!refill->schema->has_offset_columns) {
         return error_set(error, RELAY_ERROR_CONFIG,
             "table %s has no columns kafka_topic, kafka_partition and kafka_offset, so what it has already cannot be "
             "known",
             refill->name);
     }
-    if (!compile_route(refill, error)) {
+    if (!compile_route(refill, error) ||
+        !guarded_insert_init(&refill->insert, refill->context, refill->client, "refill", refill->name, error)) {
         return false;
     }
-    if (!clickhouse_server_info(refill->client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error)) {
-        return false;
-    }
-    refill->guarded = server.has_input_function;
     refill->block = row_encoder_block(refill->encoder, error);
-    refill->statement = refill->block
-        ? row_encoder_statement(refill->encoder, refill->guarded, refill->guarded ? INSERT_DEADLINE_GUARD : NULL, error)
-        : NULL;
+    refill->statement = refill->block ? row_encoder_statement(refill->encoder, refill->insert.has_input,
+                                            guarded_insert_condition(&refill->insert), error)
+                                      : NULL;
     return refill->statement != NULL;
 }
 
@@ -112,8 +103,7 @@ struct refill *refill_open(const struct relay_context *context, struct clickhous
     const struct config_route *route, const char *table, struct relay_error *error)
 {
     struct refill *refill = calloc(1, sizeof(*refill));
-    if (!refill || !(refill->table = strdup(table ? table : route->table)) ||
-        !(refill->clocks = calloc(clickhouse_client_endpoints(client), sizeof(*refill->clocks)))) {
+    if (!refill || !(refill->table = strdup(table ? table : route->table))) {
         error_no_memory(error, "preparing to fill a table");
         goto failed;
     }
@@ -147,7 +137,7 @@ void refill_close(struct refill *refill)
     native_block_free(refill->block);
     row_encoder_free(refill->encoder);
     table_schema_free(refill->schema);
-    free(refill->clocks);
+    guarded_insert_finish(&refill->insert);
     free(refill->table);
     free(refill);
 }
@@ -301,13 +291,8 @@ static bool await_starts(const struct refill *refill, struct relay_error *error)
 
 static bool kill_inserts(struct refill *refill, struct relay_error *error)
 {
-    for (int i = 0; i < (int)clickhouse_client_endpoints(refill->client); i++) {
-        if (!clickhouse_kill_query(refill->client, i, refill->prefix, DURATION_S(10), NULL, error) &&
-            (i == refill->in_doubt || error->code == RELAY_ERROR_TIMEOUT)) {
-            return error_prefix(error, "ending an INSERT of unknown outcome");
-        }
-    }
-    return true;
+    return guarded_insert_end(&refill->insert, refill->in_doubt, error) ||
+        error_prefix(error, "ending an INSERT of unknown outcome");
 }
 
 // Whatever INSERT into this table still runs, of an attempt in doubt or of a run that was killed, is ended, so that the
@@ -331,25 +316,6 @@ static enum next_step next_step_after(const struct relay_error *error)
     return error->class == RELAY_CLASS_RETRIABLE || error->class == RELAY_CLASS_UNKNOWN ? AGAIN : GIVE_UP;
 }
 
-static bool send_statement(struct refill *refill, int endpoint, const char *statement,
-    struct clickhouse_outcome *outcome, struct relay_error *error)
-{
-    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
-    size_t pieces;
-    snprintf(query_id, sizeof(query_id), "%s%s-%llu", refill->prefix, refill->context->instance,
-        (unsigned long long)refill->attempts++);
-    // The server's own memory of blocks would silently drop one that it has had before, though its rows are gone by
-    // now.
-    const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}, {"deduplicate_insert", "disable"},
-        {"deduplicate_insert_select", "disable"}};
-    const struct clickhouse_request request = {.endpoint = endpoint,
-        .query_id = query_id,
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
-    const struct iovec *body = native_block_body(refill->block, &pieces, error);
-    return body && clickhouse_insert(refill->client, &request, statement, body, pieces, outcome, error);
-}
-
 // And a smaller one may not be. What is sent next follows it.
 static bool is_too_slow(struct refill *refill, const struct clickhouse_outcome *outcome)
 {
@@ -363,27 +329,10 @@ static enum next_step send_block(struct refill *refill, int endpoint, bool *may_
     const struct relay_context *context = refill->context;
     struct clickhouse_outcome outcome = {.endpoint = NOBODY};
     struct mono_time end = mono_add(clock_mono(context->clock), insert_deadline_most(context));
-    int64_t deadline = 0;
-    if (refill->guarded) {
-        struct server_clock *known = &refill->clocks[endpoint];
-        if (!server_clock_measure(known, context, refill->client, endpoint, error)) {
-            return next_step_after(error);
-        }
-        deadline = server_clock_seconds(known, end);
-    }
-    char *statement = strdup(refill->statement);
-    if (!statement) {
-        error_no_memory(error, "filling a table");
-        return next_step_after(error);
-    }
-    insert_deadline_set(statement, deadline);
-    bool sent = send_statement(refill, endpoint, statement, &outcome, error);
-    free(statement);
-    if (sent) {
+    if (guarded_insert_send(&refill->insert, endpoint, refill->statement, refill->block, end, &outcome, error)) {
         return DONE;
     }
     if (insert_deadline_was_over(&outcome, error)) {
-        refill->clocks[endpoint].known = false;
         return AGAIN;
     }
     *may_be_there = outcome.body_sent;

@@ -5,30 +5,26 @@
 // front. An INSERT without an answer is not repeated here: the error says how long it may still begin.
 #include "relay/cli/replay_letters.h"
 
-#include "relay/base/fnv.h"
+#include "relay/cli/guarded_insert.h"
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/dead_letter_table.h"
-#include "relay/insert/insert_deadline.h"
 #include "relay/insert/table_question.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define NOBODY    (-1)
 #define AT_A_TIME 500 // keeps the question below ClickHouse's limit of 256 KiB
 
 struct replay_letters {
-    const struct relay_context *context;
     struct clickhouse_client *client;
     const char *table, *target;
     struct dead_letter_table found;
     struct dead_letter_block *block;
     char *statement;
-    struct server_clock *clocks; // for each endpoint
-    bool guarded;                // the statement has a deadline
-    char prefix[64];             // of the query ids of all runs
-    uint64_t attempts;
+    struct guarded_insert insert;
     bool settled; // nothing runs of an earlier run
 };
 
@@ -37,25 +33,21 @@ struct replay_letters *replay_letters_open(const struct relay_context *context, 
 {
     const struct clickhouse_request any = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
     const char *table = context->config->insert.dead_letter_table;
-    struct clickhouse_server server;
     struct replay_letters *letters = calloc(1, sizeof(*letters));
-    if (!letters || !(letters->clocks = calloc(clickhouse_client_endpoints(client), sizeof(*letters->clocks)))) {
+    if (!letters) {
         error_no_memory(error, "preparing to write dead letters");
-        goto failed;
+        return NULL;
     }
-    letters->context = context;
     letters->client = client;
     letters->table = table;
     letters->target = target;
-    snprintf(letters->prefix, sizeof(letters->prefix), "outbox-relay-letters-%08x-", fnv_text(FNV_START, table));
     if (!dead_letter_table_read(client, &any, table, &letters->found, error) ||
-        !clickhouse_server_info(client, CLICKHOUSE_ANY_ENDPOINT, DURATION_S(10), &server, error)) {
+        !guarded_insert_init(&letters->insert, context, client, "letters", table, error)) {
         goto failed;
     }
-    letters->guarded = server.has_input_function;
     letters->block = dead_letter_block_new(letters->found.has_timestamp, error);
-    letters->statement = letters->block ? dead_letter_statement(letters->block, table, letters->guarded,
-                                              letters->guarded ? INSERT_DEADLINE_GUARD : NULL, error)
+    letters->statement = letters->block ? dead_letter_statement(letters->block, table, letters->insert.has_input,
+                                              guarded_insert_condition(&letters->insert), error)
                                         : NULL;
     if (letters->statement) {
         return letters;
@@ -73,7 +65,7 @@ void replay_letters_close(struct replay_letters *letters)
     }
     free(letters->statement);
     dead_letter_block_free(letters->block);
-    free(letters->clocks);
+    guarded_insert_finish(&letters->insert);
     free(letters);
 }
 
@@ -136,50 +128,20 @@ static bool has_letter(const struct clickhouse_result *found, const struct sourc
 
 static bool settle(struct replay_letters *letters, struct relay_error *error)
 {
-    for (int i = 0; !letters->settled && i < (int)clickhouse_client_endpoints(letters->client); i++) {
-        if (!clickhouse_kill_query(letters->client, i, letters->prefix, DURATION_S(10), NULL, error) &&
-            error->code == RELAY_ERROR_TIMEOUT) {
-            return error_prefix(error, "ending an INSERT of an earlier run");
-        }
-    }
-    letters->settled = true;
-    return true;
+    letters->settled = letters->settled || guarded_insert_end(&letters->insert, NOBODY, error);
+    return letters->settled || error_prefix(error, "ending an INSERT of an earlier run");
 }
 
 static bool send_block(struct replay_letters *letters, int endpoint, struct relay_error *error)
 {
-    const struct relay_context *context = letters->context;
-    char query_id[CLICKHOUSE_QUERY_ID_ROOM];
+    const struct relay_context *context = letters->insert.context;
     struct duration most = insert_deadline_most(context);
-    struct mono_time end = mono_add(clock_mono(context->clock), most);
     struct clickhouse_outcome outcome = {.endpoint = endpoint};
-    size_t pieces;
-    snprintf(query_id, sizeof(query_id), "%s%s-%llu", letters->prefix, context->instance,
-        (unsigned long long)letters->attempts++);
-    // The server's own memory of blocks would drop one that it has had before, though its rows are gone by now.
-    const struct clickhouse_setting settings[] = {{"insert_deduplicate", "0"}, {"deduplicate_insert", "disable"},
-        {"deduplicate_insert_select", "disable"}};
-    const struct clickhouse_request request = {.endpoint = endpoint,
-        .query_id = query_id,
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
-    if (letters->guarded) {
-        if (!server_clock_measure(&letters->clocks[endpoint], context, letters->client, endpoint, error)) {
-            return false;
-        }
-        insert_deadline_set(letters->statement, server_clock_seconds(&letters->clocks[endpoint], end));
-    }
-    const struct iovec *body = native_block_body(dead_letter_block_rows(letters->block), &pieces, error);
-    if (!body) {
-        return false;
-    }
-    if (clickhouse_insert(letters->client, &request, letters->statement, body, pieces, &outcome, error)) {
-        return true;
-    }
-    return outcome.body_sent && !clickhouse_outcome_is_answered(&outcome)
-        ? error_prefix(error, "an INSERT has no answer and may still begin, so wait %.0f s before you try again",
-              duration_seconds(most) + 1)
-        : false;
+    return guarded_insert_send(&letters->insert, endpoint, letters->statement, dead_letter_block_rows(letters->block),
+               mono_add(clock_mono(context->clock), most), &outcome, error) ||
+        (outcome.body_sent && !clickhouse_outcome_is_answered(&outcome) &&
+            error_prefix(error, "an INSERT has no answer and may still begin, so wait %.0f s before you try again",
+                duration_seconds(most) + 1));
 }
 
 static bool write_some(struct replay_letters *letters, const struct source_message *const *refused,
