@@ -10,6 +10,7 @@
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/clickhouse/clickhouse_text.h"
 #include "relay/postgres/pg_connection.h"
+#include "relay/postgres/pg_health.h"
 #include "relay/postgres/pg_stranger.h"
 
 #include <math.h>
@@ -74,33 +75,14 @@ static struct mono_time soon(const struct gathering *at)
 
 // PostgreSQL
 
-// "1.500000 seconds", NULL for an age that is not judged.
-static const char *interval_text(struct duration age, char text[40])
-{
-    snprintf(text, 40, "%.6f seconds", duration_seconds(age));
-    return age.ns > 0 ? text : NULL;
-}
-
 static PGresult *ask_health(struct gathering *at, struct pg_connection *connection, const struct config_outbox *outbox,
     struct relay_error *error)
 {
-    const struct config_health *health = &at->context->config->health;
-    char rows[2][24], ages[2][40];
-    snprintf(rows[0], sizeof(rows[0]), "%lld", (long long)health->warning_rows);
-    snprintf(rows[1], sizeof(rows[1]), "%lld", (long long)health->critical_rows);
-    const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(rows[0]), PG_TEXT(rows[1]),
-        PG_TEXT(interval_text(health->warning_age, ages[0])), PG_TEXT(interval_text(health->critical_age, ages[1]))};
-    // The owner's session holds slot 0 of the outbox (docs/schema.md).
-    return pg_query(connection,
-        "SELECT h.health_status, h.message, h.unpublished_count, h.oldest_age_seconds, "
-        "(SELECT a.application_name || coalesce(' at ' || pg_catalog.host(a.client_addr), '') "
-        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 1::oid "
-        " AND l.classid = $1::regclass::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE "
-        "d.datname = current_database()) "
-        " LIMIT 1) "
-        "FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval) h",
-        values, 5, false, soon(at), error);
+    return pg_health_ask(connection, outbox->table, &at->context->config->health,
+        ", (SELECT a.application_name || coalesce(' at ' || pg_catalog.host(a.client_addr), '')"
+        " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+        " WHERE " PG_OUTBOX_LOCK("$1::regclass::oid", "1") " LIMIT 1)", // the owner's session has it
+        soon(at), error);
 }
 
 // Whether somebody holds a lock of the outbox and is no relay; the owner's locks go before the watch's.
@@ -117,9 +99,8 @@ static int add_outbox(struct gathering *at, struct pg_connection *connection, co
 {
     struct relay_error error;
     PGresult *result = ask_health(at, connection, outbox, &error);
-    if (!result || PQntuples(result) == 0) {
-        json_object_set_new(instances, outbox->name, state(2, result ? "no answer" : error.text, json_object()));
-        PQclear(result);
+    if (!result) {
+        json_object_set_new(instances, outbox->name, state(2, error.text, json_object()));
         return 2;
     }
     struct pg_stranger stranger;

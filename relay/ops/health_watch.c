@@ -28,9 +28,9 @@
 #include "relay/ops/health_conditions.h"
 #include "relay/config/listen_address.h"
 #include "relay/postgres/pg_connection.h"
+#include "relay/postgres/pg_health.h"
 #include "relay/postgres/pg_stranger.h"
 
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,12 +93,9 @@ static void raise_fault(struct health_watch *watch, struct watched *watched, enu
     watched->faulty = level != ALERT_OK;
 }
 
-// The statements
+// The lock
 
 static const char lock_sql[] = "SELECT pg_try_advisory_lock($1::regclass::oid::int, 3)";
-static const char health_sql[] =
-    "SELECT health_status, message, unpublished_count, oldest_age_seconds"
-    " FROM outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval)";
 
 static bool try_lock(struct health_watch *watch, struct watched *watched, struct relay_error *error)
 {
@@ -119,33 +116,6 @@ static bool try_lock(struct health_watch *watch, struct watched *watched, struct
     }
     watched->elsewhere = !watched->locked && watched->stranger.lock == PG_LOCK_NONE;
     return true;
-}
-
-// An age as PostgreSQL reads it; NULL where it is not judged.
-static const char *age_text(struct duration age, char text[40])
-{
-    snprintf(text, 40, "%" PRId64 " milliseconds", age.ns / 1000000);
-    return age.ns > 0 ? text : NULL;
-}
-
-static PGresult *ask_health(struct health_watch *watch, const struct watched *watched, struct relay_error *error)
-{
-    char warning_rows[24];
-    char critical_rows[24];
-    char warning_age[40];
-    char critical_age[40];
-    snprintf(warning_rows, sizeof(warning_rows), "%" PRId64, watch->limits.warning_rows);
-    snprintf(critical_rows, sizeof(critical_rows), "%" PRId64, watch->limits.critical_rows);
-    const struct pg_value values[] = {PG_TEXT(watched->outbox->table), PG_TEXT(warning_rows), PG_TEXT(critical_rows),
-        PG_TEXT(age_text(watch->limits.warning_age, warning_age)),
-        PG_TEXT(age_text(watch->limits.critical_age, critical_age))};
-    PGresult *result = pg_query(watch->connection, health_sql, values, 5, false, query_deadline(watch), error);
-    if (result != NULL && PQntuples(result) != 1) {
-        error_set(error, RELAY_ERROR_PROTOCOL, "check_outbox_health() returned %d rows", PQntuples(result));
-        PQclear(result);
-        result = NULL;
-    }
-    return result;
 }
 
 // What the results mean
@@ -303,7 +273,9 @@ static bool judge_outbox(struct health_watch *watch, struct watched *watched, bo
         return true;
     }
     bool may_pass = false;
-    if (asked && (result = ask_health(watch, watched, &error)) != NULL) {
+    if (asked &&
+        (result = pg_health_ask(watch->connection, watched->outbox->table, &watch->limits, "", query_deadline(watch),
+             &error)) != NULL) {
         take_result(watch, watched, result);
         PQclear(result);
     } else if (pg_broken(watch->connection)) {

@@ -4,16 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define IS_HELD  PG_OUTBOX_LOCK("$1::regclass::oid", "ANY ($2::oid[])")
+#define IS_RELAY PG_RELAY_SESSION("$1::regclass::oid")
+
 // A session that ends while this is asked is no stranger. A prepared transaction has no session.
-static const char find_sql[] =
-    "SELECT l.objid, l.classid, l.pid, a.usename, nullif(a.application_name, '')"
-    " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
-    " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-    " AND l.classid = $1::regclass::oid AND l.objid = ANY ($2::oid[])"
-    " AND (l.pid IS NULL OR (a.pid IS NOT NULL AND NOT " PG_RELAY_SESSION(
-        "$1::regclass::oid") "))"
-                             " ORDER BY l.objid, l.pid LIMIT 1";
+static const char find_sql[] = "SELECT l.objid, l.classid, l.pid, a.usename, nullif(a.application_name, '')"
+                               " FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
+                               " WHERE " IS_HELD " AND (l.pid IS NULL OR (a.pid IS NOT NULL AND NOT " IS_RELAY
+                               ")) ORDER BY l.objid, l.pid LIMIT 1";
 
 static void describe(const PGresult *result, struct pg_stranger *stranger)
 {

@@ -3,6 +3,7 @@
 
 #include "relay/base/log.h"
 #include "relay/postgres/pg_array.h"
+#include "relay/postgres/pg_stranger.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +48,7 @@ static bool on_one_server(struct outbox_owner *owner, struct relay_error *error)
     PGresult *second = first == NULL
         ? NULL
         : pg_query(owner->connections[1],
-              "SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.pid = $1::int4"
-              " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-              " AND l.classid = $2::oid AND l.objid = 1 AND l.objsubid = 2",
+              "SELECT 1 FROM pg_locks l WHERE l.pid = $1::int4 AND " PG_OUTBOX_LOCK("$2::oid", "1"),
               (struct pg_value[]){PG_TEXT(PQgetvalue(first, 0, 0)), PG_TEXT(key)}, 2, false,
               pg_deadline(owner->context), error);
     bool done = second != NULL &&

@@ -372,10 +372,8 @@ bool outbox_sql_prepared(const struct outbox_sql *sql, struct pg_connection *con
     static const char question[] =
         "SELECT string_agg(quote_literal(p.gid), ', ' ORDER BY p.prepared) FROM pg_prepared_xacts p"
         " WHERE p.database = current_database() AND p.prepared < to_timestamp($1::float8 / 1000)"
-        " AND EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"
-        " AND l.pid IS NULL AND l.virtualtransaction IN ('-1/' || p.transaction, '-1/0')"
-        " AND (l.relation = $2::oid OR l.relation IN (SELECT t.relid::oid FROM pg_partition_tree($2::oid::regclass) "
-        "t)))";
+        " AND EXISTS (SELECT FROM pg_locks l WHERE l.pid IS NULL"
+        " AND l.virtualtransaction IN ('-1/' || p.transaction, '-1/0') AND " OUTBOX_WRITE_LOCK("$2") ")";
     struct number_text before, oid;
     PGresult *result = pg_query(connection, question,
         (struct pg_value[]){PG_TEXT(number(&before, before_ms)), PG_TEXT(number(&oid, (int64_t)sql->table->oid))}, 2,

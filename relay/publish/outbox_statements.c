@@ -15,6 +15,8 @@
 // over t, @take "DELETE FROM" or "UPDATE" the table as t, @opent @openu "AND t.published_at IS NULL" (or of u), @id the
 // identity's literal, @oid the table's, @size about the bytes of the row u, @largest the most of a row that is read.
 
+#define WRITES OUTBOX_WRITE_LOCK("@oid")
+
 // The entry behind which the row waits, one at most.
 #define HELD_BY                                                                                                        \
     " FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')"      \
@@ -77,11 +79,9 @@ static const char *const templates[SQL_COUNT] = {
     [SQL_PROBE] = "SELECT EXISTS (SELECT FROM @name t WHERE t.@seq > $1::int8 @opent) OR EXISTS (SELECT FROM"
                   " unnest($2::int8[], $3::int8[]) AS h(first, last) CROSS JOIN LATERAL (SELECT FROM @name u"
                   " WHERE u.@seq >= h.first AND u.@seq <= h.last @openu LIMIT 1) b)",
-    [SQL_HOLDERS] =
-        "SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'"
-        " AND l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
-        " AND (l.relation = @oid::oid OR l.relation IN (SELECT p.relid::oid FROM pg_partition_tree(@oid) p))"
-        " AND (l.pid IS NULL OR l.pid <> ALL ($1::int4[]))",
+    [SQL_HOLDERS] = "SELECT l.virtualtransaction FROM pg_locks l WHERE " WRITES " AND l.granted"
+                    " AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())"
+                    " AND (l.pid IS NULL OR l.pid <> ALL ($1::int4[]))",
     [SQL_LAST_NUMBER] = "SELECT generation, number, receipt_topic_id, receipt_partition, receipt_offset"
                         " FROM outbox_relay.last_batch_number(@id)",
     [SQL_WRITE_NUMBER] =

@@ -14,6 +14,13 @@
     " AND (a.usename = session_user OR coalesce(has_table_privilege(a.usesysid, " outbox ", 'DELETE')"                 \
     " OR has_any_column_privilege(a.usesysid, " outbox ", 'UPDATE'), true)))"
 
+// A condition: the row "l" of pg_locks is an advisory lock of the table `outbox` (SQL of type oid) that is held, whose
+// second key is, or is any of, `keys` (SQL).
+#define PG_OUTBOX_LOCK(outbox, keys)                                                                                   \
+    "(l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM"                    \
+    " pg_catalog.pg_database d WHERE d.datname = current_database()) AND l.classid = " outbox " AND l.objid = " keys   \
+    ")"
+
 enum pg_outbox_lock { PG_LOCK_NONE, PG_LOCK_OWNER, PG_LOCK_OWNER_TOO, PG_LOCK_WATCH }; // their second keys
 
 struct pg_stranger {

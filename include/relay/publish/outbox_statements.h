@@ -46,6 +46,11 @@ enum outbox_statement {
         SQL_COUNT
 };
 
+// A condition: the row "l" of pg_locks is the lock that an INSERT takes of the table `oid` (SQL), or of a partition.
+#define OUTBOX_WRITE_LOCK(oid)                                                                                         \
+    "l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND (l.relation = " oid "::oid"                           \
+    " OR l.relation IN (SELECT w.relid::oid FROM pg_partition_tree(" oid "::oid::regclass) w))"
+
 extern const char *const outbox_statement_names[SQL_COUNT];
 
 struct outbox_sql {
