@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the events that wait in the outboxes
-// right now exist and take what we send; the group's offsets may be read; what the routes read (check_route_topics.c).
+// right now exist and take what we send; the group's offsets may be read; what the routes read (check_route_topics.c);
+// what the brokers keep for us (check_own_topics.c).
 // What a broker does not let us describe is said as such: it is no failure of the relay.
 #include "relay/cli/check_kafka.h"
 
@@ -398,6 +399,7 @@ void check_kafka(struct check *check)
     if (check_cluster(&at)) {
         check_publishing(&at);
         check_settings(&at);
+        check_own_topics(check, at.probe);
         if (config->insert.enabled) {
             check_inserting(&at);
         }
