@@ -5,6 +5,7 @@
 #define TESTS_SUPPORT_ENCODER_FIXTURE_H
 
 #include "relay/insert/row_encoder.h"
+#include "relay/insert/table_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,16 @@ static inline struct config_route fixture_route(const char *const *pairs, struct
         room[route.column_count++].value = (char *)(uintptr_t)pairs[i + 1];
     }
     return route;
+}
+
+// As table_plan_read() gives one, for table_plan_release(). The encoder is the test's to add.
+static inline struct table_plan *fixture_plan(const char *const *columns, const char *statement)
+{
+    struct table_plan *plan = calloc(1, sizeof(*plan));
+    atomic_init(&plan->references, 1);
+    plan->schema = fixture_schema(columns);
+    plan->statement = strdup(statement);
+    return plan;
 }
 
 #endif

@@ -27,10 +27,7 @@ static void start(void)
     struct relay_error error;
     route = fixture_route(pairs, room);
     route.table = table;
-    plan = calloc(1, sizeof(*plan));
-    cr_assert_not_null(plan);
-    atomic_init(&plan->references, 1);
-    plan->schema = fixture_schema(columns);
+    plan = fixture_plan(columns, "INSERT");
     plan->schema->view_count = 1;
     plan->exactly_once = true;
     plan->encoder = row_encoder_new(&route, plan->schema, NULL, &error);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/insert_health.h"
+#include "resumed_partitions.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -23,20 +24,6 @@ const struct rd_kafka_metadata *kafka_consumer_all_topics(struct kafka_consumer 
     (void)consumer;
     (void)timeout;
     return NULL;
-}
-
-static int resumed; // partitions
-
-void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-    (void)consumer;
-    (void)partitions;
-}
-
-void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-    (void)consumer;
-    resumed += partitions->cnt;
 }
 
 bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t *low,

@@ -69,14 +69,10 @@ Test(insert_kill, the_inserts_of_all_tables_are_killed_together)
     struct insert_lease lease;
     struct insert_table tables[TABLES] = {0}, *all[TABLES];
     struct insert_batch flights[TABLES] = {0};
-    struct table_plan *plan = calloc(1, sizeof(*plan));
+    struct table_plan *plan = fixture_plan(columns, "INSERT INTO t FORMAT Native");
     const char *kill = NULL;
-    cr_assert_not_null(plan);
     clickhouse_peer_start(&peer, handle, NULL, NULL);
     peer.context.metrics = metrics_new(&error);
-    atomic_init(&plan->references, 1);
-    plan->schema = fixture_schema(columns);
-    plan->statement = strdup("INSERT INTO t FORMAT Native");
     insert_lease_init(&lease, peer.context.clock, DURATION_S(20), wake, NULL);
     struct config_route routes[TABLES];
     struct table_worker_options options = {.context = &peer.context,

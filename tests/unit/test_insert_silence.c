@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/insert_silence.h"
+#include "resumed_partitions.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -8,20 +9,6 @@ static struct clock_fake fake;
 static struct relay_context context;
 static struct insert_group group;
 static struct insert_partition calm, other, *items[] = {&calm, &other};
-static int resumed; // partitions
-
-// Instead of the real ones.
-void kafka_consumer_pause(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-    (void)consumer;
-    (void)partitions;
-}
-
-void kafka_consumer_resume(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-    (void)consumer;
-    resumed += partitions->cnt;
-}
 
 static int64_t fetched_end; // the log's, as the answers to fetches have it; 0: none came
 

@@ -64,13 +64,9 @@ static void start(void)
     client = clickhouse_client_new(&context, &error);
     cr_assert_not_null(client, "%s", error.text);
     insert_lease_init(&lease, &fake.base, DURATION_S(20), wake, NULL);
-    struct table_plan *plan = calloc(1, sizeof(*plan));
-    cr_assert_not_null(plan);
-    atomic_init(&plan->references, 1);
-    plan->schema = fixture_schema(columns);
+    struct table_plan *plan = fixture_plan(columns, "INSERT");
     plan->encoder = row_encoder_new(&route, plan->schema, NULL, &error);
     cr_assert_not_null(plan->encoder, "%s", error.text);
-    plan->statement = strdup("INSERT");
     struct table_worker_options options = {.context = &context,
         .client = client,
         .route = &route,

@@ -107,10 +107,7 @@ static void start(void)
     cr_assert(peer.context.metrics && peer.context.board);
     insert_lease_init(&lease, peer.context.clock, DURATION_S(20), wake, NULL);
     route = (struct config_route){.name = name, .table = name};
-    plan = calloc(1, sizeof(*plan));
-    atomic_init(&plan->references, 1);
-    plan->schema = fixture_schema(columns);
-    plan->statement = strdup("INSERT INTO t FORMAT Native");
+    plan = fixture_plan(columns, "INSERT INTO t FORMAT Native");
     plan->dead_letter_statement = strdup("INSERT INTO d FORMAT Native");
     plan->exactly_once = true;
     plan->schema->is_replicated = true;
