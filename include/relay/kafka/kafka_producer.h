@@ -6,12 +6,14 @@
 // deadline. The transactional calls of librdkafka are made in short slices, with `tick` in between (heartbeats of the
 // leases).
 //
-// librdkafka has no KIP-890: a request to the transaction coordinator that timed out or was cut is repeated inside it,
-// and the first one, delayed, can still hit the next transaction. It repeats only on another connection, or after it
-// has closed the one that did not answer (socket.max.fails = 1). So kafka_producer_suspicious() tells when any broker
-// connection was closed since the transaction began: the caller then ends the term after this transaction, whatever its
-// outcome, and the delayed request finds a newer epoch. After an error other than KAFKA_POISON, KAFKA_OPERATOR or
-// KAFKA_ABORTED a producer is freed; without transactions kafka_producer_abort() makes it a new client instead.
+// librdkafka has no KIP-890, whatever the brokers have; what follows stays until it sends EndTxn of version 5, which
+// raises the epoch (its issue 5423): a request to the transaction coordinator that timed out or was cut is repeated
+// inside it, and the first one, delayed, can still hit the next transaction. It repeats only on another connection, or
+// after it has closed the one that did not answer (socket.max.fails = 1). So kafka_producer_suspicious() tells when any
+// broker connection was closed since the transaction began: the caller then ends the term after this transaction,
+// whatever its outcome, and the delayed request finds a newer epoch. After an error other than KAFKA_POISON,
+// KAFKA_OPERATOR or KAFKA_ABORTED a producer is freed; without transactions kafka_producer_abort() makes it a new
+// client instead.
 //
 // One thread: delivery reports are served inside the calls below. Errors: as kafka_error.h; KAFKA_UNREACHABLE when a
 // deadline passed (the outcome of commit is then unknown: KAFKA_UNKNOWN).
