@@ -73,6 +73,8 @@ def parse(arguments=None):
     parser.add_argument("--replicas", type=positive, default=2, help="relay processes")
     parser.add_argument("--kafka-nodes", type=int, choices=(1, 3), default=1, help="nodes of the Kafka cluster")
     parser.add_argument("--standby", action="store_true", help="PostgreSQL has a synchronous standby, which the fault failover promotes")
+    parser.add_argument("--kafka-namespaces", action="store_true",
+        help="with --kafka-nodes 3: each node in a network namespace of its own, so that faults can cut it off from the others (needs root)")
     parser.add_argument("--guarantee", choices=("exactly_once", "at_least_once"), default="exactly_once",
         help="of both stages; under at_least_once doubles are counted and allowed")
     parser.add_argument("--faults", type=fault_names, metavar="LIST", help="only these, separated by commas")
@@ -98,6 +100,8 @@ def parse(arguments=None):
         parser.error("--expect-failure is for one run and its audit: not with --crash-points, nor with --safeguards, which has its own")
     if options.view and not options.kills:
         parser.error("--view needs --kills: other faults may cost a view rows, as docs/guarantees-insert.md says")
+    if options.kafka_namespaces and options.kafka_nodes == 1:
+        parser.error("--kafka-namespaces needs --kafka-nodes 3: one node has nobody to be cut off from")
     return options
 
 
@@ -205,7 +209,8 @@ def torture(options, folder):
         if options.without and not options.safeguards:
             os.environ[safeguards.VARIABLE] = options.without
         bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
-                      binary(options), folder, faketime() if options.clock_jumps else None, say, options.standby)
+                      binary(options), folder, faketime() if options.clock_jumps else None, say, options.standby,
+                      options.kafka_namespaces)
         if options.crash_points:
             return crash_points.run(bench, options, say), False
         if options.safeguards:

@@ -16,6 +16,8 @@ import uuid
 import psycopg2
 from psycopg2.extensions import make_dsn
 
+from servers.namespaces import Network
+
 from .misfits import Misfits
 from .place import Place
 from .proxy import Proxy
@@ -126,11 +128,13 @@ class Replica:
 
 class Bench:
     def __init__(self, seed=1, outboxes=1, replicas=2, kafka_nodes=1, guarantee="exactly_once", rate=1000, writers=8,
-                 binary=None, folder=None, faketime=None, say=print, standby=False):
+                 binary=None, folder=None, faketime=None, say=print, standby=False,
+                 kafka_namespaces=False):
         self.seed, self.outboxes, self.kafka_nodes, self.guarantee = seed, outboxes, kafka_nodes, guarantee
         self.replica_count, self.rate, self.writers, self.binary, self.faketime, self.say = replicas, rate, writers, binary, faketime, say
         self.servers = Servers(folder)
         self.with_standby, self.standby = standby, None
+        self.kafka_namespaces, self.kafka_network = kafka_namespaces, None
         self.kafka = []
         self.replicas, self.extra = [], []
         self.place = self.workload = self.view = self.misfits = None
@@ -149,7 +153,10 @@ class Bench:
 
     def start_servers(self):
         self.kafka = [Proxy(kind="kafka", name=f"kafka-{n + 1}") for n in range(self.kafka_nodes)]
-        self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka], kafka_short_lived=True)
+        self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka], kafka_short_lived=True,
+                           kafka_namespaces=self.kafka_namespaces)
+        if self.kafka_namespaces:
+            self.kafka_network = Network(int(self.servers.env["KAFKA_NETWORK"]), self.kafka_nodes)
         for proxy, target in zip(self.kafka, self.servers.env["KAFKA_PROXIED_TARGETS"].split(",")):
             host, port = target.split(":")
             proxy.target = (host, int(port))
@@ -394,6 +401,8 @@ class Bench:
             proxy.lift_all()
             proxy.accept()
         self.aim_at_primary()
+        if self.kafka_network:
+            self.kafka_network.mend()
         for replica in self.replicas:
             replica.signal(signal.SIGCONT)
             replica.start()

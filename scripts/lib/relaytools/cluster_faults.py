@@ -3,6 +3,7 @@
 from psycopg2.extensions import make_dsn
 
 from .aimed_faults import PATIENCE, TAKEOVER, until
+from .bench import BEYOND_TIMEOUTS
 from .faults import FAULTS, fault
 
 # -------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -55,6 +56,23 @@ def failover(bench, rng):
     bench.aim_at_primary()      # also those of a replica that has come meanwhile
     bench.standby.make_synchronous()
     return hits
+
+
+# ------------------------------------------------------------------------------------------------------------- Kafka
+
+@fault("kafka-partition", 3, "kafka", "network namespaces, --kafka-namespaces", lambda bench: bench.kafka_network is not None)
+def kafka_partition(bench, rng):
+    """One of several Kafka nodes is cut off from the others, or from one of them, often for longer than every timeout; the relays reach all
+    of them all the time."""
+    node, *others = rng.sample(bench.kafka_network.nodes, len(bench.kafka_network.nodes))
+    cut_off = rng.choice((others, others, others[:1]))
+    try:
+        for other in cut_off:
+            bench.kafka_network.cut(node, other)
+        yield rng.choice((rng.uniform(1.0, 6.0), BEYOND_TIMEOUTS, 2 * BEYOND_TIMEOUTS))
+    finally:
+        bench.kafka_network.mend()
+    return len(cut_off)
 
 
 __all__ = ["FAULTS"]

@@ -113,10 +113,17 @@ class Instance:
 
     def forget(self, name):
         """Drop a server's settings and data (it must not run)."""
+        self._release(name)
         self._state.pop(name, None)
         shutil.rmtree(self.servers[name].folder, ignore_errors=True)
 
+    def _release(self, name):
+        if hasattr(self.servers[name], "release"):
+            self.servers[name].release()
+
     def delete(self):
+        for name in self.known():
+            self._release(name)
         shutil.rmtree(self.folder)
 
     def fetch(self, thing):
