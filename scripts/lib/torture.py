@@ -75,6 +75,7 @@ def parse(arguments=None):
     parser.add_argument("--standby", action="store_true", help="PostgreSQL has a synchronous standby, which the fault failover promotes")
     parser.add_argument("--kafka-namespaces", action="store_true",
         help="with --kafka-nodes 3: each node in a network namespace of its own, so that faults can cut it off from the others (needs root)")
+    parser.add_argument("--own-disks", action="store_true", help="each server has a file system of its own, in memory, so that faults can fill it (needs root)")
     parser.add_argument("--guarantee", choices=("exactly_once", "at_least_once"), default="exactly_once",
         help="of both stages; under at_least_once doubles are counted and allowed")
     parser.add_argument("--faults", type=fault_names, metavar="LIST", help="only these, separated by commas")
@@ -210,7 +211,7 @@ def torture(options, folder):
             os.environ[safeguards.VARIABLE] = options.without
         bench = Bench(options.seed, options.outboxes, options.replicas, options.kafka_nodes, options.guarantee, options.rate, options.writers,
                       binary(options), folder, faketime() if options.clock_jumps else None, say, options.standby,
-                      options.kafka_namespaces)
+                      options.kafka_namespaces, options.own_disks)
         if options.crash_points:
             return crash_points.run(bench, options, say), False
         if options.safeguards:

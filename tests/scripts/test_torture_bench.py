@@ -86,7 +86,7 @@ def test_a_run_that_breaks_is_not_the_failure_that_was_expected(scratch):
 
 @pytest.mark.parametrize("arguments", ("", "--crash-points --points publish.after_take,insert.never --rate 300 --writers 3", "--kills 4 --view --clock-jumps",
                                        "--each --faults late-commit,late-commit --without hole_sweep,lease --expect-failure",
-                                       "--seconds 7.5 --guarantee at_least_once --kafka-nodes 3 --kafka-namespaces --standby --outboxes 2 --replicas 1", "--safeguards"))
+                                       "--seconds 7.5 --guarantee at_least_once --kafka-nodes 3 --kafka-namespaces --own-disks --standby --outboxes 2 --replicas 1", "--safeguards"))
 def test_the_command_that_is_told_is_the_same_run(arguments):
     options = parse([*arguments.split(), "--seed", "9"])
     assert command_line(options) != command_line(parse(["--seed", "9"])) or not arguments

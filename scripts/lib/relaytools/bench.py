@@ -129,11 +129,12 @@ class Replica:
 class Bench:
     def __init__(self, seed=1, outboxes=1, replicas=2, kafka_nodes=1, guarantee="exactly_once", rate=1000, writers=8,
                  binary=None, folder=None, faketime=None, say=print, standby=False,
-                 kafka_namespaces=False):
+                 kafka_namespaces=False, own_disks=False):
         self.seed, self.outboxes, self.kafka_nodes, self.guarantee = seed, outboxes, kafka_nodes, guarantee
         self.replica_count, self.rate, self.writers, self.binary, self.faketime, self.say = replicas, rate, writers, binary, faketime, say
         self.servers = Servers(folder)
         self.with_standby, self.standby = standby, None
+        self.own_disks = own_disks
         self.kafka_namespaces, self.kafka_network = kafka_namespaces, None
         self.kafka = []
         self.replicas, self.extra = [], []
@@ -154,7 +155,7 @@ class Bench:
     def start_servers(self):
         self.kafka = [Proxy(kind="kafka", name=f"kafka-{n + 1}") for n in range(self.kafka_nodes)]
         self.servers.start(kafka_nodes=self.kafka_nodes, kafka_proxy_ports=[proxy.port for proxy in self.kafka], kafka_short_lived=True,
-                           kafka_namespaces=self.kafka_namespaces)
+                           kafka_namespaces=self.kafka_namespaces, own_disks=self.own_disks)
         if self.kafka_namespaces:
             self.kafka_network = Network(int(self.servers.env["KAFKA_NETWORK"]), self.kafka_nodes)
         for proxy, target in zip(self.kafka, self.servers.env["KAFKA_PROXIED_TARGETS"].split(",")):

@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of servers that are several: one takes over from another. Each needs an option that has them started."""
+"""Faults of what stands behind the servers: a standby that takes over, nodes that do not reach each other, a disk that is full. Each
+needs an option of scripts/torture that makes it."""
+import contextlib
+import os
+
+import psycopg2
 from psycopg2.extensions import make_dsn
+
+from servers.disks import Disk
 
 from .aimed_faults import PATIENCE, TAKEOVER, until
 from .bench import BEYOND_TIMEOUTS
 from .faults import FAULTS, fault
+from .sessions import execute_each
+
+RECOVERY = 60.0     # of a PostgreSQL that a full disk has ended
 
 # -------------------------------------------------------------------------------------------------------- PostgreSQL
 
@@ -73,6 +83,56 @@ def kafka_partition(bench, rng):
     finally:
         bench.kafka_network.mend()
     return len(cut_off)
+
+
+# ------------------------------------------------------------------------------------------------------------- disks
+
+def _answers(bench):
+    """Whether PostgreSQL does; it is started where it has ended."""
+    try:
+        execute_each(make_dsn(bench.place.admin_dsn, connect_timeout=2), "SELECT 1")
+        return True
+    except psycopg2.OperationalError:
+        with contextlib.suppress(RuntimeError):     # it may be about to end
+            bench.act("start", "postgres")
+        return False
+
+
+def _full_disk(service, afterwards, text, possible):
+    def begin(bench, rng):
+        bench.postgres_killed = bench.postgres_killed or service == "postgres"
+        disk = Disk(os.path.join(bench.servers.folder, service))
+        disk.fill()
+        try:
+            yield rng.choice((rng.uniform(0.5, 5.0), BEYOND_TIMEOUTS))
+        finally:
+            disk.free()
+        yield from afterwards(bench)
+        return 1
+    begin.__doc__ = text
+    fault(f"full-disk-{service}", 2, service, "disks of their own, --own-disks", possible)(begin)
+
+
+def _wait_for_postgres(bench):
+    yield from until(lambda: _answers(bench), RECOVERY, every=0.3)
+
+
+def _restart_kafka(bench):
+    """It ends by itself, but not at once."""
+    bench.act("restart", "kafka")
+    yield 0.0
+
+
+def _revive_clickhouse(bench):
+    bench.revive()
+    yield 0.0
+
+
+_full_disk("postgres", _wait_for_postgres, "PostgreSQL's disk is full for a while: writes fail, and where it is the write-ahead log that does not fit it ends.",
+           lambda bench: bench.own_disks and bench.standby is None)
+_full_disk("kafka", _restart_kafka, "Kafka's disk is full: nodes whose only disk fails end. It is freed, and they are started again.",
+           lambda bench: bench.own_disks)
+_full_disk("clickhouse", _revive_clickhouse, "ClickHouse's disk is full for a while: it refuses INSERTs.", lambda bench: bench.own_disks)
 
 
 __all__ = ["FAULTS"]

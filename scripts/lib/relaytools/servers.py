@@ -42,12 +42,13 @@ class Servers:
             raise RuntimeError(f"scripts/services {' '.join(arguments)} failed: {result.stderr or result.stdout}")
         return result.stdout
 
-    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, kafka_short_lived=False, kafka_namespaces=False,
+    def start(self, *services, kafka_nodes=None, kafka_proxy_ports=None, kafka_acls=False, kafka_short_lived=False, kafka_namespaces=False, own_disks=False,
               clickhouse_roles=(), pg_version=None):
         options = ["--kafka-nodes", str(kafka_nodes)] if kafka_nodes else []
         options += ["--pg-version", pg_version] if pg_version else []
         options += ["--kafka-acls"] if kafka_acls else []
         options += ["--kafka-namespaces"] if kafka_namespaces else []
+        options += ["--own-disks"] if own_disks else []
         options += ["--kafka-short-lived"] if kafka_short_lived else []
         options += ["--clickhouse-roles", ",".join(clickhouse_roles)] if clickhouse_roles else []
         options += ["--kafka-proxy-ports", ",".join(str(port) for port in kafka_proxy_ports)] if kafka_proxy_ports else []

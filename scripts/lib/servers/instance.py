@@ -13,6 +13,7 @@ import subprocess
 import time
 
 from . import process
+from .disks import Disk
 
 MARKER = ".outbox-relay-services"
 
@@ -120,6 +121,10 @@ class Instance:
     def _release(self, name):
         if hasattr(self.servers[name], "release"):
             self.servers[name].release()
+        self.disk(name).remove()
+
+    def disk(self, name):
+        return Disk(os.path.join(self.folder, name))
 
     def delete(self):
         for name in self.known():
