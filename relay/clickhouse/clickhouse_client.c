@@ -173,7 +173,8 @@ static bool ask(const struct clickhouse_exchange *of, const char *about, const c
         *result = NULL;
         *blames_endpoint = true;
         error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
-            "%s: an empty answer: something else than ClickHouse has answered", clickhouse_endpoint_url(of->endpoint));
+            "%s: an empty answer: something else than ClickHouse has answered, or its disk is full",
+            clickhouse_endpoint_url(of->endpoint));
     }
     return *result != NULL;
 }
@@ -428,7 +429,8 @@ static bool ask_number(struct clickhouse_client *client, const struct clickhouse
     *number = done ? clickhouse_result_int(result, 0, 0) : 0;
     if (!done) {
         error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
-            "the answer is not the number that was asked for: something else than ClickHouse has answered");
+            "the answer is not the number that was asked for: something else than ClickHouse has answered, or its disk "
+            "is full");
     }
     clickhouse_result_free(result);
     return done;

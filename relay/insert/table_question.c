@@ -61,5 +61,6 @@ bool table_question_whole(const struct clickhouse_result *result, size_t columns
         found += table_question_is_last(clickhouse_result_text(result, row, columns - 1, NULL));
     }
     return found == 1 ||
-        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0, "ClickHouse's answer is not whole");
+        error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
+            "ClickHouse's answer is not whole, as with a full disk");
 }
