@@ -46,12 +46,24 @@ static const struct clickhouse_setting insert_settings[] = {
     {"data_type_default_nullable", "0"},
 };
 
-// A profile's would take rows without a word: from every SELECT, that of our INSERTs and read-backs, too, or from views
-// whose INSERT succeeds although they have failed.
+// A profile's would take rows without a word: from every SELECT, that of our INSERTs, of the views behind them, and of
+// read-backs, or from views whose INSERT succeeds although they have failed. "throw": else what meets a limit of the
+// profile, or our own of time, ends as if it were done.
 static const struct clickhouse_setting whole_settings[] = {
     {"limit", "0"},
     {"offset", "0"},
+    {"additional_table_filters", "{}"},
+    {"use_query_cache", "0"},
     {"materialized_views_ignore_errors", "0"},
+    {"timeout_overflow_mode", "throw"},
+    {"read_overflow_mode", "throw"},
+    {"result_overflow_mode", "throw"},
+    {"group_by_overflow_mode", "throw"},
+    {"distinct_overflow_mode", "throw"},
+    {"sort_overflow_mode", "throw"},
+    {"set_overflow_mode", "throw"},
+    {"join_overflow_mode", "throw"},
+    {"transfer_overflow_mode", "throw"},
 };
 
 static bool add_setting(struct clickhouse_text *url, const char *name, const char *value)

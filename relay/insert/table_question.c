@@ -23,12 +23,7 @@ static bool ask(struct table_question *question, struct clickhouse_request *requ
 bool table_question_ask(struct table_question *question, const char *statement, struct clickhouse_result **result,
     struct relay_error *error)
 {
-    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
-        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"}, {"group_by_overflow_mode", "throw"},
-        {"distinct_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"}};
-    struct clickhouse_request request = {.timeout = clickhouse_client_question_limit(question->client),
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
+    struct clickhouse_request request = {.timeout = clickhouse_client_question_limit(question->client)};
     return ask(question, &request, statement, result, error);
 }
 

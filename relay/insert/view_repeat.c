@@ -48,13 +48,11 @@ static bool add_runs(struct clickhouse_text *text, const struct view_note *note)
 static bool ask(struct clickhouse_client *client, int *endpoint, struct duration limit, const char *statement,
     size_t columns, struct clickhouse_result **result, struct relay_error *error)
 {
-    static const struct clickhouse_setting settings[] = {{"use_query_cache", "0"}, {"read_overflow_mode", "throw"},
-        {"result_overflow_mode", "throw"}, {"timeout_overflow_mode", "throw"},
-        {"max_query_size", "16777216"}}; // there may be many partitions
+    static const struct clickhouse_setting room = {"max_query_size", "16777216"}; // there may be many partitions
     struct clickhouse_request request = {.endpoint = *endpoint,
         .timeout = limit,
-        .settings = settings,
-        .setting_count = sizeof(settings) / sizeof(settings[0])};
+        .settings = &room,
+        .setting_count = 1};
     struct clickhouse_outcome outcome = {.endpoint = -1};
     if (!clickhouse_query(client, &request, statement, result, &outcome, error)) {
         return false;
@@ -305,8 +303,7 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
         {"min_insert_block_size_rows", "4194304"}, {"min_insert_block_size_bytes", "1073741824"},
         {"max_block_size", "4194304"}, {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
         {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}, {"max_insert_threads", "1"},
-        {"max_partitions_per_insert_block", "0"}, {"read_overflow_mode", "throw"}, {"sort_overflow_mode", "throw"},
-        {"timeout_overflow_mode", "throw"}, {"insert_null_as_default", "0"}};
+        {"max_partitions_per_insert_block", "0"}, {"insert_null_as_default", "0"}};
     struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = repeat->query_id,
         .timeout = repeat->timeout,

@@ -382,6 +382,35 @@ Test(engine, what_a_profile_says_does_not_change_an_insert)
     table_schema_free(schema);
 }
 
+// The profile hides all rows of outbox_relay.filtered, also from its view, and cuts what takes too long.
+Test(engine, what_a_profile_says_takes_no_rows_from_views_and_questions)
+{
+    static char row[] = "1\n";
+    const struct iovec body = {row, sizeof(row) - 1};
+    const struct clickhouse_setting at_once = {"max_execution_time", "1"};
+    const struct clickhouse_request hurried = {.endpoint = CLICKHOUSE_ANY_ENDPOINT,
+        .settings = &at_once,
+        .setting_count = 1};
+    struct clickhouse_outcome outcome;
+    run("DROP TABLE IF EXISTS outbox_relay.filtered");
+    run("CREATE TABLE outbox_relay.filtered (v UInt8) ENGINE = MergeTree ORDER BY v");
+    run("CREATE TABLE target (v UInt8) ENGINE = MergeTree ORDER BY v");
+    run("CREATE MATERIALIZED VIEW view TO target AS SELECT v FROM outbox_relay.filtered");
+    be("CLICKHOUSE_ODD_USER");
+    cr_assert(
+        clickhouse_insert(client, &any, "INSERT INTO outbox_relay.filtered FORMAT TSV", &body, 1, &outcome, &error),
+        "%s", error.text);
+    expect_one("SELECT count() FROM outbox_relay.filtered", "1");
+    expect_one("SELECT count() FROM target", "1");
+    run("CREATE MATERIALIZED VIEW slow TO target AS SELECT v + sleep(2) AS v FROM outbox_relay.filtered");
+    cr_assert_not(clickhouse_insert(client, &hurried, "INSERT INTO outbox_relay.filtered FORMAT TSV", &body, 1,
+        &outcome, &error));
+    cr_assert_eq(outcome.exception_code, CLICKHOUSE_CODE_TIMEOUT_EXCEEDED, "%s", error.text);
+    run("DROP TABLE view");
+    run("DROP TABLE slow");
+    run("DROP TABLE outbox_relay.filtered");
+}
+
 // 16 pages are full, one has nothing but what is far above, one has that.
 Test(engine, a_read_back_takes_no_more_memory_the_more_there_is)
 {

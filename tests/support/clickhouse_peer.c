@@ -48,8 +48,8 @@ const char *clickhouse_peer_learned(const struct http_seen *seen)
     return strstr(seen->target, "-learn-version") ? "24.8.1.1\thost\n"
         : strstr(seen->target, "-learn-uuid")     ? "11111111-2222-3333-4444-555555555555\n"
         : strstr(seen->target, "-learn-settings")
-        ? "async_insert\ninsert_deduplicate\ninsert_deduplication_token\nlimit\nmaterialized_views_ignore_errors\n"
-          "max_execution_time\noffset\nreceive_timeout\n"
+        ? "additional_table_filters\nasync_insert\ninsert_deduplicate\ninsert_deduplication_token\nlimit\n"
+          "materialized_views_ignore_errors\nmax_execution_time\noffset\nreceive_timeout\ntimeout_overflow_mode\n"
         : NULL;
 }
 

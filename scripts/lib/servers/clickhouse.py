@@ -55,7 +55,8 @@ ASKS_FOR_GRANTS = """
 
 USERS = """<clickhouse>
     <profiles><default/><odd><limit>2</limit><data_type_default_nullable>1</data_type_default_nullable>
-        <materialized_views_ignore_errors>1</materialized_views_ignore_errors>{odd}</odd>
+        <materialized_views_ignore_errors>1</materialized_views_ignore_errors><timeout_overflow_mode>break</timeout_overflow_mode>
+        <additional_table_filters>{{'outbox_relay.filtered': 'false'}}</additional_table_filters>{odd}</odd>
         <narrow><max_memory_usage>200000000</max_memory_usage></narrow>
         <bounded><constraints><max_execution_time><max>60</max></max_execution_time></constraints></bounded></profiles>
     <quotas><default/></quotas>
