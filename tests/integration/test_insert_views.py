@@ -144,6 +144,24 @@ def test_who_has_lost_the_partition_repeats_nothing(place):
         former.join()
 
 
+def test_a_note_is_of_no_use_when_the_views_are_gone(place):
+    """Its INSERT was never sent, the views were dropped, and the rows that are there are the next owner's, which needs no note."""
+    make_views(place, "0")
+    relay = inserting(place, start=False, insert=one_batch(1000))
+    use_test_points(relay)
+    Sender(place).events(post(place), 1000, partition=0).flush()
+    crash_at(relay, "insert.after_note")
+    for name in ("smooth", "rough"):
+        place.clickhouse(f"DROP VIEW {{db}}.{name}_view")
+    crash_at(relay, "insert.after_rows")
+    assert counts(place) == (1000, 1000)
+    relay.start()
+    all_committed(place, 1000)
+    assert counts(place) == (1000, 1000)
+    assert not relay.events("insert.views_completed")
+    assert relay.stop() == 0
+
+
 def test_the_next_owner_pauses_while_the_view_still_fails(place):
     make_views(place, FAILS)
     relay = inserting(place, start=False, insert=one_batch(4000))
