@@ -109,6 +109,18 @@ static bool check_server(struct check *check)
     return primary;
 }
 
+// In UTF8 and LATIN1 all that the server takes can be converted.
+static void check_encoding(struct check *check)
+{
+    const char *encoding = PQparameterStatus(pg_libpq(check->connection), "server_encoding");
+    if (encoding != NULL && strcmp(encoding, "UTF8") != 0 && strcmp(encoding, "LATIN1") != 0) {
+        check_add(check->report, CHECK_WARN, what, "move to a database with ENCODING 'UTF8' (docs/events.md, Poison)",
+            "the database's encoding is %s: a row with bytes that cannot be converted to UTF-8 is never published "
+            "(bad_encoding)",
+            encoding);
+    }
+}
+
 // Without it no relay can own an outbox.
 static void check_timeline(struct check *check)
 {
@@ -253,6 +265,7 @@ void check_postgres(struct check *check)
     if (check_server(check)) {
         check_timeline(check);
     }
+    check_encoding(check);
     check_durability(check);
     tell_pooler(check, pooler);
     check_connections(check);

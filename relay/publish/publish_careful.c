@@ -116,11 +116,14 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
     struct relay_error *error)
 {
     struct mono_time began = clock_mono(pipe->context->clock);
+    lane->asked = seqs;
+    lane->asked_count = count;
     PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
         pg_deadline(pipe->context), error);
     if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }
+    lane->asked_count = 0;
     publish_take_judge(pipe, lane, lane->batch->count, began);
     outbox_batch_sort(lane->batch);
     lane->kept = lane->batch->count == 0;

@@ -37,6 +37,12 @@ static bool can_be_held(const struct outbox_table *table, const struct outbox_ba
     return true;
 }
 
+static bool stops_outbox(int64_t seq, const char *code, const char *text, struct relay_error *error)
+{
+    return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
+        "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
+}
+
 bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq, const char *code,
     const char *text, struct relay_error *error)
 {
@@ -46,8 +52,7 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
         return publish_suspects_add(&pipe->verdicts, seq, error);
     }
     if (stops) {
-        return error_set_class(error, RELAY_ERROR_ROUTE, RELAY_CLASS_OPERATOR, 0,
-            "row %lld cannot be published (%s) and on_poison = stop: %s", (long long)seq, code, text);
+        return stops_outbox(seq, code, text, error);
     }
     if (poison_action(pipe) == VERDICT_HOLD && lane->chosen && lane->batch->count > 1) {
         // The aggregate is held already. What lies before this row goes first, and the row is judged when it is next.
@@ -62,6 +67,25 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
     }
     snprintf(verdict.code, sizeof(verdict.code), "%s", code);
     snprintf(verdict.reason, sizeof(verdict.reason), "%s", text);
+    return publish_verdicts_add(&pipe->verdicts, &verdict, error);
+}
+
+bool publish_judge_unconverted(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+{
+    if (lane->asked_count > 1) {
+        return publish_suspects_add(&pipe->verdicts, lane->asked[lane->asked_count / 2], error);
+    }
+    struct pg_connection *connection = publish_connection(pipe, lane);
+    const char *code = publish_reason_name(PUBLISH_REASON_BAD_ENCODING);
+    const char *encoding = PQparameterStatus(pg_libpq(connection), "server_encoding");
+    struct publish_verdict verdict = {.seq = lane->asked[0], .action = VERDICT_DEAD_LETTER};
+    snprintf(verdict.code, sizeof(verdict.code), "%s", code);
+    snprintf(verdict.reason, sizeof(verdict.reason), "%s (server_encoding %s, SQLSTATE %s)",
+        publish_reason_text(PUBLISH_REASON_BAD_ENCODING), encoding == NULL ? "unknown" : encoding,
+        pg_last_sqlstate(connection));
+    if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
+        return stops_outbox(verdict.seq, code, verdict.reason, error);
+    }
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 

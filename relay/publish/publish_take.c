@@ -12,6 +12,8 @@
 //   read alone until they are through.
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
+// - A row that PostgreSQL cannot convert to UTF-8 makes the statement fail: undone, and looked for the careful way,
+//   among half of the rows, then half of those.
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
 // - PostgreSQL takes long for the rows, or does not answer in time at all: the next batches have fewer.
 // - It takes long to look the holes up, which smaller batches would not make quicker: no batch is read while another
@@ -65,6 +67,7 @@ static void reset_lane(struct publish_pipe *pipe, struct publish_lane *lane)
     lane->full = false;
     lane->late = false;
     lane->waited = DURATION_NS(0);
+    lane->asked_count = 0;
     lane->slow = false;
     lane->chosen = false;
     lane->careful = false;
@@ -384,10 +387,30 @@ static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, void
     return true;
 }
 
+// Some row among those that were to be read cannot be converted. Only a list of rows tells which, so the next readings
+// are careful. One that knows its rows and was refused besides them (it carried out verdicts) has met something else.
+static bool find_unconverted(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+{
+    if (lane->asked_count == 0 && (lane->careful || lane->chosen)) {
+        return false;
+    }
+    if (lane->asked_count == 0) {
+        log_event(LOG_LEVEL_WARNING, "publish.read_refused", "looking for the row",
+            LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error));
+        pipe->closely = true;
+    } else if (!publish_judge_unconverted(pipe, lane, error)) {
+        return false;
+    }
+    return publish_take_undo(pipe, lane, error);
+}
+
 // PostgreSQL refused a statement of the reading, for now: a row stays locked by somebody, a statement took too long (of
 // fewer rows it may not). The batch is undone and read again a little later; the session is whole.
 static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
+    if (publish_not_converted(publish_connection(pipe, lane), error)) {
+        return find_unconverted(pipe, lane, error);
+    }
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
         if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE && publish_took_long(pipe, lane->waited)) {
             publish_take_fewer(pipe); // a server that did not even end the statement by its own time limit

@@ -71,6 +71,14 @@ def test_too_few_connections_of_postgresql_are_warned_of(place):
     warns(place, "1 outboxes need 4, and 2 more for each further replica")
 
 
+def test_encodings_that_have_bytes_without_utf8_are_warned_of(place):
+    assert not any("encoding" in text for text in findings(place)[1]), "UTF8"
+    for encoding, told in (("SQL_ASCII", True), ("LATIN1", False)):
+        execute_each(place.servers.admin_dsn, f"DROP DATABASE {place.name}",
+                     f"CREATE DATABASE {place.name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        assert [f"encoding is {encoding}" in text for text in findings(place, "warn")[1] if "encoding" in text] == [True] * told
+
+
 def test_every_server_is_looked_at_when_all_are_down(place):
     code, texts = findings(place, "FAIL", postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y", "connect_timeout": "2s"},
                            kafka={"bootstrap.servers": "127.0.0.1:1", "retries": "0"}, clickhouse={"url": "http://127.0.0.1:1"},

@@ -2,14 +2,18 @@
 """Rows that Kafka will never take, and topics that an operator must fix: nothing is dropped, the others flow on."""
 import base64
 import os
+import re
 
 import confluent_kafka.admin
+import psycopg2
 import pytest
 
 from publishing import as_admin, assert_ids, backlog, dead_letters, ids, publishing, wait_ids
 from relaytools.place import Place
 from relaytools.proxy import TO_SERVER, Rule
-from relaytools.relay import wait_until
+from relaytools.relay import command, wait_until
+from relaytools.servers import ROOT
+from relaytools.sessions import execute_each
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
 
@@ -35,6 +39,71 @@ def test_rows_without_a_topic_and_rows_too_large_are_dead_letters_and_odd_ones_a
     assert {key: value[0] for key, value in found.items()} == bad
     relay.wait(lambda: relay.metric("dead_letters_total", stage="publish") == len(bad), "each is counted once")
     assert relay.metric("dead_letters_total", reason="too_large") == 1
+
+
+def in_encoding(place, encoding):
+    """The database of the place anew, in another encoding than UTF8."""
+    execute_each(place.servers.admin_dsn, f"DROP DATABASE {place.name}",
+                 f"CREATE DATABASE {place.name} OWNER {place.servers.env['POSTGRES_USER']} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    place.migrate()
+
+
+def insert_bytes(place, encoding, *, payload=b"{}", aggregate=AGGREGATE.encode(), event_type=b"post.created"):
+    """As a client of this encoding, whatever the bytes are. The event's id."""
+    connection = psycopg2.connect(place.dsn)
+    try:
+        connection.set_client_encoding(encoding)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(b"INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES "
+                           b"('post', '" + aggregate + b"', '" + event_type + b"', '" + payload + b"') RETURNING id::text")
+            return cursor.fetchone()[0]
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("encoding, bad, sqlstate, poison", [("SQL_ASCII", b"M\xfcller", "22021", "dead_letter"), ("WIN1252", b"M\x81ller", "22P05", "hold_aggregate")])
+def test_rows_whose_bytes_have_no_utf8_form_are_dead_letters(place, encoding, bad, sqlstate, poison):
+    in_encoding(place, encoding)
+    good = backlog(place, 40)
+    bads = [insert_bytes(place, encoding, payload=b'{"name": "' + bad + b'"}')]
+    good += backlog(place, 500)
+    bads.append(insert_bytes(place, encoding, payload=b'["' + bad + b'"]'))
+    good += backlog(place, 1)
+    relay = publishing(place, publish={"on_poison": poison})
+    place.wait_published()
+    assert_ids(place, good)
+    found = dead_letters(place)
+    assert set(found) == set(bads)
+    for code, text in found.values():
+        assert code == "bad_encoding" and encoding in text and sqlstate in text, text
+    assert len(relay.events("publish.term_started")) == 1 and not relay.events("publish.term_failed"), relay.log_tail(400)
+    relay.wait(lambda: relay.metric("dead_letters_total", reason="bad_encoding") == 2, "each is counted once")
+    late = insert_bytes(place, encoding, payload=b'["' + bad + b'"]')   # while the relay is awake, and alone
+    after = place.insert_event()
+    wait_ids(place, [after])
+    assert set(dead_letters(place)) == {*bads, late}
+    listed = command("dead-letters", "list", "--stage", "publish", config=relay.config, binary=place.binary)
+    assert listed.returncode == 0 and listed.stdout.count("bad_encoding") == 3, listed.stdout + listed.stderr
+    if encoding == "SQL_ASCII":
+        with open(os.path.join(ROOT, "docs/events.md"), encoding="utf-8") as document:
+            correct = re.search("`(UPDATE public.outbox_dead_letters SET event = convert_from.* WHERE dead_letter_id = )17`", document.read()).group(1)
+        letter, = place.execute("SELECT dead_letter_id FROM public.outbox_dead_letters WHERE event_id = %s", late)[0]
+        as_admin(place, f"{correct}{letter}", f"SELECT outbox_relay.retry_dead_letter({letter})")
+        wait_ids(place, [late])
+
+
+def test_a_row_whose_bytes_have_no_utf8_form_stops_the_outbox_by_its_number(place):
+    in_encoding(place, "SQL_ASCII")
+    before = backlog(place, 10)
+    bad = insert_bytes(place, "SQL_ASCII", payload=b'["\xfc"]')
+    after = backlog(place, 10)
+    seq = place.execute("SELECT seq FROM public.outbox_events WHERE id = %s::uuid", bad)[0][0]
+    relay = publishing(place, publish={"on_poison": "stop"})
+    relay.wait(lambda: any(f"row {seq} cannot be published (bad_encoding)" in one["error"] for one in relay.events("publish.term_failed")), "the row is named")
+    assert_ids(place, before)
+    place.execute("UPDATE public.outbox_events SET payload = '[]' WHERE seq = %s", seq)
+    place.wait_published()
+    assert_ids(place, [*before, bad, *after])
 
 
 def test_a_record_that_only_the_broker_refuses_is_found_among_innocent_ones(place):

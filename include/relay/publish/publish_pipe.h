@@ -57,6 +57,8 @@ struct publish_lane {
     int64_t settled;          // past no hole, once this batch is committed
     struct seq_holes *before; // the holes as they were before this batch
     struct duration waited;   // for PostgreSQL, while this batch was read
+    const int64_t *asked;     // the numbers of the statement that takes a list of rows, in the batch's arena
+    size_t asked_count;       // 0: no such statement is unanswered
     bool slow;                // one of its statements took long for its rows
     bool full;                // there are probably more rows behind it
     bool holes_only;          // no new rows were asked for
@@ -151,11 +153,11 @@ struct publish_pipe {
     bool found;                      // by the last probe: there are rows
     bool in_vain;                    // and since then every reading has taken none
     struct mono_time in_vain_since;
-    bool closely;                     // so a row may be too large to be read: the next readings are careful
-    int chores_in_vain;               // in a row that listed rows and could take none of them
-    bool commits_slowly;              // PostgreSQL: the last COMMIT was waited for too long to have a batch in Kafka
-    bool looks_slowly;                // it took as long for the last look-up of holes
-    bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
+    bool closely;        // a row may be too large to be read, or not be converted: the next readings are careful
+    int chores_in_vain;  // in a row that listed rows and could take none of them
+    bool commits_slowly; // PostgreSQL: the last COMMIT was waited for too long to have a batch in Kafka
+    bool looks_slowly;   // it took as long for the last look-up of holes
+    bool holes_first;    // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
     int64_t receipt_rows; // as many go into one

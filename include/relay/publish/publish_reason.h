@@ -16,6 +16,7 @@
     X(NO_KEY, "no_key", "a tombstone without a key deletes nothing")                                                   \
     X(BAD_PARTITION, "bad_partition", "the partition column holds no partition of the topic")                          \
     X(BAD_PAYLOAD, "bad_payload", "the payload is not JSON and cannot stand in an envelope")                           \
+    X(BAD_ENCODING, "bad_encoding", "PostgreSQL cannot convert the row's text to UTF-8")                               \
     X(TOO_LARGE, "too_large", "the record is larger than the producer or the topic takes")                             \
     X(REFUSED, "refused", "the broker refuses this record")
 
