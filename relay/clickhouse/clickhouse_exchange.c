@@ -54,6 +54,7 @@ static const struct clickhouse_setting whole_settings[] = {
     {"offset", "0"},
     {"additional_table_filters", "{}"},
     {"use_query_cache", "0"},
+    {"max_parallel_replicas", "1"}, // other replicas may lack what this one has been brought up to
     {"materialized_views_ignore_errors", "0"},
     {"timeout_overflow_mode", "throw"},
     {"read_overflow_mode", "throw"},

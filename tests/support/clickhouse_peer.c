@@ -49,7 +49,8 @@ const char *clickhouse_peer_learned(const struct http_seen *seen)
         : strstr(seen->target, "-learn-uuid")     ? "11111111-2222-3333-4444-555555555555\n"
         : strstr(seen->target, "-learn-settings")
         ? "additional_table_filters\nasync_insert\ninsert_deduplicate\ninsert_deduplication_token\nlimit\n"
-          "materialized_views_ignore_errors\nmax_execution_time\noffset\nreceive_timeout\ntimeout_overflow_mode\n"
+          "materialized_views_ignore_errors\nmax_execution_time\nmax_parallel_replicas\noffset\nreceive_"
+          "timeout\ntimeout_overflow_mode\n"
         : NULL;
 }
 

@@ -19,6 +19,7 @@ struct peer {
     const char *const *answers; // to the questions, in order; the last one is repeated
     size_t asked;
     size_t limited; // questions that the server itself is to give up
+    size_t alone;   // that the server is to answer without others
     size_t patient; // that may take as long as request_timeout
     struct table_schema schema;
     struct table_plan plan;
@@ -31,6 +32,7 @@ static void handle(void *context, const struct http_seen *seen, struct http_repl
     const char *body = clickhouse_peer_learned(seen);
     peer->limited += strstr(seen->target, "receive_timeout=25&max_execution_time") != NULL;
     if (!body) {
+        peer->alone += strstr(seen->target, "&max_parallel_replicas=1&") != NULL;
         peer->patient += strstr(seen->target, "max_execution_time=300") != NULL;
         body = peer->answers[peer->asked];
         peer->asked += peer->answers[peer->asked + 1] != NULL;
@@ -97,6 +99,7 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     cr_assert_eq(tables, 1);
     cr_assert_eq(dead_letters, 1);
     cr_assert_eq(peer.patient, 2, "the rows and the dead letters alone");
+    cr_assert_eq(peer.alone, 4, "other replicas were not brought up to date");
     cr_assert_eq(peer.limited, 2, "a replica that does not catch up is no reason to wait without an answer");
     offset_ranges_finish(&of.found);
     finish(&peer);
