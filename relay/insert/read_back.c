@@ -275,12 +275,21 @@ static int64_t span_of(const struct read_back *of)
     return of->span > 0 ? of->span : SPAN_MOST;
 }
 
-// It may have been for what it looked at: no answer in time, the server's own limits of time or of memory.
+// Limits of the user's profile, or of time as servers before 24.1 foresee it.
+static bool beyond_limit(int code)
+{
+    return code == CLICKHOUSE_CODE_TOO_MANY_ROWS || code == CLICKHOUSE_CODE_TOO_SLOW ||
+        code == CLICKHOUSE_CODE_SET_SIZE_LIMIT_EXCEEDED || code == CLICKHOUSE_CODE_TOO_MANY_BYTES ||
+        code == CLICKHOUSE_CODE_TOO_MANY_ROWS_OR_BYTES;
+}
+
+// It may have been for what it looked at: no answer in time, or a limit of the server's.
 static bool was_too_much(const struct relay_error *error)
 {
+    bool limit = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE && beyond_limit(error->detail);
     bool memory = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE &&
         clickhouse_failure_of(error->detail) == CLICKHOUSE_MEMORY;
-    return memory || error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN;
+    return limit || memory || error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN;
 }
 
 static void look_at_less(const struct table_plan *plan, struct read_back *of, struct duration took,

@@ -206,6 +206,24 @@ Test(read_back, what_took_too_long_is_asked_for_fewer_offsets)
     finish(&peer);
 }
 
+// What a server of 23 foresees, and what limits of the user's profile end.
+Test(read_back, what_goes_beyond_a_limit_of_the_server_is_asked_for_fewer_offsets)
+{
+    static const char *const refusals[] = {"Code: 160. DB::Exception: Estimated query execution time. (TOO_SLOW)\n",
+        "Code: 158. DB::Exception: Limit for rows to read exceeded. (TOO_MANY_ROWS)\n",
+        "Code: 307. DB::Exception: Limit for bytes to read exceeded. (TOO_MANY_BYTES)\n",
+        "Code: 396. DB::Exception: Limit for result exceeded. (TOO_MANY_ROWS_OR_BYTES)\n",
+        "Code: 191. DB::Exception: Limit for DISTINCT exceeded. (SET_SIZE_LIMIT_EXCEEDED)\n"};
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
+        struct relay_error error;
+        const char *answers[] = {refusals[i], NULL};
+        cr_assert_not(ask(answers, &of, &error));
+        cr_assert_eq(of.span, 500000, "%s", refusals[i]);
+        cr_assert_eq(error.class, RELAY_CLASS_RETRIABLE, "%s", error.text);
+    }
+}
+
 Test(read_back, there_is_a_least_of_offsets)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0, .span = 12000};

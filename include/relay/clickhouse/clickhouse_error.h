@@ -108,7 +108,12 @@ enum clickhouse_failure {
     X(32, UNKNOWN_CODE, ATTEMPT_TO_READ_AFTER_EOF)                                                                     \
     X(70, UNKNOWN_CODE, CANNOT_CONVERT_TYPE)                                                                           \
     X(128, UNKNOWN_CODE, TOO_LARGE_ARRAY_SIZE)                                                                         \
-    X(130, UNKNOWN_CODE, CANNOT_READ_ARRAY_FROM_TEXT)
+    X(130, UNKNOWN_CODE, CANNOT_READ_ARRAY_FROM_TEXT)                                                                  \
+    X(158, UNKNOWN_CODE, TOO_MANY_ROWS)                                                                                \
+    X(160, UNKNOWN_CODE, TOO_SLOW)                                                                                     \
+    X(191, UNKNOWN_CODE, SET_SIZE_LIMIT_EXCEEDED)                                                                      \
+    X(307, UNKNOWN_CODE, TOO_MANY_BYTES)                                                                               \
+    X(396, UNKNOWN_CODE, TOO_MANY_ROWS_OR_BYTES)
 
 enum clickhouse_code {
 #define X(code, failure, name) CLICKHOUSE_CODE_##name = (code),
