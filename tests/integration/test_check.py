@@ -272,6 +272,31 @@ def test_publications_for_which_postgresql_refuses_to_delete_rows_of_the_outbox(
         refuses("DELETE FROM outbox_events")
 
 
+@pytest.mark.postgres_versions("18")
+def test_publications_whose_filter_or_columns_make_postgresql_refuse_deletes(place):
+    def told(**changes):
+        return [text for text in findings(place, "FAIL", **changes)[1] if "row filter or a column list" in text]
+
+    with autocommitting(place.admin_dsn) as cursor:
+        for selection in ("WHERE (event_type <> 'x')", "(event_type, payload)"):
+            cursor.execute(f'CREATE PUBLICATION "A feed" FOR TABLE outbox_events {selection}')
+            with pytest.raises(psycopg2.errors.InvalidColumnReference):
+                cursor.execute("DELETE FROM outbox_events")
+            text, = told()
+            assert "ALTER PUBLICATION \"A feed\" SET (publish = 'insert')" in text and "cannot delete" in text, text
+            assert len(told(outbox={"disposition": "mark"})) == 1
+            cursor.execute("ALTER PUBLICATION \"A feed\" SET (publish = 'insert, delete')")
+            assert told(outbox={"disposition": "mark"}), "dead letters are deleted"
+            assert not told(outbox={"disposition": "mark"}, publish={"on_poison": "stop"})
+            cursor.execute("ALTER PUBLICATION \"A feed\" SET (publish = 'insert')")
+            assert not told()
+            cursor.execute("DELETE FROM outbox_events")
+            cursor.execute('DROP PUBLICATION "A feed"')
+        cursor.execute("CREATE PUBLICATION feed FOR TABLE outbox_events WHERE (id IS NOT NULL)")
+        assert not told()
+        cursor.execute("DELETE FROM outbox_events")
+
+
 @pytest.mark.postgres_versions
 def test_partitions_need_a_replica_identity_each(place):
     with autocommitting(place.admin_dsn) as cursor:
