@@ -143,7 +143,8 @@ static void advise_numbers(const struct findings *findings, char *text, size_t r
 
 // The statement that goes on behind everything in Kafka: a generation later than any there, too, of which each call
 // begins the next one.
-// A copy has the original's identity, and its system identifier too unless it was made by dump and restore.
+// A copy has the original's identity, and its system identifier too unless it was dumped and restored into another
+// server.
 static void advise(const struct findings *findings, char *text, size_t room)
 {
     const struct batch_number *last = &findings->last;
