@@ -25,32 +25,55 @@ static bool makes_dead_letters(const struct outbox_check *at)
     return at->outbox->publish.on_poison != CONFIG_POISON_STOP;
 }
 
-// Triggers of others, which fire in a session whose search_path is pg_catalog alone. Functions in C are left out: most
-// look for no table. Bits of tgtype: 8 DELETE, 16 UPDATE.
+// Triggers of others, which fire in a session whose search_path is pg_catalog alone, and with the rights of its login:
+// a publisher that owns the table has more. Functions in C are left out: most look for no table. Bits of tgtype: 8
+// DELETE, 16 UPDATE.
 static const char foreign_triggers[] =
-    "SELECT DISTINCT ON (p.oid) p.oid::regprocedure, pg_catalog.quote_ident(t.tgname) FROM pg_catalog.pg_trigger t "
+    "SELECT DISTINCT ON (p.oid) p.oid::regprocedure, pg_catalog.quote_ident(t.tgname), f.finds_no_table, "
+    "f.has_rights_of_login FROM pg_catalog.pg_trigger t "
+    "JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid "
     "JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang "
+    "CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) s(setting) "
+    "  WHERE s.setting LIKE 'search\\_path=%') AS finds_no_table, "
+    "  NOT p.prosecdef AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') AS has_rights_of_login) f "
     "WHERE " OF_THE_OUTBOX("t.tgrelid") //
     "AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND l.lanname NOT IN ('internal', 'c') "
     "AND (t.tgtype & 8 <> 0 OR ($2 = 'mark' AND t.tgtype & 16 <> 0 AND (t.tgattr::text = '' OR EXISTS (SELECT 1 FROM "
     "pg_catalog.pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attname = 'published_at' "
     "AND a.attnum = ANY (t.tgattr))))) "
-    "AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(p.proconfig) c(setting) WHERE c.setting LIKE 'search\\_path=%') "
-    "ORDER BY p.oid, t.tgname LIMIT " NAMED_MAX;
+    "AND (f.finds_no_table OR f.has_rights_of_login) ORDER BY p.oid, t.tgname LIMIT " NAMED_MAX;
+
+static void judge_foreign_trigger(struct outbox_check *at, const char *trigger, const char *function,
+    bool finds_no_table, bool has_rights_of_login)
+{
+    char hint[800];
+    if (finds_no_table) {
+        snprintf(hint, sizeof(hint), "ALTER FUNCTION %.300s SET search_path = the schemas whose tables it names",
+            function);
+        outbox_find(at, CHECK_WARN, hint,
+            "trigger %s calls %s, which has no search_path of its own: in the relay's sessions it finds no table "
+            "that it names without a schema, and the error stops the outbox",
+            trigger, function);
+    }
+    if (has_rights_of_login) {
+        snprintf(hint, sizeof(hint),
+            "GRANT it to the relay's login, or ALTER FUNCTION %.300s SECURITY DEFINER SET search_path = the schemas "
+            "whose tables it names, then pg_temp",
+            function);
+        outbox_find(at, CHECK_WARN, hint,
+            "trigger %s calls %s with the rights of the relay's login, which does not own the table: if it lacks a "
+            "right that the function needs, the error stops the outbox",
+            trigger, function);
+    }
+}
 
 static void check_foreign_triggers(struct outbox_check *at)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(marks(at) ? "mark" : "delete")};
     PGresult *result = outbox_ask(at, foreign_triggers, values, 2);
     for (int i = 0; result && i < PQntuples(result); i++) {
-        const char *function = pg_cell(result, i, 0);
-        char hint[500];
-        snprintf(hint, sizeof(hint), "ALTER FUNCTION %.300s SET search_path = the schemas whose tables it names",
-            function);
-        outbox_find(at, CHECK_WARN, hint,
-            "trigger %s calls %s, which has no search_path of its own: in the relay's sessions it finds no table "
-            "that it names without a schema, and the error stops the outbox",
-            pg_cell(result, i, 1), function);
+        judge_foreign_trigger(at, pg_cell(result, i, 1), pg_cell(result, i, 0), pg_cell(result, i, 2)[0] == 't',
+            pg_cell(result, i, 3)[0] == 't');
     }
     PQclear(result);
 }

@@ -207,6 +207,47 @@ def test_triggers_whose_functions_find_no_table_in_the_relays_sessions(place):
     assert not named() and not named(outbox=mark)
 
 
+@contextlib.contextmanager
+def login_of_the_relay(place, cursor):
+    """What changes the configuration to a login that has the rights of roles.sql and no more."""
+    role = place.name + "_least"
+    cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
+    try:
+        with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+            cursor.execute(file.read())
+        cursor.execute(f"GRANT outbox_relay TO {role}")
+        yield {"postgres": {"dsn": psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")}}
+    finally:
+        cursor.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.postgres_versions
+def test_triggers_whose_functions_have_only_the_rights_of_the_relays_login(place):
+    place.execute("CREATE TABLE public.archive (id uuid); CREATE FUNCTION public.keep_it() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp "
+                  "AS $$ BEGIN INSERT INTO archive VALUES (OLD.id); RETURN NULL; END $$; "
+                  "CREATE TRIGGER keep AFTER DELETE ON outbox_events FOR EACH ROW EXECUTE FUNCTION public.keep_it()")
+    place.insert_event()
+    with autocommitting(place.admin_dsn) as cursor, login_of_the_relay(place, cursor) as least:
+        def named(**changes):
+            code, texts = findings(place, "warn", **changes)
+            assert code == 0, texts
+            return [text for text in texts if "public.keep_it()" in text]
+
+        def delete():
+            with autocommitting(least["postgres"]["dsn"]) as relay:
+                relay.execute("DELETE FROM public.outbox_events")
+        assert not named(), "the owner of the table has the rights that its writers had"
+        text, = named(**least)
+        assert "trigger keep calls" in text and "GRANT it" in text and "ALTER FUNCTION public.keep_it() SECURITY DEFINER" in text, text
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            delete()
+        cursor.execute("ALTER FUNCTION public.keep_it() RESET search_path")
+        assert len(named(**least)) == 2, "the tables that it does not find are told apart"
+        cursor.execute("ALTER FUNCTION public.keep_it() SECURITY DEFINER SET search_path = public, pg_temp")
+        assert not named(**least)
+        delete()
+
+
 @pytest.mark.postgres_versions
 def test_foreign_keys_to_the_outbox_refuse_its_deletes_or_follow_them(place):
     def named(level, **changes):
