@@ -1,12 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The form of an outbox table: its columns, the time, the number with its sequence and index and how far it is, the
-// wake-up trigger.
+// The form of an outbox table: that it is logged, its columns, the time, the number with its sequence and index and
+// how far it is, the wake-up trigger.
 #include "relay/cli/check_outbox.h"
 #include "relay/publish/outbox_table.h"
 
 #include <stdio.h>
 #include <string.h>
+
+// Partitions have a persistence each; that of the table they are parts of means nothing.
+static const char unlogged[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c "
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind = 'r' AND c.relpersistence <> 'p' AND " OF_THE_OUTBOX("c.oid") //
+    "ORDER BY c.oid LIMIT " OUTBOX_NAMED_MAX;
+
+static void check_logged(struct outbox_check *at)
+{
+    PGresult *result = outbox_ask(at, unlogged, &PG_TEXT(at->outbox->table), 1);
+    for (int i = 0; result && i < PQntuples(result); i++) {
+        const char *table = pg_cell(result, i, 0);
+        char hint[400];
+        snprintf(hint, sizeof(hint), "ALTER TABLE %.280s SET LOGGED, which writes it anew under an exclusive lock",
+            table);
+        outbox_find(at, CHECK_FAIL, hint,
+            "%s is unlogged: a crash of PostgreSQL or a failover to a standby empties it, and committed events are "
+            "lost",
+            table);
+    }
+    PQclear(result);
+}
 
 static void check_columns(struct outbox_check *at)
 {
@@ -177,6 +200,7 @@ static void check_trigger(struct outbox_check *at)
 
 void check_outbox_form(struct outbox_check *at)
 {
+    check_logged(at);
     check_columns(at);
     check_time(at);
     check_sequence(at);

@@ -7,13 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAMED_MAX "10" // of each kind
-
-// Whether the oid is that of the table ($1), or of one of its partitions.
-#define OF_THE_OUTBOX(oid)                                                                                             \
-    "(" oid " = pg_catalog.to_regclass($1)::oid OR " oid                                                               \
-    " IN (SELECT part.relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) part)) "
-
 static bool marks(const struct outbox_check *at)
 {
     return at->outbox->disposition == CONFIG_DISPOSITION_MARK;
@@ -41,7 +34,7 @@ static const char foreign_triggers[] =
     "AND (t.tgtype & 8 <> 0 OR ($2 = 'mark' AND t.tgtype & 16 <> 0 AND (t.tgattr::text = '' OR EXISTS (SELECT 1 FROM "
     "pg_catalog.pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attname = 'published_at' "
     "AND a.attnum = ANY (t.tgattr))))) "
-    "AND (f.finds_no_table OR f.has_rights_of_login) ORDER BY p.oid, t.tgname LIMIT " NAMED_MAX;
+    "AND (f.finds_no_table OR f.has_rights_of_login) ORDER BY p.oid, t.tgname LIMIT " OUTBOX_NAMED_MAX;
 
 static void judge_foreign_trigger(struct outbox_check *at, const char *trigger, const char *function,
     bool finds_no_table, bool has_rights_of_login)
@@ -85,7 +78,7 @@ static const char foreign_keys[] =
     "JOIN pg_catalog.pg_class r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace "
     "WHERE c.contype = 'f' AND c.conparentid = 0 AND " OF_THE_OUTBOX("c.confrelid") //
     "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid "
-    "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) ORDER BY 1, 2 LIMIT " NAMED_MAX;
+    "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) ORDER BY 1, 2 LIMIT " OUTBOX_NAMED_MAX;
 
 static void judge_foreign_key(struct outbox_check *at, const char *table, const char *name, char action)
 {

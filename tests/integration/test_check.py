@@ -152,6 +152,26 @@ def test_numbers_that_have_gone_back(place):
     assert findings(place, "FAIL")[0] == 0
 
 
+@pytest.mark.postgres_versions
+def test_unlogged_tables_and_partitions(place):
+    def named(**changes):
+        return [text for text in findings(place, "FAIL", **changes)[1] if "is unlogged" in text]
+    assert not named()
+    place.execute("ALTER TABLE outbox_events SET UNLOGGED")
+    text, = named()
+    assert "public.outbox_events is unlogged" in text and "ALTER TABLE public.outbox_events SET LOGGED" in text, text
+    place.execute("ALTER TABLE outbox_events SET LOGGED")
+    assert not named()
+    with autocommitting(place.admin_dsn) as cursor:
+        cursor.execute("CREATE TABLE public.parted (LIKE outbox_events INCLUDING DEFAULTS, UNIQUE (seq)) PARTITION BY RANGE (seq)")
+        cursor.execute("ALTER TABLE public.parted ALTER seq ADD GENERATED ALWAYS AS IDENTITY; "
+                       "CREATE UNLOGGED TABLE public.\"Part\" PARTITION OF public.parted FOR VALUES FROM (0) TO (1000); "
+                       "CREATE TABLE public.parted_2 PARTITION OF public.parted FOR VALUES FROM (1000) TO (2000)")
+        cursor.execute("SELECT outbox_relay.attach_outbox('public.parted')")
+    text, = named(outbox={"table": "public.parted"})
+    assert 'public."Part" is unlogged' in text, text
+
+
 def test_debeziums_table_after_the_change_that_the_document_describes(place):
     place.execute("CREATE SCHEMA inventory; CREATE TABLE inventory.outboxevent (id uuid PRIMARY KEY, aggregatetype varchar(255) NOT NULL, "
                   "aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb)")

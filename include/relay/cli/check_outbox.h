@@ -8,6 +8,13 @@
 
 #include "relay/cli/check.h"
 
+#define OUTBOX_NAMED_MAX "10" // of each kind of finding
+
+// Whether the oid is that of the table ($1), or of one of its partitions.
+#define OF_THE_OUTBOX(oid)                                                                                             \
+    "(" oid " = pg_catalog.to_regclass($1)::oid OR " oid                                                               \
+    " IN (SELECT part.relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) part)) "
+
 struct outbox_check {
     struct check *check;
     const struct config_outbox *outbox;
@@ -25,7 +32,7 @@ bool outbox_is_true(const PGresult *result, int column);
 // Also true where it could not be asked, which was reported then.
 bool outbox_has_column(struct outbox_check *at, const char *column);
 
-// Columns, the number's sequence and index, the wake-up trigger.
+// That a crash does not empty it, columns, the number's sequence and index, the wake-up trigger.
 void check_outbox_form(struct outbox_check *at);
 // What else the database does, or refuses, when the relay deletes or marks a row.
 void check_outbox_taking(struct outbox_check *at);
