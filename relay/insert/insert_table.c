@@ -560,7 +560,7 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
 {
     struct insert_partition *partition = feed->partition;
     struct relay_error error;
-    if (feed->state != FEED_WAITING || !partition->committed_known || feed->pending > 0) {
+    if (feed->state != FEED_WAITING || feed->reading || !partition->committed_known || feed->pending > 0) {
         return;
     }
     struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, feed, &error);

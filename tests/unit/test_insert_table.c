@@ -233,6 +233,31 @@ Test(insert_table, the_read_back_of_a_partition_that_is_gone_is_given_up)
     cr_assert_neq(feed->state, FEED_READING);
 }
 
+// A pause may begin and end while it waits for the worker. One that nobody knows of could not be given up.
+Test(insert_table, a_feed_has_one_read_back_at_a_time)
+{
+    struct insert_feed *feed = &partition->feeds[0];
+    table.plan->exactly_once = true; // it does not end: there is no server
+    feed->state = FEED_WAITING;
+    partition->committed_known = true;
+    pass(DURATION_MS(1));
+    const struct table_job *first = feed->reading;
+    cr_assert_not_null(first);
+    insert_feed_rewind(feed);
+    feed->state = FEED_WAITING;
+    pass(DURATION_MS(1));
+    cr_assert_eq(feed->reading, first);
+    cr_assert_eq(partition->jobs, 1);
+    insert_table_forget(&table, partition);
+    for (int i = 0; feed->state != FEED_READING && i < 10000; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pass(DURATION_MS(1));
+    }
+    cr_assert_eq(feed->state, FEED_READING, "asked for again when that one has ended");
+    cr_assert_eq(feed->reading->read_back.generation, feed->generation);
+    cr_assert_eq(partition->jobs, 1);
+}
+
 // Else "none" would not mean that the partition has neither rows nor dead letters.
 Test(insert_table, nothing_is_sent_of_a_partition_before_an_offset_of_it_is_committed)
 {
