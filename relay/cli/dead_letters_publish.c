@@ -2,7 +2,8 @@
 //
 // Dead letters of the publish stage: rows of PostgreSQL. Reading is one statement a page; retry is the schema's own
 // function, which puts the row back under a new seq and wakes the relay, in a transaction of its own for each letter;
-// so what was done stays done when a later one fails.
+// so what was done stays done when a later one fails. A page of which the server cannot convert a letter to UTF-8 is
+// read again letter by letter, and that letter in its stored bytes.
 #include "relay/cli/dead_letters.h"
 
 #include "relay/postgres/pg_array.h"
@@ -12,6 +13,9 @@
 #include <string.h>
 
 #define DEFAULT_TABLE "public.outbox_dead_letters"
+
+// The bytes that the database holds: ASCII as it is, but for a doubled backslash, all others as \ooo.
+#define AS_STORED(text) "pg_catalog.encode(pg_catalog.convert_to(" text ", pg_catalog.getdatabaseencoding()), 'escape')"
 
 bool letter_id_parse(const char *text, struct letter_id *id, struct relay_error *error)
 {
@@ -122,10 +126,21 @@ name_held:
     return bound->known;
 }
 
-bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
-    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
-    struct relay_error *error)
+// A letter is there because of its bytes (bad_encoding), and its names may have them too.
+static bool not_converted(struct pg_connection *connection, const struct relay_error *error)
 {
+    const char *sqlstate = pg_last_sqlstate(connection);
+    return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
+        (strcmp(sqlstate, "22021") == 0 || strcmp(sqlstate, "22P05") == 0);
+}
+
+// stored: see AS_STORED.
+static bool read_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    const struct letter_filter *filter, size_t limit, bool whole, bool stored, struct letter_cursor *cursor,
+    json_t *page, struct relay_error *error)
+{
+    const char *names = stored ? AS_STORED("event_id") ", " AS_STORED("event_type") : "event_id, event_type";
+    const char *event = stored ? AS_STORED("event::text") : "event::text";
     char times[2][WALL_TIME_TEXT], last[24], most[24], bound[24], *ids = NULL, *sql = NULL;
     char *name = quoted_table(connection, context, table, error);
     bool done = false;
@@ -134,7 +149,7 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
     }
     // The payload of a letter may be large: only where it is wanted.
     if (asprintf(&sql,
-            "SELECT dead_letter_id, outbox, event_id, event_type, reason_code, reason_text, "
+            "SELECT dead_letter_id, outbox, %s, reason_code, reason_text, "
             "pg_catalog.to_char(last_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, %s, "
             "pg_catalog.to_char(first_failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), seq FROM %s "
             "WHERE dead_letter_id > $1 AND ($2::timestamptz IS NULL OR last_failed_at >= $2) AND ($3::timestamptz IS "
@@ -142,7 +157,7 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
             "last_failed_at < $3) AND ($4::text IS NULL OR event_type = $4) AND ($5::text IS NULL OR reason_code = $5) "
             "AND ($6::bigint[] IS NULL OR dead_letter_id = ANY ($6)) AND ($8::bigint IS NULL OR dead_letter_id <= $8) "
             "ORDER BY dead_letter_id LIMIT $7",
-            whole ? "event::text" : "NULL", name) < 0) {
+            names, whole ? event : "NULL", name) < 0) {
         sql = NULL;
         error_no_memory(error, "reading dead letters");
         goto texts_held;
@@ -168,6 +183,31 @@ texts_held:
     free(ids);
     free(name);
     return done;
+}
+
+bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
+    struct relay_error *error)
+{
+    if (read_page(context, connection, table, filter, limit, whole, false, cursor, page, error)) {
+        return true;
+    }
+    if (!not_converted(connection, error)) {
+        return false;
+    }
+    for (size_t count = 0, before; count < limit; count++) {
+        before = json_array_size(page);
+        bool done = read_page(context, connection, table, filter, 1, whole, false, cursor, page, error) ||
+            (not_converted(connection, error) &&
+                read_page(context, connection, table, filter, 1, whole, true, cursor, page, error));
+        if (!done) {
+            return false;
+        }
+        if (json_array_size(page) == before) {
+            break; // that was the last one
+        }
+    }
+    return true;
 }
 
 bool publish_letter_retry(const struct relay_context *context, struct pg_connection *connection, const char *table,

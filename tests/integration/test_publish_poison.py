@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows that Kafka will never take, and topics that an operator must fix: nothing is dropped, the others flow on."""
 import base64
+import json
 import os
 import re
 
@@ -90,6 +91,36 @@ def test_rows_whose_bytes_have_no_utf8_form_are_dead_letters(place, encoding, ba
         letter, = place.execute("SELECT dead_letter_id FROM public.outbox_dead_letters WHERE event_id = %s", late)[0]
         as_admin(place, f"{correct}{letter}", f"SELECT outbox_relay.retry_dead_letter({letter})")
         wait_ids(place, [late])
+
+
+@pytest.mark.parametrize("encoding, bad", [("SQL_ASCII", b"M\xfcller"), ("WIN1252", b"M\x81ller")])
+def test_dead_letters_whose_bytes_have_no_utf8_form_are_listed_shown_put_back_and_dropped(place, encoding, bad):
+    in_encoding(place, encoding)
+    relay = publishing(place)
+    plain = [place.insert_event("....", payload=r'{"name": "a\\b"}')]
+    bads = [insert_bytes(place, encoding, event_type=b"post." + bad), insert_bytes(place, encoding, payload=b'{"name": "' + bad + b'"}')]
+    plain.append(place.insert_event("...."))
+    wait_until(lambda: set(dead_letters(place)) == {*plain, *bads}, "all are dead letters")
+    octal = "".join(chr(one) if one < 128 else f"\\{one:o}" for one in bad)
+
+    def letters(*arguments, code=0):
+        done = command("dead-letters", *arguments, "--stage", "publish", config=relay.config, binary=place.binary)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+    listed = letters("list")
+    assert len(listed.splitlines()) == 4 and f"post.{octal}" in listed, listed
+    shown = json.loads(letters("show", "--json"))["dead_letters"]
+    assert {one["event_id"] for one in shown} == {*plain, *bads}
+    events = {one["event_id"]: one["event"] for one in shown}
+    assert events[plain[0]]["payload"] == {"name": r"a\b"}, "a letter that can be converted is shown as it is"
+    assert octal in events[bads[0]] and octal in events[bads[1]], events
+    assert len(letters("list", "--limit", "3").splitlines()) == 4, "three, and that there are more"
+    ids_of = {one["event_id"]: one["id"] for one in shown}
+    assert letters("drop", "--yes", "--id", ids_of[bads[0]]) == "1 dropped, 0 stay\n"
+    assert relay.stop() == 0
+    assert letters("retry", "--id", ids_of[bads[1]]) == "1 put back, 0 were there already, 0 stay\n"
+    assert place.execute("SELECT id::text FROM public.outbox_events") == [(bads[1],)]
+    assert letters("drop", "--yes", "--all") == "2 dropped, 0 stay\n"
 
 
 def test_a_row_whose_bytes_have_no_utf8_form_stops_the_outbox_by_its_number(place):

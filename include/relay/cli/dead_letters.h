@@ -51,8 +51,8 @@ struct letter_cursor {
 // Errors: POSTGRES_*, NO_MEMORY.
 bool publish_letters_bound(const struct relay_context *context, struct pg_connection *connection, const char *table,
     struct letter_bound *bound, struct relay_error *error);
-// Appends at most `limit` letters behind the cursor to `page`, whole: with what they hold. Errors: POSTGRES_*,
-// NO_MEMORY.
+// Appends at most `limit` letters behind the cursor to `page`, whole: with what they hold. Of a letter that PostgreSQL
+// cannot convert to UTF-8, event_id, event_type and event have their bytes as `\ooo`. Errors: POSTGRES_*, NO_MEMORY.
 bool publish_letters_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
     const struct letter_filter *filter, size_t limit, bool whole, struct letter_cursor *cursor, json_t *page,
     struct relay_error *error);
