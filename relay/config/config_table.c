@@ -172,7 +172,8 @@ const struct config_key config_keys[] = {
     {PUBLISH(on_poison), WORD(poisons), .name = "on_poison", .fallback = "dead_letter",
         .sentence = "What happens to a row that can never be published. dead_letter: it is set aside and later events "
                     "of its aggregate are published, so a retry comes out of order. hold_aggregate: it and all later "
-                    "events of its aggregate wait. stop: the whole outbox stops."},
+                    "events of its aggregate wait; one of bad_encoding, or of an aggregate whose type and id have "
+                    "more than 2600 bytes together, is set aside all the same. stop: the whole outbox stops."},
     {PUBLISH(transactional_id), TEXT, .name = "transactional_id", .fallback = "outbox-relay",
         .check = config_check_identifier,
         .sentence = "Prefix of the Kafka transactional.id; the outbox's identity is appended."},
