@@ -83,8 +83,8 @@ bool publish_resume(struct publish_pipe *pipe, struct relay_error *error)
         publish_sweep_soon(pipe);
         log_event(LOG_LEVEL_WARNING, "publish.dead_rows",
             "too many dead rows, or rows that wait, to read from the first one on: begins behind what was noted as "
-            "settled, and sweeps what is below. If old transactions are open (pg_stat_activity.backend_xmin), end "
-            "them, so that vacuum can remove the dead rows",
+            "settled, and sweeps what is below. If old transactions, prepared ones or replication slots hold the dead "
+            "rows, end them, so that vacuum can remove these (docs/operations.md, \"Long snapshots\", has the queries)",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("settled_seq", settled));
     }
     return outbox_sql_drop_old_entries(pipe->sql, connection, pg_deadline(pipe->context), error);

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of docs/operations.md for the day on which a server was lost, with the SQL that stands there."""
+"""Steps of docs/operations.md for the day on which a server was lost, or is held up, with the SQL that stands there."""
+import contextlib
 import os
 import re
+
+import psycopg2
 
 from inserting import Sender, admin, dead_letters, delete_group, inserting, post, set_committed
 from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
+from relaytools.sessions import execute_each
 
 
 def documented(place, about, number=0):
@@ -140,3 +144,24 @@ def test_a_restored_clickhouse_gets_rows_letters_and_views_back(place):
     assert relay.stop() == 0
     assert place.clickhouse("SELECT sum(n) FROM {db}.by_type").strip() == "2"
     assert len(dead_letters(place)) == 1
+
+
+def test_whoever_keeps_vacuum_from_dead_rows_is_named(place):
+    """A writer that is idle in READ COMMITTED has no snapshot, only its transaction's number; a prepared transaction has no session."""
+    place.execute("CREATE TABLE public.other (id integer)")
+    place.execute("INSERT INTO public.other VALUES (1)")
+    with contextlib.closing(psycopg2.connect(place.dsn)) as idle, contextlib.closing(psycopg2.connect(place.dsn)) as prepared, \
+            contextlib.closing(psycopg2.connect(place.dsn)) as reader:
+        prepared.cursor().execute("INSERT INTO public.other VALUES (2)")
+        prepared.cursor().execute(f"PREPARE TRANSACTION 'of {place.name}'")
+        try:
+            idle.cursor().execute("UPDATE public.other SET id = 3")
+            reader.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM public.other")
+            sessions, transactions, slots = [place.execute(statement) for statement in documented(place, "**Long snapshots.**")]
+            pids = [row[0] for row in sessions]
+            assert {idle.info.backend_pid, reader.info.backend_pid} <= set(pids), sessions
+            assert [row[-1] for row in sessions] == sorted((row[-1] for row in sessions), reverse=True)
+            assert [row[0] for row in transactions] == [f"of {place.name}"] and slots == []
+        finally:
+            prepared.rollback()
+            execute_each(place.dsn, f"ROLLBACK PREPARED 'of {place.name}'")
