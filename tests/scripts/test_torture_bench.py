@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg2
 import pytest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -24,7 +25,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
 from relaytools import aimed_faults, crash_points, misfits, safeguards  # noqa: E402
 from relaytools.audit import Audit  # noqa: E402
 from relaytools.bench import BenchError, Replica  # noqa: E402
-from relaytools.cluster_faults import FAULTS  # noqa: E402
+from relaytools.cluster_faults import FAULTS, published_from  # noqa: E402
 from relaytools.relay import wait_until  # noqa: E402
 from torture import command_line, parse  # noqa: E402
 
@@ -292,6 +293,27 @@ def test_a_late_commit_comes_when_rows_above_it_have_left_every_outbox(monkeypat
             next(steps)
     assert outboxes.committed_after == leaving, "it is committed all the same, and then hit nothing"
     assert ended.value.value == leaving
+
+
+def ended(steps):
+    """What the steps of a fault return."""
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+    return end.value.value
+
+
+def test_a_successor_that_answers_late_is_asked_again():
+    answers = iter([psycopg2.OperationalError("timeout expired"), ["one", "two"], psycopg2.OperationalError("timeout expired"), 1, 2])
+
+    def answer(*_):
+        said = next(answers)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    assert ended(published_from(SimpleNamespace(write_canaries=answer, departed=answer), "")) == 2
+    assert not list(answers)
 
 
 def test_every_safeguard_of_the_relay_has_its_row():

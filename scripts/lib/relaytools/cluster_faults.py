@@ -32,6 +32,28 @@ def _aim(replicas, port):
         replica.postgres.target = ("127.0.0.1", port)
 
 
+def _in_time(ask, *arguments):
+    """What it returns. None: PostgreSQL has not answered in time, as happens under load."""
+    try:
+        return ask(*arguments)
+    except psycopg2.OperationalError:
+        return None
+
+
+def published_from(bench, dsn):
+    """For `yield from`: writes an event into each outbox of this server. Returns how many have left in a takeover's time."""
+    ids, hits = None, 0
+
+    def all_have_left():
+        nonlocal ids, hits
+        ids = ids or _in_time(bench.write_canaries, dsn)
+        hits = (ids and _in_time(bench.departed, ids, dsn)) or hits
+        return ids and hits == len(ids)
+
+    yield from until(all_have_left, TAKEOVER, every=0.3)
+    return hits
+
+
 def _primary_wakes(bench, rng):
     """Frozen while the standby is promoted, it goes on when rows have left the new primary's outboxes: with the sessions that it had, for
     clients that look for a primary where it is, and for replicas that have not heard of its successor."""
@@ -41,10 +63,7 @@ def _primary_wakes(bench, rng):
         yield rng.uniform(0.0, 3.0)
         standby.promote()
         _aim(rng.sample(bench.replicas, rng.randint(1, len(bench.replicas))), standby.port)
-        successor = make_dsn(bench.place.dsn, host="127.0.0.1", port=standby.port)
-        ids = bench.write_canaries(successor)
-        yield from until(lambda: bench.departed(ids, successor) == len(ids), TAKEOVER, every=0.3)
-        hits = bench.departed(ids, successor)
+        hits = yield from published_from(bench, make_dsn(bench.place.dsn, host="127.0.0.1", port=standby.port))
     finally:
         standby.primary.resume()
     yield rng.uniform(0.5, PATIENCE / 3)
