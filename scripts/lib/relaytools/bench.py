@@ -257,7 +257,7 @@ class Bench:
 
     def sections(self, replica):
         sections = {
-            "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port, connect_timeout=None),
+            "postgres": {"dsn": make_dsn(self.place.dsn, host="127.0.0.1", port=replica.postgres.port),
                          "connect_timeout": "2s", "statement_timeout": "5s"},
             # Small ones: an outbox that is behind puts several batches into one transaction.
             "outbox": {"table": self.tables[0], "batch_rows": 40},
