@@ -18,7 +18,7 @@
  *
  * crash, small: two replicas. failover, late: one, since what another one may still have on its way is in the first two. failover: a
  * standby is promoted that is synchronous or lags; event 1 is prepared, event 3 may get event 2's number. late: see its Writer.
- * torn: brokers without KIP-890.
+ * torn: a connection is closed with EndTxn on its way, whatever the broker: docs/guarantees.md, "Torn transactions".
  *
  *    run crash -DEVENTS=3 -DFAULTS=2
  *    without RECEIPTS in crash finds doubled
@@ -621,7 +621,7 @@ end_servers:
     :: d_step { decided[0] -> show_open(0); decided[0] = 0; printf("Kafka: has committed\n") }
     :: d_step { decided[1] -> show_open(1); decided[1] = 0; printf("Kafka: has committed\n") }
 #ifdef TORN
-    /* A second copy ends whatever transaction of this epoch is open: brokers without KIP-890. */
+    /* A second copy ends whatever transaction of this epoch is open. To every broker librdkafka sends EndTxn of version 1. */
     :: d_step { late[0] && valid[0] && !decided[0] -> late[0] = 0; ends(0) }
     :: d_step { late[1] && valid[1] && !decided[1] -> late[1] = 0; ends(1) }
 #endif
