@@ -30,6 +30,28 @@ MODEL = """
 """
 
 
+TWO_RUNS = """
+    /* A counter, and the same with a step that only the second run has.
+     *
+     *    run short -DMOST=3
+     *    run long -DMOST=4 -DLONG
+     */
+    byte n;
+    active proctype P() {
+        byte over;
+        do
+        :: n < MOST -> n++
+        :: n == 4 -> over = 1; n = 5
+    #ifdef LONG
+        :: n == 5 -> over = 2; n = 6
+    #endif
+        :: n == 3 && MOST == 3 -> break
+        :: n == 6 -> break
+        od
+    }
+"""
+
+
 def check(folder, text, *options):
     path = folder / "model.pml"
     path.write_text(textwrap.dedent(text).lstrip())
@@ -59,6 +81,18 @@ def test_a_wrong_model_or_table_fails(tmp_path, old, new, says):
     done = check(tmp_path, MODEL.replace(old, new))
     assert done.returncode == 1, done.stdout
     assert says in done.stdout
+
+
+def test_a_statement_that_one_run_reaches_need_not_be_reached_by_the_others(tmp_path):
+    done = check(tmp_path, TWO_RUNS)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "2 passed, 0 failed"
+
+
+def test_a_statement_that_only_one_run_has_must_be_reached_by_it(tmp_path):
+    done = check(tmp_path, TWO_RUNS.replace("#endif", "    :: n > 200 -> over = 3\n#endif"))
+    assert done.returncode == 1, done.stdout
+    assert "no run reaches this statement of proctype P: over = 3" in done.stdout
 
 
 def test_a_search_that_is_cut_short_fails(tmp_path):
