@@ -24,6 +24,8 @@
  * - That the server forgets a token; that a block of a table with views is stored in part; that an offset is set back or deleted with a
  *   note in its metadata, or deleted before a higher one than the log's beginning was committed. The document names these.
  * - Order: rows that an INSERT still lacked come after higher ones, as the document says.
+ * - Progress: what still waits is seen only where no step is possible any more. Read-backs or memberships that end and begin again for
+ *   ever are not found.
  *
  *    run letters -DTABLES=1 -DEVENTS=2 -DBAD=1 -DMOVES -DFAULTS=3
  *    without LEASE in letters finds doubled

@@ -15,6 +15,7 @@
  * - Look-ups of holes while the other lane's batch is in Kafka (run `late`), and holes in the other runs: there a lane takes whatever
  *   the term has not read yet, which is what holes are for.
  * - Rows that are refused, parked or held; generations, timelines, and receipts that were compacted or wiped.
+ * - Progress: what still waits is seen only where no step is possible any more. Terms that end and begin again for ever are not found.
  *
  * crash, small: two replicas. failover, late: one, since what another one may still have on its way is in the first two. failover: a
  * standby is promoted that is synchronous or lags; event 1 is prepared, event 3 may get event 2's number. late: see its Writer.
