@@ -176,8 +176,8 @@ static void check_durability(struct check *check)
     }
     if (pg_cell_int64(result, 0, 3) > 0) {
         check_add(check->report, CHECK_WARN, what,
-            "SET outbox_relay.notify = 'off' in the sessions of writers that use PREPARE TRANSACTION "
-            "(docs/schema.md, \"The wake-up trigger\")",
+            "SET outbox_relay.notify = 'off' in the sessions of writers that use PREPARE TRANSACTION, behind a "
+            "pooler in transaction mode SET LOCAL in each transaction (docs/schema.md, \"The wake-up trigger\")",
             "max_prepared_transactions is above 0: two-phase commit forbids NOTIFY, so a writer that uses it fails "
             "while the relay sleeps (as a setting of the role, logins that have it off: %s)",
             pg_cell(result, 0, 4) ? pg_cell(result, 0, 4) : "none");
