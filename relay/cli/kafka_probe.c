@@ -49,7 +49,9 @@ static rd_kafka_t *client_new(struct kafka_probe *probe, const char *group, stru
     if (!conf) {
         return NULL;
     }
-    if (group && !kafka_conf_set(conf, "group.id", group, error)) {
+    // A broker tells the end of a partition by it, see kafka_probe_watermarks().
+    if (!kafka_conf_set(conf, "isolation.level", "read_uncommitted", error) ||
+        (group && !kafka_conf_set(conf, "group.id", group, error))) {
         rd_kafka_conf_destroy(conf);
         return NULL;
     }

@@ -139,8 +139,11 @@ static bool set_range(struct topics_replay *at, struct part *part, const rd_kafk
     struct relay_error *error)
 {
     int64_t low, high, first = offset_in(from, part), committed = offset_in(at->committed, part);
-    if (!kafka_probe_watermarks(at->probe, part->topic, part->partition, &low, &high, PATIENCE, error)) {
-        return false;
+    // By the consumer, which is told as the end what it can read: the first open transaction's beginning.
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(at->consumer, part->topic, part->partition, &low, &high,
+        (int)duration_ms(PATIENCE));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        return kafka_error_set(error, code, "end of %s [%d]", part->topic, (int)part->partition);
     }
     part->begin = first < 0 ? high : first < low ? low : first;
     part->end = high;

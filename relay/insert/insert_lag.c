@@ -6,6 +6,7 @@
 //   nothing is fetched, and what librdkafka knows is as old as that, or nothing. The broker is asked, every 10 s. The
 //   same where the partition cannot be read, or gives nothing (insert_silence.h).
 // - It flows again: what was asked for counts until the first messages tell more.
+//   It tells the open transaction's beginning, too; what was fetched before then had waited behind that counts on.
 // - The broker does not answer: the sum is unknown, unless an end was told before. Unknown is not "none". A broker that
 //   leaves a partition silent mostly answers nothing else either, while others go on: it is asked no more for 10 s.
 #include "relay/insert/insert_lag.h"
@@ -57,12 +58,13 @@ static void ask_ends(struct insert_group *group, struct mono_time now)
 // OFFSET_NONE: not known.
 static int64_t end_of(const struct insert_group *group, const struct insert_partition *partition)
 {
-    int64_t low, high, end = OFFSET_NONE;
-    if (flows(partition)) {
-        bool known = kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high);
-        end = known && high > partition->end ? high : partition->end;
+    bool flowing = flows(partition);
+    int64_t low, high, end = flowing && partition->end > partition->asked_end ? partition->end : partition->asked_end;
+    if (!flowing && end == OFFSET_NONE) {
+        return end; // what was fetched is of any age
     }
-    return partition->asked_end > end ? partition->asked_end : end;
+    bool known = kafka_consumer_watermarks(group->consumer, partition->topic, partition->number, &low, &high);
+    return known && high > end ? high : end;
 }
 
 // Nobody else takes the shared gauge away: each of those that share it only knows of itself.

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 
+from inserting import Sender, post
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.sessions import stranger, take_outbox_locks
 
@@ -54,6 +55,16 @@ def test_owner_and_lag_are_seen_on_the_servers(place):
     assert code == 0, status
     assert sum(part["messages"] for part in status["lag"] if part["topic"].endswith(".post.events")) >= 7
     assert relay.stop() == 0
+
+
+def test_what_waits_behind_an_open_transaction_counts_as_lag_on_the_servers(place):
+    stranger = Sender(place, transactional=True, **{"transaction.timeout.ms": 600000})
+    stranger.producer.begin_transaction()
+    stranger.events(post(place), 1, partition=0).flush()
+    Sender(place).events(post(place), 100, partition=0).flush()
+    status = document(place)[1]
+    assert status["source"] == "servers" and status["checks"]["insert"]["figures"]["lag"] == 101, status
+    stranger.producer.abort_transaction(30)
 
 
 def test_a_session_that_holds_the_locks_and_is_no_relay_is_no_owner(place):

@@ -15,9 +15,10 @@ static struct insert_partition *items[PARTITIONS];
 
 static bool broker_answers;
 static int asked;
+static int64_t broker_end;  // told by the broker where it is asked
 static int64_t fetched_end; // of partition 5, as the answers to fetches have it; 0: none came
 
-// Instead of the real one: a broker that knows of no end but 12000.
+// Instead of the real one: a broker that tells the same end of all.
 bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *topic, int32_t partition,
     struct duration timeout, int64_t *low, int64_t *high, struct relay_error *error)
 {
@@ -27,7 +28,7 @@ bool kafka_consumer_ask_watermarks(struct kafka_consumer *consumer, const char *
     (void)timeout;
     (void)error;
     *low = 0;
-    *high = 12000;
+    *high = broker_end;
     asked++;
     return broker_answers;
 }
@@ -46,6 +47,7 @@ bool kafka_consumer_watermarks(struct kafka_consumer *consumer, const char *topi
 static void start(void)
 {
     clock_fake_init(&fake, (struct mono_time){DURATION_S(1000).ns}, (struct wall_time){0});
+    broker_end = 12000;
     context = (struct relay_context){.clock = &fake.base, .metrics = metrics_new(NULL)};
     cr_assert_not_null(context.metrics);
     group = (struct insert_group){.context = &context, .assigned = true};
@@ -145,4 +147,20 @@ Test(insert_lag, what_waits_behind_an_open_transaction_counts)
     cr_assert_eq(atomic_load(&group.lag), (int64_t)before + 700);
     fetched_end = 9000; // older than the end that was given
     cr_assert_eq(tell().sum, before);
+}
+
+// The end that the broker tells of a partition that stands still is the open transaction's beginning, too.
+Test(insert_lag, what_waits_behind_an_open_transaction_counts_while_the_partition_stands_still)
+{
+    double before = tell().sum;
+    broker_answers = true;
+    broker_end = 10000;
+    fetched_end = 10700;
+    items[5]->held = true;
+    clock_fake_advance(&fake, DURATION_S(20));
+    cr_assert_eq(tell().sum, before + 700);
+    cr_assert_eq(asked, 1);
+    broker_end = 11000; // newer than what was fetched
+    clock_fake_advance(&fake, DURATION_S(20));
+    cr_assert_eq(tell().sum, before + 1000);
 }

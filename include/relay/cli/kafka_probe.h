@@ -38,7 +38,7 @@ bool kafka_probe_settings(struct kafka_probe *probe, const char *const *topics, 
 // The group's committed offsets: a new list, the caller destroys it. Errors: KAFKA_*, NO_MEMORY.
 rd_kafka_topic_partition_list_t *kafka_probe_committed(struct kafka_probe *probe, const char *group,
     struct duration timeout, struct relay_error *error);
-// Low and high watermark of a partition. Errors: KAFKA_*.
+// Low and high watermark of a partition: what waits behind an open transaction is below the high one. Errors: KAFKA_*.
 bool kafka_probe_watermarks(struct kafka_probe *probe, const char *topic, int32_t partition, int64_t *low,
     int64_t *high, struct duration timeout, struct relay_error *error);
 
