@@ -196,14 +196,16 @@ static bool take_next(struct publish_pipe *pipe, struct publish_lane *lane, stru
 {
     struct publish_sweep *sweep = &pipe->sweep;
     struct publish_found *list = &sweep->list;
-    size_t count = next_ones(pipe);
+    size_t count = next_ones(pipe), suspects = pipe->verdicts.suspect_count;
     bool more = list->next + count < list->count || list->cut;
     list->next += count; // an undo forgets them all
     if (!publish_take_these(pipe, lane, list->seqs + list->next - count, count, NULL, NULL, error)) {
         return false;
     }
     bool taken = lane->state == LANE_ROUTED;
-    publish_after_these(pipe, lane, taken && more, &sweep->at);
+    // One of them cannot be converted: it is in one half, and until it is found the whole outbox goes carefully.
+    bool halved = lane->state == LANE_IDLE && pipe->verdicts.suspect_count > suspects;
+    publish_after_these(pipe, lane, halved || (taken && more), &sweep->at);
     if (list->next == list->count) {
         empty(list);
     }

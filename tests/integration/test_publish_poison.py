@@ -123,6 +123,26 @@ def test_dead_letters_whose_bytes_have_no_utf8_form_are_listed_shown_put_back_an
     assert letters("drop", "--yes", "--all") == "2 dropped, 0 stay\n"
 
 
+def test_a_row_whose_bytes_have_no_utf8_form_is_found_among_those_below_the_watermark(place):
+    """Half of them at a time, and not one half a minute: that would take eight."""
+    in_encoding(place, "SQL_ASCII")
+    relay = publishing(place)
+    backlog(place, 300)
+    place.wait_published()
+    last, = place.execute("SELECT last_value FROM public.outbox_events_seq_seq")[0]
+    connection = psycopg2.connect(place.dsn)
+    connection.set_client_encoding("SQL_ASCII")
+    with connection, connection.cursor() as cursor:
+        cursor.execute(b"INSERT INTO public.outbox_events (seq, aggregate_type, aggregate_id, event_type, payload) OVERRIDING SYSTEM VALUE "
+                       b"SELECT n, 'post', gen_random_uuid(), 'post.created', (CASE n WHEN %d THEN '[\"\xfc\"]' ELSE '[]' END)::jsonb "
+                       b"FROM generate_series(%d, %d) n RETURNING id::text" % (last - 259, last - 260, last - 5))
+        back = {row[0] for row in cursor.fetchall()}
+    connection.close()
+    wait_until(lambda: dead_letters(place), "the row is found", 240)
+    wait_ids(place, back - set(dead_letters(place)), 90)
+    assert len(dead_letters(place)) == 1 and len(relay.events("publish.term_started")) == 1
+
+
 def test_a_row_whose_bytes_have_no_utf8_form_stops_the_outbox_by_its_number(place):
     in_encoding(place, "SQL_ASCII")
     before = backlog(place, 10)
