@@ -248,7 +248,9 @@ static void note_position(struct reading *reading, int32_t partition, int64_t po
 {
     struct progress *progress = &reading->progress[partition - reading->first];
     if (position > progress->position) {
-        put_off(reading);
+        if (progress->position < progress->end) { // what others write behind it brings us no further
+            put_off(reading);
+        }
         if (reading->troubled == partition) {
             reading->trouble.code = RELAY_ERROR_NONE;
         }

@@ -197,6 +197,33 @@ def test_a_transaction_that_holds_back_the_receipts_is_named_until_it_ends(place
     assert relay.stop() == 0
 
 
+def test_a_transaction_that_holds_back_a_new_outbox_is_named_while_others_write_receipts(place):
+    relay = publishing(place)
+    assert relay.stop() == 0
+    topic = f"{place.name}-receipts"
+    stranger = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "transactional.id": f"{place.name}-stranger",
+                                         "transaction.timeout.ms": 600000})
+    stranger.init_transactions(30)
+    stranger.begin_transaction()
+    stranger.produce(topic, key=b"stranger", value=b"", partition=3)
+    assert stranger.flush(30) == 0
+    other = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap})
+
+    def failures_while_others_write():
+        other.produce(topic, key=b"other", value=b"", partition=5)
+        assert other.flush(30) == 0
+        return relay.events("publish.term_failed")
+    events = [place.insert_event()]
+    relay.start(ready=False)
+    failure = relay.wait(failures_while_others_write, "the term ends", 90)[0]
+    assert f"of partition 3 of the receipt topic {topic} for 30 s" in failure["error"]
+    stranger.abort_transaction(30)
+    wait_ids(place, events)
+    place.wait_published()
+    assert_ids(place, events)
+    assert relay.stop() == 0
+
+
 @pytest.mark.parametrize("partitions", (None, 1), ids=("missing", "smaller"))
 def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_generation(place, partitions):
     relay = publishing(place)
