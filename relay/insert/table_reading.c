@@ -141,17 +141,36 @@ static void end_repetition(void *context, bool answered, bool late)
     table_worker_end_running(this->worker, NULL, this->token, answered);
 }
 
-// Views that a former owner's INSERT, or one that we gave up, may have left behind.
-static bool complete_views(struct table_worker *worker, struct table_job *job)
+// From the first endpoint that has the table and lets us in; what follows goes there, too, and for the other tables.
+static struct table_plan *read_plan(struct table_worker *worker, struct relay_error *error)
+{
+    const struct table_worker_options *with = &worker->options;
+    int count = (int)clickhouse_client_endpoints(with->client), first = clickhouse_client_preferred(with->client);
+    struct table_plan *plan = table_plan_read(with->context, with->client, CLICKHOUSE_ANY_ENDPOINT, with->route, error);
+    bool lacks = !plan && clickhouse_error_lacks(error);
+    for (int i = 1; lacks && !plan && i < count; i++) {
+        struct relay_error other;
+        int endpoint = (first + i) % count;
+        if (!clickhouse_endpoint_usable(with->client, endpoint)) {
+            continue;
+        }
+        plan = table_plan_read(with->context, with->client, endpoint, with->route, &other);
+        if (plan) {
+            clickhouse_client_prefer(with->client, endpoint);
+            log_event(LOG_LEVEL_WARNING, "insert.replica_lacks",
+                "a ClickHouse server answers and lacks the table, or refuses the login; another one is used",
+                LOG_TEXT("table", with->route->table), LOG_TEXT("used", clickhouse_client_url(with->client, endpoint)),
+                LOG_ERROR(error));
+        }
+    }
+    return plan;
+}
+
+static bool repeat_for_views(struct table_worker *worker, struct table_job *job, const struct table_plan *plan)
 {
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct insert_places places = {0};
     struct view_note note;
-    // Without views nothing is behind. Nor do the rows prove that the noted INSERT was executed: an owner since then
-    // may have inserted them with neither note nor token.
-    if (!job->owed || job->plan->schema->view_count == 0 || !safeguard_active(SAFEGUARD_VIEW_NOTES)) {
-        return true;
-    }
     struct repetition repetition = {worker, job, query_id, note.token};
     struct view_repeat repeat = {.note = &note,
         .topic = job->read_back.topic,
@@ -167,7 +186,7 @@ static bool complete_views(struct table_worker *worker, struct table_job *job)
         insert_query_id_write(query_id, sizeof(query_id), worker->prefix, worker->options.context->instance,
             worker->options.route->name, worker->next_query++, &places);
         insert_places_finish(&places);
-        done = view_repeat(worker->options.client, job->plan, &repeat, &job->error);
+        done = view_repeat(worker->options.client, plan, &repeat, &job->error);
     } else {
         snprintf(repeat.why, sizeof(repeat.why), "%.190s", job->error.text);
         repeat.result = VIEW_REPEAT_CANNOT;
@@ -181,6 +200,21 @@ static bool complete_views(struct table_worker *worker, struct table_job *job)
             LOG_TEXT("table", worker->options.route->table), LOG_TEXT("token", note.token));
     }
     view_note_finish(&note);
+    return done;
+}
+
+// Views that a former owner's INSERT, or one that we gave up, may have left behind. Without views nothing is behind.
+// Nor do the rows prove that the noted INSERT was executed: an owner since then may have inserted them without note and
+// token. The sender may have seen a view that was made after we read the table, so "no views" is asked for anew.
+static bool complete_views(struct table_worker *worker, struct table_job *job)
+{
+    if (!job->owed || !safeguard_active(SAFEGUARD_VIEW_NOTES)) {
+        return true;
+    }
+    bool anew = job->plan->schema->view_count == 0;
+    struct table_plan *plan = anew ? read_plan(worker, &job->error) : table_plan_hold(job->plan);
+    bool done = plan && (plan->schema->view_count == 0 || repeat_for_views(worker, job, plan));
+    table_plan_release(plan);
     return done;
 }
 
@@ -206,31 +240,6 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
     }
     return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) && read_offsets(worker, job) &&
         complete_views(worker, job);
-}
-
-// From the first endpoint that has the table and lets us in; what follows goes there, too, and for the other tables.
-static struct table_plan *read_plan(struct table_worker *worker, struct relay_error *error)
-{
-    const struct table_worker_options *with = &worker->options;
-    int count = (int)clickhouse_client_endpoints(with->client), first = clickhouse_client_preferred(with->client);
-    struct table_plan *plan = table_plan_read(with->context, with->client, CLICKHOUSE_ANY_ENDPOINT, with->route, error);
-    bool lacks = !plan && clickhouse_error_lacks(error);
-    for (int i = 1; lacks && !plan && i < count; i++) {
-        struct relay_error other;
-        int endpoint = (first + i) % count;
-        if (!clickhouse_endpoint_usable(with->client, endpoint)) {
-            continue;
-        }
-        plan = table_plan_read(with->context, with->client, endpoint, with->route, &other);
-        if (plan) {
-            clickhouse_client_prefer(with->client, endpoint);
-            log_event(LOG_LEVEL_WARNING, "insert.replica_lacks",
-                "a ClickHouse server answers and lacks the table, or refuses the login; another one is used",
-                LOG_TEXT("table", with->route->table), LOG_TEXT("used", clickhouse_client_url(with->client, endpoint)),
-                LOG_ERROR(error));
-        }
-    }
-    return plan;
 }
 
 static bool open_table(struct table_worker *worker, struct table_job *job)

@@ -27,6 +27,7 @@ static int64_t next_offset;
 static char url[64] = "http://127.0.0.1:1";
 static struct http_script *server;
 static _Atomic(const char *) answer; // to INSERTs
+static const char *const *says;      // before that, in this order, to whatever is asked
 static atomic_int takes;             // seconds, before that answer
 
 static void wake(void *unused)
@@ -383,13 +384,15 @@ static const char well[] = HTTP_OK(0, "");
 static const char too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
 static const char timed_out[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 159\r\nContent-Length: 19\r\n\r\n"
                                 "Code: 159. Too late";
+static const char no_login[] = "HTTP/1.1 403 Oops\r\nX-ClickHouse-Exception-Code: 516\r\nContent-Length: 20\r\n\r\n"
+                               "Code: 516. No entry.";
 static const char no_room[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 243\r\nContent-Length: 19\r\n\r\n"
                               "Code: 243. No room.";
 
 static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
 {
     static _Thread_local char learned[4096]; // each connection has its thread
-    const char *body = clickhouse_peer_learned(seen);
+    const char *learns = clickhouse_peer_learned(seen), *body = !learns && says && *says ? *says++ : learns;
     (void)unused;
     clock_fake_advance(&fake, DURATION_S(body ? 0 : atomic_load(&takes)));
     reply->answer = body ? clickhouse_peer_ok(learned, sizeof(learned), body) : atomic_load(&answer);
@@ -582,4 +585,27 @@ Test(insert_table_show, rows_that_took_too_long_are_not_sent_again_at_once_after
     cr_assert_eq(send_full(5, well), 4000);
     cr_assert_eq(send_full(4, well), 4000);
     cr_assert_eq(send_full(0, well), 8000);
+}
+
+// A view may have been made, and a note sent, after this process had read the table.
+Test(insert_table_show, no_note_is_passed_over_before_the_table_was_read_anew)
+{
+    static const char *const no_rows[] = {"outbox-relay: end\n", "9223372036854775807\t0\t0\toutbox-relay: end\n",
+        "9223372036854775807\t0\t0\toutbox-relay: end\n", NULL};
+    static char name[] = "letters";
+    struct insert_feed *feed = &partition->feeds[0];
+    config.insert.dead_letter_table = name;
+    table.plan->exactly_once = true;
+    feed->owed = strdup("a note");
+    feed->state = FEED_WAITING;
+    partition->committed_known = true;
+    says = no_rows;
+    atomic_store(&answer, no_login); // to the table's reading
+    for (int i = 0; i < 20000 && feed->state != FEED_READY && table.state != INSERT_TABLE_PAUSED; i++) {
+        pass(DURATION_MS(1));
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    cr_assert_null(*says, "the offsets were read");
+    cr_assert_eq(table.state, INSERT_TABLE_PAUSED);
+    cr_assert_not_null(feed->owed);
 }
