@@ -263,7 +263,7 @@ def test_a_row_that_was_mended_before_its_verdict_could_be_carried_out_is_publis
     place.execute("UPDATE public.outbox_events SET event_type = 'post.fixed' WHERE id = %s::uuid", fixed)
     place.execute("GRANT INSERT ON public.outbox_dead_letters TO CURRENT_USER")
     place.wait_published()
-    assert ids(place) == [fixed]
+    assert_ids(place, [fixed])
     assert list(dead_letters(place)) == [poison]
 
 
