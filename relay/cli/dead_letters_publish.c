@@ -126,14 +126,6 @@ name_held:
     return bound->known;
 }
 
-// A letter is there because of its bytes (bad_encoding), and its names may have them too.
-static bool not_converted(struct pg_connection *connection, const struct relay_error *error)
-{
-    const char *sqlstate = pg_last_sqlstate(connection);
-    return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
-        (strcmp(sqlstate, "22021") == 0 || strcmp(sqlstate, "22P05") == 0);
-}
-
 // stored: see AS_STORED.
 static bool read_page(const struct relay_context *context, struct pg_connection *connection, const char *table,
     const struct letter_filter *filter, size_t limit, bool whole, bool stored, struct letter_cursor *cursor,
@@ -192,13 +184,13 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
     if (read_page(context, connection, table, filter, limit, whole, false, cursor, page, error)) {
         return true;
     }
-    if (!not_converted(connection, error)) {
+    if (!pg_not_converted(connection, error)) { // a letter of bad_encoding, whose names may have such bytes, too
         return false;
     }
     for (size_t count = 0, before; count < limit; count++) {
         before = json_array_size(page);
         bool done = read_page(context, connection, table, filter, 1, whole, false, cursor, page, error) ||
-            (not_converted(connection, error) &&
+            (pg_not_converted(connection, error) &&
                 read_page(context, connection, table, filter, 1, whole, true, cursor, page, error));
         if (!done) {
             return false;

@@ -286,10 +286,9 @@ static bool beyond_limit(int code)
 // It may have been for what it looked at: no answer in time, or a limit of the server's.
 static bool was_too_much(const struct relay_error *error)
 {
-    bool limit = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE && beyond_limit(error->detail);
-    bool memory = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE &&
-        clickhouse_failure_of(error->detail) == CLICKHOUSE_MEMORY;
-    return limit || memory || error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN;
+    bool limit = error->code == RELAY_ERROR_CLICKHOUSE_RETRIABLE &&
+        (beyond_limit(error->detail) || clickhouse_failure_of(error->detail) == CLICKHOUSE_MEMORY);
+    return limit || error->code == RELAY_ERROR_CLICKHOUSE_UNKNOWN;
 }
 
 static void look_at_less(const struct table_plan *plan, struct read_back *of, struct duration took,

@@ -61,6 +61,12 @@ const char *pg_last_sqlstate(const struct pg_connection *connection)
     return connection->sqlstate;
 }
 
+bool pg_not_converted(const struct pg_connection *connection, const struct relay_error *error)
+{
+    return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
+        (strcmp(connection->sqlstate, "22021") == 0 || strcmp(connection->sqlstate, "22P05") == 0);
+}
+
 void pg_close(struct pg_connection *connection)
 {
     if (connection == NULL) {

@@ -35,10 +35,7 @@ bool publish_too_slow(const struct pg_connection *connection, const struct relay
 // The server refused the statement itself: the last SQLSTATE may be of an earlier one.
 bool publish_not_converted(struct pg_connection *connection, const struct relay_error *error)
 {
-    const char *sqlstate = pg_last_sqlstate(connection);
-    return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
-        PQtransactionStatus(pg_libpq(connection)) == PQTRANS_INERROR &&
-        (strcmp(sqlstate, "22021") == 0 || strcmp(sqlstate, "22P05") == 0);
+    return pg_not_converted(connection, error) && PQtransactionStatus(pg_libpq(connection)) == PQTRANS_INERROR;
 }
 
 bool publish_took_long(const struct publish_pipe *pipe, struct duration took)

@@ -174,23 +174,29 @@ def test_the_end_of_the_receipts_that_one_broker_tells_is_not_believed(proxied):
     assert relay.metric("replays_total", stage="publish") == 1
 
 
+def open_transaction(place, topic, partition):
+    """A producer of somebody else, with a record in an open transaction."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "transactional.id": f"{place.name}-stranger",
+                                         "transaction.timeout.ms": 600000})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, key=b"stranger", value=b"", partition=partition)
+    assert producer.flush(30) == 0
+    return producer
+
+
 def test_a_transaction_that_holds_back_the_receipts_is_named_until_it_ends(place):
     relay = publishing(place)
     events = [place.insert_event()]
     place.wait_published()
     assert relay.stop() == 0
     topic, partition = f"{place.name}-receipts", place.execute("SELECT receipt_partition FROM outbox_relay.batch_numbers LIMIT 1")[0][0]
-    stranger = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "transactional.id": f"{place.name}-stranger",
-                                         "transaction.timeout.ms": 600000})
-    stranger.init_transactions(30)
-    stranger.begin_transaction()
-    stranger.produce(topic, key=b"stranger", value=b"", partition=partition)
-    assert stranger.flush(30) == 0
+    holder = open_transaction(place, topic, partition)
     events.append(place.insert_event())
     relay.start(ready=False)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "the term ends", 120)[0]
     assert f"of partition {partition} of the receipt topic {topic} for 30 s" in failure["error"]
-    stranger.abort_transaction(30)
+    holder.abort_transaction(30)
     wait_ids(place, events)
     place.wait_published()
     assert_ids(place, events)
@@ -201,12 +207,7 @@ def test_a_transaction_that_holds_back_a_new_outbox_is_named_while_others_write_
     relay = publishing(place)
     assert relay.stop() == 0
     topic = f"{place.name}-receipts"
-    stranger = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap, "transactional.id": f"{place.name}-stranger",
-                                         "transaction.timeout.ms": 600000})
-    stranger.init_transactions(30)
-    stranger.begin_transaction()
-    stranger.produce(topic, key=b"stranger", value=b"", partition=3)
-    assert stranger.flush(30) == 0
+    holder = open_transaction(place, topic, 3)
     other = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap})
 
     def failures_while_others_write():
@@ -217,7 +218,7 @@ def test_a_transaction_that_holds_back_a_new_outbox_is_named_while_others_write_
     relay.start(ready=False)
     failure = relay.wait(failures_while_others_write, "the term ends", 90)[0]
     assert f"of partition 3 of the receipt topic {topic} for 30 s" in failure["error"]
-    stranger.abort_transaction(30)
+    holder.abort_transaction(30)
     wait_ids(place, events)
     place.wait_published()
     assert_ids(place, events)

@@ -108,6 +108,8 @@ struct mono_time pg_deadline(const struct relay_context *context);
 
 // The five characters of the last failed result on this connection, "" if none.
 const char *pg_last_sqlstate(const struct pg_connection *connection);
+// Whether the error is that a result has text that the server cannot convert to UTF-8.
+bool pg_not_converted(const struct pg_connection *connection, const struct relay_error *error);
 
 // Cells of a result, as text but for the last.
 static inline const char *pg_cell(const PGresult *result, int row, int column)
