@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 static bool is_named(const char *file)
 {
@@ -27,7 +28,24 @@ void tls_trust(CURL *easy, const struct tls_files *files)
     }
 }
 
-const char *tls_trust_advice(CURLcode code, const char *detail)
+static bool is_of_https(CURL *easy)
+{
+    const char *scheme = NULL;
+    return curl_easy_getinfo(easy, CURLINFO_SCHEME, &scheme) == CURLE_OK && scheme != NULL &&
+        strcasecmp(scheme, "https") == 0;
+}
+
+// A new connection that broke before the server had answered anything on it.
+static bool broke_at_once(CURL *easy, CURLcode code)
+{
+    long connections = 0, answered = 0;
+    curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
+    curl_easy_getinfo(easy, CURLINFO_HEADER_SIZE, &answered);
+    return (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING) && connections > 0 &&
+        answered == 0;
+}
+
+const char *tls_trust_advice(CURL *easy, CURLcode code, const char *detail)
 {
     // With TLS 1.3 that is heard only after the handshake, with the answer.
     if (strstr(detail, "certificate required") != NULL) {
@@ -36,8 +54,9 @@ const char *tls_trust_advice(CURLcode code, const char *detail)
     if (code == CURLE_SSL_CERTPROBLEM) {
         return "; fix the files that cert_file and key_file name";
     }
-    // It may also have ended the connection before its reason could be read.
-    if (code == CURLE_SEND_ERROR && strstr(detail, "SSL") != NULL) {
+    // It may also have ended the connection before its reason could be read. The handshake is over for the client then,
+    // so that libcurl tells of a broken socket only.
+    if (broke_at_once(easy, code) && is_of_https(easy)) {
         return "; the server ended the connection: does it want a client certificate (cert_file, key_file)?";
     }
     if (code == CURLE_SSL_CONNECT_ERROR) {

@@ -321,7 +321,7 @@ static void judge(struct clickhouse_transport *transport, CURLcode code)
         char problem[sizeof(answer->problem)];
         snprintf(problem, sizeof(problem), "%s%s",
             transport->broken ? "the connection broke within the request" : curl_easy_strerror(code),
-            tls_trust_advice(code, transport->detail));
+            tls_trust_advice(transport->easy, code, transport->detail));
         set_problem(answer, answer->sent ? TRANSPORT_CUT : TRANSPORT_NOT_SENT, problem);
     }
 }

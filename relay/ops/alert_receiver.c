@@ -247,7 +247,8 @@ static void complain(const struct alert_receiver *receiver, CURLcode code, long 
 {
     char why[192];
     if (code != CURLE_OK) {
-        snprintf(why, sizeof(why), "%s%s", curl_easy_strerror(code), tls_trust_advice(code, receiver->detail));
+        snprintf(why, sizeof(why), "%s%s", curl_easy_strerror(code),
+            tls_trust_advice(receiver->easy, code, receiver->detail));
     } else if (status >= 300 && status < 400) {
         snprintf(why, sizeof(why), "HTTP status %ld: redirects are not followed, give the address that it leads to",
             status);

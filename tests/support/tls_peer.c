@@ -91,6 +91,12 @@ static void answer(struct tls_peer *peer, SSL *tls, const char *request)
     SSL_write(tls, text, (int)strlen(text));
 }
 
+static void reset_at_close(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 // One request, chunked. false: the connection is over.
 static bool serve(struct connection *connection, SSL *tls, bool served)
 {
@@ -103,8 +109,7 @@ static bool serve(struct connection *connection, SSL *tls, bool served)
         filled += (size_t)got;
         if (served && strstr(request, "INSERT") && atomic_exchange(&connection->peer->cut_next, false)) {
             wait_for_full_buffer();
-            struct linger linger = {.l_onoff = 1};
-            setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+            reset_at_close(connection->fd);
             break;
         }
         if (filled > strlen(end) && memcmp(request + filled - strlen(end), end, strlen(end)) == 0) {
@@ -125,6 +130,8 @@ static void *run_connection(void *argument)
     if (SSL_accept(tls) == 1) {
         for (bool served = false; serve(connection, tls, served); served = true) {
         }
+    } else {
+        reset_at_close(connection->fd);
     }
     SSL_free(tls);
     close(connection->fd);
@@ -206,6 +213,11 @@ void tls_peer_stop(struct tls_peer *peer)
     unlink(peer->ca_file);
     sem_destroy(&waits);
     free(peer);
+}
+
+void tls_peer_refuse_strangers(struct tls_peer *peer)
+{
+    SSL_CTX_set_verify(peer->context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 }
 
 const char *tls_peer_url(const struct tls_peer *peer)

@@ -14,6 +14,8 @@ struct tls_peer *tls_peer_start(void);
 void tls_peer_stop(struct tls_peer *peer);
 const char *tls_peer_url(const struct tls_peer *peer);
 const char *tls_peer_ca_file(const struct tls_peer *peer);
+// From now on resets each connection whose client shows no certificate, once the client takes the handshake for done.
+void tls_peer_refuse_strangers(struct tls_peer *peer);
 // Resets the next connection that has served before, once the client waits for room for the body of an INSERT.
 void tls_peer_cut_next(struct tls_peer *peer);
 // INSERTs that were read to their end.

@@ -17,8 +17,8 @@ struct tls_files {
 // The names are copied by libcurl; the files are read at each new connection, so one that was replaced counts within a
 // minute.
 void tls_trust(CURL *easy, const struct tls_files *files);
-// What a failure that has to do with certificates means for the operator, who has these keys; "" for others. detail:
-// libcurl's error buffer.
-const char *tls_trust_advice(CURLcode code, const char *detail);
+// What the failed request of a handle means for the operator, who has these keys, if it has to do with certificates; ""
+// otherwise. detail: libcurl's error buffer.
+const char *tls_trust_advice(CURL *easy, CURLcode code, const char *detail);
 
 #endif
