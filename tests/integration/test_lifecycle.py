@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon as a process: start without servers, signals, reload, the service manager, exit codes."""
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -107,6 +108,20 @@ def test_secrets_are_in_no_log_line_and_in_no_argument(hung):
     with open(f"/proc/{hung.process.pid}/cmdline", "rb") as file:
         assert b"s3cret" not in file.read()
     assert "s3cret" not in hung.get("/health")[1] + hung.get("/")[1] + hung.get("/metrics")[1]
+
+
+def test_a_crash_writes_no_core_file(tmp_path, silent_port):
+    """Containers inherit a limit without bound, and a core file has events, passwords and keys."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    relay = Relay(str(tmp_path), sections(silent_port))
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        relay.start(ready=False)
+        relay.wait(lambda: relay.get("/live")[0] == 200, "the relay is up")
+        assert resource.prlimit(relay.process.pid, resource.RLIMIT_CORE)[0] == 0
+    finally:
+        relay.kill()
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_a_port_that_is_taken_is_named_with_its_key(tmp_path, silent_port):
