@@ -15,6 +15,8 @@
 //   decides.
 // - a gap, a generation or a timeline above ours: PostgreSQL went back in time, or is an old primary: an operator
 //   decides.
+// - more than RECEIPT_RING behind n, over a time that no failover loses: PostgreSQL was restored, or is a copy that
+//   stayed behind. That has the same receipts as a failover, so time is what tells them apart. An operator decides.
 //
 // The receipts have numbers of rows, too. A sequence below them went back with the database, and its next numbers would
 // be used a second time, which consumers and tables that take them for versions drop. That is told, stopped or not.
@@ -41,8 +43,19 @@
 #define RECEIPT_DEADLINE DURATION_S(30)
 #define HOLE_RANGES      8192
 #define CLOCKS_DIFFER_MS 5000
+// What a primary commits and its standbys do not get: until it is known to be gone, and no longer writes. Patroni's
+// defaults make that half a minute.
+#define FAILOVER_MS 120000
+// Of the rows in the receipts beyond the ring, which are only there as long as Kafka has not compacted them.
+#define AHEAD_BYTES (32 << 20)
 // In a transaction of several batches: beyond, nothing is gained, and a receipt should be one that every topic takes.
 #define JOINED_ROWS 25000
+
+// A batch that Kafka committed and PostgreSQL did not.
+struct batch_ahead {
+    struct receipt receipt;
+    struct receipt_place place;
+};
 
 // What the reading of the receipts found.
 struct findings {
@@ -54,11 +67,43 @@ struct findings {
     int64_t highest_seq;                        // of a row, of any generation; INT64_MIN: none
     bool too_far;
     uint32_t highest_timeline;
-    struct receipt ahead[RECEIPT_RING]; // behind the last number, in the order of their offsets
-    struct receipt_place places[RECEIPT_RING];
-    size_t ahead_count;
+    struct batch_ahead *ahead; // behind the last number, in the order of their offsets
+    size_t ahead_count, ahead_room, ahead_bytes;
     size_t finished, finished_rows, finished_taken; // of those ahead: batches, their rows, rows that were still there
 };
+
+// Whether a failover may have lost the batch of this receipt, too.
+static bool may_be_lost(const struct findings *findings, const struct receipt_place *place)
+{
+    return !findings->too_far &&
+        (findings->ahead_count < RECEIPT_RING ||
+            (findings->ahead_bytes <= AHEAD_BYTES &&
+                place->timestamp_ms - findings->ahead[0].place.timestamp_ms <= FAILOVER_MS));
+}
+
+static bool keep_ahead(struct findings *findings, const struct receipt *receipt, const struct receipt_place *place,
+    struct relay_error *error)
+{
+    if (findings->ahead_count == findings->ahead_room) {
+        size_t room = findings->ahead_room > 0 ? 2 * findings->ahead_room : RECEIPT_RING;
+        struct batch_ahead *more = realloc(findings->ahead, room * sizeof(*more));
+        if (more == NULL) {
+            return error_no_memory(error, "receipts");
+        }
+        findings->ahead = more;
+        findings->ahead_room = room;
+    }
+    struct batch_ahead *ahead = &findings->ahead[findings->ahead_count];
+    *ahead = (struct batch_ahead){*receipt, *place};
+    ahead->receipt.rows = malloc((receipt->row_count + 1) * sizeof(*ahead->receipt.rows));
+    if (ahead->receipt.rows == NULL) {
+        return error_no_memory(error, "a receipt");
+    }
+    memcpy(ahead->receipt.rows, receipt->rows, receipt->row_count * sizeof(*ahead->receipt.rows));
+    findings->ahead_bytes += receipt->row_count * sizeof(*ahead->receipt.rows);
+    findings->ahead_count++;
+    return true;
+}
 
 static bool found_receipt(void *context, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *error)
@@ -84,27 +129,19 @@ static bool found_receipt(void *context, const struct receipt *receipt, const st
     if (generation != findings->last.generation || number <= findings->last.number) {
         return true;
     }
-    if (findings->ahead_count == RECEIPT_RING) { // further ahead than receipts are kept
+    if (!may_be_lost(findings, place)) {
         findings->too_far = true;
         return true;
     }
-    struct receipt *copy = &findings->ahead[findings->ahead_count];
-    *copy = *receipt;
-    copy->rows = malloc((receipt->row_count + 1) * sizeof(*copy->rows));
-    if (copy->rows == NULL) {
-        return error_no_memory(error, "a receipt");
-    }
-    memcpy(copy->rows, receipt->rows, receipt->row_count * sizeof(*copy->rows));
-    findings->places[findings->ahead_count] = *place;
-    findings->ahead_count++;
-    return true;
+    return keep_ahead(findings, receipt, place, error);
 }
 
 static void findings_finish(struct findings *findings)
 {
     for (size_t i = 0; i < findings->ahead_count; i++) {
-        free(findings->ahead[i].rows);
+        free(findings->ahead[i].receipt.rows);
     }
+    free(findings->ahead);
 }
 
 // What is known of the topic that the last receipt went to: it is this one (1), another one (-1), nothing (0).
@@ -165,6 +202,13 @@ static void advise(const struct findings *findings, char *text, size_t room)
         findings->pipe->owner.table->identity, (long long)above, calls);
 }
 
+static bool went_back(const struct findings *findings, struct relay_error *error)
+{
+    return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+        "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time",
+        (long long)findings->highest_number, (long long)findings->last.number);
+}
+
 // Whether the findings allow to go on. They do when they are in step, or ahead by an unbroken chain.
 static bool agrees(struct publish_pipe *pipe, const struct findings *findings, struct relay_error *error)
 {
@@ -183,11 +227,13 @@ static bool agrees(struct publish_pipe *pipe, const struct findings *findings, s
             (long long)findings->highest_generation, (long long)last->generation);
     }
     if (findings->too_far) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "Kafka is at batch %lld of this outbox, PostgreSQL at %lld: the database went back in time",
-            (long long)findings->highest_number, (long long)last->number);
+        return went_back(findings, error);
     }
     bool moved = same_topic(pipe, last) < 0;
+    bool overwritten = !moved && findings->highest_number - last->number >= RECEIPT_RING; // its key, by a later one
+    if (last->offset >= 0 && !findings->last_is_there && overwritten) {
+        return went_back(findings, error);
+    }
     if (last->offset >= 0 && (moved || !findings->last_is_there)) {
         return error_set(error, RELAY_ERROR_KAFKA_OPERATOR,
             "the receipt of batch %lld is not in topic %s (partition %d, offset %lld)%s: Kafka was wiped, or the topic",
@@ -195,11 +241,11 @@ static bool agrees(struct publish_pipe *pipe, const struct findings *findings, s
             moved ? ", which was recreated" : "");
     }
     for (size_t i = 0; i < findings->ahead_count; i++) {
-        if ((int64_t)findings->ahead[i].header.number != last->number + 1 + (int64_t)i) {
+        if ((int64_t)findings->ahead[i].receipt.header.number != last->number + 1 + (int64_t)i) {
             return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "Kafka has batch %lld of this outbox, PostgreSQL ends at %lld, and the receipts between are gone: the "
                 "database went back in time",
-                (long long)findings->ahead[i].header.number, (long long)last->number);
+                (long long)findings->ahead[i].receipt.header.number, (long long)last->number);
         }
     }
     return true;
@@ -306,8 +352,8 @@ static bool take_rows(struct publish_pipe *pipe, const struct receipt *receipt, 
 static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, size_t i, struct relay_error *error)
 {
     struct pg_connection *connection = pipe->owner.connections[0];
-    const struct receipt *receipt = &findings->ahead[i];
-    const struct receipt_place *place = &findings->places[i];
+    const struct receipt *receipt = &findings->ahead[i].receipt;
+    const struct receipt_place *place = &findings->ahead[i].place;
     struct batch_number number = {
         .generation = (int64_t)receipt->header.generation,
         .number = (int64_t)receipt->header.number,
@@ -373,8 +419,13 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
         : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
     done = done && tell_numbers(pipe, &findings, error);
     for (size_t i = 0; done && i < findings.ahead_count; i++) {
+        if (publish_stopping(pipe)) { // the next term finishes the others
+            done = error_set(error, RELAY_ERROR_STOPPED, "finishing batches: the relay is stopping");
+            break;
+        }
         done = finish_batch(pipe, &findings, i, error);
-        pipe->receipt_partition = findings.places[i].partition;
+        pipe->receipt_partition = findings.ahead[i].place.partition;
+        publish_tick(pipe);
     }
     tell_finished(pipe, &findings);
     findings_finish(&findings);

@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import struct
+import time
 
+import confluent_kafka
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -72,6 +74,14 @@ class Failover:
             assert fields[0] == b"OBRC"
             found[fields[5]] = fields[7]
         return found
+
+    def repeat_last_receipt(self, seconds):
+        """As if it had been published so much later: its batch is as far ahead as the test needs it."""
+        topic, partition, value, key = [(topic, partition, value, key) for _, topic, partition, _, value, _, key in
+            audit.read_topics(self.servers.bootstrap, f"{self.place.name}-receipts") if value is not None][-1]
+        producer = confluent_kafka.Producer({"bootstrap.servers": self.servers.bootstrap})
+        producer.produce(topic, value, key, partition, timestamp=int((time.time() + seconds) * 1000))
+        assert producer.flush(60) == 0
 
     def last_number(self):
         return self.place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.batch_numbers")[0][0]
@@ -262,8 +272,8 @@ def test_at_least_once_publishes_again_what_comes_back(failover):
     relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
 
 
-@pytest.mark.own_servers
-def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failover):
+def more_than_the_ring(failover):
+    """The standby lacks 66 transactions, more than compaction keeps receipts of. Returns what they published, and a relay."""
     place, standby = failover.place, failover.standby
     back = failover.insert(66 * 32)     # as many batches go into one transaction
     standby.wait_caught_up()
@@ -271,9 +281,37 @@ def test_a_standby_that_was_more_than_the_receipts_behind_stops_the_outbox(failo
     relay = failover.relay(insert={"enabled": "false"}, outbox={"batch_rows": "1"}).start()
     place.wait_published(120)
     assert failover.last_number() > 64
+    return back, relay
+
+
+@pytest.mark.own_servers
+def test_a_standby_that_lacks_more_than_the_ring_is_made_good_while_the_receipts_are_there(failover):
+    place = failover.place
+    back, relay = more_than_the_ring(failover)
+    lost = failover.last_number()
     failover.fail_over()
     new = failover.insert(5)
-    stopped(relay, "went back in time", 90)
+    failover.follows(relay)
+    events = [event for event, _ in back + new]
+    wait_ids(place, events, 180)
+    place.wait_published(120)
+    assert_ids(place, events)
+    finished = relay.events("publish.batch_finished")
+    assert [(one["number"], one["batches"], one["taken_out"], one["not_there"]) for one in finished] == [(lost, lost, len(back), 0)]
+    relay.wait(lambda: publish_validate(relay)["status"] == "ok", "health ok")
+
+
+@pytest.mark.own_servers
+def test_a_standby_that_lacks_more_than_a_failover_loses_stops_the_outbox(failover):
+    place = failover.place
+    back, relay = more_than_the_ring(failover)
+    last = failover.last_number()
+    assert relay.stop() == 0
+    failover.repeat_last_receipt(121)
+    failover.fail_over()
+    new = failover.insert(5)
+    relay.start(ready=False)
+    stopped(relay, f"Kafka is at batch {last} of this outbox, PostgreSQL at 0: the database went back in time", 90)
     assert_ids(place, [event for event, _ in back])
     assert place.outbox_rows() == len(back) + len(new)
     place.execute(advice(relay))
