@@ -3,11 +3,15 @@
 // Waiting for rows. Awake: probes, at first after a millisecond, then more and more slowly, up to every 20 ms; after a
 // quiet moment it asks for the wake-up lock, and goes on probing until the grant. Asleep: one more probe after the
 // grant, then it blocks until a notification, the next fallback poll (for rows whose INSERT fires no trigger), a
-// heartbeat or the stop. A session for notifications that is gone is made anew; until then the outbox is awake, that is
-// it polls.
+// heartbeat or the stop.
+//
+// - A session for notifications that is gone is made anew; until then the outbox is awake, that is it polls.
+// - PostgreSQL refuses a probe for now (somebody's DDL holds the table for longer than lock_timeout, a DBA cancels it):
+//   as with a reading, the session is whole, and the next probe comes a little later.
 #include "relay/publish/publish_wait.h"
 
 #include "relay/base/log.h"
+#include "relay/publish/publish_board.h"
 #include "relay/publish/publish_chores.h"
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
@@ -17,6 +21,8 @@
 #define PROBE_FIRST   DURATION_MS(1)
 #define PROBE_SLOWEST DURATION_MS(20)
 #define LINGER        DURATION_MS(60)
+// After a probe that PostgreSQL refused.
+#define REFUSED_PAUSE DURATION_MS(200)
 // So many rows within so short a time while asleep: the writers should not pay for notifications. Rows, not the size of
 // a batch: writers that wait for each other's NOTIFY never fill one.
 #define BUSY_ROWS   16
@@ -100,22 +106,47 @@ static void give_back(struct publish_pipe *pipe)
     }
 }
 
+// One probe, and a moment's pause if it is refused. *refused: in, the one before was; out, this one was. The first that
+// is answered ends what the board says of those before it, and nothing else that it says.
+static bool probe(struct publish_pipe *pipe, bool *refused, struct relay_error *error)
+{
+    if (publish_take_probe(pipe, &pipe->found, error)) {
+        if (*refused) {
+            *refused = false;
+            publish_show_well(pipe);
+        }
+        return true;
+    }
+    if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(pipe->owner.connections[0])) {
+        return false;
+    }
+    *refused = true;
+    log_event(LOG_LEVEL_WARNING, "publish.read_refused", "trying again", LOG_TEXT("outbox", pipe->config->name),
+        LOG_ERROR(error));
+    publish_show_trouble(pipe, error);
+    publish_pause(pipe, REFUSED_PAUSE);
+    return true;
+}
+
 bool publish_wait_for_rows(struct publish_pipe *pipe, struct relay_error *error)
 {
     const struct clock *clock = pipe->context->clock;
     struct mono_time began = clock_mono(clock), fallback = began;
     struct duration pace = PROBE_FIRST;
-    bool look = true;
+    bool look = true, refused = false;
     pipe->found = false;
     while (!publish_stopping(pipe) && !pipe->giving_up && !publish_chores_due(pipe)) {
         publish_tick(pipe);
         keep_session(pipe);
         if (look) {
-            if (!publish_take_probe(pipe, &pipe->found, error)) {
+            if (!probe(pipe, &refused, error)) {
                 return false;
             }
             if (pipe->found) {
                 return true;
+            }
+            if (refused) {
+                continue;
             }
             pipe->in_vain = false;
             fallback = mono_add(clock_mono(clock), pipe->config->fallback_poll);

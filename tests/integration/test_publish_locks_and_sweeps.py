@@ -232,6 +232,45 @@ def test_a_look_at_the_table_that_is_refused_is_not_repeated_before_each_batch(p
     assert len(relay.events("publish.term_started")) == 1
 
 
+def test_a_probe_of_a_quiet_outbox_that_is_refused_ends_no_term(place):
+    """A DBA cancels it; somebody's DDL holds the table for longer than a statement waits for it."""
+    relay = publishing(place)
+    first = place.insert_event()
+    wait_ids(place, [first])
+    place.wait_published()
+    holder = psycopg2.connect(place.admin_dsn)
+
+    def waits():
+        return place.execute("SELECT l.pid, l.mode FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND "
+            "l.relation = 'public.outbox_events'::regclass AND a.application_name LIKE 'outbox-relay-publish-%'")
+
+    def probed():   # and not, as after a chore, read
+        holder.rollback()
+        holder.cursor().execute("LOCK TABLE public.outbox_events IN ACCESS EXCLUSIVE MODE")
+        return wait_until(waits, "somebody meets the lock", 60)[0][1] == "AccessShareLock"
+    wait_until(probed, "a probe meets the lock", 120)
+
+    def cancelled():
+        for pid, _ in waits():
+            as_admin(place, f"SELECT pg_cancel_backend({pid})")
+        told = relay.events("publish.read_refused") + relay.events("publish.term_failed")
+        return any("SQLSTATE 57014" in event["error"] for event in told)
+    wait_until(cancelled, "a statement is cancelled", 60)
+
+    def publish():
+        return relay.health()["checks"]["publish"]
+    relay.wait(lambda: "SQLSTATE 55P03" in publish().get("reason", ""), "a later one has waited in vain", 60)
+    assert relay.events("publish.term_failed") == []
+    assert publish()["status"] == "degraded"
+    holder.close()
+    relay.wait(lambda: publish()["status"] == "ok", "health as before, without an event", 60)
+    second = place.insert_event()
+    wait_ids(place, [second])
+    place.wait_published()
+    assert_ids(place, [first, second])
+    assert len(relay.events("publish.term_started")) == 1
+
+
 @pytest.mark.parametrize("parked", [False, True], ids=["alone", "beside_a_parked_topic"])
 def test_rows_that_a_trigger_keeps_are_told_and_not_asked_for_at_full_speed(place, parked):
     """Soft deletion: UPDATE ... SET deleted_at, and the row stays."""
