@@ -18,8 +18,10 @@
 #include "relay/cli/refill.h"
 #include "relay/cli/replay_letters.h"
 #include "relay/cli/replay_table.h"
+#include "relay/insert/insert_memory.h"
 #include "relay/insert/insert_routes.h"
 #include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_consumer_conf.h"
 #include "relay/kafka/kafka_error.h"
 #include "relay/publish/event_arena.h"
 
@@ -96,6 +98,12 @@ static rd_kafka_t *consumer_new(const struct relay_context *context, struct rela
             rd_kafka_conf_destroy(conf);
             return NULL;
         }
+    }
+    // Like the daemon's member: the two often share a machine's, or a container's, memory.
+    int64_t memory = context->config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE;
+    if (conf && !kafka_consumer_bound(conf, context, memory, error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
     }
     return conf ? kafka_client_new(KAFKA_CLIENT_CONSUMER, conf, error) : NULL;
 }

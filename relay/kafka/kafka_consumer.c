@@ -17,9 +17,9 @@
 #include "relay/kafka/kafka_consumer.h"
 
 #include "relay/base/log.h"
-#include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_burial.h"
 #include "relay/kafka/kafka_conf.h"
+#include "relay/kafka/kafka_consumer_conf.h"
 #include "relay/kafka/kafka_error.h"
 
 #include <stdio.h>
@@ -29,7 +29,6 @@
 // librdkafka's words, behind which the topic or pattern stands
 #define ABSENT             "Subscribed topic not available: "
 #define BEGINNING_LIMIT_MS 3000
-#define UNPACKED_LEAST     100000000 // librdkafka's own default
 #define TIMEOUT_LEAST_MS   2000
 #define TIMEOUT_MOST_MS    60000 // librdkafka's own default
 
@@ -132,19 +131,6 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-// What librdkafka receives at once is also what a record set may come to when it is unpacked (scripts/patches): one of
-// 1 MB may come to a thousand times as much, and no queue's limit counts it before it is there. The same for each
-// consumer of the stage, so that one reads what the other has read.
-static bool set_receive(const struct relay_context *context, rd_kafka_conf_t *conf, int64_t largest,
-    struct relay_error *error)
-{
-    int64_t unpacked = context->config->insert.memory_limit / 2;
-    int64_t fetch = kafka_conf_number(conf, "fetch.max.bytes", 52428800) + 512;
-    unpacked = unpacked > 2 * largest ? unpacked : 2 * largest;
-    return kafka_conf_set_default(conf, context->config, "receive.message.max.bytes",
-        clamp(unpacked > fetch ? unpacked : fetch, UNPACKED_LEAST, INT32_MAX), error);
-}
-
 // A commit that is answered later is of unknown outcome and ends the membership. Its lease counts from when it was sent
 // and ends 2 s before the session: INSERTs under one that was answered just in time have the rest.
 static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
@@ -172,28 +158,9 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
             return false;
         }
     }
-    const struct config *config = context->config;
-    // librdkafka makes no consumer that fetches less at a time than the largest message has, or more than it receives.
-    int64_t largest = kafka_conf_message_max(conf);
-    // Each broker is asked at the same time, and what comes out of an answer may be ten times as large.
-    int64_t fetch = clamp(options->memory / 32, 65536, 52428800);
-    if (config_kafka_given(config, "receive.message.max.bytes") != NULL) {
-        fetch = clamp(fetch, 0, kafka_conf_number(conf, "receive.message.max.bytes", 100000000) - 512);
-    }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
-        kafka_conf_set_default(conf, config, "queued.max.messages.kbytes", clamp(options->memory / 1024, 2048, 2097151),
-            error) &&
-        // librdkafka counts the bytes of messages; each takes some hundred more, which is what small ones cost.
-        kafka_conf_set_default(conf, config, "queued.min.messages", clamp(options->memory / 1024, 1000, 100000),
-            error) &&
-        // As compressed: what comes out of it may be ten times as large.
-        kafka_conf_set_default(conf, config, "fetch.message.max.bytes", clamp(options->memory / 64, 65536, 1048576),
-            error) &&
-        kafka_conf_set_default(conf, config, "fetch.max.bytes", fetch > largest ? fetch : largest, error) &&
-        set_receive(context, conf, largest, error) && set_timeout(context, conf, error) &&
-        kafka_conf_set_default(conf, config, "topic.metadata.refresh.interval.ms", 10000, error) &&
-        // A partition whose queue is full is looked at again after this long.
-        kafka_conf_set_default(conf, config, "fetch.queue.backoff.ms", 20, error);
+        kafka_consumer_bound(conf, context, options->memory, error) && set_timeout(context, conf, error) &&
+        kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", 10000, error);
 }
 
 static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_consumer_options *options,

@@ -297,6 +297,27 @@ def test_the_rate_is_that_of_the_events_that_are_wanted(place):
     assert result.returncode == 0 and "1001 messages read" in result.stdout and "1 rows written" in result.stdout, result.stdout + result.stderr
 
 
+def fetch_settings(text):
+    """What bounds the memory of a consumer, of those settings that librdkafka tells of a client with debug = conf."""
+    names = (r"queued\.max\.messages\.kbytes", r"queued\.min\.messages", r"fetch\.message\.max\.bytes", r"fetch\.max\.bytes",
+             r"receive\.message\.max\.bytes", r"fetch\.queue\.backoff\.ms")
+    return dict(re.findall(rf"\b({'|'.join(names)}) = (\d+)", text))
+
+
+def test_a_refill_fetches_no_more_ahead_than_the_daemon(place):
+    """It often runs beside the daemon, within one limit of memory."""
+    told = {"kafka": {"debug": "conf"}, "log": {"level": "debug", "format": "json"}, "insert": {"memory_limit": "512MiB"}}
+    relay = place.relay(**told)
+    place.insert_event()
+    place.wait_inserted(1)
+    assert relay.stop() == 0
+    member = fetch_settings("\n".join(line for line in relay.log() if "outbox-relay-insert-" in line))
+    done = run(place, "--into", "outbox_events", "--since", "1h", **told)
+    assert done.returncode == 0, done.stderr
+    ours = fetch_settings("\n".join(line for line in done.stderr.splitlines() if "outbox-relay-replay-" in line))
+    assert len(member) == 6 and ours == member, (member, ours)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_refill_that_is_ended_during_its_insert_doubles_nothing(place, number):
     relay = place.relay()
