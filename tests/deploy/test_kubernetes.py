@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """deploy/kubernetes: valid for the oldest and newest Kubernetes that the validator knows of ours, and as the house wants it."""
+import configparser
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import config_keys
 import kustomize
 
 ROOT = config_keys.ROOT
-FOLDERS = ["base", "migrate", "overlays/split-stages"]
+FOLDERS = ["base", "command", "migrate", "overlays/split-stages"]
 VERSIONS = ["1.27", "1.33"]
 
 
@@ -169,6 +170,31 @@ def test_the_job_reaches_its_servers_where_all_is_denied():
     policy, = [p for p in of_kind(items, "NetworkPolicy") if p["spec"]["podSelector"]["matchLabels"] == labels]
     ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"] and ports == {53, 5353, 5432, 8123, 8443}
+
+
+def test_a_command_has_logins_and_memory_of_its_own_and_reaches_the_servers():
+    """In the daemon's container it would have neither; docs/operations.md sends what needs them here."""
+    items = objects("command")
+    job, = of_kind(items, "Job")
+    policy, = of_kind(items, "NetworkPolicy")
+    base, = of_kind(objects("base"), "NetworkPolicy")
+    assert policy["spec"]["podSelector"]["matchLabels"] == job["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["egress"] == base["spec"]["egress"] and "ingress" not in policy["spec"]
+    assert job["spec"]["backoffLimit"] == 0 and job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["secrets"]["secret"]["secretName"] == "outbox-relay-command"
+
+
+def test_the_command_works_on_what_the_daemon_does():
+    """Its sample of a configuration differs from the daemon's in the logins, and has nothing of a daemon."""
+    def sections(folder):
+        parser = configparser.ConfigParser(delimiters=("=",), comment_prefixes=(";",), interpolation=None)
+        parser.read_string(of_kind(objects(folder), "ConfigMap")[0]["data"]["outbox-relay.ini"])
+        return {name: dict(parser[name]) for name in parser.sections()}
+    ours, daemon = sections("command"), sections("base")
+    for section in (ours, daemon):
+        del section["clickhouse"]["user"]
+    assert ours == {name: daemon[name] for name in ("kafka", "publish", "insert", "clickhouse")}
 
 
 def test_the_usual_ports_of_servers_are_open():
