@@ -258,9 +258,8 @@ static bool wait_for_starts(struct insert_group *group, struct mono_time until)
     for (;;) {
         bool in_doubt = false;
         for (size_t i = 0; i < group->table_count; i++) {
-            const struct insert_table *table = group->tables[i];
             struct mono_time last;
-            in_doubt = table_worker_has_in_doubt(table->worker, insert_table_gives_up(table), &last) || in_doubt;
+            in_doubt = table_worker_has_in_doubt(group->tables[i]->worker, &last) || in_doubt;
         }
         if (!in_doubt || mono_reached(insert_group_now(group), until)) {
             return !in_doubt;

@@ -16,9 +16,7 @@ static size_t collect(struct insert_table *const *tables, size_t count, struct r
 {
     size_t used = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct insert_batch *flight = tables[i]->flight;
-        bool runs = flight && flight->dropped &&
-            table_worker_running(tables[i]->worker, flight->job, running[used].id, &running[used].endpoint);
+        bool runs = table_worker_runs_given_up(tables[i]->worker, running[used].id, &running[used].endpoint);
         used += runs ? 1 : 0;
     }
     return used;

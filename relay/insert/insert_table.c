@@ -673,22 +673,6 @@ static void give_up_read_back(struct insert_table *table, const struct insert_pa
     }
 }
 
-bool insert_table_gives_up(const struct insert_table *table)
-{
-    char id[CLICKHOUSE_QUERY_ID_ROOM];
-    int endpoint;
-    bool given_up = table->flight && table->flight->dropped;
-    for (size_t i = 0; i < table->partitions->count; i++) {
-        const struct insert_partition *partition = table->partitions->items[i];
-        for (size_t j = 0; !given_up && j < partition->feed_count; j++) {
-            const struct insert_feed *feed = &partition->feeds[j];
-            given_up = feed->table == table && feed->reading && atomic_load(&feed->reading->cancelled) &&
-                table_worker_running(table->worker, feed->reading, id, &endpoint);
-        }
-    }
-    return given_up;
-}
-
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition)
 {
     give_up_read_back(table, partition);

@@ -81,7 +81,7 @@ static bool outlast_doubt(struct table_worker *worker, struct table_job *job, st
     const struct clock *clock = worker->options.context->clock;
     struct mono_time until;
     bool started = false;
-    if (!table_worker_has_in_doubt(worker, false, &until)) {
+    if (!table_worker_has_in_doubt(worker, &until)) {
         return true;
     }
     if (!insert_doubt_has_begun(&worker->doubt, worker->options.context, worker->options.client,

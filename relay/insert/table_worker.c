@@ -153,16 +153,16 @@ void table_worker_cancel(struct table_worker *worker, struct table_job *job)
     insert_lease_nudge(worker->options.lease);
 }
 
-bool table_worker_running(struct table_worker *worker, const struct table_job *job, char *query_id, int *endpoint)
+bool table_worker_runs_given_up(struct table_worker *worker, char *query_id, int *endpoint)
 {
     pthread_mutex_lock(&worker->lock);
-    bool running = worker->present == job && worker->running_id[0] != '\0';
-    if (running) {
+    bool runs = worker->running_id[0] != '\0' && atomic_load(&worker->present->cancelled);
+    if (runs) {
         memcpy(query_id, worker->running_id, sizeof(worker->running_id));
         *endpoint = worker->running_endpoint;
     }
     pthread_mutex_unlock(&worker->lock);
-    return running;
+    return runs;
 }
 
 struct clickhouse_client *table_worker_client(const struct table_worker *worker)

@@ -146,12 +146,13 @@ void table_worker_end_running(struct table_worker *worker, const struct row_plac
     pthread_mutex_unlock(&worker->lock);
 }
 
-bool table_worker_has_in_doubt(struct table_worker *worker, bool with_present, struct mono_time *until)
+bool table_worker_has_in_doubt(struct table_worker *worker, struct mono_time *until)
 {
     struct mono_time now = clock_mono(worker->options.context->clock);
     pthread_mutex_lock(&worker->lock);
     *until = worker->doubt.until;
-    if (with_present && mono_before(*until, worker->running_until)) {
+    bool given_up = worker->present && atomic_load(&worker->present->cancelled);
+    if (given_up && mono_before(*until, worker->running_until)) {
         *until = worker->running_until;
     }
     pthread_mutex_unlock(&worker->lock);

@@ -307,6 +307,7 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
     struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = repeat->query_id,
         .timeout = repeat->timeout,
+        .while_stopping = true, // else the stop would leave it running in the server, and nobody would know its id
         .settings = settings,
         .setting_count = sizeof(settings) / sizeof(settings[0])};
     struct clickhouse_outcome outcome;

@@ -592,5 +592,5 @@ Test(fault_insert_group, partitions_of_a_broken_member_are_given_back_when_none_
     group.heartbeat = NULL;
     status_board_free(board);
     cr_assert(group.partitions.items[0]->gone);
-    cr_assert_not(table_worker_has_in_doubt(table.worker, true, &last), "somebody else may have them now");
+    cr_assert_not(table_worker_has_in_doubt(table.worker, &last), "somebody else may have them now");
 }

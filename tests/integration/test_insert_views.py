@@ -33,6 +33,7 @@ def make_views(place, trouble):
 
 
 FAILS = "throwIf(seq = 7 AND (SELECT count() FROM {db}.switch) = 0, 'a view of the user fails')"
+LASTS = "(SELECT sum(sleepEachRow(0.1)) FROM numbers(1000) WHERE (SELECT max(x) FROM {db}.switch) = 2 SETTINGS max_block_size = 1)"
 SLEEPS = "if((SELECT count() FROM {db}.switch) = 0, sleep(3), 0)"
 
 
@@ -88,6 +89,26 @@ def test_a_profile_that_deduplicates_nothing_and_ignores_failing_views_changes_n
     relay.kill()
     assert counts(place) == (4000, 4000)
     repair(place)
+    relay.start()
+    wait_whole(place, 4000)
+    all_committed(place, 4000)
+    assert relay.events("insert.views_completed") and not relay.events("insert.views_behind")
+    assert relay.stop() == 0
+
+
+def test_a_relay_that_stops_leaves_no_repetition_running(place):
+    make_views(place, f"{FAILS} + {LASTS}")
+    relay = inserting(place, start=False, insert=one_batch(4000))
+    left_behind(place, relay, 4000)
+    place.clickhouse("INSERT INTO {db}.switch VALUES (2)")
+    relay.start()
+
+    def running():
+        return place.clickhouse("SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO `{db}`.`outbox_events`%SELECT%FROM `{db}`%'")
+    wait_until(lambda: running() == "1\n", "the repetition under way", 60)
+    assert relay.stop() == 0
+    wait_until(lambda: running() == "0\n", "it killed", 20)
+    place.clickhouse("INSERT INTO {db}.switch VALUES (3)")
     relay.start()
     wait_whole(place, 4000)
     all_committed(place, 4000)

@@ -262,7 +262,7 @@ Test(table_insert, what_is_too_large_for_a_proxy_is_divided)
     cr_assert_eq(job->verdict, TABLE_TOO_LARGE);
     cr_assert_not_null(strstr(job->error.text, "topic[3]@4711"), "%s", job->error.text);
     struct mono_time until = {0};
-    cr_assert_not(table_worker_has_in_doubt(worker, false, &until), "nothing of it can begin any more");
+    cr_assert_not(table_worker_has_in_doubt(worker, &until), "nothing of it can begin any more");
     job->rows = 2;
     do_job(job);
     cr_assert_eq(job->verdict, TABLE_TOO_LARGE);

@@ -81,8 +81,6 @@ bool insert_table_busy(const struct insert_table *table); // a batch is open or 
 // Gives up the read-back of a partition that is gone, and every batch that holds messages of it; those of other
 // partitions are taken again.
 void insert_table_forget(struct insert_table *table, const struct insert_partition *partition);
-// The worker has an INSERT under way that was given up, one for views included.
-bool insert_table_gives_up(const struct insert_table *table);
 bool insert_table_holds(const struct insert_table *table, const struct insert_partition *partition);
 
 #endif

@@ -34,13 +34,14 @@ void table_worker_submit(struct table_worker *worker, struct table_job *job);
 struct table_job *table_worker_take_done(struct table_worker *worker); // the oldest, NULL: none
 // The job's outcome no longer interests: it ends as soon as it can, and is taken as any other.
 void table_worker_cancel(struct table_worker *worker, struct table_job *job);
-// The INSERT that is under way, if it is that job's: its id, with room for CLICKHOUSE_QUERY_ID_ROOM, and where it is.
-bool table_worker_running(struct table_worker *worker, const struct table_job *job, char *query_id, int *endpoint);
+// The INSERT that is under way, one for views included, if its job was given up: its id, with room for
+// CLICKHOUSE_QUERY_ID_ROOM, and where it is.
+bool table_worker_runs_given_up(struct table_worker *worker, char *query_id, int *endpoint);
 struct clickhouse_client *table_worker_client(const struct table_worker *worker);
-// Whether an INSERT is in doubt: it has no answer, and the server may yet start it, until when. with_present: the one
-// under way included. One that has started is found in system.processes; one that starts later is refused. Only of
-// exactly-once tables.
-bool table_worker_has_in_doubt(struct table_worker *worker, bool with_present, struct mono_time *until);
+// Whether an INSERT is in doubt: it has no answer, or its job was given up while it is under way, and the server may
+// yet start it, until when. One that has started is found in system.processes; one that starts later is refused. Only
+// of exactly-once tables.
+bool table_worker_has_in_doubt(struct table_worker *worker, struct mono_time *until);
 // Why the present job is being repeated: copies the last error; false: nothing is wrong.
 bool table_worker_trouble(struct table_worker *worker, struct relay_error *error);
 void table_worker_quit(struct table_worker *worker); // ends after the present job; does not wait

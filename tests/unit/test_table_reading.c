@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A read-back that finds a noted INSERT, and has it repeated for the views of its table, at a scripted server: what
+// becomes of the repetition when the partition goes.
+#include "clickhouse_peer.h"
+#include "encoder_fixture.h"
+#include "relay/insert/insert_kill.h"
+
+#include <criterion/criterion.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+
+static struct clock_fake fake;
+static struct clickhouse_peer peer;
+static struct insert_lease lease;
+static struct config_route route;
+static struct table_view_target view; // that keeps nothing: no window of its own
+static struct table_plan *plan;
+static struct table_worker *worker;
+static char sent[4096];
+static atomic_size_t repetitions;
+
+// In this order, to all that is no repetition; then "0".
+static const char *const script[] = {"outbox-relay: end\n", // nothing of ours runs
+    "9223372036854775807\t0\t0\toutbox-relay: end\n",       // no rows above the committed offset
+    "9223372036854775807\t0\t0\toutbox-relay: end\n",       // nor dead letters
+    "1\t1\t1700000000\toutbox-relay: end\n",                // the table has the rows of the note
+    "20\t0\toutbox-relay: end\n",                           // and knows its token
+    "1\n", "1700000000000000\n",                            // its clock
+    NULL};
+static const char *const *says;
+
+static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
+{
+    static _Thread_local char answer[4096]; // each connection has its thread
+    const char *body = clickhouse_peer_learned(seen);
+    (void)unused;
+    if (!body && strstr(seen->target, "insert_deduplication_token")) {
+        snprintf(sent, sizeof(sent), "%s", seen->target);
+        atomic_fetch_add(&repetitions, 1);
+        reply->then = HTTP_HANG;
+        return;
+    }
+    if (!body && strncmp(seen->target, "/ping", 5) == 0) {
+        body = "Ok.\n";
+    } else if (!body) {
+        body = *says ? *says++ : "0\n";
+    }
+    reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
+}
+
+static void wake(void *unused)
+{
+    (void)unused;
+}
+
+static void start(void)
+{
+    static const char *const columns[] = {"value", "String", NULL};
+    static char name[] = "t", dead_letters[] = "d", target[] = "db.v";
+    struct relay_error error;
+    says = script;
+    clock_fake_init(&fake, (struct mono_time){INT64_C(1000000000000)}, (struct wall_time){INT64_C(1700000000000000)});
+    clickhouse_peer_start(&peer, handle, NULL, NULL);
+    peer.config.insert.dead_letter_table = dead_letters;
+    peer.context.clock = &fake.base;
+    peer.context.metrics = metrics_new(&error);
+    peer.context.board = status_board_new(&fake.base, &error);
+    insert_lease_init(&lease, &fake.base, DURATION_S(20), wake, NULL);
+    route = (struct config_route){.name = name, .table = name};
+    view.target = target;
+    plan = fixture_plan(columns, "INSERT INTO t FORMAT Native");
+    plan->exactly_once = plan->guarded = true;
+    plan->schema->views = &view;
+    plan->schema->view_count = 1;
+    plan->schema->dedup_window = 100;
+    plan->schema->dedup_seconds = INT64_MAX;
+    struct table_worker_options options = {.context = &peer.context,
+        .client = peer.client,
+        .route = &route,
+        .group_tag = "01234567",
+        .lease = &lease,
+        .wake = wake};
+    worker = table_worker_start(&options, &error);
+    cr_assert_not_null(worker, "%s", error.text);
+}
+
+static void finish(void)
+{
+    stop_raise(&peer.stop, clock_mono(&fake.base)); // and its drain is over: what hangs ends
+    table_worker_quit(worker);
+    cr_assert(table_worker_join(worker, (struct mono_time){INT64_MAX}));
+    table_worker_free(worker);
+    plan->schema->views = NULL;
+    plan->schema->view_count = 0;
+    table_plan_release(plan);
+    insert_lease_finish(&lease);
+    clickhouse_peer_finish(&peer);
+    status_board_free(peer.context.board);
+    metrics_free(peer.context.metrics);
+}
+
+TestSuite(table_reading, .init = start, .fini = finish);
+
+static struct table_job *submit(void)
+{
+    struct relay_error error;
+    struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
+    cr_assert_not_null(job);
+    job->plan = table_plan_hold(plan);
+    job->read_back.target = route.table;
+    job->read_back.topic = "topic";
+    job->owed = strdup("views1 00000000 1600000000 1 token topic:0:0-0\n");
+    table_worker_submit(worker, job);
+    return job;
+}
+
+// At most 20 s.
+#define AWAIT(condition)                                                                                               \
+    for (int i = 0; !(condition); i++) {                                                                               \
+        cr_assert_lt(i, 20000, "never: " #condition);                                                                  \
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);                                                       \
+    }
+
+// KILL QUERY for the id that the repetition was sent under.
+static void expect_killed(void)
+{
+    char id[CLICKHOUSE_QUERY_ID_ROOM];
+    size_t kills = 0;
+    const char *at = strstr(sent, "query_id=");
+    cr_assert(at && sscanf(at, "query_id=%120[^&]", id) == 1, "%s", sent);
+    for (size_t i = 0; i < http_script_requests(peer.http); i++) {
+        const char *statement = http_script_body(peer.http, i, NULL);
+        kills += statement && strncmp(statement, "KILL QUERY", 10) == 0 && strstr(statement, id);
+    }
+    cr_assert_eq(kills, 1, "%s", id);
+}
+
+static void give_up(bool stopping)
+{
+    struct insert_table table = {.worker = worker}, *tables[] = {&table};
+    struct mono_time until;
+    insert_lease_grant(&lease, clock_mono(&fake.base));
+    struct table_job *job = submit();
+    AWAIT(atomic_load(&repetitions) == 1);
+    insert_kill_dropped(tables, 1);
+    cr_assert_not(table_worker_has_in_doubt(worker, &until));
+    if (stopping) {
+        stop_raise(&peer.stop, mono_add(clock_mono(&fake.base), DURATION_S(30)));
+    }
+    table_worker_cancel(worker, job);
+    cr_assert(table_worker_has_in_doubt(worker, &until), "it may yet begin");
+    insert_kill_dropped(tables, 1);
+    expect_killed();
+}
+
+Test(table_reading, its_repetition_is_killed_when_the_partition_goes)
+{
+    give_up(false);
+}
+
+Test(table_reading, its_repetition_is_killed_when_the_relay_stops)
+{
+    give_up(true);
+}
