@@ -246,7 +246,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     bool late = insert_deadline_was_over(outcome, error), leaves = may_leave(job, part, outcome, error);
     metric_add(worker->retries[failure], 1);
     table_worker_log_retry(worker, "an INSERT failed", error);
-    table_worker_note(worker, error, true);
+    table_worker_note(worker, job, error);
     part->unclear = part->unclear || (!late && !was_not_executed(outcome));
     part->unproven = part->unproven || is_unproven(job, part, outcome);
     *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
@@ -311,7 +311,7 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
             worker->endpoint = part->endpoint;
             worker->strange = 0;
             backoff_reset(&worker->backoff);
-            table_worker_note(worker, NULL, true);
+            table_worker_note(worker, job, NULL);
             return TABLE_DONE;
         }
         if (!judge(worker, job, part, &outcome, &job->error, &verdict)) {
@@ -337,7 +337,7 @@ static bool copies_acknowledged(struct table_worker *worker, struct table_job *j
         return false;
     }
     table_worker_log_retry(worker, "copies of dead letters are not acknowledged", &job->error);
-    table_worker_note(worker, &job->error, true);
+    table_worker_note(worker, job, &job->error);
     table_worker_pause(worker, job, backoff_next(&worker->backoff));
     return false;
 }

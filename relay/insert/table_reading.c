@@ -267,7 +267,7 @@ static void repeat(struct table_worker *worker, struct table_job *job,
             if (!worker->insert_trouble) {
                 backoff_reset(&worker->backoff);
             }
-            table_worker_note(worker, NULL, false);
+            table_worker_note(worker, job, NULL);
             return;
         }
         job->verdict = job->error.class == RELAY_CLASS_OPERATOR ? TABLE_OPERATOR : TABLE_CANCELLED;
@@ -275,8 +275,8 @@ static void repeat(struct table_worker *worker, struct table_job *job,
             return;
         }
         table_worker_log_retry(worker,
-            job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "cannot read back offsets", &job->error);
-        table_worker_note(worker, &job->error, false);
+            job->kind == TABLE_JOB_OPEN ? "cannot read the table's schema" : "a read-back failed", &job->error);
+        table_worker_note(worker, job, &job->error);
         table_worker_pause(worker, job, backoff_next(&worker->backoff));
     }
 }

@@ -46,9 +46,11 @@ void table_worker_pause(struct table_worker *worker, const struct table_job *job
     pthread_mutex_unlock(&worker->lock);
 }
 
-// Notes why something is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds.
-void table_worker_note(struct table_worker *worker, const struct relay_error *error, bool of_insert)
+// Notes why the job is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds;
+// that of a read-back ends with it, also where it repeats an INSERT for views.
+void table_worker_note(struct table_worker *worker, const struct table_job *job, const struct relay_error *error)
 {
+    bool of_insert = job->kind == TABLE_JOB_INSERT;
     if (!error && !of_insert && worker->insert_trouble) {
         return;
     }
@@ -91,9 +93,9 @@ static bool hold_lease(struct table_worker *worker, const struct table_job *job,
         if (table_worker_given_up(worker, job)) {
             return error_set(error, RELAY_ERROR_STOPPED, "the insert was given up");
         }
-        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE,
-            "an INSERT waits for the consumer group to accept an offset commit");
-        table_worker_note(worker, error, true);
+        error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "%s waits for the consumer group to accept an offset commit",
+            job->kind == TABLE_JOB_INSERT ? "an INSERT" : "the repetition of an earlier INSERT for views");
+        table_worker_note(worker, job, error);
     }
 }
 

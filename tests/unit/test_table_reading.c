@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A read-back that finds a noted INSERT, and has it repeated for the views of its table, at a scripted server: what
-// becomes of the repetition when the partition goes.
+// A read-back that finds a noted INSERT, and has it repeated for the views of its table, at a scripted server: what it
+// tells while it waits, and what becomes of the repetition when the partition goes.
 #include "clickhouse_peer.h"
 #include "encoder_fixture.h"
 #include "relay/insert/insert_kill.h"
@@ -18,6 +18,7 @@ static struct config_route route;
 static struct table_view_target view; // that keeps nothing: no window of its own
 static struct table_plan *plan;
 static struct table_worker *worker;
+static bool hangs; // the repetition has no answer
 static char sent[4096];
 static atomic_size_t repetitions;
 
@@ -39,10 +40,12 @@ static void handle(void *unused, const struct http_seen *seen, struct http_reply
     if (!body && strstr(seen->target, "insert_deduplication_token")) {
         snprintf(sent, sizeof(sent), "%s", seen->target);
         atomic_fetch_add(&repetitions, 1);
-        reply->then = HTTP_HANG;
-        return;
-    }
-    if (!body && strncmp(seen->target, "/ping", 5) == 0) {
+        if (hangs) {
+            reply->then = HTTP_HANG;
+            return;
+        }
+        body = "";
+    } else if (!body && strncmp(seen->target, "/ping", 5) == 0) {
         body = "Ok.\n";
     } else if (!body) {
         body = *says ? *says++ : "0\n";
@@ -123,6 +126,23 @@ static struct table_job *submit(void)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);                                                       \
     }
 
+Test(table_reading, its_wait_for_the_lease_is_not_the_trouble_of_an_insert)
+{
+    struct relay_error trouble;
+    struct table_job *job = submit(), *done = NULL;
+    AWAIT(insert_lease_is_wanted(&lease));
+    clock_fake_advance(&fake, DURATION_S(6));
+    AWAIT(table_worker_trouble(worker, &trouble));
+    cr_assert_not_null(strstr(trouble.text, "repetition of an earlier INSERT"), "%s", trouble.text);
+    insert_lease_grant(&lease, clock_mono(&fake.base));
+    AWAIT((done = table_worker_take_done(worker)) != NULL);
+    cr_assert_eq(done, job);
+    cr_assert_eq(job->verdict, TABLE_DONE, "%s", job->error.text);
+    cr_assert_eq(atomic_load(&repetitions), 1);
+    cr_assert_not(table_worker_trouble(worker, &trouble), "it is over without any INSERT: %s", trouble.text);
+    table_job_free(job);
+}
+
 // KILL QUERY for the id that the repetition was sent under.
 static void expect_killed(void)
 {
@@ -141,6 +161,7 @@ static void give_up(bool stopping)
 {
     struct insert_table table = {.worker = worker}, *tables[] = {&table};
     struct mono_time until;
+    hangs = true;
     insert_lease_grant(&lease, clock_mono(&fake.base));
     struct table_job *job = submit();
     AWAIT(atomic_load(&repetitions) == 1);

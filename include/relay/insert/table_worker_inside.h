@@ -46,8 +46,9 @@ struct mono_time table_worker_stop_limit(const struct table_worker *worker);
 bool table_worker_given_up(const struct table_worker *worker, const struct table_job *job);
 // Sleeps; ends early when the job is given up.
 void table_worker_pause(struct table_worker *worker, const struct table_job *job, struct duration length);
-// Notes why something is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds.
-void table_worker_note(struct table_worker *worker, const struct relay_error *error, bool of_insert);
+// Notes why the job is repeated, for the board; NULL: it is not. The trouble of an INSERT lasts until one succeeds;
+// that of a read-back ends with it, also where it repeats an INSERT for views.
+void table_worker_note(struct table_worker *worker, const struct table_job *job, const struct relay_error *error);
 void table_worker_log_retry(const struct table_worker *worker, const char *what, const struct relay_error *error);
 // After which the server has ended what began at `start`, by its max_execution_time.
 struct mono_time table_worker_end_of_run(const struct table_worker *worker, struct mono_time start);
