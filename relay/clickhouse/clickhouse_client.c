@@ -5,8 +5,9 @@
 //
 // Failures: no endpoint lets us through: BREAKER_OPEN, nothing was sent. The questions that learn fail: the caller's
 // own request was not sent. A failure of the endpoint itself, or one that another replica may not have, moves the
-// sticky choice on, so that the next request tries that one; nothing is ever repeated here. clickhouse_exchange.c tells
-// how answers are judged.
+// sticky choice on, so that the next request tries that one; nothing is ever repeated here. An endpoint that gave no
+// answer, refused a setting that it knew, or tells of another version with its clock, is asked anew before the next
+// request. clickhouse_exchange.c tells how answers are judged.
 #include "relay/clickhouse/clickhouse_client.h"
 
 #include "relay/clickhouse/clickhouse_endpoint.h"
@@ -158,6 +159,7 @@ static bool ask(const struct clickhouse_exchange *of, const char *about, const c
         .request = &request,
         .endpoint = of->endpoint,
         .statement = statement,
+        .learns = true,
         .deadline = of->deadline,
         .outcome = outcome};
     bool done = clickhouse_exchange_run(&exchange, error);
@@ -266,7 +268,15 @@ static bool better_elsewhere(const struct clickhouse_exchange *exchange)
     return failure == CLICKHOUSE_TRANSIENT || (exchange->request->waits && failure == CLICKHOUSE_OUTCOME_UNKNOWN);
 }
 
-// Tells breaker, board and the sticky choice how it went.
+// It is down or cut off, and may come back as another version; or it does not know a setting that it listed, and so is
+// one already.
+static bool may_be_another(const struct clickhouse_exchange *exchange)
+{
+    int code = exchange->outcome->exception_code;
+    return (exchange->blames_endpoint && code == 0) || code == CLICKHOUSE_CODE_UNKNOWN_SETTING;
+}
+
+// Tells breaker, board and the sticky choice how it went, and has the endpoint asked anew where that says so.
 static void settle(struct clickhouse_client *client, struct clickhouse_exchange *exchange, bool done,
     const struct relay_error *error)
 {
@@ -279,6 +289,9 @@ static void settle(struct clickhouse_client *client, struct clickhouse_exchange 
         clickhouse_endpoint_report(exchange->endpoint, NULL);
     } else {
         breaker_cancel(breaker);
+    }
+    if (may_be_another(exchange)) {
+        clickhouse_endpoint_forget(exchange->endpoint);
     }
     if (exchange->blames_endpoint || better_elsewhere(exchange)) {
         clickhouse_client_leave(client, exchange->outcome->endpoint);
@@ -416,9 +429,10 @@ void clickhouse_ask_silent_endpoints(struct clickhouse_client *client, struct du
     }
 }
 
-// The one number that the statement asks for. An answer that is cut, empty or something else is no number.
+// The one number that the statement asks for. An answer that is cut, empty or something else is no number. *beside (may
+// be NULL): all that was answered, the caller's.
 static bool ask_number(struct clickhouse_client *client, const struct clickhouse_request *request,
-    const char *statement, int64_t *number, struct relay_error *error)
+    const char *statement, int64_t *number, struct clickhouse_result **beside, struct relay_error *error)
 {
     struct clickhouse_result *result = NULL;
     if (!clickhouse_query(client, request, statement, &result, NULL, error)) {
@@ -432,7 +446,11 @@ static bool ask_number(struct clickhouse_client *client, const struct clickhouse
             "the answer is not the number that was asked for: something else than ClickHouse has answered, or its disk "
             "is full");
     }
-    clickhouse_result_free(result);
+    if (done && beside) {
+        *beside = result;
+    } else {
+        clickhouse_result_free(result);
+    }
     return done;
 }
 
@@ -442,7 +460,7 @@ static bool kill_round(struct clickhouse_client *client, const struct clickhouse
 {
     int64_t running;
     if (!clickhouse_query(client, request, kill, NULL, NULL, error) ||
-        !ask_number(client, request, count, &running, error)) {
+        !ask_number(client, request, count, &running, NULL, error)) {
         return false;
     }
     *left = (size_t)running;
@@ -526,6 +544,17 @@ bool clickhouse_kill_queries(struct clickhouse_client *client, int endpoint, con
     return done;
 }
 
+// A server that was upgraded, or went back, between two requests that reached it: nothing else tells.
+static void compare_version(struct clickhouse_endpoint *endpoint, const struct clickhouse_server *known,
+    const struct clickhouse_result *result)
+{
+    char version[sizeof(known->version)];
+    copy_cell(result, 1, version, sizeof(version));
+    if (version[0] != '\0' && strcmp(version, known->version) != 0) {
+        clickhouse_endpoint_forget(endpoint);
+    }
+}
+
 bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, struct duration timeout,
     struct duration *clock_ahead, struct duration *clock_doubt, struct relay_error *error)
 {
@@ -533,24 +562,29 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
     const struct clock *clock = client->context->clock;
     struct clickhouse_outcome outcome;
     struct clickhouse_server server;
+    struct clickhouse_result *answer;
     int64_t theirs;
     // The first query also learns the version, which would count as part of the trip.
     if (!clickhouse_query(client, &request, "SELECT 1", NULL, &outcome, error)) {
         return false;
     }
-    bool fine = clickhouse_endpoint_server(client->endpoints[outcome.endpoint], &server) && server.major >= 21;
+    struct clickhouse_endpoint *asked = client->endpoints[outcome.endpoint];
+    bool fine = clickhouse_endpoint_server(asked, &server) && server.major >= 21;
     request.endpoint = outcome.endpoint;
     struct mono_time before = clock_mono(clock);
     struct wall_time wall = clock_wall(clock);
     if (!ask_number(client, &request,
-            fine ? "SELECT toUnixTimestamp64Micro(now64(6))" : "SELECT toUInt64(now()) * 1000000 + 500000", &theirs,
-            error)) {
+            fine ? "SELECT toUnixTimestamp64Micro(now64(6)), version()"
+                 : "SELECT toUInt64(now()) * 1000000 + 500000, version()",
+            &theirs, &answer, error)) {
         return false;
     }
     struct duration trip = mono_since(clock_mono(clock), before);
+    compare_version(asked, &server, answer);
+    clickhouse_result_free(answer);
     *clock_ahead = DURATION_US(theirs - (wall.us + trip.ns / 2000));
     *clock_doubt = DURATION_NS(trip.ns / 2 + (fine ? 0 : 500000000));
-    clickhouse_endpoint_learn_clock(client->endpoints[outcome.endpoint], *clock_ahead, *clock_doubt);
+    clickhouse_endpoint_learn_clock(asked, *clock_ahead, *clock_doubt);
     return true;
 }
 

@@ -245,7 +245,7 @@ bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct cli
 {
     pthread_mutex_lock(&endpoint->lock);
     bool known = endpoint->known;
-    if (known && server) {
+    if (server) {
         *server = endpoint->server;
     }
     pthread_mutex_unlock(&endpoint->lock);
@@ -310,7 +310,7 @@ void clickhouse_endpoint_forget(struct clickhouse_endpoint *endpoint)
 bool clickhouse_endpoint_says_who(struct clickhouse_endpoint *endpoint)
 {
     pthread_mutex_lock(&endpoint->lock);
-    bool says = !endpoint->known || endpoint->server.says_who;
+    bool says = !endpoint->settings || endpoint->server.says_who;
     pthread_mutex_unlock(&endpoint->lock);
     return says;
 }

@@ -10,7 +10,7 @@
 //   connection broke afterwards;
 // - a cut, a timeout, a status without a code from whatever stands between: OUTCOME_UNKNOWN;
 // - status 200 with nothing in it, and without the headers that this server sends: something else has answered (a
-//   balancer's fixed answer). OUTCOME_UNKNOWN, and the endpoint is asked anew what it is.
+//   balancer's fixed answer). OUTCOME_UNKNOWN.
 // Nothing is ever repeated here. Blame falls on the endpoint for what concerns it as a whole (no connection, cuts,
 // timeouts, overload), not for its refusals, nor for the time of a statement that waits for others.
 #include "relay/clickhouse/clickhouse_exchange.h"
@@ -99,6 +99,9 @@ static bool add_list(const struct clickhouse_exchange *exchange, struct clickhou
 static bool add_settings(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
 {
     const struct clickhouse_request *request = exchange->request;
+    if (exchange->learns) {
+        return true;
+    }
     size_t insert_count = exchange->insert ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
     if (!add_list(exchange, url, whole_settings, sizeof(whole_settings) / sizeof(whole_settings[0]), true) ||
         !add_list(exchange, url, insert_settings, insert_count, true) ||
@@ -270,7 +273,6 @@ static bool judge(struct clickhouse_exchange *exchange, struct transport_answer 
         return judge_status(exchange, answer, error);
     }
     if (nobody_said(exchange, answer)) {
-        clickhouse_endpoint_forget(exchange->endpoint);
         exchange->blames_endpoint = true;
         return fail_unknown(exchange, error,
             "HTTP status 200, empty and without ClickHouse's headers: something else has answered");
@@ -290,8 +292,8 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
     bool done = false;
 
     outcome->failure = CLICKHOUSE_NOT_SENT;
-    outcome->wants_quorum = exchange->insert && clickhouse_endpoint_server(exchange->endpoint, &server) &&
-        server.has_quorum;
+    (void)clickhouse_endpoint_server(exchange->endpoint, &server); // another thread may have had it forgotten just now
+    outcome->wants_quorum = exchange->insert && server.has_quorum;
     struct clickhouse_transport *transport = clickhouse_endpoint_take(exchange->endpoint, error);
     if (!transport) {
         return false;

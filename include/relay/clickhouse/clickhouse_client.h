@@ -126,7 +126,8 @@ bool clickhouse_kill_query(struct clickhouse_client *client, int endpoint, const
 bool clickhouse_kill_queries(struct clickhouse_client *client, int endpoint, const char *const *ids, size_t count,
     struct duration timeout, struct relay_error *error);
 
-// What an endpoint is. Read once at first contact, again after its breaker was open.
+// What an endpoint is. Read at first contact, and again before the next request after one that failed without an answer
+// of the server, after a setting was refused as unknown, and when its clock comes with another version.
 struct clickhouse_server {
     char version[32];
     int major, minor;

@@ -37,8 +37,8 @@ bool clickhouse_endpoint_answers(struct clickhouse_endpoint *endpoint); // false
 // Nothing was reported for so long, and of several callers this one is to ask.
 bool clickhouse_endpoint_take_silence(struct clickhouse_endpoint *endpoint, struct duration silence);
 
-// What is known of the server; false before clickhouse_endpoint_learn, after clickhouse_endpoint_forget or after the
-// breaker was open.
+// What is known of the server. false before clickhouse_endpoint_learn (*server is zero), and after
+// clickhouse_endpoint_forget or when the breaker was open (it is what was known before).
 bool clickhouse_endpoint_server(struct clickhouse_endpoint *endpoint, struct clickhouse_server *server);
 // Keeps version and the like, and the names of all settings (rows of name and, of some, value, sorted by name). Takes
 // `settings` over.
@@ -46,7 +46,9 @@ void clickhouse_endpoint_learn(struct clickhouse_endpoint *endpoint, const struc
     struct clickhouse_result *settings);
 void clickhouse_endpoint_learn_clock(struct clickhouse_endpoint *endpoint, struct duration ahead,
     struct duration doubt);
-void clickhouse_endpoint_forget(struct clickhouse_endpoint *endpoint); // something else has answered: to be learnt anew
+// It may be another version, or something else has answered: to be learnt anew before the next request. Until then
+// requests under way go on with what was known.
+void clickhouse_endpoint_forget(struct clickhouse_endpoint *endpoint);
 // An answer without ClickHouse's headers is not the server's. false: it is known to send none, or a proxy strips them.
 bool clickhouse_endpoint_says_who(struct clickhouse_endpoint *endpoint);
 bool clickhouse_endpoint_knows(struct clickhouse_endpoint *endpoint, const char *setting);

@@ -16,6 +16,7 @@ struct clickhouse_exchange {
     struct clickhouse_endpoint *endpoint;
     const char *statement; // NULL: GET /ping
     bool insert;           // the statement goes into the URL, the body is sent; else the statement is the body
+    bool learns;           // a question that has no settings with it, since it is to find out which ones are known
     const struct iovec *body;
     size_t body_count;
     struct mono_time deadline;
