@@ -44,6 +44,9 @@ static const struct clickhouse_setting insert_settings[] = {
     // The server judges the types that input() is told as those of a CREATE TABLE, but by this session's settings.
     {"allow_suspicious_fixed_string_types", "1"},
     {"data_type_default_nullable", "0"},
+    // A Distributed table acknowledges by default what no shard has yet. The second is the name before 23.11.
+    {"distributed_foreground_insert", "1"},
+    {"insert_distributed_sync", "1"},
 };
 
 // A profile's would take rows without a word: from every SELECT, that of our INSERTs, of the views behind them, and of

@@ -158,6 +158,11 @@ static bool judge_engine(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
     char what[240];
+    if (strcmp(schema->engine, "Buffer") == 0) {
+        return add(judgement, true,
+            "engine Buffer acknowledges rows that it has in memory only: a crash of the server loses them",
+            "fill the table behind it; the relay sends large INSERTs by itself");
+    }
     if (!schema->is_mergetree) {
         snprintf(what, sizeof(what), "engine %.60s keeps no log of inserted blocks", schema->engine);
         return add(judgement, true, what, "fill a MergeTree table; of a Distributed table, the local one");

@@ -303,7 +303,8 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
         {"min_insert_block_size_rows", "4194304"}, {"min_insert_block_size_bytes", "1073741824"},
         {"max_block_size", "4194304"}, {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
         {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}, {"max_insert_threads", "1"},
-        {"max_partitions_per_insert_block", "0"}, {"insert_null_as_default", "0"}};
+        {"max_partitions_per_insert_block", "0"}, {"insert_null_as_default", "0"},
+        {"distributed_foreground_insert", "1"}, {"insert_distributed_sync", "1"}};
     struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = repeat->query_id,
         .timeout = repeat->timeout,

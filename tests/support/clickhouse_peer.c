@@ -48,7 +48,8 @@ const char *clickhouse_peer_learned(const struct http_seen *seen)
     return strstr(seen->target, "-learn-version") ? "24.8.1.1\thost\n"
         : strstr(seen->target, "-learn-uuid")     ? "11111111-2222-3333-4444-555555555555\n"
         : strstr(seen->target, "-learn-settings")
-        ? "additional_table_filters\nasync_insert\ninsert_deduplicate\ninsert_deduplication_token\nlimit\n"
+        ? "additional_table_filters\nasync_insert\ndistributed_foreground_insert\ninsert_deduplicate\n"
+          "insert_deduplication_token\ninsert_distributed_sync\nlimit\n"
           "materialized_views_ignore_errors\nmax_execution_time\nmax_parallel_replicas\noffset\nreceive_"
           "timeout\ntimeout_overflow_mode\n"
         : NULL;

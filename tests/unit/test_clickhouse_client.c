@@ -142,6 +142,9 @@ Test(clickhouse_client, an_insert_goes_as_one_lz4_frame_with_settings_the_server
     cr_assert_not_null(strstr(peer.script.target, "query=INSERT%20INTO%20t"));
     cr_assert_not_null(strstr(peer.script.target, "&limit=0&offset=0"), "else a profile's cut the rows");
     cr_assert_not_null(strstr(peer.script.target, "&materialized_views_ignore_errors=0"));
+    cr_assert_not_null(strstr(peer.script.target, "&distributed_foreground_insert=1"),
+        "else no shard has the rows yet");
+    cr_assert_not_null(strstr(peer.script.target, "&insert_distributed_sync=1"), "its name before 23.11");
     cr_assert_not_null(strstr(peer.script.target, "&timeout_overflow_mode=throw"), "else 200, and nothing is stored");
     cr_assert_not_null(strstr(peer.script.headers, "Content-Encoding: lz4"));
     cr_assert_not_null(strstr(peer.script.headers, "Transfer-Encoding: chunked"));

@@ -192,6 +192,25 @@ Test(table_findings, a_shared_table_behind_one_url_may_have_several_servers_ther
     table_schema_free(schema);
 }
 
+Test(table_findings, an_engine_that_acknowledges_what_is_in_memory_only_is_named)
+{
+    struct table_schema *schema = read_schema();
+    struct table_findings findings = {0};
+    struct relay_error error;
+    bool possible;
+    free(schema->engine);
+    schema->engine = strdup("Buffer");
+    schema->is_mergetree = schema->is_replicated = false;
+    cr_assert(table_schema_exactly_once(schema, 1, NULL, 0, &possible, &findings, &error), "%s", error.text);
+    cr_assert_not(possible);
+    cr_assert_eq(findings.count, 1);
+    cr_assert_not_null(strstr(findings.items[0].what, "Buffer"));
+    cr_assert_not_null(strstr(findings.items[0].what, "a crash of the server loses them"), "%s",
+        findings.items[0].what);
+    table_findings_finish(&findings);
+    table_schema_free(schema);
+}
+
 Test(table_findings, with_one_server_there_is_nobody_who_could_lack_it)
 {
     struct table_schema *schema = read_schema();
