@@ -84,6 +84,7 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint, struct cli
             "%s: ClickHouse %s has no input(): routes are filled at least once", url, server->version);
     }
     check_one_server(at, endpoint, server);
+    check_clickhouse_request(at->check, at->client, endpoint, server);
     return true;
 }
 

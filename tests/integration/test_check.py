@@ -8,6 +8,7 @@ import re
 import subprocess
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 
@@ -417,13 +418,16 @@ class Balancer(http.server.BaseHTTPRequestHandler):
         super().setup()
         self.name = f"replica-{next(self.connections) % 2}"
 
+    def path_on(self):
+        return self.path
+
     def do_POST(self):
         body = b"".join(iter(self.chunk, b""))
         if body.startswith(b"SELECT hostName()"):
             return self.answer(200, f"{self.name}\t{uuid.UUID(int=1)}\n".encode())
         headers = {name: value for name, value in self.headers.items() if name.startswith("X-ClickHouse")}
         try:
-            with open_direct(urllib.request.Request(self.target + self.path, data=body, headers=headers), 20) as answer:
+            with open_direct(urllib.request.Request(self.target + self.path_on(), data=body, headers=headers), 20) as answer:
                 return self.answer(answer.status, answer.read())
         except urllib.error.HTTPError as error:
             return self.answer(error.code, error.read())
@@ -462,6 +466,28 @@ def test_servers_that_share_a_url_are_noticed(place):
         warns(place, f"{url}: several servers answer there, replica-", clickhouse={"url": url})
     _, texts = findings(place, "warn")
     assert not any("several servers" in text for text in texts), texts
+
+
+class Purifier(Balancer):
+    """A proxy with query ids of its own, as chproxy, or one that drops settings, or both."""
+    new_id = drops = False
+
+    def path_on(self):
+        url = urllib.parse.urlsplit(self.path)
+        sent = urllib.parse.parse_qsl(url.query)
+        kept = ("query", "database", "default_format", "query_id") if self.drops else [name for name, _ in sent]
+        parameters = [(name, "another" if name == "query_id" and self.new_id else value) for name, value in sent if name in kept]
+        return f"{url.path}?{urllib.parse.urlencode(parameters)}"
+
+
+def test_a_proxy_that_changes_requests_is_noticed(place):
+    Balancer.target = place.servers.clickhouse_url
+    for Purifier.new_id, Purifier.drops, words in ((True, True, "query ids and settings do"), (True, False, "query ids do"), (False, True, "settings do"),
+                                                   (False, False, None)):
+        with serving(Purifier) as url:
+            _, texts = findings(place, "FAIL", clickhouse={"url": url})
+        told = [text for text in texts if "not arrive at the server as sent" in text]
+        assert len(told) == (words is not None) and all(f"{url}: {words} not arrive" in text for text in told), texts
 
 
 class Manager(http.server.BaseHTTPRequestHandler):

@@ -33,6 +33,9 @@ void check_connections(struct check *check); // how many the server has for the 
 // The cluster, the topics that are known by name, the group.
 void check_kafka(struct check *check);
 void check_clickhouse(struct check *check);
+// Whether query ids and settings arrive at that endpoint's server as they were sent; reports it if not.
+void check_clickhouse_request(struct check *check, struct clickhouse_client *client, int endpoint,
+    const struct clickhouse_server *server);
 // Whether routes without columns of their own can take what the outboxes publish: asks PostgreSQL, then ClickHouse.
 void check_default_route(struct check *check);
 // Whether the server would take the daemon's INSERT; reports it if not. statement: of a row encoder, or of dead
