@@ -236,6 +236,36 @@ def test_a_table_that_has_merged_rows_away_is_not_filled_again(place):
     assert wanted.returncode == 0 and "1 rows written" in wanted.stdout, wanted.stdout + wanted.stderr
 
 
+def test_a_table_that_merges_rows_is_made_anew_as_the_runbook_says(place):
+    """What comes while the insert stage is stopped is left to it, by a configuration that names the copy."""
+    def likes(table="likes"):
+        return place.clickhouse(f"SELECT sum(likes) FROM {{db}}.{table}").strip()
+
+    def route(table):
+        return {"route__default": {"enabled": "false"},
+                "route__likes": {"topics": post(place), "table": table, "name": "$.name", "likes": "$.likes"}}
+
+    for table, key in (("likes", "name"), ("likes_new", "(name, kafka_topic)")):
+        place.clickhouse(f"CREATE TABLE {{db}}.{table} (name String, likes UInt64, {OFFSETS}) ENGINE = SummingMergeTree(likes) ORDER BY {key}")
+    sender = Sender(place)
+    for number in (1, 2):
+        sender.event(post(place), value=b'{"name": "a", "likes": %d}' % number)
+    sender.flush()
+    relay = place.relay(**route("likes"))
+    wait_until(lambda: likes() == "3", "both", 60)
+    assert relay.stop() == 0  # commits what it has inserted
+    sender.event(post(place), value=b'{"name": "a", "likes": 4}')
+    sender.flush()
+    filled = run(place, "--into", "likes_new", "--since", "1h", **route("likes_new"))
+    assert filled.returncode == 0 and "2 rows written" in filled.stdout, filled.stdout + filled.stderr
+    place.clickhouse("OPTIMIZE TABLE {db}.likes_new FINAL")
+    place.clickhouse("EXCHANGE TABLES {db}.likes_new AND {db}.likes")
+    relay.start()
+    wait_until(lambda: likes() == "7", "the third", 60)
+    assert relay.stop() == 0
+    assert (likes(), likes("likes_new")) == ("7", "3")
+
+
 def test_rows_that_a_ttl_has_removed_are_not_counted_again_by_views(place):
     place.clickhouse(f"CREATE TABLE {{db}}.landing (n Int32, at DateTime64(3), {OFFSETS}) ENGINE = MergeTree ORDER BY n TTL toDateTime(at) + INTERVAL 1 DAY")
     place.clickhouse("CREATE MATERIALIZED VIEW {db}.sums ENGINE = SummingMergeTree ORDER BY tuple() AS SELECT toInt64(n) AS n FROM {db}.landing")
