@@ -3,6 +3,7 @@
 // The form of an outbox table: that it is logged, its columns, the time, the number with its sequence and index and
 // how far it is, the wake-up trigger.
 #include "relay/cli/check_outbox.h"
+#include "relay/postgres/pg_health.h"
 #include "relay/publish/outbox_table.h"
 
 #include <stdio.h>
@@ -159,8 +160,8 @@ static void check_sequence(struct outbox_check *at)
 // Of file 020; that it is not applied is said elsewhere.
 static void check_numbers(struct outbox_check *at)
 {
-    static const char question[] = "SELECT b.settled_seq, b.last_seq, b.numbers FROM "
-                                   "outbox_relay.numbers_gone_back(pg_catalog.to_regclass($1)) b";
+    static const char question[] = "SELECT b.settled_seq, b.last_seq, b.numbers, " PG_NUMBERS_GRANT(
+        "pg_catalog.to_regclass($1)::oid") " FROM outbox_relay.numbers_gone_back(pg_catalog.to_regclass($1)) b";
     PGresult *there = outbox_ask(at,
         "SELECT pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)') IS NOT NULL", NULL, 0);
     PGresult *result = there && outbox_is_true(there, 0) ? outbox_ask(at, question, &PG_TEXT(at->outbox->table), 1)
@@ -174,6 +175,10 @@ static void check_numbers(struct outbox_check *at)
             "numbers have gone back to %s, though those up to %s are published: whoever takes them for versions, as "
             "routes with header.seq do, drops new events",
             pg_cell(result, 0, 1), pg_cell(result, 0, 0));
+    }
+    if (result && pg_cell(result, 0, 3)) {
+        outbox_find(at, CHECK_WARN, pg_cell(result, 0, 3),
+            PG_NUMBERS_UNKNOWN "the owner of outbox_relay.numbers_gone_back() may not read the sequence");
     }
     PQclear(result);
 }

@@ -106,8 +106,9 @@ static int add_outbox(struct gathering *at, struct pg_connection *connection, co
     struct pg_stranger stranger;
     const char *taken = ask_stranger(at, connection, outbox, &stranger);
     bool usurped = stranger.lock == PG_LOCK_OWNER || stranger.lock == PG_LOCK_OWNER_TOO;
-    const char *health = pg_cell(result, 0, 0), *owner = usurped ? NULL : pg_cell(result, 0, 4);
-    bool worries = strcmp(health, "OK") != 0 || !owner || stranger.lock != PG_LOCK_NONE;
+    const char *health = pg_cell(result, 0, 0), *owner = usurped ? NULL : pg_cell(result, 0, 5);
+    const char *fault = stranger.lock != PG_LOCK_NONE ? taken : pg_cell(result, 0, 4);
+    bool worries = strcmp(health, "OK") != 0 || !owner || fault;
     int level = usurped || strcmp(health, "CRITICAL") == 0 ? 2 : worries ? 1 : 0;
     json_t *figures = json_pack("{s:s, s:s, s:I, s:I, s:s}", "health", health, "message", pg_cell(result, 0, 1),
         "unpublished_rows", (json_int_t)pg_cell_int64(result, 0, 2), "oldest_age_seconds",
@@ -117,7 +118,8 @@ static int add_outbox(struct gathering *at, struct pg_connection *connection, co
             usurped                         ? taken
                 : strcmp(health, "OK") != 0 ? pg_cell(result, 0, 1)
                 : !owner                    ? "no relay owns it"
-                                            : taken,
+                : fault                     ? fault
+                                            : "",
             figures));
     PQclear(result);
     return level;

@@ -120,13 +120,16 @@ static bool try_lock(struct health_watch *watch, struct watched *watched, struct
 
 // What the results mean
 
-// While a stranger holds the lock, no replica leaves the judging to another.
-static void tell_stranger(struct health_watch *watch, struct watched *watched)
+// Beside what the judgement says: NULL, or what somebody has to see to. While a stranger holds the lock, no replica
+// leaves the judging to another.
+static void tell_fault(struct health_watch *watch, struct watched *watched, const char *fault)
 {
     if (watched->stranger.lock != PG_LOCK_NONE) {
         log_event(LOG_LEVEL_WARNING, "health.lock_taken", "every replica judges the outbox",
             LOG_TEXT("outbox", watched->outbox->name), LOG_TEXT("reason", watched->stranger.text));
-        raise_fault(watch, watched, ALERT_WARNING, watched->stranger.text);
+    }
+    if (fault != NULL) {
+        raise_fault(watch, watched, ALERT_WARNING, fault);
     } else if (watched->faulty) {
         raise_fault(watch, watched, ALERT_OK, "its health can be judged again");
     }
@@ -154,10 +157,11 @@ static void take_result(struct health_watch *watch, struct watched *watched, con
     watched->missed = false;
 
     enum alert_level judged = health_window_add(&watched->window, now);
-    const char *reason = judged == ALERT_OK ? watched->stranger.text : watched->summary;
-    show(watch, watched, reason[0] == '\0' ? STATUS_OK : STATUS_DEGRADED, reason);
+    const char *fault = watched->stranger.lock != PG_LOCK_NONE ? watched->stranger.text : pg_cell(result, 0, 4);
+    const char *reason = judged != ALERT_OK ? watched->summary : fault;
+    show(watch, watched, reason == NULL ? STATUS_OK : STATUS_DEGRADED, reason == NULL ? "" : reason);
     alerts_raise(watch->alerts, "outbox_backlog", name, judged, watched->summary, watched->rows, false);
-    tell_stranger(watch, watched);
+    tell_fault(watch, watched, fault);
 }
 
 // Our figures would be stale from here on.

@@ -11,14 +11,16 @@ static const char *age_text(struct duration age, char text[40])
     return age.ns > 0 ? text : NULL;
 }
 
+static const char fault[] = "'" PG_NUMBERS_UNKNOWN "as the table''s owner: ' || " PG_NUMBERS_GRANT("$1::regclass::oid");
+
 PGresult *pg_health_ask(struct pg_connection *connection, const char *outbox, const struct config_health *limits,
     const char *also, struct mono_time deadline, struct relay_error *error)
 {
-    char sql[1024], rows[2][24], ages[2][40];
+    char sql[2048], rows[2][24], ages[2][40];
     snprintf(sql, sizeof(sql),
-        "SELECT h.health_status, h.message, h.unpublished_count, h.oldest_age_seconds%s FROM "
+        "SELECT h.health_status, h.message, h.unpublished_count, h.oldest_age_seconds, %s%s FROM "
         "outbox_relay.check_outbox_health($1::regclass, $2::bigint, $3::bigint, $4::interval, $5::interval) h",
-        also);
+        fault, also);
     snprintf(rows[0], sizeof(rows[0]), "%" PRId64, limits->warning_rows);
     snprintf(rows[1], sizeof(rows[1]), "%" PRId64, limits->critical_rows);
     const struct pg_value values[] = {PG_TEXT(outbox), PG_TEXT(rows[0]), PG_TEXT(rows[1]),

@@ -21,7 +21,7 @@ from inserting import Sender, set_committed
 from pooling import left_in_sessions, needs_pgbouncer, pooler
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
-from relaytools.sessions import autocommitting, execute_each
+from relaytools.sessions import another_owner, autocommitting, execute_each
 from servers.web import open_direct
 
 
@@ -151,6 +151,19 @@ def test_numbers_that_have_gone_back(place):
     relay.wait(lambda: "numbers have gone back to 2" in relay.get("/health")[1], "health says so")
     place.execute("SELECT setval('public.outbox_events_seq_seq', 1003)")
     assert findings(place, "FAIL")[0] == 0
+
+
+def test_numbers_of_a_sequence_that_the_functions_may_not_read(place):
+    relay = place.relay(insert={"enabled": "false"})
+    place.insert_event()
+    place.wait_published()
+    wait_until(lambda: place.execute("SELECT settled_seq FROM outbox_relay.progress") == [(1,)], "progress is noted")
+    relay.stop()
+    place.execute("ALTER TABLE outbox_events ALTER COLUMN seq RESTART WITH 1")
+    with another_owner(place.admin_dsn, place.servers.env["POSTGRES_USER"], f"{place.name}_owner") as grant:
+        assert warns(place, f"whether numbers have gone back cannot be told: the owner of outbox_relay.numbers_gone_back() may not read the sequence; {grant}") == 0
+        execute_each(place.admin_dsn, grant)
+        assert not any("cannot be told" in text for text in fails(place, "numbers have gone back to 0"))
 
 
 @pytest.mark.postgres_versions

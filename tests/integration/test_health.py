@@ -4,9 +4,10 @@ import os
 import signal
 
 import pytest
+from psycopg2.extensions import make_dsn
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
-from relaytools.sessions import autocommitting, execute_each, stranger, take_outbox_locks
+from relaytools.sessions import another_owner, autocommitting, execute_each, stranger, take_outbox_locks
 from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
 
 
@@ -50,6 +51,20 @@ def test_one_of_two_watches_and_the_other_takes_over(watch_place):
     relays.remove(first)
     first.kill()
     wait_until(lambda: watchers() == [other], "the other one watches")
+
+
+def test_a_sequence_that_cannot_be_asked_is_told(watch_place):
+    """After ALTER TABLE ... OWNER TO and a GRANT on the table: health could not see numbers that went back."""
+    relay = watch_place.relay()
+    wait_until(lambda: outbox(relay).get("status") == "ok", "all is well")
+    admin_dsn = make_dsn(watch_place.servers.admin_dsn, dbname=watch_place.name)
+    with another_owner(admin_dsn, watch_place.servers.env["POSTGRES_USER"], f"{watch_place.name}_owner") as grant:
+        wait_until(lambda: grant in outbox(relay)["reason"], "what to grant is told")
+        assert outbox(relay)["status"] == "degraded" and outbox(relay)["figures"]["health"] == "OK"
+        wait_until(lambda: recent(relay, "pipeline_degraded")[-1:] == [("outbox default", "WARNING")], "an alert")
+        execute_each(admin_dsn, grant)
+        wait_until(lambda: outbox(relay)["status"] == "ok", "all is well again")
+        wait_until(lambda: recent(relay, "pipeline_degraded")[-1] == ("outbox default", "OK"), "its end")
 
 
 def assert_the_stranger_is_told(place, relay, pid):

@@ -8,7 +8,7 @@ import subprocess
 
 from inserting import Sender, post
 from relaytools.relay import command, program, wait_until, write_config
-from relaytools.sessions import stranger, take_outbox_locks
+from relaytools.sessions import another_owner, stranger, take_outbox_locks
 
 
 def config_of(place, **changes):
@@ -55,6 +55,17 @@ def test_owner_and_lag_are_seen_on_the_servers(place):
     assert code == 0, status
     assert sum(part["messages"] for part in status["lag"] if part["topic"].endswith(".post.events")) >= 7
     assert relay.stop() == 0
+
+
+def test_a_sequence_that_cannot_be_asked_is_told_from_the_servers(place):
+    place.relay(insert={"enabled": "false"})
+    place.insert_event()
+    place.wait_published()
+    with another_owner(place.admin_dsn, place.servers.env["POSTGRES_USER"], f"{place.name}_owner") as grant:
+        code, status = document(place)
+        outbox = status["checks"]["outbox"]["instances"]["default"]
+        assert code == 1 and outbox["status"] == "degraded" and outbox["figures"]["health"] == "OK"
+        assert outbox["reason"] == f"whether numbers have gone back cannot be told: as the table's owner: {grant}"
 
 
 def test_what_waits_behind_an_open_transaction_counts_as_lag_on_the_servers(place):

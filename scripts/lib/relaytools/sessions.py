@@ -37,6 +37,16 @@ def stranger(admin_dsn, dsn, name, **options):
         execute_each(admin_dsn, f"DROP ROLE {name}")
 
 
+@contextlib.contextmanager
+def another_owner(admin_dsn, login, name, table="public.outbox_events"):
+    """The table and its sequence are another role's, and the functions' owner has the table alone granted. The GRANT that lacks."""
+    execute_each(admin_dsn, f"CREATE ROLE {name}", f"ALTER TABLE {table} OWNER TO {name}", f"GRANT SELECT, INSERT, DELETE ON {table} TO {login}")
+    try:
+        yield f"GRANT SELECT ON SEQUENCE {table}_seq_seq TO {login}"
+    finally:
+        execute_each(admin_dsn, f"ALTER TABLE {table} OWNER TO {login}", f"DROP ROLE {name}")
+
+
 def take_outbox_locks(cursor, *locks, table="public.outbox_events"):
     """Advisory locks of an outbox, for the session; returns the session's pid."""
     for lock in locks:
