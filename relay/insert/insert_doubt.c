@@ -25,11 +25,12 @@ bool insert_doubt_has_begun(const struct insert_doubt *doubt, const struct relay
         .topic = doubt->row.topic,
         .partition = doubt->row.partition,
         .from = doubt->row.offset};
+    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
     *begun = false;
     if (doubt->row.topic[0] == '\0') {
         return true;
     }
-    bool done = read_back_offsets(context, client, plan, &look, error);
+    bool done = read_back_offsets(context, client, plan, &look, &endpoint, error);
     *begun = done && offset_ranges_contain(&look.found, doubt->row.offset);
     offset_ranges_finish(&look.found);
     return done;

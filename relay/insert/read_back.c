@@ -340,23 +340,39 @@ static bool sync_replica(struct table_question *question, const struct table_pla
     return done;
 }
 
-bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
+static bool has_noted(const struct read_back *of, const struct offset_ranges *rows)
+{
+    for (size_t i = 0; of->note && i < of->note->run_count; i++) {
+        const struct view_run *run = &of->note->runs[i];
+        if (run->partition != of->partition || strcmp(run->topic, of->topic) != 0) {
+            continue;
+        }
+        for (size_t j = 0; j < rows->count; j++) {
+            if (rows->items[j].first <= run->last && run->first < rows->items[j].after) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool look_back(const struct relay_context *context, struct table_question *question,
     const struct table_plan *plan, struct read_back *of, struct relay_error *error)
 {
-    struct table_question question = {client, CLICKHOUSE_ANY_ENDPOINT};
     const char *dead_letters = context->config->insert.dead_letter_table;
     struct offset_ranges rows = {0}, dead = {0};
     int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
     offset_ranges_finish(&of->found);
     of->through = INT64_MAX;
-    if (!sync_replica(&question, plan, NULL, error) || !sync_replica(&question, plan, dead_letters, error)) {
+    of->has_noted = false;
+    if (!sync_replica(question, plan, NULL, error) || !sync_replica(question, plan, dead_letters, error)) {
         return false;
     }
     if (of->from == READ_BACK_NONE) {
         bool has_rows, has_dead;
         int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
-        if (!read_lowest(&question, plan, of, NULL, READ_BACK_NONE, &has_rows, &lowest_row, error) ||
-            !read_lowest(&question, plan, of, dead_letters, READ_BACK_NONE, &has_dead, &lowest_dead, error)) {
+        if (!read_lowest(question, plan, of, NULL, READ_BACK_NONE, &has_rows, &lowest_row, error) ||
+            !read_lowest(question, plan, of, dead_letters, READ_BACK_NONE, &has_dead, &lowest_dead, error)) {
             return error_prefix(error, "reading back the lowest offset");
         }
         if (!has_rows && !has_dead) {
@@ -365,8 +381,8 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
     struct mono_time start = clock_mono(context->clock);
-    bool done = read_ranges(&question, plan, of, NULL, &rows, &rows_through, error) &&
-        read_ranges(&question, plan, of, dead_letters, &dead, &dead_through, error);
+    bool done = read_ranges(question, plan, of, NULL, &rows, &rows_through, error) &&
+        read_ranges(question, plan, of, dead_letters, &dead, &dead_through, error);
     struct duration took = mono_since(clock_mono(context->clock), start);
     if (!done && was_too_much(error)) {
         look_at_less(plan, of, took, error);
@@ -374,6 +390,7 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
         of->span = span_of(of) * 2 < SPAN_MOST ? span_of(of) * 2 : SPAN_MOST;
     }
     if (done) {
+        of->has_noted = has_noted(of, &rows);
         done = offset_ranges_merge(&rows, &dead) || error_no_memory(error, "reading back");
     }
     offset_ranges_finish(&dead);
@@ -384,4 +401,13 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
     of->found = rows;
     of->through = rows_through < dead_through ? rows_through : dead_through;
     return true;
+}
+
+bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
+    const struct table_plan *plan, struct read_back *of, int *endpoint, struct relay_error *error)
+{
+    struct table_question question = {client, *endpoint};
+    bool done = look_back(context, &question, plan, of, error);
+    *endpoint = question.endpoint;
+    return done;
 }

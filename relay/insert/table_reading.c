@@ -166,7 +166,8 @@ static struct table_plan *read_plan(struct table_worker *worker, struct relay_er
     return plan;
 }
 
-static bool repeat_for_views(struct table_worker *worker, struct table_job *job, const struct table_plan *plan)
+static bool repeat_for_views(struct table_worker *worker, struct table_job *job, const struct table_plan *plan,
+    int endpoint)
 {
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct insert_places places = {0};
@@ -175,6 +176,8 @@ static bool repeat_for_views(struct table_worker *worker, struct table_job *job,
     struct view_repeat repeat = {.note = &note,
         .topic = job->read_back.topic,
         .partition = job->read_back.partition,
+        .endpoint = endpoint,
+        .found = job->read_back.has_noted,
         .query_id = query_id,
         .timeout = worker->options.context->config->clickhouse.request_timeout,
         .begin = begin_repetition,
@@ -206,25 +209,31 @@ static bool repeat_for_views(struct table_worker *worker, struct table_job *job,
 // Views that a former owner's INSERT, or one that we gave up, may have left behind. Without views nothing is behind.
 // Nor do the rows prove that the noted INSERT was executed: an owner since then may have inserted them without note and
 // token. The sender may have seen a view that was made after we read the table, so "no views" is asked for anew.
-static bool complete_views(struct table_worker *worker, struct table_job *job)
+static bool complete_views(struct table_worker *worker, struct table_job *job, int endpoint)
 {
     if (!job->owed || !safeguard_active(SAFEGUARD_VIEW_NOTES)) {
         return true;
     }
     bool anew = job->plan->schema->view_count == 0;
     struct table_plan *plan = anew ? read_plan(worker, &job->error) : table_plan_hold(job->plan);
-    bool done = plan && (plan->schema->view_count == 0 || repeat_for_views(worker, job, plan));
+    bool done = plan && (plan->schema->view_count == 0 || repeat_for_views(worker, job, plan, endpoint));
     table_plan_release(plan);
     return done;
 }
 
 // Where it lacks the table or refuses us, the next attempt, after the pause that this makes, asks another one.
-static bool read_offsets(struct table_worker *worker, struct table_job *job)
+static bool read_offsets(struct table_worker *worker, struct table_job *job, int *endpoint)
 {
     struct clickhouse_client *client = worker->options.client;
+    struct view_note note = {0};
+    struct relay_error broken; // complete_views() says so
     int asked = clickhouse_client_preferred(client);
+    bool noted = job->owed && view_note_parse(job->owed, &note, &broken);
     job->read_back.span = worker->read_back_span;
-    bool done = read_back_offsets(worker->options.context, client, job->plan, &job->read_back, &job->error);
+    job->read_back.note = noted ? &note : NULL;
+    bool done = read_back_offsets(worker->options.context, client, job->plan, &job->read_back, endpoint, &job->error);
+    job->read_back.note = NULL;
+    view_note_finish(&note);
     worker->read_back_span = job->read_back.span;
     if (!done && clickhouse_error_lacks(&job->error)) {
         clickhouse_client_leave(client, asked);
@@ -238,8 +247,9 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
         job->read_back.through = INT64_MAX;
         return true;
     }
-    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) && read_offsets(worker, job) &&
-        complete_views(worker, job);
+    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
+        read_offsets(worker, job, &endpoint) && complete_views(worker, job, endpoint);
 }
 
 static bool open_table(struct table_worker *worker, struct table_job *job)

@@ -4,7 +4,8 @@
 // cannot have forgotten the token since; INSERT ... SELECT of these rows, as one block, under the token.
 // Cases:
 // - none of the asker's rows is there: the INSERT was not executed. The server gives a block to the views after the
-//   table has it, so no view has them either;
+//   table has it, so no view has them either. Where the read-back has just found some, somebody drops rows, or it is
+//   not one server that answers: an error;
 // - some are missing, or there are more: the block lay over several partitions of the table and was stored in part, or
 //   rows were deleted or inserted by others. A block of other rows under the same token could hide or double some: left
 //   alone, and said;
@@ -337,12 +338,17 @@ static bool send(struct clickhouse_client *client, int endpoint, const struct vi
 bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan, struct view_repeat *repeat,
     struct relay_error *error)
 {
-    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    int endpoint = repeat->endpoint;
     struct there there;
     bool all_know;
     repeat->result = VIEW_REPEAT_CANNOT;
     if (!count_rows(client, &endpoint, plan, repeat, &there, error)) {
         return error_prefix(error, "looking for the rows of a former owner's INSERT");
+    }
+    if (there.own == 0 && repeat->found) {
+        return error_set_class(error, RELAY_ERROR_PROTOCOL, RELAY_CLASS_RETRIABLE, 0,
+            "%s: the rows of a former owner's INSERT were there, and are not any more: the table is read back again",
+            clickhouse_client_url(client, endpoint));
     }
     if (there.own == 0) {
         repeat->result = VIEW_REPEAT_NOTHING;

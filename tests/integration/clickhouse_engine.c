@@ -427,7 +427,8 @@ Test(engine, a_read_back_takes_no_more_memory_the_more_there_is)
     struct read_back of = {.target = "deep", .topic = "t", .partition = 1, .through = 0};
     while (of.through < INT64_MAX && pages++ < 100) {
         of.from = of.through;
-        cr_assert(read_back_offsets(&context, client, &plan, &of, &error), "%s", error.text);
+        cr_assert(read_back_offsets(&context, client, &plan, &of, &(int){CLICKHOUSE_ANY_ENDPOINT}, &error), "%s",
+            error.text);
         for (size_t i = 0; i < of.found.count; i++) {
             offsets += (uint64_t)(of.found.items[i].after - of.found.items[i].first);
         }

@@ -57,11 +57,17 @@ static void finish(struct peer *peer)
     clickhouse_peer_finish(&peer->server);
 }
 
+static bool look(struct peer *peer, struct read_back *of, struct relay_error *error)
+{
+    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    return read_back_offsets(&peer->server.context, peer->server.client, &peer->plan, of, &endpoint, error);
+}
+
 static bool ask(const char *const *answers, struct read_back *of, struct relay_error *error)
 {
     struct peer peer;
     start(&peer, answers);
-    bool done = read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, of, error);
+    bool done = look(&peer, of, error);
     finish(&peer);
     return done;
 }
@@ -89,7 +95,7 @@ Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
     start(&peer, answers);
     peer.server.config.clickhouse.request_timeout = DURATION_S(300);
     peer.schema.is_replicated = peer.plan.dead_letters.is_replicated = true;
-    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    cr_assert(look(&peer, &of, &error), "%s", error.text);
     size_t requests = http_script_requests(peer.server.http), tables = 0, dead_letters = 0;
     for (size_t i = 0; i < requests; i++) {
         const char *statement = http_script_body(peer.server.http, i, NULL);
@@ -139,7 +145,7 @@ Test(read_back, a_page_looks_at_so_many_offsets_and_says_how_far_it_reaches_if_t
     struct peer peer;
     const char *answers[] = {"4000000\t4000009\t9\t\n" MORE, SENTINEL, NULL};
     start(&peer, answers);
-    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    cr_assert(look(&peer, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 5000000);
     cr_assert_eq(of.found.count, 1);
     offset_ranges_finish(&of.found);
@@ -188,19 +194,19 @@ Test(read_back, what_took_too_long_is_asked_for_fewer_offsets)
     const char *answers[] = {TOO_LONG, TOO_MUCH, "4000000\t4000009\t9\t\n" MORE, TOO_LONG, SENTINEL, NULL};
     start(&peer, answers);
     peer.server.config.clickhouse.request_timeout = DURATION_S(300);
-    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error));
+    cr_assert_not(look(&peer, &of, &error));
     cr_assert_eq(of.span, 500000);
     cr_assert_not_null(strstr(error.text, "1000000 offsets from 4000000 on"), "%s", error.text);
     cr_assert_not_null(strstr(error.text, "kafka_offset has no index"), "%s", error.text);
     peer.schema.offset_has_index = true;
-    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error));
+    cr_assert_not(look(&peer, &of, &error));
     cr_assert_eq(asked_below(&peer, "kafka_offset < 4500000 "), 1);
     cr_assert_eq(of.span, 250000);
     cr_assert_null(strstr(error.text, "index"), "%s", error.text);
-    cr_assert_not(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "dead letters");
+    cr_assert_not(look(&peer, &of, &error), "dead letters");
     cr_assert_eq(asked_below(&peer, "kafka_offset < 4250000 "), 2);
     cr_assert_eq(of.span, 125000);
-    cr_assert(read_back_offsets(&peer.server.context, peer.server.client, &peer.plan, &of, &error), "%s", error.text);
+    cr_assert(look(&peer, &of, &error), "%s", error.text);
     cr_assert_eq(peer.patient, 6);
     offset_ranges_finish(&of.found);
     finish(&peer);

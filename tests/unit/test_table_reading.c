@@ -31,12 +31,15 @@ static const char *const script[] = {"outbox-relay: end\n", // nothing of ours r
     "1\n", "1700000000000000\n",                            // its clock
     NULL};
 static const char *const *says;
+static struct http_script *second; // another replica, of two
+static const char *const *second_says;
+static const char *const *leave_at; // where the client's choice moves to the second
 
-static void handle(void *unused, const struct http_seen *seen, struct http_reply *reply)
+static void handle(void *is_second, const struct http_seen *seen, struct http_reply *reply)
 {
     static _Thread_local char answer[4096]; // each connection has its thread
+    const char *const **script_of = is_second ? &second_says : &says;
     const char *body = clickhouse_peer_learned(seen);
-    (void)unused;
     if (!body && strstr(seen->target, "insert_deduplication_token")) {
         snprintf(sent, sizeof(sent), "%s", seen->target);
         atomic_fetch_add(&repetitions, 1);
@@ -48,7 +51,10 @@ static void handle(void *unused, const struct http_seen *seen, struct http_reply
     } else if (!body && strncmp(seen->target, "/ping", 5) == 0) {
         body = "Ok.\n";
     } else if (!body) {
-        body = *says ? *says++ : "0\n";
+        if (!is_second && says == leave_at) {
+            clickhouse_client_leave(peer.client, 0);
+        }
+        body = **script_of ? *(*script_of)++ : "0\n";
     }
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body);
 }
@@ -58,14 +64,14 @@ static void wake(void *unused)
     (void)unused;
 }
 
-static void start(void)
+static void start_with(const char *second_url)
 {
     static const char *const columns[] = {"value", "String", NULL};
     static char name[] = "t", dead_letters[] = "d", target[] = "db.v";
     struct relay_error error;
     says = script;
     clock_fake_init(&fake, (struct mono_time){INT64_C(1000000000000)}, (struct wall_time){INT64_C(1700000000000000)});
-    clickhouse_peer_start(&peer, handle, NULL, NULL);
+    clickhouse_peer_start(&peer, handle, NULL, second_url);
     peer.config.insert.dead_letter_table = dead_letters;
     peer.context.clock = &fake.base;
     peer.context.metrics = metrics_new(&error);
@@ -89,6 +95,19 @@ static void start(void)
     cr_assert_not_null(worker, "%s", error.text);
 }
 
+static void start(void)
+{
+    start_with(NULL);
+}
+
+static void start_two(void)
+{
+    static int is_second;
+    second = http_script_start(handle, &is_second);
+    start_with(http_script_url(second));
+    plan->schema->is_replicated = true;
+}
+
 static void finish(void)
 {
     stop_raise(&peer.stop, clock_mono(&fake.base)); // and its drain is over: what hangs ends
@@ -100,11 +119,15 @@ static void finish(void)
     table_plan_release(plan);
     insert_lease_finish(&lease);
     clickhouse_peer_finish(&peer);
+    if (second) {
+        http_script_stop(second);
+    }
     status_board_free(peer.context.board);
     metrics_free(peer.context.metrics);
 }
 
 TestSuite(table_reading, .init = start, .fini = finish);
+TestSuite(table_reading_two, .init = start_two, .fini = finish);
 
 static struct table_job *submit(void)
 {
@@ -184,4 +207,63 @@ Test(table_reading, its_repetition_is_killed_when_the_partition_goes)
 Test(table_reading, its_repetition_is_killed_when_the_relay_stops)
 {
     give_up(true);
+}
+
+#define NOT_RUNNING "outbox-relay: end\n"
+#define HAS_THE_ROW "0\t1\t1\t\n9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define HAS_NONE    "9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define COUNTS_IT   "1\t1\t1700000000\toutbox-relay: end\n"
+#define COUNTS_NONE "0\t0\t1700000000\toutbox-relay: end\n"
+#define KNOWS_TOKEN "20\t0\toutbox-relay: end\n"
+#define CLOCK       "1\n", "1700000000000000\n"
+
+// The other tables' threads move the client's choice of an endpoint at any time.
+Test(table_reading_two, its_repetition_asks_the_replica_that_was_read_back)
+{
+    static const char *const first[] = {NOT_RUNNING, "" /* SYNC REPLICA */, HAS_THE_ROW, HAS_NONE, COUNTS_IT,
+        KNOWS_TOKEN, CLOCK, NULL};
+    static const char *const lags[] = {NOT_RUNNING, COUNTS_NONE, NULL};
+    struct table_job *done = NULL;
+    says = first;
+    second_says = lags;
+    leave_at = &first[3];
+    insert_lease_grant(&lease, clock_mono(&fake.base));
+    submit();
+    AWAIT((done = table_worker_take_done(worker)) != NULL);
+    cr_assert_eq(done->verdict, TABLE_DONE, "%s", done->error.text);
+    cr_assert_eq(clickhouse_client_preferred(peer.client), 1);
+    cr_assert_eq(atomic_load(&repetitions), 1, "the views lack the rows");
+    table_job_free(done);
+}
+
+Test(table_reading, rows_that_were_there_and_are_not_any_more_are_no_reason_to_drop_the_note)
+{
+    static const char *const changes[] = {NOT_RUNNING, HAS_THE_ROW, HAS_NONE, COUNTS_NONE, // the second time:
+        HAS_THE_ROW, HAS_NONE, COUNTS_IT, KNOWS_TOKEN, CLOCK, NULL};
+    struct relay_error trouble;
+    struct table_job *done = NULL;
+    says = changes;
+    submit();
+    AWAIT(table_worker_trouble(worker, &trouble) || (done = table_worker_take_done(worker)) != NULL);
+    cr_assert_null(done, "the note is dropped");
+    cr_assert_not_null(strstr(trouble.text, "are not any more"), "%s", trouble.text);
+    clock_fake_advance(&fake, DURATION_S(60));
+    AWAIT(insert_lease_is_wanted(&lease));
+    insert_lease_grant(&lease, clock_mono(&fake.base));
+    AWAIT((done = table_worker_take_done(worker)) != NULL);
+    cr_assert_eq(done->verdict, TABLE_DONE, "%s", done->error.text);
+    cr_assert_eq(atomic_load(&repetitions), 1);
+    table_job_free(done);
+}
+
+Test(table_reading, dead_letters_among_the_noted_offsets_are_no_rows)
+{
+    static const char *const answers[] = {NOT_RUNNING, HAS_NONE, HAS_THE_ROW, COUNTS_NONE, NULL};
+    struct table_job *done = NULL;
+    says = answers;
+    submit();
+    AWAIT((done = table_worker_take_done(worker)) != NULL);
+    cr_assert_eq(done->verdict, TABLE_DONE, "%s", done->error.text);
+    cr_assert_eq(atomic_load(&repetitions), 0);
+    table_job_free(done);
 }

@@ -12,6 +12,7 @@
 #include "relay/insert/insert_query_id.h"
 #include "relay/insert/offset_ranges.h"
 #include "relay/insert/table_plan.h"
+#include "relay/insert/view_note.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -40,16 +41,19 @@ struct read_back {
     // How many offsets one question looks at; 0: the most. The answer, for the next one: fewer if the server took too
     // long, or too much memory, more if it was quick.
     int64_t span;
+    const struct view_note *note; // of an INSERT that may be among it; NULL: none
     // The answer; `from` is then where to begin: READ_BACK_NONE = at the log's beginning.
     struct offset_ranges found;
     uint64_t generation; // the caller's
     int64_t through;     // `found` is complete for offsets below; INT64_MAX: for all
+    bool has_noted;      // among it are rows of the note, no dead letters, of this partition
 };
 #define READ_BACK_NONE INT64_MIN
 
 // Rows of the table and dead letters of it. With no committed offset, begins at the lowest offset that the table has,
-// so that a hole among its rows is found, too. Errors: as clickhouse_query.
+// so that a hole among its rows is found, too. *endpoint: whom to ask, or CLICKHOUSE_ANY_ENDPOINT; then who has
+// answered, and has been brought up to date: what goes on from the answer asks the same. Errors: as clickhouse_query.
 bool read_back_offsets(const struct relay_context *context, struct clickhouse_client *client,
-    const struct table_plan *plan, struct read_back *read_back, struct relay_error *error);
+    const struct table_plan *plan, struct read_back *read_back, int *endpoint, struct relay_error *error);
 
 #endif

@@ -21,6 +21,9 @@ struct view_repeat {
     const struct view_note *note;
     const char *topic; // the partition that the asker owns: its rows, which only its owner can add, tell whether the
     int32_t partition; // INSERT was executed
+    // The read-back's: who answered it, and was brought up to date, is asked; whether it found rows of the INSERT.
+    int endpoint;
+    bool found;
     const char *query_id;
     struct duration timeout;
     // Around what is sent. begin: nobody else can own the partition until *deadline, the server's seconds since 1970,
@@ -40,9 +43,9 @@ struct view_repeat {
 
 // The rows are the INSERT's own only if the asker still owns the partition: the next owner, who finds none, inserts
 // them under another token. So begin() comes after they were counted.
-// No INSERT of the note may run, or begin, any more, and the replica that answers must have what the table has
-// (read_back_offsets). Errors: CLICKHOUSE_OPERATOR (a view refuses the rows), as clickhouse_query otherwise; an
-// unknown outcome is to be repeated.
+// No INSERT of the note may run, or begin, any more. Errors: RETRIABLE where the table has none of the rows that the
+// read-back found; CLICKHOUSE_OPERATOR (a view refuses the rows), as clickhouse_query otherwise; an unknown outcome is
+// to be repeated.
 bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan, struct view_repeat *repeat,
     struct relay_error *error);
 
