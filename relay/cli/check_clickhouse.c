@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every endpoint (reachable, version, clock, database), then every table that is filled: the routes' as the row encoder
-// and table_findings see them, and the dead letters'. Each endpoint is asked by itself, so that one that is down hides
-// none.
+// and table_findings see them, and the dead letters'. A table is read at the first endpoint that answers; the others
+// are asked whether they have a replica of it, and each is sent a trial INSERT, as the daemon would send it there. Each
+// endpoint is asked by itself, so that one that is down hides none.
 #include "relay/cli/check.h"
 
 #include "relay/cli/migrate.h"
@@ -11,6 +12,7 @@
 #include "relay/insert/insert_deadline.h"
 #include "relay/insert/insert_routes.h"
 #include "relay/insert/row_encoder.h"
+#include "relay/insert/table_replicas.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +25,9 @@
 struct clickhouse_check {
     struct check *check;
     struct clickhouse_client *client;
-    int endpoint;   // one that answers; -1: none does
-    bool has_input; // it knows input()
+    int endpoint;   // the first that answers; -1: none does
+    bool *answers;  // for each endpoint
+    bool has_input; // the first knows input()
 };
 
 // A load balancer sends connections to different servers, be it by chance.
@@ -155,11 +158,14 @@ static void check_replication(struct clickhouse_check *at, const char *what, con
     }
 }
 
-// Frees the statement; NULL: the error is why there is none. A server without input() takes the INSERT without a
-// deadline: with no rows it stores nothing there, either.
+// Whether each endpoint that answers would take it. Frees the statement; NULL: the error is why there is none. A server
+// without input() takes the INSERT without a deadline: with no rows it stores nothing there, either.
 static bool try_insert(struct clickhouse_check *at, const char *what, char *statement, const struct relay_error *error)
 {
-    bool taken = statement && check_insert(at->check, at->client, at->endpoint, what, statement);
+    bool taken = statement != NULL;
+    for (size_t i = 0; statement && i < clickhouse_client_endpoints(at->client); i++) {
+        taken = (!at->answers[i] || check_insert(at->check, at->client, (int)i, what, statement)) && taken;
+    }
     if (!statement) {
         check_add(at->check->report, CHECK_FAIL, what, "", "%s", error->text);
     }
@@ -193,6 +199,7 @@ static void judge_route(struct clickhouse_check *at, const struct config_route *
     if (encoder) {
         size_t count;
         const char *const *columns = row_encoder_columns(encoder, &count);
+        table_replicas_judge(at->client, schema, &findings, &error);
         table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns, count, &possible, &findings,
             &error);
     } else if (findings.count == 0) {
@@ -252,6 +259,7 @@ static void check_dead_letters(struct clickhouse_check *at)
                 schema->database, schema->table, columns[i]);
         }
     }
+    table_replicas_judge(at->client, schema, &findings, NULL);
     table_schema_exactly_once(schema, clickhouse_client_endpoints(at->client), columns,
         sizeof(columns) / sizeof(columns[0]), &possible, &findings, NULL);
     report_findings(at, what, &findings);
@@ -305,9 +313,17 @@ void check_clickhouse(struct check *check)
         check_add(check->report, CHECK_FAIL, "clickhouse", "", "%s", error.text);
         return;
     }
+    at.answers = calloc(clickhouse_client_endpoints(at.client), sizeof(*at.answers));
+    if (!at.answers) {
+        error_no_memory(&error, "checking ClickHouse");
+        check_add(check->report, CHECK_FAIL, "clickhouse", "", "%s", error.text);
+        clickhouse_client_free(at.client);
+        return;
+    }
     for (size_t i = 0; i < clickhouse_client_endpoints(at.client); i++) {
         struct clickhouse_server server;
-        if (check_endpoint(&at, (int)i, &server) && at.endpoint < 0) {
+        at.answers[i] = check_endpoint(&at, (int)i, &server);
+        if (at.answers[i] && at.endpoint < 0) {
             at.endpoint = (int)i;
             at.has_input = server.has_input_function;
         }
@@ -321,5 +337,6 @@ void check_clickhouse(struct check *check)
         }
         check_dead_letters(&at);
     }
+    free(at.answers);
     clickhouse_client_free(at.client);
 }

@@ -44,6 +44,15 @@ char *schema_copy(const struct schema_reading *reading, const struct clickhouse_
     return copy;
 }
 
+char *schema_read_keeper_path(const struct schema_reading *reading, const char *database, const char *table)
+{
+    struct clickhouse_result *result = schema_ask(reading, "SELECT zookeeper_path FROM system.replicas", "database",
+        database, "table", table, "");
+    char *path = result ? schema_copy(reading, result, 0, 0) : NULL;
+    clickhouse_result_free(result);
+    return path;
+}
+
 bool schema_split_name(const struct schema_reading *reading, const char *database, const char *standard,
     const char *name, char **database_out, char **table_out)
 {

@@ -5,6 +5,7 @@
 #include "relay/base/test_points.h"
 #include "relay/insert/dead_letter_block.h"
 #include "relay/insert/insert_deadline.h"
+#include "relay/insert/table_replicas.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,8 @@ static bool judge_guarantee(const struct relay_context *context, struct clickhou
     size_t count;
     const char *const *columns = row_encoder_columns(plan->encoder, &count);
     bool possible = false;
-    if (!table_schema_exactly_once(plan->schema, clickhouse_client_endpoints(client), columns, count, &possible,
+    if (!table_replicas_judge(client, plan->schema, findings, error) ||
+        !table_schema_exactly_once(plan->schema, clickhouse_client_endpoints(client), columns, count, &possible,
             findings, error)) {
         return false;
     }

@@ -153,18 +153,10 @@ static bool read_offset_columns(const struct schema_reading *reading, struct tab
 
 static bool read_keeper_path(const struct schema_reading *reading, struct table_schema *schema)
 {
-    struct clickhouse_result *result = NULL;
     if (schema->is_replicated) {
-        result = schema_ask(reading, "SELECT zookeeper_path FROM system.replicas", "database", schema->database,
-            "table", schema->table, "");
-        if (!result) {
-            return false;
-        }
+        return (schema->keeper_path = schema_read_keeper_path(reading, schema->database, schema->table)) != NULL;
     }
-    bool found = result && clickhouse_result_rows(result) > 0;
-    schema->keeper_path = strdup(found ? clickhouse_result_text(result, 0, 0, NULL) : "");
-    clickhouse_result_free(result);
-    return schema->keeper_path || schema_no_memory(reading);
+    return (schema->keeper_path = strdup("")) || schema_no_memory(reading);
 }
 
 static uint64_t mix(uint64_t hash, const char *text)

@@ -426,6 +426,7 @@ class Balancer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     connections = itertools.count()
     target = None
+    asked = b""
 
     def setup(self):
         super().setup()
@@ -435,7 +436,7 @@ class Balancer(http.server.BaseHTTPRequestHandler):
         return self.path
 
     def do_POST(self):
-        body = b"".join(iter(self.chunk, b""))
+        self.asked = body = b"".join(iter(self.chunk, b""))
         if body.startswith(b"SELECT hostName()"):
             return self.answer(200, f"{self.name}\t{uuid.UUID(int=1)}\n".encode())
         headers = {name: value for name, value in self.headers.items() if name.startswith("X-ClickHouse")}
@@ -501,6 +502,38 @@ def test_a_proxy_that_changes_requests_is_noticed(place):
             _, texts = findings(place, "FAIL", clickhouse={"url": url})
         told = [text for text in texts if "not arrive at the server as sent" in text]
         assert len(told) == (words is not None) and all(f"{url}: {words} not arrive" in text for text in told), texts
+
+
+class Replica(Balancer):
+    """ClickHouse as it is, but that it says that its tables are replicated, and refuses INSERTs where it lacks them."""
+    path_in_keeper = "/one"
+    lacks = False
+
+    def answer(self, status, body):
+        if self.lacks and "query=INSERT" in self.path:
+            status, body = 404, b"Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE)"
+        elif self.asked.startswith(b"SELECT zookeeper_path"):
+            body = self.path_in_keeper.encode() + b"\n"
+        elif b" FROM system.tables" in self.asked:
+            body = body.replace(b"MergeTree", b"ReplicatedMergeTree")
+        super().answer(status, body)
+
+
+def test_each_url_is_asked_for_the_tables(place):
+    class Elsewhere(Replica):
+        path_in_keeper = "/two"
+
+    class Lacking(Replica):
+        lacks = True
+    Balancer.target = place.servers.clickhouse_url
+    with serving(Replica) as first, serving(Replica) as twin, serving(Elsewhere) as elsewhere, serving(Lacking) as lacking:
+        _, texts = findings(place, clickhouse={"url": f"{first},{twin}"})
+        assert any("can be filled exactly once" in text for text in texts), texts
+        assert not any("replicas of one table" in text or "as a trial" in text for text in texts), texts
+        texts = fails(place, f"its path in Keeper is /one at {first}, and /two at {elsewhere}", clickhouse={"url": f"{first},{elsewhere}"})
+        assert any(text.startswith("dead letters clickhouse: the urls have no replicas of one table") for text in texts), texts
+        texts = fails(place, f"an INSERT without rows, as a trial: {lacking}: ", clickhouse={"url": f"{first},{lacking}"})
+        assert not any("replicas of one table" in text for text in texts), texts
 
 
 class Manager(http.server.BaseHTTPRequestHandler):

@@ -26,6 +26,8 @@ struct clickhouse_result *schema_ask(const struct schema_reading *reading, const
 // A cell, "" for none, malloc'd. NULL: NO_MEMORY.
 char *schema_copy(const struct schema_reading *reading, const struct clickhouse_result *result, size_t row,
     size_t column);
+// A replicated table's path in Keeper, "" for none, malloc'd. NULL: an error.
+char *schema_read_keeper_path(const struct schema_reading *reading, const char *database, const char *table);
 // "db.table", "table", either part in backticks or not. database NULL or "": `standard`. Both are the caller's,
 // whatever is returned.
 bool schema_split_name(const struct schema_reading *reading, const char *database, const char *standard,

@@ -12,7 +12,7 @@
 
 // One finding about a table: what is wrong and what fixes it (an ALTER, a grant, a changed route). Both malloc'd.
 struct table_finding {
-    bool fatal; // the route cannot be filled at all; else exactly_once is not possible, or a warning
+    bool fatal; // the route cannot be filled at all, or in pieces only; else exactly_once is not possible, or a warning
     bool prevents_exactly_once;
     char *what, *hint;
 };

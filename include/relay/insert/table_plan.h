@@ -26,9 +26,9 @@ struct table_plan {
     atomic_int references;
 };
 
-// Reads the table there (CLICKHOUSE_ANY_ENDPOINT: anywhere), compiles the route, logs what stands against exactly once
-// with what fixes it. Blocks on the server. Errors: CLICKHOUSE_OPERATOR (no such table, a route that does not fit), as
-// clickhouse_query otherwise. The caller holds a reference.
+// Reads the table there (CLICKHOUSE_ANY_ENDPOINT: anywhere), compiles the route, compares the replicas, logs what
+// stands against exactly once with what fixes it. Blocks on the server. Errors: CLICKHOUSE_OPERATOR (no such table, a
+// route that does not fit), as clickhouse_query otherwise. The caller holds a reference.
 struct table_plan *table_plan_read(const struct relay_context *context, struct clickhouse_client *client, int endpoint,
     const struct config_route *route, struct relay_error *error);
 struct table_plan *table_plan_hold(struct table_plan *plan);
