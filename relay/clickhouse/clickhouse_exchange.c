@@ -24,6 +24,8 @@
 
 #define MAX_RESPONSE_DEFAULT ((size_t)16 << 20)
 #define MAX_RESPONSE_INSERT  ((size_t)1 << 20)
+#define KEEPER_RETRIES_MOST  7 // the pauses between them are 12.7 s in all
+#define KEEPER_SHARE         4 // of the time that an INSERT has: no longer may they be
 
 // Keeps one INSERT one block, synchronous and deduplicated, whatever the server's profile says.
 static const struct clickhouse_setting insert_settings[] = {
@@ -99,22 +101,45 @@ static bool add_list(const struct clickhouse_exchange *exchange, struct clickhou
     return true;
 }
 
+// How often a server may try again what Keeper does not do for an INSERT, so that it still answers in time: by itself a
+// replica that has lost Keeper says so after 20 pauses of 0.1 s, 0.2 s ... 10 s, which are more than two minutes.
+static int keeper_retries(struct duration left)
+{
+    int retries = 0;
+    int64_t pause = DURATION_MS(100).ns;
+    for (int64_t all = pause; retries < KEEPER_RETRIES_MOST && all <= left.ns / KEEPER_SHARE; all += pause) {
+        retries++;
+        pause *= 2;
+    }
+    return retries;
+}
+
+static bool add_keeper_retries(const struct clickhouse_exchange *exchange, struct clickhouse_text *url,
+    struct duration left)
+{
+    static const char name[] = "insert_keeper_max_retries";
+    bool inserts = exchange->insert || request_has(exchange->request, "insert_deduplication_token");
+    return !inserts || !clickhouse_endpoint_knows(exchange->endpoint, name) ||
+        clickhouse_text_add(url, "&%s=%d", name, keeper_retries(left));
+}
+
 static bool add_settings(const struct clickhouse_exchange *exchange, struct clickhouse_text *url)
 {
     const struct clickhouse_request *request = exchange->request;
     if (exchange->learns) {
         return true;
     }
+    struct duration left = mono_left(clock_mono(exchange->context->clock), exchange->deadline);
     size_t insert_count = exchange->insert ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
     if (!add_list(exchange, url, whole_settings, sizeof(whole_settings) / sizeof(whole_settings[0]), true) ||
         !add_list(exchange, url, insert_settings, insert_count, true) ||
-        !add_list(exchange, url, request->settings, request->setting_count, false)) {
+        !add_list(exchange, url, request->settings, request->setting_count, false) ||
+        !add_keeper_retries(exchange, url, left)) {
         return false;
     }
     // The server itself ends what we no longer wait for.
     if (!request_has(request, "max_execution_time") &&
         clickhouse_endpoint_knows(exchange->endpoint, "max_execution_time")) {
-        struct duration left = mono_left(clock_mono(exchange->context->clock), exchange->deadline);
         return clickhouse_text_add(url, "&max_execution_time=%lld", (long long)(left.ns / 1000000000 + 1));
     }
     return true;

@@ -6,7 +6,8 @@
 // Failures, for each of the two parts:
 // - not sent, or refused before it began (too many queries, or parts of the table itself): back off and send again;
 //   another replica will do;
-// - a replica that answers and cannot write (no Keeper, no room): another one is next, where all of them have the rows;
+// - a replica that cannot write and says so (no Keeper, no room), or has no answer for long: another one is next, where
+//   all of them have the rows;
 // - one that lacks the table, or our login: the same, unless an earlier attempt of this INSERT may have been executed.
 //   The table is paused all the same, and opened where it is found;
 // - "late": the server's clock is past the deadline. The clock is measured again, the lease renewed, the INSERT
@@ -238,6 +239,13 @@ static void say_if_slow(const struct table_worker *worker, const struct table_jo
     }
 }
 
+// It may wait for Keeper, or be frozen, and go on so for as long as it is asked.
+static bool took_too_long(const struct table_worker *worker, const struct clickhouse_outcome *outcome)
+{
+    return outcome->failure == CLICKHOUSE_OUTCOME_UNKNOWN &&
+        insert_limit_took_too_long(worker->options.context, outcome->elapsed);
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -253,7 +261,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
     }
-    if (failure == CLICKHOUSE_TRANSIENT && is_replicated(job->plan, part)) {
+    if ((failure == CLICKHOUSE_TRANSIENT || took_too_long(worker, outcome)) && is_replicated(job->plan, part)) {
         pass_on(worker, part);
     }
     if (leaves) {

@@ -49,7 +49,7 @@ const char *clickhouse_peer_learned(const struct http_seen *seen)
         : strstr(seen->target, "-learn-uuid")     ? "11111111-2222-3333-4444-555555555555\n"
         : strstr(seen->target, "-learn-settings")
         ? "additional_table_filters\nasync_insert\ndistributed_foreground_insert\ninsert_deduplicate\n"
-          "insert_deduplication_token\ninsert_distributed_sync\nlimit\n"
+          "insert_deduplication_token\ninsert_distributed_sync\ninsert_keeper_max_retries\nlimit\n"
           "materialized_views_ignore_errors\nmax_execution_time\nmax_parallel_replicas\noffset\nreceive_"
           "timeout\ntimeout_overflow_mode\n"
         : NULL;

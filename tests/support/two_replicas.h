@@ -84,6 +84,7 @@ static inline void handle(void *context, const struct http_seen *seen, struct ht
                           : replica->answer;
     replica->once = inserts ? NULL : replica->once;
     reply->read_body = (size_t)-1;
+    reply->then = reply->answer ? reply->then : HTTP_HANG;
 }
 
 static inline void wake(void *unused)

@@ -98,6 +98,7 @@ Test(clickhouse_client, a_query_gives_rows_of_text)
     clickhouse_result_free(result);
     cr_assert_str_eq(http_script_body(peer.server.http, 3, NULL), "SELECT x");
     cr_assert_not_null(strstr(peer.script.target, "&limit=0&offset=0"));
+    cr_assert_null(strstr(peer.script.target, "keeper"));
     cr_assert_not_null(strstr(http_script_body(peer.server.http, 2, NULL), "SETTINGS limit=0, offset=0"));
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-User: someone"));
     cr_assert_not_null(strstr(peer.script.headers, "X-ClickHouse-Key: s3cret"));
@@ -123,6 +124,23 @@ Test(clickhouse_client, with_a_certificate_and_no_password_the_certificate_is_th
         cr_assert_eq(strstr(peer.script.headers, "X-ClickHouse-SSL-Certificate-Auth: on") != NULL, round == 1);
         cr_assert_eq(strstr(peer.script.headers, "X-ClickHouse-Key") != NULL, round == 0);
         peer.server.config.clickhouse.password = none;
+    }
+    finish(&peer);
+}
+
+Test(clickhouse_client, a_server_tries_again_at_keeper_only_while_there_is_time_for_an_answer)
+{
+    static const int seconds[] = {1, 10, 65, 3600}, retries[] = {1, 4, 7, 7};
+    struct peer peer;
+    struct clickhouse_outcome outcome;
+    struct relay_error error;
+    start(&peer);
+    for (size_t i = 0; i < 4; i++) {
+        peer.server.config.clickhouse.request_timeout = DURATION_S(seconds[i]);
+        peer.script.reply.answer = ok("");
+        cr_assert(insert(&peer, &outcome, &error), "%s", error.text);
+        const char *setting = strstr(peer.script.target, "&insert_keeper_max_retries=");
+        cr_assert(setting && strtol(strchr(setting, '=') + 1, NULL, 10) == retries[i], "%s", peer.script.target);
     }
     finish(&peer);
 }

@@ -1,9 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a table is opened and read back that not each of two scripted replicas has, or answers for.
+// Where a table is opened, read back and filled that not each of two scripted replicas has, or answers for.
 #include "two_replicas.h"
 
 TestSuite(table_elsewhere, .init = start, .fini = finish);
+
+// It answers everything else, so that no breaker opens.
+Test(table_elsewhere, after_an_insert_that_a_replica_did_not_answer_for_long_another_one_is_next)
+{
+    answers(NULL, well);
+    peer.config.clickhouse.request_timeout = DURATION_S(1);
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    peer.config.clickhouse.request_timeout = DURATION_S(20);
+    answers(well, well);
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[1].inserts, 1);
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[1].inserts, 2, "it stays there");
+}
+
+Test(table_elsewhere, a_table_that_is_not_replicated_stays_where_an_insert_had_no_answer)
+{
+    answers(NULL, well);
+    plan->schema->is_replicated = false;
+    peer.config.clickhouse.request_timeout = DURATION_S(1);
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    peer.config.clickhouse.request_timeout = DURATION_S(20);
+    answers(well, well);
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 2);
+}
 
 static int asked_next(void)
 {

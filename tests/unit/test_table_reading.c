@@ -233,6 +233,7 @@ Test(table_reading_two, its_repetition_asks_the_replica_that_was_read_back)
     cr_assert_eq(done->verdict, TABLE_DONE, "%s", done->error.text);
     cr_assert_eq(clickhouse_client_preferred(peer.client), 1);
     cr_assert_eq(atomic_load(&repetitions), 1, "the views lack the rows");
+    cr_assert_not_null(strstr(sent, "&insert_keeper_max_retries="), "it inserts: %s", sent);
     table_job_free(done);
 }
 
