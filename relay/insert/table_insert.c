@@ -255,7 +255,10 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     metric_add(worker->retries[failure], 1);
     table_worker_log_retry(worker, "an INSERT failed", error);
     table_worker_note(worker, job, error);
-    part->unclear = part->unclear || (!late && !was_not_executed(outcome));
+    if (!late && !was_not_executed(outcome)) {
+        part->unclear = true;
+        worker->doubted = outcome->exception_code != 0 ? part->endpoint : CLICKHOUSE_ANY_ENDPOINT;
+    }
     part->unproven = part->unproven || is_unproven(job, part, outcome);
     *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
     if (part->forgotten && job->again) {
@@ -317,6 +320,7 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
         note_time(job, &outcome);
         if (done) {
             worker->endpoint = part->endpoint;
+            worker->doubted = CLICKHOUSE_ANY_ENDPOINT;
             worker->strange = 0;
             backoff_reset(&worker->backoff);
             table_worker_note(worker, job, NULL);

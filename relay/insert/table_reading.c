@@ -221,13 +221,16 @@ static bool complete_views(struct table_worker *worker, struct table_job *job, i
     return done;
 }
 
-// Where it lacks the table or refuses us, the next attempt, after the pause that this makes, asks another one.
+// Who has answered an INSERT in doubt is asked first: it sees what it has stored. Another one may not: SYSTEM SYNC
+// REPLICA asks the Keeper node that it is connected to, and that may lag. After a failure, and the pause that it makes,
+// any is asked; where it lacks the table or refuses us, another one.
 static bool read_offsets(struct table_worker *worker, struct table_job *job, int *endpoint)
 {
     struct clickhouse_client *client = worker->options.client;
     struct view_note note = {0};
     struct relay_error broken; // complete_views() says so
-    int asked = clickhouse_client_preferred(client);
+    *endpoint = worker->doubted;
+    int asked = *endpoint != CLICKHOUSE_ANY_ENDPOINT ? *endpoint : clickhouse_client_preferred(client);
     bool noted = job->owed && view_note_parse(job->owed, &note, &broken);
     job->read_back.span = worker->read_back_span;
     job->read_back.note = noted ? &note : NULL;
@@ -235,6 +238,9 @@ static bool read_offsets(struct table_worker *worker, struct table_job *job, int
     job->read_back.note = NULL;
     view_note_finish(&note);
     worker->read_back_span = job->read_back.span;
+    if (!done) {
+        worker->doubted = CLICKHOUSE_ANY_ENDPOINT;
+    }
     if (!done && clickhouse_error_lacks(&job->error)) {
         clickhouse_client_leave(client, asked);
     }
@@ -247,7 +253,7 @@ static bool try_read_back(struct table_worker *worker, struct table_job *job)
         job->read_back.through = INT64_MAX;
         return true;
     }
-    int endpoint = CLICKHOUSE_ANY_ENDPOINT;
+    int endpoint;
     return settle(worker, job, &job->error) && outlast_doubt(worker, job, &job->error) &&
         read_offsets(worker, job, &endpoint) && complete_views(worker, job, endpoint);
 }

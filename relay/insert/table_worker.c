@@ -97,6 +97,7 @@ struct table_worker *table_worker_start(const struct table_worker_options *optio
         return NULL;
     }
     worker->options = *options;
+    worker->doubted = CLICKHOUSE_ANY_ENDPOINT;
     worker->waiting_end = &worker->waiting;
     worker->done_end = &worker->done;
     backoff_init(&worker->backoff, DURATION_MS(100), DURATION_S(10));

@@ -18,7 +18,7 @@
 struct replica {
     const char *answer;
     const char *once; // instead, to the next one
-    size_t inserts;
+    size_t inserts, syncs;
     const char *const *says; // to what is no INSERT, one after the other, NULL at the end: bodies, or whole answers
 };
 
@@ -77,6 +77,7 @@ static inline void handle(void *context, const struct http_seen *seen, struct ht
     bool whole = said && strncmp(said, "HTTP/", 5) == 0;
     body = body || inserts ? body : said && !whole ? said : question;
     replica->inserts += inserts;
+    replica->syncs += strstr(seen->target, "receive_timeout=") != NULL;
     patient += !inserts && strstr(seen->target, "max_execution_time=600") != NULL;
     reply->answer = whole ? said
         : body            ? clickhouse_peer_ok(learned, sizeof(learned), body)

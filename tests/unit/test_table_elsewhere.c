@@ -3,6 +3,8 @@
 // Where a table is opened, read back and filled that not each of two scripted replicas has, or answers for.
 #include "two_replicas.h"
 
+#define NOTHING "9223372036854775807\t0\t0\toutbox-relay: end\n"
+
 TestSuite(table_elsewhere, .init = start, .fini = finish);
 
 // It answers everything else, so that no breaker opens.
@@ -109,6 +111,40 @@ Test(table_elsewhere, a_read_back_that_a_replica_refuses_asks_the_next_one_when_
     table_job_free(job);
 }
 
+// Another one may have a Keeper that does not know of it yet.
+Test(table_elsewhere, a_replica_that_answers_an_insert_in_doubt_is_read_back_first)
+{
+    static const char *const recovers[] = {"outbox-relay: end\n", "" /* SYNC */, NULL},
+                             *const stays_without[] = {"outbox-relay: end\n", no_keeper, NULL},
+                             *const other[] = {"outbox-relay: end\n", "outbox-relay: end\n", "" /* SYNC */, NULL};
+    static char name[] = "t", topic[] = "topic";
+    peer.config.insert.dead_letter_table = name;
+    question = NOTHING;
+    replicas[1].says = other;
+    for (size_t i = 0; i < 2; i++) {
+        struct relay_error error;
+        struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
+        job->plan = table_plan_hold(plan);
+        job->read_back.target = name;
+        job->read_back.topic = topic;
+        answers(no_keeper, no_keeper);
+        cr_assert_eq(insert(false), TABLE_UNCLEAR);
+        cr_assert_eq(asked_next(), 1, "the other tables are");
+        question = NOTHING;
+        replicas[0].says = i == 0 ? recovers : stays_without;
+        do_job(job);
+        cr_assert_eq(job->verdict, TABLE_DONE, "%s", job->error.text);
+        cr_assert_eq(replicas[0].syncs, i + 1);
+        cr_assert_eq(replicas[1].syncs, i, "it was asked only when the first could not answer");
+        table_job_free(job);
+        answers(well, no_keeper);
+        cr_assert_eq(insert(false), TABLE_UNCLEAR);
+        clickhouse_client_prefer(peer.client, 0);
+        answers(well, well);
+        cr_assert_eq(insert(false), TABLE_DONE, "back to the first");
+    }
+}
+
 static bool asked_below(const char *end)
 {
     for (size_t i = 0; i < http_script_requests(peer.http); i++) {
@@ -122,7 +158,6 @@ static bool asked_below(const char *end)
 
 Test(table_elsewhere, a_read_back_that_takes_too_long_is_repeated_for_fewer_offsets)
 {
-#define NOTHING "9223372036854775807\t0\t0\toutbox-relay: end\n"
     static const char *const slow[] = {"outbox-relay: end\n", timed_out, timed_out, timed_out, NULL},
                              *const runs_nothing[] = {"outbox-relay: end\n", NULL};
     static char name[] = "t", topic[] = "topic";

@@ -19,6 +19,7 @@ struct table_worker {
     struct server_clock *clocks; // for each endpoint
     struct mono_time *may_run_until; // the same: it may run an INSERT of ours that has no answer until then
     int endpoint;
+    int doubted; // that has answered the last INSERT, but not whether it has it; CLICKHOUSE_ANY_ENDPOINT: none
     uint64_t next_query;
     int64_t read_back_span;  // of the next question (read_back.h)
     int strange;             // failures by codes that say nothing sure, in a row
