@@ -2,7 +2,7 @@
 //
 // Every endpoint (reachable, version, clock, database), then every table that is filled: the routes' as the row encoder
 // and table_findings see them, and the dead letters'. A table is read at the first endpoint that answers; the others
-// are asked whether they have a replica of it, and each is sent a trial INSERT, as the daemon would send it there. Each
+// are asked whether they have a replica of it, and each gets a trial INSERT and a read-back, as from the daemon. Each
 // endpoint is asked by itself, so that one that is down hides none.
 #include "relay/cli/check.h"
 
@@ -173,6 +173,16 @@ static bool try_insert(struct clickhouse_check *at, const char *what, char *stat
     return taken;
 }
 
+// At each endpoint that answers.
+static bool try_read_back(struct clickhouse_check *at, const char *what, const struct table_schema *schema)
+{
+    bool readable = true;
+    for (size_t i = 0; i < clickhouse_client_endpoints(at->client); i++) {
+        readable = (!at->answers[i] || check_read_back(at->check, at->client, (int)i, what, schema)) && readable;
+    }
+    return readable;
+}
+
 static bool try_rows(struct clickhouse_check *at, const char *what, const struct row_encoder *encoder)
 {
     struct relay_error error;
@@ -207,7 +217,8 @@ static void judge_route(struct clickhouse_check *at, const struct config_route *
     }
     report_findings(at, what, &findings);
     check_replication(at, what, schema);
-    if (encoder && try_rows(at, what, encoder) && possible) {
+    bool taken = encoder && try_rows(at, what, encoder);
+    if (taken && possible && try_read_back(at, what, schema)) {
         check_add(at->check->report, CHECK_OK, what, "", "%s.%s (%s, %zu views) can be filled exactly once",
             schema->database, schema->table, schema->engine, schema->view_count);
     }

@@ -505,13 +505,17 @@ def test_a_proxy_that_changes_requests_is_noticed(place):
 
 
 class Replica(Balancer):
-    """ClickHouse as it is, but that it says that its tables are replicated, and refuses INSERTs where it lacks them."""
+    """ClickHouse as it is, but that it says that its tables are replicated, and refuses INSERTs where it lacks them, or who may not SELECT."""
     path_in_keeper = "/one"
-    lacks = False
+    lacks = hides = False
 
     def answer(self, status, body):
         if self.lacks and "query=INSERT" in self.path:
             status, body = 404, b"Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE)"
+        elif self.hides and b" FROM `" in self.asked:
+            status, body = 403, b"Code: 497. DB::Exception: relay: Not enough privileges. (ACCESS_DENIED)"
+        elif self.asked.startswith(b"SYSTEM SYNC REPLICA"):
+            status, body = 200, b""
         elif self.asked.startswith(b"SELECT zookeeper_path"):
             body = self.path_in_keeper.encode() + b"\n"
         elif b" FROM system.tables" in self.asked:
@@ -525,7 +529,13 @@ def test_each_url_is_asked_for_the_tables(place):
 
     class Lacking(Replica):
         lacks = True
+
+    class Hiding(Replica):
+        hides = True
     Balancer.target = place.servers.clickhouse_url
+    with serving(Hiding) as hiding:
+        texts = fails(place, f"what the table has could not be read back: reading back offsets: {hiding}: ", clickhouse={"url": hiding})
+        assert any("docs/schema.md, ClickHouse grants" in text for text in texts), texts
     with serving(Replica) as first, serving(Replica) as twin, serving(Elsewhere) as elsewhere, serving(Lacking) as lacking:
         _, texts = findings(place, clickhouse={"url": f"{first},{twin}"})
         assert any("can be filled exactly once" in text for text in texts), texts

@@ -9,6 +9,7 @@
 #include "relay/cli/check_report.h"
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/config/context.h"
+#include "relay/insert/table_schema.h"
 #include "relay/postgres/pg_connection.h"
 
 #define CHECK_TIMEOUT DURATION_S(10) // of one question to one server
@@ -42,6 +43,9 @@ void check_default_route(struct check *check);
 // letters, with INSERT_DEADLINE_GUARD; its deadline is set here.
 bool check_insert(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
     char *statement);
+// Whether the daemon could ask the table there what it has, as before it fills a partition; reports it if not.
+bool check_read_back(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
+    const struct table_schema *schema);
 void check_alerts(struct check *check);
 // Whether the connections to all of them are encrypted, and to servers that are verified. After check_postgres().
 void check_transport(struct check *check);
