@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kafka: the cluster answers; the receipt topic keeps receipts; the topics of the events that wait in the outboxes
-// right now exist and take what we send; the group's offsets may be read; what the routes read (check_route_topics.c);
-// what the brokers keep for us (check_own_topics.c).
+// right now exist and take what we send, in all partitions (check_partitions.c); the group's offsets may be read; what
+// the routes read (check_route_topics.c); what the brokers keep for us (check_own_topics.c).
 // What a broker does not let us describe is said as such: it is no failure of the relay.
 #include "relay/cli/check_kafka.h"
 
@@ -299,6 +299,11 @@ static bool is_receipt_topic(const struct config *config, const char *topic)
     return false;
 }
 
+static const char *topic_kind(const struct kafka_check *at, const char *topic)
+{
+    return is_receipt_topic(at->check->context->config, topic) ? "receipt topic" : "topics";
+}
+
 static void check_settings(struct kafka_check *at)
 {
     struct kafka_topic_settings settings[TOPICS_MAX];
@@ -307,11 +312,16 @@ static void check_settings(struct kafka_check *at)
             &error)) {
         check_add(at->check->report, CHECK_WARN, "topics", "grant DESCRIBE_CONFIGS on the topics, or look yourself",
             "%s", error.text);
+        for (size_t i = 0; i < at->topic_count; i++) {
+            check_partitions(at->check, at->probe, topic_kind(at, at->topics[i]), at->topics[i], 0);
+        }
         return;
     }
     for (size_t i = 0; i < at->topic_count; i++) {
         bool receipts = is_receipt_topic(at->check->context->config, settings[i].topic);
-        const char *what = receipts ? "receipt topic" : "topics";
+        const char *what = topic_kind(at, settings[i].topic);
+        check_partitions(at->check, at->probe, what, settings[i].topic,
+            settings[i].refused == RD_KAFKA_RESP_ERR_NO_ERROR ? settings[i].min_insync_replicas : 0);
         if (settings[i].refused != RD_KAFKA_RESP_ERR_NO_ERROR) {
             check_add(at->check->report, CHECK_WARN, what, "grant DESCRIBE_CONFIGS on it, or look yourself",
                 "settings of %s: %s", settings[i].topic, rd_kafka_err2str(settings[i].refused));

@@ -10,6 +10,8 @@
 // - Without transactions a record that is refused for good ends the client (enable.gapless.guarantee): otherwise
 //   librdkafka would number what is queued behind it anew and deliver it, before the caller sends the refused record's
 //   neighbours again. kafka_producer_abort() makes another client, in the same producer.
+// - init_transactions is told until the deadline that the transaction before is still being ended: KAFKA_OPERATOR,
+//   since Kafka answers and some partition does not take the marker of the end.
 // - A call that does not return at all (seen with a missing coordinator): the caller's heartbeat falls silent, /live
 //   fails and the supervisor ends the process. Nothing is lost by that.
 // - A broker connection that is closed: noted for kafka_producer_suspicious(), at the socket, because librdkafka
@@ -36,6 +38,7 @@
 #define SLICE_MS      500
 #define INIT_SLICE_MS 10
 #define TROUBLE_AGE   DURATION_S(60) // librdkafka tells the same trouble again every 30 s
+#define SAID_AGE      DURATION_S(5)  // what a coordinator answers at each try is told by most slices, not by each one
 
 struct topic {
     struct kafka_topic public;
@@ -110,6 +113,7 @@ static void report(rd_kafka_t *client, const rd_kafka_message_t *message, void *
     assert(flight->pending > 0 && producer->pending > 0);
     flight->pending--;
     producer->pending--;
+    slot->partition = message->partition;
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         flight->partition = message->partition;
         flight->offset = message->offset;
@@ -287,11 +291,35 @@ static bool goes_on(rd_kafka_error_t *failed, transactional_call *call)
                 (ours == RELAY_ERROR_KAFKA_RETRIABLE || ours == RELAY_ERROR_KAFKA_UNREACHABLE)));
 }
 
+// The deadline has passed; `code` is what librdkafka said last. A transaction whose markers cannot be written is in the
+// way for as long as that lasts: the coordinator writes them until each partition has taken its own.
+static bool without_outcome(struct kafka_producer *producer, transactional_call *call, const char *what,
+    rd_kafka_resp_err_t code, struct relay_error *error)
+{
+    if (call == rd_kafka_init_transactions && code == RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS) {
+        return error_set_detail(error, RELAY_ERROR_KAFKA_OPERATOR, (int)code,
+            "%s: Kafka cannot end the transaction before: a partition that it wrote to, or one of "
+            "__transaction_state, has no leader or too few in-sync replicas. Restore it: kafka-topics.sh --describe "
+            "--unavailable-partitions, and --under-min-isr-partitions (%s)",
+            what, rd_kafka_err2name(code));
+    }
+    error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
+        rd_kafka_err2str(code));
+    return with_trouble(producer, error);
+}
+
+bool kafka_producer_unended(const struct relay_error *error)
+{
+    return error->code == RELAY_ERROR_KAFKA_OPERATOR && error->detail == RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS;
+}
+
 // Makes the call in slices until it has an outcome, the first one `slice` ms long and each twice as long as the one
 // before. false and `timed_out`: the deadline passed first.
 static bool call_in_slices(struct kafka_producer *producer, transactional_call *call, const char *what, int slice,
     struct mono_time deadline, bool *timed_out, struct relay_error *error)
 {
+    rd_kafka_resp_err_t said = RD_KAFKA_RESP_ERR_NO_ERROR;
+    struct mono_time said_at = {0};
     *timed_out = false;
     for (;; slice *= slice < SLICE_MS ? 2 : 1) {
         int most = slice_ms(producer, deadline);
@@ -304,11 +332,15 @@ static bool call_in_slices(struct kafka_producer *producer, transactional_call *
         }
         rd_kafka_resp_err_t code = rd_kafka_error_code(failed);
         rd_kafka_error_destroy(failed);
-        if (mono_reached(clock_mono(producer->context->clock), deadline)) {
+        struct mono_time now = clock_mono(producer->context->clock);
+        if (code != RD_KAFKA_RESP_ERR__TIMED_OUT) {
+            said = code;
+            said_at = now;
+        }
+        if (mono_reached(now, deadline)) {
             *timed_out = true;
-            error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%s: no outcome until the deadline (%s)", what,
-                rd_kafka_err2str(code));
-            return with_trouble(producer, error);
+            bool fresh = said != RD_KAFKA_RESP_ERR_NO_ERROR && mono_since(now, said_at).ns < SAID_AGE.ns;
+            return without_outcome(producer, call, what, fresh ? said : code, error);
         }
         if (call == rd_kafka_init_transactions && producer->context->stop != NULL &&
             stop_raised(producer->context->stop)) {
@@ -506,6 +538,7 @@ bool kafka_producer_send(struct kafka_producer *producer, const struct kafka_mes
 {
     slot->flight = flight;
     slot->error = 0;
+    slot->partition = KAFKA_NO_PARTITION;
     for (;;) {
         rd_kafka_error_t *failed = produce(producer, message, slot);
         if (failed == NULL) {

@@ -70,10 +70,11 @@ static bool sessions_idle(const struct publish_pipe *pipe)
 }
 
 // After a term that has ended: whether the outbox is let go, since Kafka does not answer us, or cannot be asked. It may
-// answer another replica: only our network, name service, certificate or password may be wrong.
+// answer another replica: only our network, name service, certificate or password may be wrong. Of a transaction that
+// Kafka cannot end it tells every replica the same.
 static bool lets_go(struct publish_pipe *pipe, struct mono_time began, const struct relay_error *error)
 {
-    if (pipe->fenced || !publish_is_kafka(error)) {
+    if (pipe->fenced || !publish_is_kafka(error) || kafka_producer_unended(error)) {
         pipe->unreached = false;
         return false;
     }

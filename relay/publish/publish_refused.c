@@ -21,6 +21,9 @@
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #define REFUSAL_WITHIN DURATION_S(1)
 #define PURGES         2 // in a row, and no reason
 #define RIGHTS_WITHIN  DURATION_S(3)
@@ -97,13 +100,44 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
     return true;
 }
 
-// Why the batch failed; NONE when it did not.
+void publish_name_place(const struct outbox_batch *batch, rd_kafka_resp_err_t code, struct relay_error *error)
+{
+    const struct kafka_slot *first = NULL;
+    const char *topic = "";
+    bool others = false;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct kafka_slot *slot = &batch->slots[i];
+        bool reported = slot->flight == NULL || slot->partition != KAFKA_NO_PARTITION;
+        if (slot->error != code || (code == RD_KAFKA_RESP_ERR_NO_ERROR && reported)) {
+            continue;
+        }
+        if (first == NULL) {
+            first = slot;
+            topic = batch->events[i].topic;
+        } else {
+            others = others || slot->partition != first->partition || strcmp(batch->events[i].topic, topic) != 0;
+        }
+    }
+    if (first != NULL) {
+        char partition[24] = "";
+        if (first->partition != KAFKA_NO_PARTITION) {
+            snprintf(partition, sizeof(partition), " [%d]", (int)first->partition);
+        }
+        error_prefix(error, "topic %s%s%s", topic, partition, others ? " and others" : "");
+    }
+}
+
+// Why the batch failed; NONE when it did not. What librdkafka threw away itself says nothing of its partition.
 static struct relay_error why_failed(const struct publish_lane *lane)
 {
+    const struct outbox_batch *batch = lane->batch;
     struct relay_error why = {0};
-    if (lane->batch->flight.failed > 0) {
-        kafka_error_set(&why, (rd_kafka_resp_err_t)lane->batch->flight.first_error, "%zu of %zu records failed",
-            lane->batch->flight.failed, lane->batch->count);
+    if (batch->flight.failed > 0) {
+        rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)batch->flight.first_error;
+        kafka_error_set(&why, code, "%zu of %zu records failed", batch->flight.failed, batch->count);
+        if (why.code != RELAY_ERROR_KAFKA_ABORTED) {
+            publish_name_place(batch, code, &why);
+        }
     }
     return why;
 }
@@ -194,7 +228,11 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
     }
     if (!ended || !anything) {
         publish_note_late(pipe, lane, &why);
-        *error = ended ? why : not_ended;
+        *error = why;
+        if (!ended) {
+            *error = not_ended;
+            error_prefix(error, "%s", why.text);
+        }
         return false;
     }
     log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),

@@ -171,9 +171,17 @@ static bool wait_delivered(struct publish_pipe *pipe, struct publish_lane *lane,
             return false;
         }
     }
-    return undelivered(pipe, lane) == 0 ||
-        error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
-            undelivered(pipe, lane), lane->batch->count + pipe->exactly_once);
+    if (undelivered(pipe, lane) == 0) {
+        return true;
+    }
+    error_set(error, RELAY_ERROR_KAFKA_UNREACHABLE, "%zu of %zu records not acknowledged until the deadline",
+        undelivered(pipe, lane), lane->batch->count + pipe->exactly_once);
+    if (lane->batch->flight.pending > 0) {
+        publish_name_place(lane->batch, RD_KAFKA_RESP_ERR_NO_ERROR, error);
+    } else {
+        error_prefix(error, "topic %s [%d]", pipe->store.topic, (int)pipe->receipt_partition);
+    }
+    return false;
 }
 
 // A receipt that the broker finds too large is made of fewer rows from now on.
@@ -181,8 +189,9 @@ static void receipt_failed(struct publish_pipe *pipe, const struct publish_trans
     struct relay_error *error)
 {
     rd_kafka_resp_err_t code = (rd_kafka_resp_err_t)transaction->flight.first_error;
-    kafka_error_set(error, code, "receipt of batch %lld, of %zu rows", (long long)transaction->number.number,
-        transaction->sent_count);
+    kafka_error_set(error, code, "receipt of batch %lld, of %zu rows, topic %s [%d]",
+        (long long)transaction->number.number, transaction->sent_count, pipe->store.topic,
+        (int)pipe->receipt_partition);
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || code == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE) {
         pipe->receipt_refused = (int64_t)transaction->sent_count;
         error_prefix(error, "max.message.bytes of topic %s should be 1000000; going on with smaller transactions",

@@ -23,6 +23,7 @@
 #define LIST_OFFSETS     2
 #define OFFSET_FETCH     9
 #define FIND_COORDINATOR 10
+#define INIT_PRODUCER_ID 22
 
 static void stop(void)
 {
@@ -116,6 +117,29 @@ Test(fault_kafka, what_ends_at_its_deadline_says_what_is_wrong_with_the_brokers)
     cr_assert_not_null(strstr(error.text, "Connection refused"), "%s", error.text);
     cr_assert(kafka_producer_trouble(producer, trouble, sizeof(trouble)));
     cr_assert_null(strstr(trouble, " (after "), "%s", trouble);
+}
+
+// As a coordinator answers while a partition that the transaction before wrote to does not take the marker of its end.
+Test(fault_kafka, a_transaction_that_kafka_cannot_end_is_no_silence_of_kafka)
+{
+    static const rd_kafka_resp_err_t ending[] = {[0 ... 399] = RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS};
+    struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    kafka_producer_free(producer);
+    rd_kafka_mock_push_request_errors_array(mock.cluster, INIT_PRODUCER_ID, 400, ending);
+    producer = kafka_producer_new(&context, &options, tick, &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_not(kafka_producer_init(producer, in_seconds(3), &error));
+    cr_assert_eq(error.code, RELAY_ERROR_KAFKA_OPERATOR, "%s", error.text);
+    cr_assert(kafka_producer_unended(&error));
+    cr_assert_not_null(strstr(error.text, "--unavailable-partitions"), "%s", error.text);
+    rd_kafka_mock_clear_request_errors(mock.cluster, INIT_PRODUCER_ID);
+    cr_assert(kafka_producer_init(producer, in_seconds(20), &error), "%s", error.text);
+    mock_kafka_move(&mock);
+    kafka_producer_free(producer);
+    producer = kafka_producer_new(&context, &options, tick, &error); // knows the addresses of the first cluster
+    cr_assert_not_null(producer, "%s", error.text);
+    cr_assert_not(kafka_producer_init(producer, in_seconds(1), &error));
+    cr_assert_not(kafka_producer_unended(&error), "%s", error.text);
 }
 
 // An idempotent producer has nothing to fence: a term without transactions would begin, and tell everybody that Kafka

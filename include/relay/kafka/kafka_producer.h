@@ -43,8 +43,10 @@ struct kafka_producer_options {
 // What became of one message. Owned by the caller; must live until the flight is empty or the producer is freed.
 struct kafka_slot {
     struct kafka_flight *flight;
-    int32_t error; // rd_kafka_resp_err_t; 0: delivered, or no report yet
+    int32_t error;     // rd_kafka_resp_err_t; 0: delivered, or no report yet
+    int32_t partition; // as the report says; KAFKA_NO_PARTITION: no report yet, or the record had got none
 };
+#define KAFKA_NO_PARTITION (-1)
 // The messages of one batch that are on their way.
 struct kafka_flight {
     size_t pending;      // handed over and not yet reported
@@ -102,7 +104,12 @@ void kafka_producer_init_start(struct kafka_producer *producer, struct duration 
 bool kafka_producer_reach(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
 // init_transactions: fences every older producer of the transactional id and ends what it left open. A stop of the
 // relay ends the waiting at once (STOPPED): nothing was produced yet. Without transactions, as kafka_producer_reach().
+//
+// Where the coordinator says until the deadline that the transaction before is still being ended, that is
+// KAFKA_OPERATOR, of which kafka_producer_unended() is true: Kafka answers, and tells every producer of this id the
+// same until each partition that the transaction wrote to takes the marker of its end.
 bool kafka_producer_init(struct kafka_producer *producer, struct mono_time deadline, struct relay_error *error);
+bool kafka_producer_unended(const struct relay_error *error);
 bool kafka_producer_begin(struct kafka_producer *producer, struct relay_error *error);
 
 // A topic, cached. Asks the broker the first time, so that an absent topic is found before anything is
