@@ -27,6 +27,7 @@
 #include "relay/ops/health_watch.h"
 #include "relay/ops/http_server.h"
 #include "relay/ops/service_manager.h"
+#include "relay/postgres/pg_newest.h"
 #include "relay/publish/publish_stage.h"
 
 #include <librdkafka/rdkafka.h>
@@ -101,7 +102,8 @@ static bool make_context(struct lifecycle *self, struct relay_error *error)
     }
     context->postgres_breaker = make_breaker(context, CONFIG_DEPENDENCY_POSTGRES, postgres, error);
     context->kafka_breaker = make_breaker(context, CONFIG_DEPENDENCY_KAFKA, kafka, error);
-    return context->postgres_breaker != NULL && context->kafka_breaker != NULL;
+    context->postgres_newest = pg_newest_new(error);
+    return context->postgres_breaker != NULL && context->kafka_breaker != NULL && context->postgres_newest != NULL;
 }
 
 static int64_t lag_of_stage(const void *stage)
@@ -386,6 +388,7 @@ static void free_parts(struct lifecycle *self)
     insert_stage_free(self->insert);
     publish_stage_free(self->publish);
     alerts_free(self->alerts);
+    pg_newest_free(self->context.postgres_newest);
     breaker_free(self->context.kafka_breaker);
     breaker_free(self->context.postgres_breaker);
     status_board_free(self->context.board);

@@ -5,6 +5,8 @@
 // that answers properly gets the session's settings.
 //   A name is not resolved in time or not at all: the next host. libpq would wait for the resolver without a deadline.
 //   A host does not answer, refuses, is starting up or is the wrong kind (target_session_attrs): the next one.
+//   It is an old primary, on an earlier timeline than this process knows of: the next one, though it takes writes. Only
+//   if no other will do it is taken after all; the receipts tell whether it may be published from.
 //   The server says no (password, pg_hba, database, role): an operator's error. The other hosts are tried all the same,
 //   since a standby may be the one that is misconfigured; the operator's error is told if none works.
 // libpq's messages hold no password; a dsn that it cannot parse is not quoted, since it may.
@@ -12,8 +14,11 @@
 
 #include "relay/base/log.h"
 #include "relay/config/config_checks.h"
+#include "relay/postgres/pg_dsn.h"
 #include "relay/postgres/pg_error.h"
 #include "relay/postgres/pg_lookup.h"
+#include "relay/postgres/pg_newest.h"
+#include "relay/postgres/pg_timeline.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -22,27 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PARAMETERS_MAX 64
 #define LOOKUP_SECONDS 30 // several nameservers that are away, at the resolver's 5 s and two attempts each
-
-struct parameters {
-    const char *keywords[PARAMETERS_MAX + 1];
-    const char *values[PARAMETERS_MAX + 1];
-    int count;
-    char application_name[64];
-    char tcp_user_timeout[16];
-};
-
-// NULL: it is not given, or empty, which is the same to libpq.
-static const char *option_value(const PQconninfoOption *options, const char *keyword)
-{
-    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
-        if (strcmp(option->keyword, keyword) == 0) {
-            return option->val == NULL || option->val[0] == '\0' ? NULL : option->val;
-        }
-    }
-    return NULL;
-}
 
 // The n-th piece between commas, copied; beyond the last it is the last, so that a list of one (as ports are) serves
 // every n. NULL: out of memory.
@@ -56,96 +41,27 @@ static char *piece(const char *list, int n)
     return strndup(at, strcspn(at, ","));
 }
 
-static void set(struct parameters *parameters, const char *keyword, const char *value)
+static void fill_parameters(struct pg_parameters *parameters, const struct relay_context *context,
+    const struct pg_options *options, const struct pg_dsn *dsn)
 {
-    for (int i = 0; i < parameters->count; i++) {
-        if (strcmp(parameters->keywords[i], keyword) == 0) {
-            parameters->values[i] = value;
-            return;
-        }
-    }
-    if (value != NULL && parameters->count < PARAMETERS_MAX) {
-        parameters->keywords[parameters->count] = keyword;
-        parameters->values[parameters->count++] = value;
-    }
-}
-
-static void set_given(struct parameters *parameters, const PQconninfoOption *given)
-{
-    for (const PQconninfoOption *option = given; option->keyword != NULL; option++) {
-        if (option->val != NULL) {
-            set(parameters, option->keyword, option->val);
-        }
-    }
-}
-
-// The dsn, taken apart.
-struct dsn {
-    PQconninfoOption *given;       // what stands in it
-    PQconninfoOption *whole;       // with what a service file and the environment add
-    const PQconninfoOption *hosts; // where those that are tried stand: one of both
-};
-
-// Only libpq knows how to read a service file, and does so where it begins to connect: here it ends there, since it
-// refuses this sslmode before it looks up any host. NULL: no memory.
-static PQconninfoOption *with_defaults(const PQconninfoOption *given)
-{
-    struct parameters parameters = {.count = 0};
-    set_given(&parameters, given);
-    set(&parameters, "sslmode", "none, we only ask");
-    PGconn *libpq = PQconnectStartParams(parameters.keywords, parameters.values, 0);
-    PQconninfoOption *whole = libpq == NULL ? NULL : PQconninfo(libpq);
-    PQfinish(libpq);
-    return whole;
-}
-
-static bool take_apart(const char *text, struct dsn *dsn, struct relay_error *error)
-{
-    dsn->given = PQconninfoParse(text, NULL);
-    if (dsn->given == NULL) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "[postgres] dsn is neither a connection URI (postgresql://user@host/database) nor keywords (host=... "
-            "dbname=...)");
-    }
-    bool named = option_value(dsn->given, "host") != NULL || option_value(dsn->given, "hostaddr") != NULL;
-    if (!named || option_value(dsn->given, "service") != NULL) {
-        dsn->whole = with_defaults(dsn->given);
-        if (dsn->whole == NULL) {
-            return error_no_memory(error, "what [postgres] dsn leaves to libpq");
-        }
-    }
-    dsn->hosts = named ? dsn->given : dsn->whole;
-    return config_dsn_lists_agree(dsn->hosts, error) || error_prefix(error, "[postgres] dsn");
-}
-
-// NULL: neither the dsn nor what adds to it says so.
-static const char *dsn_value(const struct dsn *dsn, const char *keyword)
-{
-    const char *value = option_value(dsn->given, keyword);
-    return value != NULL || dsn->whole == NULL ? value : option_value(dsn->whole, keyword);
-}
-
-static void fill_parameters(struct parameters *parameters, const struct relay_context *context,
-    const struct pg_options *options, const struct dsn *dsn)
-{
-    set_given(parameters, dsn->given);
+    pg_parameters_add(parameters, dsn->given);
     if (context->config->postgres.password[0] != '\0') {
-        set(parameters, "password", context->config->postgres.password);
+        pg_parameters_set(parameters, "password", context->config->postgres.password);
     }
     snprintf(parameters->application_name, sizeof(parameters->application_name), "outbox-relay-%s-%.12s", options->role,
         context->instance);
-    set(parameters, "application_name", parameters->application_name);
-    set(parameters, "client_encoding", "UTF8");
+    pg_parameters_set(parameters, "application_name", parameters->application_name);
+    pg_parameters_set(parameters, "client_encoding", "UTF8");
     struct duration silence = options->lease.ns > 0 ? options->lease : DURATION_S(30);
-    if (dsn_value(dsn, "tcp_user_timeout") == NULL) {
+    if (pg_dsn_value(dsn, "tcp_user_timeout") == NULL) {
         snprintf(parameters->tcp_user_timeout, sizeof(parameters->tcp_user_timeout), "%lld",
             (long long)duration_ms(silence));
-        set(parameters, "tcp_user_timeout", parameters->tcp_user_timeout);
+        pg_parameters_set(parameters, "tcp_user_timeout", parameters->tcp_user_timeout);
     }
-    if (dsn_value(dsn, "keepalives_idle") == NULL) {
-        set(parameters, "keepalives_idle", "5");
-        set(parameters, "keepalives_interval", "5");
-        set(parameters, "keepalives_count", "3");
+    if (pg_dsn_value(dsn, "keepalives_idle") == NULL) {
+        pg_parameters_set(parameters, "keepalives_idle", "5");
+        pg_parameters_set(parameters, "keepalives_interval", "5");
+        pg_parameters_set(parameters, "keepalives_count", "3");
     }
 }
 
@@ -298,7 +214,7 @@ bool pg_check_writable(struct pg_connection *connection, struct mono_time deadli
 }
 
 static struct pg_connection *connect_host(const struct relay_context *context, const struct pg_options *options,
-    const struct parameters *parameters, struct mono_time deadline, struct relay_error *error)
+    const struct pg_parameters *parameters, struct mono_time deadline, struct relay_error *error)
 {
     struct pg_connection *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
@@ -386,8 +302,9 @@ static char *look_up(const struct relay_context *context, const struct pg_option
 struct attempt {
     const struct relay_context *context;
     const struct pg_options *options;
-    struct parameters parameters;
-    struct relay_error last; // why there is no connection yet
+    struct pg_parameters parameters;
+    struct relay_error last;   // why there is no connection yet
+    struct pg_connection *old; // to an old primary, in case that no other host will do
 };
 
 static bool stopping(const struct attempt *attempt)
@@ -403,6 +320,35 @@ static void note_problem(struct attempt *attempt, const struct relay_error *prob
     }
 }
 
+// Puts a connection to an old primary aside, one of them, and takes it from the caller. A server that does not say what
+// it is, is taken as it is: who needs to know that asks again, and tells what is missing.
+static struct pg_connection *put_old_aside(struct attempt *attempt, struct pg_connection *connection,
+    struct mono_time deadline, struct relay_error *problem)
+{
+    struct pg_newest *newest = attempt->context->postgres_newest;
+    if (connection == NULL || newest == NULL || !attempt->options->read_write) {
+        return connection;
+    }
+    uint64_t system_identifier;
+    uint32_t timeline;
+    if (pg_system_find(connection, &system_identifier, deadline, problem) &&
+        pg_timeline_find(connection, &timeline, deadline, problem)) {
+        if (pg_newest_note(newest, system_identifier, timeline)) {
+            return connection;
+        }
+        error_set(problem, RELAY_ERROR_POSTGRES_OPERATOR, "%s is an old primary, on timeline %u",
+            pg_server_address(connection), timeline);
+        if (attempt->old == NULL) {
+            attempt->old = connection;
+            return NULL;
+        }
+    } else if (!pg_broken(connection)) {
+        return connection;
+    }
+    pg_close(connection);
+    return NULL;
+}
+
 // Tries one address of the list after another. end: of the host's share of a brief wait.
 static struct pg_connection *connect_addresses(struct attempt *attempt, const char *addresses, struct mono_time end)
 {
@@ -415,10 +361,11 @@ static struct pg_connection *connect_addresses(struct attempt *attempt, const ch
         if (address == NULL) {
             error_no_memory(&problem, "an address of [postgres] dsn");
         } else {
-            set(&attempt->parameters, "hostaddr", address);
-            connection = connect_host(attempt->context, attempt->options, &attempt->parameters,
-                host_deadline(attempt->context, attempt->options, end, n, count), &problem);
-            set(&attempt->parameters, "hostaddr", NULL);
+            struct mono_time deadline = host_deadline(attempt->context, attempt->options, end, n, count);
+            pg_parameters_set(&attempt->parameters, "hostaddr", address);
+            connection = connect_host(attempt->context, attempt->options, &attempt->parameters, deadline, &problem);
+            connection = put_old_aside(attempt, connection, deadline, &problem);
+            pg_parameters_set(&attempt->parameters, "hostaddr", NULL);
             free(address);
         }
         if (connection == NULL) {
@@ -432,8 +379,8 @@ static struct pg_connection *connect_addresses(struct attempt *attempt, const ch
 static struct pg_connection *connect_given(struct attempt *attempt, const char *host, const char *address,
     const char *port, struct mono_time end)
 {
-    set(&attempt->parameters, "host", host);
-    set(&attempt->parameters, "port", port);
+    pg_parameters_set(&attempt->parameters, "host", host);
+    pg_parameters_set(&attempt->parameters, "port", port);
     if (address[0] != '\0' || host == NULL || !is_name(host)) {
         return connect_addresses(attempt, address, end);
     }
@@ -465,21 +412,38 @@ static struct pg_connection *put_aside(struct attempt *attempt, struct pg_connec
     return NULL;
 }
 
+static struct pg_connection *take_old_at_last(struct attempt *attempt, struct pg_connection *connection)
+{
+    if (connection == NULL) {
+        return attempt->old;
+    }
+    if (attempt->old != NULL) {
+        log_event(LOG_LEVEL_WARNING, "postgres.old_primary", "an old primary takes writes; its successor is used",
+            LOG_TEXT("old_primary", pg_server_address(attempt->old)),
+            LOG_TEXT("server", pg_server_address(connection)));
+        pg_close(attempt->old);
+    }
+    return connection;
+}
+
 // Tries one host of the list after another.
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
-    const struct dsn *dsn, struct mono_time end, struct relay_error *error)
+    const struct pg_dsn *dsn, struct mono_time end, struct relay_error *error)
 {
     struct attempt attempt = {.context = context, .options = options};
     fill_parameters(&attempt.parameters, context, options, dsn);
-    const char *hosts = option_value(dsn->hosts, "host"), *addresses = option_value(dsn->hosts, "hostaddr"),
-               *ports = option_value(dsn->hosts, "port");
+    const char *hosts = pg_option_value(dsn->hosts, "host"), *addresses = pg_option_value(dsn->hosts, "hostaddr"),
+               *ports = pg_option_value(dsn->hosts, "port");
     const char *list = addresses != NULL ? addresses : hosts;
     int count = list == NULL ? 1 : config_list_length(list);
-    const char *given = option_value(dsn->given, "target_session_attrs");
-    const char *added = dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
+    const char *given = pg_option_value(dsn->given, "target_session_attrs");
+    const char *added = pg_dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
     bool said = given != NULL || (added != NULL && strcmp(added, "any") != 0);
     if (count > 1 && options->read_write) {
-        set(&attempt.parameters, "target_session_attrs", given != NULL ? given : said ? added : "read-write");
+        pg_parameters_set(&attempt.parameters, "target_session_attrs",
+            given != NULL ? given
+                : said    ? added
+                          : "read-write");
     }
     struct pg_connection *connection = NULL, *spare = NULL;
     for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(&attempt)); n++) {
@@ -504,6 +468,7 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
     } else {
         pg_close(spare);
     }
+    connection = take_old_at_last(&attempt, connection);
     if (connection == NULL && error != NULL) {
         *error = attempt.last;
         error_prefix(error, "connecting to PostgreSQL");
@@ -529,11 +494,11 @@ static void report(const struct relay_context *context, bool connected, bool has
 struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
     struct relay_error *error)
 {
-    struct dsn dsn = {.given = NULL};
+    struct pg_dsn dsn = {.given = NULL};
     struct relay_error problem;
     error_clear(&problem);
     struct pg_connection *connection = NULL;
-    if (!take_apart(context->config->postgres.dsn, &dsn, &problem)) {
+    if (!pg_dsn_take_apart(context->config->postgres.dsn, &dsn, &problem)) {
         // no server's fault
     } else if (context->stop != NULL && stop_raised(context->stop)) {
         error_set(&problem, RELAY_ERROR_STOPPED, "no new connection to PostgreSQL: the relay is stopping");
@@ -543,8 +508,7 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
         connection = connect_any(context, options, &dsn, end, &problem);
         report(context, connection != NULL, options->brief && mono_reached(clock_mono(context->clock), end), &problem);
     }
-    config_dsn_free(dsn.given);
-    config_dsn_free(dsn.whole);
+    pg_dsn_finish(&dsn);
     if (connection == NULL && error != NULL) {
         *error = problem;
     }

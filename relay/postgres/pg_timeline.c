@@ -37,3 +37,16 @@ bool pg_timeline_find(struct pg_connection *connection, uint32_t *timeline, stru
     error_clear(error);
     return true;
 }
+
+bool pg_system_find(struct pg_connection *connection, uint64_t *system_identifier, struct mono_time deadline,
+    struct relay_error *error)
+{
+    PGresult *result = pg_query(connection, "SELECT system_identifier FROM pg_catalog.pg_control_system()", NULL, 0,
+        false, deadline, error);
+    if (result == NULL) {
+        return error_prefix(error, "the system identifier of PostgreSQL");
+    }
+    *system_identifier = (uint64_t)strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return true;
+}

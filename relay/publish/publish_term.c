@@ -21,14 +21,16 @@
 // The receipts have numbers of rows, too. A sequence below them went back with the database, and its next numbers would
 // be used a second time, which consumers and tables that take them for versions drop. That is told, stopped or not.
 //
-// From an old primary the sessions are closed and the next try is a while away: it may find the new one, and each term
-// on the old one fences the relay that publishes from the new one.
+// From an old primary the sessions are closed, and from then on this process prefers every other host of the dsn that
+// takes writes. The next try is a while away: if there is no such host it is the old one again, and each term on it
+// fences the relay that publishes from the new one.
 // In a generation that an operator began after such an end, only receipts of that generation count.
 #include "relay/publish/publish_term.h"
 
 #include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/kafka/kafka_error.h"
+#include "relay/postgres/pg_newest.h"
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_resume.h"
@@ -216,6 +218,8 @@ static bool agrees(struct publish_pipe *pipe, const struct findings *findings, s
     uint32_t timeline = pipe->owner.table->timeline;
     if (timeline != 0 && findings->highest_timeline > timeline) {
         pipe->outdated = true;
+        (void)pg_newest_note(pipe->context->postgres_newest, pipe->owner.table->system_identifier,
+            findings->highest_timeline);
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "PostgreSQL at %s is on timeline %u, but events of this outbox were published from timeline %u: it is an "
             "old primary, or a copy is published from under its identity. Take an old primary off [postgres] dsn",

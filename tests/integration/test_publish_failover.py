@@ -83,6 +83,12 @@ class Failover:
         producer.produce(topic, value, key, partition, timestamp=int((time.time() + seconds) * 1000))
         assert producer.flush(60) == 0
 
+    def rows_on_the_new_one(self):
+        return self.standby.execute("SELECT count(*) FROM public.outbox_events", dsn=make_dsn(self.standby.dsn, dbname=self.place.name))[0][0]
+
+    def old_address(self):
+        return f"127.0.0.1:{parse_dsn(self.standby.primary_dsn)['port']}"
+
     def last_number(self):
         return self.place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.batch_numbers")[0][0]
 
@@ -347,16 +353,39 @@ def refused_by_the_old_primary(failover):
 
 @pytest.mark.own_servers
 def test_an_old_primary_that_comes_back_is_not_published_from(failover):
-    """Nor held on to: the relay looks for the new one while the old one runs."""
+    """Nor held on to: the relay looks for the new one while the old one, which the dsn names first, takes writes."""
     place, standby = failover.place, failover.standby
-    place.servers.env["POSTGRES_DSN"] = make_dsn(place.servers.dsn, port=",".join(reversed(parse_dsn(place.servers.dsn)["port"].split(","))))
     relay, events, stray = refused_by_the_old_primary(failover)
     standby.run()
     events += [event for event, _ in failover.insert(3, make_dsn(standby.dsn, dbname=place.name))]
     failover.follows(relay)
     wait_ids(place, events, 90)
-    place.wait_published()
+    wait_until(lambda: failover.rows_on_the_new_one() == 0, "an empty outbox on the new primary", 60)
     assert sorted(ids(place)) == sorted(events) and stray not in events
+    passed_over = relay.wait(lambda: relay.events("postgres.old_primary"), "the old primary is named")
+    assert {(one["old_primary"], one["server"]) for one in passed_over} == {(failover.old_address(), standby.address)}
+
+
+@pytest.mark.own_servers
+def test_a_relay_that_followed_a_failover_stays_with_the_new_primary(failover):
+    """Nothing was published from the new one yet when the old one comes back, and a session of each kind ends."""
+    place, standby = failover.place, failover.standby
+    relay = failover.relay(health={"interval": "1s"}, insert={"enabled": "false"}).start()
+    standby.wait_caught_up()
+    failover.fail_over()
+    failover.follows(relay)
+    failover.servers.command("start", "postgres")   # it knows nothing of its successor
+    on_new = make_dsn(standby.dsn, dbname=place.name)
+    for _ in range(2):
+        terms = len(relay.events("publish.term_started"))
+        standby.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%'", dsn=on_new)
+        relay.wait(lambda terms=terms: len(relay.events("publish.term_started")) > terms, "another term", 90)
+    assert {one["server"] for one in relay.events("publish.term_started")[1:]} == {standby.address}
+    event = failover.insert(1, on_new)[0][0]
+    wait_ids(place, [event])
+    roles = "SELECT DISTINCT split_part(application_name, '-', 3) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%'"
+    wait_until(lambda: {role for role, in standby.execute(roles, dsn=on_new)} == {"publish", "wake", "health"}, "all sessions on the new one", 60)
+    assert standby.execute(roles, dsn=make_dsn(standby.primary_dsn, dbname=place.name)) == []
 
 
 @pytest.mark.own_servers

@@ -11,6 +11,8 @@
 #include "relay/base/stop.h"
 #include "relay/config/config.h"
 
+struct pg_newest; // relay/postgres/pg_newest.h
+
 struct relay_context {
     const struct config *config;
     const struct clock *clock;
@@ -21,6 +23,7 @@ struct relay_context {
     // keep their own. NULL in commands and tests that do without.
     struct circuit_breaker *postgres_breaker;
     struct circuit_breaker *kafka_breaker;
+    struct pg_newest *postgres_newest; // NULL: an old primary of PostgreSQL is taken like any other server
     // Random lower-case hex, one for each process start: names us in application_name, client.id, query_id.
     char instance[33];
 };

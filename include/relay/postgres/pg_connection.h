@@ -22,7 +22,7 @@ struct pg_connection;
 
 struct pg_options {
     const char *role; // static word for application_name: outbox-relay-<role>-<instance>
-    bool read_write;  // refuse a server in recovery or with default_transaction_read_only
+    bool read_write;  // refuse a server in recovery or with default_transaction_read_only; an old primary comes last
     // Of several hosts one that read_write would take, if any answers; else the first that does. Where the dsn has a
     // target_session_attrs of its own, as that says.
     bool primary_first;

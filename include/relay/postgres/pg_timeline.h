@@ -11,5 +11,8 @@
 // *timeline: 0 where the server has none. false: the connection's errors, or that the server refuses to tell.
 bool pg_timeline_find(struct pg_connection *connection, uint32_t *timeline, struct mono_time deadline,
     struct relay_error *error);
+// The system identifier, which a primary and its standbys have in common.
+bool pg_system_find(struct pg_connection *connection, uint64_t *system_identifier, struct mono_time deadline,
+    struct relay_error *error);
 
 #endif
