@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // PostgreSQL as a whole: reachable, new enough, writable, durable, not behind a transaction pooler, migrated. The
-// tables are check_outbox.c's. When the server is not reached, that one line is all there is to say.
+// tables are check_outbox.c's, the other hosts check_hosts.c's. When no server is reached, that one line is all there
+// is to say.
 #include "relay/cli/check.h"
 #include "relay/cli/migrate.h"
 #include "relay/cli/publications.h"
@@ -268,6 +269,7 @@ void check_postgres(struct check *check)
     check_encoding(check);
     check_durability(check);
     tell_pooler(check, pooler);
+    check_hosts(check);
     check_connections(check);
     check_publications(check);
     check_migrations(check);

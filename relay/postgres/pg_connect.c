@@ -434,19 +434,22 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
     fill_parameters(&attempt.parameters, context, options, dsn);
     const char *hosts = pg_option_value(dsn->hosts, "host"), *addresses = pg_option_value(dsn->hosts, "hostaddr"),
                *ports = pg_option_value(dsn->hosts, "port");
-    const char *list = addresses != NULL ? addresses : hosts;
-    int count = list == NULL ? 1 : config_list_length(list);
+    int count = pg_dsn_hosts(dsn);
     const char *given = pg_option_value(dsn->given, "target_session_attrs");
     const char *added = pg_dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
     bool said = given != NULL || (added != NULL && strcmp(added, "any") != 0);
-    if (count > 1 && options->read_write) {
+    if (options->only_host > 0) {
+        pg_parameters_set(&attempt.parameters, "target_session_attrs", "any");
+    } else if (count > 1 && options->read_write) {
         pg_parameters_set(&attempt.parameters, "target_session_attrs",
             given != NULL ? given
                 : said    ? added
                           : "read-write");
     }
     struct pg_connection *connection = NULL, *spare = NULL;
-    for (int n = 0; n < count && connection == NULL && (n == 0 || !stopping(&attempt)); n++) {
+    int first = options->only_host > 0 ? options->only_host - 1 : 0,
+        end_at = options->only_host > 0 ? first + 1 : count;
+    for (int n = first; n < end_at && connection == NULL && (n == first || !stopping(&attempt)); n++) {
         char *host = hosts == NULL ? NULL : piece(hosts, n);
         char *address = piece(addresses == NULL ? "" : addresses, n);
         char *port = ports == NULL ? NULL : piece(ports, n);
@@ -513,4 +516,13 @@ struct pg_connection *pg_connect(const struct relay_context *context, const stru
         *error = problem;
     }
     return connection;
+}
+
+int pg_count_hosts(const struct relay_context *context)
+{
+    struct pg_dsn dsn = {.given = NULL};
+    struct relay_error error;
+    int count = pg_dsn_take_apart(context->config->postgres.dsn, &dsn, &error) ? pg_dsn_hosts(&dsn) : 0;
+    pg_dsn_finish(&dsn);
+    return count;
 }

@@ -76,6 +76,13 @@ const char *pg_dsn_value(const struct pg_dsn *dsn, const char *keyword)
     return value != NULL || dsn->whole == NULL ? value : pg_option_value(dsn->whole, keyword);
 }
 
+int pg_dsn_hosts(const struct pg_dsn *dsn)
+{
+    const char *addresses = pg_option_value(dsn->hosts, "hostaddr"), *hosts = pg_option_value(dsn->hosts, "host");
+    const char *list = addresses != NULL ? addresses : hosts;
+    return list == NULL ? 1 : config_list_length(list);
+}
+
 void pg_dsn_finish(struct pg_dsn *dsn)
 {
     config_dsn_free(dsn->given);

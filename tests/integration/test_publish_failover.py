@@ -20,6 +20,7 @@ from relaytools import audit
 from relaytools.place import Place
 from relaytools.proxy import Proxy
 from relaytools.relay import command, wait_until, write_config
+from relaytools.sessions import execute_each
 from relaytools.servers import temporary_servers
 from relaytools.standby import Standby
 from relaytools.workload import Habits, settle_all_prepared
@@ -386,6 +387,60 @@ def test_a_relay_that_followed_a_failover_stays_with_the_new_primary(failover):
     roles = "SELECT DISTINCT split_part(application_name, '-', 3) FROM pg_stat_activity WHERE application_name LIKE 'outbox-relay-%'"
     wait_until(lambda: {role for role, in standby.execute(roles, dsn=on_new)} == {"publish", "wake", "health"}, "all sessions on the new one", 60)
     assert standby.execute(roles, dsn=make_dsn(standby.primary_dsn, dbname=place.name)) == []
+
+
+@contextlib.contextmanager
+def another_cluster(failover, servers):
+    """The dsn of a login that the primary lets in, and beside it a server that is nothing to it, the others' own."""
+    name, password = f"{failover.place.name}guest", "guest"
+    role = f"CREATE ROLE {name} LOGIN PASSWORD '{password}'"
+    primary = failover.standby.primary_dsn
+    execute_each(primary, role)
+    execute_each(servers.admin_dsn, role, f"CREATE DATABASE {failover.place.name}")
+    ports = [parse_dsn(dsn)["port"] for dsn in (primary, servers.admin_dsn)]
+    try:
+        yield make_dsn(failover.place.dsn, host="127.0.0.1,127.0.0.1", port=",".join(ports), user=name, password=password)
+    finally:
+        execute_each(servers.admin_dsn, f"DROP DATABASE {failover.place.name}", f"DROP ROLE {name}")
+
+
+@pytest.mark.own_servers
+def test_check_looks_at_each_host_to_which_a_failover_leads(failover, servers):
+    place, standby = failover.place, failover.standby
+    user = parse_dsn(place.dsn)["user"]
+
+    def lines(dsn, address):
+        """What check says of this server."""
+        config = write_config(os.path.join(place.folder, "hosts.ini"), place.sections(postgres={"dsn": dsn}))
+        report = command("check", "--json", config=config, binary=place.binary)
+        return [(item["level"], item["text"]) for item in json.loads(report.stdout)["checks"] if item["what"] == "postgres" and address in item["text"]]
+
+    def one_line(level, words, dsn=place.dsn, address=standby.address):
+        found = lines(dsn, address)
+        assert len(found) == 1 and found[0][0] == level and words in found[0][1], found
+
+    one_line("ok", "lets the relay in: a standby of the same system")
+
+    rules = os.path.join(standby.own.data, "pg_hba.conf")
+    with open(rules, encoding="utf-8") as file:
+        before = file.read()
+    with open(rules, "w", encoding="utf-8") as file:
+        file.write(f"host all {user} all reject\n{before}")
+    standby.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: lines(place.dsn, standby.address)[0][0] == "FAIL", "the standby refuses the relay's login")
+    one_line("FAIL", "after a failover the relay would be refused")
+    with open(rules, "w", encoding="utf-8") as file:
+        file.write(before)
+    standby.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: lines(place.dsn, standby.address)[0][0] == "ok", "it lets it in")
+
+    with another_cluster(failover, servers) as dsn:
+        one_line("FAIL", "is no standby of", dsn, f"127.0.0.1:{parse_dsn(servers.admin_dsn)['port']} is")
+
+    standby.promote()
+    one_line("FAIL", "two servers take writes")
+    standby.stop()
+    one_line("warn", "whether the relay is let in there after a failover is not known")
 
 
 @pytest.mark.own_servers

@@ -35,8 +35,9 @@ struct pg_options {
     // not this one. NULL: nothing is.
     void (*tick)(void *context);
     void *tick_context;
-    bool brief; // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
-    bool raw;   // leave the session's settings as they are, but for application_name (migrations)
+    bool brief;    // wait for a connection [postgres] acquire_timeout, all hosts together; else connect_timeout a host
+    int only_host; // above 0: this one of the hosts and no other, whatever kind of server it is; see pg_count_hosts()
+    bool raw;      // leave the session's settings as they are, but for application_name (migrations)
 };
 
 // Reports to context->postgres_breaker (when there is one) and asks it first. Errors: BREAKER_OPEN,
@@ -44,6 +45,8 @@ struct pg_options {
 // password is in no text.
 struct pg_connection *pg_connect(const struct relay_context *context, const struct pg_options *options,
     struct relay_error *error);
+// How many hosts the dsn names. 0: pg_connect() says what is wrong with it.
+int pg_count_hosts(const struct relay_context *context);
 void pg_close(struct pg_connection *connection); // accepts NULL; rolls back and frees locks by ending the session
 // Whether this session may write, as pg_connect() asks for `read_write`. A reload of the server's configuration can end
 // that for sessions that are open; then only a new one looks up the names of the dsn and tries its other hosts.

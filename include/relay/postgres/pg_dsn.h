@@ -31,6 +31,7 @@ struct pg_parameters {
 // The caller calls pg_dsn_finish() also after an error. dsn: of zeros.
 bool pg_dsn_take_apart(const char *text, struct pg_dsn *dsn, struct relay_error *error);
 void pg_dsn_finish(struct pg_dsn *dsn);
+int pg_dsn_hosts(const struct pg_dsn *dsn); // how many there are to try
 // NULL: neither the dsn nor what adds to it says so.
 const char *pg_dsn_value(const struct pg_dsn *dsn, const char *keyword);
 // NULL: it is not given, or empty, which is the same to libpq.
