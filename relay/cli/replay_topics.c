@@ -101,7 +101,8 @@ static rd_kafka_t *consumer_new(const struct relay_context *context, struct rela
     }
     // Like the daemon's member: the two often share a machine's, or a container's, memory.
     int64_t memory = context->config->insert.memory_limit / INSERT_MEMORY_MEMBER_SHARE;
-    if (conf && !kafka_consumer_bound(conf, context, memory, error)) {
+    if (conf &&
+        (!kafka_consumer_bound(conf, context, memory, error) || !kafka_consumer_wait_longer(conf, context, error))) {
         rd_kafka_conf_destroy(conf);
         return NULL;
     }

@@ -29,8 +29,6 @@
 // librdkafka's words, behind which the topic or pattern stands
 #define ABSENT             "Subscribed topic not available: "
 #define BEGINNING_LIMIT_MS 3000
-#define TIMEOUT_LEAST_MS   2000
-#define TIMEOUT_MOST_MS    60000 // librdkafka's own default
 
 struct kafka_consumer {
     const struct relay_context *context;
@@ -126,59 +124,10 @@ static void on_error(rd_kafka_t *client, int code, const char *reason, void *opa
     consumer->listener.trouble(consumer->listener.context, &error, false);
 }
 
-static int64_t clamp(int64_t value, int64_t low, int64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
-// A commit that is answered later is of unknown outcome and ends the membership. Its lease counts from when it was sent
-// and ends 2 s before the session: INSERTs under one that was answered just in time have the rest.
-static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
-{
-    int64_t session = kafka_conf_number(conf, "session.timeout.ms", 45000);
-    return kafka_conf_set_default(conf, context->config, "socket.timeout.ms",
-        clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS), error);
-}
-
-static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
-    rd_kafka_conf_t *conf, struct relay_error *error)
-{
-    static const struct {
-        const char *name, *value;
-    } ours[] = {
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "error"},
-        {"enable.partition.eof", "true"},
-        {"isolation.level", "read_committed"},
-        {"partition.assignment.strategy", "cooperative-sticky"},
-    };
-    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
-        if (!kafka_conf_set(conf, ours[i].name, ours[i].value, error)) {
-            return false;
-        }
-    }
-    return kafka_conf_set(conf, "group.id", options->group_id, error) &&
-        kafka_consumer_bound(conf, context, options->memory, error) && set_timeout(context, conf, error) &&
-        kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", 10000, error);
-}
-
-static rd_kafka_conf_t *make_conf(const struct relay_context *context, const struct kafka_consumer_options *options,
-    struct relay_error *error)
-{
-    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
-        options->member ? "insert" : "insert-catch-up", error);
-    if (conf && !set_ours(context, options, conf, error)) {
-        rd_kafka_conf_destroy(conf);
-        return NULL;
-    }
-    return conf;
-}
-
 bool kafka_consumer_try(const struct relay_context *context, const struct kafka_consumer_options *options,
     struct relay_error *error)
 {
-    return kafka_conf_try(KAFKA_CLIENT_CONSUMER, make_conf(context, options, error), error);
+    return kafka_conf_try(KAFKA_CLIENT_CONSUMER, kafka_consumer_conf(context, options, error), error);
 }
 
 static bool subscribe(struct kafka_consumer *consumer, const struct kafka_consumer_options *options,
@@ -208,12 +157,12 @@ struct kafka_consumer *kafka_consumer_new(const struct relay_context *context,
     consumer->topics = options->topics;
     consumer->topic_count = options->topic_count;
     consumer->member = options->member;
-    rd_kafka_conf_t *conf = make_conf(context, options, error);
+    rd_kafka_conf_t *conf = kafka_consumer_conf(context, options, error);
     if (!conf) {
         goto consumer_held;
     }
     consumer->session_timeout = DURATION_MS(kafka_conf_number(conf, "session.timeout.ms", 45000));
-    consumer->commit_limit = DURATION_MS(kafka_conf_number(conf, "socket.timeout.ms", TIMEOUT_MOST_MS));
+    consumer->commit_limit = DURATION_MS(kafka_conf_number(conf, "socket.timeout.ms", 60000));
     rd_kafka_conf_set_opaque(conf, consumer);
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);

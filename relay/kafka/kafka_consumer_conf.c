@@ -4,7 +4,10 @@
 #include "relay/config/config_kafka.h"
 #include "relay/kafka/kafka_conf.h"
 
-#define UNPACKED_LEAST 100000000 // librdkafka's own default
+#define UNPACKED_LEAST   100000000 // librdkafka's own default
+#define BACKLOG_WAIT_MS  500       // the same
+#define TIMEOUT_LEAST_MS 2000
+#define TIMEOUT_MOST_MS  60000 // librdkafka's own default
 
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
 {
@@ -44,4 +47,54 @@ bool kafka_consumer_bound(rd_kafka_conf_t *conf, const struct relay_context *con
         bound_receive(conf, config, largest, error) &&
         // A partition whose queue is full is looked at again after this long.
         kafka_conf_set_default(conf, config, "fetch.queue.backoff.ms", 20, error);
+}
+
+bool kafka_consumer_wait_longer(rd_kafka_conf_t *conf, const struct relay_context *context, struct relay_error *error)
+{
+    return kafka_conf_set_default(conf, context->config, "fetch.wait.max.ms", BACKLOG_WAIT_MS, error);
+}
+
+// A commit that is answered later is of unknown outcome and ends the membership. Its lease counts from when it was sent
+// and ends 2 s before the session: INSERTs under one that was answered just in time have the rest.
+static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    int64_t session = kafka_conf_number(conf, "session.timeout.ms", 45000);
+    return kafka_conf_set_default(conf, context->config, "socket.timeout.ms",
+        clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS), error);
+}
+
+static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
+    rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    static const struct {
+        const char *name, *value;
+    } ours[] = {
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"},
+        {"enable.partition.eof", "true"},
+        {"isolation.level", "read_committed"},
+        {"partition.assignment.strategy", "cooperative-sticky"},
+    };
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        if (!kafka_conf_set(conf, ours[i].name, ours[i].value, error)) {
+            return false;
+        }
+    }
+    return kafka_conf_set(conf, "group.id", options->group_id, error) &&
+        kafka_consumer_bound(conf, context, options->memory, error) && set_timeout(context, conf, error) &&
+        (options->member || kafka_consumer_wait_longer(conf, context, error)) &&
+        kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", 10000, error);
+}
+
+rd_kafka_conf_t *kafka_consumer_conf(const struct relay_context *context, const struct kafka_consumer_options *options,
+    struct relay_error *error)
+{
+    rd_kafka_conf_t *conf = kafka_conf_new(context, KAFKA_CLIENT_CONSUMER,
+        options->member ? "insert" : "insert-catch-up", error);
+    if (conf && !set_ours(context, options, conf, error)) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
 }

@@ -2,7 +2,7 @@
 #include "relay/kafka/kafka_conf.h"
 
 #include "relay/config/kafka_properties.h"
-#include "relay/kafka/kafka_consumer.h"
+#include "relay/kafka/kafka_consumer_conf.h"
 #include "relay/kafka/kafka_error.h"
 #include "relay/kafka/kafka_producer.h"
 
@@ -106,6 +106,33 @@ Test(kafka_conf, a_consumer_fetches_as_much_as_the_largest_message_has)
         cr_assert_not_null(consumer, "%s", error.text);
         cr_assert(kafka_consumer_close(consumer, mono_add(clock_mono(clock_system()), DURATION_S(20))));
     }
+}
+
+// Of a consumer of the insert stage that reads this topic; NULL: of the reader of tables that catch up.
+static const char *consumer_value(const char *topic, struct config_pair *pairs, size_t count, const char *name)
+{
+    const struct config config = {.kafka = pairs, .kafka_count = count};
+    const struct relay_context context = {.config = &config, .instance = "0123456789abcdef"};
+    const struct kafka_consumer_options options = {.group_id = "g",
+        .topics = &topic,
+        .topic_count = topic ? 1 : 0,
+        .memory = 1 << 20,
+        .member = topic != NULL};
+    struct relay_error error;
+    rd_kafka_conf_t *conf = kafka_consumer_conf(&context, &options, &error);
+    cr_assert_not_null(conf, "%s", error.text);
+    const char *value = value_of(conf, name);
+    rd_kafka_conf_destroy(conf);
+    return value;
+}
+
+Test(kafka_conf, who_reads_a_backlog_gives_the_broker_time_to_get_it)
+{
+    struct config_pair pairs[] = {{.name = (char[]){"fetch.wait.max.ms"}, .value = (char[]){"2000"}}};
+    cr_assert_str_eq(consumer_value(NULL, pairs, 0, "fetch.wait.max.ms"), "500");
+    cr_assert_str_eq(consumer_value("t", pairs, 0, "fetch.wait.max.ms"), "100");
+    cr_assert_str_eq(consumer_value(NULL, pairs, 1, "fetch.wait.max.ms"), "2000");
+    cr_assert_str_eq(consumer_value("t", pairs, 1, "fetch.wait.max.ms"), "2000");
 }
 
 Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
