@@ -191,9 +191,10 @@ static void tell_pooler(struct check *check, enum pg_pooler pooler)
     if (pooler == PG_POOLER_NONE) {
         check_add(check->report, CHECK_OK, what, "", "connected directly: session locks and LISTEN hold");
     } else {
-        check_add(check->report, CHECK_WARN, what, "point [postgres] dsn at PostgreSQL itself",
+        check_add(check->report, CHECK_WARN, what,
+            "point [postgres] dsn at PostgreSQL itself, or at an entry of the pooler's that is for the relay alone",
             "behind a pooler in session mode: it works, but the end of a dead relay's session, which frees its outbox, "
-            "is in the pooler's hands");
+            "is in the pooler's hands, and a PAUSE of the relay's entry waits for as long as the relay runs");
     }
 }
 

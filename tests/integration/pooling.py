@@ -16,15 +16,16 @@ needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="pgbouncer is not in
 
 
 @contextlib.contextmanager
-def pooler(place, mode, **settings):
-    """The dsn of the place through it."""
+def pooler(place, mode, entry=None, **settings):
+    """The dsn of the place through it. entry: another name for its database there."""
     env = place.servers.env
     port = process.free_port(set())
     with open(os.path.join(place.folder, "users"), "w", encoding="utf-8") as file:
         file.write(f'"{env["POSTGRES_USER"]}" "{env["POSTGRES_PASSWORD"]}"\n')
     config = os.path.join(place.folder, "pgbouncer.ini")
     with open(config, "w", encoding="utf-8") as file:
-        file.write(f"[databases]\n* = host=127.0.0.1 port={env['PGPORT']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        own = f"{entry} = host=127.0.0.1 port={env['PGPORT']} dbname={place.name}\n" if entry else ""
+        file.write(f"[databases]\n{own}* = host=127.0.0.1 port={env['PGPORT']}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
                    f"unix_socket_dir =\nauth_type = plain\nauth_file = {place.folder}/users\npool_mode = {mode}\n"
                    "ignore_startup_parameters = extra_float_digits,options\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
     user = ["-u", "postgres"] if os.getuid() == 0 else []

@@ -566,7 +566,7 @@ def test_an_alertmanager_is_asked_for_its_status_and_no_target_for_more(place):
 @needs_pgbouncer
 @pytest.mark.parametrize("mode, settings, level, words", [
     ("transaction", {}, "FAIL", "transaction mode"), ("transaction", {"default_pool_size": 1}, "FAIL", "transaction mode"),
-    ("transaction", {"server_round_robin": 1, "min_pool_size": 4}, "FAIL", "transaction mode"), ("session", {}, "warn", "session mode"),
+    ("transaction", {"server_round_robin": 1, "min_pool_size": 4}, "FAIL", "transaction mode"), ("session", {}, "warn", "a PAUSE of the relay's entry waits"),
     ("session", {"default_pool_size": 1}, "FAIL", "gives no second session")])
 def test_a_pooler_is_noticed_and_left_as_it_was(place, mode, settings, level, words):
     with pooler(place, mode, **settings) as dsn:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of docs/operations.md for the day on which a server was lost, or is held up, with the SQL that stands there."""
+"""Steps of docs/operations.md, and of docs/configuration.md behind a pooler, for the day on which a server was lost, or is held up, with the SQL that stands there."""
 import contextlib
 import os
 import re
+import threading
 
 import psycopg2
+from psycopg2.extensions import make_dsn
 
 from inserting import Sender, admin, dead_letters, delete_group, inserting, post, set_committed
+from pooling import needs_pgbouncer, pooler
+from publishing import publishing, wait_ids
 from relaytools.relay import command, wait_until, write_config
 from relaytools.servers import ROOT
-from relaytools.sessions import execute_each
+from relaytools.sessions import autocommitting, execute_each
 
 
 def documented(place, about, number=0):
@@ -165,3 +169,37 @@ def test_whoever_keeps_vacuum_from_dead_rows_is_named(place):
         finally:
             prepared.rollback()
             execute_each(place.dsn, f"ROLLBACK PREPARED 'of {place.name}'")
+
+
+@needs_pgbouncer
+def test_a_pause_of_pgbouncer_waits_for_the_relay_unless_it_has_an_entry_of_its_own(place):
+    user = place.servers.env["POSTGRES_USER"]
+    with pooler(place, "session", entry="relay_alone", admin_users=user) as dsn, \
+         autocommitting(make_dsn(dsn, dbname="pgbouncer")) as console:
+        def paused():
+            console.execute("SHOW DATABASES")
+            columns = [column.name for column in console.description]
+            rows = [dict(zip(columns, row)) for row in console.fetchall()]
+            return [str(row["paused"]) for row in rows if row["name"] == place.name] == ["1"]
+
+        def pause():
+            thread = threading.Thread(target=execute_each, args=(make_dsn(dsn, dbname="pgbouncer"), f"PAUSE {place.name}"), daemon=True)
+            thread.start()
+            wait_until(paused, "new transactions of the entry wait")
+            return thread
+        relay = publishing(place, postgres={"dsn": make_dsn(dsn, dbname="relay_alone")})
+        wait_ids(place, [place.insert_event()])
+        execute_each(dsn, "SELECT 1")   # the application
+        done = pause()
+        done.join(60)
+        assert not done.is_alive()
+        console.execute(f"RESUME {place.name}")
+        assert relay.stop() == 0
+
+        relay = publishing(place, postgres={"dsn": dsn})
+        wait_ids(place, [place.insert_event()])
+        waiting = pause()
+        assert waiting.is_alive()
+        assert relay.stop() == 0
+        waiting.join(60)
+        assert not waiting.is_alive()
