@@ -63,6 +63,18 @@ static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *co
         clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS), error);
 }
 
+// How often a topic that is new is looked for. For an expression librdkafka asks for the topics of the whole cluster
+// each time, which may be thousands.
+static int64_t refresh_ms(const struct kafka_consumer_options *options)
+{
+    for (size_t i = 0; i < options->topic_count; i++) {
+        if (options->topics[i][0] == '^') {
+            return 60000;
+        }
+    }
+    return 10000;
+}
+
 static bool set_ours(const struct relay_context *context, const struct kafka_consumer_options *options,
     rd_kafka_conf_t *conf, struct relay_error *error)
 {
@@ -84,7 +96,7 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
         kafka_consumer_bound(conf, context, options->memory, error) && set_timeout(context, conf, error) &&
         (options->member || kafka_consumer_wait_longer(conf, context, error)) &&
-        kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", 10000, error);
+        kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", refresh_ms(options), error);
 }
 
 rd_kafka_conf_t *kafka_consumer_conf(const struct relay_context *context, const struct kafka_consumer_options *options,

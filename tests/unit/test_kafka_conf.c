@@ -135,6 +135,15 @@ Test(kafka_conf, who_reads_a_backlog_gives_the_broker_time_to_get_it)
     cr_assert_str_eq(consumer_value("t", pairs, 1, "fetch.wait.max.ms"), "2000");
 }
 
+Test(kafka_conf, the_topics_of_the_whole_cluster_are_asked_for_less_often_than_some)
+{
+    struct config_pair pairs[] = {
+        {.name = (char[]){"topic.metadata.refresh.interval.ms"}, .value = (char[]){"300000"}}};
+    cr_assert_str_eq(consumer_value("t", pairs, 0, pairs[0].name), "10000");
+    cr_assert_str_eq(consumer_value("^t", pairs, 0, pairs[0].name), "60000");
+    cr_assert_str_eq(consumer_value("^t", pairs, 1, pairs[0].name), "300000");
+}
+
 Test(kafka_conf, a_bad_value_is_named_but_a_secret_is_not_told)
 {
     struct config_pair unknown[] = {{.name = (char[]){"no.such.thing"}, .value = (char[]){"1"}}};
