@@ -3,6 +3,7 @@
 // The loop of a term: the two lanes take turns, each with a batch on its way from the table to Kafka.
 #include "relay/publish/publish_serve.h"
 
+#include "relay/base/log.h"
 #include "relay/base/test_points.h"
 #include "relay/publish/publish_board.h"
 #include "relay/publish/publish_careful.h"
@@ -254,6 +255,21 @@ static bool under_way(const struct publish_lane *lane)
     return lane->state == LANE_SENT || (lane->state != LANE_IDLE && lane->joined);
 }
 
+// A transaction during which a connection was closed has come to its end: nothing has failed, and brokers close those
+// that nobody has used for ten minutes. But the next transaction needs a new epoch.
+static bool end_suspicious(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
+    struct relay_error *error)
+{
+    if ((lane->state == LANE_COMMITTING && !publish_committed(pipe, lane, error)) ||
+        !publish_take_undo(pipe, other, error)) {
+        return false;
+    }
+    metric_add(metrics_series2(pipe->context->metrics, METRIC_RETRIES, "kafka", "retriable"), 1);
+    log_event(LOG_LEVEL_INFO, "publish.term_renewed", "a broker connection was closed during the transaction",
+        LOG_TEXT("outbox", pipe->config->name));
+    return true;
+}
+
 // Batches, until the stop or an error. The lanes take turns.
 bool publish_serve(struct publish_pipe *pipe, struct relay_error *error)
 {
@@ -271,9 +287,7 @@ bool publish_serve(struct publish_pipe *pipe, struct relay_error *error)
         }
         bool goes_on = lane->state == LANE_IDLE && publish_goes_on(lane, other);
         if (!goes_on && kafka_producer_suspicious(pipe->producer)) {
-            return (lane->state != LANE_COMMITTING || publish_committed(pipe, lane, error)) &&
-                publish_take_undo(pipe, other, error) &&
-                error_set(error, RELAY_ERROR_KAFKA_RETRIABLE, "a broker connection was closed during the transaction");
+            return end_suspicious(pipe, lane, other, error);
         }
         if (lane->state == LANE_COMMITTING || goes_on) {
             struct publish_lane *before = lane;

@@ -6,7 +6,8 @@
 
 #include "relay/publish/publish_pipe.h"
 
-// Publishes batches until the stop, until the outbox is to be given up, or an error.
+// Publishes batches until the stop, until the outbox is to be given up, until the producer needs a new epoch
+// (kafka_producer_suspicious()), or an error.
 bool publish_serve(struct publish_pipe *pipe, struct relay_error *error);
 
 #endif
