@@ -26,6 +26,7 @@
 #include "relay/base/log.h"
 #include "relay/base/thread.h"
 #include "relay/ops/health_conditions.h"
+#include "relay/ops/health_servers.h"
 #include "relay/config/listen_address.h"
 #include "relay/postgres/pg_connection.h"
 #include "relay/postgres/pg_health.h"
@@ -69,6 +70,7 @@ struct health_watch {
     // owned by the thread
     struct config_health limits;
     struct health_conditions conditions;
+    struct health_servers servers;
     struct pg_connection *connection;
     struct watched *watched;
     size_t count;
@@ -363,6 +365,9 @@ static void *run(void *argument)
         if (due || mono_reached(clock_mono(context->clock), judge_at) || session_ended(watch)) {
             judge_at = judge_outboxes(watch);
         }
+        if (watch->connection != NULL && !pg_broken(watch->connection)) {
+            health_servers_look(&watch->servers, watch->connection);
+        }
         int64_t lag = watch->lag == NULL ? -1 : watch->lag(watch->lag_of);
         health_conditions_judge(&watch->conditions, &watch->limits, lag, another_speaks(watch));
         struct duration every = watch->limits.interval.ns < LOOK_EVERY.ns ? watch->limits.interval : LOOK_EVERY;
@@ -423,6 +428,10 @@ struct health_watch *health_watch_start(const struct relay_context *context, str
     if (watch->heartbeat == NULL) {
         goto failed;
     }
+    watch->servers = (struct health_servers){.context = context,
+        .alerts = alerts,
+        .heartbeat = watch->heartbeat,
+        .replica = watch->conditions.replica};
     if (!thread_start(&watch->thread, "health", run, watch, error)) {
         goto failed;
     }

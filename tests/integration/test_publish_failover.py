@@ -389,6 +389,29 @@ def test_a_relay_that_followed_a_failover_stays_with_the_new_primary(failover):
     assert standby.execute(roles, dsn=make_dsn(standby.primary_dsn, dbname=place.name)) == []
 
 
+@pytest.mark.own_servers
+def test_two_servers_that_take_writes_are_told_to_an_idle_relay(failover):
+    """Its sessions stay on the former primary, which nobody stopped, and where all is well."""
+    place, standby = failover.place, failover.standby
+    relay = failover.relay(health={"interval": "1s"}, insert={"enabled": "false"}).start()
+    relay.wait(lambda: relay.events("publish.term_started"), "it owns the outbox")
+    standby.wait_caught_up()
+    standby.promote()
+    event = failover.insert(1, make_dsn(standby.dsn, dbname=place.name))[0][0]
+
+    def told():
+        return relay.health()["checks"]["postgres"]["instances"].get("servers", {"status": "none"})
+
+    relay.wait(lambda: told()["status"] == "degraded", "it is told", 120)
+    assert failover.old_address() + " (timeline 1)" in told()["reason"] and standby.address + " (timeline 2)" in told()["reason"]
+    name = ("pipeline_degraded", "postgres servers at")
+    relay.wait(lambda: [one for one in relay.events("alert.firing") if one["name"] == name[0] and one["instance"].startswith(name[1])], "an alert", 60)
+    standby.kill_primary()
+    failover.follows(relay)
+    wait_ids(place, [event], 90)
+    relay.wait(lambda: told()["status"] == "ok", "one is left", 120)
+
+
 @contextlib.contextmanager
 def another_cluster(failover, servers):
     """The dsn of a login that the primary lets in, and beside it a server that is nothing to it, the others' own."""
