@@ -19,6 +19,7 @@
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
 #include "relay/publish/publish_sweep.h"
+#include "relay/publish/publish_timestamp.h"
 #include "relay/publish/publish_topics.h"
 #include "relay/publish/publish_waiting.h"
 
@@ -181,7 +182,7 @@ static bool release_rows(struct publish_pipe *pipe, struct publish_lane *lane, s
     return done;
 }
 
-// The next topics to be looked at, after those of the last look.
+// The next topics to be looked at, after those of the last look; without those that are not to be tried now.
 static int next_topics(struct publish_pipe *pipe, char *names[TOPICS_AT_ONCE])
 {
     int all = PQntuples(pipe->topics), count = 0;
@@ -189,7 +190,7 @@ static int next_topics(struct publish_pipe *pipe, char *names[TOPICS_AT_ONCE])
         pipe->next_topic = (pipe->next_topic + 1) % all;
         names[count] = PQgetvalue(pipe->topics, pipe->next_topic, 0);
     }
-    return count;
+    return (int)publish_timestamp_due(pipe, names, (size_t)count);
 }
 
 // Releases all of these topics that are there now: together, in one order.

@@ -35,7 +35,8 @@ static void log_verdict(const struct publish_pipe *pipe, const struct publish_ve
         [VERDICT_HOLD] = {"publish.aggregate_held",
             "fix the row as the table's owner, or delete it: its aggregate waits behind it"},
         [VERDICT_PARK] = {"publish.topic_parked",
-            "create the topic, or let the relay write to it: its events go on by themselves"}};
+            "create the topic, let the relay write to it, or correct the clock or setting: its events go on by "
+            "themselves"}};
     char type[sizeof(verdict->type) + 1];
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);
     log_event(LOG_LEVEL_WARNING, texts[verdict->action].event, verdict->reason, LOG_TEXT("outbox", pipe->config->name),
@@ -54,8 +55,12 @@ static void verdicts_carried_out(struct publish_pipe *pipe)
         if (verdict->action == VERDICT_DEAD_LETTER) {
             metric_add(metrics_series2(pipe->context->metrics, METRIC_DEAD_LETTERS, "publish", verdict->code), 1);
         }
-        log_verdict(pipe, verdict);
-        publish_suspects_clear(&pipe->verdicts, verdict->seq);
+        if (!verdict->told) {
+            log_verdict(pipe, verdict);
+        }
+        if (verdict->action != VERDICT_PARK) { // else it goes alone again when the topic is tried
+            publish_suspects_clear(&pipe->verdicts, verdict->seq);
+        }
     }
     publish_verdicts_clear(&pipe->verdicts);
 }

@@ -90,9 +90,9 @@ bool publish_judge_unconverted(struct publish_pipe *pipe, const struct publish_l
 }
 
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
-    const struct relay_error *why, struct relay_error *error)
+    const struct relay_error *why, bool told, struct relay_error *error)
 {
-    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK};
+    struct publish_verdict verdict = {.seq = row->seq, .action = VERDICT_PARK, .told = told};
     publish_verdict_type(&verdict, row->type);
     snprintf(verdict.code, sizeof(verdict.code), "%s", rd_kafka_err2name((rd_kafka_resp_err_t)why->detail));
     snprintf(verdict.reason, sizeof(verdict.reason), "%.511s", why->text);
@@ -146,7 +146,7 @@ static bool park_absent(struct publish_pipe *pipe, const struct outbox_batch *ba
         }
         kafka_error_set(&why, answers[i].code, "topic %s", unknown->names[i]);
         if (why.code == RELAY_ERROR_KAFKA_OPERATOR &&
-            !publish_park(pipe, &batch->rows[unknown->rows[i]], unknown->names[i], &why, error)) {
+            !publish_park(pipe, &batch->rows[unknown->rows[i]], unknown->names[i], &why, false, error)) {
             return false;
         }
     }
@@ -223,7 +223,7 @@ static bool check_event(struct publish_pipe *pipe, struct publish_lane *lane, si
             return false;
         }
         publish_tick(pipe);
-        return publish_park(pipe, row, event->topic, &why, error);
+        return publish_park(pipe, row, event->topic, &why, false, error);
     }
     char text[200];
     if (event->size > kafka_producer_message_max(pipe->producer)) {

@@ -30,6 +30,7 @@
 #include "relay/publish/publish_serve.h"
 #include "relay/publish/publish_sweep.h"
 #include "relay/publish/publish_term.h"
+#include "relay/publish/publish_timestamp.h"
 
 #include <stdlib.h>
 
@@ -236,6 +237,7 @@ void publish_pipe_free(struct publish_pipe *pipe)
     publish_verdicts_finish(&pipe->verdicts);
     publish_sweep_finish(pipe);
     name_set_finish(&pipe->missing);
+    publish_timestamp_finish(pipe);
     event_router_free(pipe->router);
     heartbeat_end(pipe->heartbeat);
     free(pipe);

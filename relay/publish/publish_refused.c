@@ -3,7 +3,8 @@
 // What becomes of a batch that Kafka did not take:
 //
 //   The broker refuses records   what is on its way is taken back, all is undone; the refused rows become suspects,
-//                                which the careful way sends alone. One that is refused alone is judged as poison.
+//                                which the careful way sends alone. One that is refused alone is judged as poison,
+//                                or, for its timestamp, in publish_timestamp.c.
 //   Sets of records that are     an error, and smaller sets from the next term on: the records may all be small ones.
 //   larger than a topic takes
 //   A topic is not there,        undone; the topic is parked. (A transaction that may not be written to a
@@ -20,6 +21,7 @@
 #include "relay/publish/publish_judge.h"
 #include "relay/publish/publish_lane.h"
 #include "relay/publish/publish_take.h"
+#include "relay/publish/publish_timestamp.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -71,6 +73,14 @@ static bool sets_too_large(struct publish_pipe *pipe, const struct publish_lane 
     return true;
 }
 
+// One that was read with nothing beside it is judged: PostgreSQL is asked, and does nothing else.
+static bool judge_timestamp(struct publish_pipe *pipe, const struct publish_lane *lane, int64_t seq,
+    struct relay_error *error)
+{
+    bool judged = was_alone(pipe, lane) && (lane->careful || lane->chosen);
+    return judged ? publish_timestamp_judge(pipe, lane, error) : publish_suspects_add(&pipe->verdicts, seq, error);
+}
+
 // After the broker refused records of the batch: what is to be done about which row.
 static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, bool *anything,
     struct relay_error *error)
@@ -81,10 +91,15 @@ static bool judge_refused(struct publish_pipe *pipe, struct publish_lane *lane, 
         int64_t seq = batch->rows[i].seq;
         struct relay_error why;
         kafka_error_set(&why, code, "topic %s", batch->events[i].topic);
-        if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
+        if (code == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP) {
+            *anything = true;
+            if (!judge_timestamp(pipe, lane, seq, error)) {
+                return false;
+            }
+        } else if (why.code == RELAY_ERROR_KAFKA_OPERATOR) {
             kafka_producer_forget_topic(pipe->producer, batch->events[i].topic);
             *anything = true;
-            if (!publish_park(pipe, &batch->rows[i], batch->events[i].topic, &why, error)) {
+            if (!publish_park(pipe, &batch->rows[i], batch->events[i].topic, &why, false, error)) {
                 return false;
             }
         } else if (why.code == RELAY_ERROR_KAFKA_POISON) {
@@ -180,7 +195,7 @@ static bool judge_rights(struct publish_pipe *pipe, const struct publish_lane *l
         const char *topic = batch->topics[i]->name;
         struct relay_error why;
         kafka_error_set(&why, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "writing to topic %s", topic);
-        if (!publish_park(pipe, &batch->rows[i], topic, &why, error)) {
+        if (!publish_park(pipe, &batch->rows[i], topic, &why, false, error)) {
             return false;
         }
         *anything = true;

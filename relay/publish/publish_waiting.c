@@ -3,6 +3,8 @@
 // What an outbox's rows wait for, as PostgreSQL has it, and which topics this process has missed itself.
 #include "relay/publish/publish_waiting.h"
 
+#include <string.h>
+
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
 {
     if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
@@ -19,6 +21,16 @@ bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *conn
     PQclear(pipe->topics);
     pipe->topics = topics;
     return true;
+}
+
+bool publish_is_parked(const struct publish_pipe *pipe, const char *topic)
+{
+    for (int i = 0; pipe->topics != NULL && i < PQntuples(pipe->topics); i++) {
+        if (strcmp(PQgetvalue(pipe->topics, i, 0), topic) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool publish_has_missed(const struct publish_pipe *pipe, const char *topic)

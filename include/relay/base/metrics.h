@@ -48,7 +48,8 @@
     X(ALERTS_SENT, COUNTER, "alerts_sent_total", "target,result", "Alerts handed to a receiver.")                      \
     X(REPLAYS, COUNTER, "replays_total", "stage", "Batches found already done after a crash or takeover.")             \
     X(HELD_AGGREGATES, GAUGE, "held_aggregates", "outbox", "Aggregates that wait behind a poison row.")                \
-    X(PARKED_TOPICS, GAUGE, "parked_topics", "outbox", "Topics that are missing or forbidden, for which rows wait.")   \
+    X(PARKED_TOPICS, GAUGE, "parked_topics", "outbox",                                                                 \
+        "Topics that are missing or forbidden, or refuse timestamps, for which rows wait.")                            \
     X(OUTBOX_HOLES, GAUGE, "outbox_holes", "outbox",                                                                   \
         "Ranges of sequence numbers that were passed and may still be committed.")                                     \
     X(OUTBOX_OLDEST_HOLE_SECONDS, GAUGE, "outbox_oldest_hole_seconds", "outbox",                                       \

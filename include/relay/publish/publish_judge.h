@@ -15,9 +15,9 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
 // on_poison says to hold its aggregate, whose names may be what cannot be converted. When it says stop:
 // false (OPERATOR).
 bool publish_judge_unconverted(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
-// The rows for this topic wait, from this one on, until the topic is as it should be: a verdict.
+// The rows for this topic wait, from this one on, until the topic is as it should be: a verdict. told: not for the log.
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
-    const struct relay_error *why, struct relay_error *error);
+    const struct relay_error *why, bool told, struct relay_error *error);
 // Before anything is sent: sizes, topics. Rows that cannot go are judged; *clean: none.
 bool publish_validate(struct publish_pipe *pipe, struct publish_lane *lane, bool *clean, struct relay_error *error);
 

@@ -10,6 +10,7 @@
 //   publish_send.c      a batch to Kafka, and to its COMMIT; publish_refused.c: what Kafka did not take
 //   publish_careful.c   rows out of the table while some of them wait or have to be judged
 //   publish_take.c      rows out of the table
+//   publish_timestamp.c rows whose timestamp Kafka does not take
 //   publish_judge.c     which rows Kafka will not take
 //   publish_topics.c    which parked topics are there
 //   publish_commit.c    the end of a transaction in PostgreSQL
@@ -94,6 +95,12 @@ struct publish_sweep {
     bool found;                    // rows were taken: there may soon be others
 };
 
+// A topic for which a broker refused a record for its timestamp.
+struct untimely_topic {
+    char name[250];
+    struct mono_time refused_at; // the last time
+};
+
 struct publish_pipe {
     // never change
     const struct relay_context *context;
@@ -149,9 +156,11 @@ struct publish_pipe {
     PGresult *topics;                // that rows wait for; NULL: none
     int next_topic;                  // of them, to be looked at
     struct name_set missing;         // topics that this process has found missing or forbidden, as long as the pipe is
-    char first_waiting[300];         // what the first of them waits for, in words
-    bool found;                      // by the last probe: there are rows
-    bool in_vain;                    // and since then every reading has taken none
+    struct untimely_topic *untimely; // as long
+    size_t untimely_count;
+    char first_waiting[300]; // what the first of them waits for, in words
+    bool found;              // by the last probe: there are rows
+    bool in_vain;            // and since then every reading has taken none
     struct mono_time in_vain_since;
     bool closely;        // a row may be too large to be read, or not be converted: the next readings are careful
     int chores_in_vain;  // in a row that listed rows and could take none of them

@@ -32,6 +32,7 @@ struct publish_verdict {
     size_t type_length;
     char topic[250]; // of PARK
     bool moot;       // the row was for another topic when this was carried out: nothing was parked
+    bool told;       // parked already, for the same cause: not for the log again
 };
 
 struct publish_verdicts {

@@ -8,6 +8,8 @@
 
 // What waits, as PostgreSQL has it: how many aggregates, and which topics.
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error);
+// Whether rows wait for this topic, as of then.
+bool publish_is_parked(const struct publish_pipe *pipe, const char *topic);
 // A topic is missing or forbidden, as Kafka has just said. Errors: NO_MEMORY.
 bool publish_note_missing(struct publish_pipe *pipe, const char *topic, struct relay_error *error);
 // Whether it has been noted so.
