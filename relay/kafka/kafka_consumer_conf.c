@@ -7,7 +7,9 @@
 #define UNPACKED_LEAST   100000000 // librdkafka's own default
 #define BACKLOG_WAIT_MS  500       // the same
 #define TIMEOUT_LEAST_MS 2000
-#define TIMEOUT_MOST_MS  60000 // librdkafka's own default
+#define TIMEOUT_MOST_MS  60000  // librdkafka's own default
+#define POLL_LEAST_MS    60000  // and two commits
+#define POLL_MS          300000 // librdkafka's own default
 
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
 {
@@ -63,6 +65,24 @@ static bool set_timeout(const struct relay_context *context, rd_kafka_conf_t *co
         clamp(session * 2 / 3, TIMEOUT_LEAST_MS, TIMEOUT_MOST_MS), error);
 }
 
+// Whoever is not back within max.poll.interval.ms is no member any more, for librdkafka and for the coordinator,
+// however short ago a commit was accepted: its lease would be untrue. Partitions are given back within one call
+// (insert_group.c): two commits, the INSERTs that are finished, killed or awaited meanwhile, and a reserve.
+static bool set_poll_interval(const struct relay_context *context, rd_kafka_conf_t *conf, struct relay_error *error)
+{
+    int64_t least = 2 * kafka_conf_number(conf, "socket.timeout.ms", TIMEOUT_MOST_MS) + POLL_LEAST_MS;
+    if (!kafka_conf_set_default(conf, context->config, "max.poll.interval.ms", least > POLL_MS ? least : POLL_MS,
+            error)) {
+        return false;
+    }
+    int64_t given = kafka_conf_number(conf, "max.poll.interval.ms", POLL_MS);
+    return given >= least ||
+        error_set(error, RELAY_ERROR_CONFIG,
+            "[kafka]: `max.poll.interval.ms` = %lld is too short for the insert stage, which may need as long to give "
+            "partitions back: leave it out, or set at least %lld (two `socket.timeout.ms` and 60 s)",
+            (long long)given, (long long)least);
+}
+
 // How often a topic that is new is looked for. For an expression librdkafka asks for the topics of the whole cluster
 // each time, which may be thousands.
 static int64_t refresh_ms(const struct kafka_consumer_options *options)
@@ -95,6 +115,7 @@ static bool set_ours(const struct relay_context *context, const struct kafka_con
     }
     return kafka_conf_set(conf, "group.id", options->group_id, error) &&
         kafka_consumer_bound(conf, context, options->memory, error) && set_timeout(context, conf, error) &&
+        set_poll_interval(context, conf, error) &&
         (options->member || kafka_consumer_wait_longer(conf, context, error)) &&
         kafka_conf_set_default(conf, context->config, "topic.metadata.refresh.interval.ms", refresh_ms(options), error);
 }

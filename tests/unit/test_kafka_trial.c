@@ -39,7 +39,8 @@ Test(kafka_trial, what_works_passes)
         "",
         "socket.timeout.ms = 60000\ntransaction.timeout.ms = 90000",
         "socket.timeout.ms = 60000\n[publish]\nguarantee = at_least_once", // the limit is that of transactions
-        "max.poll.interval.ms = 30000",
+        "max.poll.interval.ms = 100000",
+        "socket.timeout.ms = 200000\n[publish]\nguarantee = at_least_once",
         "max.in.flight = 5\nretries = 1",
         "[insert]\ndead_letter_topic = dead",
         "[outbox a]\nbatch_rows = 10\n[outbox b]\ntable = public.b\nbatch_rows = 100",
@@ -75,6 +76,18 @@ Test(kafka_trial, what_no_consumer_can_be_made_of_is_refused)
     }
     cr_assert(passes(publish_stage_try, "max.poll.interval.ms = 10000\n[publish]\nguarantee = at_least_once"), "%s",
         error.text);
+}
+
+// What librdkafka allows, and giving partitions back may outlast.
+Test(kafka_trial, a_member_has_the_time_to_give_partitions_back)
+{
+    static const char *const texts[] = {"max.poll.interval.ms = 99999",
+        "session.timeout.ms = 60000\nmax.poll.interval.ms = 120000",
+        "max.poll.interval.ms = 300000\nsocket.timeout.ms = 200000"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        refuses(insert_stage_try, texts[i], "`max.poll.interval.ms`");
+    }
+    cr_assert(passes(publish_stage_try, texts[0]), "it is no member: %s", error.text);
 }
 
 Test(kafka_trial, copies_of_dead_letters_need_a_producer)
