@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import struct
+import threading
 import time
 
 import confluent_kafka
@@ -160,6 +161,32 @@ def test_a_batch_in_doubt_is_finished_on_the_new_primary(failover):
     finished = relay.events("publish.batch_finished")
     assert [(one["batches"], one["taken_out"], one["not_there"]) for one in finished] == [(1, 30, 0)]
     assert failover.receipts()[1] == 1 and failover.receipts()[failover.last_number()] == 2
+
+
+@pytest.mark.own_servers
+def test_what_a_cancelled_commit_has_shown_is_a_phantom_although_the_standby_was_synchronous(failover):
+    """The wait for the standby is cancelled, the transaction is not: PostgreSQL shows what the standby has not."""
+    place, standby = failover.place, failover.standby
+    standby.make_synchronous()
+    relay = failover.relay(insert={"enabled": "false"}).start()
+    (first, seq), = failover.insert(1)
+    wait_ids(place, [first])
+    wait_until(lambda: place.execute("SELECT settled_seq FROM outbox_relay.progress") == [(seq,)], "the relay has nothing to write any more")
+    standby.cut_off()
+    inserted = []
+    writer = threading.Thread(target=lambda: inserted.extend(failover.insert(1)), daemon=True)
+    writer.start()
+    wait_until(lambda: standby.on_primary("SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+        "WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT INTO public.outbox_events%'"), "the writer's COMMIT waits, and is cancelled")
+    writer.join(60)
+    (phantom, _), = inserted
+    wait_ids(place, [first, phantom])
+    failover.fail_over()
+    failover.follows(relay)
+    (third, _), = failover.insert(1)
+    assert wait_ids(place, [first, phantom, third]) == [first, phantom, third]
+    place.wait_published()
+    assert [(one["batches"], one["taken_out"], one["not_there"]) for one in relay.events("publish.batch_finished")] == [(1, 0, 1)]
 
 
 @pytest.mark.own_servers
