@@ -246,6 +246,19 @@ static void check_migrations(struct check *check)
     migration_files_finish(&files);
 }
 
+// As the health watch connects, and `status`: within a time that all hosts share.
+static void check_acquiring(struct check *check)
+{
+    struct relay_error error;
+    struct pg_options options = {.role = "check", .read_write = true, .brief = true};
+    struct pg_connection *connection = pg_connect(check->context, &options, &error);
+    if (!connection) {
+        check_add(check->report, CHECK_WARN, what, "raise [postgres] acquire_timeout if PostgreSQL is far away or slow",
+            "the health watch and `status` would get no connection: %s", error.text);
+    }
+    pg_close(connection);
+}
+
 static void check_publications(struct check *check)
 {
     struct relay_error error;
@@ -264,7 +277,8 @@ void check_postgres(struct check *check)
     if (!connect_server(check, &pooler)) {
         return;
     }
-    if (check_server(check)) {
+    bool primary = check_server(check);
+    if (primary) {
         check_timeline(check);
     }
     check_encoding(check);
@@ -272,6 +286,9 @@ void check_postgres(struct check *check)
     tell_pooler(check, pooler);
     check_hosts(check);
     check_connections(check);
+    if (primary) {
+        check_acquiring(check);
+    }
     check_publications(check);
     check_migrations(check);
     const struct config *config = check->context->config;

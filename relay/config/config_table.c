@@ -106,7 +106,7 @@ const struct config_key config_keys[] = {
         .sentence =
             "How long a session of a command (status, check, dead-letters, replay) may be silent before the server "
             "ends it (PostgreSQL 14 and later). The daemon's sessions hold locks and are kept; see `[run] lease`."},
-    {POSTGRES(acquire_timeout), DURATION(10 * MS, 5 * M), .name = "acquire_timeout", .fallback = "1s",
+    {POSTGRES(acquire_timeout), DURATION(10 * MS, 5 * M), .name = "acquire_timeout", .fallback = "5s",
         .sentence =
             "How long the health watch, `status` and `dead-letters` wait for a connection, all hosts together."},
 

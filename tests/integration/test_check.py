@@ -19,6 +19,7 @@ import pytest
 from checking import fails, findings, run, warns
 from inserting import Sender, set_committed
 from pooling import left_in_sessions, needs_pgbouncer, pooler
+from relaytools.proxy import Proxy, Rule
 from relaytools.relay import command, program, wait_until, write_config
 from relaytools.servers import ROOT
 from relaytools.sessions import another_owner, autocommitting, execute_each
@@ -53,6 +54,18 @@ def test_encodings_that_have_bytes_without_utf8_are_warned_of(place):
         execute_each(place.servers.admin_dsn, f"DROP DATABASE {place.name}",
                      f"CREATE DATABASE {place.name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
         assert [f"encoding is {encoding}" in text for text in findings(place, "warn")[1] if "encoding" in text] == [True] * told
+
+
+def test_a_postgresql_too_far_away_for_the_health_watch_is_warned_of(place):
+    target = psycopg2.extensions.parse_dsn(place.dsn)
+    proxy = Proxy((target["host"], int(target["port"])))
+    try:
+        proxy.add(Rule(delay=0.1))      # seven round trips and more
+        far = {"dsn": psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=proxy.port), "acquire_timeout": "1s", "connect_timeout": "30s"}
+        assert warns(place, "the health watch and `status` would get no connection", postgres=far) == 0
+        assert not any("would get no connection" in text for text in findings(place, postgres=dict(far, acquire_timeout="1m"))[1])
+    finally:
+        proxy.close()
 
 
 def test_every_server_is_looked_at_when_all_are_down(place):

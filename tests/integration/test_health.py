@@ -4,7 +4,8 @@ import os
 import signal
 
 import pytest
-from psycopg2.extensions import make_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
+from relaytools.proxy import Proxy, Rule
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
 from relaytools.sessions import another_owner, autocommitting, execute_each, stranger, take_outbox_locks
@@ -51,6 +52,19 @@ def test_one_of_two_watches_and_the_other_takes_over(watch_place):
     relays.remove(first)
     first.kill()
     wait_until(lambda: watchers() == [other], "the other one watches")
+
+
+def test_a_postgresql_far_away_is_watched_by_default(watch_place):
+    """Seven round trips of 0.2 s and more are between the watch and its session."""
+    target = parse_dsn(watch_place.dsn)
+    proxy = Proxy((target["host"], int(target["port"])))
+    try:
+        proxy.add(Rule(delay=0.1))
+        relay = watch_place.relay(postgres={"dsn": make_dsn(watch_place.dsn, host="127.0.0.1", port=proxy.port), "connect_timeout": "30s"})
+        wait_figure(relay, "watched_by", "this process", 120)
+        wait_figure(relay, "health", "OK", 120)
+    finally:
+        proxy.close()
 
 
 def test_a_sequence_that_cannot_be_asked_is_told(watch_place):

@@ -60,7 +60,7 @@ def write_config(path, sections):
 def sections_for(servers, prefix):
     """A config for the local servers."""
     return {
-        "postgres": {"dsn": servers.dsn, "acquire_timeout": "5s"},  # a busy machine may need more than the default
+        "postgres": {"dsn": servers.dsn},
         "outbox": {},
         "kafka": {"bootstrap.servers": servers.bootstrap},
         "publish": {"prefix": prefix},

@@ -28,7 +28,7 @@ class WatchPlace:
 
     def sections(self, **changes):
         sections = {
-            "postgres": {"dsn": self.dsn, "connect_timeout": "2s", "acquire_timeout": "5s"},
+            "postgres": {"dsn": self.dsn, "connect_timeout": "2s"},
             "kafka": {"bootstrap.servers": "127.0.0.1:1"},  # nobody is there: what is written stays
             "insert": {"enabled": "false"},
             "breaker": {"postgres.open": "2s"},
