@@ -2,8 +2,8 @@
 //
 // What the routes read: the topics that they name are there; which ones an expression takes, since other services may
 // write to some of them; and which hold messages of which the group has committed nothing, since it begins at their
-// first one, whoever wrote it. Partitions are asked one after the other, until a topic is known to hold something and
-// as long as there is time.
+// first one, whoever wrote it; and which are compacted, by which messages vanish before they are inserted. Partitions
+// are asked one after the other, until a topic is known to hold something and as long as there is time.
 #include "relay/cli/check_kafka.h"
 
 #include "relay/insert/insert_routes.h"
@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAMED_MAX 5 // topics in one finding
+#define NAMED_MAX    5 // topics in one finding
+#define SETTINGS_MAX 200
+#define LAG_LEAST_MS INT64_C(86400000)
 
 static const char no_topic_hint[] = "nothing, if it is still to come; else fix topics = or the rights to read";
 
@@ -133,6 +135,46 @@ static void check_unread(struct route_check *at)
     }
 }
 
+// An outage, a paused table or a lag of less than a day are nothing out of the ordinary.
+static void judge_compaction(struct route_check *at, const struct kafka_topic_settings *settings, size_t count)
+{
+    struct topic_names names = {0};
+    for (size_t i = 0; i < count; i++) {
+        if (settings[i].refused == RD_KAFKA_RESP_ERR_NO_ERROR && strstr(settings[i].cleanup_policy, "compact") &&
+            settings[i].min_compaction_lag_ms < LAG_LEAST_MS) {
+            add_name(&names, settings[i].topic);
+        }
+    }
+    if (names.count > 0) {
+        check_add(at->check->report, CHECK_WARN, at->what,
+            "min.compaction.lag.ms above the longest outage, a day at least, or cleanup.policy=delete",
+            "%zu topic%s compacted: of a key's messages that are not inserted yet (ClickHouse is down, a table is "
+            "paused) Kafka may keep the last one only, and nothing says which are missing in ClickHouse: %s%s",
+            names.count, names.count == 1 ? " is" : "s are", names.text, names.more ? ", ..." : "");
+    }
+}
+
+// The first SETTINGS_MAX topics. Who may not read their settings learns that from the other topics' (check_kafka.c).
+static void check_compaction(struct route_check *at)
+{
+    const rd_kafka_metadata_t *metadata = kafka_probe_metadata(at->probe);
+    const char *topics[SETTINGS_MAX];
+    struct kafka_topic_settings settings[SETTINGS_MAX];
+    struct relay_error error;
+    size_t count = 0;
+    for (int i = 0; i < metadata->topic_cnt && count < SETTINGS_MAX; i++) {
+        if (insert_routes_match(at->routes, at->index, metadata->topics[i].topic)) {
+            topics[count++] = metadata->topics[i].topic;
+        }
+    }
+    if (kafka_probe_settings(at->probe, topics, count, settings, CHECK_TIMEOUT, &error)) {
+        judge_compaction(at, settings, count);
+    } else {
+        check_add(at->check->report, CHECK_WARN, at->what, "grant DESCRIBE_CONFIGS on its topics, or look yourself",
+            "whether a topic is compacted cannot be told: %s", error.text);
+    }
+}
+
 void check_route_topics(struct check *check, struct kafka_probe *probe,
     const rd_kafka_topic_partition_list_t *committed)
 {
@@ -156,6 +198,7 @@ void check_route_topics(struct check *check, struct kafka_probe *probe,
         if (committed) {
             check_unread(&at);
         }
+        check_compaction(&at);
     }
     insert_routes_free(routes);
 }

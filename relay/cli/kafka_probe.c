@@ -161,6 +161,8 @@ static void take_settings(const rd_kafka_ConfigResource_t *resource, struct kafk
             settings->max_message_bytes = strtoll(value, NULL, 10);
         } else if (strcmp(name, "min.insync.replicas") == 0) {
             settings->min_insync_replicas = strtoll(value, NULL, 10);
+        } else if (strcmp(name, "min.compaction.lag.ms") == 0) {
+            settings->min_compaction_lag_ms = strtoll(value, NULL, 10);
         } else if (strcmp(name, "unclean.leader.election.enable") == 0) {
             settings->unclean_leader_election = strcmp(value, "true") == 0;
         }

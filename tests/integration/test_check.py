@@ -368,6 +368,19 @@ def test_topics_that_a_route_takes_and_the_group_has_not_read(place):
     assert not unread()
 
 
+def test_compacted_topics_that_a_route_takes(place):
+    place.servers.create_topics([f"{place.prefix}.kept.events"], 1, {"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"})
+    place.servers.create_topics([f"{place.prefix}.{kind}.events" for kind in ("first", "second")], 1, {"cleanup.policy": "compact,delete"})
+
+    def compacted(**changes):
+        return [text for text in findings(place, "warn", **changes)[1] if "compacted" in text]
+    found = compacted()
+    assert len(found) == 1 and "route default: 2 topics are compacted" in found[0] and "min.compaction.lag.ms" in found[0], found
+    assert all((f"{place.prefix}.{kind}.events" in found[0]) == (kind != "kept") for kind in ("first", "second", "kept")), found
+    assert not compacted(route__default={"topics": f"{place.prefix}.kept.events"})
+    assert not compacted(insert={"enabled": "false"})
+
+
 def test_topics_by_every_column_of_their_template(place):
     topics = {"topic": "{prefix}.{event_type:1}.{aggregate_type}.{aggregate_id}"}
     place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT kind, "

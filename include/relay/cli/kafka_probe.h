@@ -28,7 +28,7 @@ struct kafka_topic_settings {
     rd_kafka_resp_err_t refused; // they cannot be read
     char cleanup_policy[64];
     int64_t segment_bytes;
-    int64_t max_message_bytes, min_insync_replicas;
+    int64_t max_message_bytes, min_insync_replicas, min_compaction_lag_ms;
     bool unclean_leader_election;
 };
 // Fills settings[i] for topics[i]. Errors: KAFKA_*, NO_MEMORY.
