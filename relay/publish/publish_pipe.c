@@ -70,6 +70,12 @@ static bool sessions_idle(const struct publish_pipe *pipe)
         pg_idle(pipe->owner.connections[0]) && pg_idle(pipe->owner.connections[1]);
 }
 
+// It is not asked from now on: what it last was must not contradict the health watch, which asks it.
+static void forget_postgres(struct publish_pipe *pipe)
+{
+    status_board_remove(pipe->context->board, STATUS_POSTGRES, "publish");
+}
+
 // After a term that has ended: whether the outbox is let go, since Kafka does not answer us, or cannot be asked. It may
 // answer another replica: only our network, name service, certificate or password may be wrong. Of a transaction that
 // Kafka cannot end it tells every replica the same.
@@ -86,12 +92,19 @@ static bool lets_go(struct publish_pipe *pipe, struct mono_time began, const str
     pipe->cut_off = mono_reached(clock_mono(pipe->context->clock), mono_add(pipe->unreached_since, KAFKA_PATIENCE));
     if (pipe->cut_off) {
         pipe->unreached = false;
-        // PostgreSQL is not asked from now on: what it last was must not contradict the health watch, which asks it.
-        status_board_remove(pipe->context->board, STATUS_POSTGRES, "publish");
+        forget_postgres(pipe);
         log_event(LOG_LEVEL_INFO, "publish.let_go", "Kafka does not answer; a replica that it answers may own it",
             LOG_TEXT("outbox", pipe->config->name));
     }
     return pipe->cut_off;
+}
+
+static void note_reached(struct publish_pipe *pipe)
+{
+    pipe->reached = true;
+    if (pipe->share != NULL) {
+        publish_share_note_reached(pipe->share);
+    }
 }
 
 // One term, from its start to its end. The sessions are closed unless both are idle and whole.
@@ -103,6 +116,9 @@ static void one_term(struct publish_pipe *pipe)
     bool started = publish_term_start(pipe, &error);
     pipe->starting = false;
     pipe->came_up = pipe->came_up || started;
+    if (pipe->fenced) {
+        note_reached(pipe);
+    }
     bool served = false;
     if (started) {
         log_event(LOG_LEVEL_INFO, "publish.term_started", "owns the outbox", LOG_TEXT("outbox", pipe->config->name),
@@ -127,6 +143,45 @@ static void one_term(struct publish_pipe *pipe)
     }
 }
 
+// For who has let go, or was never answered. While Kafka is away for everybody, each replica comes to wait here,
+// without a session, and the outbox does not go round.
+static bool kafka_answers(struct publish_pipe *pipe)
+{
+    struct relay_error error = {0};
+    pipe->starting = true;
+    pipe->cut_off = !publish_term_reach(pipe, &error);
+    pipe->starting = false;
+    if (pipe->cut_off) {
+        failed(pipe, &error);
+    } else {
+        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", STATUS_OK, "");
+        note_reached(pipe);
+    }
+    return !pipe->cut_off;
+}
+
+// A standby is ready, and by that a rollout goes on and takes another replica away. It has no client that would show
+// whether Kafka lets this process in: asked once, before. The outboxes of a process have the same brokers and settings;
+// one of them asks for all.
+static bool may_stand_by(struct publish_pipe *pipe)
+{
+    pipe->reached = pipe->reached || (pipe->share != NULL && publish_share_reached(pipe->share));
+    if (pipe->reached || pipe->owner.stranger.lock != PG_LOCK_NONE) { // a stranger is what has to be said
+        return true;
+    }
+    if (pipe->share == NULL || publish_share_asks(pipe->share)) {
+        bool answers = kafka_answers(pipe);
+        if (!answers) {
+            outbox_owner_finish(&pipe->owner);
+            forget_postgres(pipe);
+        }
+        return answers;
+    }
+    publish_show(pipe, STATUS_DEGRADED, "none", "Kafka has not answered this process yet");
+    publish_pause(pipe, backoff_next(&pipe->turns));
+    return false;
+}
+
 // One try for the ownership, unless this process owns its share and others may want the outbox. What is owned may have
 // been made anew or renewed since.
 static void try_to_own(struct publish_pipe *pipe)
@@ -143,29 +198,13 @@ static void try_to_own(struct publish_pipe *pipe)
     }
     // PostgreSQL has answered, whatever Kafka does with the term that may follow.
     status_board_set(pipe->context->board, STATUS_POSTGRES, "publish", STATUS_OK, "");
-    if (!pipe->owner.owned) {
+    if (!pipe->owner.owned && may_stand_by(pipe)) {
         publish_show_standby(pipe);
         pipe->unreached = false;
         backoff_reset(&pipe->backoff);
         pipe->failures = 0;
         publish_pause(pipe, backoff_next(&pipe->turns));
     }
-}
-
-// For who has let go. While Kafka is away for everybody, each replica comes to wait here, without a session, and the
-// outbox does not go round.
-static bool kafka_answers(struct publish_pipe *pipe)
-{
-    struct relay_error error = {0};
-    pipe->starting = true;
-    pipe->cut_off = !publish_term_reach(pipe, &error);
-    pipe->starting = false;
-    if (pipe->cut_off) {
-        failed(pipe, &error);
-    } else {
-        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", STATUS_OK, "");
-    }
-    return !pipe->cut_off;
 }
 
 void publish_pipe_run(struct publish_pipe *pipe)

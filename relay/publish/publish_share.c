@@ -13,6 +13,7 @@ bool publish_share_init(struct publish_share *share, int outboxes)
 {
     share->outboxes = outboxes;
     share->owned = 0;
+    share->asked = share->reached = false;
     share->sharers = NULL;
     share->counted_at = (struct mono_time){0};
     return pthread_mutex_init(&share->lock, NULL) == 0;
@@ -130,4 +131,28 @@ bool publish_share_may_try(struct publish_share *share, struct publish_sharer *s
     }
     pthread_mutex_unlock(&share->lock);
     return may;
+}
+
+bool publish_share_asks(struct publish_share *share)
+{
+    pthread_mutex_lock(&share->lock);
+    bool asks = !share->asked && !share->reached;
+    share->asked = true;
+    pthread_mutex_unlock(&share->lock);
+    return asks;
+}
+
+void publish_share_note_reached(struct publish_share *share)
+{
+    pthread_mutex_lock(&share->lock);
+    share->reached = true;
+    pthread_mutex_unlock(&share->lock);
+}
+
+bool publish_share_reached(struct publish_share *share)
+{
+    pthread_mutex_lock(&share->lock);
+    bool reached = share->reached;
+    pthread_mutex_unlock(&share->lock);
+    return reached;
 }

@@ -567,15 +567,35 @@ def test_an_owner_that_kafka_does_not_answer_leaves_its_outboxes_to_a_replica_th
     proxy.close()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_standby_is_ready_once_kafka_has_answered_it(place, count):
+    """A rollout takes the owner away when its successor is ready, which may have a password that Kafka refuses."""
+    outboxes = {f"outbox__of_{number}": {"table": f"public.more_{number}"} for number in range(1, count)}
+    for options in outboxes.values():
+        place.execute(f"SELECT outbox_relay.create_outbox('{options['table']}')")
+    owner = publishing(place, "owner", **outboxes)
+    host, port = place.servers.bootstrap.split(":")
+    proxy = Proxy((host, int(port)))
+    proxy.refuse()
+    second = publishing(place, "second", start=False, kafka={"bootstrap.servers": f"127.0.0.1:{proxy.port}"}, **outboxes)
+    second.start(ready=False)
+
+    def reasons():
+        return [one.get("reason", "") for one in second.health()["checks"]["publish"].get("instances", {}).values()]
+    second.wait(lambda: any("Connection refused" in reason for reason in reasons()), "it says that Kafka does not answer it")
+    assert second.get("/ready")[0] == 503
+    proxy.accept()
+    second.wait(lambda: second.get("/ready")[0] == 200, "Kafka answers it", 90)
+    assert owner.metric("outbox_owned") >= 1
+    proxy.close()
+
+
 def test_an_owner_that_can_make_no_producer_leaves_the_outbox_to_a_replica_that_can(place, tmp_path):
     authority = Authority(str(tmp_path))
-    owner = publishing(place, "owner")
     events = [place.insert_event()]
-    wait_ids(place, events)
     first = publishing(place, "first", start=False, kafka={"security.protocol": "ssl", "ssl.ca.location": authority.ca_file})
-    first.start()
     os.unlink(authority.ca_file)
-    owner.kill()
+    first.start(ready=False)
     first.wait(lambda: first.metric("outbox_owned") == 1, "the first owns")
     second = publishing(place, "second")
     events.append(place.insert_event())

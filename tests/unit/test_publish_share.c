@@ -82,3 +82,19 @@ Test(publish_share, a_free_one_beyond_the_share_is_left_to_others_for_a_while_an
     cr_assert(publish_share_give_up(&share, &second, at(70)));
     publish_share_finish(&share);
 }
+
+Test(publish_share, one_asks_kafka_for_all)
+{
+    struct publish_share share;
+    cr_assert(publish_share_init(&share, 3));
+    cr_assert(publish_share_asks(&share));
+    cr_assert_not(publish_share_asks(&share), "somebody does");
+    cr_assert_not(publish_share_reached(&share));
+    publish_share_note_reached(&share);
+    cr_assert(publish_share_reached(&share));
+    publish_share_finish(&share);
+    cr_assert(publish_share_init(&share, 3));
+    publish_share_note_reached(&share); // by a term
+    cr_assert_not(publish_share_asks(&share));
+    publish_share_finish(&share);
+}

@@ -128,6 +128,7 @@ struct publish_pipe {
     bool troubled;           // the board says so
     bool starting;           // a term
     bool came_up;            // a term has started since the process did
+    bool reached;            // Kafka has answered this process
     bool left_client;        // librdkafka did not let go of one
 
     // of the present term

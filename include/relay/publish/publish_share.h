@@ -19,7 +19,8 @@ struct publish_sharer;
 struct publish_share {
     pthread_mutex_t lock;
     int outboxes;
-    int owned; // by this process
+    int owned;           // by this process
+    bool asked, reached; // Kafka, for the first time
     struct publish_sharer *sharers;
     struct mono_time counted_at; // the replicas of all of them
 };
@@ -51,6 +52,10 @@ void publish_share_counted(struct publish_share *share, const int64_t *outboxes,
 int publish_share_replicas(struct publish_share *share, const struct publish_sharer *sharer); // when last counted
 // Whether the owner should give its outbox up now; if so it is counted as given up.
 bool publish_share_give_up(struct publish_share *share, struct publish_sharer *sharer, struct mono_time now);
+// Whether the caller is the one that asks Kafka whether it answers this process, until it does.
+bool publish_share_asks(struct publish_share *share);
+void publish_share_note_reached(struct publish_share *share); // Kafka has answered
+bool publish_share_reached(struct publish_share *share);
 // Whether a pipe without ownership should try for it now.
 bool publish_share_may_try(struct publish_share *share, struct publish_sharer *sharer, struct mono_time now);
 
