@@ -95,6 +95,25 @@ def test_containers_are_locked_down(folder):
     assert found
 
 
+NO_MESH = {"labels": {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}, "annotations": {"linkerd.io/inject": "disabled"}}
+
+
+def selected_by(item):
+    """The labels of its pods that selectors have: those that say what they are."""
+    labels = item["spec"]["template"]["metadata"]["labels"]
+    return {name: value for name, value in labels.items() if name not in NO_MESH["labels"]}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_pod_is_in_a_service_mesh(folder):
+    """A sidecar would keep the job from its end, and needs ports that the network policy does not have."""
+    pods = [item["spec"]["template"]["metadata"] for item in objects(folder) if kustomize.containers(item)]
+    assert pods
+    for pod in pods:
+        for kind, wanted in NO_MESH.items():
+            assert wanted.items() <= pod.get(kind, {}).items(), pod
+
+
 OPENSHIFT_OVERLAY = "resources: [{folders}/{base}]\ncomponents: [{folders}/components/openshift]\n"
 
 
@@ -153,7 +172,7 @@ def test_a_deployment_survives_nodes_and_rollouts(folder):
         assert spec["replicas"] >= 2
         assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert {c["topologyKey"] for c in pod["topologySpreadConstraints"]} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
-        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        labels = selected_by(deployment)
         selectors = [spec["selector"]["matchLabels"]]
         selectors += [c["labelSelector"]["matchLabels"] for c in pod["topologySpreadConstraints"]]
         assert all(selector == labels for selector in selectors)
@@ -166,7 +185,7 @@ def test_a_deployment_survives_nodes_and_rollouts(folder):
 
 def test_the_job_reaches_its_servers_where_all_is_denied():
     items = objects("migrate")
-    labels = of_kind(items, "Job")[0]["spec"]["template"]["metadata"]["labels"]
+    labels = selected_by(of_kind(items, "Job")[0])
     policy, = [p for p in of_kind(items, "NetworkPolicy") if p["spec"]["podSelector"]["matchLabels"] == labels]
     ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"] and ports == {53, 5353, 5432, 8123, 8443}
@@ -178,7 +197,7 @@ def test_a_command_has_logins_and_memory_of_its_own_and_reaches_the_servers():
     job, = of_kind(items, "Job")
     policy, = of_kind(items, "NetworkPolicy")
     base, = of_kind(objects("base"), "NetworkPolicy")
-    assert policy["spec"]["podSelector"]["matchLabels"] == job["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == selected_by(job)
     assert policy["spec"]["egress"] == base["spec"]["egress"] and "ingress" not in policy["spec"]
     assert job["spec"]["backoffLimit"] == 0 and job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
     volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
