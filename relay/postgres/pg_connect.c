@@ -305,6 +305,7 @@ struct attempt {
     struct pg_parameters parameters;
     struct relay_error last;   // why there is no connection yet
     struct pg_connection *old; // to an old primary, in case that no other host will do
+    bool takes_old;            // none did
 };
 
 static bool stopping(const struct attempt *attempt)
@@ -334,6 +335,9 @@ static struct pg_connection *put_old_aside(struct attempt *attempt, struct pg_co
     if (pg_system_find(connection, &system_identifier, deadline, problem) &&
         pg_timeline_find(connection, &timeline, deadline, problem)) {
         if (pg_newest_note(newest, system_identifier, timeline)) {
+            return connection;
+        }
+        if (attempt->takes_old) {
             return connection;
         }
         error_set(problem, RELAY_ERROR_POSTGRES_OPERATOR, "%s is an old primary, on timeline %u",
@@ -412,28 +416,66 @@ static struct pg_connection *put_aside(struct attempt *attempt, struct pg_connec
     return NULL;
 }
 
-static struct pg_connection *take_old_at_last(struct attempt *attempt, struct pg_connection *connection)
+static struct pg_connection *try_host(struct attempt *attempt, const struct pg_dsn *dsn, int n, struct mono_time end)
 {
-    if (connection == NULL) {
-        return attempt->old;
+    const char *hosts = pg_option_value(dsn->hosts, "host"), *addresses = pg_option_value(dsn->hosts, "hostaddr"),
+               *ports = pg_option_value(dsn->hosts, "port");
+    struct pg_connection *connection = NULL;
+    char *host = hosts == NULL ? NULL : piece(hosts, n);
+    char *address = piece(addresses == NULL ? "" : addresses, n);
+    char *port = ports == NULL ? NULL : piece(ports, n);
+    if ((hosts != NULL && host == NULL) || address == NULL || (ports != NULL && port == NULL)) {
+        error_no_memory(&attempt->last, "a host of [postgres] dsn");
+    } else {
+        connection = connect_given(attempt, host, address, port, end);
     }
-    if (attempt->old != NULL) {
-        log_event(LOG_LEVEL_WARNING, "postgres.old_primary", "an old primary takes writes; its successor is used",
-            LOG_TEXT("old_primary", pg_server_address(attempt->old)),
-            LOG_TEXT("server", pg_server_address(connection)));
-        pg_close(attempt->old);
-    }
+    free(host);
+    free(address);
+    free(port);
     return connection;
 }
 
-// Tries one host of the list after another.
+// Tries one host of the list after another. prefers: the primary, where there is one.
+static struct pg_connection *try_hosts(struct attempt *attempt, const struct pg_dsn *dsn, bool prefers,
+    struct mono_time end)
+{
+    const struct pg_options *options = attempt->options;
+    struct pg_connection *connection = NULL, *spare = NULL;
+    int count = pg_dsn_hosts(dsn), first = options->only_host > 0 ? options->only_host - 1 : 0,
+        end_at = options->only_host > 0 ? first + 1 : count;
+    for (int n = first; n < end_at && connection == NULL && (n == first || !stopping(attempt)); n++) {
+        connection = try_host(attempt, dsn, n,
+            options->brief ? host_deadline(attempt->context, options, end, n, count) : end);
+        if (prefers) {
+            connection = put_aside(attempt, connection, &spare);
+        }
+    }
+    if (connection == NULL) {
+        return spare;
+    }
+    pg_close(spare);
+    return connection;
+}
+
+// No other host will do. The server may have ended the session meanwhile, which was silent for as long as the other
+// hosts took: so they are tried anew, the old one among them, unless the wait is a brief one.
+static struct pg_connection *take_old(struct attempt *attempt, const struct pg_dsn *dsn, bool prefers,
+    struct mono_time end)
+{
+    if (attempt->options->brief) {
+        return attempt->old;
+    }
+    pg_close(attempt->old);
+    attempt->old = NULL;
+    attempt->takes_old = true;
+    return stopping(attempt) ? NULL : try_hosts(attempt, dsn, prefers, end);
+}
+
 static struct pg_connection *connect_any(const struct relay_context *context, const struct pg_options *options,
     const struct pg_dsn *dsn, struct mono_time end, struct relay_error *error)
 {
     struct attempt attempt = {.context = context, .options = options};
     fill_parameters(&attempt.parameters, context, options, dsn);
-    const char *hosts = pg_option_value(dsn->hosts, "host"), *addresses = pg_option_value(dsn->hosts, "hostaddr"),
-               *ports = pg_option_value(dsn->hosts, "port");
     int count = pg_dsn_hosts(dsn);
     const char *given = pg_option_value(dsn->given, "target_session_attrs");
     const char *added = pg_dsn_value(dsn, "target_session_attrs"); // "any" where nobody says so
@@ -446,32 +488,15 @@ static struct pg_connection *connect_any(const struct relay_context *context, co
                 : said    ? added
                           : "read-write");
     }
-    struct pg_connection *connection = NULL, *spare = NULL;
-    int first = options->only_host > 0 ? options->only_host - 1 : 0,
-        end_at = options->only_host > 0 ? first + 1 : count;
-    for (int n = first; n < end_at && connection == NULL && (n == first || !stopping(&attempt)); n++) {
-        char *host = hosts == NULL ? NULL : piece(hosts, n);
-        char *address = piece(addresses == NULL ? "" : addresses, n);
-        char *port = ports == NULL ? NULL : piece(ports, n);
-        if ((hosts != NULL && host == NULL) || address == NULL || (ports != NULL && port == NULL)) {
-            error_no_memory(&attempt.last, "a host of [postgres] dsn");
-        } else {
-            connection = connect_given(&attempt, host, address, port,
-                options->brief ? host_deadline(context, options, end, n, count) : end);
-            if (count > 1 && options->primary_first && !said) {
-                connection = put_aside(&attempt, connection, &spare);
-            }
-        }
-        free(host);
-        free(address);
-        free(port);
+    bool prefers = count > 1 && options->primary_first && !said;
+    struct pg_connection *connection = try_hosts(&attempt, dsn, prefers, end);
+    if (connection == NULL && attempt.old != NULL) {
+        connection = take_old(&attempt, dsn, prefers, end);
+    } else if (attempt.old != NULL) {
+        log_event(LOG_LEVEL_WARNING, "postgres.old_primary", "an old primary takes writes; its successor is used",
+            LOG_TEXT("old_primary", pg_server_address(attempt.old)), LOG_TEXT("server", pg_server_address(connection)));
+        pg_close(attempt.old);
     }
-    if (connection == NULL) {
-        connection = spare;
-    } else {
-        pg_close(spare);
-    }
-    connection = take_old_at_last(&attempt, connection);
     if (connection == NULL && error != NULL) {
         *error = attempt.last;
         error_prefix(error, "connecting to PostgreSQL");
