@@ -4,10 +4,13 @@ import collections
 import os
 import signal
 import subprocess
+import time
 
+import confluent_kafka
 import psycopg2
 import pytest
 
+from relaytools import audit
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 from relaytools.sessions import execute_each
@@ -30,6 +33,15 @@ def backlog(place, count, event_type="post.created"):
 def ids(place):
     """event_id of every visible record, in the order of the audit's reading."""
     return [record[0] for record in place.records()]
+
+
+def repeat_last_receipt(place, seconds):
+    """As if the relay had published its last batch so much later than it did."""
+    topic, partition, value, key = [(topic, partition, value, key) for _, topic, partition, _, value, _, key in
+        audit.read_topics(place.servers.bootstrap, f"{place.name}-receipts") if value is not None][-1]
+    producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap})
+    producer.produce(topic, value, key, partition, timestamp=int((time.time() + seconds) * 1000))
+    assert producer.flush(60) == 0
 
 
 def wait_ids(place, wanted, seconds=60):

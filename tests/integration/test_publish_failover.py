@@ -9,15 +9,13 @@ import signal
 import socket
 import struct
 import threading
-import time
 
-import confluent_kafka
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from conftest import place_name
-from publishing import assert_ids, crash_at, ids, use_test_points, wait_ids
+from publishing import assert_ids, crash_at, ids, repeat_last_receipt, use_test_points, wait_ids
 from relaytools import audit
 from relaytools.place import Place
 from relaytools.proxy import Proxy
@@ -77,20 +75,6 @@ class Failover:
             assert fields[0] == b"OBRC"
             found[fields[5]] = fields[7]
         return found
-
-    def repeat_last_receipt(self, seconds):
-        """As if it had been published so much later: its batch is as far ahead as the test needs it."""
-        topic, partition, value, key = [(topic, partition, value, key) for _, topic, partition, _, value, _, key in
-            audit.read_topics(self.servers.bootstrap, f"{self.place.name}-receipts") if value is not None][-1]
-        producer = confluent_kafka.Producer({"bootstrap.servers": self.servers.bootstrap})
-        producer.produce(topic, value, key, partition, timestamp=int((time.time() + seconds) * 1000))
-        assert producer.flush(60) == 0
-
-    def rows_on_the_new_one(self):
-        return self.standby.execute("SELECT count(*) FROM public.outbox_events", dsn=make_dsn(self.standby.dsn, dbname=self.place.name))[0][0]
-
-    def old_address(self):
-        return f"127.0.0.1:{parse_dsn(self.standby.primary_dsn)['port']}"
 
     def last_number(self):
         return self.place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.batch_numbers")[0][0]
@@ -342,7 +326,7 @@ def test_a_standby_that_lacks_more_than_a_failover_loses_stops_the_outbox(failov
     back, relay = more_than_the_ring(failover)
     last = failover.last_number()
     assert relay.stop() == 0
-    failover.repeat_last_receipt(121)
+    repeat_last_receipt(place, 121)
     failover.fail_over()
     new = failover.insert(5)
     relay.start(ready=False)
