@@ -394,6 +394,16 @@ static bool finish_batch(struct publish_pipe *pipe, struct findings *findings, s
     return true;
 }
 
+// So many take their time, a transaction of PostgreSQL each.
+static void tell_finishing(struct publish_pipe *pipe, size_t count)
+{
+    char what[96];
+    snprintf(what, sizeof(what), "finishing %zu batches that Kafka has committed and PostgreSQL has not", count);
+    log_event(LOG_LEVEL_INFO, "publish.finishing_batches", what, LOG_TEXT("outbox", pipe->config->name),
+        LOG_INT("batches", count));
+    publish_show(pipe, STATUS_DEGRADED, publish_role(pipe), what);
+}
+
 // One line for all of them: the log drops what repeats itself, and after a failover there may be many.
 static void tell_finished(const struct publish_pipe *pipe, const struct findings *findings)
 {
@@ -422,6 +432,9 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
         ? findings.last.partition
         : receipt_store_partition(&pipe->store, pipe->owner.table->identity_bytes);
     done = done && tell_numbers(pipe, &findings, error);
+    if (done && findings.ahead_count > RECEIPT_RING) {
+        tell_finishing(pipe, findings.ahead_count);
+    }
     for (size_t i = 0; done && i < findings.ahead_count; i++) {
         if (publish_stopping(pipe)) { // the next term finishes the others
             done = error_set(error, RELAY_ERROR_STOPPED, "finishing batches: the relay is stopping");
