@@ -222,6 +222,14 @@ static bool judge_purged(struct publish_pipe *pipe, const struct publish_lane *l
         receipt_store_may_write(&pipe->store, publish_kafka_tick(pipe), publish_deadline(pipe, RIGHTS_WITHIN), error);
 }
 
+// The row that is sent alone to learn whether its parked topic still refuses its timestamp, every ten seconds for as
+// long as that lasts: the topic was told when it was parked.
+static bool is_told(struct publish_pipe *pipe, const struct publish_lane *lane)
+{
+    const struct publish_verdict *parking = publish_verdicts_parking(&pipe->verdicts, lane->batch->events[0].topic);
+    return was_alone(pipe, lane) && parking != NULL && parking->told;
+}
+
 bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struct publish_lane *other,
     struct relay_error *error)
 {
@@ -250,8 +258,8 @@ bool publish_refused(struct publish_pipe *pipe, struct publish_lane *lane, struc
         }
         return false;
     }
-    log_event(LOG_LEVEL_WARNING, "publish.records_refused", "the batch is repeated without them", LOG_ERROR(&why),
-        LOG_TEXT("outbox", pipe->config->name));
+    log_event(is_told(pipe, lane) ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "publish.records_refused",
+        "the batch is repeated without them", LOG_ERROR(&why), LOG_TEXT("outbox", pipe->config->name));
     return publish_take_undo_all(pipe, lane, other, error);
 }
 

@@ -38,7 +38,7 @@ def parked(place):
 @pytest.mark.parametrize("side, words", [("-", "behind this machine's clock"), ("+", "ahead of this machine's clock")], ids=["past", "future"])
 def test_rows_whose_time_a_topic_refuses_wait_in_their_order_and_go_on_by_themselves(place, guarantee, side, words):
     topic = topic_with_a_minute(place, "late")
-    relay = publishing(place, start=False, publish={"guarantee": guarantee})
+    relay = publishing(place, start=False, publish={"guarantee": guarantee}, log={"level": "debug", "format": "json"})
     waiting = insert(place, "late.created", f"now() {side} interval '2 hours'", 40) + insert(place, "late.created", "now()", 10)
     flowing = [place.insert_event() for _ in range(10)]
     relay.start()
@@ -48,11 +48,15 @@ def test_rows_whose_time_a_topic_refuses_wait_in_their_order_and_go_on_by_themse
     assert list(parked(place)) == [topic]
     for word in (topic, words, *LIMITS[:1], "INVALID_TIMESTAMP"):
         assert word in parked(place)[topic], parked(place)
-    refused = len(relay.events("publish.records_refused"))
-    relay.wait(lambda: len(relay.events("publish.records_refused")) > refused, "the topic is tried again")
+
+    def levels():
+        return [one["level"] for one in relay.events("publish.records_refused")]
+    relay.wait(lambda: levels().count("debug") >= 2, "the topic is tried again, and again")
     waiting += insert(place, "late.created", "now()", 5)
     wait_ids(place, [place.insert_event()])
     assert len(relay.events("publish.topic_parked")) == 1, "that it still waits is nothing new"
+    told = levels()
+    assert told == ["warning"] * told.count("warning") + ["debug"] * told.count("debug"), "nor that it still refuses"
     assert not set(ids(place)) & set(waiting) or guarantee == "at_least_once"
     take_all_times(place, topic)
     wait_ids(place, waiting)
