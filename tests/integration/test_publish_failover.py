@@ -76,6 +76,12 @@ class Failover:
             found[fields[5]] = fields[7]
         return found
 
+    def rows_on_the_new_one(self):
+        return self.standby.execute("SELECT count(*) FROM public.outbox_events", dsn=make_dsn(self.standby.dsn, dbname=self.place.name))[0][0]
+
+    def old_address(self):
+        return f"127.0.0.1:{parse_dsn(self.standby.primary_dsn)['port']}"
+
     def last_number(self):
         return self.place.execute("SELECT coalesce(max(number), 0) FROM outbox_relay.batch_numbers")[0][0]
 
