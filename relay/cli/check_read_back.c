@@ -28,7 +28,7 @@ static bool ask(struct check *check, struct clickhouse_client *client, int endpo
 }
 
 bool check_read_back(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
-    const struct table_schema *schema)
+    const struct table_schema *schema, bool *lags)
 {
     struct relay_error error;
     if (ask(check, client, endpoint, schema, &error)) {
@@ -36,6 +36,7 @@ bool check_read_back(struct check *check, struct clickhouse_client *client, int 
     }
     enum clickhouse_failure failure = clickhouse_failure_of(error.detail);
     bool stays = error.class == RELAY_CLASS_OPERATOR || failure == CLICKHOUSE_UNKNOWN_CODE;
+    *lags = !stays;
     check_add(check->report, stays ? CHECK_FAIL : CHECK_WARN, what,
         error.detail == CLICKHOUSE_CODE_ACCESS_DENIED ? CHECK_GRANT_CLICKHOUSE : "",
         "what the table has could not be read back: %s", error.text);

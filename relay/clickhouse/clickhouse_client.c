@@ -600,7 +600,8 @@ bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, stru
         return false;
     }
     index = endpoint == CLICKHOUSE_ANY_ENDPOINT ? atomic_load(&client->sticky) : (size_t)endpoint;
-    return clickhouse_endpoint_server(client->endpoints[index], server) ||
+    clickhouse_endpoint_server(client->endpoints[index], server); // also what is about to be asked anew
+    return server->version[0] != '\0' ||
         error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s went away", clickhouse_client_url(client, (int)index));
 }
 

@@ -237,8 +237,9 @@ static bool read_offsets(struct table_worker *worker, struct table_job *job, int
     bool done = read_back_offsets(worker->options.context, client, job->plan, &job->read_back, endpoint, &job->error);
     job->read_back.note = NULL;
     view_note_finish(&note);
+    bool smaller = job->error.detail != 0 && job->read_back.span != worker->read_back_span; // it answers: asked again
     worker->read_back_span = job->read_back.span;
-    if (!done) {
+    if (!done && !smaller) {
         worker->doubted = CLICKHOUSE_ANY_ENDPOINT;
     }
     if (!done && clickhouse_error_lacks(&job->error)) {

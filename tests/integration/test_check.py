@@ -562,6 +562,8 @@ def test_each_url_is_asked_for_the_tables(place):
     with serving(Hiding) as hiding:
         texts = fails(place, f"what the table has could not be read back: reading back offsets: {hiding}: ", clickhouse={"url": hiding})
         assert any("docs/schema.md, ClickHouse grants" in text for text in texts), texts
+        _, texts = findings(place, clickhouse={"url": hiding}, insert={"guarantee": "at_least_once"})
+        assert not any("could not be read back" in text for text in texts), texts     # nor does the daemon ask
     with serving(Replica) as first, serving(Replica) as twin, serving(Elsewhere) as elsewhere, serving(Lacking) as lacking:
         _, texts = findings(place, clickhouse={"url": f"{first},{twin}"})
         assert any("can be filled exactly once" in text for text in texts), texts

@@ -14,6 +14,7 @@
 
 static struct clickhouse_peer peer;
 static const char *version; // of the server, now; the older one does not know the setting
+static const char *beside;  // another server behind the same address tells the clock; NULL: it is one server
 static int cuts;            // so many of the next requests that are no questions of the client's own get no answer
 static char target[8192];   // of the last such request
 static struct relay_error error;
@@ -44,7 +45,7 @@ static void handle(void *unused, const struct http_seen *seen, struct http_reply
     } else if (older && strstr(seen->target, "-learn-settings")) {
         body = "async_insert\ninsert_deduplicate\nmax_execution_time\n";
     } else if (!body && !strstr(seen->target, "INSERT")) {
-        snprintf(told, sizeof(told), "1700000000000000\t%s\n", version); // its clock
+        snprintf(told, sizeof(told), "1700000000000000\t%s\n", beside ? beside : version); // its clock
         body = told;
     }
     reply->answer = clickhouse_peer_ok(answer, sizeof(answer), body ? body : "");
@@ -114,4 +115,13 @@ Test(clickhouse_version, a_restart_between_two_requests_is_seen_with_the_clock)
     cr_assert(clickhouse_server_clock(peer.client, 0, DURATION_S(5), &ahead, &doubt, &error), "%s", error.text);
     cr_assert(insert(&outcome), "%s", error.text);
     cr_assert_not_null(strstr(target, SETTING));
+}
+
+// As behind a load balancer during a rolling upgrade.
+Test(clickhouse_version, one_that_tells_two_versions_is_there)
+{
+    struct clickhouse_server server;
+    beside = OLDER;
+    cr_assert(clickhouse_server_info(peer.client, 0, DURATION_S(5), &server, &error), "%s", error.text);
+    cr_assert_str_eq(server.version, NEWER);
 }

@@ -116,12 +116,17 @@ Test(table_elsewhere, a_replica_that_answers_an_insert_in_doubt_is_read_back_fir
 {
     static const char *const recovers[] = {"outbox-relay: end\n", "" /* SYNC */, NULL},
                              *const stays_without[] = {"outbox-relay: end\n", no_keeper, NULL},
+                             *const asks_for_less[] = {"outbox-relay: end\n", "", timed_out, "", NULL},
                              *const other[] = {"outbox-relay: end\n", "outbox-relay: end\n", "" /* SYNC */, NULL};
     static char name[] = "t", topic[] = "topic";
     peer.config.insert.dead_letter_table = name;
     question = NOTHING;
     replicas[1].says = other;
-    for (size_t i = 0; i < 2; i++) {
+    static const struct {
+        const char *const *says;
+        size_t syncs, elsewhere; // so far, at the first and at the other
+    } cases[] = {{recovers, 1, 0}, {asks_for_less, 3, 0}, {stays_without, 4, 1}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct relay_error error;
         struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
         job->plan = table_plan_hold(plan);
@@ -131,11 +136,11 @@ Test(table_elsewhere, a_replica_that_answers_an_insert_in_doubt_is_read_back_fir
         cr_assert_eq(insert(false), TABLE_UNCLEAR);
         cr_assert_eq(asked_next(), 1, "the other tables are");
         question = NOTHING;
-        replicas[0].says = i == 0 ? recovers : stays_without;
+        replicas[0].says = cases[i].says;
         do_job(job);
         cr_assert_eq(job->verdict, TABLE_DONE, "%s", job->error.text);
-        cr_assert_eq(replicas[0].syncs, i + 1);
-        cr_assert_eq(replicas[1].syncs, i, "it was asked only when the first could not answer");
+        cr_assert_eq(replicas[0].syncs, cases[i].syncs);
+        cr_assert_eq(replicas[1].syncs, cases[i].elsewhere, "it was asked only when the first could not answer");
         table_job_free(job);
         answers(well, no_keeper);
         cr_assert_eq(insert(false), TABLE_UNCLEAR);

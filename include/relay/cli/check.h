@@ -44,9 +44,10 @@ void check_default_route(struct check *check);
 // letters, with INSERT_DEADLINE_GUARD; its deadline is set here.
 bool check_insert(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
     char *statement);
-// Whether the daemon could ask the table there what it has, as before it fills a partition; reports it if not.
+// Whether the daemon could ask the table there what it has, as before it fills a partition, with the daemon's limits of
+// time; reports it if not. *lags: set where nothing was refused, so that it may be time only.
 bool check_read_back(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
-    const struct table_schema *schema);
+    const struct table_schema *schema, bool *lags);
 void check_alerts(struct check *check);
 // Whether the connections to all of them are encrypted, and to servers that are verified. After check_postgres().
 void check_transport(struct check *check);
