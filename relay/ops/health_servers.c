@@ -38,8 +38,11 @@ static void tell(struct health_servers *servers, bool both, const char *text)
     }
     char instance[160];
     snprintf(instance, sizeof(instance), "postgres servers at %s", servers->replica);
-    status_board_set(servers->context->board, STATUS_POSTGRES, "servers", both ? STATUS_DEGRADED : STATUS_OK,
-        both ? text : "");
+    if (both) {
+        status_board_set(servers->context->board, STATUS_POSTGRES, "servers", STATUS_DEGRADED, text);
+    } else {
+        status_board_remove(servers->context->board, STATUS_POSTGRES, "servers");
+    }
     alerts_raise(servers->alerts, "pipeline_degraded", instance, both ? ALERT_CRITICAL : ALERT_OK,
         both ? text : "one server takes writes", both ? ALERT_CRITICAL : ALERT_OK, false);
     servers->told = both;
@@ -74,4 +77,9 @@ void health_servers_look(struct health_servers *servers, struct pg_connection *o
         pg_server_ask(own, &first, mono_add(clock_mono(context.clock), ASK_TIME), &error)) {
         tell(servers, both && first.takes_writes, text);
     }
+}
+
+void health_servers_lost(struct health_servers *servers)
+{
+    status_board_remove(servers->context->board, STATUS_POSTGRES, "servers");
 }

@@ -220,6 +220,7 @@ static void disconnect(struct health_watch *watch)
 {
     pg_close(watch->connection);
     watch->connection = NULL;
+    health_servers_lost(&watch->servers);
     for (size_t i = 0; i < watch->count; i++) {
         watch->watched[i].locked = false;
         watch->watched[i].elsewhere = false;

@@ -422,14 +422,19 @@ def test_two_servers_that_take_writes_are_told_to_an_idle_relay(failover):
     def told():
         return relay.health()["checks"]["postgres"]["instances"].get("servers", {"status": "none"})
 
+    def alerted(event):
+        return [one for one in relay.events(event) if one["name"] == "pipeline_degraded" and one["instance"].startswith("postgres servers at")]
+
     relay.wait(lambda: told()["status"] == "degraded", "it is told", 120)
     assert failover.old_address() + " (timeline 1)" in told()["reason"] and standby.address + " (timeline 2)" in told()["reason"]
-    name = ("pipeline_degraded", "postgres servers at")
-    relay.wait(lambda: [one for one in relay.events("alert.firing") if one["name"] == name[0] and one["instance"].startswith(name[1])], "an alert", 60)
+    relay.wait(lambda: alerted("alert.firing"), "an alert", 60)
     standby.kill_primary()
     failover.follows(relay)
     wait_ids(place, [event], 90)
-    relay.wait(lambda: told()["status"] == "ok", "one is left", 120)
+    relay.wait(lambda: alerted("alert.resolved"), "one is left", 120)
+    relay.wait(lambda: told()["status"] == "none", "nothing is told of it any more", 60)
+    standby.stop()
+    relay.wait(lambda: relay.health()["checks"]["postgres"]["status"] == "down", "PostgreSQL is down as a whole", 120)
 
 
 @contextlib.contextmanager

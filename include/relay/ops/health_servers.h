@@ -24,5 +24,8 @@ struct health_servers {
 // own: the watch's session, which is whole and leads where the outboxes are judged. A host that does not answer says
 // nothing, and takes [postgres] acquire_timeout.
 void health_servers_look(struct health_servers *servers, struct pg_connection *own);
+// The watch has no session: what was found is taken off the board, where an entry that nobody renews would keep
+// PostgreSQL from being down as a whole. The alert keeps its level until the next look.
+void health_servers_lost(struct health_servers *servers);
 
 #endif
