@@ -67,22 +67,27 @@ bool publish_is_kafka(const struct relay_error *error)
 void publish_show_servers(struct publish_pipe *pipe, const struct relay_error *error)
 {
     struct status_board *board = pipe->context->board;
+    pipe->unended = error != NULL && kafka_producer_unended(error);
     if (error == NULL) {
         status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
         status_board_set(board, STATUS_POSTGRES, "publish", STATUS_OK, "");
+    } else if (pipe->unended) { // that is an answer
+        status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
     } else if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNREACHABLE) {
         status_board_set(board, publish_is_kafka(error) ? STATUS_KAFKA : STATUS_POSTGRES, "publish",
             pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED, error->text);
     }
 }
 
-// While a term waits for Kafka, which it does for half a minute, the board says why.
+// While a term waits for Kafka, which it does for half a minute, the board says why. After one that waited for the end
+// of a transaction it goes on saying that: trouble with one broker, of which librdkafka tells each new producer, is no
+// reason then.
 static void tick_of_kafka(void *context)
 {
     struct publish_pipe *pipe = context;
     publish_tick(pipe);
     char why[256];
-    if (pipe->starting && kafka_producer_trouble(pipe->producer, why, sizeof(why))) {
+    if (pipe->starting && !pipe->unended && kafka_producer_trouble(pipe->producer, why, sizeof(why))) {
         enum status_level level = pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED;
         status_board_set(pipe->context->board, STATUS_KAFKA, "publish", level, why);
         publish_show(pipe, level, publish_role(pipe), why);

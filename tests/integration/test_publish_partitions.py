@@ -45,6 +45,8 @@ def test_a_partition_without_a_leader_is_named_and_the_outbox_kept_until_it_has_
         return [one for one in relay.events("publish.term_failed") if one["error_code"] == code and words in one["error"]]
     relay.wait(lambda: failed("kafka_unreachable", f"topic {topic} [0]: "), "the partition is named", 180)
     relay.wait(lambda: failed("kafka_operator", "Kafka cannot end the transaction before"), "no transaction can be begun", 180)
+    relay.wait(lambda: relay.health()["checks"]["kafka"]["status"] == "ok", "Kafka answers")
+    relay.wait(lambda: "Kafka cannot end the transaction before" in relay.health()["checks"]["publish"]["reason"], "publish says why")
     assert not relay.events("publish.let_go"), relay.log_tail()
     assert relay.metric("outbox_owned") == 1
     place.servers.start("kafka-3")

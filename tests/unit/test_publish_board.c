@@ -46,6 +46,14 @@ static bool board_says(const char *text)
     return says;
 }
 
+static void kafka_is(const char *level)
+{
+    json_t *json = status_board_json(context.board);
+    const json_t *kafka = json_object_get(json_object_get(json, "checks"), "kafka");
+    cr_assert_str_eq(json_string_value(json_object_get(kafka, "status")), level);
+    json_decref(json);
+}
+
 TestSuite(publish_board, .init = start, .fini = end);
 
 Test(publish_board, the_figures_of_what_waits_end_with_the_ownership)
@@ -104,4 +112,74 @@ Test(publish_board, holes_end_with_their_term)
     publish_term_end(&outbox);
     cr_assert_eq(metric_value(outbox.series.holes), 0);
     cr_assert_eq(metric_value(outbox.series.oldest_hole), 0);
+}
+
+static struct relay_error unended(void)
+{
+    struct relay_error error;
+    error_set_detail(&error, RELAY_ERROR_KAFKA_OPERATOR, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, "not ended");
+    return error;
+}
+
+Test(publish_board, a_transaction_that_kafka_cannot_end_is_an_answer_of_kafka)
+{
+    struct relay_error error;
+    outbox.failures = 3;
+    error_set(&error, RELAY_ERROR_KAFKA_UNREACHABLE, "no acknowledgement");
+    publish_show_servers(&outbox, &error);
+    kafka_is("down");
+    error = unended();
+    publish_show_servers(&outbox, &error);
+    kafka_is("ok");
+}
+
+// Its only broker refuses connections.
+static struct kafka_producer *producer_in_trouble(void)
+{
+    static char key[] = "bootstrap.servers", address[] = "127.0.0.1:1";
+    static struct config_pair servers = {.name = key, .value = address};
+    static struct config kafka = {.kafka = &servers, .kafka_count = 1};
+    static struct relay_context real = {.config = &kafka, .instance = "0123456789abcdef0123456789abcdef"};
+    const struct kafka_producer_options options = {.transactional_id = "t", .batch_rows = 10, .batch_bytes = 1 << 20};
+    struct relay_error error;
+    char why[256];
+    real.clock = clock_system();
+    real.metrics = context.metrics;
+    struct kafka_producer *producer = kafka_producer_new(&real, &options, publish_kafka_tick(&outbox), &error);
+    cr_assert_not_null(producer, "%s", error.text);
+    struct mono_time deadline = mono_add(clock_mono(real.clock), DURATION_S(60));
+    while (!kafka_producer_trouble(producer, why, sizeof(why))) {
+        cr_assert_not(mono_reached(clock_mono(real.clock), deadline), "no connection was refused");
+        kafka_producer_poll(producer, DURATION_MS(10));
+    }
+    return producer;
+}
+
+static void tick(void)
+{
+    struct kafka_tick of_kafka = publish_kafka_tick(&outbox);
+    of_kafka.function(of_kafka.context);
+}
+
+// One broker is dead, and each term makes a producer that finds that out anew.
+Test(publish_board, trouble_with_a_broker_does_not_hide_that_kafka_cannot_end_a_transaction)
+{
+    struct relay_error error = unended();
+    outbox.heartbeat = status_board_heartbeat(context.board, name, DURATION_S(60), NULL);
+    cr_assert_not_null(outbox.heartbeat);
+    outbox.failures = 3;
+    outbox.starting = true;
+    outbox.producer = producer_in_trouble();
+    publish_show_servers(&outbox, &error);
+    publish_show(&outbox, STATUS_DOWN, "owner", error.text);
+    tick();
+    kafka_is("ok");
+    cr_assert(board_says("\"not ended\""));
+
+    publish_show_servers(&outbox, NULL); // a term started
+    tick();
+    kafka_is("down");
+    cr_assert_not(board_says("\"not ended\""));
+    kafka_producer_free(outbox.producer);
+    heartbeat_end(outbox.heartbeat);
 }

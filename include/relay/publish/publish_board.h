@@ -15,7 +15,7 @@ void publish_show_standby(struct publish_pipe *pipe);
 void publish_show_ownership(struct publish_pipe *pipe);
 // "owner" or "none", by whether the outbox is owned.
 const char *publish_role(const struct publish_pipe *pipe);
-// The servers as this stage sees them: error NULL, both answer.
+// The servers as this stage sees them. error: of a term or a try; NULL: both answer.
 void publish_show_servers(struct publish_pipe *pipe, const struct relay_error *error);
 // Whether the error speaks of Kafka, and not of PostgreSQL.
 bool publish_is_kafka(const struct relay_error *error);
