@@ -6,6 +6,7 @@
 #include "relay/cli/check.h"
 #include "relay/cli/migrate.h"
 #include "relay/cli/publications.h"
+#include "relay/postgres/pg_newest.h"
 #include "relay/postgres/pg_pooler.h"
 #include "relay/postgres/pg_timeline.h"
 
@@ -246,17 +247,25 @@ static void check_migrations(struct check *check)
     migration_files_finish(&files);
 }
 
-// As the health watch connects, and `status`: within a time that all hosts share.
+// As the health watch connects, and `status`: within a time that all hosts share. With a memory of timelines, as the
+// daemon has one: for it, pg_connect() asks the server what it is, which takes more round trips.
 static void check_acquiring(struct check *check)
 {
     struct relay_error error;
+    struct relay_context context = *check->context;
     struct pg_options options = {.role = "check", .read_write = true, .brief = true};
-    struct pg_connection *connection = pg_connect(check->context, &options, &error);
+    context.postgres_newest = pg_newest_new(&error);
+    if (!context.postgres_newest) {
+        check_add(check->report, CHECK_WARN, what, "", "%s", error.text);
+        return;
+    }
+    struct pg_connection *connection = pg_connect(&context, &options, &error);
     if (!connection) {
         check_add(check->report, CHECK_WARN, what, "raise [postgres] acquire_timeout if PostgreSQL is far away or slow",
             "the health watch and `status` would get no connection: %s", error.text);
     }
     pg_close(connection);
+    pg_newest_free(context.postgres_newest);
 }
 
 static void check_publications(struct check *check)

@@ -445,7 +445,7 @@ static struct pg_connection *try_hosts(struct attempt *attempt, const struct pg_
         end_at = options->only_host > 0 ? first + 1 : count;
     for (int n = first; n < end_at && connection == NULL && (n == first || !stopping(attempt)); n++) {
         connection = try_host(attempt, dsn, n,
-            options->brief ? host_deadline(attempt->context, options, end, n, count) : end);
+            options->brief ? host_deadline(attempt->context, options, end, n - first, end_at - first) : end);
         if (prefers) {
             connection = put_aside(attempt, connection, &spare);
         }

@@ -262,6 +262,24 @@ Test(postgres_connection, a_brief_wait_is_shared_by_all_hosts_and_is_no_verdict_
     close(silent);
 }
 
+// The breaker tells whether it waited for all of acquire_timeout: that alone is no failure of the server.
+Test(postgres_connection, one_host_of_several_has_all_of_a_brief_wait_if_only_it_is_tried)
+{
+    int port;
+    int silent = silent_host(8, &port);
+    char dsn[256];
+    config.postgres.connect_timeout = DURATION_S(300); // longer than the test may take
+    struct pg_options first = {.role = "test", .brief = true, .only_host = 1};
+    snprintf(dsn, sizeof(dsn), "host=127.0.0.1,127.0.0.1,127.0.0.1 port=%d user=x dbname=x", port);
+    config.postgres.dsn = dsn;
+    context.postgres_breaker = breaker_new((struct breaker_options){1, DURATION_S(30), 1}, clock_system(), NULL, NULL,
+        NULL, NULL, &error);
+    cr_assert_null(pg_connect(&context, &first, &error));
+    cr_assert_eq(breaker_state_of(context.postgres_breaker), BREAKER_CLOSED);
+    breaker_free(context.postgres_breaker);
+    close(silent);
+}
+
 static void beat(void *other)
 {
     pg_beat(other);

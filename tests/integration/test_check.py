@@ -68,6 +68,19 @@ def test_a_postgresql_too_far_away_for_the_health_watch_is_warned_of(place):
         proxy.close()
 
 
+def test_the_trial_of_the_health_watchs_connection_has_all_of_its_round_trips(place):
+    """The daemon also asks what server it is. Here that is not answered in time."""
+    target = psycopg2.extensions.parse_dsn(place.dsn)
+    proxy = Proxy((target["host"], int(target["port"])))
+    try:
+        rule = proxy.add(Rule(hold_texts=(b"SELECT system_identifier FROM pg_catalog.pg_control_system()",)))
+        far = {"dsn": psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=proxy.port, sslmode="disable"), "connect_timeout": "30s"}
+        assert warns(place, "the health watch and `status` would get no connection", postgres=far) == 0
+        assert rule.hits
+    finally:
+        proxy.close()
+
+
 def test_every_server_is_looked_at_when_all_are_down(place):
     code, texts = findings(place, "FAIL", postgres={"dsn": "host=127.0.0.1 port=1 dbname=x user=y", "connect_timeout": "2s"},
                            kafka={"bootstrap.servers": "127.0.0.1:1", "retries": "0"}, clickhouse={"url": "http://127.0.0.1:1"},
