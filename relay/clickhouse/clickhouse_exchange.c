@@ -118,8 +118,7 @@ static bool add_keeper_retries(const struct clickhouse_exchange *exchange, struc
     struct duration left)
 {
     static const char name[] = "insert_keeper_max_retries";
-    bool inserts = exchange->insert || request_has(exchange->request, "insert_deduplication_token");
-    return !inserts || !clickhouse_endpoint_knows(exchange->endpoint, name) ||
+    return !clickhouse_endpoint_knows(exchange->endpoint, name) ||
         clickhouse_text_add(url, "&%s=%d", name, keeper_retries(left));
 }
 
@@ -130,11 +129,12 @@ static bool add_settings(const struct clickhouse_exchange *exchange, struct clic
         return true;
     }
     struct duration left = mono_left(clock_mono(exchange->context->clock), exchange->deadline);
-    size_t insert_count = exchange->insert ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
+    bool inserts = exchange->insert || request->inserts;
+    size_t insert_count = inserts ? sizeof(insert_settings) / sizeof(insert_settings[0]) : 0;
     if (!add_list(exchange, url, whole_settings, sizeof(whole_settings) / sizeof(whole_settings[0]), true) ||
         !add_list(exchange, url, insert_settings, insert_count, true) ||
         !add_list(exchange, url, request->settings, request->setting_count, false) ||
-        !add_keeper_retries(exchange, url, left)) {
+        (inserts && !add_keeper_retries(exchange, url, left))) {
         return false;
     }
     // The server itself ends what we no longer wait for.

@@ -296,19 +296,14 @@ static bool add_statement(struct clickhouse_text *text, const struct table_plan 
 static bool send(struct clickhouse_client *client, int endpoint, const struct view_repeat *repeat,
     const char *statement, struct relay_error *error)
 {
-    // As for every INSERT (clickhouse_exchange.c), and the SELECT as one block.
+    // The SELECT as one block, too.
     const struct clickhouse_setting settings[] = {{"insert_deduplication_token", repeat->note->token},
-        {"async_insert", "0"}, {"insert_deduplicate", "1"}, {"deduplicate_insert", "enable"},
-        {"deduplicate_insert_select", "enable_even_for_bad_queries"}, {"insert_select_deduplicate", "1"},
-        {"deduplicate_blocks_in_dependent_materialized_views", "1"}, {"max_insert_block_size", "4194304"},
-        {"min_insert_block_size_rows", "4194304"}, {"min_insert_block_size_bytes", "1073741824"},
-        {"max_block_size", "4194304"}, {"preferred_block_size_bytes", "0"}, {"max_bytes_before_external_sort", "0"},
-        {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}, {"max_insert_threads", "1"},
-        {"max_partitions_per_insert_block", "0"}, {"insert_null_as_default", "0"},
-        {"distributed_foreground_insert", "1"}, {"insert_distributed_sync", "1"}};
+        {"insert_select_deduplicate", "1"}, {"max_block_size", "4194304"}, {"preferred_block_size_bytes", "0"},
+        {"max_bytes_before_external_sort", "0"}, {"max_bytes_ratio_before_external_sort", "0"}, {"max_threads", "1"}};
     struct clickhouse_request request = {.endpoint = endpoint,
         .query_id = repeat->query_id,
         .timeout = repeat->timeout,
+        .inserts = true,
         .while_stopping = true, // else the stop would leave it running in the server, and nobody would know its id
         .settings = settings,
         .setting_count = sizeof(settings) / sizeof(settings[0])};

@@ -62,6 +62,7 @@ struct clickhouse_request {
         timeout;         // of the whole request; <= 0: [clickhouse] request_timeout. Stop's drain deadline cuts it too
     bool while_stopping; // do not end at the stop but at its drain deadline (the last inserts, kills)
     bool waits;          // the statement waits for others: that it takes too long says nothing about the endpoint
+    bool inserts;        // a query that is an INSERT ... SELECT: it gets the settings of clickhouse_insert()
     bool body_is_lz4;    // of an INSERT: the pieces are one LZ4 frame already
     bool fresh_connection;                     // a retry: never over a kept connection
     const struct clickhouse_setting *settings; // only those that the server knows are sent
