@@ -10,6 +10,7 @@ import pytest
 
 from relaytools.relay import wait_until
 from servers import process
+from servers.ports import free_port
 
 BINARY = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
 needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="pgbouncer is not installed")
@@ -19,7 +20,7 @@ needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="pgbouncer is not in
 def pooler(place, mode, entry=None, **settings):
     """The dsn of the place through it. entry: another name for its database there."""
     env = place.servers.env
-    port = process.free_port(set())
+    port = free_port(place.folder)
     with open(os.path.join(place.folder, "users"), "w", encoding="utf-8") as file:
         file.write(f'"{env["POSTGRES_USER"]}" "{env["POSTGRES_PASSWORD"]}"\n')
     config = os.path.join(place.folder, "pgbouncer.ini")

@@ -2,7 +2,6 @@
 """Debezium's PostgreSQL connector with its outbox event router, in Kafka Connect standalone, on the same table and broker."""
 import os
 import signal
-import socket
 import subprocess
 import time
 
@@ -12,6 +11,7 @@ from psycopg2.extensions import parse_dsn
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting
+from servers.ports import free_port
 
 WORKER = """bootstrap.servers={bootstrap}
 key.converter=org.apache.kafka.connect.storage.StringConverter
@@ -65,10 +65,7 @@ class Debezium:
         self.jars = subprocess.run([os.path.join(ROOT, "scripts/fetch"), "debezium"], check=True, capture_output=True, text=True).stdout.strip()
         self.process = None
         words = parse_dsn(place.admin_dsn)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        values = dict(settings, bootstrap=lab.servers.bootstrap, folder=self.folder, port=port, name=self.name, host=words["host"], pgport=words["port"],
+        values = dict(settings, bootstrap=lab.servers.bootstrap, folder=self.folder, port=free_port(self.folder), name=self.name, host=words["host"], pgport=words["port"],
                       user=words["user"], password=words["password"], dbname=words["dbname"], table=table, topic=place.topics[0])
         for file, template in (("worker", WORKER), ("connector", CONNECTOR)):
             with open(os.open(self._path(file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:

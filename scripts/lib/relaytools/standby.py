@@ -9,6 +9,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from servers import process
+from servers.ports import free_port
 from servers.postgres import clear_remains, environment
 
 from .relay import wait_until
@@ -80,7 +81,7 @@ class Standby:
         self.servers = servers
         port = int(servers.env["PGPORT"])
         self.primary = Seat(servers, "postgres", port)
-        self.own = Seat(servers, NAME, process.free_port({port}))
+        self.own = Seat(servers, NAME, free_port(servers.folder))
 
     @property
     def dsn(self):

@@ -6,6 +6,7 @@ import shutil
 import signal
 
 from . import process
+from .ports import free_port
 from .web import open_direct
 
 CONFIG = """route:
@@ -26,11 +27,11 @@ class Alertmanager:
         self.process = instance.process("alertmanager")
         self.processes = [self.process]
 
-    def configure(self, options, taken):
+    def configure(self, options):
         del options
         settings = self.instance.settings(self.name)
         if not settings:
-            settings.update(port=process.free_port(taken))
+            settings.update(port=free_port(self.instance.folder))
 
     def prepare(self):
         if shutil.which("prometheus-alertmanager") is None:

@@ -23,6 +23,7 @@ import urllib.error
 import urllib.request
 
 from . import process
+from .ports import free_port
 from .web import open_direct
 
 CONFIG = """<clickhouse>
@@ -162,10 +163,10 @@ class ClickHouse:
         self.process = instance.process("clickhouse")
         self.processes = [self.process]
 
-    def configure(self, options, taken):
+    def configure(self, options):
         settings = self.instance.settings(self.name)
         if not settings:
-            settings.update(port=process.free_port(taken), password=secrets.token_hex(12), roles=options.clickhouse_roles)
+            settings.update(port=free_port(self.instance.folder), password=secrets.token_hex(12), roles=options.clickhouse_roles)
 
     def prepare(self):
         settings = self.instance.settings(self.name)

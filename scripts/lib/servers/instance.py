@@ -88,19 +88,6 @@ class Instance:
         recorded = sorted(name[:-len(".json")] for name in os.listdir(os.path.join(self.folder, "run")) if name.endswith(".json"))
         return [self.process(name) for name in recorded if name not in own]
 
-    def used_ports(self):
-        def walk(value):
-            if isinstance(value, dict):
-                for key, inner in value.items():
-                    if key in ("port", "controller_port"):
-                        yield inner
-                    else:
-                        yield from walk(inner)
-            elif isinstance(value, list):
-                for inner in value:
-                    yield from walk(inner)
-        return set(walk(self._state))
-
     def save(self):
         """state.json and env, each replaced whole."""
         lines = ["# Written by scripts/services; `. " + self.env_file + "` in a shell.", f"export SERVICES_DIR={shlex.quote(self.folder)}"]

@@ -25,6 +25,7 @@ import uuid
 from . import kafka_jvm, process
 from .instance import Instance
 from .namespaces import Network, free_network
+from .ports import free_port
 
 PROPERTIES = """# Written by scripts/services at each start.
 process.roles=broker,controller
@@ -71,29 +72,29 @@ class Kafka:
         nodes = instance.settings(self.name).get("nodes", [])
         self.processes = [instance.process(f"kafka-{number + 1}") for number in range(len(nodes))]
 
-    def configure(self, options, taken):
+    def configure(self, options):
         settings = self.instance.settings(self.name)
         wanted = options.kafka_nodes
         if not settings:
-            nodes = [{"port": process.free_port(taken), "controller_port": process.free_port(taken)} for _ in range(wanted or 1)]
+            nodes = [{"port": free_port(self.instance.folder), "controller_port": free_port(self.instance.folder)} for _ in range(wanted or 1)]
             settings.update(nodes=nodes, cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
                             short_lived=options.kafka_short_lived, network=free_network() if options.kafka_namespaces else None)
         elif wanted and wanted != len(settings["nodes"]):
             raise process.ServerError(f"{self.folder} holds a cluster of {len(settings['nodes'])} node(s); `scripts/services reset` before starting {wanted}, or use another --dir")
-        self._configure_proxies(settings["nodes"], options.kafka_proxy_ports, taken)
+        self._configure_proxies(settings["nodes"], options.kafka_proxy_ports)
         if options.kafka_acls and "password" not in settings:
             settings["password"] = secrets.token_hex(12)
             for node in settings["nodes"]:
-                node["ruled"] = process.free_port(taken)
+                node["ruled"] = free_port(self.instance.folder)
         self.processes = [self.instance.process(f"kafka-{number + 1}") for number in range(len(settings["nodes"]))]
 
-    def _configure_proxies(self, nodes, proxy_ports, taken):
+    def _configure_proxies(self, nodes, proxy_ports):
         if not proxy_ports:
             return
         if len(proxy_ports) != len(nodes):
             raise process.ServerError(f"--kafka-proxy-ports names {len(proxy_ports)} port(s) for {len(nodes)} node(s)")
         for node, proxy_port in zip(nodes, proxy_ports):
-            node.setdefault("proxied", {"port": process.free_port(taken)})["proxy_port"] = proxy_port
+            node.setdefault("proxied", {"port": free_port(self.instance.folder)})["proxy_port"] = proxy_port
 
     def network(self):
         """The nodes' own; None where they share this machine's."""
@@ -122,8 +123,7 @@ class Kafka:
         """A cluster of one node in this folder comes up and ends, and leaves the archive."""
         instance = Instance(folder, self.instance.scripts, [Kafka])
         instance.create()
-        ports = set()
-        node = {"port": process.free_port(ports), "controller_port": process.free_port(ports)}
+        node = {"port": free_port(folder), "controller_port": free_port(folder)}
         instance.settings(self.name).update(self.instance.settings(self.name), nodes=[node], network=None)
         one = Kafka(instance)
         one._archive_at_exit = archive

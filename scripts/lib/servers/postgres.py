@@ -14,6 +14,7 @@ import signal
 import subprocess
 
 from . import process
+from .ports import free_port
 
 SETTINGS = """
 # Written by scripts/services at the first start.
@@ -66,11 +67,11 @@ class Postgres:
         self.process = instance.process("postgres")
         self.processes = [self.process]
 
-    def configure(self, options, taken):
+    def configure(self, options):
         settings = self.instance.settings(self.name)
         wanted = options.pg_version
         if not settings:
-            settings.update(port=process.free_port(taken), version=wanted or "distribution", superuser_password=secrets.token_hex(12),
+            settings.update(port=free_port(self.instance.folder), version=wanted or "distribution", superuser_password=secrets.token_hex(12),
                             password=secrets.token_hex(12))
         elif wanted and wanted != settings["version"] and os.path.exists(self.data):
             raise process.ServerError(f"{self.folder} holds data of PostgreSQL {settings['version']}; `scripts/services reset` before starting {wanted}, or use another --dir")

@@ -9,10 +9,8 @@ Nothing here waits without a deadline.
 import json
 import os
 import pwd
-import random
 import select
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -111,24 +109,6 @@ def working_in(folder):
             except OSError:
                 continue
     return found
-
-
-def free_port(taken, host="127.0.0.1"):
-    """A port nobody listens on, outside the range the kernel hands out to outgoing connections (so that it is
-    still free after a restart), and not in `taken`, which it joins."""
-    for _ in range(1000):
-        port = random.randint(15000, 31999)
-        if port in taken:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-        taken.add(port)
-        return port
-    raise ServerError("found no free port between 15000 and 31999 in 1000 tries; end something that listens there")
 
 
 def unprivileged():
