@@ -10,6 +10,7 @@
 #include "relay/cli/replay.h"
 
 #include "relay/postgres/pg_connection.h"
+#include "relay/publish/outbox_table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +25,9 @@ struct outbox_replay {
     const struct config_outbox *outbox;
     struct pg_connection *connection;
     char *table, *seq, *name; // quoted; name: the column by which rows are found
-    char *where;              // conditions over $1 to $4
+    char *where;              // conditions over $1 to $4, and over alias t
     char *type;               // the type column as text, or NULL::text
-    char *created;            // created_at as timestamptz
+    char *created;            // created_at as timestamptz, over alias t
     char *equals;             // the operator of the name's type
     char channel[64];
     int64_t found, nameless; // those without an id cannot be found
@@ -70,7 +71,7 @@ static const char table_sql[] =
     "SELECT pg_catalog.to_regclass($1)::text, pg_catalog.to_regclass($1)::oid, "
     "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND "
     "a.attname = 'published_at' AND NOT a.attisdropped), "
-    "(SELECT a.atttypid = 'bigint'::regtype FROM pg_catalog.pg_attribute a "
+    "(SELECT " OUTBOX_TABLE_BASE_TYPE " FROM pg_catalog.pg_attribute a "
     "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname = $2 AND NOT a.attisdropped), "
     "coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_catalog.pg_attribute a "
     "JOIN pg_catalog.pg_opclass c ON c.opcintype = a.atttypid AND c.opcdefault "
@@ -109,7 +110,8 @@ static bool choose_name(struct outbox_replay *at, enum config_column_role *role,
     return true;
 }
 
-static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct relay_error *error)
+// *created: the type of the column of the creation time, of a domain what it is made of.
+static bool look_at_table(struct outbox_replay *at, Oid *created, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table),
         PG_TEXT(at->outbox->columns[CONFIG_COLUMN_CREATED_AT]), PG_TEXT(at->outbox->columns[CONFIG_COLUMN_ID])};
@@ -129,7 +131,7 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "table %s has no column of the creation time, by which events are chosen", at->outbox->table);
     } else {
-        *milliseconds = strcmp(pg_cell(result, 0, 3), "t") == 0;
+        *created = (Oid)strtoul(pg_cell(result, 0, 3), NULL, 10);
         snprintf(at->channel, sizeof(at->channel), "outbox_relay_%s", pg_cell(result, 0, 1));
         at->table = strdup(pg_cell(result, 0, 0));
         at->equals = strdup(pg_cell(result, 0, 4));
@@ -141,9 +143,9 @@ static bool look_at_table(struct outbox_replay *at, bool *milliseconds, struct r
 
 static bool build(struct outbox_replay *at, struct relay_error *error)
 {
-    bool milliseconds;
+    Oid created;
     enum config_column_role name;
-    if (!look_at_table(at, &milliseconds, error)) {
+    if (!look_at_table(at, &created, error)) {
         return false;
     }
     at->seq = column(at, CONFIG_COLUMN_SEQ);
@@ -159,8 +161,8 @@ static bool build(struct outbox_replay *at, struct relay_error *error)
     if (name == CONFIG_COLUMN_SEQ) {
         snprintf(at->equals, strlen(at->equals) + 1, "=");
     }
-    bool done = time && key && at->name && at->type &&
-        asprintf(&at->created, milliseconds ? "pg_catalog.to_timestamp(%s / 1000.0)" : "%s::timestamptz", time) >= 0 &&
+    at->created = time ? outbox_table_time(created, time) : NULL;
+    bool done = at->created && key && at->name && at->type &&
         asprintf(&at->where,
             "published_at IS NOT NULL AND %s >= $1::timestamptz AND ($2::timestamptz IS NULL OR %s < $2::timestamptz) "
             "AND ($3::text IS NULL OR %s::text = $3) AND ($4::text IS NULL OR %s::text = $4)",
@@ -195,7 +197,7 @@ static bool count(struct outbox_replay *at, struct relay_error *error)
     char *sql = NULL;
     if (asprintf(&sql,
             "SELECT %s::text, count(*), pg_catalog.to_char(min(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), count(%s) FROM %s WHERE %s GROUP BY 1 "
+            "pg_catalog.to_char(max(%s), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), count(%s) FROM %s t WHERE %s GROUP BY 1 "
             "ORDER BY 1",
             at->type, at->created, at->created, at->name, at->table, at->where) < 0) {
         return out_of_memory(error);
@@ -218,7 +220,8 @@ static bool put_aside(struct outbox_replay *at, struct relay_error *error)
 {
     char *sql = NULL;
     if (asprintf(&sql,
-            "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s WHERE %s AND %s IS NOT "
+            "DECLARE outbox_relay_replay NO SCROLL CURSOR WITH HOLD FOR SELECT %s::text FROM %s t WHERE %s AND %s IS "
+            "NOT "
             "NULL ORDER BY %s",
             at->name, at->table, at->where, at->name, at->seq) < 0) {
         return out_of_memory(error);

@@ -97,15 +97,15 @@ bool outbox_table_takes_time(Oid base)
 }
 
 // Milliseconds beyond the times of PostgreSQL are none: an error there would stop the outbox at that row.
-static char *time_expression(const struct found *found)
+char *outbox_table_time(Oid base, const char *quoted)
 {
-    switch (found->base) {
-    case OID_TIMESTAMP: return text_new("(t.%s AT TIME ZONE 'UTC')", found->name);
+    switch (base) {
+    case OID_TIMESTAMP: return text_new("(t.%s AT TIME ZONE 'UTC')", quoted);
     case OID_INT8:
         return text_new("CASE WHEN t.%s BETWEEN -210000000000000 AND 9000000000000000 "
                         "THEN pg_catalog.to_timestamp(t.%s / 1000.0) END",
-            found->name, found->name);
-    default: return text_new("t.%s::timestamptz", found->name);
+            quoted, quoted);
+    default: return text_new("t.%s::timestamptz", quoted);
     }
 }
 
@@ -121,7 +121,7 @@ static char *role_expression(enum config_column_role role, const struct found *f
         return text_new("t.%s::int8", found->name);
     }
     if (role == CONFIG_COLUMN_CREATED_AT) {
-        return time_expression(found);
+        return outbox_table_time(found->base, found->name);
     }
     switch (found->type) {
     case OID_UUID: *form = COLUMN_UUID; return text_new("t.%s", found->name);

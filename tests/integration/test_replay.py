@@ -140,6 +140,25 @@ def test_rows_without_an_id_are_found_by_their_number(place):
     assert place.execute("SELECT name FROM public.own WHERE published_at IS NULL ORDER BY n") == [("a",), ("c",)]
 
 
+def test_numbers_that_are_no_time_do_not_keep_the_other_rows_from_coming_again(place):
+    """As the relay reads them: a bigint is milliseconds, one beyond all timestamps is NULL, and a domain is what it is made of."""
+    place.execute("CREATE DOMAIN public.millis AS bigint")
+    place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, kind text NOT NULL, body jsonb, "
+                  "born bigint, published_at timestamptz)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'born')")
+    own = {"outbox": {"table": "public.own", "disposition": "mark", "column.seq": "n", "column.id": "name", "column.key": "name",
+                      "column.type": "kind", "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none",
+                      "column.created_at": "born"}}
+    place.execute("INSERT INTO public.own (name, kind, born, published_at) SELECT name, 'x', "
+                  "CASE name WHEN 'd' THEN 9223372036854775807 ELSE extract(epoch FROM now()) * 1000 END, now() "
+                  "FROM unnest(ARRAY['a', 'b', 'c', 'd']) name")
+    for born in ("bigint", "public.millis"):
+        place.execute(f"UPDATE public.own SET published_at = now(); ALTER TABLE public.own ALTER born TYPE {born}")
+        again = run(place, "--since", "1h", **own)
+        assert again.returncode == 0 and "3 events are in outbox default again" in again.stdout, again.stdout + again.stderr
+        assert place.execute("SELECT name FROM public.own WHERE published_at IS NULL ORDER BY n") == [("a",), ("b",), ("c",)]
+
+
 def test_an_outbox_that_deletes_has_nothing_to_replay(place):
     result = run(place, "--since", "1h")
     assert result.returncode == 0 and "no published event" in result.stdout and "disposition = delete nothing is kept" in result.stdout

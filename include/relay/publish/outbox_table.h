@@ -49,6 +49,8 @@ struct outbox_table {
 // The types that created_at may have, by what is under a domain: timestamptz, timestamp and date (of UTC), bigint
 // (milliseconds since 1970). A text would do until the first row that is no time, at which the outbox would stop.
 bool outbox_table_takes_time(Oid base);
+// Such a column as timestamptz, an expression over alias t. quoted: its name. malloc'd; NULL: out of memory.
+char *outbox_table_time(Oid base, const char *quoted);
 
 // SQL: the type of pg_attribute a, of a domain what it is made of.
 #define OUTBOX_TABLE_BASE_TYPE                                                                                         \
