@@ -4,15 +4,31 @@
 // every row.
 #include "relay/cli/check_outbox.h"
 
-#include <string.h>
+#include <stdio.h>
 
+// Of all that the relay touches, of which dead letters are first touched by a row that is poison, long after the start.
+// row_security is off in its sessions, under which PostgreSQL refuses a statement that policies would apply to.
 static void check_row_security(struct outbox_check *at)
 {
-    PGresult *result = outbox_ask(at, "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass($1)), current_user",
-        &PG_TEXT(at->outbox->table), 1);
-    if (result && outbox_is_true(result, 0)) {
-        outbox_find(at, CHECK_FAIL, "ALTER ROLE ... BYPASSRLS, or a connection as the table's owner",
-            "row security applies to role %s, so the relay's reads fail rather than miss rows", pg_cell(result, 0, 1));
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table),
+        PG_TEXT(at->outbox->publish.on_poison == CONFIG_POISON_STOP ? NULL : at->outbox->dead_letter_table)};
+    PGresult *result = outbox_ask(at,
+        "SELECT pg_catalog.string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text), "
+        "pg_catalog.quote_ident(current_user) FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p') AND "
+        "(c.oid IN (pg_catalog.to_regclass($1)::oid, pg_catalog.to_regclass($2)::oid) OR c.relnamespace = "
+        "(SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'outbox_relay')) "
+        "AND pg_catalog.row_security_active(c.oid)",
+        values, 2);
+    if (result && pg_cell(result, 0, 0)) {
+        const char *role = pg_cell(result, 0, 1);
+        char hint[500];
+        snprintf(hint, sizeof(hint),
+            "ALTER ROLE %.100s BYPASSRLS; where the service does not permit that, REVOKE what roles.sql has not "
+            "granted on these tables, then ALTER TABLE ... DISABLE ROW LEVEL SECURITY (docs/schema.md, Privileges)",
+            role);
+        outbox_find(at, CHECK_FAIL, hint,
+            "row security of %s applies to role %s, so PostgreSQL refuses the relay's statements there",
+            pg_cell(result, 0, 0), role);
     }
     PQclear(result);
 }

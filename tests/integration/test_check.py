@@ -302,32 +302,6 @@ def test_migrations_that_are_missing(place):
     warns(place, "applied by another tool")
 
 
-def test_rights_of_the_relays_role(place):
-    role = place.name + "_login"
-    with autocommitting(place.admin_dsn) as cursor:
-        cursor.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
-        try:
-            dsn = {"postgres": {"dsn": psycopg2.extensions.make_dsn(place.dsn, user=role, password="hush")}}
-            code, texts = findings(place, "FAIL", **dsn)
-            assert code == 1 and any("permission denied" in text or "lacks" in text for text in texts), texts
-            with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
-                cursor.execute(file.read())
-            cursor.execute(f"GRANT outbox_relay TO {role}")
-            code, texts = findings(place, "FAIL", **dsn)
-            assert code == 0, texts
-            cursor.execute("REVOKE DELETE ON outbox_events FROM outbox_relay")
-            fails(place, "lacks DELETE ON", **dsn)
-            fails(place, "lacks DELETE ON", outbox={"disposition": "mark"}, **dsn)
-            code, texts = findings(place, "FAIL", outbox={"disposition": "mark"}, publish={"on_poison": "stop"}, **dsn)
-            assert code == 0, texts
-            cursor.execute("GRANT DELETE ON outbox_events TO outbox_relay")
-            cursor.execute("ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY")
-            fails(place, "row security", **dsn)
-        finally:
-            cursor.execute(f"DROP OWNED BY {role}")
-            cursor.execute(f"DROP ROLE {role}")
-
-
 def test_topics_that_are_missing_or_set_up_wrongly(place):
     place.insert_event("nobody.listens")
     fails(place, f"{place.prefix}.nobody.events")
