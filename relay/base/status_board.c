@@ -16,7 +16,7 @@
 
 #define NAME_MAX_BYTES   128
 #define REASON_MAX_BYTES 768 // an error's whole text: it may end in the statement to go on with
-#define TEXT_MAX_BYTES   256
+#define TEXT_MAX_BYTES   768 // the message of an outbox's health ends in one, too
 
 struct figure {
     struct figure *next;

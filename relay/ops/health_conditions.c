@@ -11,7 +11,7 @@
 
 struct look {
     enum alert_level level;
-    char why[400];
+    char why[900]; // an instance and its whole reason
 };
 
 // All instances of a dependency on the board; the first that is not ok says why.

@@ -52,7 +52,7 @@ struct watched {
     bool ours;                   // figures of ours are shown
     bool missed;                 // the session was lost since they were, or an answer
     bool faulty;                 // "pipeline_degraded" is raised
-    char summary[256];           // of the last result
+    char summary[768];           // of the last result
     double rows;
 };
 
@@ -201,8 +201,8 @@ static bool take_refusal(struct health_watch *watch, struct watched *watched, co
 {
     const char *state = pg_last_sqlstate(watch->connection);
     bool missing = strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
-    char reason[256];
-    snprintf(reason, sizeof(reason), "%s%.180s",
+    char reason[sizeof(error->text) + 64];
+    snprintf(reason, sizeof(reason), "%s%s",
         missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ", error->text);
     log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged",
         LOG_TEXT("outbox", watched->outbox->name), LOG_ERROR(error));

@@ -429,9 +429,9 @@ static bool load_identity(struct outbox_table *table, struct pg_connection *conn
             table->name, config->columns[CONFIG_COLUMN_SEQ]);
     } else if (strcmp(PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2)) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s). As the "
-            "login that runs `migrate`: if it was moved here for good, SELECT outbox_relay.accept_system('%s'); if it "
-            "is a copy beside the original, SELECT outbox_relay.renew_identity('%s')",
+            "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s): it was "
+            "moved here for good, or it is a copy beside the original. As the login that runs `migrate`, if it was "
+            "moved: SELECT outbox_relay.accept_system('%s'); if it is a copy: SELECT outbox_relay.renew_identity('%s')",
             PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2), table->name, table->name);
     } else if (strcmp(PQgetvalue(result, 0, 3), config->columns[CONFIG_COLUMN_SEQ]) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,

@@ -84,6 +84,23 @@ def test_a_sequence_that_cannot_be_asked_is_told(watch_place):
         wait_until(lambda: alerts()[-1] == "OK", "its end", 120)
 
 
+def test_what_numbers_that_went_back_need_is_told_whole(watch_place):
+    """It stands behind all else that health has to say, and a statement that is cut sets the sequence to another number."""
+    watch_place.write_events(7)
+    execute_each(watch_place.dsn,
+                 "UPDATE public.outbox_events SET created_at = now() - interval '10 years'",
+                 "INSERT INTO outbox_relay.parked_topics (identity, topic, lowest_seq, reason_code, reason_text) "
+                 "SELECT identity, 'no.topic', 1, 'missing', 'missing' FROM outbox_relay.outboxes",
+                 "SELECT outbox_relay.note_progress(identity, 4129976500000000000) FROM outbox_relay.outboxes")
+    relay = watch_place.relay()
+    ending = ": SELECT setval('public.outbox_events_seq_seq', 4129976500000001000)"
+    wait_until(lambda: outbox(relay).get("reason", "").endswith(ending), "/health says so")
+    assert outbox(relay)["figures"]["message"].endswith(ending)
+    fired = relay.wait(lambda: [one for one in relay.events("alert.firing") if one["name"] == "outbox_backlog"], "the alert")
+    assert fired[0]["message"].endswith(ending), fired[0]
+    assert relay.health()["alerts"][0]["summary"].endswith(ending)
+
+
 def assert_the_stranger_is_told(place, relay, pid):
     def publish():
         return relay.health()["checks"]["publish"].get("instances", {}).get("default", {})

@@ -365,6 +365,10 @@ def test_a_copy_of_the_database_is_told_to_say_what_it_is(place):
     relay.start(ready=False)
     failure = relay.wait(lambda: relay.events("publish.term_failed"), "it refuses to go on")[0]
     assert "accept_system" in failure["error"] and "renew_identity" in failure["error"]
+    # On the page both cases stand: whoever reads of one alone takes it for what has to be done.
+    alert, = relay.wait(lambda: relay.events("alert.firing"), "the alert")
+    assert "accept_system('public.outbox_events')" in alert["message"]
+    assert alert["message"].endswith("renew_identity('public.outbox_events')")
     event_id = place.insert_event()
     place.execute("SELECT outbox_relay.renew_identity('public.outbox_events')")
     assert wait_ids(place, [event_id]) == [event_id]

@@ -176,6 +176,24 @@ Test(alert_book, conditions_are_bounded_and_right_ones_are_not_kept)
     cr_assert_eq(book.count, ALERT_CONDITIONS_MAX);
 }
 
+// It may end in the statement to go on with, which nobody can use in part.
+Test(alert_book, a_long_summary_reaches_each_receiver_whole)
+{
+    char summary[768];
+    memset(summary, 'x', sizeof(summary));
+    snprintf(summary + 740, sizeof(summary) - 740, "SELECT f('x', 12345)");
+    cr_assert(alert_book_raise(&book, "outbox_backlog", "default", ALERT_WARNING, summary, 7, false));
+    pass(10);
+    news();
+    const struct alert_condition *list[] = {book.conditions};
+    for (size_t kind = 0; kind < ALERT_RECEIVERS; kind++) {
+        char *text = alert_message((enum alert_receiver_kind)kind, list, 1, &me, clock_wall(&fake.base));
+        cr_assert_not_null(strstr(text, summary), "%s", text);
+        free(text);
+    }
+    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(book.recent, 0), "summary")), summary);
+}
+
 // "insert TABLE at HOST:PORT": the end tells the replicas apart.
 Test(alert_book, long_instances_that_differ_at_their_end_are_two)
 {

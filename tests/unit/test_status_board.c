@@ -114,6 +114,23 @@ Test(status_board, figures_stand_behind_the_state)
     json_decref(root);
 }
 
+Test(status_board, the_longest_message_of_health_is_shown_whole)
+{
+    char text[768];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    status_board_set(board, STATUS_OUTBOX, "orders", STATUS_DEGRADED, text);
+    status_board_text(board, STATUS_OUTBOX, "orders", "message", text);
+    json_t *root = status_board_json(board);
+    char *reason = NULL, *message = NULL;
+    cr_assert_eq(json_unpack(root, "{s:{s:{s:{s:{s:s, s:{s:s}}}}}}", "checks", "outbox", "instances", "orders",
+                     "reason", &reason, "figures", "message", &message),
+        0);
+    cr_assert_str_eq(reason, text);
+    cr_assert_str_eq(message, text);
+    json_decref(root);
+}
+
 Test(status_board, long_and_malformed_texts_still_make_json)
 {
     char text[3000];

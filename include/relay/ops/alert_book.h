@@ -29,7 +29,7 @@ struct alert_condition {
     struct alert_condition *next;
     const char *name;
     char instance[256]; // whole, since it is the identity: "insert PART at HOST:PORT" with the longest names
-    char summary[256];  // the latest
+    char summary[1024]; // the latest, whole: the reason of a part may end in the statement to go on with
     double value;
     enum alert_level level;                              // the latest, raised
     struct mono_time at_least_since[ALERT_CRITICAL + 1]; // since when it is this bad or worse; meaningful up to `level`
