@@ -155,7 +155,7 @@ static bool build(struct outbox_replay *at, struct relay_error *error)
     if (!choose_name(at, &name, error)) {
         return false;
     }
-    char *time = column(at, CONFIG_COLUMN_CREATED_AT), *key = column(at, CONFIG_COLUMN_KEY);
+    char *time = column(at, CONFIG_COLUMN_CREATED_AT), *key = column(at, CONFIG_COLUMN_KEY), *where = NULL;
     at->name = column(at, name);
     at->type = column(at, CONFIG_COLUMN_TYPE);
     if (name == CONFIG_COLUMN_SEQ) {
@@ -163,10 +163,11 @@ static bool build(struct outbox_replay *at, struct relay_error *error)
     }
     at->created = time ? outbox_table_time(created, time) : NULL;
     bool done = at->created && key && at->name && at->type &&
-        asprintf(&at->where,
+        asprintf(&where,
             "published_at IS NOT NULL AND %s >= $1::timestamptz AND ($2::timestamptz IS NULL OR %s < $2::timestamptz) "
             "AND ($3::text IS NULL OR %s::text = $3) AND ($4::text IS NULL OR %s::text = $4)",
             at->created, at->created, at->type, key) >= 0;
+    at->where = done ? where : NULL;
     free(time);
     free(key);
     return done || out_of_memory(error);
