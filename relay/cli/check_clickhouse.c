@@ -110,28 +110,19 @@ static bool check_database(struct clickhouse_check *at)
 
 static void check_migrations(struct clickhouse_check *at)
 {
-    struct check_report *report = at->check->report;
+    static const struct check_schema schema = {"clickhouse", CHECK_MIGRATE_CLICKHOUSE};
     struct migration_files files;
     struct migration_records records = {0};
     struct relay_error error;
     bool recorded;
-    if (!migration_files_read(&files, at->check->schemas, "clickhouse", &error)) {
-        return; // check_postgres.c has said so
+    if (!check_schema_files(at->check, &schema, &files)) {
+        return;
     }
     if (!migrate_clickhouse_records(at->client, at->endpoint, &records, &recorded, &error)) {
-        check_add(report, CHECK_WARN, "schema clickhouse", "", "what was migrated cannot be read: %s", error.text);
+        check_add(at->check->report, CHECK_WARN, "schema clickhouse", "", "what was migrated cannot be read: %s",
+            error.text);
     } else if (recorded) {
-        size_t pending, drifted;
-        migration_count(&files, &records, &pending, &drifted);
-        check_add(report,
-            pending > 0       ? CHECK_FAIL
-                : drifted > 0 ? CHECK_WARN
-                              : CHECK_OK,
-            "schema clickhouse",
-            pending > 0       ? CHECK_MIGRATE_CLICKHOUSE
-                : drifted > 0 ? "outbox-relay migrate clickhouse status names them"
-                              : "",
-            "%zu schema files, %zu not applied, %zu changed since", files.count, pending, drifted);
+        check_schema_applied(at->check, &schema, &files, &records);
     }
     migration_records_finish(&records);
     migration_files_finish(&files);

@@ -199,33 +199,14 @@ static void tell_pooler(struct check *check, enum pg_pooler pooler)
     }
 }
 
-static void judge_migrations(struct check *check, const struct migration_files *files,
-    const struct migration_records *records)
-{
-    size_t pending, drifted;
-    migration_count(files, records, &pending, &drifted);
-    if (pending > 0) {
-        check_add(check->report, CHECK_FAIL, "schema postgres", CHECK_MIGRATE_POSTGRES,
-            "%zu of %zu schema files are not applied", pending, files->count);
-    }
-    if (drifted > 0) {
-        check_add(check->report, CHECK_WARN, "schema postgres", "outbox-relay migrate postgres status names them",
-            "%zu applied schema files differ from those of this version", drifted);
-    }
-    if (pending == 0 && drifted == 0) {
-        check_add(check->report, CHECK_OK, "schema postgres", "", "all %zu schema files are applied", files->count);
-    }
-}
-
 static void check_migrations(struct check *check)
 {
+    static const struct check_schema schema = {"postgres", CHECK_MIGRATE_POSTGRES};
     struct relay_error error;
     struct migration_files files;
     struct migration_records records = {0};
     bool recorded;
-    if (!migration_files_read(&files, check->schemas, "postgres", &error)) {
-        check_add(check->report, CHECK_WARN, "schema postgres", "name their folder with --schemas",
-            "whether everything is migrated cannot be told: %s", error.text);
+    if (!check_schema_files(check, &schema, &files)) {
         return;
     }
     if (!migrate_postgres_records(check->connection, check_deadline(check), &records, &recorded, &error)) {
@@ -233,7 +214,7 @@ static void check_migrations(struct check *check)
             "GRANT SELECT ON outbox_relay.schema_migrations (roles.sql)", "what was migrated cannot be read: %s",
             error.text);
     } else if (recorded) {
-        judge_migrations(check, &files, &records);
+        check_schema_applied(check, &schema, &files, &records);
     } else {
         PGresult *result = ask(check, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", &error);
         bool there = result && strcmp(pg_cell(result, 0, 0), "t") == 0;

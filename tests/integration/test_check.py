@@ -302,6 +302,25 @@ def test_migrations_that_are_missing(place):
     warns(place, "applied by another tool")
 
 
+def test_schemas_that_cannot_be_compared_are_told_of_each_server(place):
+    """ClickHouse's also where nobody looks at PostgreSQL."""
+    said = "whether everything is migrated cannot be told: no schema files"
+    for servers, sections in ((("postgres", "clickhouse"), {}), (("clickhouse",), {"publish": {"enabled": "false"}})):
+        lines = run(place, "--schemas", "/nowhere", **sections).stdout.splitlines()
+        told = [line for line in lines if said in line]
+        assert [line.split(said)[0] for line in told] == [f"warn  schema {server}: " for server in servers], lines
+
+
+def test_schema_files_of_clickhouse_that_are_missing_or_differ(place):
+    columns = "{db}.outbox_relay_migrations (name, checksum, applied, by, at)"
+    assert "schema clickhouse: all 3 schema files are applied" in run(place).stdout
+    place.clickhouse(f"INSERT INTO {columns} VALUES ('002_dead_letters', 'x', 1, 'test', now64(3) + 60)")
+    warns(place, "schema clickhouse: 1 applied schema files differ from those of this version; outbox-relay migrate clickhouse status")
+    place.clickhouse(f"INSERT INTO {columns} VALUES ('003_dead_letter_timestamp', 'x', 0, 'test', now64(3) + 60)")
+    fails(place, "schema clickhouse: 1 of 3 schema files are not applied; outbox-relay migrate clickhouse up")
+    warns(place, "schema clickhouse: 1 applied schema files differ")
+
+
 def test_topics_that_are_missing_or_set_up_wrongly(place):
     place.insert_event("nobody.listens")
     fails(place, f"{place.prefix}.nobody.events")

@@ -7,6 +7,7 @@
 #define RELAY_CLI_CHECK_H
 
 #include "relay/cli/check_report.h"
+#include "relay/cli/migration_plan.h"
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/config/context.h"
 #include "relay/insert/table_schema.h"
@@ -48,6 +49,15 @@ bool check_insert(struct check *check, struct clickhouse_client *client, int end
 // time; reports it if not. *lags: set where nothing was refused, so that it may be time only.
 bool check_read_back(struct check *check, struct clickhouse_client *client, int endpoint, const char *what,
     const struct table_schema *schema, bool *lags);
+// Whether what this version brings for a server's schema is applied there.
+struct check_schema {
+    const char *server; // "postgres" or "clickhouse", as `migrate` has it
+    const char *up;     // what to do where files are not applied
+};
+// The files of this version; reports it where there are none (false). Free them with migration_files_finish().
+bool check_schema_files(struct check *check, const struct check_schema *schema, struct migration_files *files);
+void check_schema_applied(struct check *check, const struct check_schema *schema, const struct migration_files *files,
+    const struct migration_records *records);
 void check_alerts(struct check *check);
 // Whether the connections to all of them are encrypted, and to servers that are verified. After check_postgres().
 void check_transport(struct check *check);
