@@ -63,19 +63,29 @@ bool publish_is_kafka(const struct relay_error *error)
     return error->server == RELAY_SERVER_KAFKA || error->code == RELAY_ERROR_CONFIG;
 }
 
+void publish_show_kafka(struct publish_pipe *pipe, enum status_level level, const char *reason)
+{
+    pipe->told_kafka = level != STATUS_OK;
+    status_board_set(pipe->context->board, STATUS_KAFKA, "publish", level, reason);
+}
+
 // The servers as this stage sees them: error NULL, both answer.
 void publish_show_servers(struct publish_pipe *pipe, const struct relay_error *error)
 {
     struct status_board *board = pipe->context->board;
     pipe->unended = error != NULL && kafka_producer_unended(error);
     if (error == NULL) {
-        status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
+        publish_show_kafka(pipe, STATUS_OK, "");
         status_board_set(board, STATUS_POSTGRES, "publish", STATUS_OK, "");
     } else if (pipe->unended) { // that is an answer
-        status_board_set(board, STATUS_KAFKA, "publish", STATUS_OK, "");
+        publish_show_kafka(pipe, STATUS_OK, "");
     } else if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE || error->code == RELAY_ERROR_KAFKA_UNREACHABLE) {
-        status_board_set(board, publish_is_kafka(error) ? STATUS_KAFKA : STATUS_POSTGRES, "publish",
-            pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED, error->text);
+        enum status_level level = pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED;
+        if (publish_is_kafka(error)) {
+            publish_show_kafka(pipe, level, error->text);
+        } else {
+            status_board_set(board, STATUS_POSTGRES, "publish", level, error->text);
+        }
     }
 }
 
@@ -89,7 +99,7 @@ static void tick_of_kafka(void *context)
     char why[256];
     if (pipe->starting && !pipe->unended && kafka_producer_trouble(pipe->producer, why, sizeof(why))) {
         enum status_level level = pipe->failures >= 3 ? STATUS_DOWN : STATUS_DEGRADED;
-        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", level, why);
+        publish_show_kafka(pipe, level, why);
         publish_show(pipe, level, publish_role(pipe), why);
     }
 }

@@ -154,7 +154,7 @@ static bool kafka_answers(struct publish_pipe *pipe)
     if (pipe->cut_off) {
         failed(pipe, &error);
     } else {
-        status_board_set(pipe->context->board, STATUS_KAFKA, "publish", STATUS_OK, "");
+        publish_show_kafka(pipe, STATUS_OK, "");
         note_reached(pipe);
     }
     return !pipe->cut_off;
@@ -162,14 +162,15 @@ static bool kafka_answers(struct publish_pipe *pipe)
 
 // A standby is ready, and by that a rollout goes on and takes another replica away. It has no client that would show
 // whether Kafka lets this process in: asked once, before. The outboxes of a process have the same brokers and settings;
-// one of them asks for all.
+// one of them asks for all. A former owner that Kafka did not answer asks again: nothing else would ever take that off
+// the board.
 static bool may_stand_by(struct publish_pipe *pipe)
 {
     pipe->reached = pipe->reached || (pipe->share != NULL && publish_share_reached(pipe->share));
-    if (pipe->reached || pipe->owner.stranger.lock != PG_LOCK_NONE) { // a stranger is what has to be said
-        return true;
+    if ((pipe->reached && !pipe->told_kafka) || pipe->owner.stranger.lock != PG_LOCK_NONE) {
+        return true; // a stranger is what has to be said
     }
-    if (pipe->share == NULL || publish_share_asks(pipe->share)) {
+    if (pipe->told_kafka || pipe->share == NULL || publish_share_asks(pipe->share)) {
         bool answers = kafka_answers(pipe);
         if (!answers) {
             outbox_owner_finish(&pipe->owner);

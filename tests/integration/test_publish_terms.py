@@ -9,12 +9,13 @@ import struct
 import confluent_kafka.admin
 import psycopg2
 import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from conftest import place_name
 from publishing import as_admin, assert_ids, assert_kafka_is_right, crash_at, ids, least_privileged, owner_pids, publishing, repeat_last_receipt, use_test_points, wait_ids
 from relaytools.authority import Authority
 from relaytools.place import Place
-from relaytools.proxy import END_TXN, TO_CLIENT, Proxy, Rule
+from relaytools.proxy import END_TXN, PRODUCE, TO_CLIENT, Proxy, Rule
 from relaytools.relay import wait_until
 from relaytools.sessions import stranger
 
@@ -593,6 +594,32 @@ def test_a_standby_is_ready_once_kafka_has_answered_it(place, count):
     second.wait(lambda: second.get("/ready")[0] == 200, "Kafka answers it", 90)
     assert owner.metric("outbox_owned") >= 1
     proxy.close()
+
+
+def test_a_former_owner_that_kafka_answers_again_does_not_go_on_saying_that_it_does_not(proxied):
+    """Its batch ran out of time, and another replica was quicker to own the outbox: it has no client to see that Kafka is well."""
+    place, kafka = proxied
+    target = parse_dsn(place.dsn)
+    postgres = Proxy((target["host"], int(target["port"])))
+    limits = {"transaction.timeout.ms": 5000, "message.timeout.ms": 5000, "socket.timeout.ms": 2500}
+    former = publishing(place, "former", postgres={"dsn": make_dsn(place.dsn, host="127.0.0.1", port=postgres.port)},
+                        kafka=dict(limits, **{"bootstrap.servers": place.servers.env["KAFKA_PROXIED_BOOTSTRAP"]}))
+    events = [place.insert_event()]
+    place.wait_published()
+    rule = kafka.add(Rule(hold_keys=(PRODUCE,), limit=1000))
+    events.append(place.insert_event())
+    former.wait(lambda: rule.hits, "a batch that is not acknowledged")
+    postgres.refuse()
+    former.wait(lambda: former.events("publish.term_failed"), "it fails", 60)
+    publishing(place, "second")
+    wait_ids(place, events)
+    assert former.health()["checks"]["kafka"]["status"] != "ok"
+    kafka.lift_all()
+    postgres.accept()
+    former.wait(lambda: former.health()["checks"]["publish"]["instances"]["default"]["figures"]["role"] == "standby", "it stands by", 60)
+    former.wait(lambda: former.health()["status"] == "ok", "Kafka is well", 60)
+    assert_ids(place, events)
+    postgres.close()
 
 
 def test_an_owner_that_can_make_no_producer_leaves_the_outbox_to_a_replica_that_can(place, tmp_path):

@@ -17,6 +17,8 @@ void publish_show_ownership(struct publish_pipe *pipe);
 const char *publish_role(const struct publish_pipe *pipe);
 // The servers as this stage sees them. error: of a term or a try; NULL: both answer.
 void publish_show_servers(struct publish_pipe *pipe, const struct relay_error *error);
+// What this pipe knows of Kafka. reason: copied.
+void publish_show_kafka(struct publish_pipe *pipe, enum status_level level, const char *reason);
 // Whether the error speaks of Kafka, and not of PostgreSQL.
 bool publish_is_kafka(const struct relay_error *error);
 // What the board and the gauges say: all is well or rows wait; something is in the way, going on.

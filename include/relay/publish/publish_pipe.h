@@ -118,8 +118,9 @@ struct publish_pipe {
     bool fenced;    // the term's start has come so far: Kafka has answered
     bool unreached; // as an owner, Kafka does not answer us,
     struct mono_time unreached_since;
-    bool cut_off; // and so long that the outbox was let go: not ours again before Kafka has answered
-    bool unended; // Kafka answered the last term, and could not end the transaction before
+    bool cut_off;    // and so long that the outbox was let go: not ours again before Kafka has answered
+    bool told_kafka; // the board says of Kafka what this pipe met, and its answer has not been seen since
+    bool unended;    // Kafka answered the last term, and could not end the transaction before
     struct backoff backoff;
     struct backoff turns;    // of a standby: evenly spread, so that standbys do not try in step
     int failures;            // in a row

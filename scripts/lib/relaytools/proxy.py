@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 
-OFFSET_COMMIT, END_TXN = 8, 26
+PRODUCE, OFFSET_COMMIT, END_TXN = 0, 8, 26
 TO_SERVER, TO_CLIENT = "to_server", "to_client"
 BOTH = (TO_SERVER, TO_CLIENT)
 
