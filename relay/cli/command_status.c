@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `status`: one screen, from a daemon that answers or else from the servers; again every two seconds with --watch.
+// `status`: one screen, from a daemon that answers or else from the servers; again every two seconds with --watch. A
+// daemon speaks for itself: of what another replica owns or watches only the servers know, which --servers asks.
 #include "relay/cli/commands.h"
 
 #include "relay/cli/command_support.h"
@@ -20,6 +21,7 @@ static const char help[] =
     "\n"
     "  --config FILE    (default $OUTBOX_RELAY_CONFIG, else /etc/outbox-relay/outbox-relay.ini)\n"
     "  --url URL        URL of the daemon (default http:// and [http] listen)\n"
+    "  --servers        what the servers say of all replicas (default: what one daemon says of itself)\n"
     "  --watch          refresh every 2 seconds until Ctrl-C (default: once)\n"
     "  --json           the whole document, with --watch one line each time (default: text)\n"
     "  --help           this text\n"
@@ -33,21 +35,22 @@ static const char help[] =
 
 struct arguments {
     const char *config, *url;
-    bool watch, json;
+    bool servers, watch, json;
 };
 
 // 0: go on; else the exit code, or -1 for help that was shown.
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-        {"url", required_argument, NULL, 'u'}, {"watch", no_argument, NULL, 'w'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"url", required_argument, NULL, 'u'}, {"servers", no_argument, NULL, 's'}, {"watch", no_argument, NULL, 'w'},
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     *arguments = (struct arguments){0};
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'c': arguments->config = optarg; break;
         case 'u': arguments->url = optarg; break;
+        case 's': arguments->servers = true; break;
         case 'w': arguments->watch = true; break;
         case 'j': arguments->json = true; break;
         case 'h': fputs(help, stdout); return -1;
@@ -57,11 +60,17 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     if (optind < argc) {
         return command_usage("status", "\"%s\" is one word too many", argv[optind]);
     }
+    if (arguments->servers && arguments->url) {
+        return command_usage("status", "--url names a daemon, and --servers asks none");
+    }
     return 0;
 }
 
 static json_t *look(const struct relay_context *context, const struct arguments *arguments)
 {
+    if (arguments->servers) {
+        return status_from_servers(context);
+    }
     char url[300], why[400];
     status_url(context->config, url, sizeof(url));
     const char *daemon = arguments->url ? arguments->url : url;

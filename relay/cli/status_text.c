@@ -75,6 +75,38 @@ static void print_state(FILE *to, const char *check, const char *instance, const
     fputc('\n', to);
 }
 
+static bool is_elsewhere(const json_t *checks, const char *check, const char *outbox, const char *figure,
+    const char *word)
+{
+    const json_t *instances = json_object_get(json_object_get(checks, check), "instances");
+    return strcmp(text_of(json_object_get(json_object_get(instances, outbox), "figures"), figure), word) == 0;
+}
+
+// A daemon that neither publishes an outbox nor watches it is well, whatever is wrong with the outbox.
+static void print_elsewhere(FILE *to, const json_t *checks)
+{
+    const json_t *instances = json_object_get(json_object_get(checks, "outbox"), "instances");
+    const char *outbox, *first = NULL;
+    json_t *one;
+    size_t others = 0;
+    json_object_foreach((json_t *)(uintptr_t)instances, outbox, one)
+    {
+        if (is_elsewhere(checks, "publish", outbox, "role", "standby") ||
+            is_elsewhere(checks, "outbox", outbox, "watched_by", "another replica")) {
+            others += first != NULL;
+            first = first == NULL ? outbox : first;
+        }
+    }
+    if (first == NULL) {
+        return;
+    }
+    fprintf(to, "%-11s another replica publishes or watches the outbox %s", "elsewhere", first);
+    if (others > 0) {
+        fprintf(to, " and %zu more", others);
+    }
+    fputs(": ask that one too, or the servers (--servers)\n", to);
+}
+
 static void print_checks(FILE *to, const json_t *status, bool colour)
 {
     const char *check, *instance;
@@ -182,13 +214,15 @@ void status_print(FILE *to, const json_t *status, bool colour)
     const char *word = text_of(status, "status"), *source = text_of(status, "source");
     fprintf(to, "outbox-relay %s%s%s", colour_of(word, colour), word, colour ? "\033[0m" : "");
     if (strcmp(source, "servers") == 0) {
-        fprintf(to, "  as the servers say (%s)\n", text_of(status, "note"));
+        const char *note = text_of(status, "note");
+        fprintf(to, note[0] == '\0' ? "  as the servers say\n" : "  as the servers say (%s)\n", note);
     } else {
         fprintf(to, "  %s, version %s, instance %.8s, up %" JSON_INTEGER_FORMAT " s%s\n", source,
             text_of(status, "version"), text_of(status, "instance"),
             json_integer_value(json_object_get(status, "uptime_seconds")),
             json_is_true(json_object_get(status, "stopping")) ? ", stopping" : "");
     }
+    print_elsewhere(to, json_object_get(status, "checks"));
     print_checks(to, status, colour);
     print_lag(to, status);
     print_list(to, status, "published", "published", "topic", "", "events");

@@ -99,6 +99,26 @@ def test_health_of_an_outbox_decides_the_exit_code(place):
     assert status["checks"]["outbox"]["status"] == "down" and status["checks"]["outbox"]["reason"].startswith("default: "), status["checks"]["outbox"]
 
 
+def test_a_standby_says_whom_to_ask_and_the_servers_know_the_owner(place):
+    """The outbox is stopped in the other replica; this one is well, and all that it says of itself is ok."""
+    owner = place.relay("owner", insert={"enabled": "false"})
+    place.insert_event()
+    place.wait_published()
+    owner.wait(lambda: owner.health()["checks"]["outbox"]["instances"]["default"]["figures"].get("watched_by") == "this process", "it watches")
+    standby = place.relay("standby", insert={"enabled": "false"})
+    standby.wait(lambda: standby.health()["checks"]["publish"]["instances"]["default"]["figures"]["role"] == "standby", "it stands by")
+    text = run(place, "--url", standby.url).stdout
+    assert "another replica publishes or watches the outbox default: ask that one too, or the servers (--servers)" in text, text
+    listen = {"listen": standby.url[len("http://"):]}
+    assert document(place, http=listen)[1]["source"] == standby.url, "a daemon answers"
+    status = document(place, "--servers", http=listen)[1]
+    assert status["source"] == "servers" and "note" not in status
+    figures = status["checks"]["outbox"]["instances"]["default"]["figures"]
+    assert figures["owner"].startswith("outbox-relay-") and figures["unpublished_rows"] == 0, figures
+    assert "elsewhere" not in run(place, "--servers", http=listen).stdout
+    assert run(place, "--servers", "--url", standby.url).returncode == 2
+
+
 def test_from_a_daemon(place):
     relay = place.relay()
     place.insert_event()
