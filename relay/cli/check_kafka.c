@@ -214,7 +214,7 @@ static void check_event_topics(struct kafka_check *at, const struct config_outbo
     }
     char what[160];
     snprintf(what, sizeof(what), "topics of outbox %s", outbox->name);
-    struct event_router *router = event_router_new(outbox, &error);
+    struct event_router *router = event_router_new(at->check->context->config, outbox, &error);
     struct event_arena *arena = event_arena_new(65536);
     PGresult *rows = router && arena ? waiting_events(at, outbox, &error) : NULL;
     if (!rows) {

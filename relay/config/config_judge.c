@@ -322,7 +322,7 @@ static void judge_outbox(const struct config_source *source, const struct config
     judge_columns(source, outbox, label);
     // The router knows which headers, members of the envelope and placements go together.
     struct relay_error error = {0};
-    struct event_router *router = event_router_new(outbox, &error);
+    struct event_router *router = event_router_new(NULL, outbox, &error);
     if (router == NULL && error.code == RELAY_ERROR_NO_MEMORY) {
         config_memory_exhaust(source->memory);
     } else if (router == NULL) {

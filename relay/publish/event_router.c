@@ -6,6 +6,7 @@
 #include "relay/publish/event_router.h"
 
 #include "relay/base/clock.h"
+#include "relay/base/name_set.h"
 #include "relay/base/utf8.h"
 #include "relay/json/json_reader.h"
 #include "relay/publish/event_envelope.h"
@@ -30,6 +31,7 @@ struct event_router {
     const struct config_outbox *outbox;
     const struct config_publish *publish;
     struct event_template *topic, *key;
+    struct name_set own_topics; // the relay's, of all outboxes
     struct json_reader *reader;
     struct json_paths *metadata_paths, *no_paths;
     size_t *metadata_values; // for each of metadata_headers, its place in values
@@ -146,7 +148,19 @@ static bool set_up_metadata(struct event_router *router, struct relay_error *err
     return true;
 }
 
-struct event_router *event_router_new(const struct config_outbox *outbox, struct relay_error *error)
+static bool add_own_topics(struct event_router *router, const struct config *config, struct relay_error *error)
+{
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (!name_set_add(&router->own_topics, config->outboxes[i].publish.receipt_topic, error)) {
+            return false;
+        }
+    }
+    const char *letters = config->insert.dead_letter_topic;
+    return letters[0] == '\0' || name_set_add(&router->own_topics, letters, error);
+}
+
+struct event_router *event_router_new(const struct config *config, const struct config_outbox *outbox,
+    struct relay_error *error)
 {
     const struct config_publish *publish = &outbox->publish;
     struct event_router *router = calloc(1, sizeof(*router));
@@ -177,7 +191,8 @@ struct event_router *event_router_new(const struct config_outbox *outbox, struct
         error_no_memory(error, "making a JSON reader");
         goto failed;
     }
-    if (!set_up_metadata(router, error) || !check_additional(publish, error)) {
+    if (!set_up_metadata(router, error) || !check_additional(publish, error) ||
+        (config != NULL && !add_own_topics(router, config, error))) {
         goto failed;
     }
     return router;
@@ -192,6 +207,7 @@ void event_router_free(struct event_router *router)
     if (router) {
         event_template_free(router->topic);
         event_template_free(router->key);
+        name_set_finish(&router->own_topics);
         json_paths_free(router->metadata_paths);
         json_paths_free(router->no_paths);
         json_reader_free(router->reader);
@@ -359,6 +375,10 @@ static enum route_result make_topic(struct routing *routing)
     }
     memcpy(name, topic.at, topic.length);
     name[topic.length] = '\0';
+    if (name_set_has(&routing->router->own_topics, name)) {
+        return poison(routing, PUBLISH_REASON_BAD_TOPIC,
+            "topic '%s' is the relay's own (receipt_topic or dead_letter_topic), and no event may go there", name);
+    }
     routing->out->topic = name;
     routing->out->topic_length = topic.length;
     return ROUTE_OK;

@@ -254,7 +254,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         .parked = metrics_series1(metrics, METRIC_PARKED_TOPICS, config->name),
         .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),
     };
-    pipe->router = event_router_new(config, error);
+    pipe->router = event_router_new(context->config, config, error);
     pipe->heartbeat = pipe->router == NULL
         ? NULL
         : status_board_heartbeat(context->board, config->name, DURATION_S(60), error);

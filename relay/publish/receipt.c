@@ -157,11 +157,16 @@ static bool take_row(struct cursor *cursor, const struct receipt_row *before, st
     return true;
 }
 
+bool receipt_begins(const void *data, size_t length)
+{
+    return length >= sizeof(magic) && memcmp(data, magic, sizeof(magic)) == 0;
+}
+
 // What can be said before any row is read. cursor->end is where the rows end afterwards.
 static bool decode_header(struct cursor *cursor, struct receipt *receipt, uint32_t *rows, struct relay_error *error)
 {
     size_t length = (size_t)(cursor->end - cursor->start);
-    if (length < sizeof(magic) + 1 || memcmp(cursor->at, magic, sizeof(magic)) != 0) {
+    if (length < sizeof(magic) + 1 || !receipt_begins(cursor->at, length)) {
         return error_set(error, RELAY_ERROR_PROTOCOL, "not a receipt: %zu bytes that do not begin with OBRC", length);
     }
     uint8_t version = cursor->at[sizeof(magic)];

@@ -11,7 +11,9 @@
 // position is behind that record, which it reaches only when every transaction below is decided (the last stable offset
 // has passed): at most other producers' transaction.timeout.ms, and never where Kafka has lost track of one. Until then
 // the end that it is given lies below the record, which tells the place. An offset that the partition no longer has is
-// reset to its beginning, and the caller finds that the record it expected is missing.
+// reset to its beginning, and the caller finds that the record it expected is missing. A record under a key of ours
+// that does not begin as a receipt is not ours, since Kafka's own checksum holds: it is skipped with a warning, or
+// whoever may write there could keep the outbox from starting. A receipt that is broken is an error.
 #include "relay/publish/receipt_store.h"
 
 #include "relay/base/fnv.h"
@@ -209,11 +211,23 @@ struct reading {
     size_t count;  // of partitions
     size_t unread;
     struct progress *progress;
+    uint64_t foreign; // records under our keys that are no receipts
     struct duration patience;
     struct mono_time deadline;  // put off by each progress
     struct relay_error trouble; // the last one, of a partition that has not moved since; RELAY_ERROR_NONE: none
     int32_t troubled;
 };
+
+static void note_foreign(struct reading *reading, const rd_kafka_message_t *message)
+{
+    if (reading->foreign++ == 0) { // there may be as many as somebody likes
+        log_event(LOG_LEVEL_WARNING, "publish.foreign_receipt",
+            "a record under a key of this outbox is no receipt, and is skipped, as are all others like it: only relays "
+            "should have the right to write there",
+            LOG_TEXT("topic", reading->store->topic), LOG_INT("partition", message->partition),
+            LOG_INT("offset", message->offset));
+    }
+}
 
 static bool take_receipt(struct reading *reading, const rd_kafka_message_t *message, struct relay_error *error)
 {
@@ -221,6 +235,10 @@ static bool take_receipt(struct reading *reading, const rd_kafka_message_t *mess
     unsigned slot;
     if (message->key == NULL || !receipt_key_parse(message->key, message->key_len, whose, &slot) ||
         memcmp(whose, reading->identity, 16) != 0 || message->payload == NULL) {
+        return true;
+    }
+    if (!receipt_begins(message->payload, message->len)) {
+        note_foreign(reading, message);
         return true;
     }
     struct receipt receipt;

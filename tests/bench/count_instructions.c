@@ -118,7 +118,7 @@ static void run_publish(int64_t batches)
     struct event_shape shape = {.payload_bytes = 260, .aggregates = 10000, .topics = 1, .epoch_us = 1767225600000000};
     PGresult *result = make_result(&shape);
     struct relay_error error;
-    struct event_router *router = event_router_new(&config, &error);
+    struct event_router *router = event_router_new(NULL, &config, &error);
     bench_must(router != NULL, "router", &error);
     struct outbox_batch *batch = outbox_batch_new(8 << 20, &error);
     uint8_t *receipt = malloc(receipt_size(ROWS));

@@ -58,7 +58,9 @@ static bool route_rows(void)
         .payload = {big, sizeof(big) - 1},
         .created_at_kind = CREATED_AT_FINITE,
         .additional = &value};
-    struct event_router *router = event_router_new(&outbox, &error);
+    struct config_outbox other = {.publish = {.receipt_topic = topic}};
+    struct config config = {.outboxes = &other, .outbox_count = 1, .insert = {.dead_letter_topic = key}};
+    struct event_router *router = event_router_new(&config, &outbox, &error);
     struct event_arena *arena = router ? event_arena_new(0) : NULL;
     enum route_result result = ROUTE_FAILED;
     if (router && !arena) {

@@ -64,7 +64,7 @@ static void route(struct text_view *texts, const char *key, bool envelope, bool 
                                        .additional_count = 1}};
     outbox.columns[CONFIG_COLUMN_PAYLOAD] = column;
     struct relay_error error;
-    struct event_router *router = event_router_new(&outbox, &error);
+    struct event_router *router = event_router_new(NULL, &outbox, &error);
     assert(arena && router);
     struct outbox_row row = {.seq = -5,
         .id = texts[AGGREGATE_ID],

@@ -42,6 +42,29 @@ def test_rows_without_a_topic_and_rows_too_large_are_dead_letters_and_odd_ones_a
     assert relay.metric("dead_letters_total", reason="too_large") == 1
 
 
+def test_a_row_cannot_name_the_receipt_topic(place):
+    """Whoever may insert could forge the receipts of any outbox, which its next term would read."""
+    relay = publishing(place, publish={"topic": "{event_type}", "key": "{aggregate_type}"})
+    kept = [place.insert_event(f"{place.prefix}.post.events")]
+    place.wait_published()
+    identity = place.execute("SELECT identity::text FROM outbox_relay.outboxes")[0][0]
+    forged = [row[0] for row in place.execute(
+        "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
+        "SELECT %s || '/' || n, gen_random_uuid(), %s, '{}' FROM generate_series(0, 63) n RETURNING id::text", identity, f"{place.name}-receipts")]
+    kept.append(place.insert_event(f"{place.prefix}.post.events"))
+    place.wait_published()
+    assert relay.stop() == 0
+    relay.start()
+    kept.append(place.insert_event(f"{place.prefix}.post.events"))
+    place.wait_published()
+    assert_ids(place, kept)
+    found = dead_letters(place)
+    assert set(found) == set(forged)
+    for code, text in found.values():
+        assert code == "bad_topic" and f"'{place.name}-receipts' is the relay's own" in text, text
+    assert not relay.events("publish.term_failed") and not relay.events("publish.foreign_receipt")
+
+
 def in_encoding(place, encoding):
     """The database of the place anew, in another encoding than UTF8."""
     execute_each(place.servers.admin_dsn, f"DROP DATABASE {place.name}",

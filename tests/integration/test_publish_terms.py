@@ -226,6 +226,34 @@ def test_a_transaction_that_holds_back_a_new_outbox_is_named_while_others_write_
     assert relay.stop() == 0
 
 
+def test_a_record_of_somebody_else_under_a_receipts_key_is_skipped_and_a_broken_receipt_is_not(place):
+    relay = publishing(place)
+    events = [place.insert_event()]
+    place.wait_published()
+    assert relay.stop() == 0
+    topic = f"{place.name}-receipts"
+    identity, partition = place.execute("SELECT identity::text, receipt_partition FROM outbox_relay.batch_numbers LIMIT 1")[0]
+    producer = confluent_kafka.Producer({"bootstrap.servers": place.servers.bootstrap})
+
+    def write(slot, value):
+        producer.produce(topic, value, f"{identity}/{slot}", partition)
+        assert producer.flush(60) == 0
+    for slot in range(20, 30):
+        write(slot, '{"forged": true}')
+    write(30, "")
+    relay.start()
+    events.append(place.insert_event())
+    place.wait_published()
+    assert_ids(place, events)
+    warning, = relay.events("publish.foreign_receipt")
+    assert warning["level"] == "warning" and (warning["topic"], warning["partition"]) == (topic, partition)
+    assert not relay.events("publish.term_failed")
+    assert relay.stop() == 0
+    write(40, "OBRC\x01 but cut off")
+    relay.start(ready=False)
+    relay.wait(lambda: any("a receipt cut off" in one["error"] for one in relay.events("publish.term_failed")), "a broken one is told")
+
+
 @pytest.mark.parametrize("partitions", (None, 1), ids=("missing", "smaller"))
 def test_a_wiped_receipt_topic_stops_the_outbox_until_an_operator_begins_a_generation(place, partitions):
     relay = publishing(place)

@@ -17,7 +17,8 @@ static char name_a[] = "correlation_id", name_b[] = "traceparent", name_c[] = "a
 static char *names[] = {name_a, name_b, name_c};
 static char column_a[] = "tenant", column_b[] = "amount", alias_a[] = "tenant_id", alias_b[] = "amount";
 
-static struct config_outbox outbox;
+static struct config_outbox outbox, others[2];
+static struct config config;
 static struct event_router *router;
 static struct event_arena *arena;
 static struct relay_error error;
@@ -29,6 +30,10 @@ static void set_up(void)
     outbox = (struct config_outbox){
         .publish = {.topic = topic, .prefix = prefix, .key = key, .metadata_headers = {names, 3}}};
     outbox.columns[CONFIG_COLUMN_PAYLOAD] = payload_column;
+    static char receipts[] = "receipts", other_receipts[] = "other.receipts", letters[] = "dead.letters";
+    others[0].publish.receipt_topic = receipts;
+    others[1].publish.receipt_topic = other_receipts;
+    config = (struct config){.outboxes = others, .outbox_count = 2, .insert = {.dead_letter_topic = letters}};
     arena = event_arena_new(1 << 20);
     router = NULL;
 }
@@ -56,7 +61,7 @@ static struct outbox_row a_row(void)
 static enum route_result route(const struct outbox_row *row)
 {
     if (!router) {
-        router = event_router_new(&outbox, &error);
+        router = event_router_new(&config, &outbox, &error);
         cr_assert_not_null(router, "%s", error.text);
     }
     return event_router_route(router, row, arena, &event, &reason, &error);
@@ -480,24 +485,45 @@ Test(event_router, settings_that_do_not_fit)
         outbox.publish.additional = additional;
         outbox.publish.additional_count = cases[i].count;
         outbox.publish.value = cases[i].value;
-        cr_assert_null(event_router_new(&outbox, &error), "case %zu", i);
+        cr_assert_null(event_router_new(&config, &outbox, &error), "case %zu", i);
         cr_assert_eq(error.code, RELAY_ERROR_CONFIG);
         cr_assert(strstr(error.text, cases[i].text), "%s", error.text);
     }
     outbox.publish.additional_count = 0;
     outbox.publish.value = CONFIG_VALUE_PAYLOAD;
     names[1] = name_a;
-    cr_assert_null(event_router_new(&outbox, &error));
+    cr_assert_null(event_router_new(&config, &outbox, &error));
     cr_assert(strstr(error.text, "metadata_headers: two headers are called correlation_id"), "%s", error.text);
     names[1] = name_b;
     outbox.publish.topic = bad_topic;
-    cr_assert_null(event_router_new(&outbox, &error));
+    cr_assert_null(event_router_new(&config, &outbox, &error));
     cr_assert(strstr(error.text, "topic: {x} at character 1"), "%s", error.text);
     outbox.publish.topic = topic;
     outbox.publish.key = bad_topic;
-    cr_assert_null(event_router_new(&outbox, &error));
+    cr_assert_null(event_router_new(&config, &outbox, &error));
     cr_assert(strstr(error.text, "key: "), "%s", error.text);
     event_router_free(NULL);
+}
+
+Test(event_router, no_row_goes_to_a_topic_of_the_relay)
+{
+    static char from_the_row[] = "{event_type}";
+    static const char *const own[] = {"receipts", "other.receipts", "dead.letters"};
+    struct outbox_row row = a_row();
+    outbox.publish.topic = from_the_row;
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        row.type = (struct text_view){own[i], strlen(own[i])};
+        cr_assert_eq(route(&row), ROUTE_POISON, "%s", own[i]);
+        cr_assert_eq(reason, PUBLISH_REASON_BAD_TOPIC);
+        cr_assert(strstr(error.text, own[i]) && strstr(error.text, "the relay's own"), "%s", error.text);
+    }
+    row.type = VIEW("dead.letters.2");
+    cr_assert_eq(route(&row), ROUTE_OK);
+    config.insert.dead_letter_topic = prefix + sizeof(prefix) - 1; // none
+    event_router_free(router);
+    router = NULL;
+    row.type = VIEW("dead.letters");
+    cr_assert_eq(route(&row), ROUTE_OK);
 }
 
 Test(event_router, the_size_is_that_of_a_batch_of_one)

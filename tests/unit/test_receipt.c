@@ -83,6 +83,18 @@ Test(receipt, its_bytes_do_not_change_between_versions)
         XXH3_64bits_withSeed("", 0, XXH3_64bits("\0\0\0\0\0\0\0\0\0", 9)));
 }
 
+Test(receipt, what_is_none_is_told_from_one_that_is_broken)
+{
+    uint8_t bytes[128];
+    size_t length = receipt_encode(&header, NULL, 0, bytes);
+    cr_assert(receipt_begins(bytes, length));
+    cr_assert(receipt_begins("OBRC", 4), "cut off");
+    cr_assert(receipt_begins("OBRC\002", 5), "of another version");
+    cr_assert_not(receipt_begins("OBR", 3));
+    cr_assert_not(receipt_begins("", 0));
+    cr_assert_not(receipt_begins("{\"a\": 1}", 8));
+}
+
 Test(receipt, a_hash_tells_rows_apart)
 {
     struct text_view id = {"6f1c0a52-8f0e-4f1e-9d1f-2a8f3b6c7d10", 36},

@@ -2,8 +2,10 @@
 //
 // Makes a Kafka record out of an outbox row, by the settings of one outbox: topic, key, value, headers, timestamp,
 // partition, as docs/events.md says. Does no I/O, so what it refuses (a publish_reason) it would refuse again: such a
-// row is poison, not a failure. A router owns its compiled templates and a JSON reader: one thread at a time; the arena
-// may be another one for each batch. It borrows the config_outbox, which must outlive it.
+// row is poison, not a failure. A row may not go to a topic of the relay's own, whatever its template takes from it:
+// who may insert could forge receipts of another outbox there. A router owns its compiled templates and a JSON reader:
+// one thread at a time; the arena may be another one for each batch. It borrows the config_outbox, which must
+// outlive it.
 #ifndef RELAY_PUBLISH_EVENT_ROUTER_H
 #define RELAY_PUBLISH_EVENT_ROUTER_H
 
@@ -37,8 +39,10 @@ enum route_result { ROUTE_OK, ROUTE_POISON, ROUTE_FAILED };
 
 struct event_router;
 
-// Errors: CONFIG (a template, `additional` that does not fit `value`), NO_MEMORY.
-struct event_router *event_router_new(const struct config_outbox *outbox, struct relay_error *error);
+// config: names the relay's own topics (receipt_topic, dead_letter_topic); NULL: none. It is not kept. Errors: CONFIG
+// (a template, `additional` that does not fit `value`), NO_MEMORY.
+struct event_router *event_router_new(const struct config *config, const struct config_outbox *outbox,
+    struct relay_error *error);
 void event_router_free(struct event_router *router); // accepts NULL
 // ROUTE_OK: *out is filled. ROUTE_POISON: *reason, and error (ROUTE, class poison) says which column, what, and what is
 // expected, for the dead letter's text. ROUTE_FAILED: NO_MEMORY; the row is not to blame.

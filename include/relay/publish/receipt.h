@@ -51,6 +51,8 @@ size_t receipt_rows_within(size_t bytes);
 // rows: ascending by seq (else it asserts); doubles are possible in a table without a unique index. out:
 // receipt_size(count) bytes. Returns the length.
 size_t receipt_encode(const struct receipt_header *header, const struct receipt_row *rows, size_t count, uint8_t *out);
+// Whether it begins as receipts of every version do: else somebody else wrote it.
+bool receipt_begins(const void *data, size_t length);
 // Errors: PROTOCOL (what is wrong with it, at which byte), NO_MEMORY; *receipt needs no finishing then.
 bool receipt_decode(const void *data, size_t length, struct receipt *receipt, struct relay_error *error);
 void receipt_finish(struct receipt *receipt);

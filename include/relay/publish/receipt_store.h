@@ -55,7 +55,8 @@ bool receipt_store_may_write(const struct receipt_store *store, struct kafka_tic
 typedef bool receipt_reader(void *context, const struct receipt *receipt, const struct receipt_place *place,
     struct relay_error *error);
 
-// From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are skipped.
+// From `offset` (or -1: the beginning) of the partition (or -1: of every one). Receipts of other outboxes are
+// skipped, and what is no receipt, with a warning.
 // Waits until everything that was there at the start is decided and read, however long that takes, but for `patience`
 // at most where nothing comes. tick: called while waiting. After an error the producer is to be freed. Errors:
 // KAFKA_UNREACHABLE, or what librdkafka told of the partition, when patience is over (KAFKA_RETRIABLE: a transaction
