@@ -511,6 +511,16 @@ static int list(struct walk *walk)
     return done && all_seen(walk) ? 0 : 1;
 }
 
+// What is left of a letter that is dropped. The message of the insert stage's is in Kafka for as long as the topic
+// keeps it, and a copy of it where dead_letter_topic is set.
+static const char *left_of(const struct arguments *arguments)
+{
+    return !arguments->insert ? "There is no other copy."
+        : !arguments->publish ? "Kafka may still have their messages."
+                              : "There is no other copy of those of the publish stage; of those of the insert stage "
+                                "Kafka may still have the messages.";
+}
+
 // Says how many it would be, unless none.
 static bool confirmed(const struct walk *walk)
 {
@@ -526,8 +536,8 @@ static bool confirmed(const struct walk *walk)
     if (count.seen == 0) {
         return true;
     }
-    fprintf(stderr, "Delete %zu dead letter%s for good? There is no other copy. [y/N] ", count.seen,
-        count.seen == 1 ? "" : "s");
+    fprintf(stderr, "Delete %zu dead letter%s for good? %s [y/N] ", count.seen, count.seen == 1 ? "" : "s",
+        left_of(walk->arguments));
     fflush(stderr);
     return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }

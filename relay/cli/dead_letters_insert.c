@@ -351,26 +351,40 @@ static bool run_delete(const struct relay_context *context, struct clickhouse_cl
     return done;
 }
 
-// DELETE marks rows. The older form writes each part anew without them: for servers before 23.3, and for tables that
-// refuse the first (with projections), which they do with codes that speak of nothing else here.
-static bool delete_where(const struct relay_context *context, struct clickhouse_client *client,
-    const struct clickhouse_text *conditions, struct relay_error *error)
+static bool delete_refused(const struct relay_context *context, const struct clickhouse_outcome *outcome,
+    struct relay_error *error)
 {
-    static const char *const light[2] = {"DELETE FROM ", " WHERE "},
-                             *const heavy[2] = {"ALTER TABLE ", " DELETE WHERE "};
-    struct clickhouse_outcome outcome = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
-    if (run_delete(context, client, light, conditions, &outcome, error) ||
-        (outcome.failure == CLICKHOUSE_UNKNOWN_CODE &&
-            run_delete(context, client, heavy, conditions, &outcome, error))) {
-        return true;
-    }
-    if (outcome.exception_code == CLICKHOUSE_CODE_ACCESS_DENIED) {
+    if (outcome->exception_code == CLICKHOUSE_CODE_ACCESS_DENIED) {
         return error_prefix(error,
             "user %s may not delete dead letters; GRANT outbox_operator TO a user (the daemon's has no such right), "
             "and name that in OUTBOX_RELAY_CLICKHOUSE_USER",
             context->config->clickhouse.user);
     }
     return error_prefix(error, "deleting dead letters");
+}
+
+// DELETE marks rows, which stay on the disk until a merge that need never come. This form writes each part anew without
+// them.
+static const char *const heavy[2] = {"ALTER TABLE ", " DELETE WHERE "};
+
+static bool remove_where(const struct relay_context *context, struct clickhouse_client *client,
+    const struct clickhouse_text *conditions, struct relay_error *error)
+{
+    struct clickhouse_outcome outcome = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    return run_delete(context, client, heavy, conditions, &outcome, error) || delete_refused(context, &outcome, error);
+}
+
+// Of what its table has now: marking is enough, and costs less. The other form is for servers before 23.3, and for
+// tables that refuse the first (with projections), which they do with codes that speak of nothing else here.
+static bool mark_where(const struct relay_context *context, struct clickhouse_client *client,
+    const struct clickhouse_text *conditions, struct relay_error *error)
+{
+    static const char *const light[2] = {"DELETE FROM ", " WHERE "};
+    struct clickhouse_outcome outcome = {.endpoint = CLICKHOUSE_ANY_ENDPOINT};
+    return run_delete(context, client, light, conditions, &outcome, error) ||
+        (outcome.failure == CLICKHOUSE_UNKNOWN_CODE &&
+            run_delete(context, client, heavy, conditions, &outcome, error)) ||
+        delete_refused(context, &outcome, error);
 }
 
 // The route that fills the target from the topic, as the insert stage chooses it; NULL: none any more.
@@ -430,7 +444,7 @@ static bool delete_done(struct insert_retry *retry, struct relay_error *error)
 {
     bool done = retry->done_count == 0 ||
         (clickhouse_text_add(&retry->done_keys, ")")
-                ? delete_where(retry->context, retry->client, &retry->done_keys, error)
+                ? mark_where(retry->context, retry->client, &retry->done_keys, error)
                 : error_no_memory(error, "deleting dead letters")) ||
         error_prefix(error, "the rows are in their tables, but their dead letters stay; the next retry deletes them");
     clickhouse_text_reset(&retry->done_keys);
@@ -567,7 +581,7 @@ bool insert_letters_drop(const struct relay_context *context, struct clickhouse_
     struct relay_error *error)
 {
     struct clickhouse_text keys = {0};
-    bool done = add_page_keys(&keys, page) ? delete_where(context, client, &keys, error)
+    bool done = add_page_keys(&keys, page) ? remove_where(context, client, &keys, error)
                                            : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&keys);
     return done;
@@ -598,7 +612,7 @@ bool insert_letters_drop_all(const struct relay_context *context, struct clickho
     *count = 0;
     bool done = add_conditions(&conditions, filter, &everything)
         ? count_letters(context, client, &conditions, count, error) &&
-            (*count == 0 || delete_where(context, client, &conditions, error))
+            (*count == 0 || remove_where(context, client, &conditions, error))
         : error_no_memory(error, "deleting dead letters");
     clickhouse_text_finish(&conditions);
     return done;
