@@ -79,6 +79,31 @@ SET LOCAL ROLE outbox_monitor;
 SELECT test.ok(unpublished_events >= 1, 'the monitor reads outbox_status') FROM public.outbox_status;
 SELECT test.fails('SELECT * FROM public.outbox_events', '42501', 'the monitor reads no event');
 RESET ROLE;
+-- Services with an outbox each, with the grants of the documents.
+CREATE SCHEMA billing;
+SELECT outbox_relay.create_outbox('billing.outbox_events');
+\ir ../../../schemas/postgres/roles.sql
+CREATE ROLE outbox_test_billing;
+GRANT USAGE ON SCHEMA billing TO outbox_test_billing;
+GRANT INSERT (aggregate_type, aggregate_id, event_type, payload, metadata) ON billing.outbox_events TO outbox_test_billing;
+CREATE ROLE outbox_test_search;
+GRANT INSERT (aggregate_type, aggregate_id, event_type, payload, metadata) ON public.outbox_events TO outbox_test_search;
+SET LOCAL ROLE outbox_relay;
+SELECT test.same(outbox_relay.try_sleep('billing.outbox_events', 100), true, 'the relay sleeps at the second outbox');
+SET LOCAL ROLE outbox_test_billing;
+INSERT INTO billing.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}');
+SELECT test.ok(true, 'a service writes into its own outbox with these grants alone');
+SELECT test.fails(:'quiet_insert', '42501', 'and into no other');
+SELECT test.fails('INSERT INTO billing.outbox_events (aggregate_type, aggregate_id, event_type, payload, seq) OVERRIDING SYSTEM VALUE VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'', 5)',
+                  '42501', 'it chooses no seq either');
+SET LOCAL ROLE outbox_test_search;
+:quiet_insert;
+SELECT test.fails('INSERT INTO billing.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES (''a'', gen_random_uuid(), ''a.b'', ''{}'')',
+                  '42501', 'nor does the other service write into this one');
+SET LOCAL ROLE outbox_writer;
+INSERT INTO billing.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('a', gen_random_uuid(), 'a.b', '{}');
+SELECT test.ok(true, 'outbox_writer writes into each');
+RESET ROLE;
 -- Somebody's operators and functions in the writer's search_path are not run by ours.
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
