@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of docs/operations.md, and of docs/configuration.md behind a pooler, for the day on which a server was lost, or is held up, with the SQL that stands there."""
+"""Steps of README.md, of docs/operations.md, and of docs/configuration.md behind a pooler, for the day on which a server was lost, or is held up, with the SQL that stands there."""
 import contextlib
 import os
 import re
+import secrets
+import subprocess
 import threading
 
 import psycopg2
@@ -59,6 +61,29 @@ def one_row_and_one_letter(place):
     wait_until(lambda: len(dead_letters(place)) == 1, "the letter")
     assert relay.stop() == 0
     return relay
+
+
+def test_the_first_steps_leave_no_password_in_the_log_of_postgresql(place):
+    """With log_statement = ddl, and when they are repeated: an error is logged with its statement."""
+    password, login = secrets.token_hex(24), f"{place.name}_login"
+    file = os.path.join(place.folder, "postgres_password")
+    with open(file, "w", encoding="ascii") as out:
+        out.write(password + "\n")
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as text:
+        step = text.read().partition("\n4. Create least-privilege roles")[2].partition("```sh\n")[2].partition("export CLICKHOUSE_USER")[0]
+    script = re.sub("^   ", "", step, flags=re.M).replace("-h db1 -d app", '-X -d "$DSN"').replace("/usr/local/share/outbox-relay", ROOT)
+    script = script.replace("/etc/outbox-relay/secrets/postgres_password", file).replace("outbox_relay_login", login)
+    script = script.replace("my_service", login).replace("my_admin", login)
+    execute_each(place.admin_dsn, f"ALTER DATABASE {place.name} SET log_statement = 'ddl'")
+    for _ in range(2):      # without a terminal psql asks on its standard streams
+        done = subprocess.run(["bash", "-euc", script], input=f"{password}\n{password}\n", text=True, capture_output=True, timeout=120, check=False,
+                              env={**os.environ, "DSN": place.admin_dsn}, start_new_session=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert execute_each(make_dsn(place.dsn, user=login, password=password), "SELECT 1") == [(1,)], "the login has that password"
+    with open(place.servers.env["POSTGRES_LOG"], encoding="utf-8", errors="replace") as log:
+        text = log.read()
+    assert f"CREATE ROLE {login} LOGIN" in text and f'role "{login}" already exists' in text, "statements and errors are logged"
+    assert password not in text
 
 
 def test_a_letter_of_a_wiped_kafka_is_retried_before_and_after_the_topics_are_called_otherwise(place):
