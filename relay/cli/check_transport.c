@@ -198,6 +198,16 @@ static void judge_kafka(struct transport_check *at, const rd_kafka_conf_t *conf)
     }
 }
 
+// The client's secret goes there, wherever the brokers are.
+static void judge_token_endpoint(struct transport_check *at, const rd_kafka_conf_t *conf)
+{
+    char url[2048];
+    if (effective(conf, "sasl.oauthbearer.token.endpoint.url", url, sizeof(url)) && in_clear(url)) {
+        find(at, "kafka", "https:// in [kafka] sasl.oauthbearer.token.endpoint.url",
+            "the client's secret goes to the token endpoint in clear, and so does the token", "");
+    }
+}
+
 static void check_brokers(struct transport_check *at)
 {
     char brokers[8192];
@@ -208,6 +218,7 @@ static void check_brokers(struct transport_check *at)
     if (!effective(conf, "bootstrap.servers", brokers, sizeof(brokers)) || !brokers_within_machine(brokers)) {
         judge_kafka(at, conf);
     }
+    judge_token_endpoint(at, conf);
     rd_kafka_conf_destroy(conf);
 }
 

@@ -52,6 +52,16 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     return 0;
 }
 
+static void check_secrets(struct check_report *report, const struct config *config)
+{
+    for (size_t i = 0; i < config->exposed.count; i++) {
+        check_add(report, CHECK_WARN, "config",
+            "put it into a file of its own and give its path as KEY_file (docs/configuration.md, \"Secrets\")",
+            "%s is a secret and stands in %s, which every user of this machine may read", config->exposed.items[i],
+            config->path);
+    }
+}
+
 static int run_checks(const struct command_environment *environment, void *context)
 {
     const struct arguments *arguments = context;
@@ -62,6 +72,7 @@ static int run_checks(const struct command_environment *environment, void *conte
     check_add(&report, CHECK_OK, "config", "", "%s: %zu outbox%s, %zu route%s",
         config->path[0] != '\0' ? config->path : "(environment)", config->outbox_count,
         config->outbox_count == 1 ? "" : "es", config->route_count, config->route_count == 1 ? "" : "s");
+    check_secrets(&report, config);
     if (config->publish.enabled) {
         check_postgres(&check);
     } else {

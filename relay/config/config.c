@@ -6,6 +6,7 @@
 #include "relay/config/config.h"
 
 #include "relay/config/config_build.h"
+#include "relay/config/config_checks.h"
 #include "relay/config/config_environment.h"
 #include "relay/config/config_judge.h"
 #include "relay/config/config_kafka.h"
@@ -88,6 +89,34 @@ static bool finish(struct config_report *report, const struct config *config, ch
         report->path[0] == '\0' ? DEFAULT_PATH : report->path);
 }
 
+// A dsn, or the URL of an Alertmanager, may be one without a password in it.
+static bool holds_secret(const struct config_source *source, const struct config_setting *setting)
+{
+    if (setting->value[0] == '\0' || !config_source_is_secret(source, setting->section, setting->key)) {
+        return false;
+    }
+    if (strcmp(setting->key, "dsn") == 0) {
+        return config_dsn_has_password(setting->value);
+    }
+    return strcmp(setting->key, "alertmanager_url") != 0 || strchr(setting->value, '@') != NULL;
+}
+
+static void note_exposed(const struct config_source *source, struct config *config)
+{
+    if (!source->file_is_open) {
+        return;
+    }
+    config->exposed.items = config_memory_take(config->memory,
+        (source->setting_count + 1) * sizeof(*config->exposed.items));
+    for (size_t i = 0; config->exposed.items != NULL && i < source->setting_count; i++) {
+        const struct config_setting *setting = &source->settings[i];
+        if (setting->variable == NULL && !setting->in_file && holds_secret(source, setting)) {
+            config->exposed.items[config->exposed.count++] = config_memory_format(config->memory, "[%s] %s",
+                config_section_label(source->memory, setting->section, setting->name), setting->key);
+        }
+    }
+}
+
 static void read_and_build(struct config_source *source, struct config *config, const char *path)
 {
     const char *named = path != NULL ? path : getenv("OUTBOX_RELAY_CONFIG");
@@ -103,6 +132,7 @@ static void read_and_build(struct config_source *source, struct config *config, 
     config->path = config_memory_text(config->memory, source->report->path);
     config_source_read_environment(source, environ);
     config_source_read_secrets(source);
+    note_exposed(source, config);
     config_build(source, config);
 }
 

@@ -412,6 +412,8 @@ bool config_source_read_file(struct config_source *source, bool may_miss)
         }
         return false;
     }
+    struct stat status;
+    source->file_is_open = stat(source->report->path, &status) == 0 && (status.st_mode & S_IROTH) != 0;
     config_source_read_text(source, text, length);
     return true;
 }

@@ -171,6 +171,8 @@ struct config_log {
 
 struct config {
     char *path; // of the file that was read, "" if only the environment
+    struct config_list
+        exposed; // secrets that stand in it, as "[section] key", if every user of the machine may read it
     struct config_postgres postgres;
     struct config_outbox *outboxes;
     size_t outbox_count;       // at least 1 where publishing is enabled

@@ -44,6 +44,7 @@ struct config_source {
     // while a file is read
     const struct config_heading *now; // NULL: none yet, or one that is unknown
     bool skipping;                    // in a section that is unknown
+    bool file_is_open;                // the file that was read may be read by every user of the machine
 };
 
 // Reads the file at report->path. false: it cannot be opened or is no file, which is reported unless `may_miss` and it
