@@ -58,14 +58,18 @@ static bool is_unreadable(const struct insert_group *group, const struct insert_
     return !partition->gone && (partition->refused || partition->silent || partition->open || lasts);
 }
 
-static const struct insert_partition *unreadable_partition(const struct insert_group *group)
+// The first, and how many there are.
+static const struct insert_partition *unreadable_partition(const struct insert_group *group, size_t *count)
 {
+    const struct insert_partition *first = NULL;
+    *count = 0;
     for (size_t i = 0; i < group->partitions.count; i++) {
         if (is_unreadable(group, group->partitions.items[i])) {
-            return group->partitions.items[i];
+            first = first ? first : group->partitions.items[i];
+            ++*count;
         }
     }
-    return NULL;
+    return first;
 }
 
 size_t insert_health_stopped(const struct insert_group *group)
@@ -106,21 +110,28 @@ static bool any_is_gone(const struct insert_group *group)
 // it, which is told. One that was ours is gone, or is kept from us.
 static bool waits_for_somebody(const struct insert_group *group)
 {
-    return lost_partition(group) || group->health.refused[0] != '\0' || unreadable_partition(group) ||
+    size_t unreadable;
+    return lost_partition(group) || group->health.refused[0] != '\0' || unreadable_partition(group, &unreadable) ||
         any_is_gone(group);
 }
 
 // What an answer of the brokers does not take back. false: nothing.
 static bool say_what_stands(const struct insert_group *group, char *reason, size_t room)
 {
-    const struct insert_partition *lost = lost_partition(group), *unread = unreadable_partition(group);
+    size_t unreadable;
+    const struct insert_partition *lost = lost_partition(group), *unread = unreadable_partition(group, &unreadable);
     if (lost) {
         snprintf(reason, room,
             "%.120s [%d]: offset %lld is not in Kafka's log (messages expired before they were read, or the topic was "
             "made anew)",
             lost->topic, lost->number, (long long)lost->lost_at);
     } else if (unread) { // before what is said without a topic
-        snprintf(reason, room, "%.120s [%d] cannot be read: %s", unread->topic, unread->number, unread->trouble);
+        char more[32] = "";
+        if (unreadable > 1) {
+            snprintf(more, sizeof(more), "; and %zu more", unreadable - 1);
+        }
+        snprintf(reason, room, "%.120s [%d] cannot be read: %s%s", unread->topic, unread->number, unread->trouble,
+            more);
     } else if (group->health.refused[0] != '\0') {
         snprintf(reason, room, "%s", group->health.refused);
     } else if (group->health.absent && group->health.absent->cnt > 0) {
@@ -274,19 +285,39 @@ void insert_health_unreadable(void *context, const char *topic, int32_t number, 
     snprintf(partition->trouble, sizeof(partition->trouble), "%.150s", error->text);
 }
 
-// One cannot be read, or can again.
-static void look_for_unreadable(struct insert_group *group)
+// It stands before its offset, or goes on. An offset below 0: it has not been read from anywhere yet.
+static void log_unreadable(const struct insert_partition *partition)
 {
-    const struct insert_partition *partition = unreadable_partition(group);
-    if ((partition != NULL) == group->health.unreadable) {
-        return;
-    }
-    group->health.unreadable = partition != NULL;
-    if (partition) {
+    if (partition->unreadable) {
         log_event(LOG_LEVEL_ERROR, "insert.partition_unreadable", "tried again; the other partitions go on",
             LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number),
+            LOG_INT("offset", partition->position == OFFSET_NONE ? -1 : partition->position),
             LOG_TEXT("reason", partition->trouble));
+    } else {
+        log_event(LOG_LEVEL_INFO, "insert.partition_readable", "goes on", LOG_TEXT("topic", partition->topic),
+            LOG_INT("partition", partition->number));
     }
+}
+
+// One cannot be read, or can again, or is no longer ours.
+static void look_for_unreadable(struct insert_group *group)
+{
+    size_t unreadable = 0;
+    bool changed = false;
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        bool now = is_unreadable(group, partition);
+        unreadable += now;
+        if (now != partition->unreadable && !partition->gone) {
+            partition->unreadable = now;
+            log_unreadable(partition);
+            changed = true;
+        }
+    }
+    if (!changed && unreadable == group->health.unreadable) {
+        return;
+    }
+    group->health.unreadable = unreadable;
     if (group->health.away[0] == '\0') { // else an answer will show it
         show(group, STATUS_OK, "");
     }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "relay/base/log.h"
 #include "relay/insert/insert_health.h"
 #include "resumed_partitions.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +12,15 @@ static struct clock_fake fake;
 static struct relay_context context;
 static struct insert_group group;
 static bool broker_answers;
+static char logged[8192];
+
+static void keep_log(void *unused, enum log_level level, const char *line)
+{
+    (void)unused;
+    (void)level;
+    size_t filled = strlen(logged);
+    snprintf(logged + filled, sizeof(logged) - filled, "%s\n", line);
+}
 
 // Instead of the real ones: the brokers, as the consumer finds them.
 bool kafka_consumer_answered(struct kafka_consumer *consumer, struct duration timeout)
@@ -50,6 +61,8 @@ static void start(void)
     group.routes = insert_routes_new(&config, NULL);
     cr_assert(context.board && context.kafka_breaker && group.routes);
     broker_answers = false;
+    logged[0] = '\0';
+    log_set_sink(keep_log, NULL);
 }
 
 static void end(void)
@@ -58,6 +71,17 @@ static void end(void)
     insert_routes_free((struct insert_routes *)(uintptr_t)group.routes);
     breaker_free(context.kafka_breaker);
     status_board_free(context.board);
+    log_set_sink(NULL, NULL);
+}
+
+static int times_logged(const char *event, const char *words)
+{
+    int times = 0;
+    for (const char *at = logged; (at = strstr(at, event)) != NULL; at++) {
+        const char *found = strstr(at, words);
+        times += found != NULL && found < strchr(at, '\n');
+    }
+    return times;
 }
 
 static bool waits(void)
@@ -227,6 +251,30 @@ static void trouble(struct duration time)
         insert_health_unreadable(&group, "shop.orders", 3, &error);
         insert_health_work(&group, clock_mono(&fake.base));
     }
+}
+
+// "12 partitions are not inserted" is no help where only one of them is named.
+Test(insert_health, each_partition_that_cannot_be_read_is_logged_with_where_it_stands)
+{
+    static char topic[] = "shop.orders";
+    struct insert_partition third = {.topic = topic, .number = 3, .position = 4711};
+    struct insert_partition fourth = {.topic = topic, .number = 4, .position = 17}, *held[] = {&third, &fourth};
+    group.partitions = (struct insert_partitions){.items = held, .count = 2};
+    insert_health_tell(&group, STATUS_OK, "");
+    trouble(DURATION_S(11));
+    cr_assert_eq(times_logged("insert.partition_unreadable", "offset=4711"), 1, "%s", logged);
+    fourth.silent = true;
+    trouble(DURATION_S(11));
+    expect(STATUS_DEGRADED, "shop.orders [3] cannot be read: fetching failed; and 1 more");
+    cr_assert_eq(times_logged("insert.partition_unreadable", "offset=17"), 1, "%s", logged);
+    fourth.silent = false;
+    trouble(DURATION_S(11));
+    cr_assert_eq(times_logged("insert.partition_readable", "partition=4"), 1, "%s", logged);
+    cr_assert_eq(times_logged("insert.partition_unreadable", "offset="), 2, "each once: %s", logged);
+    group.partitions.count = 0; // the group took it away: nothing says that it can be read
+    pass(DURATION_S(1));
+    expect(STATUS_OK, "");
+    cr_assert_eq(times_logged("insert.partition_readable", "partition=3"), 0, "%s", logged);
 }
 
 Test(insert_health, a_partition_that_cannot_be_read_is_said_once_that_lasts_and_until_it_is_over)

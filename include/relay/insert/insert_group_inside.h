@@ -27,7 +27,7 @@
 struct insert_health {
     bool healthy;               // as the board has it
     bool answered;              // a broker has, once
-    bool unreadable;            // the board says of a partition that it cannot be read
+    size_t unreadable;          // partitions of which the board says that they cannot be read
     bool unreachable;           // no broker answered when last one was needed, or the breaker is not closed since
     char refused[512];          // the reason of what one has refused and that was not seen to work since; "": nothing
     char away[512];             // why no broker answers, since they were all said to be down; "": one has answered

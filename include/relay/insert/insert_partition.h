@@ -73,6 +73,7 @@ struct insert_partition {
     int64_t lost_at;                              // which one, of failed and of feeds that are FEED_LOST
     struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
     char trouble[160];                            // why
+    bool unreadable;                              // the log says so
     bool refused;                                 // the broker does not let us read it, which is said only once
     struct mono_time quiet_since;                 // insert_silence.h: since when it gives nothing, less time held
     bool heard;                                   // it has given a message or its end since the last look
