@@ -157,7 +157,7 @@ bool table_schema_ttl_removes_rows(const struct table_schema *schema)
 static bool judge_engine(struct judgement *judgement, size_t endpoints)
 {
     const struct table_schema *schema = judgement->schema;
-    char what[240];
+    char what[320];
     if (strcmp(schema->engine, "Buffer") == 0) {
         return add(judgement, true,
             "engine Buffer acknowledges rows that it has in memory only: a crash of the server loses them",
@@ -181,14 +181,14 @@ static bool judge_engine(struct judgement *judgement, size_t endpoints)
             "attempt is not known",
             "give one URL, or make the table ReplicatedMergeTree");
     }
-    if (strncmp(schema->engine, "Shared", 6) == 0 && endpoints == 1) { // of ClickHouse Cloud
+    if (table_schema_is_shared(schema) && endpoints == 1) {
         snprintf(what, sizeof(what),
-            "engine %.60s behind one url: if a load balancer with several replicas answers there, as in ClickHouse "
-            "Cloud, "
-            "rows may be doubled after an INSERT in doubt",
+            "engine %.60s behind one url: where several replicas answer, as in ClickHouse Cloud (with one replica "
+            "during each upgrade and scaling, for up to an hour), rows may be doubled after an INSERT in doubt",
             schema->engine);
         return add(judgement, false, what,
-            "give each replica a url of its own, or run the service with one replica (docs/guarantees-insert.md)");
+            "count on at least once there: LIMIT 1 BY kafka_topic, kafka_partition, kafka_offset in queries that must "
+            "not count doubles (docs/guarantees-insert.md)");
     }
     return true;
 }

@@ -21,7 +21,9 @@
 //   the view may still fail. After a refusal the rows are counted;
 // - nor does it show, where tables are replicated, whether the rows are there to stay: with a quorum one replica shows
 //   them before the others have them, and after UNKNOWN_STATUS_OF_INSERT one that Keeper does not know of drops them.
-//   The same again: the server lets the repetition wait for the block that it has. Of dead letters no window is known.
+//   The same again: the server lets the repetition wait for the block that it has. Of dead letters no window is known;
+// - nor behind one url where another replica may answer next (a Shared engine, of ClickHouse Cloud): the same again, as
+//   long as it does not take too long.
 // Verdicts: UNCLEAR (unknown outcome, network inside the cluster), TOO_LARGE (memory; a proxy's limit of the body; a
 // code that says nothing sure, thrice: so the pause, if it comes to that, names the row), REJECTED (data: our encoder
 // has checked every value, so this is a constraint of the table, or a view), OPERATOR (schema, rights; all that a view
@@ -68,6 +70,7 @@ struct part {
     int64_t sent;   // seconds since 1970, before the first attempt
     bool unclear;   // an attempt may have been executed
     bool unproven;  // and its rows, if they are found, may not stay
+    bool elsewhere; // and another replica may be asked next, which does not show its rows
     bool forgotten; // and its token may be
     int after_stop;
 };
@@ -81,7 +84,7 @@ static bool is_for_views(const struct table_job *job, const struct part *part)
 // A read-back cannot tell what has become of it, but only the same INSERT, repeated.
 static bool goes_by_token(const struct table_job *job, const struct part *part)
 {
-    return is_for_views(job, part) || part->unproven;
+    return is_for_views(job, part) || part->unproven || part->elsewhere;
 }
 
 // What may have been executed goes out again only while all who may have it surely know its token.
@@ -246,6 +249,17 @@ static bool took_too_long(const struct table_worker *worker, const struct clickh
         insert_limit_took_too_long(worker->options.context, outcome->elapsed);
 }
 
+// Behind the one url of ClickHouse Cloud, where replicas come and go, the next answer may come from another one, while
+// the one before still stores the rows. All of them know the token. One that took too long is read back and divided: it
+// may never end otherwise, and by then what was begun has had its time.
+static bool is_elsewhere(const struct table_worker *worker, const struct table_job *job, const struct part *part,
+    const struct clickhouse_outcome *outcome)
+{
+    return part->unclear && part->row && job->plan->exactly_once && is_replicated(job->plan, part) &&
+        clickhouse_client_endpoints(worker->options.client) == 1 && table_schema_is_shared(job->plan->schema) &&
+        !took_too_long(worker, outcome);
+}
+
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
 static bool judge(struct table_worker *worker, struct table_job *job, struct part *part,
     const struct clickhouse_outcome *outcome, const struct relay_error *error, enum table_verdict *verdict)
@@ -260,6 +274,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
         worker->doubted = outcome->exception_code != 0 ? part->endpoint : CLICKHOUSE_ANY_ENDPOINT;
     }
     part->unproven = part->unproven || is_unproven(job, part, outcome);
+    part->elsewhere = is_elsewhere(worker, job, part, outcome);
     *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too

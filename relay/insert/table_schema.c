@@ -235,6 +235,11 @@ failed:
     return NULL;
 }
 
+bool table_schema_is_shared(const struct table_schema *schema)
+{
+    return strncmp(schema->engine, "Shared", 6) == 0;
+}
+
 bool table_schema_add_name(struct clickhouse_text *text, const struct table_schema *schema)
 {
     return clickhouse_text_name(text, schema->database) && clickhouse_text_add(text, ".") &&

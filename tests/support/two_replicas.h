@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A table's worker and two scripted replicas that it sends INSERTs to, for unit tests: what each says, what it got.
-// Make a suite with start() and finish(). Fails the test where they cannot be had.
+// Make a suite with start(), or start_alone() for the first of them alone, and finish(). Fails the test where they
+// cannot be had.
 #ifndef TESTS_SUPPORT_TWO_REPLICAS_H
 #define TESTS_SUPPORT_TWO_REPLICAS_H
 
@@ -94,14 +95,14 @@ static inline void wake(void *unused)
     sem_post(&woken);
 }
 
-static inline void start(void)
+static inline void start_with(bool both)
 {
     static const char *const columns[] = {"value", "String", NULL};
     static char name[] = "t";
     struct relay_error error;
     sem_init(&woken, 0, 0);
     second = http_script_start(handle, &replicas[1]);
-    clickhouse_peer_start(&peer, handle, &replicas[0], http_script_url(second));
+    clickhouse_peer_start(&peer, handle, &replicas[0], both ? http_script_url(second) : NULL);
     peer.context.metrics = metrics_new(&error);
     peer.context.board = status_board_new(peer.context.clock, &error);
     cr_assert(peer.context.metrics && peer.context.board);
@@ -122,6 +123,16 @@ static inline void start(void)
         .wake = wake};
     worker = table_worker_start(&options, &error);
     cr_assert_not_null(worker, "%s", error.text);
+}
+
+static inline void start(void)
+{
+    start_with(true);
+}
+
+static inline void start_alone(void)
+{
+    start_with(false);
 }
 
 static inline void finish(void)

@@ -11,6 +11,7 @@ static struct table_view_target view = {.target = target,
     .dedup_seconds = INT64_MAX};
 
 TestSuite(table_insert, .init = start, .fini = finish);
+TestSuite(table_insert_behind_one_url, .init = start_alone, .fini = finish);
 
 Test(table_insert, after_the_table_was_asked_another_replica_gets_what_one_cannot_write)
 {
@@ -371,4 +372,53 @@ Test(table_insert, a_lease_counts_only_with_a_measurement_of_the_servers_clock_f
     cr_assert_eq(job->verdict, TABLE_DONE, "the clock need not be measured again, and the lease lasts");
     cr_assert_eq(replicas[0].inserts, 2);
     table_job_free(job);
+}
+
+static void engine_is(const char *engine)
+{
+    free(plan->schema->engine);
+    plan->schema->engine = strdup(engine);
+}
+
+// As behind the one hostname of ClickHouse Cloud: who answers next need not show what another one stores.
+Test(table_insert_behind_one_url, of_a_shared_engine_what_is_in_doubt_is_repeated_under_its_token)
+{
+    answers(well, well);
+    question = few_blocks;
+    engine_is("SharedMergeTree");
+    replicas[0].once = timed_out;
+    cr_assert_eq(insert(false), TABLE_DONE);
+    cr_assert_eq(replicas[0].inserts, 2, "the same bytes under the same token");
+    replicas[0].once = timed_out;
+    question = many_blocks;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "its token may be forgotten");
+    replicas[0].once = timed_out;
+    question = few_blocks;
+    plan->exactly_once = false;
+    cr_assert_eq(insert(false), TABLE_UNCLEAR);
+    cr_assert_eq(replicas[0].inserts, 4);
+}
+
+Test(table_insert_behind_one_url, of_a_shared_engine_what_took_too_long_is_read_back)
+{
+    answers(NULL, well);
+    question = few_blocks;
+    engine_is("SharedMergeTree");
+    peer.config.clickhouse.request_timeout = DURATION_S(2);
+    cr_assert_eq(insert(false), TABLE_UNCLEAR, "so that it can be divided");
+    cr_assert_eq(replicas[0].inserts, 1);
+}
+
+Test(table_insert_behind_one_url, of_other_engines_what_is_in_doubt_is_read_back)
+{
+    static const char *const engines[] = {"MergeTree", "ReplicatedMergeTree"};
+    answers(well, well);
+    question = few_blocks;
+    for (size_t i = 0; i < 2; i++) {
+        engine_is(engines[i]);
+        plan->schema->is_replicated = i == 1;
+        replicas[0].once = timed_out;
+        cr_assert_eq(insert(false), TABLE_UNCLEAR, "%s", engines[i]);
+        cr_assert_eq(replicas[0].inserts, i + 1);
+    }
 }

@@ -72,7 +72,8 @@ struct table_schema {
 struct table_schema *table_schema_read(struct clickhouse_client *client, const struct clickhouse_request *request,
     const char *database, const char *table, struct relay_error *error);
 bool table_schema_add_name(struct clickhouse_text *text, const struct table_schema *schema); // `database`.`table`
-void table_schema_free(struct table_schema *schema);                                         // accepts NULL
+bool table_schema_is_shared(const struct table_schema *schema); // of ClickHouse Cloud: all replicas have one storage
+void table_schema_free(struct table_schema *schema);            // accepts NULL
 const struct table_column *table_schema_column(const struct table_schema *schema, const char *name); // NULL: none
 
 #endif
