@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What else happens in the database when the relay takes a row out of the table: deletes it, or marks it, or moves it
-// to the dead letters. What refuses the statement stops the outbox; what follows it changes tables of others.
+// to the dead letters. What refuses the statement stops the outbox; what follows it changes tables of others. And what
+// takes rows out before the relay has them: foreign keys from the table.
 #include "relay/cli/check_outbox.h"
 
 #include <stdio.h>
@@ -71,14 +72,25 @@ static void check_foreign_triggers(struct outbox_check *at)
     PQclear(result);
 }
 
-// Those that act on a DELETE: their triggers are there and not disabled (a constraint that is not enforced has none).
-static const char foreign_keys[] =
-    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), "
-    "pg_catalog.quote_ident(c.conname), c.confdeltype FROM pg_catalog.pg_constraint c "
-    "JOIN pg_catalog.pg_class r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace "
-    "WHERE c.contype = 'f' AND c.conparentid = 0 AND " OF_THE_OUTBOX("c.confrelid") //
-    "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid "
-    "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) ORDER BY 1, 2 LIMIT " OUTBOX_NAMED_MAX;
+// Of the table that refers and the one that is referred to. The keys that act on a DELETE: their triggers are there and
+// not disabled (a constraint that is not enforced has none).
+#define FOREIGN_KEYS                                                                                                   \
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), "                           \
+    "pg_catalog.quote_ident(c.conname), c.confdeltype, "                                                               \
+    "pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(tr.relname) "                                 \
+    "FROM pg_catalog.pg_constraint c "                                                                                 \
+    "JOIN pg_catalog.pg_class r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace "       \
+    "JOIN pg_catalog.pg_class tr ON tr.oid = c.confrelid "                                                             \
+    "JOIN pg_catalog.pg_namespace tn ON tn.oid = tr.relnamespace "                                                     \
+    "WHERE c.contype = 'f' AND c.conparentid = 0 "                                                                     \
+    "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = c.oid AND t.tgrelid = c.confrelid "      \
+    "AND t.tgtype & 8 <> 0 AND t.tgenabled IN ('O', 'A')) "
+#define IN_ORDER "ORDER BY 1, 2 LIMIT " OUTBOX_NAMED_MAX
+
+static const char foreign_keys[] = FOREIGN_KEYS "AND " OF_THE_OUTBOX("c.confrelid") IN_ORDER;
+// One from the table to itself is among those above.
+static const char own_foreign_keys[] = FOREIGN_KEYS
+    "AND " OF_THE_OUTBOX("c.conrelid") "AND NOT " OF_THE_OUTBOX("c.confrelid") IN_ORDER;
 
 static void judge_foreign_key(struct outbox_check *at, const char *table, const char *name, char action)
 {
@@ -108,6 +120,44 @@ static void check_foreign_keys(struct outbox_check *at)
         judge_foreign_key(at, pg_cell(result, i, 0), pg_cell(result, i, 1), pg_cell(result, i, 2)[0]);
     }
     PQclear(result);
+}
+
+// An event tells of a row that may be gone by now, and of its deletion, too.
+static void judge_own_foreign_key(struct outbox_check *at, PGresult *keys, int row)
+{
+    const char *table = pg_cell(keys, row, 0), *name = pg_cell(keys, row, 1), *referred = pg_cell(keys, row, 3);
+    char hint[700];
+    snprintf(hint, sizeof(hint),
+        "ALTER TABLE %.280s DROP CONSTRAINT %.140s: an event has to outlive the row that it tells of", table, name);
+    switch (pg_cell(keys, row, 2)[0]) {
+    case 'c':
+        outbox_find(at, CHECK_WARN, hint,
+            "foreign key %s refers to %s with ON DELETE CASCADE: who deletes a row there also deletes its events that "
+            "are not published yet, and they are lost",
+            name, referred);
+        break;
+    case 'n':
+    case 'd':
+        outbox_find(at, CHECK_WARN, hint,
+            "foreign key %s refers to %s with ON DELETE SET %s: who deletes a row there also changes its events that "
+            "are not published yet; one that loses its key loses its order",
+            name, referred, pg_cell(keys, row, 2)[0] == 'n' ? "NULL" : "DEFAULT");
+        break;
+    default:
+        outbox_find(at, CHECK_WARN, hint, "foreign key %s refers to %s: PostgreSQL refuses to delete a row there %s",
+            name, referred,
+            marks(at) ? "for as long as an event of it is kept, published or not"
+                      : "while an event of it waits, which in an outage of Kafka is all the time");
+    }
+}
+
+static void check_own_foreign_keys(struct outbox_check *at)
+{
+    PGresult *keys = outbox_ask(at, own_foreign_keys, &PG_TEXT(at->outbox->table), 1);
+    for (int i = 0; keys && i < PQntuples(keys); i++) {
+        judge_own_foreign_key(at, keys, i);
+    }
+    PQclear(keys);
 }
 
 // What PostgreSQL asks at each DELETE and UPDATE of a table, or of each of its partitions, whether or not anybody
@@ -215,6 +265,7 @@ void check_outbox_taking(struct outbox_check *at)
 {
     check_foreign_triggers(at);
     check_foreign_keys(at);
+    check_own_foreign_keys(at);
     check_replica_identity(at);
     check_selections(at);
 }

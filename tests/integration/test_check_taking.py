@@ -107,6 +107,42 @@ def test_foreign_keys_to_the_outbox_refuse_its_deletes_or_follow_them(place):
 
 
 @pytest.mark.postgres_versions
+def test_foreign_keys_from_the_outbox_delete_waiting_events_or_refuse_the_writers_deletes(place):
+    def named(**changes):
+        return [text for text in findings(place, "warn", **changes)[1] if "Told of" in text]
+
+    def with_key(action):
+        place.execute('ALTER TABLE outbox_events DROP COLUMN IF EXISTS post; ALTER TABLE outbox_events ADD COLUMN post integer CONSTRAINT "Told of" '
+                      f"REFERENCES posts {action}")
+
+    def deletes_a_post_and_tells_of_it():
+        place.execute("INSERT INTO posts VALUES (1)")
+        place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload, post) VALUES ('post', gen_random_uuid(), "
+                      "'post.deleted', '{}', 1); DELETE FROM posts")
+    place.execute("CREATE TABLE posts (id integer PRIMARY KEY)")
+    for action in ("", "ON DELETE RESTRICT", "DEFERRABLE INITIALLY DEFERRED"):
+        with_key(action)
+        text, = named()
+        assert 'foreign key "Told of" refers to public.posts: ' in text and "refuses to delete a row there while an event of it waits" in text, text
+        assert 'ALTER TABLE public.outbox_events DROP CONSTRAINT "Told of"' in text, text
+        text, = named(outbox={"disposition": "mark"})
+        assert "for as long as an event of it is kept, published or not" in text, text
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        deletes_a_post_and_tells_of_it()
+    place.execute("DELETE FROM posts")
+    with_key("ON DELETE SET NULL")
+    text, = named()
+    assert "ON DELETE SET NULL: who deletes a row there also changes its events" in text, text
+    with_key("ON DELETE CASCADE")
+    text, = named()
+    assert "ON DELETE CASCADE: who deletes a row there also deletes its events that are not published yet" in text, text
+    deletes_a_post_and_tells_of_it()
+    assert place.execute("SELECT count(*) FROM outbox_events") == [(0,)], "as told"
+    place.execute('ALTER TABLE outbox_events DROP CONSTRAINT "Told of"')
+    assert not named()
+
+
+@pytest.mark.postgres_versions
 def test_publications_for_which_postgresql_refuses_to_delete_rows_of_the_outbox(place):
     mark, stays = {"disposition": "mark"}, {"on_poison": "stop"}
 

@@ -34,7 +34,7 @@ bool outbox_has_column(struct outbox_check *at, const char *column);
 
 // That a crash does not empty it, columns, the number's sequence and index, the wake-up trigger.
 void check_outbox_form(struct outbox_check *at);
-// What else the database does, or refuses, when the relay deletes or marks a row.
+// What else the database does, or refuses, when the relay deletes or marks a row; what takes rows away before that.
 void check_outbox_taking(struct outbox_check *at);
 // Rights, row security.
 void check_outbox_access(struct outbox_check *at);
