@@ -57,6 +57,31 @@ static void check_columns(struct outbox_check *at)
     }
 }
 
+// Publishing reads any type as text, and of a large object that is its number.
+static void check_large_objects(struct outbox_check *at)
+{
+    const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(at->outbox->columns[CONFIG_COLUMN_PAYLOAD]),
+        PG_TEXT(at->outbox->columns[CONFIG_COLUMN_METADATA])};
+    PGresult *result = outbox_ask(at,
+        "SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1)::oid AND a.attname IN ($2, $3) AND a.attnum > 0 "
+        "AND NOT a.attisdropped AND " OUTBOX_TABLE_BASE_TYPE " = 'oid'::regtype ORDER BY a.attnum",
+        values, 3);
+    for (int i = 0; result && i < PQntuples(result); i++) {
+        const char *column = pg_cell(result, i, 0);
+        char hint[700];
+        snprintf(hint, sizeof(hint),
+            "map it without @Lob, and ALTER TABLE %.200s ALTER COLUMN %.140s TYPE text USING "
+            "convert_from(lo_get(%.140s), 'UTF8')",
+            at->outbox->table, column, column);
+        outbox_find(at, CHECK_FAIL, hint,
+            "column %s has the numbers of large objects (type oid, which Hibernate makes of @Lob): the number is "
+            "published, and the text that it stands for is not",
+            column);
+    }
+    PQclear(result);
+}
+
 // A column without a time zone that is filled with now() has the local time of the server or of the writer's session.
 static void check_time(struct outbox_check *at)
 {
@@ -207,6 +232,7 @@ void check_outbox_form(struct outbox_check *at)
 {
     check_logged(at);
     check_columns(at);
+    check_large_objects(at);
     check_time(at);
     check_sequence(at);
     check_numbers(at);

@@ -193,6 +193,24 @@ def test_numbers_of_a_sequence_that_the_functions_may_not_read(place):
 
 
 @pytest.mark.postgres_versions
+def test_a_payload_that_is_the_number_of_a_large_object(place):
+    def named():
+        code, texts = findings(place, "FAIL")
+        return [text for text in texts if "large objects" in text]
+    assert not named()
+    for kind in ("oid", "lo"):
+        place.execute("CREATE DOMAIN public.lo AS oid; ALTER TABLE outbox_events DROP COLUMN payload; "
+                      f"ALTER TABLE outbox_events ADD COLUMN payload {kind} NOT NULL" + "; DROP DOMAIN public.lo" * (kind == "oid"))
+        text, = named()
+        assert "column payload has the numbers of large objects" in text, text
+    place.execute("INSERT INTO outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('post', gen_random_uuid(), 'post.created', "
+                  "lo_from_bytea(0, '{\"n\": 1}'))")
+    place.execute(re.search("ALTER TABLE .* 'UTF8'\\)", text).group(0))
+    assert place.execute("SELECT payload FROM outbox_events") == [('{"n": 1}',)]
+    assert not named()
+
+
+@pytest.mark.postgres_versions
 def test_unlogged_tables_and_partitions(place):
     def named(**changes):
         return [text for text in findings(place, "FAIL", **changes)[1] if "is unlogged" in text]
