@@ -10,6 +10,7 @@ import pytest
 
 from inserting import settle
 from publishing import Transaction, as_admin, assert_ids, assert_kafka_is_right, ids, publishing, wait_ids
+from relaytools import kafka_ends
 from relaytools.relay import wait_until
 from relaytools.servers import ROOT
 from relaytools.workload import Habits
@@ -326,6 +327,27 @@ def test_a_key_keeps_the_partition_that_librdkafka_gave_it(place):
     assert sorted(partitions) == sorted(keys)
     assert all(len(found) == 2 and len(set(found)) == 1 for found in partitions.values()), partitions
     assert len({found[0] for found in partitions.values()}) > 1
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_only_transactions_leave_markers_in_the_log(place, guarantee):
+    """Which some clients hand over as messages: the wire contract names the other guarantee for them."""
+    relay = publishing(place, publish={"guarantee": guarantee})
+    wait_ids(place, [place.insert_event() for _ in range(5)])
+    assert relay.stop() == 0
+    topic = f"{place.prefix}.post.events"
+    ends = kafka_ends.ends(place.servers.bootstrap, kafka_ends.partitions(place.servers.bootstrap, [topic]))
+    assert (sum(ends.values()) == 5) == (guarantee == "at_least_once"), ends
+
+
+def test_the_wire_contract_says_of_each_client_what_it_needs():
+    with open(os.path.join(ROOT, "schemas/kafka/README.md"), encoding="utf-8") as file:
+        _, _, text = file.read().partition("\n## Clients\n")
+    rows = [row.strip("|").split(" | ") for row in re.findall(r"^\|.*\|$", text.partition("\n## ")[0], re.M)[2:]]
+    assert all(len(row) == 3 and all(cell.strip() for cell in row) for row in rows), rows
+    known = " ".join(row[0] for row in rows)
+    for client in ("Java", "librdkafka", "franz-go", "sarama", "kafka-go", "aiokafka", "kafka-python", "kafkajs", "brod"):
+        assert client in known, client
 
 
 def test_the_wire_contract_names_the_compression():
