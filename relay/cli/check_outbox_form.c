@@ -32,6 +32,13 @@ static void check_logged(struct outbox_check *at)
     PQclear(result);
 }
 
+// What outbox_relay.adopt_outbox() asks for, by the names of columns.
+static bool can_be_adopted(struct outbox_check *at)
+{
+    return strcmp(at->outbox->columns[CONFIG_COLUMN_SEQ], "seq") == 0 && outbox_has_column(at, "id") &&
+        outbox_has_column(at, "created_at") && outbox_has_column(at, "published_at");
+}
+
 static void check_columns(struct outbox_check *at)
 {
     static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload",
@@ -39,8 +46,15 @@ static void check_columns(struct outbox_check *at)
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const char *column = at->outbox->columns[role];
         if (column[0] != '\0' && !outbox_has_column(at, column)) {
-            char hint[200];
-            snprintf(hint, sizeof(hint), "name the right one with column.%s, or add it to the table", roles[role]);
+            char hint[600];
+            if (role == CONFIG_COLUMN_SEQ && can_be_adopted(at)) {
+                snprintf(hint, sizeof(hint),
+                    "if it was dropped: CALL outbox_relay.adopt_outbox('%.200s') numbers the rows anew; then the index "
+                    "and finish_adoption(), as in docs/schema.md, \"With a tool that compares the schema\"",
+                    at->outbox->table);
+            } else {
+                snprintf(hint, sizeof(hint), "name the right one with column.%s, or add it to the table", roles[role]);
+            }
             outbox_find(at, CHECK_FAIL, hint, "no column %s", column);
         }
     }
@@ -182,11 +196,14 @@ static void check_sequence(struct outbox_check *at)
     PQclear(result);
 }
 
-// Of file 020; that it is not applied is said elsewhere.
+// Of file 020; that it is not applied is said elsewhere, and so is that there is no such column.
 static void check_numbers(struct outbox_check *at)
 {
     static const char question[] = "SELECT b.settled_seq, b.last_seq, b.numbers, " PG_NUMBERS_GRANT(
         "pg_catalog.to_regclass($1)::oid") " FROM outbox_relay.numbers_gone_back(pg_catalog.to_regclass($1)) b";
+    if (!outbox_has_column(at, at->outbox->columns[CONFIG_COLUMN_SEQ])) {
+        return;
+    }
     PGresult *there = outbox_ask(at,
         "SELECT pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)') IS NOT NULL", NULL, 0);
     PGresult *result = there && outbox_is_true(there, 0) ? outbox_ask(at, question, &PG_TEXT(at->outbox->table), 1)

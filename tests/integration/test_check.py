@@ -193,6 +193,30 @@ def test_numbers_of_a_sequence_that_the_functions_may_not_read(place):
 
 
 @pytest.mark.postgres_versions
+def test_a_number_column_that_was_dropped_comes_back_as_the_document_says(place):
+    with open(os.path.join(ROOT, "docs/schema.md"), encoding="utf-8") as file:
+        before, _, text = file.read().partition("If `seq` was dropped")
+    heading = re.findall("^### (.*)$", before, re.M)[-1]
+    adopt, index, finish = (statement.strip() for statement in re.search(r"```sql\n(.*?)```", text, re.S).group(1).split(";")[:3])
+    place.execute("INSERT INTO outbox_relay.progress (identity, settled_seq) SELECT identity, 1000000 FROM outbox_relay.outboxes")
+    place.insert_event()
+    identity = place.execute("SELECT identity FROM outbox_relay.outboxes")
+    place.execute("ALTER TABLE outbox_events DROP COLUMN seq")
+    place.insert_event()
+    fails(place, f"no column seq; if it was dropped: {adopt} numbers the rows anew; then the index and finish_adoption(), as in docs/schema.md, "
+                 f'"{heading}"')
+    execute_each(place.admin_dsn, adopt, index, finish)
+    assert place.execute("SELECT array_agg(seq ORDER BY created_at) FROM outbox_events") == [([1, 2],)]
+    assert place.execute("SELECT identity FROM outbox_relay.outboxes") == identity
+    text, = findings(place, "FAIL")[1]
+    assert "numbers have gone back to " in text, text
+    place.execute(re.search(r"SELECT setval\(.*?\)", text).group(0))
+    assert not findings(place, "FAIL")[1]
+    place.execute("ALTER TABLE outbox_events DROP COLUMN seq, DROP COLUMN published_at CASCADE")
+    assert any("name the right one with column.seq, or add it" in text for text in fails(place, "no column seq"))
+
+
+@pytest.mark.postgres_versions
 def test_a_payload_that_is_the_number_of_a_large_object(place):
     def named():
         code, texts = findings(place, "FAIL")
