@@ -112,7 +112,8 @@ def test_two_images_of_a_version_have_different_names():
     for path in ("README.md", "docs/operations.md", "deploy/container/Containerfile"):
         with open(os.path.join(ROOT, path), encoding="utf-8") as file:
             builds = re.findall(r"podman build [^`\n]*", file.read())
-        assert builds and all(re.search(r"--build-arg BUILD_ID=\S+ .*-t \S*outbox-relay:0\.1\.0-\$", line) for line in builds), path
+        assert builds and all(re.search(r"--build-arg BUILD_ID=\S+ .*-t \S*outbox-relay:0\.1\.0-\$id-\$day ", line) for line in builds), path
+        assert all(re.search(r" --pull=always --no-cache ", line) for line in builds), f"{path}: cached layers have no security updates"
 
 
 def test_only_public_bases_of_one_version():
