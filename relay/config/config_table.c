@@ -97,7 +97,8 @@ const struct config_key config_keys[] = {
                     "target_session_attrs=read-write follow a failover. Through pgbouncer only in session mode."},
     {POSTGRES(password), TEXT, .name = "password", .fallback = "", .example = "...", .flags = CONFIG_SECRET,
         .sentence = "The password, if it is not in the dsn, in PGPASSFILE or not needed. It is read once; "
-                    "passfile= of the dsn is read for each connection, for passwords that expire."},
+                    "passfile= of the dsn is read for each connection, for passwords that expire; a colon in "
+                    "a password there needs a backslash before it."},
     {POSTGRES(connect_timeout), DURATION(100 * MS, 5 * M), .name = "connect_timeout", .fallback = "5s",
         .sentence = "How long one host may take to accept a connection."},
     {POSTGRES(statement_timeout), DURATION(100 * MS, H), .name = "statement_timeout", .fallback = "30s",

@@ -2,9 +2,11 @@
 """Terms: who owns the outbox, what a crash at each step leaves, what recovery does, and when it refuses to go on."""
 import contextlib
 import os
+import re
 import signal
 import socket
 import struct
+import subprocess
 
 import confluent_kafka.admin
 import psycopg2
@@ -17,6 +19,7 @@ from relaytools.authority import Authority
 from relaytools.place import Place
 from relaytools.proxy import END_TXN, PRODUCE, TO_CLIENT, Proxy, Rule
 from relaytools.relay import wait_until
+from relaytools.servers import ROOT
 from relaytools.sessions import stranger
 
 POINTS = ("publish.after_locks", "publish.after_init", "publish.after_recovery_read", "publish.after_recovery_delete",
@@ -524,19 +527,22 @@ def test_a_password_that_expires_is_read_anew_from_the_passfile(place, tmp_path)
     """With password_file, which is read once, nobody could connect again until a restart."""
     role, passfile = place.name + "_login", tmp_path / "pgpass"
     parts = psycopg2.extensions.parse_dsn(least_privileged(place))
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        escape, = re.findall(r"`(sed '[^`]*)`", file.read())
 
     def renew(password):
         as_admin(place, f"ALTER ROLE {role} PASSWORD '{password}'")
-        passfile.write_text(f"*:*:*:*:{password}\n", encoding="utf-8")
+        escaped = subprocess.run(["sh", "-c", escape], input=password, capture_output=True, text=True, timeout=60, check=True).stdout
+        passfile.write_text(f"*:*:*:*:{escaped}\n", encoding="utf-8")
         passfile.chmod(0o600)
-    renew("the first token")
+    renew(r"db.example.com:5432/?Action=connect&X=\1")
     del parts["password"]
     relay = publishing(place, start=False, postgres={"dsn": psycopg2.extensions.make_dsn(**parts, passfile=str(passfile))})
     try:
         relay.start()
         first = place.insert_event()
         wait_ids(place, [first])
-        renew("the second token")
+        renew("db.example.com:5432/?Action=connect&X=2")
         before = owner_pids(place)
         as_admin(place, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
         second = place.insert_event()
