@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import psycopg2
+import pytest
 from psycopg2.extensions import make_dsn
 
 from inserting import Sender, admin, dead_letters, delete_group, inserting, post, set_committed
@@ -194,6 +195,33 @@ def test_whoever_keeps_vacuum_from_dead_rows_is_named(place):
         finally:
             prepared.rollback()
             execute_each(place.dsn, f"ROLLBACK PREPARED 'of {place.name}'")
+
+
+@pytest.mark.postgres_versions
+def test_whoever_keeps_events_from_being_published_is_named(place):
+    """To an operator, who may not see when the transactions of others began, and not whoever else has a transaction open, as a backup has."""
+    operator = place.name + "_operator"
+    with contextlib.closing(psycopg2.connect(place.dsn)) as reader, contextlib.closing(psycopg2.connect(place.dsn, application_name="shop")) as writer, \
+            contextlib.closing(psycopg2.connect(place.dsn)) as prepared:
+        reader.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM public.outbox_events")
+        relay = publishing(place)
+        wait_ids(place, [place.insert_event()])
+        insert = "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) VALUES ('post', gen_random_uuid(), 'post.created', '{}')"
+        writer.cursor().execute(insert)
+        with prepared.cursor() as cursor:
+            cursor.execute("SET outbox_relay.notify = 'off'; " + insert)
+            cursor.execute(f"PREPARE TRANSACTION 'of {place.name}'")
+        try:
+            with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
+                execute_each(place.admin_dsn, file.read(), f"CREATE ROLE {operator} LOGIN PASSWORD 'hush' IN ROLE outbox_operator")
+            statement, = documented(place, "**A transaction that keeps events from being published**")
+            rows = execute_each(make_dsn(place.dsn, user=operator, password="hush"), statement)
+            assert {(row[0], row[1], row[3]) for row in rows} == {(writer.info.backend_pid, None, "shop"), (None, f"of {place.name}", None)}, rows
+        finally:
+            prepared.rollback()
+            execute_each(place.dsn, f"ROLLBACK PREPARED 'of {place.name}'")
+            execute_each(place.admin_dsn, f"DROP ROLE IF EXISTS {operator}")
+        assert relay.stop() == 0
 
 
 @needs_pgbouncer
