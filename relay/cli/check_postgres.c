@@ -123,8 +123,8 @@ static void check_encoding(struct check *check)
     }
 }
 
-// Without it no relay can own an outbox.
-static void check_timeline(struct check *check)
+// Without it no relay can own an outbox. Returns whether it is Aurora, which has none.
+static bool check_timeline(struct check *check)
 {
     struct relay_error error;
     uint32_t timeline;
@@ -132,14 +132,42 @@ static void check_timeline(struct check *check)
         check_add(check->report, CHECK_FAIL, what,
             "EXECUTE on pg_walfile_name(pg_lsn) and pg_current_wal_insert_lsn() for the relay's role", "%s",
             error.text);
-    } else if (timeline == 0) {
+        return false;
+    }
+    if (timeline == 0) {
         check_add(check->report, CHECK_WARN, what, "see Limits in README.md",
             "Amazon Aurora, on which the relay is untested: it has no timelines, by which an old primary that comes "
             "back would be recognised");
     }
+    return timeline == 0;
 }
 
-static void check_durability(struct check *check)
+// remote: the service has a commit's log elsewhere before it answers, and sets the first two itself.
+static void judge_durability(struct check *check, const PGresult *settings, bool remote)
+{
+    bool fsync = strcmp(pg_cell(settings, 0, 0), "on") == 0, pages = strcmp(pg_cell(settings, 0, 1), "on") == 0;
+    const char *commit = pg_cell(settings, 0, 2);
+    if (!remote && (!fsync || !pages)) {
+        check_add(check->report, CHECK_WARN, what, "switch it on before events matter",
+            "%s is off: a crash of the machine can lose or corrupt committed events",
+            fsync ? "full_page_writes" : "fsync");
+    }
+    if (strcmp(commit, "off") == 0) {
+        check_add(check->report, CHECK_WARN, what, "synchronous_commit = on for the roles that write events",
+            "synchronous_commit is off by default: a crash can lose a commit that the application was told of, its "
+            "event included");
+    } else if (remote) {
+        check_add(check->report, CHECK_OK, what, "",
+            "synchronous_commit %s; the service keeps the log elsewhere, so its fsync and full_page_writes tell "
+            "nothing",
+            commit);
+    } else if (fsync && pages) {
+        check_add(check->report, CHECK_OK, what, "", "durable: fsync and full_page_writes on, synchronous_commit %s",
+            commit);
+    }
+}
+
+static void check_settings(struct check *check, bool aurora)
 {
     struct relay_error error;
     // reset_val: what other sessions get; the relay sets its own.
@@ -154,28 +182,14 @@ static void check_durability(struct check *check)
         "w.setdatabase "
         "IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) AND "
         "pg_catalog.lower(c) IN ('outbox_relay.notify=off', 'outbox_relay.notify=false', 'outbox_relay.notify=no', "
-        "'outbox_relay.notify=0'))) FROM pg_catalog.pg_settings s",
+        "'outbox_relay.notify=0'))), coalesce(pg_catalog.current_setting('neon.tenant_id', true), '') <> '' "
+        "FROM pg_catalog.pg_settings s",
         &error);
     if (!result) {
         check_add(check->report, CHECK_WARN, what, "", "settings cannot be read: %s", error.text);
         return;
     }
-    bool fsync = strcmp(pg_cell(result, 0, 0), "on") == 0, pages = strcmp(pg_cell(result, 0, 1), "on") == 0;
-    const char *commit = pg_cell(result, 0, 2);
-    if (!fsync || !pages) {
-        check_add(check->report, CHECK_WARN, what, "switch it on before events matter",
-            "%s is off: a crash of the machine can lose or corrupt committed events",
-            fsync ? "full_page_writes" : "fsync");
-    }
-    if (strcmp(commit, "off") == 0) {
-        check_add(check->report, CHECK_WARN, what, "synchronous_commit = on for the roles that write events",
-            "synchronous_commit is off by default: a crash can lose a commit that the application was told of, its "
-            "event included");
-    }
-    if (fsync && pages && strcmp(commit, "off") != 0) {
-        check_add(check->report, CHECK_OK, what, "", "durable: fsync and full_page_writes on, synchronous_commit %s",
-            commit);
-    }
+    judge_durability(check, result, aurora || strcmp(pg_cell(result, 0, 5), "t") == 0);
     if (pg_cell_int64(result, 0, 3) > 0) {
         check_add(check->report, CHECK_WARN, what,
             "SET outbox_relay.notify = 'off' in the sessions of writers that use PREPARE TRANSACTION, behind a "
@@ -268,11 +282,9 @@ void check_postgres(struct check *check)
         return;
     }
     bool primary = check_server(check);
-    if (primary) {
-        check_timeline(check);
-    }
+    bool aurora = primary && check_timeline(check);
     check_encoding(check);
-    check_durability(check);
+    check_settings(check, aurora);
     tell_pooler(check, pooler);
     check_hosts(check);
     check_connections(check);

@@ -48,6 +48,20 @@ def test_too_few_connections_of_postgresql_are_warned_of(place):
     warns(place, "1 outboxes need 4, and 2 more for each further replica")
 
 
+def test_fsync_off_is_warned_of_unless_the_service_keeps_the_log_elsewhere(place):
+    def told(level):
+        return [text for text in findings(place, level)[1] if "fsync" in text]
+    execute_each(place.servers.admin_dsn, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    try:
+        wait_until(lambda: told("warn"), "it is off")
+        assert "fsync is off" in told("warn")[0] and not told("ok")
+        execute_each(place.admin_dsn, f"ALTER DATABASE {place.name} SET neon.tenant_id = '0123456789abcdef'")   # as Neon's servers have it
+        assert not told("warn") and "the service keeps the log elsewhere" in told("ok")[0]
+    finally:
+        execute_each(place.servers.admin_dsn, "ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()")
+    wait_until(lambda: execute_each(place.admin_dsn, "SHOW fsync") == [("on",)], "it is as before")
+
+
 def test_encodings_that_have_bytes_without_utf8_are_warned_of(place):
     assert not any("encoding" in text for text in findings(place)[1]), "UTF8"
     for encoding, told in (("SQL_ASCII", True), ("LATIN1", False)):
