@@ -224,6 +224,23 @@ def test_whoever_keeps_events_from_being_published_is_named(place):
         assert relay.stop() == 0
 
 
+def test_all_outboxes_go_on_after_a_blue_green_deployment(place):
+    """The server that took over has another identifier, and all that was in the tables."""
+    place.execute("SELECT outbox_relay.create_outbox('public.second')")
+    relay = publishing(place, outbox={}, outbox__second={"table": "public.second"})
+    tables = ("public.outbox_events", "public.second")
+    events = [place.insert_event(table=table) for table in tables]
+    wait_ids(place, events)
+    place.execute("UPDATE outbox_relay.outboxes SET system_identifier = 42")
+    execute_each(place.admin_dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outbox-relay-%'")
+    relay.wait(lambda: len({failure["outbox"] for failure in relay.events("publish.term_failed") if "registered on another" in failure["error"]}) == 2, "both stop")
+    events += [place.insert_event(table=table) for table in tables]
+    statement, = documented(place, "**A blue/green deployment**")
+    place.execute(statement)
+    assert sorted(wait_ids(place, events)) == sorted(events)
+    assert relay.stop() == 0
+
+
 @needs_pgbouncer
 def test_a_pause_of_pgbouncer_waits_for_the_relay_unless_it_has_an_entry_of_its_own(place):
     user = place.servers.env["POSTGRES_USER"]
