@@ -269,7 +269,8 @@ static void judge_receipts(struct kafka_check *at, const struct kafka_topic_sett
     }
     if (settings->segment_bytes > SEGMENT_MOST) {
         check_add(at->check->report, CHECK_WARN, "receipt topic",
-            "kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config segment.bytes=67108864",
+            "kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config segment.bytes=67108864, "
+            "unless the service refuses that",
             "%s has segment.bytes=%lld: a segment is not compacted before it is full, so an outbox that starts reads "
             "up "
             "to as much of others' receipts",
