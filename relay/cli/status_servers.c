@@ -9,12 +9,13 @@
 #include "relay/cli/kafka_probe.h"
 #include "relay/clickhouse/clickhouse_client.h"
 #include "relay/clickhouse/clickhouse_text.h"
+#include "relay/insert/insert_routes.h"
+#include "relay/ops/health_judge.h"
 #include "relay/postgres/pg_connection.h"
 #include "relay/postgres/pg_health.h"
 #include "relay/postgres/pg_stranger.h"
 
 #include <math.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,12 +45,6 @@ static void add_check(struct gathering *at, const char *check, int level, const 
     json_object_set_new(at->checks, check, state(level, reason, figures));
 }
 
-static int level_of(const json_t *state)
-{
-    const char *status = json_string_value(json_object_get(state, "status"));
-    return status && strcmp(status, levels[0]) == 0 ? 0 : status && strcmp(status, levels[1]) == 0 ? 1 : 2;
-}
-
 // A check of several instances, with the reason of the worst one, as the daemon has it.
 static void add_instances(struct gathering *at, const char *check, int level, json_t *instances)
 {
@@ -57,7 +52,7 @@ static void add_instances(struct gathering *at, const char *check, int level, js
     json_t *one;
     json_object_foreach(instances, name, one)
     {
-        if (level_of(one) > (worst ? level_of(json_object_get(instances, worst)) : 0)) {
+        if (status_level_of_state(one) > (worst ? status_level_of_state(json_object_get(instances, worst)) : 0)) {
             worst = name;
         }
     }
@@ -184,25 +179,13 @@ static void gather_postgres(struct gathering *at)
 
 // Kafka
 
-static bool is_read(const struct config *config, const char *topic)
+static bool is_read(const struct insert_routes *routes, const char *topic)
 {
-    for (size_t i = 0; i < config->route_count; i++) {
-        const struct config_list *topics = &config->routes[i].topics;
-        for (size_t j = 0; config->routes[i].enabled && j < topics->count; j++) {
-            regex_t expression;
-            if (topics->items[j][0] != '^' ? strcmp(topics->items[j], topic) == 0
-                                           : regcomp(&expression, topics->items[j], REG_EXTENDED | REG_NOSUB) == 0) {
-                bool matches = topics->items[j][0] != '^' || regexec(&expression, topic, 0, NULL, 0) == 0;
-                if (topics->items[j][0] == '^') {
-                    regfree(&expression);
-                }
-                if (matches) {
-                    return true;
-                }
-            }
-        }
+    bool read = false;
+    for (size_t i = 0; i < insert_routes_count(routes) && !read; i++) {
+        read = insert_routes_match(routes, i, topic);
     }
-    return false;
+    return read;
 }
 
 static int64_t committed_of(const rd_kafka_topic_partition_list_t *committed, const char *topic, int32_t partition)
@@ -213,7 +196,7 @@ static int64_t committed_of(const rd_kafka_topic_partition_list_t *committed, co
 }
 
 // The lag of every partition that a route reads. Returns the sum, -1 if some partition did not answer in time.
-static int64_t add_lag(struct gathering *at, struct kafka_probe *probe,
+static int64_t add_lag(struct gathering *at, struct kafka_probe *probe, const struct insert_routes *routes,
     const rd_kafka_topic_partition_list_t *committed)
 {
     const rd_kafka_metadata_t *metadata = kafka_probe_metadata(probe);
@@ -221,7 +204,7 @@ static int64_t add_lag(struct gathering *at, struct kafka_probe *probe,
     int64_t sum = 0;
     for (int i = 0; i < metadata->topic_cnt; i++) {
         const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
-        for (int j = 0; is_read(at->context->config, topic->topic) && j < topic->partition_cnt; j++) {
+        for (int j = 0; is_read(routes, topic->topic) && j < topic->partition_cnt; j++) {
             int64_t low, high;
             struct duration left = mono_left(clock_mono(at->context->clock), deadline);
             if (left.ns < 1000000 ||
@@ -239,9 +222,30 @@ static int64_t add_lag(struct gathering *at, struct kafka_probe *probe,
     return sum;
 }
 
-static void gather_kafka(struct gathering *at)
+static void add_group(struct gathering *at, struct kafka_probe *probe)
 {
     const struct config *config = at->context->config;
+    struct relay_error error = {0};
+    struct insert_routes *routes = insert_routes_new(config, &error);
+    rd_kafka_topic_partition_list_t *committed = routes
+        ? kafka_probe_committed(probe, config->insert.group_id, PATIENCE, &error)
+        : NULL;
+    int64_t lag = committed ? add_lag(at, probe, routes, committed) : -1;
+    int level = lag < 0 ? 1 : (int)health_lag_level(&config->health, lag);
+    char reason[sizeof(error.text) + 48] = "";
+    if (level > 0) {
+        snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s",
+            lag < 0 && !committed ? ": " : "", lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
+    }
+    add_check(at, "insert", level, reason, json_pack("{s:I}", "lag", (json_int_t)lag));
+    if (committed) {
+        rd_kafka_topic_partition_list_destroy(committed);
+    }
+    insert_routes_free(routes);
+}
+
+static void gather_kafka(struct gathering *at)
+{
     struct relay_error error;
     struct kafka_probe *probe = kafka_probe_open(at->context, "status", PATIENCE, &error);
     if (!probe) {
@@ -249,22 +253,8 @@ static void gather_kafka(struct gathering *at)
         return;
     }
     add_check(at, "kafka", 0, "", json_pack("{s:i}", "brokers", kafka_probe_metadata(probe)->broker_cnt));
-    if (config->insert.enabled) {
-        rd_kafka_topic_partition_list_t *committed = kafka_probe_committed(probe, config->insert.group_id, PATIENCE,
-            &error);
-        int64_t lag = committed ? add_lag(at, probe, committed) : -1;
-        const struct config_health *health = &config->health;
-        int level = lag < 0 || (health->warning_lag > 0 && lag > health->warning_lag) ? 1 : 0;
-        level = health->critical_lag > 0 && lag > health->critical_lag ? 2 : level;
-        char reason[sizeof(error.text) + 48] = "";
-        if (level > 0) {
-            snprintf(reason, sizeof(reason), lag < 0 ? "the lag is not known%s%s" : "%s%s",
-                lag < 0 && !committed ? ": " : "", lag < 0 ? (committed ? "" : error.text) : "the group is far behind");
-        }
-        add_check(at, "insert", level, reason, json_pack("{s:I}", "lag", (json_int_t)lag));
-        if (committed) {
-            rd_kafka_topic_partition_list_destroy(committed);
-        }
+    if (at->context->config->insert.enabled) {
+        add_group(at, probe);
     }
     kafka_probe_close(probe);
 }
@@ -288,6 +278,33 @@ static bool add_table(struct gathering *at, struct clickhouse_client *client, co
     clickhouse_result_free(result);
     clickhouse_text_finish(&statement);
     return done;
+}
+
+// Several routes may fill one table.
+static bool is_filled_before(const struct insert_routes *routes, size_t index)
+{
+    bool filled = false;
+    for (size_t i = 0; i < index && !filled; i++) {
+        filled = insert_routes_fills(routes, i, insert_routes_at(routes, index)->table);
+    }
+    return filled;
+}
+
+// false: one is not told, and none after it: each of them might take as long.
+static bool add_tables(struct gathering *at, struct clickhouse_client *client, json_t *instances)
+{
+    struct relay_error error;
+    struct insert_routes *routes = insert_routes_new(at->context->config, &error);
+    const char *failed = routes ? NULL : "routes";
+    for (size_t i = 0; routes && !failed && i < insert_routes_count(routes); i++) {
+        const char *table = insert_routes_at(routes, i)->table;
+        failed = is_filled_before(routes, i) || add_table(at, client, table, &error) ? NULL : table;
+    }
+    if (failed) {
+        json_object_set_new(instances, failed, state(1, error.text, json_object()));
+    }
+    insert_routes_free(routes);
+    return !failed;
 }
 
 static void add_clickhouse_letters(struct gathering *at, struct clickhouse_client *client, const char *table)
@@ -326,15 +343,8 @@ static void gather_clickhouse(struct gathering *at)
             state(answers ? 0 : 2, answers ? "" : error.text, json_object()));
     }
     int level = answering == 0 ? 2 : answering < endpoints ? 1 : 0;
-    bool told = answering > 0;
-    for (size_t i = 0; told && i < config->route_count; i++) {
-        if (config->routes[i].enabled && !add_table(at, client, config->routes[i].table, &error)) {
-            json_object_set_new(instances, config->routes[i].table, state(1, error.text, json_object()));
-            level = 1;
-            told = false; // each of the others might take as long
-        }
-    }
     if (answering > 0) {
+        level = add_tables(at, client, instances) ? level : 1;
         add_clickhouse_letters(at, client, config->insert.dead_letter_table);
     }
     add_instances(at, "clickhouse", level, instances);

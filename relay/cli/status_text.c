@@ -12,21 +12,22 @@ static const char *text_of(const json_t *object, const char *name)
     return text ? text : "";
 }
 
-static int level_of_word(const char *word)
+int status_level_of_state(const json_t *state)
 {
+    const char *word = text_of(state, "status");
     return strcmp(word, "ok") == 0 ? 0 : strcmp(word, "degraded") == 0 ? 1 : 2;
 }
 
 int status_level_of(const json_t *status)
 {
-    int level = level_of_word(text_of(status, "status"));
+    int level = status_level_of_state(status);
     const json_t *checks = json_object_get(status, "checks");
     const char *name;
     json_t *check;
     // A daemon of which one stage stands while the other goes on calls the whole of itself degraded.
     json_object_foreach((json_t *)(uintptr_t)checks, name, check)
     {
-        int of_this = level_of_word(text_of(check, "status"));
+        int of_this = status_level_of_state(check);
         level = of_this > level ? of_this : level;
     }
     const json_t *outboxes = json_object_get(json_object_get(checks, "outbox"), "instances");

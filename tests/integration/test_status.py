@@ -44,6 +44,14 @@ def test_from_the_servers_when_no_daemon_answers(place):
     assert text.returncode == 1 and "no relay owns it" in text.stdout and "no daemon answers" in text.stdout
 
 
+def test_a_table_that_two_routes_fill_is_told_once_by_the_servers(place):
+    database = place.sections()["clickhouse"]["database"]
+    more = {"topics": f"{place.prefix}.other.events", "table": f"{database}.outbox_events"}
+    status = document(place, route__other=more)[1]
+    assert [table for table in status["tables"] if "outbox_events" in table["table"]] == [{"table": "outbox_events", "rows": 0}], status["tables"]
+    assert status["checks"]["insert"]["figures"]["lag"] == 0 and status["checks"]["clickhouse"]["status"] == "ok", status["checks"]
+
+
 def test_owner_and_lag_are_seen_on_the_servers(place):
     relay = place.relay(insert={"enabled": "false"})
     for _ in range(7):

@@ -20,6 +20,8 @@ void status_url(const struct config *config, char *url, size_t room);
 // no memory.
 json_t *status_from_servers(const struct relay_context *context);
 
+// 0 ok, 1 degraded, 2 down (or no word of ours): by the "status" of a check or of an instance.
+int status_level_of_state(const json_t *state);
 // 0 ok, 1 something degraded, 2 a check down (or the whole) or an outbox CRITICAL.
 int status_level_of(const json_t *status);
 void status_print(FILE *to, const json_t *status, bool colour);
