@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Happy path: none. An offset that a table lacks is not in the log any more: Kafka expired messages, or the topic is
-// another one. Each table judges for itself: it has had them, it may go on behind them, or it stands still.
+// Happy path: a table has offsets behind the committed one, and the log ends behind them.
+// - It ends before them: the topic was made anew, or is that of another cluster, or the brokers have lost its end. New
+//   messages get offsets that the table has, and would be passed over as stored: the partition stands still. A log that
+//   has outgrown the old one by then is not recognised.
+// - The broker does not say where it ends: asked again, and the tables wait.
+// - An offset that a table lacks is not in the log any more: Kafka expired messages, or the topic is another one. Each
+//   table judges for itself: it has had them, it may go on behind them, or it stands still.
 #include "relay/insert/insert_expiry.h"
 
 #include "relay/base/log.h"
 #include "relay/insert/insert_health.h"
+#include "relay/kafka/kafka_error.h"
+
+#define COMPARE_LIMIT DURATION_S(3)
+#define COMPARE_SPAN  DURATION_MS(50)
+#define COMPARE_PAUSE DURATION_S(5) // after a question without an answer: the other partitions go on
 
 // Messages that one partition's log no longer has, and what that means to its tables.
 struct expiry {
@@ -112,6 +122,60 @@ static void offset_not_in_log(struct insert_group *group, struct insert_partitio
         group->reader_stale = true;
     } else if (!partition->failed) {
         insert_partition_stopped(partition);
+    }
+}
+
+// The one that was not asked for longest, so that each has its turn. NULL: none.
+static struct insert_partition *doubted_partition(const struct insert_group *group)
+{
+    struct insert_partition *found = NULL;
+    for (size_t i = 0; i < group->partitions.count; i++) {
+        struct insert_partition *partition = group->partitions.items[i];
+        if (!partition->gone && !partition->failed && insert_partition_has(partition, FEED_DOUBTED) &&
+            (!found || mono_before(partition->compared_at, found->compared_at))) {
+            found = partition;
+        }
+    }
+    return found;
+}
+
+// Nothing of the partition is committed from here on: with an offset of the new log nothing would tell it from the old.
+static void compare_feeds(struct insert_group *group, struct insert_partition *partition, int64_t end)
+{
+    for (size_t i = 0; i < partition->feed_count; i++) {
+        struct insert_feed *feed = &partition->feeds[i];
+        struct relay_error error;
+        if (feed->state != FEED_DOUBTED) {
+            continue;
+        }
+        feed->compared = feed->highest < end;
+        feed->state = feed->compared ? FEED_READY : FEED_LOST;
+        if (!feed->compared && !partition->failed) {
+            partition->failed = true;
+            kafka_error_set(&error, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
+                "table %.80s has it, and the log ends at %lld", feed->table->name, (long long)end);
+            tell_lost(group, partition, feed->highest, &error);
+        }
+    }
+}
+
+void insert_expiry_compare(struct insert_group *group, struct mono_time now)
+{
+    struct mono_time until = mono_add(now, COMPARE_SPAN);
+    struct insert_partition *partition;
+    while (mono_reached(now, group->compare_at) && !mono_reached(insert_group_now(group), until) &&
+        (partition = doubted_partition(group)) != NULL) {
+        struct relay_error error;
+        int64_t low, high;
+        partition->compared_at = insert_group_now(group);
+        if (!kafka_consumer_ask_watermarks(group->consumer, partition->topic, partition->number, COMPARE_LIMIT, &low,
+                &high, &error)) {
+            group->compare_at = mono_add(insert_group_now(group), COMPARE_PAUSE);
+            log_event(LOG_LEVEL_WARNING, "insert.no_end", "where the log ends is not known yet; the partition waits",
+                LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number), LOG_ERROR(&error));
+            return;
+        }
+        compare_feeds(group, partition, high);
     }
 }
 

@@ -28,7 +28,8 @@ static void send_far_ones_away(struct insert_group *group, struct insert_partiti
 // while, since its read-back fails, goes back when it can, or catches up by itself: the others need not wait for it.
 static bool waits_for_others(struct insert_partition *partition, struct mono_time now)
 {
-    if (!insert_partition_has(partition, FEED_WAITING) && !insert_partition_has(partition, FEED_READING)) {
+    if (!insert_partition_has(partition, FEED_WAITING) && !insert_partition_has(partition, FEED_READING) &&
+        !insert_partition_has(partition, FEED_DOUBTED)) {
         return false;
     }
     if (partition->ready_since.ns == 0) {

@@ -524,6 +524,7 @@ void insert_group_work(struct insert_group *group, struct mono_time now)
         ask_committed(group, now);
     }
     insert_memory_work(group);
+    insert_expiry_compare(group, now);
     insert_flow_begin(group);
     insert_flow_hold(group);
     insert_catch_up_work(group);

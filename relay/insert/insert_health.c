@@ -82,8 +82,26 @@ size_t insert_health_stopped(const struct insert_group *group)
     return stopped;
 }
 
-static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reason, size_t room)
+static bool was_read(const struct insert_group *group, const char *subscribed)
 {
+    return group->health.known &&
+        rd_kafka_topic_partition_list_find(group->health.known, subscribed, RD_KAFKA_PARTITION_UA);
+}
+
+static bool any_is_gone(const struct insert_group *group)
+{
+    for (int i = 0; group->health.absent && i < group->health.absent->cnt; i++) {
+        if (was_read(group, group->health.absent->elems[i].topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Messages of a topic that is created once more get offsets that the tables have from the deleted one.
+static void say_absent(const struct insert_group *group, char *reason, size_t room)
+{
+    const rd_kafka_topic_partition_list_t *absent = group->health.absent;
     char names[ABSENT_NAMES] = "";
     size_t used = 0;
     for (int i = 0; i < absent->cnt && used < sizeof(names); i++) {
@@ -91,19 +109,9 @@ static void say_absent(const rd_kafka_topic_partition_list_t *absent, char *reas
     }
     snprintf(reason, room,
         "no visible topic is named, or matches, %s%s: create %s (the relay creates none), or grant DESCRIBE "
-        "and READ",
-        names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it");
-}
-
-static bool any_is_gone(const struct insert_group *group)
-{
-    for (int i = 0; group->health.absent && group->health.known && i < group->health.absent->cnt; i++) {
-        if (rd_kafka_topic_partition_list_find(group->health.known, group->health.absent->elems[i].topic,
-                RD_KAFKA_PARTITION_UA)) {
-            return true;
-        }
-    }
-    return false;
+        "and READ%s",
+        names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it",
+        any_is_gone(group) ? "; it was here before: if it was deleted, first operations.md, A topic was deleted" : "");
 }
 
 // Somebody has to fix it. A topic that was never there may be meant to come later; the publisher parks what waits for
@@ -135,7 +143,7 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
     } else if (group->health.refused[0] != '\0') {
         snprintf(reason, room, "%s", group->health.refused);
     } else if (group->health.absent && group->health.absent->cnt > 0) {
-        say_absent(group->health.absent, reason, room);
+        say_absent(group, reason, room);
     } else {
         return false;
     }
@@ -352,8 +360,8 @@ void insert_health_absent(void *context, const char *subscribed)
     if (!rd_kafka_topic_partition_list_find(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA)) {
         rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
         log_event(LOG_LEVEL_WARNING, "insert.topic_absent",
-            "no visible topic has this name, or matches it: create it (the relay creates none), or grant "
-            "DESCRIBE and READ",
+            "no visible topic has this name, or matches it: create it (the relay creates none; one that was deleted: "
+            "first operations.md, A topic was deleted), or grant DESCRIBE and READ",
             LOG_TEXT("topic", subscribed));
     }
     group->health.absent_at = mono_add(insert_group_now(group), LOOK_EVERY);

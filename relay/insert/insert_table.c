@@ -532,7 +532,8 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
         free(feed->owed);
         feed->owed = NULL;
     }
-    feed->state = FEED_READY;
+    feed->highest = job->read_back.highest;
+    feed->state = feed->compared || feed->highest == READ_BACK_NONE ? FEED_READY : FEED_DOUBTED;
     if (feed->found.count > 0) {
         metric_add(metrics_series1(table->context->metrics, METRIC_REPLAYS, "insert"), 1);
         log_event(LOG_LEVEL_INFO, "insert.read_back",
@@ -572,6 +573,7 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     job->read_back.topic = partition->topic;
     job->read_back.partition = partition->number;
     job->read_back.from = feed->mark;
+    job->read_back.highest = READ_BACK_NONE; // where the table is not asked
     job->read_back.generation = feed->generation;
     job->owed = feed->owed ? strdup(feed->owed) : NULL;
     if (feed->owed && !job->owed) {

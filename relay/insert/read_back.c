@@ -194,22 +194,31 @@ static bool add_place(struct clickhouse_text *text, const struct table_plan *pla
         clickhouse_text_add(text, " AND kafka_partition = %d", of->partition);
 }
 
-// The lowest offset that is there, from `from` on (READ_BACK_NONE: of all); *found false: none.
-static bool read_lowest(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
-    const char *dead_letter_table, int64_t from, bool *found, int64_t *lowest, struct relay_error *error)
+// The lowest and the highest offset that are there.
+struct edges {
+    bool any;
+    int64_t lowest, highest;
+};
+
+// From `from` on; READ_BACK_NONE: of all.
+static bool read_edges(struct table_question *question, const struct table_plan *plan, const struct read_back *of,
+    const char *dead_letter_table, int64_t from, struct edges *edges, struct relay_error *error)
 {
     struct clickhouse_text text = {0};
     struct clickhouse_result *result = NULL;
-    *found = false;
-    bool built = clickhouse_text_add(&text, "SELECT count(), toInt64(min(kafka_offset)), " TABLE_QUESTION_LAST) &&
+    *edges = (struct edges){.lowest = INT64_MAX, .highest = READ_BACK_NONE};
+    bool built = clickhouse_text_add(&text,
+                     "SELECT count(), toInt64(min(kafka_offset)), toInt64(max(kafka_offset)), " TABLE_QUESTION_LAST) &&
         add_place(&text, plan, of, dead_letter_table) &&
         (from == READ_BACK_NONE || clickhouse_text_add(&text, " AND kafka_offset >= %lld", (long long)from));
     bool done = built && table_question_ask(question, text.at, &result, error) &&
-        table_question_whole(result, 3, error);
-    if (done) {
-        *found = clickhouse_result_uint(result, 0, 0) > 0;
-        *lowest = clickhouse_result_int(result, 0, 1);
-    } else if (!built) {
+        table_question_whole(result, 4, error);
+    edges->any = done && clickhouse_result_uint(result, 0, 0) > 0;
+    if (edges->any) {
+        edges->lowest = clickhouse_result_int(result, 0, 1);
+        edges->highest = clickhouse_result_int(result, 0, 2);
+    }
+    if (!built) {
         error_no_memory(error, "reading back");
     } else if (dead_letter_table && clickhouse_error_no_table(error)) {
         done = true;
@@ -308,8 +317,8 @@ static bool read_ranges(struct table_question *question, const struct table_plan
     int64_t span = span_of(of);
     struct page page = {.end = of->from < INT64_MAX - span ? of->from + span : INT64_MAX, .through = INT64_MAX};
     bool built = add_page(&text, plan, of, dead_letter_table, &page);
-    bool found,
-        done = built && table_question_ask(question, text.at, &result, error) && table_question_whole(result, 4, error);
+    bool done = built && table_question_ask(question, text.at, &result, error) &&
+        table_question_whole(result, 4, error);
     if (done) {
         done = take_ranges(result, ranges, &page, error);
     } else if (!built) {
@@ -320,7 +329,9 @@ static bool read_ranges(struct table_question *question, const struct table_plan
     clickhouse_result_free(result);
     clickhouse_text_finish(&text);
     if (done && page.more && ranges->count == 0) { // a gap, which is passed over at once, however long
-        done = read_lowest(question, plan, of, dead_letter_table, page.end, &found, &page.through, error);
+        struct edges edges;
+        done = read_edges(question, plan, of, dead_letter_table, page.end, &edges, error);
+        page.through = edges.lowest;
     }
     *through = page.through;
     return done;
@@ -356,6 +367,32 @@ static bool has_noted(const struct read_back *of, const struct offset_ranges *ro
     return false;
 }
 
+// Where to begin without a committed offset, and how far the table and its dead letters reach.
+static bool look_at_all(struct table_question *question, const struct table_plan *plan, struct read_back *of,
+    const char *dead_letters, struct relay_error *error)
+{
+    struct edges rows, dead;
+    if (!read_edges(question, plan, of, NULL, READ_BACK_NONE, &rows, error) ||
+        !read_edges(question, plan, of, dead_letters, READ_BACK_NONE, &dead, error)) {
+        return error_prefix(error, "reading back the lowest offset");
+    }
+    if (rows.any || dead.any) {
+        of->from = rows.lowest < dead.lowest ? rows.lowest : dead.lowest;
+        of->highest = rows.highest > dead.highest ? rows.highest : dead.highest;
+    }
+    return true;
+}
+
+// What the page itself proves. It ends at an offset that is there, or below one.
+static void note_highest(struct read_back *of)
+{
+    int64_t proven = of->found.count > 0 ? offset_ranges_after(&of->found) - 1 : READ_BACK_NONE;
+    if (of->through < INT64_MAX && of->through - 1 > proven) {
+        proven = of->through - 1;
+    }
+    of->highest = of->highest > proven ? of->highest : proven;
+}
+
 static bool look_back(const struct relay_context *context, struct table_question *question,
     const struct table_plan *plan, struct read_back *of, struct relay_error *error)
 {
@@ -364,21 +401,16 @@ static bool look_back(const struct relay_context *context, struct table_question
     int64_t rows_through = INT64_MAX, dead_through = INT64_MAX;
     offset_ranges_finish(&of->found);
     of->through = INT64_MAX;
+    of->highest = READ_BACK_NONE;
     of->has_noted = false;
     if (!sync_replica(question, plan, NULL, error) || !sync_replica(question, plan, dead_letters, error)) {
         return false;
     }
     if (of->from == READ_BACK_NONE) {
-        bool has_rows, has_dead;
-        int64_t lowest_row = INT64_MAX, lowest_dead = INT64_MAX;
-        if (!read_lowest(question, plan, of, NULL, READ_BACK_NONE, &has_rows, &lowest_row, error) ||
-            !read_lowest(question, plan, of, dead_letters, READ_BACK_NONE, &has_dead, &lowest_dead, error)) {
-            return error_prefix(error, "reading back the lowest offset");
+        bool told = look_at_all(question, plan, of, dead_letters, error);
+        if (!told || of->from == READ_BACK_NONE) {
+            return told;
         }
-        if (!has_rows && !has_dead) {
-            return true;
-        }
-        of->from = has_rows && (!has_dead || lowest_row < lowest_dead) ? lowest_row : lowest_dead;
     }
     struct mono_time start = clock_mono(context->clock);
     bool done = read_ranges(question, plan, of, NULL, &rows, &rows_through, error) &&
@@ -400,6 +432,7 @@ static bool look_back(const struct relay_context *context, struct table_question
     }
     of->found = rows;
     of->through = rows_through < dead_through ? rows_through : dead_through;
+    note_highest(of);
     return true;
 }
 

@@ -6,10 +6,11 @@ import struct
 import threading
 import time
 
+import confluent_kafka
 import pytest
 
 from c_tests import built
-from inserting import (Sender, committed, counts, dead_letters, delete_group, event_headers, fnv, group_of, inserting, paused, post,
+from inserting import (Sender, admin, committed, counts, dead_letters, delete_group, event_headers, fnv, group_of, inserting, paused, post,
                        run_under, set_committed, settle, wait_counts)
 from publishing import crash_at, use_test_points
 from relaytools import kafka_ends, kafka_groups
@@ -263,6 +264,38 @@ def test_a_group_that_lost_its_offsets_begins_where_the_log_does_when_the_table_
     wait_until(lambda: sum(committed(place, post(place), 4).values()) == 500, "all committed")
     assert relay.events("insert.offset_not_in_log") == []
     assert relay.stop() == 0
+
+
+def committed_of(place, topic):
+    """Of partition 0. None while the group has no coordinator, as may be when its topic has just gone."""
+    try:
+        return kafka_groups.committed_offsets(place.servers.bootstrap, group_of(place), [(topic, 0)])
+    except confluent_kafka.KafkaException:
+        return None
+
+
+def test_a_topic_that_was_made_anew_over_the_rows_of_the_old_one_stands_still_visibly(place):
+    """Its messages get offsets that the table has: passed over as stored, they would be lost without a word."""
+    topic, kafka = post(place), admin(place)
+    relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"})
+    sender = Sender(place).events(topic, 50, partition=0).flush()
+    wait_counts(place, 50)
+    wait_until(lambda: committed_of(place, topic) == {(topic, 0): 50}, "all committed")
+    kafka.delete_topics([topic])[topic].result(30)
+    relay.wait(lambda: relay.events("insert.revoked"), "it learns that the topic is gone")
+    wait_until(lambda: topic not in kafka.list_topics(timeout=10).topics, "the topic is gone")
+    wait_until(lambda: committed_of(place, topic) == {}, "and its offsets")
+    place.servers.create_topics([topic], 4)
+    sender.events(topic, 10, partition=0).events(topic, 10, partition=1).flush()
+    for _ in range(2):
+        relay.wait(lambda: relay.events("insert.offset_not_in_log"), "it is told")
+        assert [event["partition"] for event in relay.events("insert.offset_not_in_log")] == [0]
+        relay.wait(lambda: f"{topic} [0]: offset 49 is not in Kafka's log" in relay.health()["checks"]["kafka"].get("reason", ""), "on the board, too")
+        relay.wait(lambda: relay.metric("insert_stopped_partitions") == 1, "and counted")
+        wait_counts(place, 60)  # the other partitions go on
+        assert relay.stop() == 0
+        relay.start()  # which changes nothing
+    wait_until(lambda: committed_of(place, topic) in ({}, {(topic, 0): 0}), "nothing of it is committed")
 
 
 def test_messages_that_expired_for_one_table_do_not_stop_the_others(place):

@@ -121,6 +121,26 @@ def test_a_letter_of_a_wiped_kafka_survives_topics_that_keep_their_names(place):
     assert relay.stop() == 0
 
 
+def test_a_topic_that_was_deleted_and_created_by_mistake_is_inserted_after_its_old_rows_are_renamed(place):
+    relay = inserting(place)
+    sender = Sender(place).events(post(place), 50, partition=0).flush()
+    place.wait_inserted(50)
+    assert relay.stop() == 0
+    begin_anew(place)
+    delete_group(place)
+    sender.events(post(place), 10, partition=0).flush()
+    relay.start()
+    relay.wait(lambda: relay.events("insert.offset_not_in_log"), "the partition stands")
+    assert relay.stop() == 0
+    mutate(place, *documented(place, '**"Kafka was wiped"**'))
+    set_committed(place, post(place), {0: 0})
+    relay.start()
+    place.wait_inserted(60)
+    assert place.clickhouse("SELECT kafka_topic, count() FROM {db}.outbox_events GROUP BY ALL ORDER BY 2").split() == [
+        post(place), "10", f"old1.{post(place)}", "50"]
+    assert relay.stop() == 0
+
+
 def test_a_mirror_takes_over_and_clickhouse_gets_what_it_lacked(place):
     """Other offsets, an event twice, and one that was not copied."""
     relay = inserting(place)

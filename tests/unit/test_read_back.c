@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SENTINEL    "9223372036854775807\t0\t0\toutbox-relay: end\n"
-#define MORE        "9223372036854775807\t0\t1\toutbox-relay: end\n" // above the page
-#define LOWEST_NONE "0\t0\toutbox-relay: end\n"
+#define SENTINEL   "9223372036854775807\t0\t0\toutbox-relay: end\n"
+#define MORE       "9223372036854775807\t0\t1\toutbox-relay: end\n" // above the page
+#define EDGES_NONE "0\t0\t0\toutbox-relay: end\n"
 
 struct peer {
     struct clickhouse_peer server;
@@ -115,17 +115,39 @@ Test(read_back, without_a_committed_offset_it_begins_at_the_lowest_that_is_there
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = READ_BACK_NONE};
     struct relay_error error;
-    const char *answers[] = {"3\t700\toutbox-relay: end\n", "1\t650\toutbox-relay: end\n", "700\t703\t3\t\n" SENTINEL,
-        "650\t651\t1\t\n" SENTINEL, NULL};
+    const char *answers[] = {"3\t700\t702\toutbox-relay: end\n", "1\t650\t650\toutbox-relay: end\n",
+        "700\t703\t3\t\n" SENTINEL, "650\t651\t1\t\n" SENTINEL, NULL};
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.from, 650);
     cr_assert_eq(of.found.count, 2);
+    cr_assert_eq(of.highest, 702);
     offset_ranges_finish(&of.found);
-    const char *nothing[] = {LOWEST_NONE, LOWEST_NONE, NULL};
+    const char *nothing[] = {EDGES_NONE, EDGES_NONE, NULL};
     of.from = READ_BACK_NONE;
     cr_assert(ask(nothing, &of, &error), "%s", error.text);
     cr_assert_eq(of.from, READ_BACK_NONE);
     cr_assert_eq(of.found.count, 0);
+    cr_assert_eq(of.highest, READ_BACK_NONE);
+}
+
+// The log is compared with it.
+Test(read_back, the_highest_offset_is_as_far_as_the_answer_tells)
+{
+    struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = READ_BACK_NONE};
+    struct relay_error error;
+    const char *all[] = {"3\t7\t9000000\toutbox-relay: end\n", EDGES_NONE, "7\t9\t2\t\n" MORE, SENTINEL, NULL};
+    cr_assert(ask(all, &of, &error), "%s", error.text);
+    cr_assert_eq(of.highest, 9000000, "without a committed offset the table tells it");
+    const char *none[] = {SENTINEL, SENTINEL, NULL}, *some[] = {"7\t9\t2\t\n" SENTINEL, SENTINEL, NULL};
+    of.from = 7;
+    cr_assert(ask(none, &of, &error), "%s", error.text);
+    cr_assert_eq(of.highest, READ_BACK_NONE);
+    cr_assert(ask(some, &of, &error), "%s", error.text);
+    cr_assert_eq(of.highest, 8);
+    const char *more[] = {"7\t9\t2\t\n" MORE, SENTINEL, NULL};
+    cr_assert(ask(more, &of, &error), "%s", error.text);
+    cr_assert_eq(of.highest, 1000006, "there is one from the end of the page on");
+    offset_ranges_finish(&of.found);
 }
 
 Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
@@ -135,6 +157,7 @@ Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
     const char *answers[] = {"0\t500000\t500000\t\n" SENTINEL, SENTINEL, NULL};
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 500000);
+    cr_assert_eq(of.highest, 499999);
     offset_ranges_finish(&of.found);
 }
 
@@ -163,11 +186,13 @@ Test(read_back, a_gap_that_is_longer_than_a_page_is_passed_over_at_once)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
     struct relay_error error;
-    const char *answers[] = {MORE, "7\t900000000\toutbox-relay: end\n", SENTINEL, NULL};
+    const char *answers[] = {MORE, "7\t900000000\t900000010\toutbox-relay: end\n", SENTINEL, NULL};
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.found.count, 0);
     cr_assert_eq(of.through, 900000000);
-    const char *both[] = {MORE, "7\t900000000\toutbox-relay: end\n", MORE, "1\t700000000\toutbox-relay: end\n", NULL};
+    cr_assert_eq(of.highest, 899999999);
+    const char *both[] = {MORE, "7\t900000000\t900000010\toutbox-relay: end\n", MORE,
+        "1\t700000000\t700000000\toutbox-relay: end\n", NULL};
     cr_assert(ask(both, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 700000000, "dead letters may come before the rows");
 }

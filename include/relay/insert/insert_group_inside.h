@@ -64,6 +64,7 @@ struct insert_group {
     size_t room, taken; // bytes of messages that may be taken until memory is measured again, and that were
     struct mono_time full_since;
     struct mono_time beginnings_at, beginnings_until; // from when to when brokers may be asked where logs begin
+    struct mono_time compare_at;                      // when they may be asked where logs end (insert_expiry.h)
     struct insert_health health;
     struct mono_time emptied_at;    // when everything that brokers had given was taken last
     struct mono_time silence_at;    // when to look again for partitions that give nothing

@@ -20,6 +20,7 @@
 enum feed_state {
     FEED_WAITING, // for its table's plan or the partition's committed offset; then for its turn to be read back
     FEED_READING, // the table is being asked
+    FEED_DOUBTED, // the table has offsets, and has yet to be compared with the log (insert_expiry.h)
     FEED_READY,   // knows where to begin
     FEED_ACTIVE,  // takes messages
     FEED_PAUSED,  // its table is paused; the mark stays
@@ -48,6 +49,8 @@ struct insert_feed {
     unsigned pending;           // batches, the open one included, with messages of it
     struct offset_ranges found; // what the table has already
     int64_t found_through;      // `found` is complete below; then it must be read on
+    int64_t highest;            // FEED_DOUBTED: the log must have this offset, if it is the one that the table is of
+    bool compared;              // it is, as far as can be told
     int64_t passed;             // the last offset that was passed over as found; OFFSET_NONE
     char *owed;                 // note of an INSERT (view_note.h) that may have left views behind; malloc'd, NULL: none
     int64_t copied;             // dead letters below are in the dead-letter topic; OFFSET_NONE: none
@@ -70,6 +73,7 @@ struct insert_partition {
     bool fetching;                                // positioned and not paused
     bool held;                                    // paused because a table is full
     bool failed;                                  // the log does not have our offset; an operator has to decide
+    struct mono_time compared_at;                 // when its end was last asked for, for feeds that are FEED_DOUBTED
     int64_t lost_at;                              // which one, of failed and of feeds that are FEED_LOST
     struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
     char trouble[160];                            // why

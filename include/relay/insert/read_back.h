@@ -46,7 +46,10 @@ struct read_back {
     struct offset_ranges found;
     uint64_t generation; // the caller's
     int64_t through;     // `found` is complete for offsets below; INT64_MAX: for all
-    bool has_noted;      // among it are rows of the note, no dead letters, of this partition
+    // The table or its dead letters have this offset, or one above: the highest of all where none was committed, else
+    // as far as this page proves. READ_BACK_NONE: none from `from` on.
+    int64_t highest;
+    bool has_noted; // among it are rows of the note, no dead letters, of this partition
 };
 #define READ_BACK_NONE INT64_MIN
 
