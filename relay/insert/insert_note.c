@@ -20,6 +20,7 @@ void insert_note_owe(struct insert_table *table)
         free(feed->owed);
         feed->owed = strdup(table->note);
         if (!feed->owed) {
+            metric_add(table->views_behind, 1);
             log_event(LOG_LEVEL_WARNING, "insert.views_behind",
                 "out of memory: views may lack rows of an INSERT that the table has", LOG_TEXT("table", table->name));
         }

@@ -104,6 +104,7 @@ struct insert_table *insert_table_new(const struct table_worker_options *options
     table->seconds = metrics_series1(metrics, METRIC_INSERT_SECONDS, name);
     table->batch_rows = metrics_series1(metrics, METRIC_INSERT_BATCH_ROWS, name);
     table->paused = metrics_series1(metrics, METRIC_PAUSED_TABLES, name);
+    table->views_behind = metrics_series1(metrics, METRIC_VIEWS_BEHIND, name); // from 0: the first one is an increase
     metric_set(table->paused, 0);
     table->worker = table_worker_start(options, error);
     if (!table->worker) {
@@ -510,6 +511,7 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
     struct insert_partition *partition = feed->partition;
     feed->reading = NULL;
     partition->jobs--;
+    metric_add(table->views_behind, job->views_behind);
     if (partition->gone || feed->generation != job->read_back.generation || feed->state != FEED_READING) {
         if (feed->state == FEED_READING) {
             feed->state = FEED_WAITING;

@@ -195,6 +195,7 @@ static bool repeat_for_views(struct table_worker *worker, struct table_job *job,
         repeat.result = VIEW_REPEAT_CANNOT;
     }
     if (done && repeat.result == VIEW_REPEAT_CANNOT) {
+        job->views_behind = true;
         log_event(LOG_LEVEL_ERROR, "insert.views_behind",
             "views may lack rows that the table has: an INSERT is not done in all of them and cannot be repeated",
             LOG_TEXT("table", worker->options.route->table), LOG_TEXT("why", repeat.why), LOG_TEXT("note", job->owed));

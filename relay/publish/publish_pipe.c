@@ -253,6 +253,7 @@ struct publish_pipe *publish_pipe_new(const struct relay_context *context, const
         .held = metrics_series1(metrics, METRIC_HELD_AGGREGATES, config->name),
         .parked = metrics_series1(metrics, METRIC_PARKED_TOPICS, config->name),
         .replays = metrics_series1(metrics, METRIC_REPLAYS, "publish"),
+        .not_there = metrics_series1(metrics, METRIC_ROWS_NOT_THERE, config->name),
     };
     pipe->router = event_router_new(context->config, config, error);
     pipe->heartbeat = pipe->router == NULL

@@ -408,6 +408,7 @@ static void tell_finishing(struct publish_pipe *pipe, size_t count)
 static void tell_finished(const struct publish_pipe *pipe, const struct findings *findings)
 {
     if (findings->finished > 0) {
+        metric_add(pipe->series.not_there, findings->finished_rows - findings->finished_taken);
         log_event(LOG_LEVEL_WARNING, "publish.batch_finished", "Kafka had committed what PostgreSQL had not",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("number", pipe->number.number),
             LOG_INT("batches", findings->finished), LOG_INT("rows", findings->finished_rows),

@@ -57,6 +57,7 @@ def test_recovery_spares_a_new_event_that_got_the_number_of_a_published_one(plac
     assert sorted(wait_ids(place, old + new)) == sorted(old + new)
     finished = relay.events("publish.batch_finished")
     assert finished and finished[0]["not_there"] == 3
+    relay.wait(lambda: relay.metric("rows_not_there_total", outbox="default") == 3, "they are counted")
 
 
 @pytest.mark.postgres_versions

@@ -87,6 +87,7 @@ static void start(void)
         .seconds = metrics_series1(context.metrics, METRIC_INSERT_SECONDS, name),
         .batch_rows = metrics_series1(context.metrics, METRIC_INSERT_BATCH_ROWS, name),
         .paused = metrics_series1(context.metrics, METRIC_PAUSED_TABLES, name),
+        .views_behind = metrics_series1(context.metrics, METRIC_VIEWS_BEHIND, name),
         .worker = table_worker_start(&options, &error)};
     cr_assert_not_null(table.worker, "%s", error.text);
     partition = insert_partition_new("topic", 0, 1, &error);

@@ -60,6 +60,10 @@
         "Partitions of this process that give nothing, may not be read, or have lost their offset.")                   \
     X(MESSAGES_LOST, COUNTER, "messages_lost_total", "topic",                                                          \
         "Messages that Kafka expired before they were inserted; counted when the insert stage goes on without them.")  \
+    X(VIEWS_BEHIND, COUNTER, "views_behind_total", "table",                                                            \
+        "INSERTs that views of the table may lack for good, since they cannot be repeated; once for each partition.")  \
+    X(ROWS_NOT_THERE, COUNTER, "rows_not_there_total", "outbox",                                                       \
+        "Events that Kafka has and whose rows recovery did not find: the database has lost them.")                     \
     X(TOMBSTONES_SKIPPED, COUNTER, "tombstones_skipped_total", "table",                                                \
         "Messages without value that made no row, as the route says (tombstones = skip).")                             \
     X(INSERT_BUFFER_BYTES, GAUGE, "insert_buffer_bytes", "", "Bytes of events held in memory by the insert stage.")    \

@@ -54,7 +54,7 @@ struct insert_table {
     struct insert_limit limit; // of the next batch
     double window_rows, window_bad; // judged for max_bad_ratio
     uint64_t batches;               // for tokens
-    struct metric_series *inserted, *skipped, *seconds, *batch_rows, *paused;
+    struct metric_series *inserted, *skipped, *seconds, *batch_rows, *paused, *views_behind;
 };
 
 // Starts the worker and asks for the table. options->route names it. Errors: NO_MEMORY, SYSTEM.

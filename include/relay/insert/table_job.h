@@ -61,7 +61,8 @@ struct table_job {
     struct read_back read_back;
     struct mono_time since; // when the partition became ours: former owners started nothing later
     bool settled;
-    char *owed; // note of an INSERT whose views are to be completed; malloc'd, NULL: none
+    char *owed;        // note of an INSERT whose views are to be completed; malloc'd, NULL: none
+    bool views_behind; // the answer: they cannot be
     // the answer; OPEN: plan is the new one, held
     enum table_verdict verdict;
     struct relay_error error;

@@ -76,7 +76,8 @@ struct publish_lane {
 };
 
 struct publish_series {
-    struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *oldest_hole, *held, *parked, *replays;
+    struct metric_series *batch_seconds, *latency_seconds, *owned, *holes, *oldest_hole, *held, *parked, *replays,
+        *not_there;
 };
 
 // Rows that were found and are not taken yet: those of one snapshot, ascending.
