@@ -289,6 +289,7 @@ static bool on_revoked(void *context, const rd_kafka_topic_partition_list_t *lis
     bool orderly = given_back && !group->broken;
     log_event(lost ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "insert.revoked", NULL, LOG_INT("partitions", list->cnt),
         LOG_BOOL("lost", lost));
+    insert_health_revoked(group);
     if (lost) {
         insert_lease_revoke(group->lease);
     }

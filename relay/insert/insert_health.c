@@ -10,7 +10,9 @@
 // - A broker refuses something, the group perhaps: librdkafka says so once. Later answers to us do not take that back;
 //   partitions that are assigned or read, and commits, do.
 // - A topic is not there: librdkafka says so once. Later answers of the brokers do not make it appear; they are asked
-//   for it, every ten seconds and with each assignment.
+//   for it, every ten seconds and with each assignment. Of a topic that an expression matched among others librdkafka
+//   says nothing: it was deleted, or Kafka hides it since Describe was taken away. After a revocation brokers are asked
+//   whether the topics are still there that we had partitions of.
 // - A partition stands still: said until it is ours no more. One that cannot be read for now is repeated by librdkafka,
 //   about twice a second: said once that has lasted, until it gives a message or nothing is said of it any more.
 // - A broker does not let us read a partition: librdkafka says so once and goes on asking in silence. Said at once,
@@ -34,6 +36,7 @@
 #define ABSENT_NAMES  300             // bytes of a reason
 #define UNREAD_LASTS  DURATION_S(10)  // what the broker fixes by itself is over by then
 #define UNREAD_OVER   DURATION_S(5)
+#define LOOKS         3 // for topics after a revocation, until one has an answer
 
 static bool is_lost(const struct insert_partition *partition)
 {
@@ -243,15 +246,22 @@ void insert_health_refused(struct insert_group *group, const char *reason)
     insert_health_stands(group);
 }
 
+static void add_known(struct insert_group *group, const char *name)
+{
+    group->health.known = group->health.known ? group->health.known : rd_kafka_topic_partition_list_new(4);
+    if (!was_read(group, name)) {
+        rd_kafka_topic_partition_list_add(group->health.known, name, RD_KAFKA_PARTITION_UA);
+    }
+}
+
 static void note_known(struct insert_group *group, const char *topic)
 {
     size_t count = 0;
     const char *const *subscribed = insert_routes_topics(group->routes, &count);
-    group->health.known = group->health.known ? group->health.known : rd_kafka_topic_partition_list_new(4);
+    add_known(group, topic);
     for (size_t i = 0; i < count; i++) {
-        if (!rd_kafka_topic_partition_list_find(group->health.known, subscribed[i], RD_KAFKA_PARTITION_UA) &&
-            insert_routes_means(group->routes, subscribed[i], topic)) {
-            rd_kafka_topic_partition_list_add(group->health.known, subscribed[i], RD_KAFKA_PARTITION_UA);
+        if (insert_routes_means(group->routes, subscribed[i], topic)) {
+            add_known(group, subscribed[i]);
         }
     }
 }
@@ -265,6 +275,12 @@ void insert_health_assigned(struct insert_group *group, const rd_kafka_topic_par
     }
     insert_health_tell(group, STATUS_OK, "");
     group->health.absent_at = insert_group_now(group); // one of them may be there now
+}
+
+void insert_health_revoked(struct insert_group *group)
+{
+    group->health.looks = LOOKS;
+    group->health.look_at = mono_add(insert_group_now(group), LOOK_EVERY); // brokers agree by then
 }
 
 void insert_health_finish(struct insert_group *group)
@@ -353,9 +369,8 @@ bool insert_health_up(const struct insert_group *group)
     return group->health.answered && group->health.refused[0] == '\0';
 }
 
-void insert_health_absent(void *context, const char *subscribed)
+static void add_absent(struct insert_group *group, const char *subscribed)
 {
-    struct insert_group *group = context;
     group->health.absent = group->health.absent ? group->health.absent : rd_kafka_topic_partition_list_new(4);
     if (!rd_kafka_topic_partition_list_find(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA)) {
         rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
@@ -366,6 +381,11 @@ void insert_health_absent(void *context, const char *subscribed)
     }
     group->health.absent_at = mono_add(insert_group_now(group), LOOK_EVERY);
     insert_health_stands(group);
+}
+
+void insert_health_absent(void *context, const char *subscribed)
+{
+    add_absent(context, subscribed);
 }
 
 static void look_for_brokers(struct insert_group *group, struct mono_time now)
@@ -398,31 +418,57 @@ static bool is_there(const struct insert_group *group, const struct rd_kafka_met
 {
     for (int i = 0; i < metadata->topic_cnt; i++) {
         if (metadata->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
-            insert_routes_means(group->routes, subscribed, metadata->topics[i].topic)) {
+            (strcmp(subscribed, metadata->topics[i].topic) == 0 ||
+                insert_routes_means(group->routes, subscribed, metadata->topics[i].topic))) {
             return true;
         }
     }
     return false;
 }
 
-static void look_for_topics(struct insert_group *group, struct mono_time now)
+// Topics that we had partitions of, and that are there no more. A broker that knows of no topic at all has just begun.
+static void look_for_gone(struct insert_group *group, const struct rd_kafka_metadata *metadata)
 {
-    if (!group->health.absent || group->health.absent->cnt == 0 || !mono_reached(now, group->health.absent_at)) {
-        return;
+    const rd_kafka_topic_partition_list_t *known = group->health.known;
+    for (int i = 0; known && metadata->topic_cnt > 0 && i < known->cnt; i++) {
+        if (!is_there(group, metadata, known->elems[i].topic)) {
+            add_absent(group, known->elems[i].topic);
+        }
     }
-    group->health.absent_at = mono_add(now, LOOK_EVERY);
-    const struct rd_kafka_metadata *metadata = kafka_consumer_all_topics(group->consumer, ASK_LIMIT);
-    for (int i = group->health.absent->cnt; metadata && i > 0; i--) {
+}
+
+static void look_for_found(struct insert_group *group, const struct rd_kafka_metadata *metadata)
+{
+    for (int i = group->health.absent ? group->health.absent->cnt : 0; i > 0; i--) {
         const char *subscribed = group->health.absent->elems[i - 1].topic;
         if (is_there(group, metadata, subscribed)) {
             log_event(LOG_LEVEL_INFO, "insert.topic_found", NULL, LOG_TEXT("topic", subscribed));
             rd_kafka_topic_partition_list_del_by_idx(group->health.absent, i - 1);
         }
     }
-    if (metadata) {
-        rd_kafka_metadata_destroy(metadata);
-        tell_answer(group);
+}
+
+static void look_for_topics(struct insert_group *group, struct mono_time now)
+{
+    struct insert_health *health = &group->health;
+    bool absent = health->absent && health->absent->cnt > 0 && mono_reached(now, health->absent_at);
+    bool look = health->looks > 0 && mono_reached(now, health->look_at);
+    if (!absent && !look) {
+        return;
     }
+    health->absent_at = health->look_at = mono_add(now, LOOK_EVERY);
+    const struct rd_kafka_metadata *metadata = kafka_consumer_all_topics(group->consumer, ASK_LIMIT);
+    health->looks -= look;
+    if (!metadata) {
+        return;
+    }
+    look_for_found(group, metadata);
+    if (look) {
+        health->looks = 0;
+        look_for_gone(group, metadata);
+    }
+    rd_kafka_metadata_destroy(metadata);
+    tell_answer(group);
 }
 
 void insert_health_work(struct insert_group *group, struct mono_time now)

@@ -327,6 +327,21 @@ def test_topics_that_are_not_there_yet_are_named_with_what_to_do(place):
     assert relay.stop() == 0
 
 
+def test_a_topic_of_an_expression_that_is_gone_is_named_until_it_is_there(place):
+    """Deleted here. Kafka answers the same where Describe was taken away: a list of topics without it."""
+    gone, kafka = f"{place.prefix}.late.events", admin(place)
+    place.servers.create_topics([gone], 1)
+    relay = inserting(place, kafka={"topic.metadata.refresh.interval.ms": "1000"})
+    Sender(place).events(post(place), 40).events(gone, 10).flush()
+    wait_counts(place, 50)
+    kafka.delete_topics([gone])[gone].result(30)
+    relay.wait(lambda: f"{gone}: create it" in relay.health()["checks"]["kafka"].get("reason", ""), "the topic is named", 90)
+    assert relay.health()["checks"]["kafka"]["status"] == "degraded" and gone in [event["topic"] for event in relay.events("insert.topic_absent")]
+    place.servers.create_topics([gone], 1)
+    relay.wait(lambda: relay.events("insert.topic_found"), "the topic is found", 90)
+    assert relay.stop() == 0
+
+
 def test_a_topic_of_several_that_is_missing_stays_on_the_board_until_it_is_there(place):
     from confluent_kafka.admin import NewPartitions
 

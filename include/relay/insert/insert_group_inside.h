@@ -35,8 +35,11 @@ struct insert_health {
     struct mono_time prove_at;  // when to ask again whether one does
     struct mono_time alone;     // since when none has answered; 0: one has
     rd_kafka_topic_partition_list_t *absent; // what is subscribed to and not there; NULL: nothing ever was
-    rd_kafka_topic_partition_list_t *known;  // of what is subscribed: that of which we had partitions; NULL: nothing
+    rd_kafka_topic_partition_list_t *known;  // topics of which we had partitions, and what they stand for in the
+                                             // subscription; NULL: nothing
     struct mono_time absent_at;              // when to look for it again
+    unsigned looks;                          // how often brokers may be asked whether what is known is still there
+    struct mono_time look_at;                // from when on
     struct mono_time again_at;               // when to ask again for partitions that we may not read
 };
 

@@ -17,6 +17,8 @@ void insert_health_cannot_join(struct insert_group *group, const struct relay_er
 void insert_health_tell(struct insert_group *group, enum status_level level, const char *reason);
 // Partitions were assigned; an empty list says that there are none for us.
 void insert_health_assigned(struct insert_group *group, const rd_kafka_topic_partition_list_t *list);
+// Partitions were revoked: a topic of theirs may be gone.
+void insert_health_revoked(struct insert_group *group);
 // The brokers have answered with something that stays.
 void insert_health_stands(struct insert_group *group);
 // A broker has answered that we may not, or that something is not as it must be: until the next OK.
