@@ -72,6 +72,17 @@ def test_each_rule_is_in_the_runbook():
     assert not missing, missing
 
 
+def test_each_rule_says_where_the_runbook_is():
+    """By the heading in the document: whoever is paged may have neither."""
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        headings = {line.lstrip("#").strip() for line in file if line.startswith("#")}
+    for path in rules():
+        with open(path, encoding="utf-8") as file:
+            told = {rule["alert"]: rule["annotations"].get("runbook", "") for group in yaml.safe_load(file)["groups"] for rule in group["rules"]}
+        wrong = {name: text for name, text in told.items() if not text.startswith("docs/operations.md, ") or text.partition(", ")[2] not in headings}
+        assert not wrong, wrong
+
+
 def test_rules_keep_deployments_apart():
     """By job and namespace alerts are routed, silenced and grouped; instances of two clusters may share an address."""
     groupings = []
