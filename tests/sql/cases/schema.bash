@@ -11,12 +11,15 @@ before=$(catalog)
 migrate up; first=$(catalog)
 migrate down; is "down leaves nothing behind" "$(catalog)" "$before"
 is "down drops the schema" "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox_relay'")" 0
-migrate up 001 017; migrate up 019 019; old=$(definitions); migrate up 018 018; new=$(definitions); migrate up 020; newest=$(definitions)
+migrate up 001 017; migrate up 019 019; old=$(definitions); migrate up 018 018; new=$(definitions); migrate up 020 020; newer=$(definitions)
+migrate up 021; newest=$(definitions)
 is "up, down, up gives the same objects" "$(catalog)" "$first"
+migrate down 021 021; is "021 down gives the functions back" "$(definitions)" "$newer"
 migrate down 020 020; is "020 down gives the functions back" "$(definitions)" "$new"
 migrate down 018 018; is "018 down too" "$(definitions)" "$old"
 migrate up 018 018; is "and up again" "$(definitions)" "$new"
-migrate up 020; is "020 too" "$(definitions)" "$newest"
+migrate up 020 020; is "020 too" "$(definitions)" "$newer"
+migrate up 021; is "021 too" "$(definitions)" "$newest"
 identity=$(sql -c "SELECT identity FROM outbox_relay.outboxes")
 migrate down 005; migrate up 005
 is "going down to the table and up again keeps its identity" "$(sql -c "SELECT identity FROM outbox_relay.outboxes")" "$identity"
@@ -51,6 +54,14 @@ sql -c "SELECT outbox_relay.detach_outbox('public.own')" -c "DROP TABLE public.o
     -c "CREATE TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY, created_at timestamptz NOT NULL, PRIMARY KEY (created_at, seq)) PARTITION BY RANGE (created_at)" >/dev/null
 attach "a table partitioned by time is refused" "public.own is partitioned by RANGE \(created_at\), and can have no unique index on seq alone" \
     "PostgreSQL demands the partition key in every unique index"
+
+sql -c "DROP TABLE public.own" -c "CREATE UNLOGGED TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, created_at timestamptz)"
+attach "an unlogged table is refused" "public.own, or a partition of it, is unlogged or temporary" "HINT: +ALTER TABLE public.own SET LOGGED"
+sql -c "DROP TABLE public.own" -c "CREATE TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, created_at timestamptz) PARTITION BY RANGE (seq)" \
+    -c "CREATE UNLOGGED TABLE public.own_first PARTITION OF public.own FOR VALUES FROM (0) TO (100)"
+attach "so is one with an unlogged partition" "public.own, or a partition of it, is unlogged or temporary"
+sql -c "ALTER TABLE public.own_first SET LOGGED"
+attach "and no other one"
 
 # The first table under another name: the view follows it, the dashboards' function as the documents say.
 sql -c "ALTER TABLE public.outbox_events RENAME TO events"
