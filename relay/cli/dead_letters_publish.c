@@ -216,19 +216,36 @@ bool publish_letter_retry(const struct relay_context *context, struct pg_connect
     return result != NULL;
 }
 
-bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table,
-    int64_t number, bool *gone, struct relay_error *error)
+// Before file 021.
+static bool drop_unlogged(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    const char *number, bool *gone, struct relay_error *error)
 {
-    char text[24], *sql = NULL;
+    char *sql = NULL;
     char *name = quoted_table(connection, context, table, error);
     PGresult *result = NULL;
-    snprintf(text, sizeof(text), "%lld", (long long)number);
     if (name && asprintf(&sql, "DELETE FROM %s WHERE dead_letter_id = $1::bigint", name) >= 0) {
-        result = pg_query(connection, sql, &PG_TEXT(text), 1, false, pg_deadline(context), error);
+        result = pg_query(connection, sql, &PG_TEXT(number), 1, false, pg_deadline(context), error);
         free(sql);
     }
     *gone = result && strcmp(PQcmdTuples(result), "0") == 0;
     PQclear(result);
     free(name);
+    return result != NULL;
+}
+
+bool publish_letter_drop(const struct relay_context *context, struct pg_connection *connection, const char *table,
+    int64_t number, bool *gone, struct relay_error *error)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%lld", (long long)number);
+    const struct pg_value values[] = {PG_TEXT(text), PG_TEXT(table)};
+    PGresult *result = pg_query(connection,
+        "SELECT outbox_relay.drop_dead_letter($1::bigint, pg_catalog.to_regclass($2))", values, 2, false,
+        pg_deadline(context), error);
+    if (!result && !pg_broken(connection) && strcmp(pg_last_sqlstate(connection), "42883") == 0) {
+        return drop_unlogged(context, connection, table, text, gone, error);
+    }
+    *gone = result && strcmp(pg_cell(result, 0, 0), "t") != 0;
+    PQclear(result);
     return result != NULL;
 }

@@ -217,6 +217,23 @@ static bool count(struct outbox_replay *at, struct relay_error *error)
     return result != NULL;
 }
 
+// Who, and what, for the server's log, if the schema has file 021. Not with the updates: it has the statement, too.
+static bool note_decision(struct outbox_replay *at, struct relay_error *error)
+{
+    char found[24];
+    snprintf(found, sizeof(found), "%lld", (long long)at->found);
+    char times[2][WALL_TIME_TEXT];
+    struct pg_value values[6] = {PG_TEXT(at->table), PG_TEXT(found)};
+    conditions(at, times, values + 2);
+    PGresult *result = pg_query(at->connection,
+        "SELECT outbox_relay.note_decision(pg_catalog.format('%s events of %s are published again, created from %s to "
+        "%s, type %s, aggregate %s (replay)', $2::text, $1::text, $3::text, coalesce($4::text, 'now'), "
+        "coalesce(pg_catalog.quote_literal($5::text), 'any'), coalesce(pg_catalog.quote_literal($6::text), 'any')))",
+        values, 6, false, pg_deadline(at->context), error);
+    PQclear(result);
+    return result || (!pg_broken(at->connection) && strcmp(pg_last_sqlstate(at->connection), "42883") == 0);
+}
+
 static bool put_aside(struct outbox_replay *at, struct relay_error *error)
 {
     char *sql = NULL;
@@ -307,7 +324,7 @@ bool replay_outbox(const struct relay_context *context, const struct replay_opti
             printf("would publish %lld events again\n", (long long)at.found);
             done = true;
         } else {
-            done = put_aside(&at, error) && run(&at, error);
+            done = note_decision(&at, error) && put_aside(&at, error) && run(&at, error);
         }
         if (done && at.nameless > 0) {
             done = error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,

@@ -152,6 +152,21 @@ def test_drop_asks_first(place):
     assert listed(place) == []
 
 
+def test_who_drops_is_in_the_servers_log(place):
+    event = put_aside(place)
+    assert run(place, "drop", "--all", "--yes").returncode == 0
+    written = f"event '{event}' of public.outbox_events, is dropped"
+    wait_until(lambda: place.postgres_log(written), "the line of the dead letter")
+    line, = place.postgres_log(written)
+    assert "application 'outbox-relay-dead-letters-" in line and f"decision of {place.execute('SELECT session_user')[0][0]} " in line, line
+    # With a schema of before file 021, too.
+    put_aside(place)
+    place.execute("DROP FUNCTION outbox_relay.drop_dead_letter(bigint, regclass)")
+    done = run(place, "drop", "--all", "--yes")
+    assert done.returncode == 0 and "1 dropped, 0 stay" in done.stdout, done.stderr
+    assert listed(place) == []
+
+
 def test_drop_deletes_no_more_than_it_has_asked_for(place):
     for _ in range(3):
         put_aside(place)

@@ -58,6 +58,24 @@ def only_in_kafka(place, count):
     place.clickhouse("TRUNCATE TABLE {db}.outbox_events")
 
 
+def test_who_replays_is_in_the_servers_log(place):
+    relay = place.relay(**MARK)
+    aggregate = str(uuid.uuid4())
+    place.insert_event("post.created", "{}", aggregate)
+    place.wait_published()
+    assert run(place, "--since", "1h", "--dry-run", **MARK).returncode == 0
+    assert run(place, "--since", "1h", "--aggregate-id", aggregate, **MARK).returncode == 0
+    wait_until(lambda: place.postgres_log(f"aggregate '{aggregate}' (replay)"), "the line of the replay")
+    line, = place.postgres_log(f"aggregate '{aggregate}' (replay)")
+    assert "1 events of public.outbox_events are published again, created from 20" in line and " to now, type any, " in line, line
+    # With a schema of before file 021, too.
+    place.wait_published()
+    place.execute("DROP FUNCTION outbox_relay.note_decision(text)")
+    done = run(place, "--since", "1h", **MARK)
+    assert done.returncode == 0 and "1 events are in outbox default again" in done.stdout, done.stderr
+    assert relay.stop() == 0
+
+
 @pytest.mark.postgres_versions
 def test_marked_events_come_again_in_their_order_with_new_numbers(place):
     relay = place.relay(**MARK)

@@ -137,6 +137,11 @@ class Place:
     def outbox_rows(self, table="public.outbox_events"):
         return self.execute(UNPUBLISHED.format(table))[0][0]
 
+    def postgres_log(self, text):
+        """The lines of the server's log that have this text."""
+        with open(self.servers.env["POSTGRES_LOG"], encoding="utf-8", errors="replace") as file:
+            return [line for line in file if text in line]
+
     # Kafka and ClickHouse
 
     def records(self):
