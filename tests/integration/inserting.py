@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the insert stage share: producing straight into Kafka, counting what arrived, group offsets."""
 import http.client
+import struct
 import time
 import urllib.error
 import urllib.parse
@@ -14,6 +15,7 @@ from relaytools import kafka_groups
 from relaytools.relay import wait_until
 from servers.web import open_direct
 
+DELETE_RECORDS = 21     # of Kafka's protocol
 FAST = {"bootstrap.servers": None, "session.timeout.ms": "6000", "heartbeat.interval.ms": "500",
         "socket.timeout.ms": "4000"}
 
@@ -101,6 +103,14 @@ def admin(place):
 
 def group_of(place):
     return place.sections()["insert"]["group_id"]
+
+
+def expire(place, topic, partition, before):
+    """DeleteRecords by Kafka's own protocol: the distribution's Python client has no call for it."""
+    name = topic.encode()
+    answer = kafka_groups.ask(place.servers.bootstrap.split(",")[0], DELETE_RECORDS, 1,
+        struct.pack(">ih", 1, len(name)) + name + struct.pack(">iiqi", 1, partition, before, 10000))
+    assert struct.unpack(">h", answer[-2:])[0] == 0, answer
 
 
 def committed(place, topic, partitions):

@@ -2,7 +2,6 @@
 """The insert stage while things die: nothing is lost and nothing doubled in ClickHouse."""
 import random
 import signal
-import struct
 import threading
 import time
 
@@ -10,15 +9,13 @@ import confluent_kafka
 import pytest
 
 from c_tests import built
-from inserting import (Sender, admin, committed, counts, dead_letters, delete_group, event_headers, fnv, group_of, inserting, paused, post,
-                       run_under, set_committed, settle, wait_counts)
+from inserting import (Sender, admin, committed, counts, dead_letters, delete_group, event_headers, expire, fnv, group_of, inserting, paused,
+                       post, run_under, set_committed, settle, wait_counts)
 from publishing import crash_at, use_test_points
 from relaytools import kafka_ends, kafka_groups
 from relaytools.place import Place
 from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
-
-DELETE_RECORDS = 21
 
 
 class Background:
@@ -329,14 +326,6 @@ def behind(place, partition, low):
     """Messages of a partition from `low` to its end."""
     where = (post(place), partition)
     return kafka_ends.ends(place.servers.bootstrap, [where])[where] - low
-
-
-def expire(place, topic, partition, before):
-    """DeleteRecords by Kafka's own protocol: the distribution's Python client has no call for it."""
-    name = topic.encode()
-    answer = kafka_groups.ask(place.servers.bootstrap.split(",")[0], DELETE_RECORDS, 1,
-        struct.pack(">ih", 1, len(name)) + name + struct.pack(">iiqi", 1, partition, before, 10000))
-    assert struct.unpack(">h", answer[-2:])[0] == 0, answer
 
 
 @pytest.fixture

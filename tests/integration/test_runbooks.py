@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
-from inserting import Sender, admin, dead_letters, delete_group, inserting, post, set_committed
+from inserting import Sender, admin, dead_letters, delete_group, expire, inserting, post, set_committed
 from pooling import needs_pgbouncer, pooler
 from publishing import publishing, wait_ids
 from relaytools.relay import command, wait_until, write_config
@@ -138,6 +138,35 @@ def test_a_topic_that_was_deleted_and_created_by_mistake_is_inserted_after_its_o
     place.wait_inserted(60)
     assert place.clickhouse("SELECT kafka_topic, count() FROM {db}.outbox_events GROUP BY ALL ORDER BY 2").split() == [
         post(place), "10", f"old1.{post(place)}", "50"]
+    assert relay.stop() == 0
+
+
+def test_an_erased_row_comes_back_while_kafka_has_its_message_and_no_longer(place):
+    """Where the group's offsets are lost. The page says therefore: first Kafka."""
+    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+        section = file.read().partition("\n## Personal data\n")[2].partition("\n## ")[0]
+    erase = re.search(r"`ALTER TABLE (outbox_events DELETE WHERE aggregate_id = )'...'`", section).group(1)
+    erase = f"ALTER TABLE {{db}}.{erase}'1' SETTINGS mutations_sync = 1"
+    sender, topic = Sender(place), post(place)
+    relay = inserting(place)
+    sender.events(topic, 3, partition=0).flush()
+    place.wait_inserted(3)
+    assert relay.stop() == 0
+
+    place.clickhouse(erase)
+    assert place.clickhouse_rows("outbox_events") == 2
+    delete_group(place)
+    relay.start()
+    place.wait_inserted(3)      # it is back
+    assert relay.stop() == 0
+
+    expire(place, topic, 0, 3)
+    place.clickhouse(erase)
+    delete_group(place)
+    sender.events(topic, 1, partition=0).flush()
+    relay.start()
+    wait_until(lambda: place.clickhouse("SELECT count() FROM {db}.outbox_events WHERE seq = 3").strip() == "1", "what came later", 60)
+    assert place.clickhouse("SELECT aggregate_id FROM {db}.outbox_events ORDER BY seq").split() == ["0", "2", "3"]
     assert relay.stop() == 0
 
 
