@@ -86,7 +86,7 @@ static json_t *letter_of(const PGresult *result, int row, const char *table, boo
     return letter;
 }
 
-// The table's name as SQL, quoted by the server; NULL: there is none, or no answer.
+// The table's name as SQL, quoted by the server. NULL: there is none, no answer, no memory; the error says which.
 static char *quoted_table(struct pg_connection *connection, const struct relay_context *context, const char *table,
     struct relay_error *error)
 {
@@ -95,6 +95,9 @@ static char *quoted_table(struct pg_connection *connection, const struct relay_c
     char *name = NULL;
     if (result && pg_cell(result, 0, 0)) {
         name = strdup(pg_cell(result, 0, 0));
+        if (!name) {
+            error_no_memory(error, "a table's name");
+        }
     } else if (result) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "there is no table %s: run outbox-relay migrate postgres up",
             table);
@@ -223,10 +226,14 @@ static bool drop_unlogged(const struct relay_context *context, struct pg_connect
     char *sql = NULL;
     char *name = quoted_table(connection, context, table, error);
     PGresult *result = NULL;
-    if (name && asprintf(&sql, "DELETE FROM %s WHERE dead_letter_id = $1::bigint", name) >= 0) {
-        result = pg_query(connection, sql, &PG_TEXT(number), 1, false, pg_deadline(context), error);
-        free(sql);
+    if (name && asprintf(&sql, "DELETE FROM %s WHERE dead_letter_id = $1::bigint", name) < 0) {
+        sql = NULL;
+        error_no_memory(error, "dropping a dead letter");
     }
+    if (sql) {
+        result = pg_query(connection, sql, &PG_TEXT(number), 1, false, pg_deadline(context), error);
+    }
+    free(sql);
     *gone = result && strcmp(PQcmdTuples(result), "0") == 0;
     PQclear(result);
     free(name);
