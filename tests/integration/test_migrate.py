@@ -371,6 +371,8 @@ def test_a_table_that_psql_adopted_is_taken_over_when_it_is_complete(empty_place
     ("CREATE OR REPLACE VIEW public.outbox_status AS SELECT 1::bigint AS total_events, 2::bigint AS unpublished_events, 3::bigint AS failed_events, "
      "now() AS oldest_unpublished, now() AS newest_event, 4::bigint AS oldest_age_seconds", "differs: view public.outbox_status"),
     ("DROP TRIGGER outbox_relay_wakeup ON public.outbox_events", "no trigger that wakes the relay"),
+    ("ALTER TABLE public.outbox_events ENABLE REPLICA TRIGGER outbox_relay_wakeup", "ENABLE TRIGGER outbox_relay_wakeup"),
+    ("ALTER TABLE public.outbox_events DISABLE TRIGGER outbox_relay_wakeup", "ENABLE TRIGGER outbox_relay_wakeup"),
     ("DROP INDEX public.outbox_events_unpublished_seq_idx; CREATE UNIQUE INDEX ON public.outbox_events (seq) WHERE retry_count = 0",
      "no identity column with a valid unique index"),
 ])
