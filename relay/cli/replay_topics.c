@@ -315,7 +315,8 @@ static bool take_message(struct topics_replay *at, const struct part *part, rd_k
         .value = message->payload,
         .value_length = message->len,
         .value_room = message->len};
-    source->timestamp_ms = rd_kafka_message_timestamp(message, &kind);
+    int64_t timestamp = rd_kafka_message_timestamp(message, &kind); // 0 where there is none
+    source->timestamp_ms = kind == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp;
     if (!read_headers(at, message, source)) {
         return error_no_memory(error, "replaying topics");
     }
