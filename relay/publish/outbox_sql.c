@@ -158,24 +158,21 @@ static PGresult *of_list(struct pg_connection *connection, enum outbox_statement
     return result;
 }
 
-PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return of_list(connection, SQL_TAKE_LIST, seqs, count, deadline, error);
 }
 
-PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_take_receipt(struct pg_connection *connection, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return of_list(connection, SQL_TAKE_RECEIPT, seqs, count, deadline, error);
 }
 
-PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_new(struct pg_connection *connection, int64_t after, int64_t limit, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     struct number_text a, b;
     return query(connection, SQL_LIST_NEW, (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit))},
         2, true, deadline, error);
@@ -204,24 +201,21 @@ static bool take_end(PGresult *piece, bool *more, int64_t *end)
     return piece != NULL;
 }
 
-bool outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
-    int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_piece(struct pg_connection *connection, int64_t after, int64_t upto, int64_t rows, bool *more,
+    int64_t *end, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return take_end(of_piece(connection, SQL_PIECE, after, upto, rows, deadline, error), more, end);
 }
 
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_below(struct pg_connection *connection, int64_t after, int64_t upto, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return of_piece(connection, SQL_LIST_BELOW, after, upto, limit, deadline, error);
 }
 
-bool outbox_sql_newest_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, bool *found,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_newest_below(struct pg_connection *connection, int64_t upto, bool *found, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     struct number_text text;
     int64_t seq = upto;
     return take_end(query(connection, SQL_NEWEST_BELOW, (struct pg_value[]){PG_TEXT(number(&text, upto))}, 1, true,
@@ -229,10 +223,9 @@ bool outbox_sql_newest_below(const struct outbox_sql *sql, struct pg_connection 
         found, &seq);
 }
 
-bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    const struct seq_range *ranges, size_t count, struct relay_error *error)
+bool outbox_sql_send_probe(struct pg_connection *connection, int64_t after, const struct seq_range *ranges,
+    size_t count, struct relay_error *error)
 {
-    (void)sql;
     struct ranges_text text;
     if (!ranges_text(&text, ranges, count, error)) {
         return false;
@@ -244,10 +237,9 @@ bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *c
     return done;
 }
 
-PGresult *outbox_sql_holders(const struct outbox_sql *sql, struct pg_connection *connection, const int pids[2],
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_holders(struct pg_connection *connection, const int pids[2], struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     char list[40];
     snprintf(list, sizeof(list), "{%d,%d}", pids[0], pids[1]);
     return query(connection, SQL_HOLDERS, (struct pg_value[]){PG_TEXT(list)}, 1, false, deadline, error);
@@ -255,10 +247,9 @@ PGresult *outbox_sql_holders(const struct outbox_sql *sql, struct pg_connection 
 
 // Numbers
 
-bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *connection, struct batch_number *last,
-    bool *found, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_last_number(struct pg_connection *connection, struct batch_number *last, bool *found,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     PGresult *result = query(connection, SQL_LAST_NUMBER, NULL, 0, false, deadline, error);
     if (result == NULL) {
         return false;
@@ -296,10 +287,9 @@ bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection 
     return same;
 }
 
-bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_note_progress(struct pg_connection *connection, int64_t settled, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     return run(connection, SQL_NOTE_PROGRESS, (struct pg_value[]){PG_TEXT(number(&room, settled))}, 1, deadline, error);
 }
@@ -341,7 +331,7 @@ bool outbox_sql_published(const struct outbox_sql *sql, struct pg_connection *co
     if (!outbox_sql_begin(connection, deadline, error)) {
         return false;
     }
-    bool done = outbox_sql_note_progress(sql, connection, published, deadline, error) &&
+    bool done = outbox_sql_note_progress(connection, published, deadline, error) &&
         numbers_gone_back(sql, connection, numbers, deadline, error);
     if (done && note && numbers->gone_back) {
         return pg_commit(connection, deadline, error);
@@ -397,10 +387,9 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
         5, deadline, error);
 }
 
-bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
-    int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_count_waiting(struct pg_connection *connection, int64_t *held, int64_t *parked, char *first,
+    size_t room, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     PGresult *result = query(connection, SQL_COUNT_WAITING, NULL, 0, false, deadline, error);
     if (result == NULL) {
         return false;
@@ -412,11 +401,9 @@ bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection
     return true;
 }
 
-bool outbox_sql_park_topic(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *topic, const char *code, const char *reason, bool *parked, struct mono_time deadline,
-    struct relay_error *error)
+bool outbox_sql_park_topic(struct pg_connection *connection, int64_t seq, const char *topic, const char *code,
+    const char *reason, bool *parked, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     PGresult *result = query(connection, SQL_PARK_TOPIC,
         (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(topic), PG_TEXT(code), PG_TEXT(reason)}, 4, false,
@@ -426,35 +413,30 @@ bool outbox_sql_park_topic(const struct outbox_sql *sql, struct pg_connection *c
     return result != NULL;
 }
 
-bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *code, const char *reason, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_hold_aggregate(struct pg_connection *connection, int64_t seq, const char *code, const char *reason,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     return run(connection, SQL_HOLD_AGGREGATE,
         (struct pg_value[]){PG_TEXT(number(&room, seq)), PG_TEXT(code), PG_TEXT(reason)}, 3, deadline, error);
 }
 
-PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_parked(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return query(connection, SQL_LIST_PARKED, NULL, 0, false, deadline, error);
 }
 
-PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_gone(struct pg_connection *connection, int64_t after, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     return query(connection, SQL_LIST_GONE, (struct pg_value[]){PG_TEXT(number(&room, after))}, 1, true, deadline,
         error);
 }
 
-PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_next_held(struct pg_connection *connection, int64_t after, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     return query(connection, SQL_LIST_NEXT_HELD, (struct pg_value[]){PG_TEXT(number(&room, after))}, 1, true, deadline,
         error);
@@ -469,24 +451,21 @@ static PGresult *of_topics(struct pg_connection *connection, enum outbox_stateme
         error);
 }
 
-bool outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_piece_of_topics(struct pg_connection *connection, const char *topics, int64_t upto, int64_t rows,
+    bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return take_end(of_topics(connection, SQL_PIECE_OF_TOPICS, topics, upto, rows, deadline, error), more, end);
 }
 
-PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_of_topics(struct pg_connection *connection, const char *topics, int64_t upto, int64_t limit,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return of_topics(connection, SQL_LIST_OF_TOPICS, topics, upto, limit, deadline, error);
 }
 
-PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
-    size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_list_of_held(struct pg_connection *connection, const int64_t *held, size_t count, int64_t upto,
+    int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     char *list = pg_array_of_numbers(held, count, 1);
     if (list == NULL) {
         error_no_memory(error, "a list of numbers");
@@ -500,27 +479,23 @@ PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connec
     return result;
 }
 
-bool outbox_sql_raise_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_raise_topics(struct pg_connection *connection, const char *topics, int64_t upto,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     struct number_text room;
     return run(connection, SQL_RAISE_TOPICS, (struct pg_value[]){PG_TEXT(topics), PG_TEXT(number(&room, upto))}, 2,
         deadline, error);
 }
 
-bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_unpark_topics(struct pg_connection *connection, const char *topics, struct mono_time deadline,
+    struct relay_error *error)
 {
-    (void)sql;
     return run(connection, SQL_UNPARK_TOPICS, (struct pg_value[]){PG_TEXT(topics)}, 1, deadline, error);
 }
 
-PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *topics, int64_t upto, int64_t settled, int64_t limit, struct mono_time deadline,
-    struct relay_error *error)
+PGresult *outbox_sql_drop_idle_topics(struct pg_connection *connection, const char *topics, int64_t upto,
+    int64_t settled, int64_t limit, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     struct number_text a, b, c;
     return query(connection, SQL_DROP_IDLE_TOPICS,
         (struct pg_value[]){PG_TEXT(topics), PG_TEXT(number(&a, upto)), PG_TEXT(number(&b, limit)),
@@ -528,16 +503,13 @@ PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_co
         4, false, deadline, error);
 }
 
-bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,
-    struct mono_time deadline, struct relay_error *error)
+bool outbox_sql_drop_old_entries(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return run(connection, SQL_DROP_OLD_ENTRIES, NULL, 0, deadline, error);
 }
 
-PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
-    size_t count, struct mono_time deadline, struct relay_error *error)
+PGresult *outbox_sql_release_held(struct pg_connection *connection, const int64_t *held, size_t count,
+    struct mono_time deadline, struct relay_error *error)
 {
-    (void)sql;
     return of_list(connection, SQL_RELEASE_HELD, held, count, deadline, error);
 }

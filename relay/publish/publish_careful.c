@@ -58,12 +58,11 @@ static bool carry_out(struct publish_pipe *pipe, struct publish_lane *lane, stru
                 deadline, error);
             break;
         case VERDICT_HOLD:
-            done = outbox_sql_hold_aggregate(pipe->sql, connection, verdict->seq, verdict->code, verdict->reason,
-                deadline, error);
+            done = outbox_sql_hold_aggregate(connection, verdict->seq, verdict->code, verdict->reason, deadline, error);
             break;
         case VERDICT_PARK:
-            done = outbox_sql_park_topic(pipe->sql, connection, verdict->seq, verdict->topic, verdict->code,
-                verdict->reason, &parked, deadline, error);
+            done = outbox_sql_park_topic(connection, verdict->seq, verdict->topic, verdict->code, verdict->reason,
+                &parked, deadline, error);
             verdict->moot = done && !parked;
             break;
         }
@@ -86,8 +85,7 @@ static bool list_both(struct publish_pipe *pipe, struct publish_lane *lane, stru
     *late = (struct listed){0};
     if (!lane->holes_only &&
         !take_listing(lane->batch,
-            outbox_sql_list_new(pipe->sql, connection, seq_holes_watermark(pipe->holes), limit,
-                pg_deadline(pipe->context), error),
+            outbox_sql_list_new(connection, seq_holes_watermark(pipe->holes), limit, pg_deadline(pipe->context), error),
             fresh, error)) {
         return false;
     }
@@ -118,8 +116,8 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
     struct mono_time began = clock_mono(pipe->context->clock);
     lane->asked = seqs;
     lane->asked_count = count;
-    PGresult *result = outbox_sql_take_list(pipe->sql, publish_connection(pipe, lane), seqs, count,
-        pg_deadline(pipe->context), error);
+    PGresult *result = outbox_sql_take_list(publish_connection(pipe, lane), seqs, count, pg_deadline(pipe->context),
+        error);
     if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }

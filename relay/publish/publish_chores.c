@@ -93,8 +93,8 @@ struct release {
 static bool drop_held(struct publish_pipe *pipe, struct publish_lane *lane, const struct release *release,
     struct relay_error *error)
 {
-    PGresult *released = outbox_sql_release_held(pipe->sql, publish_connection(pipe, lane), release->held,
-        release->held_count, pg_deadline(pipe->context), error);
+    PGresult *released = outbox_sql_release_held(publish_connection(pipe, lane), release->held, release->held_count,
+        pg_deadline(pipe->context), error);
     if (released == NULL) {
         return false;
     }
@@ -114,7 +114,7 @@ static bool settle_entries(struct publish_pipe *pipe, struct publish_lane *lane,
     if (release->more) {
         int64_t settled = seq_holes_settled(pipe->holes);
         return release->topics == NULL ||
-            outbox_sql_raise_topics(pipe->sql, publish_connection(pipe, lane), release->topics,
+            outbox_sql_raise_topics(publish_connection(pipe, lane), release->topics,
                 release->upto < settled ? release->upto : settled, pg_deadline(pipe->context), error);
     }
     lane->released = true;
@@ -124,8 +124,7 @@ static bool settle_entries(struct publish_pipe *pipe, struct publish_lane *lane,
     }
     lane->released_count = (int)release->topic_count;
     snprintf(lane->released_name, sizeof(lane->released_name), "%s", release->first_topic);
-    return outbox_sql_unpark_topics(pipe->sql, publish_connection(pipe, lane), release->topics,
-        pg_deadline(pipe->context), error);
+    return outbox_sql_unpark_topics(publish_connection(pipe, lane), release->topics, pg_deadline(pipe->context), error);
 }
 
 // Some of these rows go alone: the others are left for the next time.
@@ -139,8 +138,8 @@ static bool cut_by_suspects(const struct publish_pipe *pipe, const int64_t *seqs
 static bool cut_to_piece(const struct publish_pipe *pipe, struct pg_connection *connection, struct release *release,
     struct relay_error *error)
 {
-    return outbox_sql_piece_of_topics(pipe->sql, connection, release->topics, seq_holes_settled(pipe->holes),
-        PUBLISH_PIECE_ROWS, &release->more, &release->upto, pg_deadline(pipe->context), error);
+    return outbox_sql_piece_of_topics(connection, release->topics, seq_holes_settled(pipe->holes), PUBLISH_PIECE_ROWS,
+        &release->more, &release->upto, pg_deadline(pipe->context), error);
 }
 
 // The rows of the release that fit into a batch; malloc'd.
@@ -150,9 +149,9 @@ static int64_t *released_rows(struct publish_pipe *pipe, struct pg_connection *c
     struct mono_time deadline = pg_deadline(pipe->context);
     int64_t limit = publish_take_limit(pipe);
     PGresult *result = release->topics != NULL
-        ? outbox_sql_list_of_topics(pipe->sql, connection, release->topics, release->upto, limit, deadline, error)
-        : outbox_sql_list_of_held(pipe->sql, connection, release->held, release->held_count, release->upto, limit,
-              deadline, error);
+        ? outbox_sql_list_of_topics(connection, release->topics, release->upto, limit, deadline, error)
+        : outbox_sql_list_of_held(connection, release->held, release->held_count, release->upto, limit, deadline,
+              error);
     bool more;
     int64_t *seqs = seqs_of(pipe, result, limit, count, &more, error);
     if (seqs != NULL && more && *count > 0) {
@@ -229,10 +228,10 @@ static int64_t *next_held(struct publish_pipe *pipe, const struct publish_lane *
     struct pg_connection *connection = publish_connection(pipe, lane);
     struct mono_time deadline = pg_deadline(pipe->context);
     pipe->held_tried_at = clock_mono(pipe->context->clock);
-    PGresult *next = outbox_sql_list_next_held(pipe->sql, connection, pipe->held_tried, deadline, error);
+    PGresult *next = outbox_sql_list_next_held(connection, pipe->held_tried, deadline, error);
     if (next != NULL && PQntuples(next) == 0) {
         PQclear(next);
-        next = outbox_sql_list_next_held(pipe->sql, connection, INT64_MIN, deadline, error);
+        next = outbox_sql_list_next_held(connection, INT64_MIN, deadline, error);
     }
     bool more;
     int64_t *seqs = seqs_of(pipe, next, INT64_MAX, count, &more, error);
@@ -249,8 +248,8 @@ static int64_t *gone_ones(struct publish_pipe *pipe, const struct publish_lane *
     struct relay_error *error)
 {
     bool more;
-    PGresult *gone = outbox_sql_list_gone(pipe->sql, publish_connection(pipe, lane), pipe->held_looked,
-        pg_deadline(pipe->context), error);
+    PGresult *gone = outbox_sql_list_gone(publish_connection(pipe, lane), pipe->held_looked, pg_deadline(pipe->context),
+        error);
     int64_t *seqs = seqs_of(pipe, gone, INT64_MAX, count, &more, error);
     if (seqs == NULL || *count == 0) {
         return seqs;
@@ -289,7 +288,7 @@ static bool drop_idle_topics(struct publish_pipe *pipe, const struct publish_lan
     if (topics == NULL) {
         return error_no_memory(error, "a list of topics");
     }
-    PGresult *gone = outbox_sql_drop_idle_topics(pipe->sql, publish_connection(pipe, lane), topics,
+    PGresult *gone = outbox_sql_drop_idle_topics(publish_connection(pipe, lane), topics,
         seq_holes_watermark(pipe->holes), seq_holes_settled(pipe->holes), IDLE_ROWS, pg_deadline(pipe->context), error);
     free(topics);
     if (gone == NULL) {

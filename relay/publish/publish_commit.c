@@ -22,8 +22,7 @@ bool publish_note_progress(struct publish_pipe *pipe, const struct publish_lane 
     }
     pipe->noted_at = clock_mono(pipe->context->clock);
     pipe->noted = settled;
-    return outbox_sql_note_progress(pipe->sql, publish_connection(pipe, lane), settled, pg_deadline(pipe->context),
-        error);
+    return outbox_sql_note_progress(publish_connection(pipe, lane), settled, pg_deadline(pipe->context), error);
 }
 
 static void log_verdict(const struct publish_pipe *pipe, const struct publish_verdict *verdict)

@@ -33,7 +33,7 @@ static bool walk(struct publish_pipe *pipe, int64_t settled, bool *walked, struc
     bool more;
     int64_t end = settled;
     *walked = true;
-    return outbox_sql_piece(pipe->sql, pipe->owner.connections[0], INT64_MIN, settled, WALK_ROWS, &more, &end,
+    return outbox_sql_piece(pipe->owner.connections[0], INT64_MIN, settled, WALK_ROWS, &more, &end,
         pg_deadline(pipe->context), error);
 }
 
@@ -41,8 +41,7 @@ static bool walk(struct publish_pipe *pipe, int64_t settled, bool *walked, struc
 // before the sequence had come so far. In that case there are no dead rows above it.
 static bool find_unpublished(struct publish_pipe *pipe, int64_t settled, bool *found, struct relay_error *error)
 {
-    return outbox_sql_newest_below(pipe->sql, pipe->owner.connections[0], settled, found, pg_deadline(pipe->context),
-        error);
+    return outbox_sql_newest_below(pipe->owner.connections[0], settled, found, pg_deadline(pipe->context), error);
 }
 
 // Asks in a snapshot of its own. *answer: false, too, where there is none within a moment.
@@ -87,5 +86,5 @@ bool publish_resume(struct publish_pipe *pipe, struct relay_error *error)
             "rows, end them, so that vacuum can remove these (docs/operations.md, \"Long snapshots\", has the queries)",
             LOG_TEXT("outbox", pipe->config->name), LOG_INT("settled_seq", settled));
     }
-    return outbox_sql_drop_old_entries(pipe->sql, connection, pg_deadline(pipe->context), error);
+    return outbox_sql_drop_old_entries(connection, pg_deadline(pipe->context), error);
 }

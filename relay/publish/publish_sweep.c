@@ -115,8 +115,8 @@ static bool look(struct publish_pipe *pipe, struct pg_connection *connection, st
     int64_t watermark = seq_holes_watermark(pipe->holes), end = sweep_pieces_end(pieces, watermark);
     size_t limit = MOST_FOUND - pipe->sweep.list.count;
     struct mono_time began = clock_mono(pipe->context->clock);
-    PGresult *below = outbox_sql_list_below(pipe->sql, connection, pieces->from, end, (int64_t)limit,
-        pg_deadline(pipe->context), error);
+    PGresult *below = outbox_sql_list_below(connection, pieces->from, end, (int64_t)limit, pg_deadline(pipe->context),
+        error);
     if (below == NULL) {
         return false;
     }

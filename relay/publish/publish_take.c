@@ -142,8 +142,7 @@ bool publish_take_holders(struct publish_pipe *pipe, struct publish_lane *lane, 
     pipe->listed_at = now;
     int pids[2] = {PQbackendPID(pg_libpq(pipe->owner.connections[0])),
         PQbackendPID(pg_libpq(pipe->owner.connections[1]))};
-    PGresult *result = outbox_sql_holders(pipe->sql, publish_connection(pipe, lane), pids, pg_deadline(pipe->context),
-        error);
+    PGresult *result = outbox_sql_holders(publish_connection(pipe, lane), pids, pg_deadline(pipe->context), error);
     if (result == NULL) {
         return false;
     }
@@ -517,7 +516,7 @@ bool publish_take_probe(struct publish_pipe *pipe, bool *found, struct relay_err
     const struct seq_range *ranges;
     size_t count = publish_take_ask(pipe, &ranges);
     struct pg_connection *connection = pipe->owner.connections[0];
-    if (!outbox_sql_send_probe(pipe->sql, connection, seq_holes_watermark(pipe->holes), ranges, count, error)) {
+    if (!outbox_sql_send_probe(connection, seq_holes_watermark(pipe->holes), ranges, count, error)) {
         return false;
     }
     PGresult *result = pg_receive(connection, pg_deadline(pipe->context), error);

@@ -312,8 +312,8 @@ static bool take_these(struct publish_pipe *pipe, const struct receipt *receipt,
 {
     struct outbox_batch *batch = pipe->lanes[0].batch;
     outbox_batch_reset(batch);
-    PGresult *gone = outbox_sql_take_receipt(pipe->sql, pipe->owner.connections[0], seqs, *count,
-        pg_deadline(pipe->context), error);
+    PGresult *gone = outbox_sql_take_receipt(pipe->owner.connections[0], seqs, *count, pg_deadline(pipe->context),
+        error);
     bool done = gone != NULL && outbox_batch_add(batch, pipe->owner.table, 0, false, gone, error);
     if (done) {
         outbox_batch_sort(batch);
@@ -421,7 +421,7 @@ static bool recover(struct publish_pipe *pipe, struct relay_error *error)
 {
     struct findings findings = {.pipe = pipe, .highest_seq = INT64_MIN};
     metrics_retire(pipe->context->metrics, pipe->store.handle->published); // receipts are no events
-    if (!outbox_sql_last_number(pipe->sql, pipe->owner.connections[0], &findings.last, &findings.has_number,
+    if (!outbox_sql_last_number(pipe->owner.connections[0], &findings.last, &findings.has_number,
             pg_deadline(pipe->context), error)) {
         return false;
     }

@@ -7,13 +7,13 @@
 
 bool publish_count_waiting(struct publish_pipe *pipe, struct pg_connection *connection, struct relay_error *error)
 {
-    if (!outbox_sql_count_waiting(pipe->sql, connection, &pipe->held, &pipe->parked, pipe->first_waiting,
+    if (!outbox_sql_count_waiting(connection, &pipe->held, &pipe->parked, pipe->first_waiting,
             sizeof(pipe->first_waiting), pg_deadline(pipe->context), error)) {
         return false;
     }
     PGresult *topics = NULL;
     if (pipe->parked > 0) {
-        topics = outbox_sql_list_parked(pipe->sql, connection, pg_deadline(pipe->context), error);
+        topics = outbox_sql_list_parked(connection, pg_deadline(pipe->context), error);
         if (topics == NULL) {
             return false;
         }

@@ -4,7 +4,8 @@
 // taken out of the outbox (deleted, or marked as published: the disposition) by seq alone: never by ctid, which skips a
 // row that somebody is just updating, and never SKIP LOCKED. Each function is one round trip unless it says otherwise.
 // Results with rows have the columns of outbox_table.row in binary and belong to the caller (PQclear). Errors: those of
-// pg_connection.h. One thread at a time for each connection; the texts themselves never change.
+// pg_connection.h. One thread at a time for each connection; the texts themselves never change. What takes no struct
+// outbox_sql runs the statements that outbox_sql_prepare() has left on the connection.
 #ifndef RELAY_PUBLISH_OUTBOX_SQL_H
 #define RELAY_PUBLISH_OUTBOX_SQL_H
 
@@ -54,37 +55,37 @@ bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *co
 PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // Exactly these rows, those that are still there; guarded.
-PGresult *outbox_sql_take_list(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error);
 // The same with the columns of outbox_table.receipt_row: a receipt may name the rows of many batches, so their payloads
 // are not read.
-PGresult *outbox_sql_take_receipt(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_take_receipt(struct pg_connection *connection, const int64_t *seqs, size_t count,
+    struct mono_time deadline, struct relay_error *error);
 
 // Only look; the caller keeps to batch_bytes. Columns, binary: seq (int8), about the bytes that the row takes (int8),
 // whether it waits for a held aggregate or a parked topic (bool; not in the listings below that say which rows wait).
-PGresult *outbox_sql_list_new(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    int64_t limit, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_new(struct pg_connection *connection, int64_t after, int64_t limit, struct mono_time deadline,
+    struct relay_error *error);
 PGresult *outbox_sql_list_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // The first `rows` rows above `after`, at or below `upto`: *more is whether there are so many, *end then the seq of the
 // last of them, and else what it was.
-bool outbox_sql_piece(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t upto,
-    int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_piece(struct pg_connection *connection, int64_t after, int64_t upto, int64_t rows, bool *more,
+    int64_t *end, struct mono_time deadline, struct relay_error *error);
 // Seqs of rows above `after`, at or below `upto`, that do not wait, for the sweep; lowest first.
-PGresult *outbox_sql_list_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// Whether a row at or below `upto` does not wait; looks from the newest one on.
-bool outbox_sql_newest_below(const struct outbox_sql *sql, struct pg_connection *connection, int64_t upto, bool *found,
+PGresult *outbox_sql_list_below(struct pg_connection *connection, int64_t after, int64_t upto, int64_t limit,
     struct mono_time deadline, struct relay_error *error);
+// Whether a row at or below `upto` does not wait; looks from the newest one on.
+bool outbox_sql_newest_below(struct pg_connection *connection, int64_t upto, bool *found, struct mono_time deadline,
+    struct relay_error *error);
 
 // Whether there is anything above `after` or in the ranges. Send only; pg_receive() gives one boolean (binary).
-bool outbox_sql_send_probe(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    const struct seq_range *ranges, size_t count, struct relay_error *error);
+bool outbox_sql_send_probe(struct pg_connection *connection, int64_t after, const struct seq_range *ranges,
+    size_t count, struct relay_error *error);
 
 // Who holds the lock that an INSERT takes, without the sessions of `pids`: one text column, virtualtransaction.
-PGresult *outbox_sql_holders(const struct outbox_sql *sql, struct pg_connection *connection, const int pids[2],
-    struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_holders(struct pg_connection *connection, const int pids[2], struct mono_time deadline,
+    struct relay_error *error);
 
 // The last batch number. false in *found: none was ever written.
 struct batch_number {
@@ -93,14 +94,14 @@ struct batch_number {
     int32_t partition; // -1 unknown
     int64_t offset;    // -1 unknown
 };
-bool outbox_sql_last_number(const struct outbox_sql *sql, struct pg_connection *connection, struct batch_number *last,
-    bool *found, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_last_number(struct pg_connection *connection, struct batch_number *last, bool *found,
+    struct mono_time deadline, struct relay_error *error);
 // Writes it in the open transaction, in which rows were taken; fails unless the one before it is the last, and the
 // table is the one that is owned. Checks deferred constraints too, so that afterwards only COMMIT is left.
 bool outbox_sql_write_number(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct batch_number *number, struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_note_progress(const struct outbox_sql *sql, struct pg_connection *connection, int64_t settled,
-    struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_note_progress(struct pg_connection *connection, int64_t settled, struct mono_time deadline,
+    struct relay_error *error);
 // Whether the sequence is below the number up to which events were published, so that new ones would get used numbers.
 struct outbox_numbers {
     bool gone_back;          // the rest is only there if so:
@@ -123,52 +124,50 @@ bool outbox_sql_dead_letter(const struct outbox_sql *sql, struct pg_connection *
     const char *code, const char *reason, int attempts, struct mono_time deadline, struct relay_error *error);
 
 // Rows that wait. How many aggregates and topics there are, and in words what the first one waits for ("": none):
-bool outbox_sql_count_waiting(const struct outbox_sql *sql, struct pg_connection *connection, int64_t *held,
-    int64_t *parked, char *first, size_t room, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_count_waiting(struct pg_connection *connection, int64_t *held, int64_t *parked, char *first,
+    size_t room, struct mono_time deadline, struct relay_error *error);
 // All rows for this topic wait from this row on / the row's aggregate waits behind it. An entry that exists keeps the
 // lower seq. Not parked: the row is gone, or for another topic by now.
-bool outbox_sql_park_topic(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *topic, const char *code, const char *reason, bool *parked, struct mono_time deadline,
-    struct relay_error *error);
-bool outbox_sql_hold_aggregate(const struct outbox_sql *sql, struct pg_connection *connection, int64_t seq,
-    const char *code, const char *reason, struct mono_time deadline, struct relay_error *error);
-// The topics that rows wait for, in the order of their bytes; texts.
-PGresult *outbox_sql_list_parked(const struct outbox_sql *sql, struct pg_connection *connection,
+bool outbox_sql_park_topic(struct pg_connection *connection, int64_t seq, const char *topic, const char *code,
+    const char *reason, bool *parked, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_hold_aggregate(struct pg_connection *connection, int64_t seq, const char *code, const char *reason,
     struct mono_time deadline, struct relay_error *error);
+// The topics that rows wait for, in the order of their bytes; texts.
+PGresult *outbox_sql_list_parked(struct pg_connection *connection, struct mono_time deadline,
+    struct relay_error *error);
 // lowest_seq (int8, binary) of held aggregates. list_gone looks at the 10,000 next ones above `after`: first the one to
 // go on after (the least number behind the last piece), then, ascending, those whose row is not there any more, up to
 // 1,000. list_next_held: the next one above `after`, whatever its row.
-PGresult *outbox_sql_list_gone(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    struct mono_time deadline, struct relay_error *error);
-PGresult *outbox_sql_list_next_held(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after,
-    struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_list_gone(struct pg_connection *connection, int64_t after, struct mono_time deadline,
+    struct relay_error *error);
+PGresult *outbox_sql_list_next_held(struct pg_connection *connection, int64_t after, struct mono_time deadline,
+    struct relay_error *error);
 // As outbox_sql_piece(), of the rows from the lowest_seq of these topics (an array, as PostgreSQL writes it) on.
-bool outbox_sql_piece_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t rows, bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_piece_of_topics(struct pg_connection *connection, const char *topics, int64_t upto, int64_t rows,
+    bool *more, int64_t *end, struct mono_time deadline, struct relay_error *error);
 // Seqs (int8, binary) of the rows at or below `upto` that wait for these topics, and for no held aggregate, lowest
 // first.
-PGresult *outbox_sql_list_of_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).
-PGresult *outbox_sql_list_of_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
-    size_t count, int64_t upto, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// In a batch's transaction: no row at or below `upto` waits for these topics any more / none at all does.
-bool outbox_sql_raise_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
-    int64_t upto, struct mono_time deadline, struct relay_error *error);
-bool outbox_sql_unpark_topics(const struct outbox_sql *sql, struct pg_connection *connection, const char *topics,
+PGresult *outbox_sql_list_of_topics(struct pg_connection *connection, const char *topics, int64_t upto, int64_t limit,
     struct mono_time deadline, struct relay_error *error);
+// The same of the aggregates that are held with these lowest_seq, ascending (and that wait for no topic).
+PGresult *outbox_sql_list_of_held(struct pg_connection *connection, const int64_t *held, size_t count, int64_t upto,
+    int64_t limit, struct mono_time deadline, struct relay_error *error);
+// In a batch's transaction: no row at or below `upto` waits for these topics any more / none at all does.
+bool outbox_sql_raise_topics(struct pg_connection *connection, const char *topics, int64_t upto,
+    struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_unpark_topics(struct pg_connection *connection, const char *topics, struct mono_time deadline,
+    struct relay_error *error);
 // Drops the entries, of these topics, for which no row at or below `upto` waits any more: somebody has fixed or
 // deleted those that did. At most `limit` rows are looked through; where there are more, entries are moved to where the
 // next call goes on, but not past `settled`, behind which there may be holes. Outside a batch. One text column: the
 // topics that are dropped.
-PGresult *outbox_sql_drop_idle_topics(const struct outbox_sql *sql, struct pg_connection *connection,
-    const char *topics, int64_t upto, int64_t settled, int64_t limit, struct mono_time deadline,
-    struct relay_error *error);
+PGresult *outbox_sql_drop_idle_topics(struct pg_connection *connection, const char *topics, int64_t upto,
+    int64_t settled, int64_t limit, struct mono_time deadline, struct relay_error *error);
 // What the version before parked topics has left, at the start of a term, which reads all rows.
-bool outbox_sql_drop_old_entries(const struct outbox_sql *sql, struct pg_connection *connection,
-    struct mono_time deadline, struct relay_error *error);
+bool outbox_sql_drop_old_entries(struct pg_connection *connection, struct mono_time deadline,
+    struct relay_error *error);
 // One text column, binary: the aggregates' ids.
-PGresult *outbox_sql_release_held(const struct outbox_sql *sql, struct pg_connection *connection, const int64_t *held,
-    size_t count, struct mono_time deadline, struct relay_error *error);
+PGresult *outbox_sql_release_held(struct pg_connection *connection, const int64_t *held, size_t count,
+    struct mono_time deadline, struct relay_error *error);
 
 #endif
