@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FOREVER ((struct mono_time){INT64_MAX})
-
 // Stand-ins that hold neither of the names, so that replacing them back is exact.
 #define RELAY_NAME    "outbox_relay"
 #define COMMON_NAME   "public"
@@ -113,7 +111,7 @@ static bool run_beside(const struct baseline *baseline, const struct migration_f
 {
     char *half = replaced(file->up, RELAY_NAME, RELAY_BESIDE);
     char *text = half ? replaced(half, COMMON_NAME, COMMON_BESIDE) : NULL;
-    bool done = text ? pg_execute(baseline->connection, text, FOREVER, error)
+    bool done = text ? pg_execute(baseline->connection, text, MIGRATE_FOREVER, error)
                      : error_no_memory(error, "comparing the schema");
     free(half);
     free(text);
@@ -123,15 +121,15 @@ static bool run_beside(const struct baseline *baseline, const struct migration_f
 static bool make_beside(const struct baseline *baseline, struct relay_error *error)
 {
     bool done = pg_execute(baseline->connection,
-        "SET LOCAL client_min_messages = warning; SET LOCAL lock_timeout = '5s'; CREATE SCHEMA " COMMON_BESIDE, FOREVER,
-        error);
+        "SET LOCAL client_min_messages = warning; SET LOCAL lock_timeout = '5s'; CREATE SCHEMA " COMMON_BESIDE,
+        MIGRATE_FOREVER, error);
     for (size_t i = 0; done && i < baseline->files->count; i++) {
         const struct migration_file *file = &baseline->files->items[i];
         if (within(baseline, file) && file->up_in_transaction) {
             done = run_beside(baseline, file, error);
         }
     }
-    return done && pg_execute(baseline->connection, "SET LOCAL search_path = pg_catalog", FOREVER, error);
+    return done && pg_execute(baseline->connection, "SET LOCAL search_path = pg_catalog", MIGRATE_FOREVER, error);
 }
 
 static bool judge(const PGresult *result, struct relay_error *error)
@@ -162,7 +160,7 @@ static bool judge(const PGresult *result, struct relay_error *error)
 
 static bool compare(const struct baseline *baseline, struct relay_error *error)
 {
-    PGresult *result = pg_query(baseline->connection, compare_sql, NULL, 0, false, FOREVER, error);
+    PGresult *result = pg_query(baseline->connection, compare_sql, NULL, 0, false, MIGRATE_FOREVER, error);
     bool good = result && judge(result, error);
     PQclear(result);
     return good;
@@ -175,7 +173,7 @@ static bool judge_outbox(const struct baseline *baseline, struct relay_error *er
             return true; // what is left to be run finishes it
         }
     }
-    PGresult *result = pg_query(baseline->connection, outbox_fault_sql, NULL, 0, false, FOREVER, error);
+    PGresult *result = pg_query(baseline->connection, outbox_fault_sql, NULL, 0, false, MIGRATE_FOREVER, error);
     const char *fault = result ? pg_cell(result, 0, 0) : NULL;
     bool good = result &&
         (!fault ||
@@ -188,28 +186,28 @@ static bool judge_outbox(const struct baseline *baseline, struct relay_error *er
 // Leaves nothing behind, whatever it finds.
 static bool agrees(const struct baseline *baseline, struct relay_error *error)
 {
-    if (!pg_execute(baseline->connection, "BEGIN", FOREVER, error)) {
+    if (!pg_execute(baseline->connection, "BEGIN", MIGRATE_FOREVER, error)) {
         return false;
     }
     bool good = make_beside(baseline, error) && compare(baseline, error) && judge_outbox(baseline, error);
     if (!pg_broken(baseline->connection)) {
-        pg_execute(baseline->connection, "ROLLBACK", FOREVER, NULL);
+        pg_execute(baseline->connection, "ROLLBACK", MIGRATE_FOREVER, NULL);
     }
     return good;
 }
 
 static bool record_all(const struct baseline *baseline, const struct migration_plan *plan, struct relay_error *error)
 {
-    bool done = pg_execute(baseline->connection, "BEGIN", FOREVER, error) &&
+    bool done = pg_execute(baseline->connection, "BEGIN", MIGRATE_FOREVER, error) &&
         migrate_postgres_make_records(baseline->connection, error);
     for (size_t i = 0; done && i < plan->count; i++) {
         done = migrate_postgres_record(baseline->connection, plan->files[i], true, error);
     }
     if (done) {
-        return pg_commit(baseline->connection, FOREVER, error);
+        return pg_commit(baseline->connection, MIGRATE_FOREVER, error);
     }
     if (!pg_broken(baseline->connection)) {
-        pg_execute(baseline->connection, "ROLLBACK", FOREVER, NULL);
+        pg_execute(baseline->connection, "ROLLBACK", MIGRATE_FOREVER, NULL);
     }
     return false;
 }

@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FOREVER                ((struct mono_time){INT64_MAX})
 #define OTHER_MIGRATE_PATIENCE DURATION_S(600)
 #define POOLER_PATIENCE        DURATION_S(10)
 
@@ -67,7 +66,7 @@ static void show_notice(void *context, const PGresult *notice)
 
 static bool execute(struct runner *runner, const char *sql, struct relay_error *error)
 {
-    return pg_execute(runner->connection, sql, FOREVER, error);
+    return pg_execute(runner->connection, sql, MIGRATE_FOREVER, error);
 }
 
 #define STARTED_TEXT "pg_catalog.to_char(pg_catalog.timezone('UTC', a.backend_start), 'YYYY-MM-DD HH24:MI:SS.US')"
@@ -175,7 +174,7 @@ static bool run_statement(struct runner *runner, const struct sql_statement *sta
     if (!text) {
         return error_no_memory(error, "running a schema file");
     }
-    bool done = pg_execute(runner->connection, text, FOREVER, error);
+    bool done = pg_execute(runner->connection, text, MIGRATE_FOREVER, error);
     free(text);
     runner->lock_refused = !done && strcmp(pg_last_sqlstate(runner->connection), MIGRATE_LOCK_REFUSED) == 0;
     if (!done && !stop_raised(runner->context->stop)) {
@@ -224,7 +223,7 @@ static bool run_whole(struct runner *runner, const struct migration_file *file, 
     if ((!keep || keep_foreign_table(runner, file_name, error)) &&
         run_statements(runner, up ? file->up : file->down, file_name, error) &&
         migrate_postgres_record(runner->connection, file, up, error)) {
-        return pg_commit(runner->connection, FOREVER, error) || error_prefix(error, "%s", file_name);
+        return pg_commit(runner->connection, MIGRATE_FOREVER, error) || error_prefix(error, "%s", file_name);
     }
     if (!pg_broken(runner->connection)) {
         execute(runner, "ROLLBACK", NULL);
@@ -242,7 +241,8 @@ static bool drop_invalid_indexes(struct runner *runner, struct relay_error *erro
     if (!result || !known) {
         return result != NULL;
     }
-    result = pg_query(runner->connection, "SELECT outbox_relay.drop_invalid_indexes()", NULL, 0, false, FOREVER, error);
+    result = pg_query(runner->connection, "SELECT outbox_relay.drop_invalid_indexes()", NULL, 0, false, MIGRATE_FOREVER,
+        error);
     if (result && pg_cell_int64(result, 0, 0) > 0) {
         printf("    dropped an index that an earlier build had left invalid\n");
     }

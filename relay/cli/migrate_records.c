@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#define FOREVER ((struct mono_time){INT64_MAX})
-
 bool migrate_postgres_make_records(struct pg_connection *connection, struct relay_error *error)
 {
     // CREATE SCHEMA IF NOT EXISTS asks for the right to create even when there is nothing to do.
@@ -20,7 +18,7 @@ bool migrate_postgres_make_records(struct pg_connection *connection, struct rela
         "COMMENT ON TABLE outbox_relay.schema_migrations IS "
         "'the files that outbox-relay migrate has applied, with the SHA-256 of each'; "
         "END IF; END $$",
-        FOREVER, error);
+        MIGRATE_FOREVER, error);
 }
 
 bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
@@ -57,9 +55,9 @@ bool migrate_postgres_record(struct pg_connection *connection, const struct migr
     PGresult *result = up
         ? pg_query(connection,
               "INSERT INTO outbox_relay.schema_migrations (name, checksum, relay_version) VALUES ($1, $2, $3)", values,
-              3, false, FOREVER, error)
-        : pg_query(connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1, false, FOREVER,
-              error);
+              3, false, MIGRATE_FOREVER, error)
+        : pg_query(connection, "DELETE FROM outbox_relay.schema_migrations WHERE name = $1", values, 1, false,
+              MIGRATE_FOREVER, error);
     PQclear(result);
     return result != NULL;
 }

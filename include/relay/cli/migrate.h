@@ -16,6 +16,8 @@
 #define MIGRATE_LOCK_TRIES   60
 #define MIGRATE_LOCK_PAUSE   DURATION_MS(500)
 #define MIGRATE_LOCK_REFUSED "55P03"
+// The deadline of a statement: a schema file takes as long as it takes, and a stop ends the wait.
+#define MIGRATE_FOREVER ((struct mono_time){INT64_MAX})
 
 enum migrate_action { MIGRATE_UP, MIGRATE_DOWN, MIGRATE_STATUS };
 
