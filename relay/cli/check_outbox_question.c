@@ -5,7 +5,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 void outbox_find(struct outbox_check *at, enum check_level level, const char *hint, const char *format, ...)
 {
@@ -31,8 +30,7 @@ PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_v
 
 bool outbox_is_true(const PGresult *result, int column)
 {
-    const char *cell = pg_cell(result, 0, column);
-    return cell && strcmp(cell, "t") == 0;
+    return pg_cell_true(result, 0, column);
 }
 
 bool outbox_has_column(struct outbox_check *at, const char *column)

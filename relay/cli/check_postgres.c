@@ -231,7 +231,7 @@ static void check_migrations(struct check *check)
         check_schema_applied(check, &schema, &files, &records);
     } else {
         PGresult *result = ask(check, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", &error);
-        bool there = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+        bool there = result && pg_cell_true(result, 0, 0);
         check_add(check->report, there ? CHECK_WARN : CHECK_FAIL, "schema postgres",
             there ? "" : CHECK_MIGRATE_POSTGRES,
             there ? "the schema is there, applied by another tool than migrate; its version is not known"

@@ -21,7 +21,7 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
     // In a dry run on an empty database the relay's own tables are not there yet.
     PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", NULL,
         0, false, pg_deadline(context), error);
-    bool migrated = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    bool migrated = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     if (!result) {
         return false;
@@ -37,9 +37,9 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
     if (!result) {
         return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
     }
-    *state = (struct outbox_state){.exists = strcmp(pg_cell(result, 0, 0), "t") == 0,
-        .known = strcmp(pg_cell(result, 0, 1), "t") == 0,
-        .by_files = strcmp(pg_cell(result, 0, 2), "t") == 0};
+    *state = (struct outbox_state){.exists = pg_cell_true(result, 0, 0),
+        .known = pg_cell_true(result, 0, 1),
+        .by_files = pg_cell_true(result, 0, 2)};
     PQclear(result);
     return true;
 }
@@ -83,8 +83,7 @@ bool migrate_outboxes_leave(const struct relay_context *context, struct pg_conne
         if (!result) {
             return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
         }
-        const char *fits = pg_cell(result, 0, 1); // NULL: one of the two is not there
-        *leave = strcmp(pg_cell(result, 0, 0), "t") == 0 && !(fits && strcmp(fits, "t") == 0);
+        *leave = pg_cell_true(result, 0, 0) && !pg_cell_true(result, 0, 1); // NULL: one of the two is not there
         PQclear(result);
     }
     return true;

@@ -134,7 +134,7 @@ static bool try_lock(struct runner *runner, bool *taken, struct relay_error *err
 {
     PGresult *result = pg_query(runner->connection, "SELECT pg_catalog.pg_try_advisory_lock(" MIGRATE_LOCK ")", NULL, 0,
         false, pg_deadline(runner->context), error);
-    *taken = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    *taken = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     return result != NULL;
 }
@@ -236,7 +236,7 @@ static bool drop_invalid_indexes(struct runner *runner, struct relay_error *erro
     PGresult *result = pg_query(runner->connection,
         "SELECT pg_catalog.to_regprocedure('outbox_relay.drop_invalid_indexes()') IS NOT NULL", NULL, 0, false,
         pg_deadline(runner->context), error);
-    bool known = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    bool known = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     if (!result || !known) {
         return result != NULL;
@@ -271,7 +271,7 @@ static bool check_adoptable(struct runner *runner, struct relay_error *error)
         "AND a.attnotnull AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indnkeyatts = 1 "
         "AND i.indpred IS NULL) FROM (SELECT pg_catalog.to_regclass('public.outbox_events')::oid) t (id)",
         NULL, 0, false, pg_deadline(runner->context), error);
-    bool fits = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    bool fits = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     if (result && !fits) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
@@ -289,7 +289,7 @@ static bool was_not_adopted(struct runner *runner, bool *leave, struct relay_err
         "NOT EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox::oid = t.id) "
         "FROM (SELECT pg_catalog.to_regclass('public.outbox_events')::oid) t (id)",
         NULL, 0, false, pg_deadline(runner->context), error);
-    *leave = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    *leave = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     return result != NULL;
 }

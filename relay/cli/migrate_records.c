@@ -26,7 +26,7 @@ bool migrate_postgres_records(struct pg_connection *connection, struct mono_time
 {
     PGresult *result = pg_query(connection,
         "SELECT pg_catalog.to_regclass('outbox_relay.schema_migrations') IS NOT NULL", NULL, 0, false, deadline, error);
-    *recorded = result && strcmp(pg_cell(result, 0, 0), "t") == 0;
+    *recorded = result && pg_cell_true(result, 0, 0);
     PQclear(result);
     if (!result || !*recorded) {
         return result != NULL;

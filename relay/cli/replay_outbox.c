@@ -100,7 +100,7 @@ static bool choose_name(struct outbox_replay *at, enum config_column_role *role,
         return false;
     }
     bool has_index = PQntuples(result) > 0, has_id = columns[CONFIG_COLUMN_ID][0] != '\0';
-    *role = !has_id || (has_index && strcmp(pg_cell(result, 0, 0), "t") == 0) ? CONFIG_COLUMN_SEQ : CONFIG_COLUMN_ID;
+    *role = !has_id || (has_index && pg_cell_true(result, 0, 0)) ? CONFIG_COLUMN_SEQ : CONFIG_COLUMN_ID;
     if (!has_index) {
         printf("note: no index of %s begins with its number or its id, so each event costs a scan of it: first CREATE "
                "INDEX CONCURRENTLY ON %s (%s)\n",
@@ -122,7 +122,7 @@ static bool look_at_table(struct outbox_replay *at, Oid *created, struct relay_e
     bool done = false;
     if (!pg_cell(result, 0, 0)) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, "table %s does not exist", at->outbox->table);
-    } else if (strcmp(pg_cell(result, 0, 2), "t") != 0) {
+    } else if (!pg_cell_true(result, 0, 2)) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "table %s has no column published_at: it keeps no published events; "
             "Kafka may still have them: replay --into refills ClickHouse from there",

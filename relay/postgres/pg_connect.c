@@ -201,7 +201,7 @@ bool pg_check_writable(struct pg_connection *connection, struct mono_time deadli
     if (result == NULL) {
         return false;
     }
-    bool recovering = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    bool recovering = pg_cell_true(result, 0, 0);
     bool read_only = strcmp(PQgetvalue(result, 0, 1), "on") == 0;
     PQclear(result);
     if (recovering || read_only) {

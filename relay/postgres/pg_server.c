@@ -17,7 +17,7 @@ bool pg_server_ask(struct pg_connection *connection, struct pg_server *server, s
     if (result == NULL) {
         return false;
     }
-    server->recovering = strcmp(pg_cell(result, 0, 0), "t") == 0;
+    server->recovering = pg_cell_true(result, 0, 0);
     server->takes_writes = !server->recovering && strcmp(pg_cell(result, 0, 1), "off") == 0;
     snprintf(server->started, sizeof(server->started), "%s", pg_cell(result, 0, 2));
     PQclear(result);

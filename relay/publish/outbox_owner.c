@@ -75,7 +75,7 @@ static bool lock_slot(struct outbox_owner *owner, int slot, bool *taken, struct 
     if (result == NULL) {
         return false;
     }
-    *taken = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    *taken = pg_cell_true(result, 0, 0);
     PQclear(result);
     return true;
 }

@@ -308,7 +308,7 @@ static bool numbers_gone_back(const struct outbox_sql *sql, struct pg_connection
     struct number_text oid;
     *numbers = (struct outbox_numbers){0};
     PGresult *result = pg_query(connection, callable, NULL, 0, false, deadline, error);
-    if (result != NULL && strcmp(PQgetvalue(result, 0, 0), "t") == 0) {
+    if (result != NULL && pg_cell_true(result, 0, 0)) {
         PQclear(result);
         result = pg_query(connection, question, (struct pg_value[]){PG_TEXT(number(&oid, (int64_t)sql->table->oid))}, 1,
             false, deadline, error);

@@ -368,13 +368,13 @@ static bool load_table(struct outbox_table *table, struct pg_connection *connect
     if (PQntuples(result) != 1) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "table %s does not exist in this database, or this role may not use its schema", config->table);
-    } else if (strcmp(PQgetvalue(result, 0, 4), "t") != 0) {
+    } else if (!pg_cell_true(result, 0, 4)) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "schema outbox_relay is not in this database, or of an older version: run `outbox-relay migrate postgres "
             "up`");
     } else {
         table->oid = (Oid)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
-        table->published_at = strcmp(PQgetvalue(result, 0, 3), "t") == 0;
+        table->published_at = pg_cell_true(result, 0, 3);
         table->name = strdup(PQgetvalue(result, 0, 1));
         done = table->name != NULL || error_no_memory(error, "a table's name");
     }

@@ -119,6 +119,12 @@ static inline const char *pg_cell(const PGresult *result, int row, int column)
 {
     return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
+// A boolean; false for NULL.
+static inline bool pg_cell_true(const PGresult *result, int row, int column)
+{
+    const char *cell = pg_cell(result, row, column);
+    return cell && cell[0] == 't';
+}
 int64_t pg_cell_int64(const PGresult *result, int row, int column);   // text cell; 0 for NULL
 int64_t pg_binary_int64(const PGresult *result, int row, int column); // binary int8, not NULL
 
