@@ -63,13 +63,6 @@ static void free_list(struct publish_found *list)
     *list = (struct publish_found){0};
 }
 
-// What was found is taken, or stays where it is; the next look goes on behind it.
-static void empty(struct publish_found *list)
-{
-    list->count = list->next = 0;
-    list->cut = false;
-}
-
 void publish_sweep_finish(struct publish_pipe *pipe)
 {
     free_list(&pipe->sweep.list);
@@ -207,7 +200,7 @@ static bool take_next(struct publish_pipe *pipe, struct publish_lane *lane, stru
     bool halved = lane->state == LANE_IDLE && pipe->verdicts.suspect_count > suspects;
     publish_after_these(pipe, lane, halved || (taken && more), &sweep->at);
     if (list->next == list->count) {
-        empty(list);
+        publish_found_empty(list);
     }
     sweep->found = taken && !lane->kept;
     if (sweep->found) {
@@ -222,9 +215,9 @@ static bool find(struct publish_pipe *pipe, struct pg_connection *connection, st
 {
     struct publish_sweep *sweep = &pipe->sweep;
     bool whole = sweep->pieces.from == INT64_MIN, over;
-    empty(&sweep->list);
+    publish_found_empty(&sweep->list);
     if (!look_through(pipe, connection, &sweep->pieces, LOOK_TIME, PIECE_LIMIT, &over, error)) {
-        empty(&sweep->list);
+        publish_found_empty(&sweep->list);
         return false;
     }
     sweep->found = sweep->found && (!over || sweep->list.count > 0);

@@ -255,9 +255,7 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
 
 void publish_take_forget(struct publish_pipe *pipe)
 {
-    struct publish_found *list = &pipe->sweep.list;
-    list->count = list->next = 0;
-    list->cut = false;
+    publish_found_empty(&pipe->sweep.list);
     pipe->sweep.pieces.from = INT64_MIN; // else what is behind them would overtake them
 }
 

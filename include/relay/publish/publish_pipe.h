@@ -86,6 +86,12 @@ struct publish_found {
     size_t count, next, room;
     bool cut; // that snapshot had more
 };
+// They are taken, or stay where they are.
+static inline void publish_found_empty(struct publish_found *list)
+{
+    list->count = list->next = 0;
+    list->cut = false;
+}
 
 // Rows below the watermark that nobody waits for: see publish_sweep.c.
 struct publish_sweep {
