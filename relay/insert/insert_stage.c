@@ -29,6 +29,7 @@
 
 #include "relay/base/fnv.h"
 #include "relay/base/log.h"
+#include "relay/base/thread.h"
 #include "relay/insert/encode_reason.h"
 #include "relay/insert/insert_catch_up.h"
 #include "relay/insert/insert_commit.h"
@@ -42,7 +43,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SLICE 500 // messages between two looks at everything else
@@ -58,10 +58,7 @@ struct insert_stage {
     struct heartbeat *heartbeat;
     int wake_fd;
     pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t ended_changed;
-    bool ended;  // under the lock
-    bool joined; // the joiner's
+    bool running; // the joiner's: to be joined
 };
 
 static void wake(void *context)
@@ -140,10 +137,6 @@ static void *stage_main(void *argument)
     log_event(LOG_LEVEL_INFO, "insert.draining", NULL);
     insert_group_drain(group, stop_deadline(context->stop));
     heartbeat_end(stage->heartbeat);
-    pthread_mutex_lock(&stage->lock);
-    stage->ended = true;
-    pthread_cond_broadcast(&stage->ended_changed);
-    pthread_mutex_unlock(&stage->lock);
     return NULL;
 }
 
@@ -228,15 +221,8 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     }
     stage->context = context;
     count_dead_letters_from_zero(context->metrics);
-    pthread_mutex_init(&stage->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&stage->ended_changed, &attributes);
-    pthread_condattr_destroy(&attributes);
     insert_lease_init(&stage->lease, context->clock, DURATION_S(20), wake, stage);
     snprintf(stage->group_tag, sizeof(stage->group_tag), "%08x", fnv_text(FNV_START, context->config->insert.group_id));
-    stage->ended = true; // until the thread runs
     stage->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stage->wake_fd < 0) {
         error_set(error, RELAY_ERROR_SYSTEM, "eventfd: %s", strerror(errno));
@@ -261,12 +247,9 @@ struct insert_stage *insert_stage_start(const struct relay_context *context, str
     stage->group.lease = &stage->lease;
     stage->group.wake_fd = stage->wake_fd;
     stage->group.heartbeat = stage->heartbeat;
-    stage->ended = false;
     status_board_set_ready(context->board, STATUS_INSERT, "", false);
-    int failed = pthread_create(&stage->thread, NULL, stage_main, stage);
-    if (failed) {
-        stage->ended = true;
-        error_set(error, RELAY_ERROR_SYSTEM, "starting the insert stage: %s", strerror(failed));
+    stage->running = thread_start(&stage->thread, "insert", stage_main, stage, error);
+    if (!stage->running) {
         goto failed;
     }
     return stage;
@@ -283,19 +266,11 @@ failed:
 
 bool insert_stage_join(struct insert_stage *stage, struct mono_time deadline)
 {
-    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
-    pthread_mutex_lock(&stage->lock);
-    while (!stage->ended && pthread_cond_timedwait(&stage->ended_changed, &stage->lock, &at) != ETIMEDOUT) {
+    stage->running = stage->running && !thread_join_until(stage->thread, stage->context->clock, deadline);
+    if (stage->running) {
+        return false; // the lifecycle may ask again
     }
-    bool ended = stage->ended;
-    pthread_mutex_unlock(&stage->lock);
-    if (!ended) {
-        return false;
-    }
-    if (!stage->joined) { // the lifecycle may ask again
-        pthread_join(stage->thread, NULL);
-        stage->joined = true;
-    }
+    bool ended = true;
     for (size_t i = 0; i < stage->group.table_count; i++) {
         table_worker_quit(stage->group.tables[i]->worker);
     }
@@ -332,8 +307,6 @@ void insert_stage_free(struct insert_stage *stage)
     if (stage->wake_fd >= 0) {
         close(stage->wake_fd);
     }
-    pthread_cond_destroy(&stage->ended_changed);
-    pthread_mutex_destroy(&stage->lock);
     free(stage);
 }
 

@@ -4,6 +4,7 @@
 #include "relay/insert/table_worker.h"
 
 #include "relay/base/log.h"
+#include "relay/base/thread.h"
 #include "relay/insert/table_insert.h"
 #include "relay/insert/table_reading.h"
 #include "relay/insert/table_worker_inside.h"
@@ -67,8 +68,6 @@ static void *worker_main(void *argument)
         worker->done_end = &job->next;
         worker->options.wake(worker->options.wake_context);
     }
-    worker->ended = true;
-    pthread_cond_broadcast(&worker->changed);
     pthread_mutex_unlock(&worker->lock);
     return NULL;
 }
@@ -111,9 +110,8 @@ struct table_worker *table_worker_start(const struct table_worker_options *optio
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&worker->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    int failed = pthread_create(&worker->thread, NULL, worker_main, worker);
-    if (failed) {
-        error_set(error, RELAY_ERROR_SYSTEM, "starting a table's worker: %s", strerror(failed));
+    worker->running = thread_start(&worker->thread, "insert table", worker_main, worker, error);
+    if (!worker->running) {
         pthread_cond_destroy(&worker->changed);
         pthread_mutex_destroy(&worker->lock);
         free_memory(worker);
@@ -196,17 +194,8 @@ void table_worker_quit(struct table_worker *worker)
 
 bool table_worker_join(struct table_worker *worker, struct mono_time deadline)
 {
-    pthread_mutex_lock(&worker->lock);
-    struct timespec at = {.tv_sec = deadline.ns / 1000000000, .tv_nsec = deadline.ns % 1000000000};
-    while (!worker->ended && pthread_cond_timedwait(&worker->changed, &worker->lock, &at) != ETIMEDOUT) {
-    }
-    bool ended = worker->ended;
-    pthread_mutex_unlock(&worker->lock);
-    if (ended && !worker->joined) {
-        pthread_join(worker->thread, NULL);
-        worker->joined = true;
-    }
-    return ended;
+    worker->running = worker->running && !thread_join_until(worker->thread, worker->options.context->clock, deadline);
+    return !worker->running;
 }
 
 static void free_jobs(struct table_job *job)

@@ -28,6 +28,7 @@ struct table_worker {
     struct backoff backoff;
     struct metric_series *retries[CLICKHOUSE_FAILURES];
     pthread_t thread;
+    bool running; // the joiner's: to be joined
     pthread_mutex_t lock;
     pthread_cond_t changed;
     // under the lock
@@ -36,8 +37,7 @@ struct table_worker {
     int running_endpoint;
     struct mono_time running_until; // the server may start that INSERT until then
     struct insert_doubt doubt;      // of one that has no answer
-    bool quit, ended, troubled;
-    bool joined; // the joiner's
+    bool quit, troubled;
     struct relay_error trouble;
 };
 
