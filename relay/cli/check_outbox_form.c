@@ -3,6 +3,8 @@
 // The form of an outbox table: that it is logged, its columns, the time, the number with its sequence and index and
 // how far it is, the wake-up trigger.
 #include "relay/cli/check_outbox.h"
+
+#include "relay/config/config_outboxes.h"
 #include "relay/postgres/pg_health.h"
 #include "relay/publish/outbox_table.h"
 
@@ -41,8 +43,6 @@ static bool can_be_adopted(struct outbox_check *at)
 
 static void check_columns(struct outbox_check *at)
 {
-    static const char *const roles[CONFIG_COLUMN_ROLES] = {"id", "seq", "key", "type", "aggregate_type", "payload",
-        "metadata", "created_at"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
         const char *column = at->outbox->columns[role];
         if (column[0] != '\0' && !outbox_has_column(at, column)) {
@@ -53,7 +53,8 @@ static void check_columns(struct outbox_check *at)
                     "and finish_adoption(), as in docs/schema.md, \"With a tool that compares the schema\"",
                     at->outbox->table);
             } else {
-                snprintf(hint, sizeof(hint), "name the right one with column.%s, or add it to the table", roles[role]);
+                snprintf(hint, sizeof(hint), "name the right one with %s, or add it to the table",
+                    config_column_key((enum config_column_role)role));
             }
             outbox_find(at, CHECK_FAIL, hint, "no column %s", column);
         }

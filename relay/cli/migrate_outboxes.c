@@ -7,6 +7,8 @@
 // that queue behind us go on; it is tried again.
 #include "relay/cli/migrate.h"
 
+#include "relay/config/config_outboxes.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -46,19 +48,10 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
 
 static bool has_usual_columns(const struct config_outbox *outbox)
 {
-    static const char *const usual[CONFIG_COLUMN_ROLES] = {
-        [CONFIG_COLUMN_ID] = "id",
-        [CONFIG_COLUMN_SEQ] = "seq",
-        [CONFIG_COLUMN_KEY] = "aggregate_id",
-        [CONFIG_COLUMN_TYPE] = "event_type",
-        [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type",
-        [CONFIG_COLUMN_PAYLOAD] = "payload",
-        [CONFIG_COLUMN_METADATA] = "metadata",
-        [CONFIG_COLUMN_CREATED_AT] = "created_at",
-    };
     bool same = outbox->layout == CONFIG_LAYOUT_NATIVE;
     for (int role = 0; same && role < CONFIG_COLUMN_ROLES; role++) {
-        same = strcmp(outbox->columns[role], usual[role]) == 0 || outbox->columns[role][0] == '\0';
+        const char *usual = config_column_default(CONFIG_LAYOUT_NATIVE, (enum config_column_role)role);
+        same = strcmp(outbox->columns[role], usual) == 0 || outbox->columns[role][0] == '\0';
     }
     return same;
 }

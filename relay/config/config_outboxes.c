@@ -31,20 +31,39 @@ bool config_column_may_miss(enum config_column_role role)
     return role == CONFIG_COLUMN_AGGREGATE_TYPE || role == CONFIG_COLUMN_METADATA || role == CONFIG_COLUMN_CREATED_AT;
 }
 
+const char *config_column_key(enum config_column_role role)
+{
+    static const char *const keys[] = {[CONFIG_COLUMN_ID] = "column.id",
+        [CONFIG_COLUMN_SEQ] = "column.seq",
+        [CONFIG_COLUMN_KEY] = "column.key",
+        [CONFIG_COLUMN_TYPE] = "column.type",
+        [CONFIG_COLUMN_AGGREGATE_TYPE] = "column.aggregate_type",
+        [CONFIG_COLUMN_PAYLOAD] = "column.payload",
+        [CONFIG_COLUMN_METADATA] = "column.metadata",
+        [CONFIG_COLUMN_CREATED_AT] = "column.created_at"};
+    _Static_assert(sizeof(keys) / sizeof(keys[0]) == CONFIG_COLUMN_ROLES, "a key for each role");
+    return keys[role];
+}
+
+const char *config_column_default(enum config_layout layout, enum config_column_role role)
+{
+    return default_columns[layout][role];
+}
+
 static void build_columns(const struct config_source *source, struct config *config, const struct config_place *places,
     size_t count, struct config_outbox *outbox)
 {
-    static const char *const keys[CONFIG_COLUMN_ROLES] = {"column.id", "column.seq", "column.key", "column.type",
-        "column.aggregate_type", "column.payload", "column.metadata", "column.created_at"};
     for (int role = 0; role < CONFIG_COLUMN_ROLES; role++) {
-        const struct config_setting *setting = config_build_find(source, places, count, keys[role]);
+        const struct config_setting *setting = config_build_find(source, places, count,
+            config_column_key((enum config_column_role)role));
         if (setting != NULL && strcmp(setting->value, "none") == 0) {
             if (!config_column_may_miss((enum config_column_role)role)) {
                 config_source_mistake(source, setting, "every outbox needs this column; expected its name");
             }
             outbox->columns[role] = config_memory_text(config->memory, "");
         } else if (outbox->columns[role] == NULL) {
-            outbox->columns[role] = config_memory_text(config->memory, default_columns[outbox->layout][role]);
+            outbox->columns[role] = config_memory_text(config->memory,
+                config_column_default(outbox->layout, (enum config_column_role)role));
         }
     }
 }

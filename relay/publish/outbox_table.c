@@ -27,17 +27,6 @@ enum {
     OID_JSONB = 3802
 };
 
-static const char *const role_keys[CONFIG_COLUMN_ROLES] = {
-    [CONFIG_COLUMN_ID] = "id",
-    [CONFIG_COLUMN_SEQ] = "seq",
-    [CONFIG_COLUMN_KEY] = "key",
-    [CONFIG_COLUMN_TYPE] = "type",
-    [CONFIG_COLUMN_AGGREGATE_TYPE] = "aggregate_type",
-    [CONFIG_COLUMN_PAYLOAD] = "payload",
-    [CONFIG_COLUMN_METADATA] = "metadata",
-    [CONFIG_COLUMN_CREATED_AT] = "created_at",
-};
-
 // malloc'd; NULL when out of memory.
 __attribute__((format(printf, 1, 2))) static char *text_new(const char *format, ...)
 {
@@ -224,8 +213,8 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     if (name[0] != '\0' && found.type == 0) {
         free(found.name);
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s has no column \"%s\"; name the column in [outbox] column.%s%s", config->table, name,
-            role_keys[role], config_column_may_miss(role) ? ", or say none there" : "");
+            "table %s has no column \"%s\"; name the column in [outbox] %s%s", config->table, name,
+            config_column_key(role), config_column_may_miss(role) ? ", or say none there" : "");
     }
     if (role == CONFIG_COLUMN_CREATED_AT && found.type != 0 && !outbox_table_takes_time(found.base)) {
         free(found.name);

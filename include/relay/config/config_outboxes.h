@@ -11,5 +11,8 @@ void config_build_outboxes(const struct config_source *source, struct config *co
 
 // Whether an outbox can do without this column.
 bool config_column_may_miss(enum config_column_role role);
+const char *config_column_key(enum config_column_role role); // "column.id"
+// Its name where the configuration gives none; "": there is none in this layout.
+const char *config_column_default(enum config_layout layout, enum config_column_role role);
 
 #endif
