@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/insert/dead_letter_block.h"
 
-#include "relay/clickhouse/clickhouse_text.h"
+#include "relay/insert/insert_statement.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,35 +125,20 @@ bool dead_letter_block_add(struct dead_letter_block *block, const char *target, 
     return error_no_memory(error, "keeping a dead letter");
 }
 
-static bool write_columns(struct clickhouse_text *text, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (!clickhouse_text_add(text, "%s%s", i > 0 ? ", " : "", columns[i].name)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 char *dead_letter_statement(struct dead_letter_block *block, const char *table, bool use_input, const char *guard,
     struct relay_error *error)
 {
-    struct clickhouse_text text = {0};
-    char *structure = native_block_structure(block->rows, error);
-    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && clickhouse_text_table(&text, table) &&
-        clickhouse_text_add(&text, " (") && write_columns(&text, block->columns) && clickhouse_text_add(&text, ")");
-    if (done && use_input) {
-        done = clickhouse_text_add(&text, " SELECT ") && write_columns(&text, block->columns) &&
-            clickhouse_text_add(&text, " FROM input(") &&
-            clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
-            (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
+    const char *names[COLUMNS];
+    struct clickhouse_text quoted = {0};
+    char *statement = NULL;
+    for (size_t i = 0; i < COLUMNS; i++) {
+        names[i] = columns[i].name;
     }
-    done = done && clickhouse_text_add(&text, " FORMAT Native");
-    free(structure);
-    if (!done) {
-        clickhouse_text_finish(&text);
+    if (!clickhouse_text_table(&quoted, table)) {
         error_no_memory(error, "writing an INSERT");
-        return NULL;
+    } else {
+        statement = insert_statement(&quoted, names, block->columns, block->rows, use_input, guard, error);
     }
-    return text.at;
+    clickhouse_text_finish(&quoted);
+    return statement;
 }

@@ -5,7 +5,7 @@
 // in the error. In the steady state nothing is allocated.
 #include "relay/insert/row_encoder.h"
 
-#include "relay/clickhouse/clickhouse_text.h"
+#include "relay/insert/insert_statement.h"
 #include "relay/insert/row_plan.h"
 #include "relay/insert/value_encoder.h"
 
@@ -273,39 +273,19 @@ bool row_encoder_add(struct row_encoder *encoder, struct native_block *block, co
     return added;
 }
 
-static bool write_columns(const struct row_encoder *encoder, struct clickhouse_text *text)
-{
-    for (size_t i = 0; i < encoder->plan.column_count; i++) {
-        if ((i > 0 && !clickhouse_text_add(text, ", ")) ||
-            !clickhouse_text_name(text, encoder->plan.columns[i].table->name)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 char *row_encoder_statement(const struct row_encoder *encoder, bool use_input, const char *guard,
     struct relay_error *error)
 {
-    const struct table_schema *schema = encoder->plan.schema;
-    struct clickhouse_text text = {0};
+    struct clickhouse_text table = {0};
     struct native_block *block = row_encoder_block(encoder, error);
-    char *structure = block ? native_block_structure(block, error) : NULL;
-    bool done = structure && clickhouse_text_add(&text, "INSERT INTO ") && table_schema_add_name(&text, schema) &&
-        clickhouse_text_add(&text, " (") && write_columns(encoder, &text) && clickhouse_text_add(&text, ")");
-    if (done && use_input) {
-        done = clickhouse_text_add(&text, " SELECT ") && write_columns(encoder, &text) &&
-            clickhouse_text_add(&text, " FROM input(") &&
-            clickhouse_text_literal(&text, structure, strlen(structure)) && clickhouse_text_add(&text, ")") &&
-            (!guard || clickhouse_text_add(&text, " WHERE %s", guard));
-    }
-    done = done && clickhouse_text_add(&text, " FORMAT Native");
-    free(structure);
-    native_block_free(block);
-    if (!done) {
-        clickhouse_text_finish(&text);
+    char *statement = NULL;
+    if (block && !table_schema_add_name(&table, encoder->plan.schema)) {
         error_no_memory(error, "writing an INSERT");
-        return NULL;
+    } else if (block) {
+        statement = insert_statement(&table, encoder->names, encoder->plan.column_count, block, use_input, guard,
+            error);
     }
-    return text.at;
+    clickhouse_text_finish(&table);
+    native_block_free(block);
+    return statement;
 }
