@@ -3,7 +3,8 @@
 // Happy path: a table has offsets behind the committed one, and the log ends behind them.
 // - It ends before them: the topic was made anew, or is that of another cluster, or the brokers have lost its end. New
 //   messages get offsets that the table has, and would be passed over as stored: the partition stands still. A log that
-//   has outgrown the old one by then is not recognised.
+//   has outgrown the old one by then is not recognised. It has to last: a broker that has lost the partition without
+//   knowing it yet gives the end of its own, older log.
 // - The broker does not say where it ends: asked again, and the tables wait.
 // - An offset that a table lacks is not in the log any more: Kafka expired messages, or the topic is another one. Each
 //   table judges for itself: it has had them, it may go on behind them, or it stands still.
@@ -16,6 +17,7 @@
 #define COMPARE_LIMIT DURATION_S(3)
 #define COMPARE_SPAN  DURATION_MS(50)
 #define COMPARE_PAUSE DURATION_S(5) // after a question without an answer: the other partitions go on
+#define SHORT_LASTS   DURATION_S(15)
 
 // Messages that one partition's log no longer has, and what that means to its tables.
 struct expiry {
@@ -128,10 +130,12 @@ static void offset_not_in_log(struct insert_group *group, struct insert_partitio
 // The one that was not asked for longest, so that each has its turn. NULL: none.
 static struct insert_partition *doubted_partition(const struct insert_group *group)
 {
+    struct mono_time now = insert_group_now(group);
     struct insert_partition *found = NULL;
     for (size_t i = 0; i < group->partitions.count; i++) {
         struct insert_partition *partition = group->partitions.items[i];
-        if (!partition->gone && !partition->failed && insert_partition_has(partition, FEED_DOUBTED) &&
+        bool due = partition->short_since.ns == 0 || mono_reached(now, mono_add(partition->compared_at, COMPARE_PAUSE));
+        if (due && !partition->gone && !partition->failed && insert_partition_has(partition, FEED_DOUBTED) &&
             (!found || mono_before(partition->compared_at, found->compared_at))) {
             found = partition;
         }
@@ -139,9 +143,13 @@ static struct insert_partition *doubted_partition(const struct insert_group *gro
     return found;
 }
 
-// Nothing of the partition is committed from here on: with an offset of the new log nothing would tell it from the old.
+// Nothing of a partition that stands still is committed: with an offset of the new log nothing would tell it from the
+// old one.
 static void compare_feeds(struct insert_group *group, struct insert_partition *partition, int64_t end)
 {
+    bool lasts = partition->short_since.ns != 0 &&
+        mono_reached(partition->compared_at, mono_add(partition->short_since, SHORT_LASTS));
+    bool ends_short = false;
     for (size_t i = 0; i < partition->feed_count; i++) {
         struct insert_feed *feed = &partition->feeds[i];
         struct relay_error error;
@@ -149,13 +157,19 @@ static void compare_feeds(struct insert_group *group, struct insert_partition *p
             continue;
         }
         feed->compared = feed->highest < end;
-        feed->state = feed->compared ? FEED_READY : FEED_LOST;
-        if (!feed->compared && !partition->failed) {
+        ends_short = ends_short || !feed->compared;
+        feed->state = feed->compared ? FEED_READY : lasts ? FEED_LOST : FEED_DOUBTED;
+        if (feed->state == FEED_LOST && !partition->failed) {
             partition->failed = true;
             kafka_error_set(&error, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
                 "table %.80s has it, and the log ends at %lld", feed->table->name, (long long)end);
             tell_lost(group, partition, feed->highest, &error);
         }
+    }
+    if (!ends_short) {
+        partition->short_since = (struct mono_time){0};
+    } else if (partition->short_since.ns == 0) {
+        partition->short_since = partition->compared_at;
     }
 }
 

@@ -89,6 +89,14 @@ static void compare(void)
     insert_expiry_compare(&group, clock_mono(&fake.base));
 }
 
+static void compare_for(int seconds)
+{
+    for (int i = 0; i < seconds; i++) {
+        clock_fake_advance(&fake, DURATION_S(1));
+        compare();
+    }
+}
+
 TestSuite(insert_expiry, .init = start, .fini = end);
 
 Test(insert_expiry, a_log_that_has_what_its_tables_have_is_theirs)
@@ -110,6 +118,11 @@ Test(insert_expiry, a_log_that_ends_before_what_a_table_has_is_another_one_and_i
     ends[0] = 49;
     items[0]->feeds[1].highest = 48;
     compare();
+    compare_for(14);
+    cr_assert_eq(items[0]->feeds[0].state, FEED_DOUBTED, "a broker may answer that is not the leader any more");
+    cr_assert_eq(items[0]->feeds[1].state, FEED_READY);
+    cr_assert_eq(asked, 4, "every five seconds");
+    compare_for(1);
     cr_assert(items[0]->failed && !items[1]->failed);
     cr_assert_eq(items[0]->feeds[0].state, FEED_LOST);
     cr_assert_eq(items[0]->lost_at, 49);
@@ -120,6 +133,22 @@ Test(insert_expiry, a_log_that_ends_before_what_a_table_has_is_another_one_and_i
     cr_assert(entries->waiting, "for somebody");
     cr_assert_not_null(strstr(entries->reason, "posts [0]: offset 49 is not in Kafka's log"), "%s", entries->reason);
     free(entries);
+}
+
+Test(insert_expiry, an_answer_of_a_leader_that_was_deposed_stops_nothing)
+{
+    ends[0] = 45;
+    compare();
+    compare_for(10);
+    ends[0] = 50;
+    compare_for(5);
+    cr_assert(!items[0]->failed);
+    cr_assert_eq(items[0]->feeds[0].state, FEED_READY);
+    // One more time counts from its own beginning.
+    items[0]->feeds[0].state = FEED_DOUBTED;
+    ends[0] = 45;
+    compare_for(14);
+    cr_assert_eq(items[0]->feeds[0].state, FEED_DOUBTED);
 }
 
 Test(insert_expiry, a_broker_that_does_not_say_where_a_log_ends_is_asked_again_and_the_tables_wait)

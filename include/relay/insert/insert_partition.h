@@ -70,11 +70,12 @@ struct insert_partition {
     int64_t position;             // the next message that Kafka will give us; OFFSET_NONE: not positioned
     int64_t committed;            // OFFSET_NONE: none
     bool committed_known;
-    bool fetching;                                // positioned and not paused
-    bool held;                                    // paused because a table is full
-    bool failed;                                  // the log does not have our offset; an operator has to decide
-    struct mono_time compared_at;                 // when its end was last asked for, for feeds that are FEED_DOUBTED
-    int64_t lost_at;                              // which one, of failed and of feeds that are FEED_LOST
+    bool fetching;                // positioned and not paused
+    bool held;                    // paused because a table is full
+    bool failed;                  // the log does not have our offset; an operator has to decide
+    struct mono_time compared_at; // when its end was last asked for, for feeds that are FEED_DOUBTED
+    struct mono_time short_since; // since when the answers lie below what a table has; ns 0: they do not
+    int64_t lost_at;              // which one, of failed and of feeds that are FEED_LOST
     struct mono_time troubled_since, troubled_at; // it could not be read: from when on, and last; ns 0: it could
     char trouble[160];                            // why
     bool unreadable;                              // the log says so
