@@ -189,7 +189,7 @@ static void check_settings(struct check *check, bool aurora)
         check_add(check->report, CHECK_WARN, what, "", "settings cannot be read: %s", error.text);
         return;
     }
-    judge_durability(check, result, aurora || strcmp(pg_cell(result, 0, 5), "t") == 0);
+    judge_durability(check, result, aurora || pg_cell_true(result, 0, 5));
     if (pg_cell_int64(result, 0, 3) > 0) {
         check_add(check->report, CHECK_WARN, what,
             "SET outbox_relay.notify = 'off' in the sessions of writers that use PREPARE TRANSACTION, behind a "

@@ -252,7 +252,7 @@ bool publish_letter_drop(const struct relay_context *context, struct pg_connecti
     if (!result && !pg_broken(connection) && strcmp(pg_last_sqlstate(connection), "42883") == 0) {
         return drop_unlogged(context, connection, table, text, gone, error);
     }
-    *gone = result && strcmp(pg_cell(result, 0, 0), "t") != 0;
+    *gone = result && !pg_cell_true(result, 0, 0);
     PQclear(result);
     return result != NULL;
 }
