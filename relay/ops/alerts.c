@@ -26,7 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH       50 // conditions in one request
+#define BATCH       50   // conditions in one request
+#define CHAT_BYTES  4000 // of texts in one to a chat, which refuses or cuts long ones (Rocket.Chat: 5000)
 #define ROUND_MAX   DURATION_S(10)
 #define MAX_SILENCE DURATION_S(60)
 
@@ -120,9 +121,14 @@ static char *compose(struct alerts *alerts, size_t kind)
 {
     struct outlet *outlet = &alerts->outlets[kind];
     const struct alert_condition *conditions[BATCH];
+    size_t bytes = 0;
     outlet->count = 0;
     for (struct alert_condition *at = alerts->book.conditions; at != NULL && outlet->count < BATCH; at = at->next) {
         if (alert_book_due(&alerts->book, at, kind, resend_of(kind))) {
+            bytes += strlen(at->summary);
+            if (kind == ALERT_SLACK && outlet->count > 0 && bytes > CHAT_BYTES) {
+                break; // the others are due at once
+            }
             conditions[outlet->count] = at;
             outlet->batch[outlet->count++] = (struct sending){at, at->news, at->announced};
         }

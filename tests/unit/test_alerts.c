@@ -241,6 +241,34 @@ Test(alerts, nobody_waits_for_the_log)
     log_set_sink(keep_log, NULL);
 }
 
+// Chats refuse a message that is too long, and with it every alert in it.
+Test(alerts, many_long_texts_reach_a_chat_in_several_messages)
+{
+    enum { COUNT = 20, TEXT = 700 };
+    struct http_script *script = http_script_start(answer_ok, NULL);
+    config.alert.slack_url = url_with(script, "/services/T0/B0/SECRET");
+    char summary[TEXT + 1], instance[16];
+    memset(summary, 'x', TEXT);
+    summary[TEXT] = '\0';
+    go();
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(instance, sizeof(instance), "outbox %d", i);
+        alerts_raise(alerts, "pipeline_degraded", instance, ALERT_WARNING, summary, 1, false);
+    }
+    size_t told = 0;
+    for (size_t number = 0; told < COUNT; number++) {
+        json_t *body = body_of(script, number);
+        const char *text = json_string_value(json_object_get(body, "text"));
+        cr_assert_leq(strlen(text), 5000);
+        for (const char *at = text; (at = strstr(at, "`outbox ")) != NULL; at++) {
+            told++;
+        }
+        json_decref(body);
+        alerts_raise(alerts, "nothing", "", ALERT_OK, "", 0, false); // turns the thread
+    }
+    http_script_stop(script);
+}
+
 Test(alerts, a_receiver_that_hangs_delays_no_other)
 {
     struct http_script *stuck = http_script_start(hang, NULL);
