@@ -311,7 +311,19 @@ static void judge_columns(const struct config_source *source, const struct confi
     }
 }
 
-static void judge_outbox(const struct config_source *source, const struct config_outbox *outbox)
+// Whether that topic is one of the relay's own, which no event may go to (event_router.h).
+static bool is_own_topic(const struct config *config, const char *topic)
+{
+    for (size_t i = 0; i < config->outbox_count; i++) {
+        if (strcmp(topic, config->outboxes[i].publish.receipt_topic) == 0) {
+            return true;
+        }
+    }
+    return strcmp(topic, config->insert.dead_letter_topic) == 0;
+}
+
+static void judge_outbox(const struct config_source *source, const struct config *config,
+    const struct config_outbox *outbox)
 {
     const char *label = config_section_label(source->memory, CONFIG_SECTION_OUTBOX,
         strcmp(outbox->name, "default") == 0 ? "" : outbox->name);
@@ -320,6 +332,12 @@ static void judge_outbox(const struct config_source *source, const struct config
             "is the outbox's own table; expected another one");
     }
     judge_columns(source, outbox, label);
+    if (is_own_topic(config, outbox->publish.topic)) {
+        config_report_whole(source->report, label, "topic",
+            "'%.120s' is the relay's own (receipt_topic or [insert] dead_letter_topic), and no event may go there; "
+            "expected another one",
+            outbox->publish.topic);
+    }
     // The router knows which headers, members of the envelope and placements go together.
     struct relay_error error = {0};
     struct event_router *router = event_router_new(NULL, outbox, &error);
@@ -340,7 +358,7 @@ void config_judge(const struct config_source *source, const struct config *confi
     judge_client_certificate(source, CONFIG_SECTION_ALERT);
     if (config->publish.enabled) {
         for (size_t i = 0; i < config->outbox_count; i++) {
-            judge_outbox(source, &config->outboxes[i]);
+            judge_outbox(source, config, &config->outboxes[i]);
         }
     }
     if (config->insert.enabled) {

@@ -291,6 +291,10 @@ Test(config_mistakes, routes_that_lack_or_misspell_something)
         "would also take the receipts of topic outbox-relay.receipts; set topics of [route default]");
     assert_mistake(MINIMAL "[insert]\ndead_letter_topic = dead\n[route r]\ntopics = ^d\ntable = x\n",
         "would also take the dead letters of topic dead");
+    assert_mistake(MINIMAL "[publish]\ntopic = outbox-relay.receipts\n[insert]\nenabled = false\n",
+        "topic: 'outbox-relay.receipts' is the relay's own");
+    assert_mistake(MINIMAL "[insert]\ndead_letter_topic = dead\n[publish]\ntopic = dead\n[route default]\ntopics = t\n",
+        "'dead' is the relay's own");
     struct config *config = load_good(MINIMAL "[route r]\nenabled = false\n");
     config_free(config);
 }
