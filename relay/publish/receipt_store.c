@@ -221,11 +221,13 @@ struct reading {
 static void note_foreign(struct reading *reading, const rd_kafka_message_t *message)
 {
     if (reading->foreign++ == 0) { // there may be as many as somebody likes
+        char key[64];              // identity/slot: it was read as one
+        snprintf(key, sizeof(key), "%.*s", (int)message->key_len, (const char *)message->key);
         log_event(LOG_LEVEL_WARNING, "publish.foreign_receipt",
             "a record under a key of this outbox is no receipt, and is skipped, as are all others like it: only relays "
             "should have the right to write there",
             LOG_TEXT("topic", reading->store->topic), LOG_INT("partition", message->partition),
-            LOG_INT("offset", message->offset));
+            LOG_INT("offset", message->offset), LOG_TEXT("key", key));
     }
 }
 
