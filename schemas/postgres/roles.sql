@@ -9,7 +9,7 @@
 -- outbox_writer inserts into every outbox of the database. Where several services have one each, and none is to speak in the
 -- name of another, give each login its own instead, and no outbox_writer:
 --   GRANT USAGE ON SCHEMA billing TO billing_service;
---   GRANT INSERT (aggregate_type, aggregate_id, event_type, payload) ON billing.outbox_events TO billing_service;
+--   GRANT INSERT (id, aggregate_type, aggregate_id, event_type, payload, metadata) ON billing.outbox_events TO billing_service;
 
 -- Mostly run by a superuser: nobody else's operators are to be found.
 SET search_path = pg_catalog, pg_temp;

@@ -85,9 +85,9 @@ SELECT outbox_relay.create_outbox('billing.outbox_events');
 \ir ../../../schemas/postgres/roles.sql
 CREATE ROLE outbox_test_billing;
 GRANT USAGE ON SCHEMA billing TO outbox_test_billing;
-GRANT INSERT (aggregate_type, aggregate_id, event_type, payload, metadata) ON billing.outbox_events TO outbox_test_billing;
+GRANT INSERT (id, aggregate_type, aggregate_id, event_type, payload, metadata) ON billing.outbox_events TO outbox_test_billing;
 CREATE ROLE outbox_test_search;
-GRANT INSERT (aggregate_type, aggregate_id, event_type, payload, metadata) ON public.outbox_events TO outbox_test_search;
+GRANT INSERT (id, aggregate_type, aggregate_id, event_type, payload, metadata) ON public.outbox_events TO outbox_test_search;
 SET LOCAL ROLE outbox_relay;
 SELECT test.same(outbox_relay.try_sleep('billing.outbox_events', 100), true, 'the relay sleeps at the second outbox');
 SET LOCAL ROLE outbox_test_billing;
