@@ -247,7 +247,7 @@ Test(alerts, many_long_texts_reach_a_chat_in_several_messages)
     enum { COUNT = 20, TEXT = 700 };
     struct http_script *script = http_script_start(answer_ok, NULL);
     config.alert.slack_url = url_with(script, "/services/T0/B0/SECRET");
-    char summary[TEXT + 1], instance[16];
+    char summary[TEXT + 1], instance[32];
     memset(summary, 'x', TEXT);
     summary[TEXT] = '\0';
     go();
