@@ -76,11 +76,13 @@ static void print_state(FILE *to, const char *check, const char *instance, const
     fputc('\n', to);
 }
 
+// Where something is wrong it may be nowhere: with a session that holds the outbox's lock and is no relay, say.
 static bool is_elsewhere(const json_t *checks, const char *check, const char *outbox, const char *figure,
     const char *word)
 {
     const json_t *instances = json_object_get(json_object_get(checks, check), "instances");
-    return strcmp(text_of(json_object_get(json_object_get(instances, outbox), "figures"), figure), word) == 0;
+    const json_t *one = json_object_get(instances, outbox);
+    return status_level_of_state(one) == 0 && strcmp(text_of(json_object_get(one, "figures"), figure), word) == 0;
 }
 
 // A daemon that neither publishes an outbox nor watches it is well, whatever is wrong with the outbox.

@@ -8,7 +8,7 @@ import subprocess
 
 from inserting import Sender, post
 from relaytools.relay import command, program, wait_until, write_config
-from relaytools.sessions import another_owner, stranger, take_outbox_locks
+from relaytools.sessions import another_owner, autocommitting, stranger, take_outbox_locks
 
 
 def config_of(place, **changes):
@@ -125,6 +125,14 @@ def test_a_standby_says_whom_to_ask_and_the_servers_know_the_owner(place):
     assert figures["owner"].startswith("outbox-relay-") and figures["unpublished_rows"] == 0, figures
     assert "elsewhere" not in run(place, "--servers", http=listen).stdout
     assert run(place, "--servers", "--url", standby.url).returncode == 2
+
+
+def test_a_standby_behind_a_session_that_is_no_relay_sends_nobody_to_another_replica(place):
+    with autocommitting(place.dsn) as cursor:
+        take_outbox_locks(cursor, 1)
+        relay = place.relay("behind", start=False, insert={"enabled": "false"}).start(ready=False)
+        relay.wait(lambda: relay.url and "session" in relay.health()["checks"]["publish"]["instances"]["default"].get("reason", ""), "who holds the lock")
+        assert "elsewhere" not in run(place, "--url", relay.url).stdout
 
 
 def test_from_a_daemon(place):
