@@ -24,7 +24,8 @@ bool insert_doubt_has_begun(const struct insert_doubt *doubt, const struct relay
     struct read_back look = {.target = target,
         .topic = doubt->row.topic,
         .partition = doubt->row.partition,
-        .from = doubt->row.offset};
+        .from = doubt->row.offset,
+        .highest_known = true};
     int endpoint = CLICKHOUSE_ANY_ENDPOINT;
     *begun = false;
     if (doubt->row.topic[0] == '\0') {

@@ -14,10 +14,13 @@
 #include "relay/insert/insert_health.h"
 #include "relay/kafka/kafka_error.h"
 
-#define COMPARE_LIMIT DURATION_S(3)
+#define COMPARE_LIMIT DURATION_MS(500) // the thread that takes all messages waits
 #define COMPARE_SPAN  DURATION_MS(50)
 #define COMPARE_PAUSE DURATION_S(5) // after a question without an answer: the other partitions go on
 #define SHORT_LASTS   DURATION_S(15)
+#define LOST                                                                                                           \
+    "messages are lost, or the topic is another one; the tables of the partition that lack them stand still (see "     \
+    "[insert] on_lost_messages)"
 
 // Messages that one partition's log no longer has, and what that means to its tables.
 struct expiry {
@@ -75,16 +78,13 @@ static void count_lost(const struct insert_group *group, const struct insert_par
         LOG_INT("to", expiry->low - 1));
 }
 
-static void tell_lost(struct insert_group *group, struct insert_partition *partition, int64_t from,
+static void tell_lost(struct insert_group *group, struct insert_partition *partition, int64_t from, const char *what,
     const struct relay_error *error)
 {
     partition->lost_at = from;
     insert_health_stands(group);
-    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log",
-        "messages are lost, or the topic is another one; the tables of the partition that lack them stand still "
-        "(see [insert] on_lost_messages)",
-        LOG_TEXT("topic", partition->topic), LOG_INT("partition", partition->number), LOG_INT("offset", from),
-        LOG_ERROR(error));
+    log_event(LOG_LEVEL_ERROR, "insert.offset_not_in_log", what, LOG_TEXT("topic", partition->topic),
+        LOG_INT("partition", partition->number), LOG_INT("offset", from), LOG_ERROR(error));
 }
 
 // Not that it begins later: nobody of these tables can read on.
@@ -114,9 +114,9 @@ static void offset_not_in_log(struct insert_group *group, struct insert_partitio
     }
     if (known && expiry.lowest >= expiry.low && expiry.lowest != INT64_MAX) { // else nobody reads there any more
         stand_still(partition, &expiry);
-        tell_lost(group, partition, expiry.lowest, error);
+        tell_lost(group, partition, expiry.lowest, LOST, error);
     } else if (expiry.any_lost) {
-        tell_lost(group, partition, expiry.from, error);
+        tell_lost(group, partition, expiry.from, LOST, error);
     } else if (expiry.from != INT64_MAX) {
         count_lost(group, partition, &expiry);
     }
@@ -163,7 +163,10 @@ static void compare_feeds(struct insert_group *group, struct insert_partition *p
             partition->failed = true;
             kafka_error_set(&error, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
                 "table %.80s has it, and the log ends at %lld", feed->table->name, (long long)end);
-            tell_lost(group, partition, feed->highest, &error);
+            tell_lost(group, partition, feed->highest,
+                "the topic was made anew, or is that of another Kafka: the partition stands still, or its messages "
+                "would be taken for stored (operations.md, A topic was deleted)",
+                &error);
         }
     }
     if (!ends_short) {

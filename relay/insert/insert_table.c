@@ -535,6 +535,9 @@ static void read_back_done(struct insert_table *table, struct table_job *job, st
         feed->owed = NULL;
     }
     feed->highest = job->read_back.highest;
+    if (!insert_partition_has(partition, FEED_DOUBTED)) {
+        partition->short_since = (struct mono_time){0}; // of a doubt that a pause of the table ended
+    }
     feed->state = feed->compared || feed->highest == READ_BACK_NONE ? FEED_READY : FEED_DOUBTED;
     if (feed->found.count > 0) {
         metric_add(metrics_series1(table->context->metrics, METRIC_REPLAYS, "insert"), 1);
@@ -576,6 +579,7 @@ static void ask_feed(struct insert_table *table, struct insert_feed *feed)
     job->read_back.partition = partition->number;
     job->read_back.from = feed->mark;
     job->read_back.highest = READ_BACK_NONE; // where the table is not asked
+    job->read_back.highest_known = feed->compared;
     job->read_back.generation = feed->generation;
     job->owed = feed->owed ? strdup(feed->owed) : NULL;
     if (feed->owed && !job->owed) {

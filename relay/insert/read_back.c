@@ -367,30 +367,20 @@ static bool has_noted(const struct read_back *of, const struct offset_ranges *ro
     return false;
 }
 
-// Where to begin without a committed offset, and how far the table and its dead letters reach.
-static bool look_at_all(struct table_question *question, const struct table_plan *plan, struct read_back *of,
+// How far the table and its dead letters reach, and where to begin without a committed offset.
+static bool look_at_edges(struct table_question *question, const struct table_plan *plan, struct read_back *of,
     const char *dead_letters, struct relay_error *error)
 {
     struct edges rows, dead;
-    if (!read_edges(question, plan, of, NULL, READ_BACK_NONE, &rows, error) ||
-        !read_edges(question, plan, of, dead_letters, READ_BACK_NONE, &dead, error)) {
-        return error_prefix(error, "reading back the lowest offset");
+    if (!read_edges(question, plan, of, NULL, of->from, &rows, error) ||
+        !read_edges(question, plan, of, dead_letters, of->from, &dead, error)) {
+        return error_prefix(error, "reading back the lowest and highest offset");
     }
-    if (rows.any || dead.any) {
+    if (of->from == READ_BACK_NONE && (rows.any || dead.any)) {
         of->from = rows.lowest < dead.lowest ? rows.lowest : dead.lowest;
-        of->highest = rows.highest > dead.highest ? rows.highest : dead.highest;
     }
+    of->highest = rows.highest > dead.highest ? rows.highest : dead.highest;
     return true;
-}
-
-// What the page itself proves. It ends at an offset that is there, or below one.
-static void note_highest(struct read_back *of)
-{
-    int64_t proven = of->found.count > 0 ? offset_ranges_after(&of->found) - 1 : READ_BACK_NONE;
-    if (of->through < INT64_MAX && of->through - 1 > proven) {
-        proven = of->through - 1;
-    }
-    of->highest = of->highest > proven ? of->highest : proven;
 }
 
 static bool look_back(const struct relay_context *context, struct table_question *question,
@@ -407,7 +397,7 @@ static bool look_back(const struct relay_context *context, struct table_question
         return false;
     }
     if (of->from == READ_BACK_NONE) {
-        bool told = look_at_all(question, plan, of, dead_letters, error);
+        bool told = look_at_edges(question, plan, of, dead_letters, error);
         if (!told || of->from == READ_BACK_NONE) {
             return told;
         }
@@ -432,7 +422,11 @@ static bool look_back(const struct relay_context *context, struct table_question
     }
     of->found = rows;
     of->through = rows_through < dead_through ? rows_through : dead_through;
-    note_highest(of);
+    if (of->through == INT64_MAX) {
+        of->highest = of->found.count > 0 ? offset_ranges_after(&of->found) - 1 : READ_BACK_NONE;
+    } else if (of->highest == READ_BACK_NONE && !of->highest_known) {
+        return look_at_edges(question, plan, of, dead_letters, error);
+    }
     return true;
 }
 

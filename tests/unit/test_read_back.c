@@ -131,7 +131,7 @@ Test(read_back, without_a_committed_offset_it_begins_at_the_lowest_that_is_there
 }
 
 // The log is compared with it.
-Test(read_back, the_highest_offset_is_as_far_as_the_answer_tells)
+Test(read_back, the_highest_offset_is_that_of_the_table_not_of_the_page)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = READ_BACK_NONE};
     struct relay_error error;
@@ -144,9 +144,14 @@ Test(read_back, the_highest_offset_is_as_far_as_the_answer_tells)
     cr_assert_eq(of.highest, READ_BACK_NONE);
     cr_assert(ask(some, &of, &error), "%s", error.text);
     cr_assert_eq(of.highest, 8);
-    const char *more[] = {"7\t9\t2\t\n" MORE, SENTINEL, NULL};
+    const char *more[] = {"7\t9\t2\t\n" MORE, SENTINEL, "3\t7\t5000000\toutbox-relay: end\n",
+        "1\t6000000\t6000000\toutbox-relay: end\n", NULL};
     cr_assert(ask(more, &of, &error), "%s", error.text);
-    cr_assert_eq(of.highest, 1000006, "there is one from the end of the page on");
+    cr_assert_eq(of.from, 7);
+    cr_assert_eq(of.highest, 6000000, "asked for where the page does not reach that far");
+    of.highest_known = true;
+    cr_assert(ask(more, &of, &error), "%s", error.text);
+    cr_assert_eq(of.highest, READ_BACK_NONE, "not asked");
     offset_ranges_finish(&of.found);
 }
 
@@ -154,7 +159,8 @@ Test(read_back, a_page_that_is_full_says_how_far_it_reaches)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
     struct relay_error error;
-    const char *answers[] = {"0\t500000\t500000\t\n" SENTINEL, SENTINEL, NULL};
+    const char *answers[] = {"0\t500000\t500000\t\n" SENTINEL, SENTINEL, "500000\t0\t499999\toutbox-relay: end\n",
+        EDGES_NONE, NULL};
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 500000);
     cr_assert_eq(of.highest, 499999);
@@ -186,12 +192,14 @@ Test(read_back, a_gap_that_is_longer_than_a_page_is_passed_over_at_once)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 0};
     struct relay_error error;
-    const char *answers[] = {MORE, "7\t900000000\t900000010\toutbox-relay: end\n", SENTINEL, NULL};
+    const char *answers[] = {MORE, "7\t900000000\t900000010\toutbox-relay: end\n", SENTINEL,
+        "7\t900000000\t900000010\toutbox-relay: end\n", EDGES_NONE, NULL};
     cr_assert(ask(answers, &of, &error), "%s", error.text);
     cr_assert_eq(of.found.count, 0);
     cr_assert_eq(of.through, 900000000);
-    cr_assert_eq(of.highest, 899999999);
+    cr_assert_eq(of.highest, 900000010);
     const char *both[] = {MORE, "7\t900000000\t900000010\toutbox-relay: end\n", MORE,
+        "1\t700000000\t700000000\toutbox-relay: end\n", "7\t900000000\t900000010\toutbox-relay: end\n",
         "1\t700000000\t700000000\toutbox-relay: end\n", NULL};
     cr_assert(ask(both, &of, &error), "%s", error.text);
     cr_assert_eq(of.through, 700000000, "dead letters may come before the rows");

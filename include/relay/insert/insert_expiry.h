@@ -9,7 +9,7 @@
 
 // Asks where the logs end of which tables have offsets that were not committed. A log that ends at or below an offset
 // that its table has is another one, since that table was asked first: if that lasts, the partition stands still.
-// 50 ms, or one question of three seconds at most.
+// 50 ms, or one question of half a second at most.
 void insert_expiry_compare(struct insert_group *group, struct mono_time now);
 // For kafka_consumer_listener; context: the struct insert_group.
 void insert_expiry_met(void *context, const char *topic, int32_t number, const struct relay_error *error);

@@ -42,14 +42,13 @@ struct read_back {
     // long, or too much memory, more if it was quick.
     int64_t span;
     const struct view_note *note; // of an INSERT that may be among it; NULL: none
+    bool highest_known;           // need not be asked for where the answer does not reach that far
     // The answer; `from` is then where to begin: READ_BACK_NONE = at the log's beginning.
     struct offset_ranges found;
     uint64_t generation; // the caller's
     int64_t through;     // `found` is complete for offsets below; INT64_MAX: for all
-    // The table or its dead letters have this offset, or one above: the highest of all where none was committed, else
-    // as far as this page proves. READ_BACK_NONE: none from `from` on.
-    int64_t highest;
-    bool has_noted; // among it are rows of the note, no dead letters, of this partition
+    int64_t highest;     // of all from `from` on, rows and dead letters; READ_BACK_NONE: there is none, or it is known
+    bool has_noted;      // among it are rows of the note, no dead letters, of this partition
 };
 #define READ_BACK_NONE INT64_MIN
 
