@@ -27,7 +27,8 @@
 #include <string.h>
 
 #define BATCH       50   // conditions in one request
-#define CHAT_BYTES  4000 // of texts in one to a chat, which refuses or cuts long ones (Rocket.Chat: 5000)
+#define CHAT_BYTES  4000 // of lines in one to a chat, which refuses or cuts long ones (Rocket.Chat: 5000)
+#define CHAT_MARKUP 100  // more than a line has beside what varies
 #define ROUND_MAX   DURATION_S(10)
 #define MAX_SILENCE DURATION_S(60)
 
@@ -125,7 +126,8 @@ static char *compose(struct alerts *alerts, size_t kind)
     outlet->count = 0;
     for (struct alert_condition *at = alerts->book.conditions; at != NULL && outlet->count < BATCH; at = at->next) {
         if (alert_book_due(&alerts->book, at, kind, resend_of(kind))) {
-            bytes += strlen(at->summary);
+            bytes += strlen(at->summary) + strlen(at->name) + strlen(at->instance) + strlen(alerts->deployment) +
+                CHAT_MARKUP;
             if (kind == ALERT_SLACK && outlet->count > 0 && bytes > CHAT_BYTES) {
                 break; // the others are due at once
             }

@@ -242,21 +242,19 @@ Test(alerts, nobody_waits_for_the_log)
 }
 
 // Chats refuse a message that is too long, and with it every alert in it.
-Test(alerts, many_long_texts_reach_a_chat_in_several_messages)
+static void assert_a_chat_takes(size_t count, int instance_length, int summary_length)
 {
-    enum { COUNT = 20, TEXT = 700 };
     struct http_script *script = http_script_start(answer_ok, NULL);
     config.alert.slack_url = url_with(script, "/services/T0/B0/SECRET");
-    char summary[TEXT + 1], instance[32];
-    memset(summary, 'x', TEXT);
-    summary[TEXT] = '\0';
+    char summary[1024], instance[256];
+    snprintf(summary, sizeof(summary), "%0*d", summary_length, 0);
     go();
-    for (int i = 0; i < COUNT; i++) {
-        snprintf(instance, sizeof(instance), "outbox %d", i);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(instance, sizeof(instance), "outbox %0*zu", instance_length, i);
         alerts_raise(alerts, "pipeline_degraded", instance, ALERT_WARNING, summary, 1, false);
     }
     size_t told = 0;
-    for (size_t number = 0; told < COUNT; number++) {
+    for (size_t number = 0; told < count; number++) {
         json_t *body = body_of(script, number);
         const char *text = json_string_value(json_object_get(body, "text"));
         cr_assert_leq(strlen(text), 5000);
@@ -267,6 +265,16 @@ Test(alerts, many_long_texts_reach_a_chat_in_several_messages)
         alerts_raise(alerts, "nothing", "", ALERT_OK, "", 0, false); // turns the thread
     }
     http_script_stop(script);
+}
+
+Test(alerts, many_long_texts_reach_a_chat_in_several_messages)
+{
+    assert_a_chat_takes(20, 2, 700);
+}
+
+Test(alerts, many_long_names_reach_a_chat_in_several_messages)
+{
+    assert_a_chat_takes(48, 100, 10);
 }
 
 Test(alerts, a_receiver_that_hangs_delays_no_other)
