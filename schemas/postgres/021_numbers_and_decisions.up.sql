@@ -100,6 +100,7 @@ DECLARE
     whole_index boolean;
     open_index boolean;
     create_index text;
+    volatile_table regclass;
     registered boolean;
 BEGIN
     partitioned := (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = of_outbox);
@@ -143,10 +144,11 @@ BEGIN
                 of_outbox, seq_name
             USING HINT = create_index;
     END IF;
-    IF EXISTS (SELECT 1 FROM pg_class c WHERE c.relpersistence <> 'p'
-                  AND c.oid IN (SELECT of_outbox UNION SELECT p.relid FROM pg_partition_tree(of_outbox) p)) THEN
-        RAISE EXCEPTION 'table %, or a partition of it, is unlogged or temporary: a crash or a failover empties it', of_outbox
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('ALTER TABLE %s SET LOGGED;', of_outbox);
+    SELECT c.oid::regclass INTO volatile_table FROM pg_class c
+     WHERE c.relpersistence <> 'p' AND c.oid IN (SELECT of_outbox UNION SELECT p.relid FROM pg_partition_tree(of_outbox) p) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table % is unlogged or temporary: a crash or a failover empties it', volatile_table
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('ALTER TABLE %s SET LOGGED;', volatile_table);
     END IF;
     PERFORM outbox_relay.create_wakeup_trigger(of_outbox);
     INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column)

@@ -56,10 +56,10 @@ attach "a table partitioned by time is refused" "public.own is partitioned by RA
     "PostgreSQL demands the partition key in every unique index"
 
 sql -c "DROP TABLE public.own" -c "CREATE UNLOGGED TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, created_at timestamptz)"
-attach "an unlogged table is refused" "public.own, or a partition of it, is unlogged or temporary" "HINT: +ALTER TABLE public.own SET LOGGED"
+attach "an unlogged table is refused" "table public.own is unlogged or temporary" "HINT: +ALTER TABLE public.own SET LOGGED"
 sql -c "DROP TABLE public.own" -c "CREATE TABLE public.own (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, created_at timestamptz) PARTITION BY RANGE (seq)" \
     -c "CREATE UNLOGGED TABLE public.own_first PARTITION OF public.own FOR VALUES FROM (0) TO (100)"
-attach "so is one with an unlogged partition" "public.own, or a partition of it, is unlogged or temporary"
+attach "so is one with an unlogged partition" "table public.own_first is unlogged or temporary" "HINT: +ALTER TABLE public.own_first SET LOGGED"
 sql -c "ALTER TABLE public.own_first SET LOGGED"
 attach "and no other one"
 
