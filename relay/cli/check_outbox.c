@@ -16,7 +16,7 @@ static bool check_registered(struct outbox_check *at)
     if (!result) {
         return false;
     }
-    bool there = outbox_is_true(result, 0), migrated = outbox_is_true(result, 1);
+    bool there = pg_cell_true(result, 0, 0), migrated = pg_cell_true(result, 0, 1);
     PQclear(result);
     if (!there || !migrated) {
         outbox_find(at, CHECK_FAIL, CHECK_MIGRATE_POSTGRES, "%s%s", there ? "" : "the table does not exist",
@@ -36,7 +36,7 @@ static bool check_registered(struct outbox_check *at)
     if (PQntuples(result) == 0) {
         outbox_find(at, CHECK_FAIL, CHECK_MIGRATE_POSTGRES "; it creates or attaches the tables of the configuration",
             "the table has no identity yet");
-    } else if (!outbox_is_true(result, 2)) {
+    } else if (!pg_cell_true(result, 0, 2)) {
         char hint[500];
         snprintf(hint, sizeof(hint),
             "as the login that runs `migrate`: SELECT outbox_relay.accept_system('%.150s') if the database moved for "
@@ -61,7 +61,7 @@ static void check_subscription(struct outbox_check *at)
     PGresult *result = outbox_ask(at,
         "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = pg_catalog.to_regclass($1))",
         &PG_TEXT(at->outbox->table), 1);
-    if (result && outbox_is_true(result, 0)) {
+    if (result && pg_cell_true(result, 0, 0)) {
         outbox_find(at, CHECK_FAIL, "run the relay on the database where the rows are written",
             "a subscription fills the table by logical replication: its numbers come out of order, and events lose "
             "theirs");

@@ -74,7 +74,7 @@ static void check_rights(struct outbox_check *at)
     PQclear(result);
     result = outbox_ask(at, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", &PG_TEXT(at->outbox->dead_letter_table),
         1);
-    if (result && !outbox_is_true(result, 0)) {
+    if (result && !pg_cell_true(result, 0, 0)) {
         outbox_find(at, CHECK_FAIL,
             CHECK_MIGRATE_POSTGRES "; it makes public.outbox_dead_letters, another name is yours to create alike",
             "no dead-letter table %s", at->outbox->dead_letter_table);

@@ -113,7 +113,7 @@ static void check_time(struct outbox_check *at)
                 "ALTER TABLE ... ALTER COLUMN ... TYPE timestamptz, or column.created_at = none",
                 "column %s is of type %s: a time is timestamptz, timestamp, date or bigint (milliseconds since 1970)",
                 column, pg_cell(result, 0, 1));
-        } else if (outbox_is_true(result, 2)) {
+        } else if (pg_cell_true(result, 0, 2)) {
             char hint[500];
             snprintf(hint, sizeof(hint),
                 "ALTER TABLE ... ALTER COLUMN %.140s TYPE timestamptz USING %.140s AT TIME ZONE 'zone of the writers', "
@@ -149,10 +149,10 @@ static void check_index(struct outbox_check *at, const char *quoted_seq)
     char hint[500];
     snprintf(hint, sizeof(hint), "CREATE UNIQUE INDEX CONCURRENTLY ON %.200s (%.140s)%s", at->outbox->table, quoted_seq,
         keeps ? " WHERE published_at IS NULL" : "");
-    if (!outbox_is_true(result, 0)) {
+    if (!pg_cell_true(result, 0, 0)) {
         outbox_find(at, CHECK_FAIL, hint, "no valid unique index on %s%s: every batch would scan the table", seq,
-            outbox_is_true(result, 2) ? " that the relay can use (one has another predicate)" : "");
-    } else if (keeps && !outbox_is_true(result, 1)) {
+            pg_cell_true(result, 0, 2) ? " that the relay can use (one has another predicate)" : "");
+    } else if (keeps && !pg_cell_true(result, 0, 1)) {
         bool mark = at->outbox->disposition == CONFIG_DISPOSITION_MARK;
         outbox_find(at, mark ? CHECK_FAIL : CHECK_WARN, hint, "the index on %s also has published rows: %s", seq,
             mark ? "each start and each sweep reads all that are kept, in the end for longer than a statement may take"
@@ -181,15 +181,15 @@ static void check_sequence(struct outbox_check *at)
         PQclear(result);
         return;
     }
-    if (!outbox_is_true(result, 0)) {
+    if (!pg_cell_true(result, 0, 0)) {
         outbox_find(at, CHECK_FAIL,
             "GENERATED ALWAYS AS IDENTITY (CACHE 1); outbox_relay.adopt_outbox() does it without a long lock",
             "column %s is no bigint identity column", seq);
-    } else if (!outbox_is_true(result, 1)) {
+    } else if (!pg_cell_true(result, 0, 1)) {
         outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET CACHE 1",
             "the sequence of %s is cached: later numbers can go to earlier transactions, and events lose their order",
             seq);
-    } else if (!outbox_is_true(result, 2)) {
+    } else if (!pg_cell_true(result, 0, 2)) {
         outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE",
             "the sequence of %s does not rise by one for ever", seq);
     }
@@ -207,8 +207,8 @@ static void check_numbers(struct outbox_check *at)
     }
     PGresult *there = outbox_ask(at,
         "SELECT pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)') IS NOT NULL", NULL, 0);
-    PGresult *result = there && outbox_is_true(there, 0) ? outbox_ask(at, question, &PG_TEXT(at->outbox->table), 1)
-                                                         : NULL;
+    PGresult *result = there && pg_cell_true(there, 0, 0) ? outbox_ask(at, question, &PG_TEXT(at->outbox->table), 1)
+                                                          : NULL;
     PQclear(there);
     if (result && pg_cell(result, 0, 2)) {
         char hint[300];

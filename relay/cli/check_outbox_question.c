@@ -28,11 +28,6 @@ PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_v
     return result;
 }
 
-bool outbox_is_true(const PGresult *result, int column)
-{
-    return pg_cell_true(result, 0, column);
-}
-
 bool outbox_has_column(struct outbox_check *at, const char *column)
 {
     const struct pg_value values[] = {PG_TEXT(at->outbox->table), PG_TEXT(column)};
@@ -41,7 +36,7 @@ bool outbox_has_column(struct outbox_check *at, const char *column)
         "a.attname = $2 "
         "AND a.attnum > 0 AND NOT a.attisdropped)",
         values, 2);
-    bool has = result == NULL || outbox_is_true(result, 0);
+    bool has = result == NULL || pg_cell_true(result, 0, 0);
     PQclear(result);
     return has;
 }

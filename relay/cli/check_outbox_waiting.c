@@ -58,7 +58,7 @@ void check_outbox_waiting(struct outbox_check *at)
     PGresult *result = outbox_ask(at, names, values, 2);
     if (result && PQntuples(result) > 0) {
         look_at_rows(at, pg_cell(result, 0, 0), pg_cell(result, 0, 1), pg_cell(result, 0, 2),
-            outbox_is_true(result, 3));
+            pg_cell_true(result, 0, 3));
     }
     PQclear(result);
 }

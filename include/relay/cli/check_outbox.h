@@ -27,8 +27,6 @@ void outbox_find(struct outbox_check *at, enum check_level level, const char *hi
     __attribute__((format(printf, 4, 5)));
 // The rows of a question about this table ($1 is its name); NULL: it was reported why not.
 PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_value *values, int count);
-// Of the first row.
-bool outbox_is_true(const PGresult *result, int column);
 // Also true where it could not be asked, which was reported then.
 bool outbox_has_column(struct outbox_check *at, const char *column);
 
