@@ -311,17 +311,6 @@ static void judge_columns(const struct config_source *source, const struct confi
     }
 }
 
-// Whether that topic is one of the relay's own, which no event may go to (event_router.h).
-static bool is_own_topic(const struct config *config, const char *topic)
-{
-    for (size_t i = 0; i < config->outbox_count; i++) {
-        if (strcmp(topic, config->outboxes[i].publish.receipt_topic) == 0) {
-            return true;
-        }
-    }
-    return strcmp(topic, config->insert.dead_letter_topic) == 0;
-}
-
 static void judge_outbox(const struct config_source *source, const struct config *config,
     const struct config_outbox *outbox)
 {
@@ -332,19 +321,18 @@ static void judge_outbox(const struct config_source *source, const struct config
             "is the outbox's own table; expected another one");
     }
     judge_columns(source, outbox, label);
-    if (is_own_topic(config, outbox->publish.topic)) {
-        config_report_whole(source->report, label, "topic",
-            "'%.120s' is the relay's own (receipt_topic or [insert] dead_letter_topic), and no event may go there; "
-            "expected another one",
-            outbox->publish.topic);
-    }
     // The router knows which headers, members of the envelope and placements go together.
     struct relay_error error = {0};
-    struct event_router *router = event_router_new(NULL, outbox, &error);
+    struct event_router *router = event_router_new(config, outbox, &error);
     if (router == NULL && error.code == RELAY_ERROR_NO_MEMORY) {
         config_memory_exhaust(source->memory);
     } else if (router == NULL) {
         config_report_whole(source->report, label, NULL, "%s", error.text);
+    } else if (event_router_owns(router, outbox->publish.topic)) { // every event's, as it has no column
+        config_report_whole(source->report, label, "topic",
+            "'%.120s' is the relay's own (receipt_topic or [insert] dead_letter_topic), and no event may go there; "
+            "expected another one",
+            outbox->publish.topic);
     }
     event_router_free(router);
 }

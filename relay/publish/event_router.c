@@ -202,6 +202,11 @@ failed:
     return NULL;
 }
 
+bool event_router_owns(const struct event_router *router, const char *topic)
+{
+    return name_set_has(&router->own_topics, topic);
+}
+
 void event_router_free(struct event_router *router)
 {
     if (router) {
@@ -375,7 +380,7 @@ static enum route_result make_topic(struct routing *routing)
     }
     memcpy(name, topic.at, topic.length);
     name[topic.length] = '\0';
-    if (name_set_has(&routing->router->own_topics, name)) {
+    if (event_router_owns(routing->router, name)) {
         return poison(routing, PUBLISH_REASON_BAD_TOPIC,
             "topic '%s' is the relay's own (receipt_topic or dead_letter_topic), and no event may go there", name);
     }

@@ -44,6 +44,8 @@ struct event_router;
 struct event_router *event_router_new(const struct config *config, const struct config_outbox *outbox,
     struct relay_error *error);
 void event_router_free(struct event_router *router); // accepts NULL
+// Whether the topic is one of the relay's own.
+bool event_router_owns(const struct event_router *router, const char *topic);
 // ROUTE_OK: *out is filled. ROUTE_POISON: *reason, and error (ROUTE, class poison) says which column, what, and what is
 // expected, for the dead letter's text. ROUTE_FAILED: NO_MEMORY; the row is not to blame.
 // Never TOO_LARGE, REFUSED or a partition beyond the topic's: the caller, who knows the limits, compares out->size.
