@@ -16,7 +16,7 @@
 
 #define COMPARE_LIMIT DURATION_MS(500) // the thread that takes all messages waits
 #define COMPARE_SPAN  DURATION_MS(50)
-#define COMPARE_PAUSE DURATION_S(5) // after a question without an answer: the other partitions go on
+#define COMPARE_PAUSE DURATION_S(5) // after no answer, which holds the others up; of a partition whose log is short
 #define SHORT_LASTS   DURATION_S(15)
 #define LOST                                                                                                           \
     "messages are lost, or the topic is another one; the tables of the partition that lack them stand still (see "     \

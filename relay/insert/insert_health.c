@@ -369,8 +369,9 @@ bool insert_health_up(const struct insert_group *group)
     return group->health.answered && group->health.refused[0] == '\0';
 }
 
-static void add_absent(struct insert_group *group, const char *subscribed)
+void insert_health_absent(void *context, const char *subscribed)
 {
+    struct insert_group *group = context;
     group->health.absent = group->health.absent ? group->health.absent : rd_kafka_topic_partition_list_new(4);
     if (!rd_kafka_topic_partition_list_find(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA)) {
         rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
@@ -381,11 +382,6 @@ static void add_absent(struct insert_group *group, const char *subscribed)
     }
     group->health.absent_at = mono_add(insert_group_now(group), LOOK_EVERY);
     insert_health_stands(group);
-}
-
-void insert_health_absent(void *context, const char *subscribed)
-{
-    add_absent(context, subscribed);
 }
 
 static void look_for_brokers(struct insert_group *group, struct mono_time now)
@@ -432,7 +428,7 @@ static void look_for_gone(struct insert_group *group, const struct rd_kafka_meta
     const rd_kafka_topic_partition_list_t *known = group->health.known;
     for (int i = 0; known && metadata->topic_cnt > 0 && i < known->cnt; i++) {
         if (!is_there(group, metadata, known->elems[i].topic)) {
-            add_absent(group, known->elems[i].topic);
+            insert_health_absent(group, known->elems[i].topic);
         }
     }
 }
