@@ -204,7 +204,8 @@ static int64_t add_lag(struct gathering *at, struct kafka_probe *probe, const st
     int64_t sum = 0;
     for (int i = 0; i < metadata->topic_cnt; i++) {
         const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
-        for (int j = 0; is_read(routes, topic->topic) && j < topic->partition_cnt; j++) {
+        int partitions = is_read(routes, topic->topic) ? topic->partition_cnt : 0;
+        for (int j = 0; j < partitions; j++) {
             int64_t low, high;
             struct duration left = mono_left(clock_mono(at->context->clock), deadline);
             if (left.ns < 1000000 ||
