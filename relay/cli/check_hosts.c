@@ -21,7 +21,7 @@ static void judge_server(struct check *check, const struct pg_server *own, const
             (unsigned long long)own->system_identifier);
     } else if (server->takes_writes && own->takes_writes) {
         check_add(check->report, CHECK_FAIL, what,
-            "stop the former primary, which is on the earlier timeline (docs/operations.md, PostgreSQL behind Patroni)",
+            "stop the former primary, which is on the earlier timeline (installation.md, PostgreSQL behind Patroni)",
             "two servers take writes, %s (timeline %u) and %s (timeline %u): events of one of them are not published",
             own_address, own->timeline, address, server->timeline);
     } else {

@@ -165,7 +165,7 @@ static void compare_feeds(struct insert_group *group, struct insert_partition *p
                 "table %.80s has it, and the log ends at %lld", feed->table->name, (long long)end);
             tell_lost(group, partition, feed->highest,
                 "the topic was made anew, or is that of another Kafka: the partition stands still, or its messages "
-                "would be taken for stored (operations.md, A topic was deleted)",
+                "would be taken for stored (runbooks.md, A topic was deleted)",
                 &error);
         }
     }

@@ -114,7 +114,7 @@ static void say_absent(const struct insert_group *group, char *reason, size_t ro
         "no visible topic is named, or matches, %s%s: create %s (the relay creates none), or grant DESCRIBE "
         "and READ%s",
         names, used < sizeof(names) ? "" : " ...", absent->cnt > 1 ? "them" : "it",
-        any_is_gone(group) ? "; it was here before: if it was deleted, first operations.md, A topic was deleted" : "");
+        any_is_gone(group) ? "; it was here before: if it was deleted, first runbooks.md, A topic was deleted" : "");
 }
 
 // Somebody has to fix it. A topic that was never there may be meant to come later; the publisher parks what waits for
@@ -377,7 +377,7 @@ void insert_health_absent(void *context, const char *subscribed)
         rd_kafka_topic_partition_list_add(group->health.absent, subscribed, RD_KAFKA_PARTITION_UA);
         log_event(LOG_LEVEL_WARNING, "insert.topic_absent",
             "no visible topic has this name, or matches it: create it (the relay creates none; one that was deleted: "
-            "first operations.md, A topic was deleted), or grant DESCRIBE and READ",
+            "first runbooks.md, A topic was deleted), or grant DESCRIBE and READ",
             LOG_TEXT("topic", subscribed));
     }
     group->health.absent_at = mono_add(insert_group_now(group), LOOK_EVERY);

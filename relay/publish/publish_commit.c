@@ -34,7 +34,7 @@ static void log_verdict(const struct publish_pipe *pipe, const struct publish_ve
         [VERDICT_HOLD] = {"publish.aggregate_held",
             "fix the row as the table's owner, or delete it: its aggregate waits behind it"},
         [VERDICT_PARK] = {"publish.topic_parked",
-            "create the topic (one that was deleted: first operations.md, A topic was deleted), let the relay write to "
+            "create the topic (one that was deleted: first runbooks.md, A topic was deleted), let the relay write to "
             "it, or correct the clock or setting: its events go on by themselves"}};
     char type[sizeof(verdict->type) + 1];
     snprintf(type, sizeof(type), "%.*s", (int)verdict->type_length, verdict->type);

@@ -109,7 +109,7 @@ def test_two_images_of_a_version_have_different_names():
     assert ("ARG", "BUILD_ID=") in build
     assert build.index(("ARG", "BUILD_ID=")) < [n for n, (_, rest) in enumerate(build) if '-Dbuild_id="$BUILD_ID"' in rest][0]
     assert "ARG" in dict(stages()[-1][2]) and 'org.opencontainers.image.revision="$BUILD_ID"' in final("LABEL")[0]
-    for path in ("README.md", "docs/operations.md", "deploy/container/Containerfile"):
+    for path in ("README.md", "docs/installation.md", "deploy/container/Containerfile"):
         with open(os.path.join(ROOT, path), encoding="utf-8") as file:
             builds = re.findall(r"podman build [^`\n]*", file.read())
         assert builds and all(re.search(r"--build-arg BUILD_ID=\S+ .*-t \S*outbox-relay:0\.1\.0-\$id-\$day ", line) for line in builds), path

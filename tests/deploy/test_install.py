@@ -88,7 +88,7 @@ def test_schemas_are_whole(tree):
 
 def test_documents_and_samples(tree):
     docs = tree / "share/doc/outbox-relay"
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "docs/operations.md", "docs/configuration.md", "deploy/outbox-relay.ini",
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "docs/installation.md", "docs/operations.md", "docs/runbooks.md", "docs/configuration.md", "deploy/outbox-relay.ini",
                  "deploy/systemd/credentials.conf", "deploy/kubernetes/base/kustomization.yaml"):
         assert (docs / name).is_file(), name
     assert (tree / "share/man/man1/outbox-relay.1").is_file()

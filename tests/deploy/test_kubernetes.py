@@ -192,7 +192,7 @@ def test_the_job_reaches_its_servers_where_all_is_denied():
 
 
 def test_a_command_has_logins_and_memory_of_its_own_and_reaches_the_servers():
-    """In the daemon's container it would have neither; docs/operations.md sends what needs them here."""
+    """In the daemon's container it would have neither; docs/installation.md sends what needs them here."""
     items = objects("command")
     job, = of_kind(items, "Job")
     policy, = of_kind(items, "NetworkPolicy")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A relay that may do in Kafka what docs/operations.md asks for, and nothing else; and what it does without a part of that. Kafka
+"""A relay that may do in Kafka what docs/installation.md asks for, and nothing else; and what it does without a part of that. Kafka
 fails a whole transaction for a topic that may not be written to, with reports that tell neither the topic nor the reason."""
 import os
 import re
@@ -39,7 +39,7 @@ def documented(place):
     """The options of each command that the document gives, with the names of this place."""
     names = {"shop.": f"{place.prefix}.", "outbox-relay.receipts": f"{place.name}-receipts", "outbox-relay-": f"{place.name}-",
              "outbox-relay": place.sections()["insert"]["group_id"]}
-    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "docs/installation.md"), encoding="utf-8") as file:
         told = [line.strip()[len("acl "):] for line in file if re.match(r"\s*acl --", line)]
     assert set(names) <= {word for line in told for word in line.split()}, "a name of the document is another one now"
     return [" ".join(names.get(word, word) for word in line.split()) for line in told]

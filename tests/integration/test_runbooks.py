@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of README.md, of docs/operations.md, and of docs/configuration.md behind a pooler, for the day on which a server was lost, or is held up, with the SQL that stands there."""
+"""Steps of README.md, of docs/runbooks.md and docs/operations.md, and of docs/configuration.md behind a pooler, for the day on which a server was lost, or is held up, with the SQL that stands there."""
 import contextlib
 import os
 import re
@@ -19,11 +19,11 @@ from relaytools.servers import ROOT
 from relaytools.sessions import autocommitting, execute_each
 
 
-def documented(place, about, number=0):
-    """The statements of the document's first piece of SQL, or that many later, behind these words, with the names of this place."""
-    with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
-        _, found, text = file.read().partition(about)
-    assert found, f"the document has another name for {about}"
+def documented(place, heading, number=0, document="runbooks"):
+    """The statements of the first piece of SQL, or that many later, under the heading that begins so, with the names of this place."""
+    with open(os.path.join(ROOT, f"docs/{document}.md"), encoding="utf-8") as file:
+        _, found, text = file.read().partition(f"\n### {heading}")
+    assert found, f"the document has another name for {heading}"
     text = re.findall(r"^ *```sql\n(.*?)^ *```$", text, re.M | re.S)[number]
     text = re.sub(r" *--.*", "", text).replace("'shop'", f"'{place.name}'").replace("shop.post.events", post(place))
     text = re.sub(r"\bshop\.", place.name + ".", text)
@@ -103,8 +103,8 @@ def test_a_letter_of_a_wiped_kafka_is_retried_before_and_after_the_topics_are_ca
 def test_a_letter_of_a_wiped_kafka_survives_topics_that_keep_their_names(place):
     relay = one_row_and_one_letter(place)
     begin_anew(place)
-    mutate(place, *documented(place, '**"Kafka was wiped"**'))
-    for statement in documented(place, '**"Kafka was wiped"**', 1):
+    mutate(place, *documented(place, "Kafka was wiped"))
+    for statement in documented(place, "Kafka was wiped", 1):
         place.clickhouse(statement)
     assert dead_letters(place, "kafka_topic") == [(f"old1.{post(place)}",)]
     delete_group(place)
@@ -132,7 +132,7 @@ def test_a_topic_that_was_deleted_and_created_by_mistake_is_inserted_after_its_o
     relay.start()
     relay.wait(lambda: relay.events("insert.offset_not_in_log"), "the partition stands")
     assert relay.stop() == 0
-    mutate(place, *documented(place, '**"Kafka was wiped"**'))
+    mutate(place, *documented(place, "Kafka was wiped"))
     set_committed(place, post(place), {0: 0})
     relay.start()
     place.wait_inserted(60)
@@ -180,7 +180,7 @@ def test_a_view_gets_the_rows_that_it_lacks_and_none_twice(place):
     place.wait_inserted(20)
     wait_until(lambda: place.clickhouse("SELECT count() FROM {db}.types").strip() == "10", "the view has what came since")
     for _ in range(2):
-        for statement in documented(place, "**Views may lack rows**"):
+        for statement in documented(place, "Views may lack rows"):
             place.clickhouse(statement)
         assert place.clickhouse("SELECT count(), uniqExact(kafka_offset), any(event_type) FROM {db}.types").split() == ["20", "20", "post.created"]
     assert relay.stop() == 0
@@ -197,10 +197,10 @@ def test_a_mirror_takes_over_and_clickhouse_gets_what_it_lacked(place):
     for number in (3, 4, 5, 6, 6):
         sender.event(post(place), number, partition=0)
     sender.flush()
-    mutate(place, *documented(place, '**"Kafka was wiped"**'))
+    mutate(place, *documented(place, "Kafka was wiped"))
     set_committed(place, post(place), {0: 5, 1: 0, 2: 0, 3: 0})
 
-    about = "**The Kafka cluster is lost, and a mirror takes over**"
+    about = "The Kafka cluster is lost, and a mirror takes over"
     place.clickhouse(*documented(place, about))
     filled = run(place, "replay", "--into", f"{place.name}.gap", "--route", "default", "--since", "1h")
     assert filled.returncode == 0 and "5 rows written" in filled.stdout, filled.stdout + filled.stderr
@@ -229,7 +229,7 @@ def test_a_restored_clickhouse_gets_rows_letters_and_views_back(place):
     place.wait_inserted(1)
     wait_until(lambda: len(dead_letters(place)) == 1, "the letter")
     assert relay.stop() == 0
-    for statement in documented(place, "**ClickHouse was restored, or lost rows**"):
+    for statement in documented(place, "ClickHouse was restored, or lost rows"):
         place.clickhouse(statement)
     relay.start()
     sender = Sender(place)
@@ -252,7 +252,7 @@ def test_whoever_keeps_vacuum_from_dead_rows_is_named(place):
         try:
             idle.cursor().execute("UPDATE public.other SET id = 3")
             reader.cursor().execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM public.other")
-            sessions, transactions, slots = [place.execute(statement) for statement in documented(place, "**Long snapshots.**")]
+            sessions, transactions, slots = [place.execute(statement) for statement in documented(place, "Long snapshots", document="operations")]
             pids = [row[0] for row in sessions]
             assert {idle.info.backend_pid, reader.info.backend_pid} <= set(pids), sessions
             assert [row[-1] for row in sessions] == sorted((row[-1] for row in sessions), reverse=True)
@@ -279,7 +279,7 @@ def test_whoever_keeps_events_from_being_published_is_named(place):
         try:
             with open(os.path.join(ROOT, "schemas/postgres/roles.sql"), encoding="utf-8") as file:
                 execute_each(place.admin_dsn, file.read(), f"CREATE ROLE {operator} LOGIN PASSWORD 'hush' IN ROLE outbox_operator")
-            statement, = documented(place, "**A transaction that keeps events from being published**")
+            statement, = documented(place, "A transaction that keeps events from being published")
             rows = execute_each(make_dsn(place.dsn, user=operator, password="hush"), statement)
             assert {(row[0], row[1], row[3]) for row in rows} == {(writer.info.backend_pid, None, "shop"), (None, f"of {place.name}", None)}, rows
         finally:
@@ -300,7 +300,7 @@ def test_all_outboxes_go_on_after_a_blue_green_deployment(place):
     execute_each(place.admin_dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outbox-relay-%'")
     relay.wait(lambda: len({failure["outbox"] for failure in relay.events("publish.term_failed") if "registered on another" in failure["error"]}) == 2, "both stop")
     events += [place.insert_event(table=table) for table in tables]
-    statement, = documented(place, "**A blue/green deployment**")
+    statement, = documented(place, "A blue/green deployment", document="operations")
     place.execute(statement)
     assert sorted(wait_ids(place, events)) == sorted(events)
     assert relay.stop() == 0

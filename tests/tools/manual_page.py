@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""manual_page.py BINARY PAGE OPERATIONS: every command and option that --help names is in the manual page, and the other way
+"""manual_page.py BINARY PAGE COMMANDS: every command and option that --help names is in the manual page, and the other way
 round; each is in the document of the commands; mandoc, where there is one, finds no fault with the page."""
 import re
 import shutil
@@ -25,12 +25,12 @@ def section_of(page, command):
     return own[0] + body.group(1)
 
 
-def main(binary, page_path, operations_path):
+def main(binary, page_path, document_path):
     faults = []
     with open(page_path, encoding="utf-8") as file:
         page = file.read()
-    with open(operations_path, encoding="utf-8") as file:
-        operations = file.read()
+    with open(document_path, encoding="utf-8") as file:
+        document = file.read()
     commands = re.findall(r"^  ([a-z-]+) {2,}\S", output(binary, "--help").split("usage")[1].split("\n\n")[2], re.M)
     if len(commands) < 6:
         faults.append(f"--help names only {commands}")
@@ -48,12 +48,12 @@ def main(binary, page_path, operations_path):
         for option in sorted(written - told):
             faults.append(f"{command}: --{option} is in the page only")
         if command != "run":
-            chapter = re.search(rf"^### {command}$(.*?)(?=^### |\Z)", operations, re.S | re.M)
+            chapter = re.search(rf"^## {command}$(.*?)(?=^## |\Z)", document, re.S | re.M)
             if not chapter:
-                faults.append(f"{command}: no section in {operations_path}")
+                faults.append(f"{command}: no section in {document_path}")
             else:
                 for option in sorted(told - options_of(chapter.group(1)) - {"config", "schemas"}):
-                    faults.append(f"{command}: --{option} is not in {operations_path}")
+                    faults.append(f"{command}: --{option} is not in {document_path}")
     if shutil.which("mandoc"):
         lint = subprocess.run(["mandoc", "-Tlint", "-Wwarning", page_path], capture_output=True, text=True, check=False)
         faults += lint.stdout.splitlines() + lint.stderr.splitlines()

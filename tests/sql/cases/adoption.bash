@@ -131,9 +131,9 @@ session_do "ROLLBACK;" >/dev/null
 session_close
 sql -c "ALTER SYSTEM RESET autovacuum_naptime" -c "SELECT pg_reload_conf()" >/dev/null
 
-# The times that docs/operations.md names, and no others: of what takes a table's lock.
+# The times that docs/commands.md names, and no others: of what takes a table's lock.
 is "no function waits for a table's lock for longer than is documented" "$(sql -c "SELECT string_agg(p.proname || ' ' || split_part(c, '=', 2), ', ' ORDER BY p.proname)
     FROM pg_proc p, unnest(p.proconfig) c WHERE p.pronamespace = 'outbox_relay'::regnamespace AND c LIKE 'lock_timeout=%'")" \
     "abandon_adoption 2s, attach_outbox 1s, create_wakeup_trigger 1s, detach_outbox 1s, drop_invalid_indexes 2s, revert_adoption 2s"
 is "the index of an adopted table neither" "$(grep -o "'lock_timeout', '[0-9a-z]*'" "$schemas/007_outbox_events_seq_index.down.sql")" "'lock_timeout', '2s'"
-is "the documented times" "$(grep -c 'one second at a time and retried for a minute\|and two seconds at a time where one is given back' "$schemas/../../docs/operations.md")" 2
+is "the documented times" "$(grep -c 'one second at a time and retried for a minute\|and two seconds at a time where one is given back' "$schemas/../../docs/commands.md")" 2
