@@ -1,0 +1,183 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The functions and tables as they were before, in the order of the up file from its end.
+
+-- Dates that are no times.
+
+-- As in 017.
+CREATE OR REPLACE FUNCTION outbox_relay.dead_letter(
+    of_outbox regclass, event_seq bigint, code text, reason text, tries integer,
+    first_failed timestamptz DEFAULT NULL,
+    into_table regclass DEFAULT 'public.outbox_dead_letters')
+RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET datestyle = iso
+AS $function$
+DECLARE
+    -- Of all columns together, half of what one jsonb takes.
+    room constant integer := 128 * 1024 * 1024;
+    kept constant integer := 65536;
+    seq_name name;
+    time_name name;
+    time_value text := 'NULL::timestamptz';
+    only_unpublished text := '';
+    column_count integer;
+    text_names text[];
+    event_value text := 'to_jsonb(outbox_relay_row)';
+    new_id bigint;
+BEGIN
+    SELECT o.seq_column, o.created_at_column INTO seq_name, time_name
+      FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % is not an outbox of the relay', of_outbox USING ERRCODE = 'undefined_object';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped) THEN
+        only_unpublished := 'AND published_at IS NULL';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped
+                  AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)) THEN
+        time_value := format('(outbox_relay_row).%I::timestamptz', time_name);
+    END IF;
+    FOR form IN 1..3 LOOP
+        CONTINUE WHEN form = 1 AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.atttypid = 'json'::regtype);
+        IF form > 1 THEN
+            SELECT count(*), array_agg(a.attname::text) FILTER (WHERE form = 3 OR a.atttypid = 'json'::regtype)
+              INTO column_count, text_names
+              FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attnum > 0 AND NOT a.attisdropped;
+            CONTINUE WHEN text_names IS NULL;
+            SELECT format('(SELECT to_jsonb(outbox_relay_columns) FROM (SELECT %s) outbox_relay_columns) '
+                          '|| jsonb_build_object(''outbox_relay.json_texts'', %L::jsonb)',
+                       string_agg(format(
+                           CASE WHEN form = 3
+                                THEN 'CASE WHEN octet_length((outbox_relay_row).%1$I::text) > %2$s '
+                                     'THEN left((outbox_relay_row).%1$I::text, %3$s) ELSE (outbox_relay_row).%1$I::text END AS %1$I'
+                                WHEN a.attname = ANY (text_names) THEN '(outbox_relay_row).%1$I::text AS %1$I'
+                                ELSE '(outbox_relay_row).%1$I' END,
+                           a.attname, room / column_count, kept), ', '),
+                       to_jsonb(text_names))
+                   || CASE WHEN form = 3 THEN format(
+                          ' || jsonb_strip_nulls(jsonb_build_object(''outbox_relay.cut'', '
+                          '(SELECT jsonb_object_agg(c.name, c.bytes) FROM (VALUES %s) c (name, bytes) WHERE c.bytes > %s)))',
+                          string_agg(format('(%L, octet_length((outbox_relay_row).%I::text))', a.attname, a.attname), ', '),
+                          room / column_count) ELSE '' END
+              INTO event_value
+              FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attnum > 0 AND NOT a.attisdropped;
+        END IF;
+        BEGIN
+            -- The names of rows, here and above, are none that a column has: that column would be meant instead.
+            EXECUTE format(
+                'WITH gone AS (DELETE FROM %1$s outbox_relay_row WHERE %2$I = $1 %3$s RETURNING outbox_relay_row), '
+                'letter AS (SELECT %5$s AS created, %6$s AS event FROM gone) '
+                'INSERT INTO %4$s (outbox, event_id, aggregate_type, aggregate_id, event_type, seq, event_created_at, '
+                '                  event, reason_code, reason_text, first_failed_at, attempts) '
+                'SELECT $2, left(coalesce(event->>''id'', event->>''event_id'', $1::text), 500), '
+                '       coalesce(event->>''aggregate_type'', event->>''aggregatetype''), '
+                '       coalesce(event->>''aggregate_id'', event->>''aggregateid''), '
+                '       left(coalesce(event->>''event_type'', event->>''type''), 500), $1, created, '
+                '       event, $3, $4, coalesce($5, now()), $6 FROM letter RETURNING dead_letter_id',
+                of_outbox, seq_name, only_unpublished, into_table, time_value, event_value)
+            INTO new_id USING event_seq, of_outbox::text, code, reason, first_failed, greatest(tries, 1);
+            RETURN new_id;
+        EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+            IF form = 3 THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+END
+$function$;
+
+-- As in 018.
+CREATE OR REPLACE FUNCTION outbox_relay.time_expression(of_outbox regclass, time_name name)
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH RECURSIVE under (name, type) AS (
+        SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped
+        UNION ALL
+        SELECT u.name, t.typbasetype FROM under u JOIN pg_type t ON t.oid = u.type AND t.typtype = 'd')
+    SELECT coalesce((
+        SELECT CASE WHEN bool_or(u.type = 'bigint'::regtype)
+                    THEN format('CASE WHEN %1$I BETWEEN -210000000000000 AND 9000000000000000 THEN to_timestamp(%1$I / 1000.0) END', u.name)
+                    ELSE format('%I', u.name) END
+          FROM under u GROUP BY u.name), 'NULL')
+$function$;
+
+-- What a table was when it was attached.
+
+-- As in 021.
+CREATE OR REPLACE FUNCTION outbox_relay.attach_outbox(
+    of_outbox regclass, seq_name name DEFAULT 'seq', time_name name DEFAULT 'created_at',
+    was_adopted boolean DEFAULT false)
+RETURNS uuid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
+AS $function$
+DECLARE
+    found_identity uuid;
+    sequence_of record;
+    partitioned boolean;
+    marks boolean;
+    whole_index boolean;
+    open_index boolean;
+    create_index text;
+    volatile_table regclass;
+    registered boolean;
+BEGIN
+    partitioned := (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = of_outbox);
+    IF partitioned AND NOT EXISTS (
+        SELECT 1 FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+         WHERE p.partrelid = of_outbox AND p.partnatts = 1 AND a.attname = seq_name) THEN
+        RAISE EXCEPTION 'table % is partitioned by %, and can have no unique index on % alone', of_outbox, pg_get_partkeydef(of_outbox), seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('PostgreSQL demands the partition key in every unique index. Partition the table by %I, or not at all.', seq_name);
+    END IF;
+    PERFORM 1 FROM pg_attribute a
+      WHERE a.attrelid = of_outbox AND a.attname = seq_name AND a.attidentity <> '' AND a.atttypid = 'bigint'::regtype;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'column %.% is not a bigint identity column', of_outbox, seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'CALL outbox_relay.adopt_outbox(...) adds it without a long lock.';
+    END IF;
+    SELECT s.* INTO sequence_of FROM pg_sequence s
+     WHERE s.seqrelid = pg_get_serial_sequence(of_outbox::text, seq_name)::regclass;
+    -- A cached or descending sequence breaks the order of events, a cycling one uniqueness.
+    IF sequence_of.seqcache <> 1 OR sequence_of.seqincrement <> 1 OR sequence_of.seqcycle THEN
+        RAISE EXCEPTION 'the sequence of %.% must have CACHE 1, INCREMENT 1 and NO CYCLE', of_outbox, seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    marks := EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped);
+    create_index := format('CREATE UNIQUE INDEX %s%I ON %s (%I)%s;', CASE WHEN partitioned THEN '' ELSE 'CONCURRENTLY ' END,
+                           outbox_relay.seq_index_name(of_outbox), of_outbox, seq_name,
+                           CASE WHEN marks THEN ' WHERE published_at IS NULL' ELSE '' END);
+    SELECT count(*) FILTER (WHERE i.indpred IS NULL) > 0,
+           count(*) FILTER (WHERE pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)') > 0
+      INTO whole_index, open_index
+      FROM pg_index i JOIN pg_attribute a ON a.attrelid = of_outbox AND a.attname = seq_name
+     WHERE i.indrelid = of_outbox AND i.indisunique AND i.indisvalid AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1;
+    IF NOT whole_index AND NOT open_index THEN
+        RAISE EXCEPTION 'no valid unique index on %(%) of all rows%', of_outbox, seq_name,
+                CASE WHEN marks THEN ' or of those WHERE published_at IS NULL' ELSE '' END
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = create_index;
+    END IF;
+    IF marks AND NOT open_index THEN
+        RAISE WARNING 'the unique index on %(%) has published rows too: with disposition = mark the relay reads through all that are kept',
+                of_outbox, seq_name
+            USING HINT = create_index;
+    END IF;
+    SELECT c.oid::regclass INTO volatile_table FROM pg_class c
+     WHERE c.relpersistence <> 'p' AND c.oid IN (SELECT of_outbox UNION SELECT p.relid FROM pg_partition_tree(of_outbox) p) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table % is unlogged or temporary: a crash or a failover empties it', volatile_table
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('ALTER TABLE %s SET LOGGED;', volatile_table);
+    END IF;
+    PERFORM outbox_relay.create_wakeup_trigger(of_outbox);
+    INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column)
+    SELECT of_outbox, c.system_identifier, was_adopted, seq_name, time_name FROM pg_control_system() c
+    ON CONFLICT (outbox) DO NOTHING;
+    registered := FOUND;
+    SELECT o.identity INTO found_identity FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF registered THEN
+        PERFORM outbox_relay.note_decision(format('%s is an outbox, with the identity %s', of_outbox, found_identity));
+    END IF;
+    RETURN found_identity;
+END
+$function$;
+
+DROP FUNCTION outbox_relay.accept_unmarked(regclass);
+ALTER TABLE outbox_relay.outboxes DROP COLUMN marks;

@@ -1,0 +1,247 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What is renamed, dropped or beyond all limits beside the relay: columns of the outboxes, and dates that are no times.
+
+-- What a table was when it was attached.
+--
+-- Every statement of the relay leaves out rows that have a published_at, if the table has such a column. One that loses it
+-- (a naming strategy renames it; whoever deletes rows drops it) would have all that it has kept published once more.
+
+-- Whether the table had it. NULL: nobody has looked.
+ALTER TABLE outbox_relay.outboxes ADD COLUMN marks boolean;
+COMMENT ON COLUMN outbox_relay.outboxes.marks IS 'whether the table had a column published_at when it was attached';
+UPDATE outbox_relay.outboxes o
+   SET marks = EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
+                        WHERE a.attrelid = o.outbox::oid AND a.attname = 'published_at' AND NOT a.attisdropped);
+
+-- Of a table that has lost its column published_at: a person says that it keeps no row that was published.
+CREATE FUNCTION outbox_relay.accept_unmarked(of_outbox regclass)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION 'table % has a column published_at', of_outbox USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE outbox_relay.outboxes o SET marks = false WHERE o.outbox = of_outbox;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % is not an outbox of the relay', of_outbox USING ERRCODE = 'undefined_object';
+    END IF;
+    PERFORM outbox_relay.note_decision(format('all rows of %s are to be published, it marks none any more (accept_unmarked)', of_outbox));
+END
+$function$;
+REVOKE ALL ON FUNCTION outbox_relay.accept_unmarked(regclass) FROM PUBLIC;
+
+-- As in 021, but a table that is attached already gets the names that are given now: they may have been renamed, and by one that
+-- is not there health knows no ages. Of one that has lost its published_at it is said.
+CREATE OR REPLACE FUNCTION outbox_relay.attach_outbox(
+    of_outbox regclass, seq_name name DEFAULT 'seq', time_name name DEFAULT 'created_at',
+    was_adopted boolean DEFAULT false)
+RETURNS uuid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
+AS $function$
+DECLARE
+    found_identity uuid;
+    sequence_of record;
+    partitioned boolean;
+    can_mark boolean;
+    whole_index boolean;
+    open_index boolean;
+    create_index text;
+    volatile_table regclass;
+    registered boolean;
+    known record;
+    kept_time name := time_name;
+BEGIN
+    -- Before anything else that is said: an index that could be made then would only bring the rows out faster.
+    can_mark := EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped);
+    SELECT o.seq_column, o.created_at_column, o.marks INTO known FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF known.marks AND NOT can_mark THEN
+        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has none: what was published would be published again',
+                of_outbox
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('Rename it back (an empty new one would mark no row). Only if the table keeps no published row: '
+                                'SELECT outbox_relay.accept_unmarked(%L);', of_outbox::text);
+    END IF;
+    -- A column of that name beside the other one has numbers of its own, to which progress and batches do not belong.
+    IF known.seq_column <> seq_name
+       AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = known.seq_column AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION 'table % is attached by its column %, and still has it', of_outbox, known.seq_column
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Its numbers cannot be exchanged: detach_outbox() first, which drops what the relay knows of the table.';
+    END IF;
+    partitioned := (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = of_outbox);
+    IF partitioned AND NOT EXISTS (
+        SELECT 1 FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+         WHERE p.partrelid = of_outbox AND p.partnatts = 1 AND a.attname = seq_name) THEN
+        RAISE EXCEPTION 'table % is partitioned by %, and can have no unique index on % alone', of_outbox, pg_get_partkeydef(of_outbox), seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('PostgreSQL demands the partition key in every unique index. Partition the table by %I, or not at all.', seq_name);
+    END IF;
+    PERFORM 1 FROM pg_attribute a
+      WHERE a.attrelid = of_outbox AND a.attname = seq_name AND a.attidentity <> '' AND a.atttypid = 'bigint'::regtype;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'column %.% is not a bigint identity column', of_outbox, seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'CALL outbox_relay.adopt_outbox(...) adds it without a long lock.';
+    END IF;
+    SELECT s.* INTO sequence_of FROM pg_sequence s
+     WHERE s.seqrelid = pg_get_serial_sequence(of_outbox::text, seq_name)::regclass;
+    -- A cached or descending sequence breaks the order of events, a cycling one uniqueness.
+    IF sequence_of.seqcache <> 1 OR sequence_of.seqincrement <> 1 OR sequence_of.seqcycle THEN
+        RAISE EXCEPTION 'the sequence of %.% must have CACHE 1, INCREMENT 1 and NO CYCLE', of_outbox, seq_name
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    create_index := format('CREATE UNIQUE INDEX %s%I ON %s (%I)%s;', CASE WHEN partitioned THEN '' ELSE 'CONCURRENTLY ' END,
+                           outbox_relay.seq_index_name(of_outbox), of_outbox, seq_name,
+                           CASE WHEN can_mark THEN ' WHERE published_at IS NULL' ELSE '' END);
+    SELECT count(*) FILTER (WHERE i.indpred IS NULL) > 0,
+           count(*) FILTER (WHERE pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)') > 0
+      INTO whole_index, open_index
+      FROM pg_index i JOIN pg_attribute a ON a.attrelid = of_outbox AND a.attname = seq_name
+     WHERE i.indrelid = of_outbox AND i.indisunique AND i.indisvalid AND i.indkey[0] = a.attnum AND i.indnkeyatts = 1;
+    IF NOT whole_index AND NOT open_index THEN
+        RAISE EXCEPTION 'no valid unique index on %(%) of all rows%', of_outbox, seq_name,
+                CASE WHEN can_mark THEN ' or of those WHERE published_at IS NULL' ELSE '' END
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = create_index;
+    END IF;
+    IF can_mark AND NOT open_index THEN
+        RAISE WARNING 'the unique index on %(%) has published rows too: with disposition = mark the relay reads through all that are kept',
+                of_outbox, seq_name
+            USING HINT = create_index;
+    END IF;
+    SELECT c.oid::regclass INTO volatile_table FROM pg_class c
+     WHERE c.relpersistence <> 'p' AND c.oid IN (SELECT of_outbox UNION SELECT p.relid FROM pg_partition_tree(of_outbox) p) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table % is unlogged or temporary: a crash or a failover empties it', volatile_table
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('ALTER TABLE %s SET LOGGED;', volatile_table);
+    END IF;
+    PERFORM outbox_relay.create_wakeup_trigger(of_outbox);
+    -- Of a table that is known a time that is there stays, where the one that is named (the default, say) is not.
+    IF time_name <> '' AND known.created_at_column <> time_name
+       AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = known.created_at_column AND NOT a.attisdropped)
+       AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped) THEN
+        kept_time := known.created_at_column;
+    END IF;
+    INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column, marks)
+    SELECT of_outbox, c.system_identifier, was_adopted, seq_name, kept_time, can_mark FROM pg_control_system() c
+    ON CONFLICT (outbox) DO NOTHING;
+    registered := FOUND;
+    SELECT o.identity INTO found_identity FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF registered THEN
+        PERFORM outbox_relay.note_decision(format('%s is an outbox, with the identity %s', of_outbox, found_identity));
+    ELSIF (known.seq_column, known.created_at_column, known.marks) IS DISTINCT FROM (seq_name, kept_time, can_mark) THEN
+        UPDATE outbox_relay.outboxes o SET seq_column = seq_name, created_at_column = kept_time, marks = can_mark
+         WHERE o.outbox = of_outbox;
+        PERFORM outbox_relay.note_decision(format(
+            '%s has seq_column %s, created_at_column %s, marks %s, no longer %s, %s, %s (attach_outbox)',
+            of_outbox, seq_name, kept_time, can_mark, known.seq_column, known.created_at_column, known.marks));
+    END IF;
+    RETURN found_identity;
+END
+$function$;
+
+-- Dates that are no times.
+--
+-- A `date` goes on to the year 5874897, a timestamptz ends within 294276: one row beyond, and there was no health of its outbox,
+-- and no dead letter of it.
+
+-- As in 018, but such dates are no time.
+CREATE OR REPLACE FUNCTION outbox_relay.time_expression(of_outbox regclass, time_name name)
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH RECURSIVE under (name, type) AS (
+        SELECT a.attname, a.atttypid FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped
+        UNION ALL
+        SELECT u.name, t.typbasetype FROM under u JOIN pg_type t ON t.oid = u.type AND t.typtype = 'd')
+    SELECT coalesce((
+        SELECT CASE WHEN bool_or(u.type = 'bigint'::regtype)
+                    THEN format('CASE WHEN %1$I BETWEEN -210000000000000 AND 9000000000000000 THEN to_timestamp(%1$I / 1000.0) END', u.name)
+                    WHEN bool_or(u.type = 'date'::regtype)
+                    THEN format('CASE WHEN NOT isfinite(%1$I) OR %1$I < date ''294276-12-31'' THEN %1$I::timestamptz END', u.name)
+                    ELSE format('%I', u.name) END
+          FROM under u GROUP BY u.name), 'NULL')
+$function$;
+
+-- As in 017, but such dates are no time.
+CREATE OR REPLACE FUNCTION outbox_relay.dead_letter(
+    of_outbox regclass, event_seq bigint, code text, reason text, tries integer,
+    first_failed timestamptz DEFAULT NULL,
+    into_table regclass DEFAULT 'public.outbox_dead_letters')
+RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET datestyle = iso
+AS $function$
+DECLARE
+    -- Of all columns together, half of what one jsonb takes.
+    room constant integer := 128 * 1024 * 1024;
+    kept constant integer := 65536;
+    seq_name name;
+    time_name name;
+    time_value text;
+    only_unpublished text := '';
+    column_count integer;
+    text_names text[];
+    event_value text := 'to_jsonb(outbox_relay_row)';
+    new_id bigint;
+BEGIN
+    SELECT o.seq_column, o.created_at_column INTO seq_name, time_name
+      FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % is not an outbox of the relay', of_outbox USING ERRCODE = 'undefined_object';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped) THEN
+        only_unpublished := 'AND published_at IS NULL';
+    END IF;
+    SELECT CASE WHEN a.atttypid = 'date'::regtype
+                THEN format('CASE WHEN NOT isfinite((outbox_relay_row).%1$I) OR (outbox_relay_row).%1$I < date ''294276-12-31'' '
+                            'THEN (outbox_relay_row).%1$I::timestamptz END', time_name)
+                ELSE format('(outbox_relay_row).%I::timestamptz', time_name) END
+      INTO time_value FROM pg_attribute a
+     WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped
+       AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype);
+    time_value := coalesce(time_value, 'NULL::timestamptz');
+    FOR form IN 1..3 LOOP
+        CONTINUE WHEN form = 1 AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.atttypid = 'json'::regtype);
+        IF form > 1 THEN
+            SELECT count(*), array_agg(a.attname::text) FILTER (WHERE form = 3 OR a.atttypid = 'json'::regtype)
+              INTO column_count, text_names
+              FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attnum > 0 AND NOT a.attisdropped;
+            CONTINUE WHEN text_names IS NULL;
+            SELECT format('(SELECT to_jsonb(outbox_relay_columns) FROM (SELECT %s) outbox_relay_columns) '
+                          '|| jsonb_build_object(''outbox_relay.json_texts'', %L::jsonb)',
+                       string_agg(format(
+                           CASE WHEN form = 3
+                                THEN 'CASE WHEN octet_length((outbox_relay_row).%1$I::text) > %2$s '
+                                     'THEN left((outbox_relay_row).%1$I::text, %3$s) ELSE (outbox_relay_row).%1$I::text END AS %1$I'
+                                WHEN a.attname = ANY (text_names) THEN '(outbox_relay_row).%1$I::text AS %1$I'
+                                ELSE '(outbox_relay_row).%1$I' END,
+                           a.attname, room / column_count, kept), ', '),
+                       to_jsonb(text_names))
+                   || CASE WHEN form = 3 THEN format(
+                          ' || jsonb_strip_nulls(jsonb_build_object(''outbox_relay.cut'', '
+                          '(SELECT jsonb_object_agg(c.name, c.bytes) FROM (VALUES %s) c (name, bytes) WHERE c.bytes > %s)))',
+                          string_agg(format('(%L, octet_length((outbox_relay_row).%I::text))', a.attname, a.attname), ', '),
+                          room / column_count) ELSE '' END
+              INTO event_value
+              FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attnum > 0 AND NOT a.attisdropped;
+        END IF;
+        BEGIN
+            -- The names of rows, here and above, are none that a column has: that column would be meant instead.
+            EXECUTE format(
+                'WITH gone AS (DELETE FROM %1$s outbox_relay_row WHERE %2$I = $1 %3$s RETURNING outbox_relay_row), '
+                'letter AS (SELECT %5$s AS created, %6$s AS event FROM gone) '
+                'INSERT INTO %4$s (outbox, event_id, aggregate_type, aggregate_id, event_type, seq, event_created_at, '
+                '                  event, reason_code, reason_text, first_failed_at, attempts) '
+                'SELECT $2, left(coalesce(event->>''id'', event->>''event_id'', $1::text), 500), '
+                '       coalesce(event->>''aggregate_type'', event->>''aggregatetype''), '
+                '       coalesce(event->>''aggregate_id'', event->>''aggregateid''), '
+                '       left(coalesce(event->>''event_type'', event->>''type''), 500), $1, created, '
+                '       event, $3, $4, coalesce($5, now()), $6 FROM letter RETURNING dead_letter_id',
+                of_outbox, seq_name, only_unpublished, into_table, time_value, event_value)
+            INTO new_id USING event_seq, of_outbox::text, code, reason, first_failed, greatest(tries, 1);
+            RETURN new_id;
+        EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+            IF form = 3 THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+END
+$function$;
