@@ -45,7 +45,7 @@ void pg_one_line(char *text)
 bool pg_error_set(struct relay_error *error, const PGconn *libpq, const PGresult *result, const char *what)
 {
     const char *sqlstate = result == NULL ? NULL : PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    char text[400];
+    char text[700]; // a hint may be two statements
     if (sqlstate == NULL) {
         snprintf(text, sizeof(text), "%s", PQerrorMessage(libpq));
         pg_one_line(text);

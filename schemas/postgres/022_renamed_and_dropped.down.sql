@@ -1,6 +1,64 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The functions and tables as they were before, in the order of the up file from its end.
 
+-- Dead letters of columns that are gone.
+
+-- As in 021.
+CREATE OR REPLACE FUNCTION outbox_relay.retry_dead_letter(
+    letter_id bigint, from_table regclass DEFAULT 'public.outbox_dead_letters')
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    letter_outbox text;
+    letter_event text;
+    target regclass;
+    letter jsonb;
+    seq_name name;
+    json_texts jsonb;
+    column_list text;
+    value_list text;
+    new_seq bigint;
+BEGIN
+    EXECUTE format('DELETE FROM %s WHERE dead_letter_id = $1 RETURNING outbox, event_id, event', from_table)
+       INTO letter_outbox, letter_event, letter USING letter_id;
+    IF letter IS NULL THEN
+        RETURN NULL;
+    END IF;
+    target := to_regclass(letter_outbox);
+    SELECT o.seq_column INTO seq_name FROM outbox_relay.outboxes o WHERE o.outbox = target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'dead letter % came from table %, which is not an outbox of the relay', letter_id, letter_outbox
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('If the table was renamed: UPDATE %s SET outbox = ''new_schema.new_name'' WHERE outbox = %L;',
+                                from_table, letter_outbox);
+    END IF;
+    IF letter ? 'outbox_relay.cut' THEN
+        RAISE EXCEPTION 'dead letter % was too large to be kept whole: only the beginning is left (bytes before: %)',
+            letter_id, letter->'outbox_relay.cut' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    json_texts := coalesce(letter->'outbox_relay.json_texts', '[]');
+    letter := letter - ARRAY['published_at', 'retry_count', 'last_error'] - seq_name::text;
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
+           string_agg(CASE WHEN json_texts ? a.attname
+                           THEN format('($1->>%L)::%s', a.attname, format_type(a.atttypid, a.atttypmod))
+                           WHEN a.attnotnull AND a.atttypid = 'jsonb'::regtype AND letter->a.attname::text = 'null' THEN '''null''::jsonb'
+                           ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+      INTO column_list, value_list
+      FROM pg_attribute a
+     WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+       AND letter ? a.attname;
+    -- The number is not in the list: it is drawn anew all the same.
+    EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE '
+                   'SELECT %4$s FROM jsonb_populate_record(NULL::%1$s, $1 - $2) RETURNING %3$I',
+                   target, column_list, seq_name, value_list)
+       INTO new_seq USING letter, ARRAY(SELECT jsonb_array_elements_text(json_texts));
+    PERFORM pg_notify('outbox_relay_' || target::oid::text, '');
+    PERFORM outbox_relay.note_decision(format('dead letter %s of %s, event %L, is in %s again as seq %s (retry_dead_letter)',
+                                              letter_id, from_table, letter_event, target, new_seq));
+    RETURN new_seq;
+END
+$function$;
+
 -- Dates that are no times.
 
 -- As in 017.

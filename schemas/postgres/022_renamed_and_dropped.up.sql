@@ -245,3 +245,79 @@ BEGIN
     END LOOP;
 END
 $function$;
+
+-- Dead letters of columns that are gone.
+
+-- As in 021, but what the letter has, and the table has no column for any more (renamed, dropped), is an error: it would be gone
+-- with the letter. Of a NULL nothing is lost, nor of the number that the column seq had before it was renamed.
+CREATE OR REPLACE FUNCTION outbox_relay.retry_dead_letter(
+    letter_id bigint, from_table regclass DEFAULT 'public.outbox_dead_letters')
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    letter_outbox text;
+    letter_event text;
+    letter_seq bigint;
+    target regclass;
+    letter jsonb;
+    seq_name name;
+    json_texts jsonb;
+    strangers text[];
+    mended text;
+    column_list text;
+    value_list text;
+    new_seq bigint;
+BEGIN
+    EXECUTE format('DELETE FROM %s WHERE dead_letter_id = $1 RETURNING outbox, event_id, seq, event', from_table)
+       INTO letter_outbox, letter_event, letter_seq, letter USING letter_id;
+    IF letter IS NULL THEN
+        RETURN NULL;
+    END IF;
+    target := to_regclass(letter_outbox);
+    SELECT o.seq_column INTO seq_name FROM outbox_relay.outboxes o WHERE o.outbox = target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'dead letter % came from table %, which is not an outbox of the relay', letter_id, letter_outbox
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('If the table was renamed: UPDATE %s SET outbox = ''new_schema.new_name'' WHERE outbox = %L;',
+                                from_table, letter_outbox);
+    END IF;
+    IF letter ? 'outbox_relay.cut' THEN
+        RAISE EXCEPTION 'dead letter % was too large to be kept whole: only the beginning is left (bytes before: %)',
+            letter_id, letter->'outbox_relay.cut' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    json_texts := coalesce(letter->'outbox_relay.json_texts', '[]');
+    letter := letter - ARRAY['published_at', 'retry_count', 'last_error'] - seq_name::text;
+    SELECT array_agg(e.key ORDER BY e.key) INTO strangers FROM jsonb_each(letter) e
+     WHERE e.value <> 'null' AND e.key NOT LIKE 'outbox\_relay.%' AND (e.key, e.value #>> '{}') <> ('seq', letter_seq::text)
+       AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = e.key);
+    IF strangers IS NOT NULL THEN
+        mended := format('(event - %1$L) || jsonb_build_object(''new_name'', event->%1$L)', strangers[1]);
+        IF json_texts ? strangers[1] THEN
+            mended := mended || format(' || jsonb_build_object(%1$L, (event->%1$L) - %2$L || ''["new_name"]'')', 'outbox_relay.json_texts', strangers[1]);
+        END IF;
+        RAISE EXCEPTION 'dead letter % has what table % has no column for: %', letter_id, target, array_to_string(strangers, ', ')
+            USING ERRCODE = 'undefined_column',
+                  HINT = format('If it was renamed: UPDATE %1$s SET event = %2$s WHERE dead_letter_id = %3$s; '
+                                'what is not wanted: UPDATE %1$s SET event = event - %4$L::text[] WHERE dead_letter_id = %3$s;',
+                                from_table, mended, letter_id, strangers);
+    END IF;
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
+           string_agg(CASE WHEN json_texts ? a.attname
+                           THEN format('($1->>%L)::%s', a.attname, format_type(a.atttypid, a.atttypmod))
+                           WHEN a.attnotnull AND a.atttypid = 'jsonb'::regtype AND letter->a.attname::text = 'null' THEN '''null''::jsonb'
+                           ELSE quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+      INTO column_list, value_list
+      FROM pg_attribute a
+     WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+       AND letter ? a.attname;
+    -- The number is not in the list: it is drawn anew all the same.
+    EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE '
+                   'SELECT %4$s FROM jsonb_populate_record(NULL::%1$s, $1 - $2) RETURNING %3$I',
+                   target, column_list, seq_name, value_list)
+       INTO new_seq USING letter, ARRAY(SELECT jsonb_array_elements_text(json_texts));
+    PERFORM pg_notify('outbox_relay_' || target::oid::text, '');
+    PERFORM outbox_relay.note_decision(format('dead letter %s of %s, event %L, is in %s again as seq %s (retry_dead_letter)',
+                                              letter_id, from_table, letter_event, target, new_seq));
+    RETURN new_seq;
+END
+$function$;

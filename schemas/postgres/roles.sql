@@ -31,8 +31,22 @@ BEGIN
         GRANT outbox_monitor TO outbox_relay;
     END IF;
 
-    FOR known IN SELECT o.outbox, o.seq_column, n.nspname FROM outbox_relay.outboxes o
-                   JOIN pg_catalog.pg_class c ON c.oid = o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
+    FOR known IN SELECT o.outbox, o.seq_column, c.oid IS NOT NULL AS there, n.nspname,
+                        EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t WHERE t.tgrelid = o.outbox::oid
+                                   AND t.tgfoid = 'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) AS woken
+                   FROM outbox_relay.outboxes o LEFT JOIN pg_catalog.pg_class c ON c.oid = o.outbox::oid
+                   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LOOP
+        -- Of an outbox that was dropped a dump keeps the number alone, which on another server may be any table's. The trigger is
+        -- made by the relay only.
+        IF NOT known.woken THEN
+            RAISE WARNING '% is registered as an outbox, and %: nothing is granted on it', known.outbox,
+                    CASE WHEN known.there THEN 'has no trigger that wakes the relay' ELSE 'there is no such table' END
+                USING HINT = CASE WHEN known.there
+                                  THEN pg_catalog.format('If it is an outbox: SELECT outbox_relay.create_wakeup_trigger(%L); if it is none: ',
+                                                         known.outbox)
+                                  ELSE '' END || pg_catalog.format('SELECT outbox_relay.detach_outbox(%L);', known.outbox);
+            CONTINUE;
+        END IF;
         EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO outbox_writer, outbox_relay', known.nspname);
         EXECUTE pg_catalog.format('GRANT INSERT ON %s TO outbox_operator', known.outbox);
         -- All columns but the number: OVERRIDING SYSTEM VALUE could take the last one there is, and nothing would follow it.

@@ -369,6 +369,21 @@ def test_headers_that_are_no_text_can_be_listed_and_command_no_terminal(place):
     assert done.returncode == 0 and "2 put back" in done.stdout, done.stdout + done.stderr
 
 
+def test_a_letter_with_what_its_table_has_no_column_for_any_more_stays(place):
+    put_aside(place)
+    letter, = listed(place)
+    number = letter["id"].partition(":")[2]
+    as_admin(place, "ALTER TABLE public.outbox_events RENAME payload TO body")
+    result = run(place, "retry", "--all", "--stage", "publish")
+    assert result.returncode == 1 and listed(place) == [letter]
+    assert f"dead letter {number} has what table public.outbox_events has no column for: payload" in result.stderr, result.stderr
+    statements = re.findall("UPDATE [^;]*;", result.stderr)
+    assert len(statements) == 2 and all(f"WHERE dead_letter_id = {number};" in statement for statement in statements), result.stderr
+    as_admin(place, statements[0].replace("new_name", "body"))
+    assert run(place, "retry", "--all", "--stage", "publish").returncode == 0
+    assert place.execute("SELECT body FROM outbox_events") == [({"n": 1},)]
+
+
 def test_a_value_that_does_not_fit_any_more_is_not_quoted(place):
     put_aside(place)
     as_admin(place, "UPDATE public.outbox_dead_letters SET event = jsonb_set(event, '{aggregate_id}', to_jsonb(e'\\x1b]0;title\\x07somebody@example.com'::text))")
