@@ -3,7 +3,8 @@
 // Outboxes of the database that this configuration does not name: of a tenant's schema whose section was forgotten, of
 // a table that another one has replaced, public.outbox_events that `migrate` makes in any case. Writers get no error
 // there. That another relay publishes one is seen by its lock, so only those with waiting events that nobody owns are
-// told. Health judges them, with the rights of its functions' owner: the relay's role may not read such a table.
+// told. Health judges them, with the rights of its functions' owner: the relay's role may not read such a table. What
+// has not the relay's trigger may be no outbox: check_registrations.c.
 #include "relay/cli/check.h"
 #include "relay/postgres/pg_array.h"
 #include "relay/postgres/pg_stranger.h"
@@ -17,7 +18,9 @@
 static const char unnamed[] =
     "WITH unnamed AS MATERIALIZED (SELECT o.outbox, pg_catalog.quote_ident(n.nspname) || '.' || "
     "pg_catalog.quote_ident(c.relname) AS name FROM outbox_relay.outboxes o JOIN pg_catalog.pg_class c ON c.oid = "
-    "o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT EXISTS (SELECT 1 FROM "
+    "o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE EXISTS (SELECT 1 FROM "
+    "pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = "
+    "'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) AND NOT EXISTS (SELECT 1 FROM "
     "pg_catalog.unnest($1::text[]) t (name) WHERE pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) AND NOT EXISTS "
     "(SELECT 1 FROM pg_catalog.pg_locks l WHERE " PG_OUTBOX_LOCK("o.outbox::oid",
         "1") ")) "
