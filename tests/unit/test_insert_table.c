@@ -284,6 +284,28 @@ Test(insert_table, nothing_is_sent_of_a_partition_before_an_offset_of_it_is_comm
     cr_assert_not_null(table.flight);
 }
 
+// ClickHouse stores nothing of a second block under the same token.
+Test(insert_table, each_batch_has_a_token_of_its_own_however_long_the_route_is_called)
+{
+    static char long_name[] = "a_name_of_a_route_that_has_forty_eight_letters_x";
+    char first[sizeof(table.flight->job->token)];
+    cr_assert_eq(strlen(long_name), 48, "as long as the configuration takes it");
+    route.name = long_name;
+    snprintf(context.instance, sizeof(context.instance), "0123456789abcdef0123456789abcdef");
+    partition->committed = OFFSET_NONE; // they wait for a commit
+    add("a");
+    pass(DURATION_S(2));
+    cr_assert_not_null(table.flight);
+    snprintf(first, sizeof(first), "%s", table.flight->job->token);
+    insert_table_forget(&table, partition);
+    partition->feeds[0].state = FEED_ACTIVE;
+    next_offset = partition->feeds[0].next;
+    add("a");
+    pass(DURATION_S(2));
+    cr_assert_not_null(table.flight);
+    cr_assert_str_neq(table.flight->job->token, first);
+}
+
 // Not copied: a batch that waits and one under way are all the memory there is.
 Test(insert_table, rows_that_are_not_compressed_stay_in_their_block)
 {

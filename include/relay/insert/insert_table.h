@@ -53,7 +53,6 @@ struct insert_table {
     struct batch_memory spare; // for the next batch; the block is of the present plan
     struct insert_limit limit; // of the next batch
     double window_rows, window_bad; // judged for max_bad_ratio
-    uint64_t batches;               // for tokens
     struct metric_series *inserted, *skipped, *seconds, *batch_rows, *paused, *views_behind;
 };
 
