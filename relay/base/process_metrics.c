@@ -2,6 +2,7 @@
 #include "relay/base/process_metrics.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -72,7 +73,10 @@ static bool boot_time(double *at)
     return found;
 }
 
-static void print_start(FILE *out)
+static pthread_once_t start_once = PTHREAD_ONCE_INIT;
+static double start; // 0: not known
+
+static void find_start(void)
 {
     FILE *file = fopen("/proc/self/stat", "re");
     if (file == NULL) {
@@ -86,10 +90,18 @@ static void print_start(FILE *out)
     if (after != NULL && boot_time(&boot) &&
         sscanf(after + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
             &ticks) == 1) {
-        print(out, "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
-            boot + (double)ticks / (double)sysconf(_SC_CLK_TCK));
+        start = boot + (double)ticks / (double)sysconf(_SC_CLK_TCK);
     }
     fclose(file);
+}
+
+// Once: the kernel's time of the boot moves with each step of the clock, and a start that moves is told as a restart.
+static void print_start(FILE *out)
+{
+    pthread_once(&start_once, find_start);
+    if (start > 0) {
+        print(out, "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start);
+    }
 }
 
 void process_metrics_print(FILE *out)
