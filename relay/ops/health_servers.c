@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/ops/health_servers.h"
 
+#include "relay/base/metrics.h"
 #include "relay/postgres/pg_server.h"
 
 #include <stdio.h>
@@ -33,6 +34,7 @@ static bool look_at_host(const struct relay_context *context, int host, const st
 
 static void tell(struct health_servers *servers, bool both, const char *text)
 {
+    metric_set(metrics_series0(servers->context->metrics, METRIC_POSTGRES_PRIMARIES), both ? 2 : 1);
     if (!both && !servers->told) {
         return;
     }
@@ -82,4 +84,5 @@ void health_servers_look(struct health_servers *servers, struct pg_connection *o
 void health_servers_lost(struct health_servers *servers)
 {
     status_board_remove(servers->context->board, STATUS_POSTGRES, "servers");
+    metric_set(metrics_series0(servers->context->metrics, METRIC_POSTGRES_PRIMARIES), 0);
 }

@@ -27,6 +27,7 @@
 #include "relay/base/thread.h"
 #include "relay/ops/health_conditions.h"
 #include "relay/ops/health_servers.h"
+#include "relay/ops/health_unowned.h"
 #include "relay/config/listen_address.h"
 #include "relay/postgres/pg_connection.h"
 #include "relay/postgres/pg_health.h"
@@ -71,6 +72,7 @@ struct health_watch {
     struct config_health limits;
     struct health_conditions conditions;
     struct health_servers servers;
+    struct health_unowned unowned;
     struct pg_connection *connection;
     struct watched *watched;
     size_t count;
@@ -305,6 +307,14 @@ static void report_answer(const struct health_watch *watch)
     }
 }
 
+// Another replica speaks for what all of them see: the one that watches the first outbox. Where that is not known (no
+// session, a refusal) everybody speaks, lest nobody does.
+static bool another_speaks(const struct health_watch *watch)
+{
+    return watch->count > 0 && watch->connection != NULL && !pg_broken(watch->connection) &&
+        watch->watched[0].elsewhere;
+}
+
 // Returns when the outboxes are to be judged next.
 static struct mono_time judge_outboxes(struct health_watch *watch)
 {
@@ -323,14 +333,6 @@ static struct mono_time judge_outboxes(struct health_watch *watch)
         wait.ns = wait.ns / 10 > AGAIN_MIN.ns ? wait.ns / 10 : AGAIN_MIN.ns;
     }
     return mono_add(clock_mono(watch->context->clock), wait);
-}
-
-// Another replica speaks for what all of them see: the one that watches the first outbox. Where that is not known (no
-// session, a refusal) everybody speaks, lest nobody does.
-static bool another_speaks(const struct health_watch *watch)
-{
-    return watch->count > 0 && watch->connection != NULL && !pg_broken(watch->connection) &&
-        watch->watched[0].elsewhere;
 }
 
 // Reads what has arrived, so that a session that has ended is not first seen at the next judgement, which may be far.
@@ -365,6 +367,11 @@ static void *run(void *argument)
         bool due = take_reload(watch);
         if (due || mono_reached(clock_mono(context->clock), judge_at) || session_ended(watch)) {
             judge_at = judge_outboxes(watch);
+        }
+        if (watch->connection != NULL && !pg_broken(watch->connection)) {
+            heartbeat_beat(watch->heartbeat);
+            health_unowned_look(&watch->unowned, watch->connection, watch->limits.interval, another_speaks(watch),
+                query_deadline(watch));
         }
         if (watch->connection != NULL && !pg_broken(watch->connection)) {
             health_servers_look(&watch->servers, watch->connection);
@@ -433,6 +440,7 @@ struct health_watch *health_watch_start(const struct relay_context *context, str
         .alerts = alerts,
         .heartbeat = watch->heartbeat,
         .replica = watch->conditions.replica};
+    watch->unowned = (struct health_unowned){.context = context, .alerts = alerts};
     if (!thread_start(&watch->thread, "health", run, watch, error)) {
         goto failed;
     }

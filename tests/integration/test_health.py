@@ -9,7 +9,7 @@ from relaytools.proxy import Proxy, Rule
 from relaytools.receiver import Receiver
 from relaytools.relay import wait_until, write_config
 from relaytools.sessions import another_owner, autocommitting, execute_each, stranger, take_outbox_locks
-from relaytools.watch_place import WatchPlace, outbox, recent, wait_figure
+from relaytools.watch_place import EVENT, WatchPlace, outbox, recent, wait_figure
 
 
 NOWHERE = {"insert": {"enabled": "true"}, "clickhouse": {"url": "http://127.0.0.1:1"}}  # Kafka is nowhere in every watch_place
@@ -100,6 +100,37 @@ def test_what_numbers_that_went_back_need_is_told_whole(watch_place):
     assert fired[0]["message"].endswith(ending), fired[0]
     told, = [one for one in relay.health()["alerts"] if one["name"] == "outbox_backlog"]
     assert told["summary"].endswith(ending)
+
+
+def test_outboxes_that_no_relay_owns_are_told(watch_place):
+    tables = ["t42.outbox_events", "t43.outbox_events"]
+    for table in tables:
+        execute_each(watch_place.dsn, f"CREATE SCHEMA {table.partition('.')[0]}", f"SELECT outbox_relay.create_outbox('{table}')")
+    relays = [watch_place.relay("one"), watch_place.relay("two")]
+    for relay in relays:
+        wait_until(lambda relay=relay: outbox(relay).get("status") == "ok", "all is well: they are empty")
+
+    def told(relay):
+        return outbox(relay, "unowned outboxes").get("reason", "")
+
+    def alerts(event):
+        return [one["level"] for relay in relays for one in relay.events(event) if one.get("instance") == "unowned outboxes"]
+    with autocommitting(watch_place.dsn) as cursor:
+        for count, table in zip((2, 1), tables):
+            cursor.execute(EVENT.replace("public.outbox_events", table), (count,))
+        for relay in relays:
+            wait_until(lambda relay=relay: "outbox t42.outbox_events: 2 events wait there" in told(relay) and told(relay).endswith("; and of 1 more outboxes"),
+                       "both are told")
+            assert relay.metric("unowned_outboxes") == 2
+        wait_until(lambda: alerts("alert.firing"), "an alert")
+        take_outbox_locks(cursor, 1, table=tables[0])  # as the owner of another deployment does
+        for relay in relays:
+            wait_until(lambda relay=relay: told(relay).startswith("outbox t43.outbox_events: 1 events") and relay.metric("unowned_outboxes") == 1, "one has an owner")
+        execute_each(watch_place.dsn, f"DELETE FROM {tables[1]}")
+        for relay in relays:
+            wait_until(lambda relay=relay: not told(relay) and relay.metric("unowned_outboxes") == 0, "nothing is left")
+    wait_until(lambda: alerts("alert.resolved"), "the alert's end")
+    assert len(alerts("alert.firing")) == 1, "one replica speaks for all"
 
 
 def assert_the_stranger_is_told(place, relay, pid):

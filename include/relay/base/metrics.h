@@ -42,6 +42,10 @@
     X(OUTBOX_OWNED, GAUGE, "outbox_owned", "outbox", "1 while this process owns the outbox, else 0.")                  \
     X(CONSUMER_LAG, GAUGE, "consumer_lag", "topic,partition",                                                          \
         "Messages behind the end of an assigned partition, as its broker told it last.")                               \
+    X(UNOWNED_OUTBOXES, GAUGE, "unowned_outboxes", "",                                                                 \
+        "Outboxes of the database in which events wait, that this process does not name and no relay owns.")           \
+    X(POSTGRES_PRIMARIES, GAUGE, "postgres_primaries", "",                                                             \
+        "Servers of the database that take writes: 2 if a former primary was not stopped, 0 if not known.")            \
     X(BREAKER_STATE, GAUGE, "breaker_state", "dependency", "0 closed, 1 half open, 2 open.")                           \
     X(BREAKER_TRIPS, COUNTER, "breaker_trips_total", "dependency", "Times the breaker opened.")                        \
     X(RETRIES, COUNTER, "retries_total", "dependency,class", "Attempts that had to be repeated.")                      \
