@@ -62,24 +62,28 @@ static const char compare_sql[] =
                         "THEN 'differs' ELSE '' END FROM wanted w LEFT JOIN found t ON t.object = w.object AND NOT "
                         "t.beside ORDER BY 1";
 
-// What keeps the relay from working with the first outbox table; NULL where nothing does.
+// What keeps the relay from working with the first outbox table; NULL where nothing does. One that is not registered,
+// as where the rows of the schema's tables did not come along, is attached by the next `up`.
 static const char outbox_fault_sql[] =
     "SELECT CASE WHEN t.id IS NULL THEN 'is missing' "
     "WHEN EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox = t.id) "
     "THEN 'is not adopted to its end: run the files 006 to 008 again' "
-    "WHEN o.outbox IS NULL THEN 'is not registered: SELECT outbox_relay.attach_outbox(''public.outbox_events'')' "
+    "WHEN o.outbox IS NULL AND NOT f.fits THEN 'is not registered, and has no identity column with a valid unique "
+    "index: run the files 006 to 008 again' "
+    "WHEN o.outbox IS NULL THEN NULL "
     "WHEN NOT EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = t.id AND g.tgname = 'outbox_relay_wakeup') "
     "THEN 'has no trigger that wakes the relay: SELECT "
     "outbox_relay.create_wakeup_trigger(''public.outbox_events'')' "
     "WHEN NOT EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = t.id AND g.tgname = 'outbox_relay_wakeup' "
     "AND g.tgenabled IN ('O', 'A')) THEN 'has a trigger that wakes the relay, but for no writer: ALTER TABLE "
     "public.outbox_events ENABLE TRIGGER outbox_relay_wakeup' "
-    "WHEN NOT EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indkey[0] = "
-    "a.attnum "
-    "WHERE a.attrelid = t.id AND a.attname = o.seq_column AND a.attidentity <> '' AND i.indisunique AND i.indisvalid "
-    "AND i.indnkeyatts = 1 AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)')) "
-    "THEN 'has no identity column with a valid unique index' END "
-    "FROM (SELECT to_regclass('public.outbox_events')) t (id) LEFT JOIN outbox_relay.outboxes o ON o.outbox = t.id";
+    "WHEN NOT f.fits THEN 'has no identity column with a valid unique index' END "
+    "FROM (SELECT to_regclass('public.outbox_events')) t (id) LEFT JOIN outbox_relay.outboxes o ON o.outbox = t.id "
+    "CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND "
+    "i.indkey[0] = a.attnum WHERE a.attrelid = t.id AND a.attname = coalesce(o.seq_column, a.attname) "
+    "AND a.attidentity <> '' AND i.indisunique AND i.indisvalid "
+    "AND i.indnkeyatts = 1 AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = '(published_at IS NULL)'))) "
+    "f (fits)";
 
 // All of `from` in the text replaced; malloc'd, NULL: out of memory.
 static char *replaced(const char *text, const char *from, const char *to)
@@ -225,6 +229,10 @@ bool migrate_baseline(struct pg_connection *connection, const struct migration_f
     }
     for (size_t i = 0; i < plan->count; i++) {
         printf("%s %s, which was not run\n", options->dry_run ? "would record" : "recorded", plan->files[i]->name);
+    }
+    if (!options->dry_run) {
+        printf("run `outbox-relay migrate postgres up` next: it applies what is pending, and creates or attaches the "
+               "tables of [outbox NAME]\n");
     }
     return true;
 }

@@ -401,6 +401,19 @@ static bool warn_of_publications(struct runner *runner, struct relay_error *erro
     return names != NULL;
 }
 
+// As where it came by pg_dump --schema-only, or another tool has run the files: the first of them would fail at its
+// first table.
+static bool refuse_unrecorded(struct runner *runner, struct relay_error *error)
+{
+    bool unrecorded;
+    return migrate_postgres_unrecorded(runner->connection, pg_deadline(runner->context), &unrecorded, error) &&
+        (!unrecorded ||
+            error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+                "the relay's schema is there, and no file is on record; nothing was done: run `outbox-relay migrate "
+                "postgres up --baseline`, which records the files that it finds (--to N: those up to N), then this "
+                "again"));
+}
+
 // The schema's owner is looked at again once it is surely there: somebody may have made it just before.
 static bool look_at_owners(struct runner *runner, bool writes, struct relay_error *error)
 {
@@ -409,6 +422,7 @@ static bool look_at_owners(struct runner *runner, bool writes, struct relay_erro
     bool adopts = options->action == MIGRATE_UP && !options->baseline;
     return migrate_owners_of_schema(context, runner->connection, error) &&
         (!adopts || migrate_owner_of_table(context, runner->connection, true, error)) &&
+        (!adopts || refuse_unrecorded(runner, error)) &&
         (!writes || options->baseline ||
             (migrate_postgres_make_records(runner->connection, error) &&
                 migrate_owners_of_schema(context, runner->connection, error)));

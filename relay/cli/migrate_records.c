@@ -48,6 +48,25 @@ bool migrate_postgres_records(struct pg_connection *connection, struct mono_time
     return done || error_no_memory(error, "reading what was migrated");
 }
 
+bool migrate_postgres_unrecorded(struct pg_connection *connection, struct mono_time deadline, bool *unrecorded,
+    struct relay_error *error)
+{
+    struct migration_records records = {0};
+    bool recorded;
+    *unrecorded = false;
+    bool done = migrate_postgres_records(connection, deadline, &records, &recorded, error);
+    size_t count = records.count;
+    migration_records_finish(&records);
+    if (!done || count > 0) {
+        return done;
+    }
+    PGresult *result = pg_query(connection, "SELECT pg_catalog.to_regclass('outbox_relay.outboxes') IS NOT NULL", NULL,
+        0, false, deadline, error);
+    *unrecorded = result && pg_cell_true(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
+}
+
 bool migrate_postgres_record(struct pg_connection *connection, const struct migration_file *file, bool up,
     struct relay_error *error)
 {

@@ -10,6 +10,7 @@ import unittest.mock
 from psycopg2.extensions import make_dsn
 import pytest
 
+from checking import findings, warns
 from migrating import config_of, own_schemas, run, states
 from pooling import left_in_sessions, needs_pgbouncer, pooler
 from publishing import publishing, wait_ids
@@ -336,6 +337,26 @@ def test_a_schema_that_psql_put_in_place_is_taken_over(empty_place):
     assert "nothing to do" in run(place, "postgres").stdout and "nothing to do" in run(place, "postgres", "--baseline").stdout
     assert place.execute("SELECT id::text FROM public.outbox_events") == [(event,)]
     assert run(place, "postgres", "down", "--to", "8").returncode == 0  # what was recorded can be taken back
+
+
+@pytest.mark.postgres_versions
+def test_a_schema_without_its_rows_is_taken_over_and_the_table_attached_by_the_next_up(place):
+    """As pg_dump --schema-only brings it, for a move by logical replication."""
+    place.execute("TRUNCATE outbox_relay.schema_migrations, outbox_relay.outboxes, outbox_relay.batch_numbers CASCADE")
+    event = place.insert_event()
+    for options in (), ("--dry-run",):
+        told = run(place, "postgres", "up", *options)
+        assert told.returncode == 1 and "run `outbox-relay migrate postgres up --baseline`" in told.stderr, told.stdout + told.stderr
+        assert "001_relay_schema" not in told.stdout and recorded(place) == []
+    assert warns(place, "outbox-relay migrate postgres up --baseline") == 1     # the table is not attached
+    done = run(place, "postgres", "--baseline")
+    assert done.returncode == 0 and "run `outbox-relay migrate postgres up` next" in done.stdout, done.stdout + done.stderr
+    assert recorded(place) == FILES
+    done = run(place, "postgres")
+    assert done.returncode == 0 and "table public.outbox_events attached" in done.stdout, done.stdout + done.stderr
+    assert findings(place, "FAIL") == (0, [])
+    publishing(place)
+    wait_ids(place, [event])
 
 
 def test_part_of_the_schema_is_taken_over_and_the_rest_is_run(empty_place):

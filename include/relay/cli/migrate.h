@@ -38,6 +38,9 @@ bool migrate_clickhouse(const struct relay_context *context, const struct migrat
 // What was applied, in the order of names. *recorded false: nothing was ever recorded there (no table of records).
 bool migrate_postgres_records(struct pg_connection *connection, struct mono_time deadline,
     struct migration_records *records, bool *recorded, struct relay_error *error);
+// Whether the schema is there, though no file is on record.
+bool migrate_postgres_unrecorded(struct pg_connection *connection, struct mono_time deadline, bool *unrecorded,
+    struct relay_error *error);
 // The table of records, if there is none; a record, written or (up false) taken away. In the caller's transaction.
 bool migrate_postgres_make_records(struct pg_connection *connection, struct relay_error *error);
 bool migrate_postgres_record(struct pg_connection *connection, const struct migration_file *file, bool up,
