@@ -74,16 +74,12 @@ static bool settle(struct table_worker *worker, struct table_job *job, struct re
     return true;
 }
 
-// Where an INSERT of ours has no answer: it has started, and settle() has seen its end, or it is outlasted, until the
-// server refuses it as late.
-static bool outlast_doubt(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+// Until the INSERT in doubt has started, or the server refuses it as late.
+static bool await_start(struct table_worker *worker, const struct table_job *job, struct mono_time until,
+    struct relay_error *error)
 {
     const struct clock *clock = worker->options.context->clock;
-    struct mono_time until;
     bool started = false;
-    if (!table_worker_has_in_doubt(worker, &until)) {
-        return true;
-    }
     if (!insert_doubt_has_begun(&worker->doubt, worker->options.context, worker->options.client,
             worker->options.route->table, job->plan, &started, error)) {
         return false;
@@ -99,11 +95,30 @@ static bool outlast_doubt(struct table_worker *worker, struct table_job *job, st
         }
         table_worker_pause(worker, job, DURATION_MS(100));
     }
+    return true;
+}
+
+// Where an INSERT of ours has no answer. It may have started behind any settling before its deadline, of this job or of
+// another one, however long ago that was over: the doubt ends with a settling after it.
+static bool outlast_doubt(struct table_worker *worker, struct table_job *job, struct relay_error *error)
+{
+    pthread_mutex_lock(&worker->lock);
+    struct mono_time until = worker->doubt.until;
+    pthread_mutex_unlock(&worker->lock);
+    if (until.ns == 0) {
+        return true;
+    }
+    if (mono_before(clock_mono(worker->options.context->clock), until) && !await_start(worker, job, until, error)) {
+        return false;
+    }
+    job->settled = false;
+    if (!settle(worker, job, error)) {
+        return false;
+    }
     pthread_mutex_lock(&worker->lock);
     worker->doubt.until = (struct mono_time){0};
     pthread_mutex_unlock(&worker->lock);
-    job->settled = false; // it may have started meanwhile
-    return settle(worker, job, error);
+    return true;
 }
 
 // An INSERT for views: as every other, under the lease only.

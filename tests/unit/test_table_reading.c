@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A read-back that finds a noted INSERT, and has it repeated for the views of its table, at a scripted server: what it
-// tells while it waits, and what becomes of the repetition when the partition goes.
+// A read-back at a scripted server. One that finds a noted INSERT, and has it repeated for the views of its table: what
+// it tells while it waits, and what becomes of the repetition when the partition goes. One behind an INSERT that has no
+// answer, and may yet begin: when it looks for what runs.
 #include "clickhouse_peer.h"
 #include "encoder_fixture.h"
 #include "relay/insert/insert_kill.h"
+#include "relay/insert/table_worker_inside.h"
 
 #include <criterion/criterion.h>
 #include <stdatomic.h>
@@ -33,7 +35,9 @@ static const char *const script[] = {"outbox-relay: end\n", // nothing of ours r
 static const char *const *says;
 static struct http_script *second; // another replica, of two
 static const char *const *second_says;
-static const char *const *leave_at; // where the client's choice moves to the second
+static size_t asked;                       // of the first, by its script
+static struct mono_time asked_at[16];      // each time
+static void (*meanwhile)(size_t question); // what happens before it has answered that one
 
 static void handle(void *is_second, const struct http_seen *seen, struct http_reply *reply)
 {
@@ -51,8 +55,12 @@ static void handle(void *is_second, const struct http_seen *seen, struct http_re
     } else if (!body && strncmp(seen->target, "/ping", 5) == 0) {
         body = "Ok.\n";
     } else if (!body) {
-        if (!is_second && says == leave_at) {
-            clickhouse_client_leave(peer.client, 0);
+        if (!is_second) {
+            asked_at[asked % 16] = clock_mono(&fake.base);
+            if (meanwhile) {
+                meanwhile(asked);
+            }
+            asked++;
         }
         body = **script_of ? *(*script_of)++ : "0\n";
     }
@@ -217,6 +225,13 @@ Test(table_reading, its_repetition_is_killed_when_the_relay_stops)
 #define KNOWS_TOKEN "20\t0\toutbox-relay: end\n"
 #define CLOCK       "1\n", "1700000000000000\n"
 
+static void leave_behind_the_rows(size_t question)
+{
+    if (question == 3) {
+        clickhouse_client_leave(peer.client, 0);
+    }
+}
+
 // The other tables' threads move the client's choice of an endpoint at any time.
 Test(table_reading_two, its_repetition_asks_the_replica_that_was_read_back)
 {
@@ -226,7 +241,7 @@ Test(table_reading_two, its_repetition_asks_the_replica_that_was_read_back)
     struct table_job *done = NULL;
     says = first;
     second_says = lags;
-    leave_at = &first[3];
+    meanwhile = leave_behind_the_rows;
     insert_lease_grant(&lease, clock_mono(&fake.base));
     submit();
     AWAIT((done = table_worker_take_done(worker)) != NULL);
@@ -267,4 +282,149 @@ Test(table_reading, dead_letters_among_the_noted_offsets_are_no_rows)
     cr_assert_eq(done->verdict, TABLE_DONE, "%s", done->error.text);
     cr_assert_eq(atomic_load(&repetitions), 0);
     table_job_free(done);
+}
+
+#define RUNS       "id-1\noutbox-relay: end\n"
+#define HAS_ENDED  "0\toutbox-relay: end\n"
+#define STILL_RUNS "1\toutbox-relay: end\n"
+#define CUT        ""
+
+static struct mono_time may_begin_until; // an INSERT that has no answer
+static struct table_job *jobs[2];
+
+static void begin_doubt(const struct row_place *row)
+{
+    struct mono_time now = clock_mono(&fake.base);
+    may_begin_until = mono_add(now, DURATION_S(1));
+    pthread_mutex_lock(&worker->lock);
+    insert_doubt_note(&worker->doubt, row, "token", may_begin_until, now);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+static void begin_doubt_of_the_row(void)
+{
+    static const struct row_place row = {.topic = "topic"};
+    begin_doubt(&row);
+}
+
+static struct table_job *read_back_of(int32_t partition)
+{
+    struct relay_error error;
+    struct table_job *job = table_job_new(TABLE_JOB_READ_BACK, NULL, &error);
+    cr_assert_not_null(job);
+    job->plan = table_plan_hold(plan);
+    job->read_back.target = route.table;
+    job->read_back.topic = "topic";
+    job->read_back.partition = partition;
+    return job;
+}
+
+// step: so much time passes in a millisecond.
+static void expect_done(const struct table_job *job, enum table_verdict verdict, struct duration step)
+{
+    struct table_job *done = NULL;
+    AWAIT((clock_fake_advance(&fake, step), (done = table_worker_take_done(worker)) != NULL));
+    cr_assert_eq(done, job);
+    cr_assert_eq(done->verdict, verdict, "%s", done->error.text);
+    table_job_free(done);
+}
+
+static void read_back(const char *const *answers, struct duration step)
+{
+    struct table_job *job = read_back_of(0);
+    says = answers;
+    table_worker_submit(worker, job);
+    expect_done(job, TABLE_DONE, step);
+}
+
+static char kind_of(const char *statement)
+{
+    return strstr(statement, "SELECT query_id FROM system.processes") ? 'p'
+        : strstr(statement, "FROM system.processes")                  ? 'e'
+        : strstr(statement, "target = ")                              ? 'd'
+        : strstr(statement, "kafka_offset")                           ? 'r'
+                                                                      : '\0';
+}
+
+// A letter for each question, in their order: for processes, whether those have ended, for rows, for dead letters.
+static void expect_questions(const char *letters)
+{
+    char kinds[64] = "";
+    size_t used = 0, requests = http_script_requests(peer.http);
+    for (size_t i = 0; i < requests && used < sizeof(kinds) - 1; i++) {
+        const char *statement = http_script_body(peer.http, i, NULL);
+        kinds[used] = statement ? kind_of(statement) : '\0';
+        used += kinds[used] != '\0';
+    }
+    cr_assert_str_eq(kinds, letters);
+}
+
+Test(table_reading, an_insert_in_doubt_that_has_begun_is_awaited_before_offsets_are_read)
+{
+    static const char *const answers[] = {NOT_RUNNING, HAS_THE_ROW, HAS_NONE, RUNS, HAS_ENDED, HAS_THE_ROW, HAS_NONE,
+        NULL};
+    begin_doubt_of_the_row();
+    read_back(answers, DURATION_MS(0));
+    expect_questions("prdperd");
+}
+
+Test(table_reading, an_insert_in_doubt_that_began_until_its_deadline_is_awaited_before_offsets_are_read)
+{
+    static const char *const answers[] = {NOT_RUNNING, HAS_NONE, HAS_NONE, RUNS, HAS_ENDED, HAS_THE_ROW, HAS_NONE,
+        NULL};
+    begin_doubt_of_the_row();
+    read_back(answers, DURATION_MS(1));
+    expect_questions("prdperd");
+    cr_assert(mono_reached(asked_at[3], may_begin_until), "it may yet begin");
+}
+
+static void outlast_the_second_question(size_t question)
+{
+    if (question == 1) {
+        clock_fake_advance(&fake, DURATION_S(2));
+    }
+}
+
+// When the question is put again nothing can begin any more, but it did meanwhile.
+Test(table_reading, what_runs_is_looked_for_after_a_deadline_that_passed_while_the_table_could_not_be_asked)
+{
+    static const char *const answers[] = {NOT_RUNNING, CUT, RUNS, HAS_ENDED, HAS_THE_ROW, HAS_NONE, NULL};
+    meanwhile = outlast_the_second_question;
+    begin_doubt_of_the_row();
+    read_back(answers, DURATION_MS(1));
+    expect_questions("prperd");
+}
+
+Test(table_reading, what_runs_is_looked_for_after_a_deadline_that_passed_while_another_insert_was_awaited)
+{
+    static const char *const answers[] = {RUNS, HAS_ENDED, RUNS, HAS_ENDED, HAS_THE_ROW, HAS_NONE, NULL};
+    meanwhile = outlast_the_second_question;
+    begin_doubt_of_the_row();
+    read_back(answers, DURATION_MS(1));
+    expect_questions("peperd");
+}
+
+static void give_the_first_up(size_t question)
+{
+    if (question == 2) { // both wait when the first of them is begun
+        begin_doubt(NULL);
+        table_worker_submit(worker, jobs[0]);
+        table_worker_submit(worker, jobs[1]);
+    } else if (question == 4) {
+        table_worker_cancel(worker, jobs[0]);
+    }
+}
+
+Test(table_reading, what_runs_is_looked_for_by_the_next_read_back_where_the_one_before_was_given_up_behind_a_deadline)
+{
+    static const char *const answers[] = {NOT_RUNNING, HAS_NONE, HAS_NONE, // the second: and for the third
+        NOT_RUNNING, RUNS, STILL_RUNS, RUNS, HAS_ENDED, HAS_THE_ROW, HAS_NONE, NULL};
+    meanwhile = give_the_first_up;
+    jobs[0] = read_back_of(1);
+    jobs[1] = read_back_of(2);
+    read_back(answers, DURATION_MS(0));
+    expect_done(jobs[0], TABLE_CANCELLED, DURATION_MS(1));
+    expect_done(jobs[1], TABLE_DONE, DURATION_MS(1));
+    cr_assert(mono_reached(asked_at[4], may_begin_until));
+    expect_questions("prdppeperd");
 }

@@ -21,8 +21,9 @@ struct row_place {
 };
 
 struct insert_doubt {
-    struct mono_time until; // the server may start it until then; ns 0: there is none
-    struct row_place row;   // of it
+    // The server may start it until then; ns 0: there is none, or what runs has been awaited since.
+    struct mono_time until;
+    struct row_place row; // of it
     char token[104];
 };
 
