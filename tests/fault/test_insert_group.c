@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A member of the consumer group, against librdkafka's mock cluster.
-#include "mock_kafka.h"
+#include "group_member.h"
 #include "relay/insert/insert_commit.h"
 #include "relay/insert/insert_flow.h"
-#include "relay/insert/insert_group.h"
 #include "relay/insert/insert_take.h"
 #include "relay/insert/table_worker_inside.h"
 
@@ -12,23 +11,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 // As Kafka's protocol numbers them
 #define LIST_OFFSETS  2
 #define OFFSET_COMMIT 8
-
-static struct config config;
-static struct config_route route;
-static struct stop stop_;
-static struct relay_context context = {.config = &config, .instance = "0123456789abcdef0123456789abcdef"};
-static struct mock_kafka mock;
-static struct clickhouse_client *client;
-static struct insert_lease lease;
-static struct insert_table table;
-static struct insert_table *tables[] = {&table};
-static struct insert_group group;
 
 static int64_t skew; // of the relay's clock, ns
 
@@ -46,92 +32,7 @@ static struct wall_time wall_now(const struct clock *self)
 
 static const struct clock later = {.mono_now = later_now, .wall_now = wall_now};
 
-static struct mono_time in_seconds(int64_t seconds)
-{
-    return mono_add(clock_mono(clock_system()), DURATION_S(seconds));
-}
-
-static void wake(void *unused)
-{
-    (void)unused;
-}
-
-static void start(void)
-{
-    static char posts[] = "posts", *topics[] = {posts}, url[] = "http://127.0.0.1:1", *urls[] = {url}, empty[] = "";
-    struct relay_error error;
-    route =
-        (struct config_route){.name = posts, .table = posts, .enabled = true, .topics = {.items = topics, .count = 1}};
-    config = (struct config){.routes = &route, .route_count = 1};
-    mock_kafka_start(&mock, 1, posts, &config);
-    rd_kafka_mock_group_initial_rebalance_delay_ms(mock.cluster, 0);
-    config.insert = (struct config_insert){.group_id = posts, .memory_limit = 64 << 20};
-    config.clickhouse = (struct config_clickhouse){.urls = {.items = urls, .count = 1},
-        .database = empty,
-        .user = empty,
-        .password = empty,
-        .ca_file = empty,
-        .cert_file = empty,
-        .key_file = empty};
-    cr_assert(stop_init(&stop_, &error));
-    context.clock = clock_system();
-    context.stop = &stop_;
-    context.metrics = metrics_new(&error);
-    context.board = status_board_new(context.clock, &error);
-    client = clickhouse_client_new(&context, &error);
-    cr_assert(context.metrics && context.board && client);
-    insert_lease_init(&lease, context.clock, DURATION_S(20), wake, NULL);
-    struct table_worker_options options = {.context = &context,
-        .client = client,
-        .route = &route,
-        .group_tag = "01234567",
-        .lease = &lease,
-        .wake = wake};
-    table = (struct insert_table){.context = &context,
-        .route = &route,
-        .name = posts,
-        .partitions = &group.partitions,
-        .state = INSERT_TABLE_PAUSED, // it reads nothing
-        .open_at = {INT64_MAX},
-        .worker = table_worker_start(&options, &error)};
-    cr_assert_not_null(table.worker, "%s", error.text);
-    insert_group_init(&group);
-    group.context = &context;
-    group.routes = insert_routes_new(&config, &error);
-    cr_assert_not_null(group.routes, "%s", error.text);
-    group.tables = tables;
-    group.table_count = 1;
-    group.lease = &lease;
-    group.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-}
-
-static void finish(void)
-{
-    table_worker_quit(table.worker);
-    cr_assert(table_worker_join(table.worker, in_seconds(20)));
-    insert_group_finish(&group);
-    table_worker_free(table.worker);
-    insert_routes_free((struct insert_routes *)(uintptr_t)group.routes);
-    close(group.wake_fd);
-    clickhouse_client_free(client);
-    insert_lease_finish(&lease);
-    status_board_free(context.board);
-    metrics_free(context.metrics);
-    stop_finish(&stop_);
-    mock_kafka_stop(&mock);
-}
-
 TestSuite(fault_insert_group, .init = start, .fini = finish);
-
-static void await_assignment(void)
-{
-    struct mono_time deadline = in_seconds(30);
-    while (group.partitions.count == 0) {
-        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never assigned");
-        insert_group_work(&group, clock_mono(context.clock));
-        insert_group_serve(&group, 100);
-    }
-}
 
 static int64_t committed_offset(void)
 {
@@ -161,15 +62,15 @@ static size_t requests_sent(int16_t kind)
     return sent;
 }
 
-static void await_committed(void)
+static void set_session(const char *milliseconds)
 {
-    struct mono_time deadline = in_seconds(30);
-    await_assignment();
-    while (!group.partitions.items[0]->committed_known) {
-        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "never told what is committed");
-        insert_group_work(&group, clock_mono(context.clock));
-        insert_group_serve(&group, 100);
-    }
+    static char name[] = "session.timeout.ms", value[8];
+    static struct config_pair pairs[2];
+    snprintf(value, sizeof(value), "%s", milliseconds);
+    pairs[0] = mock.servers;
+    pairs[1] = (struct config_pair){.name = name, .value = value};
+    config.kafka = pairs;
+    config.kafka_count = 2;
 }
 
 // Everything up to here is in the table, and the member leaves.
@@ -205,10 +106,7 @@ static void await_brokers(bool away)
 // A client reads the files of certificates once: with those of its start it may never be let in again.
 Test(fault_insert_group, a_member_that_no_broker_answers_for_long_joins_with_a_client_made_anew)
 {
-    static char name[] = "session.timeout.ms", value[] = "6000"; // its old membership stays for so long
-    struct config_pair pairs[] = {mock.servers, {.name = name, .value = value}};
-    config.kafka = pairs;
-    config.kafka_count = 2;
+    set_session("6000"); // its old membership stays for so long
     await_committed();
     rd_kafka_mock_broker_set_down(mock.cluster, 1);
     await_brokers(true);
@@ -312,10 +210,7 @@ Test(fault_insert_group, a_commit_that_takes_eleven_seconds_is_waited_for)
 // One that is under way, and then the last one. Leaving and joining again would revoke partitions of the others.
 Test(fault_insert_group, partitions_are_given_back_once_a_slow_coordinator_has_answered_their_last_commit)
 {
-    static char name[] = "session.timeout.ms", value[] = "15000"; // commits may take 10 s
-    struct config_pair pairs[] = {mock.servers, {.name = name, .value = value}};
-    config.kafka = pairs;
-    config.kafka_count = 2;
+    set_session("15000"); // commits may take 10 s
     await_committed();
     rd_kafka_mock_broker_push_request_error_rtts(mock.cluster, 1, OFFSET_COMMIT, 2, RD_KAFKA_RESP_ERR_NO_ERROR, 6000,
         RD_KAFKA_RESP_ERR_NO_ERROR, 6000);
@@ -409,13 +304,6 @@ static void expect_stopped(const char *line)
     char *text = metrics_render(context.metrics, &length);
     cr_assert(text && strstr(text, line), "%s", text);
     free(text);
-}
-
-static void work_once(void)
-{
-    insert_group_serve(&group, 100);
-    insert_group_work(&group, clock_mono(context.clock));
-    insert_group_serve(&group, 100);
 }
 
 // No commit is under way: it would seem to have lasted as long.
