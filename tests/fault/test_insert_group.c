@@ -73,6 +73,22 @@ static void set_session(const char *milliseconds)
     config.kafka_count = 2;
 }
 
+// The coordinator gives the partitions to others when the session is over.
+Test(fault_insert_group, a_lease_ends_two_seconds_before_the_session)
+{
+    await_assignment(); // with the relay's own: 30 s
+    cr_assert_eq(lease.length.ns, DURATION_S(28).ns);
+    insert_group_drain(&group, in_seconds(30));
+}
+
+Test(fault_insert_group, a_lease_lasts_for_two_thirds_of_a_short_session)
+{
+    set_session("4500");
+    await_assignment();
+    cr_assert_eq(lease.length.ns, DURATION_S(3).ns);
+    insert_group_drain(&group, in_seconds(30));
+}
+
 // Everything up to here is in the table, and the member leaves.
 static void store_and_drain(int64_t mark, size_t refusals, const rd_kafka_resp_err_t *codes)
 {
