@@ -498,3 +498,40 @@ Test(fault_insert_group, partitions_of_a_broken_member_are_given_back_when_none_
     cr_assert(group.partitions.items[0]->gone);
     cr_assert_not(table_worker_has_in_doubt(table.worker, &last), "somebody else may have them now");
 }
+
+static void answer_two(rd_kafka_resp_err_t of_ours, rd_kafka_resp_err_t of_another)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(2);
+    rd_kafka_topic_partition_list_add(offsets, "posts", 0)->err = of_ours;
+    rd_kafka_topic_partition_list_add(offsets, "others", 0)->err = of_another;
+    offsets->elems[0].offset = offsets->elems[1].offset = 500;
+    table.note_sent = true;
+    insert_commit_answered(&group, offsets, RD_KAFKA_RESP_ERR_NO_ERROR, clock_mono(context.clock));
+    rd_kafka_topic_partition_list_destroy(offsets);
+}
+
+// Who owns that partition next would not know of the INSERT.
+Test(fault_insert_group, a_batch_waits_until_the_commit_of_each_of_its_partitions_is_accepted)
+{
+    struct insert_batch batch;
+    struct batch_entry entry;
+    struct relay_error error;
+    struct table_job *done = NULL;
+    struct mono_time deadline = in_seconds(20);
+    await_committed();
+    hold_first_batch(&batch, &entry);
+    batch.job = table_job_new(TABLE_JOB_INSERT, NULL, &error); // without rows: the worker is done with it at once
+    cr_assert_not_null(batch.job);
+    answer_two(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR_NO_ERROR);
+    cr_assert(table.noting, "its note is not there");
+    cr_assert(insert_commit_awaited(&group), "it is in the next commit");
+    answer_two(RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    cr_assert_not(table.noting, "none of its rows is of the one that was refused");
+    while (!(done = table_worker_take_done(table.worker))) {
+        cr_assert_not(mono_reached(clock_mono(context.clock), deadline), "it was not sent");
+        work_once();
+    }
+    cr_assert_eq(done, batch.job);
+    table_job_free(done);
+    let_go_first_batch();
+}
