@@ -308,7 +308,7 @@ static void read_smaller(struct insert_table *table)
     drop_open(table);
 }
 
-// A word, as its note is a line of words. The number is the process's: no name of a route, which may be long, has to keep
+// A word, as its note is a line of words. The number is the process's: no route's name, which may be long, has to keep
 // apart what fills one table. Of a second block under a token that it knows ClickHouse stores nothing.
 static void write_token(struct table_job *job, const char *instance)
 {
