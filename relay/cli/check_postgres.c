@@ -306,6 +306,9 @@ void check_postgres(struct check *check)
     if (!pg_broken(check->connection)) {
         check_unnamed(check);
     }
+    if (!pg_broken(check->connection)) {
+        check_registrations(check);
+    }
     if (pg_broken(check->connection)) {
         check_add(check->report, CHECK_FAIL, what, "try again", "the connection was lost while checking");
     }

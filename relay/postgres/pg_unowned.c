@@ -10,10 +10,13 @@
 
 #define COUNTED "1000" // exactly up to here
 
+// What has not the relay's trigger may be no outbox, and have no column to ask for: check_registrations.c.
 static const char find_sql[] =
     "WITH unnamed AS MATERIALIZED (SELECT o.outbox, pg_catalog.quote_ident(n.nspname) || '.' || "
     "pg_catalog.quote_ident(c.relname) AS name FROM outbox_relay.outboxes o JOIN pg_catalog.pg_class c ON c.oid = "
-    "o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT EXISTS (SELECT 1 FROM "
+    "o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE EXISTS (SELECT 1 FROM "
+    "pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = "
+    "'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) AND NOT EXISTS (SELECT 1 FROM "
     "pg_catalog.unnest($1::text[]) t (name) WHERE pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) AND NOT EXISTS "
     "(SELECT 1 FROM pg_catalog.pg_locks l WHERE " PG_OUTBOX_LOCK("o.outbox::oid",
         "1") ")) "

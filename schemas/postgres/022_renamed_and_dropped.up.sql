@@ -321,3 +321,30 @@ BEGIN
     RETURN new_seq;
 END
 $function$;
+
+-- Outboxes that are gone.
+
+-- As in 021, but what is no table has nothing to be locked for, nor a trigger: of an outbox that was dropped, a dump keeps the
+-- number alone, which on another server may be an index's.
+CREATE OR REPLACE FUNCTION outbox_relay.detach_outbox(of_outbox regclass)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = of_outbox AND c.relkind IN ('r', 'p')) THEN
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', of_outbox);
+        EXECUTE format('DROP TRIGGER IF EXISTS outbox_relay_wakeup ON %s', of_outbox);
+        IF EXISTS (SELECT 1 FROM public.outbox_dead_letters d WHERE d.outbox = of_outbox::text)
+           AND EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox) THEN
+            RAISE EXCEPTION 'public.outbox_dead_letters still holds events of %', of_outbox
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Retry or drop them first: outbox-relay dead-letters list.';
+        END IF;
+    END IF;
+    DELETE FROM outbox_relay.batch_numbers b USING outbox_relay.outboxes o
+     WHERE b.identity = o.identity AND o.outbox = of_outbox;
+    DELETE FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF FOUND THEN
+        PERFORM outbox_relay.note_decision(format('%s is no outbox any more (detach_outbox)', of_outbox));
+    END IF;
+END
+$function$;

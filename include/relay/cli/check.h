@@ -32,6 +32,7 @@ struct check {
 void check_postgres(struct check *check);
 void check_outbox(struct check *check, const struct config_outbox *outbox);
 void check_unnamed(struct check *check);        // outboxes of the database that this configuration does not name
+void check_registrations(struct check *check);  // what is registered as an outbox, and may be none
 void check_hosts(struct check *check);          // the others that the dsn names; where it names one, nothing
 void check_connections(struct check *check);    // how many the server has for the relay
 void check_letter_readers(struct check *check); // logins that may read what outboxes set aside, beside the relay's
