@@ -1,6 +1,73 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The functions and tables as they were before, in the order of the up file from its end.
 
+-- Names that leave no room.
+
+-- As in 005.
+CREATE OR REPLACE FUNCTION outbox_relay.drop_invalid_indexes()
+RETURNS integer LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+AS $function$
+DECLARE
+    broken regclass;
+    dropped integer := 0;
+BEGIN
+    FOR broken IN
+        SELECT i.indexrelid::regclass
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE NOT i.indisvalid AND c.relname = outbox_relay.seq_index_name(i.indrelid)
+           AND i.indrelid IN (SELECT o.outbox FROM outbox_relay.outboxes o UNION SELECT a.outbox FROM outbox_relay.adoptions a)
+           AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid)
+    LOOP
+        EXECUTE 'DROP INDEX ' || broken::text;
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$function$;
+
+-- As in 005.
+CREATE OR REPLACE PROCEDURE outbox_relay.finish_adoption(of_outbox regclass)
+LANGUAGE plpgsql
+AS $procedure$
+DECLARE
+    index_name text;
+    index_state boolean;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF NOT EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox = of_outbox) THEN
+        RETURN;
+    END IF;
+    SELECT pg_catalog.format('%I.%I', n.nspname, outbox_relay.seq_index_name(of_outbox)) INTO index_name
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = of_outbox;
+    SELECT i.indisvalid INTO index_state FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass(index_name);
+    IF index_state IS DISTINCT FROM true THEN
+        RAISE EXCEPTION 'index % of % is %', index_name, of_outbox,
+                CASE WHEN index_state IS NULL THEN 'missing' ELSE 'invalid: its CREATE INDEX CONCURRENTLY did not end well' END
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = CASE WHEN index_state IS NULL
+                              THEN pg_catalog.format('CREATE UNIQUE INDEX CONCURRENTLY %I ON %s (seq) WHERE published_at IS NULL;',
+                                                     outbox_relay.seq_index_name(of_outbox), of_outbox)
+                              ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', index_name) END
+                         || ' Then run the migration again.';
+    END IF;
+    -- Rows that a session with an explicit NULL, or a restored copy, brought in since.
+    CALL outbox_relay.backfill_seq(of_outbox, 5000);
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.add_not_null_check');
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    EXECUTE pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT outbox_relay_seq_not_null', of_outbox);
+    COMMIT;
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.set_queue_storage');
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.make_identity');
+END
+$procedure$;
+
+-- As in 004.
+CREATE OR REPLACE FUNCTION outbox_relay.seq_index_name(of_outbox regclass)
+RETURNS name LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT (left(c.relname, 43) || '_unpublished_seq_idx')::name FROM pg_class c WHERE c.oid = of_outbox
+$function$;
+
 -- Outboxes that are gone.
 
 -- As in 021.

@@ -348,3 +348,79 @@ BEGIN
     END IF;
 END
 $function$;
+
+-- Names that leave no room.
+
+-- As in 004, but a table whose name has no room for the rest keeps its beginning and gets its number: PostgreSQL cuts names at 63
+-- bytes, so that two tables, or a table and its index, had the same.
+CREATE OR REPLACE FUNCTION outbox_relay.seq_index_name(of_outbox regclass)
+RETURNS name LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT (CASE WHEN octet_length(c.relname::text) <= 43 THEN c.relname::text
+                 ELSE (SELECT left(c.relname::text, max(n)) FROM generate_series(0, 34) n
+                        WHERE octet_length(left(c.relname::text, n)) <= 34) || '_' || to_hex(c.oid::bigint) END
+            || '_unpublished_seq_idx')::name
+      FROM pg_class c WHERE c.oid = of_outbox
+$function$;
+
+-- As in 005, but the index is known by what it is, not by its name.
+CREATE OR REPLACE PROCEDURE outbox_relay.finish_adoption(of_outbox regclass)
+LANGUAGE plpgsql
+AS $procedure$
+DECLARE
+    index_name text;
+    index_state boolean;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF NOT EXISTS (SELECT 1 FROM outbox_relay.adoptions a WHERE a.outbox = of_outbox) THEN
+        RETURN;
+    END IF;
+    SELECT i.indexrelid::pg_catalog.regclass::text, i.indisvalid INTO index_name, index_state
+      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+      CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_expr(i.indpred, i.indrelid)) p (predicate)
+     WHERE i.indrelid = of_outbox AND a.attname = 'seq' AND i.indisunique AND i.indnkeyatts = 1
+       AND (p.predicate IS NULL OR p.predicate = '(published_at IS NULL)')
+     ORDER BY i.indisvalid DESC, p.predicate NULLS LAST LIMIT 1;
+    IF index_state IS DISTINCT FROM true THEN
+        RAISE EXCEPTION 'index % of % is %', coalesce(index_name, outbox_relay.seq_index_name(of_outbox)::text), of_outbox,
+                CASE WHEN index_state IS NULL THEN 'missing' ELSE 'invalid: its CREATE INDEX CONCURRENTLY did not end well' END
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = CASE WHEN index_state IS NULL
+                              THEN pg_catalog.format('CREATE UNIQUE INDEX CONCURRENTLY %I ON %s (seq) WHERE published_at IS NULL;',
+                                                     outbox_relay.seq_index_name(of_outbox), of_outbox)
+                              ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', index_name) END
+                         || ' Then run the migration again.';
+    END IF;
+    -- Rows that a session with an explicit NULL, or a restored copy, brought in since.
+    CALL outbox_relay.backfill_seq(of_outbox, 5000);
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.add_not_null_check');
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    EXECUTE pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT outbox_relay_seq_not_null', of_outbox);
+    COMMIT;
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.set_queue_storage');
+    CALL outbox_relay.run_short_step(of_outbox, 'outbox_relay.make_identity');
+END
+$procedure$;
+
+-- As in 005, but by either name.
+CREATE OR REPLACE FUNCTION outbox_relay.drop_invalid_indexes()
+RETURNS integer LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s'
+AS $function$
+DECLARE
+    broken regclass;
+    dropped integer := 0;
+BEGIN
+    FOR broken IN
+        SELECT i.indexrelid::regclass
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+         WHERE NOT i.indisvalid
+           AND c.relname IN (outbox_relay.seq_index_name(t.oid), (left(t.relname, 43) || '_unpublished_seq_idx')::name)
+           AND i.indrelid IN (SELECT o.outbox FROM outbox_relay.outboxes o UNION SELECT a.outbox FROM outbox_relay.adoptions a)
+           AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid)
+    LOOP
+        EXECUTE 'DROP INDEX ' || broken::text;
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$function$;
