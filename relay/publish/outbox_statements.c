@@ -17,10 +17,13 @@
 
 #define WRITES OUTBOX_WRITE_LOCK("@oid")
 
+// Aggregates are compared by their bytes, whatever the collation of the table's columns: so are the entries (file 022).
+#define BY_BYTES " COLLATE pg_catalog.\"C\""
+
 // The entry behind which the row waits, one at most.
 #define HELD_BY                                                                                                        \
-    " FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, '')"      \
-    " AND h.aggregate_id = coalesce(@key, '') AND h.lowest_seq <= t.@seq)"
+    " FROM outbox_relay.held_aggregates h WHERE h.identity = @id AND h.aggregate_type = coalesce(@aggregate, "         \
+    "'')" BY_BYTES " AND h.aggregate_id = coalesce(@key, '')" BY_BYTES " AND h.lowest_seq <= t.@seq)"
 #define HELD "EXISTS (SELECT" HELD_BY
 #define PARKED_BY                                                                                                      \
     " FROM outbox_relay.parked_topics p WHERE p.identity = @id AND p.topic = @topic AND p.lowest_seq <= t.@seq)"
@@ -103,7 +106,8 @@ static const char *const templates[SQL_COUNT] = {
         " AND NOT EXISTS (SELECT FROM (SELECT k.aggregate_type, k.aggregate_id, k.lowest_seq"
         " FROM outbox_relay.held_aggregates k WHERE k.identity = @id ORDER BY k.lowest_seq LIMIT 1000) e"
         " CROSS JOIN LATERAL (SELECT FROM @name t WHERE t.@seq = e.lowest_seq @opent"
-        " AND (coalesce(@aggregate, '') <> e.aggregate_type OR coalesce(@key, '') <> e.aggregate_id) LIMIT 1) m)",
+        " AND (coalesce(@aggregate, '')" BY_BYTES " <> e.aggregate_type OR coalesce(@key, '')" BY_BYTES
+        " <> e.aggregate_id) LIMIT 1) m)",
     [SQL_DEAD_LETTER] =
         "SELECT outbox_relay.dead_letter(@oid::oid::regclass, $1::int8, $2::text, $3::text, $4::int4, NULL,"
         " $5::text::regclass)",

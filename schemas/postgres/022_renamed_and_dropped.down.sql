@@ -1,6 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The functions and tables as they were before, in the order of the up file from its end.
 
+-- Held aggregates, by their bytes.
+
+ALTER TABLE outbox_relay.held_aggregates
+    ALTER COLUMN aggregate_type TYPE text COLLATE pg_catalog."default",
+    ALTER COLUMN aggregate_id TYPE text COLLATE pg_catalog."default";
+
 -- Names that leave no room.
 
 -- As in 005.

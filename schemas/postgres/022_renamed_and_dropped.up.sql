@@ -424,3 +424,11 @@ BEGIN
     RETURN dropped;
 END
 $function$;
+
+-- Held aggregates, by their bytes.
+
+-- Held aggregates are found by their bytes, as parked topics are: in the order of a collation, an index that a change of the
+-- system's collations has left as it was may not find them, and their later events would go out before them.
+ALTER TABLE outbox_relay.held_aggregates
+    ALTER COLUMN aggregate_type TYPE text COLLATE pg_catalog."C",
+    ALTER COLUMN aggregate_id TYPE text COLLATE pg_catalog."C";

@@ -455,6 +455,19 @@ def test_a_second_poison_row_of_a_held_aggregate_holds_what_is_behind_it_only(pl
     assert len(relay.events("publish.term_started")) == 1
 
 
+def test_an_aggregate_is_held_whatever_the_collation_of_its_column_is(place):
+    place.execute("CREATE COLLATION public.own (provider = libc, locale = 'C'); "
+                  "ALTER TABLE public.outbox_events ALTER COLUMN aggregate_type TYPE varchar(255) COLLATE public.own")
+    relay = publishing(place, publish={"on_poison": "hold_aggregate"})
+    poison = place.insert_event("po st.x", aggregate=AGGREGATE)
+    waiting = [place.insert_event(aggregate=AGGREGATE) for _ in range(3)]
+    wait_ids(place, [place.insert_event()])
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "one aggregate is held")
+    place.execute("DELETE FROM public.outbox_events WHERE id = %s::uuid", poison)
+    wait_ids(place, waiting)
+    assert order_of(place) == waiting
+
+
 def test_aggregates_that_are_mended_together_go_on_together_however_many_are_held(place):
     count = 1100
     relay = publishing(place, start=False, publish={"on_poison": "hold_aggregate"})

@@ -13,6 +13,9 @@ SELECT test.fails('INSERT INTO public.outbox_events (aggregate_type, aggregate_i
                   '23514', 'published_at is not before created_at');
 SELECT test.ok(reloptions @> ARRAY['autovacuum_vacuum_scale_factor=0', 'vacuum_truncate=false', 'autovacuum_vacuum_cost_delay=0'], 'storage settings of a queue')
   FROM pg_class WHERE oid = 'public.outbox_events'::regclass;
+SELECT test.same(string_agg(a.attname || ' ' || a.attcollation::regcollation, ', ' ORDER BY a.attnum), 'aggregate_type "C", aggregate_id "C"',
+    'held aggregates are found by their bytes, whatever becomes of the collation')
+  FROM pg_attribute a WHERE a.attrelid = 'outbox_relay.held_aggregates'::regclass AND a.attname LIKE 'aggregate%';
 CREATE SCHEMA "Bill ing";
 SELECT test.ok(outbox_relay.create_outbox('"Bill ing"."Out""box"') IS NOT NULL, 'a further outbox with an awkward name');
 SELECT test.fails($$SELECT outbox_relay.create_outbox('"Bill ing"."Out""box"')$$, '42P07', 'an existing table is not taken over');
