@@ -605,6 +605,17 @@ bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, stru
         error_set(error, RELAY_ERROR_CLICKHOUSE_UNREACHABLE, "%s went away", clickhouse_client_url(client, (int)index));
 }
 
+bool clickhouse_server_known(struct clickhouse_client *client, int endpoint, struct clickhouse_server *server)
+{
+    clickhouse_endpoint_server(client->endpoints[endpoint], server);
+    return server->version[0] != '\0';
+}
+
+void clickhouse_server_doubt(struct clickhouse_client *client, int endpoint)
+{
+    clickhouse_endpoint_forget(client->endpoints[endpoint]);
+}
+
 bool clickhouse_knows_setting(struct clickhouse_client *client, int endpoint, const char *name)
 {
     return clickhouse_endpoint_knows(client->endpoints[endpoint], name);

@@ -19,9 +19,8 @@
 #include "relay/clickhouse/clickhouse_compression.h"
 #include "relay/insert/insert_note.h"
 #include "relay/insert/insert_table_show.h"
+#include "relay/insert/insert_token.h"
 
-#include <assert.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -308,16 +307,6 @@ static void read_smaller(struct insert_table *table)
     drop_open(table);
 }
 
-// A word, as its note is a line of words. The number is the process's: no route's name, which may be long, has to keep
-// apart what fills one table. Of a second block under a token that it knows ClickHouse stores nothing.
-static void write_token(struct table_job *job, const char *instance)
-{
-    static atomic_ullong batches;
-    int length = snprintf(job->token, sizeof(job->token), "outbox-relay-%s-%llu", instance,
-        atomic_fetch_add(&batches, 1));
-    assert(length > 0 && (size_t)length < sizeof(job->token));
-}
-
 static void submit(struct insert_table *table, struct mono_time now)
 {
     struct insert_batch *batch = table->open;
@@ -333,7 +322,7 @@ static void submit(struct insert_table *table, struct mono_time now)
     table->after_full = at_limit(table);
     table->open = NULL;
     table->flight = batch;
-    write_token(batch->job, table->context->instance);
+    insert_token_write(batch->job->token, table->context->instance, table_worker_client(table->worker));
     table->note = insert_batch_note(batch, table->route, clock_wall(table->context->clock).us / 1000000, &error);
     if (error.class != RELAY_CLASS_NONE) {
         log_event(LOG_LEVEL_WARNING, "insert.no_note",

@@ -92,7 +92,10 @@ static bool may_repeat(struct table_worker *worker, struct table_job *job, struc
     struct clickhouse_outcome *outcome, struct relay_error *error)
 {
     const struct view_note plain = {.sent = part->sent};
-    struct view_repeat repeat = {.note = job->note ? job->note : &plain, .before = job->before, .seen = &job->seen};
+    struct view_repeat repeat = {.note = job->note ? job->note : &plain,
+        .before = job->before,
+        .seen = &job->seen,
+        .hashes = job->hashes};
     int64_t now = clock_wall(worker->options.context->clock).us / 1000000;
     bool known;
     if (!part->unclear || !goes_by_token(job, part)) {
@@ -271,6 +274,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_note(worker, job, error);
     if (!late && !was_not_executed(outcome)) {
         part->unclear = true;
+        job->hashes &= part->row ? insert_token_kept(worker->options.client, part->endpoint) : INSERT_TOKEN_HASHES;
         worker->doubted = outcome->exception_code != 0 ? part->endpoint : CLICKHOUSE_ANY_ENDPOINT;
     }
     part->unproven = part->unproven || is_unproven(job, part, outcome);

@@ -13,6 +13,7 @@ struct table_job *table_job_new(enum table_job_kind kind, void *owner, struct re
     }
     job->kind = kind;
     job->owner = owner;
+    job->hashes = INSERT_TOKEN_HASHES;
     atomic_init(&job->cancelled, false);
     return job;
 }

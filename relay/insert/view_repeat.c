@@ -9,7 +9,8 @@
 // - some are missing, or there are more: the block lay over several partitions of the table and was stored in part, or
 //   rows were deleted or inserted by others. A block of other rows under the same token could hide or double some: left
 //   alone, and said;
-// - the token may be forgotten, or a target exists on one replica only: the same.
+// - the token may be forgotten, or not be recognised by the version that the server has by now, or a target exists on
+//   one replica only: the same.
 // The SELECT has a total order and gives one block: servers deduplicate INSERT ... SELECT only where the result is
 // stable, and by the blocks that it comes in. Its deadline is for a relay that was frozen after it had looked at the
 // windows, or has lost the partition: all rows may then be there because the next owner has inserted them.
@@ -17,6 +18,7 @@
 
 #include "relay/base/test_points.h"
 #include "relay/insert/insert_deadline.h"
+#include "relay/insert/insert_token.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -219,6 +221,21 @@ static bool is_young(struct view_repeat *repeat, const struct memory *shortest, 
     return young;
 }
 
+// Whether the server, as it was when the last question was asked, looks for a hash that was kept of the token.
+static bool recognises(struct clickhouse_client *client, int endpoint, struct view_repeat *repeat)
+{
+    struct clickhouse_server server;
+    unsigned kept = repeat->seen ? repeat->hashes : insert_token_hashes(repeat->note->token);
+    if ((kept & insert_token_kept(client, endpoint)) != 0) {
+        return true;
+    }
+    bool told = clickhouse_server_known(client, endpoint, &server);
+    snprintf(repeat->why, sizeof(repeat->why),
+        "ClickHouse %.31s does not recognise its token: it was upgraded, or went back, past the versions 26.2 to 26.5",
+        told ? server.version : "");
+    return false;
+}
+
 static bool all_remember(struct clickhouse_client *client, int *endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *all, struct relay_error *error)
 {
@@ -248,7 +265,7 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
         done = remembers(client, endpoint, &memory,
             newest_before(repeat->before, view->target, view->is_replicated, *endpoint), repeat, &blocks, all, error);
     }
-    *all = done && *all && is_young(repeat, &shortest, blocks, now);
+    *all = done && *all && is_young(repeat, &shortest, blocks, now) && recognises(client, *endpoint, repeat);
     clickhouse_text_finish(&name);
     return done;
 }
@@ -256,6 +273,7 @@ static bool all_remember(struct clickhouse_client *client, int *endpoint, const 
 bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error)
 {
+    clickhouse_server_doubt(client, endpoint);
     return all_remember(client, &endpoint, plan, repeat, now, known, error) ||
         error_prefix(error, "judging deduplication windows");
 }
@@ -337,6 +355,7 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
     struct there there;
     bool all_know;
     repeat->result = VIEW_REPEAT_CANNOT;
+    clickhouse_server_doubt(client, endpoint);
     if (!count_rows(client, &endpoint, plan, repeat, &there, error)) {
         return error_prefix(error, "looking for the rows of a former owner's INSERT");
     }

@@ -20,6 +20,8 @@ struct replica {
     const char *answer;
     const char *once; // instead, to the next one
     size_t inserts, syncs;
+    const char *version;     // NULL: the usual one
+    const char *becomes;     // its version after the next INSERT
     const char *const *says; // to what is no INSERT, one after the other, NULL at the end: bodies, or whole answers
 };
 
@@ -72,8 +74,14 @@ static inline void handle(void *context, const struct http_seen *seen, struct ht
 {
     static _Thread_local char learned[4096]; // each connection has its thread
     struct replica *replica = context;
+    static _Thread_local char told[64];
     const char *body = settings && strstr(seen->target, "-learn-settings") ? settings : clickhouse_peer_learned(seen);
     bool inserts = strstr(seen->target, "INSERT") != NULL;
+    if (replica->version && strstr(seen->target, "-learn-version")) {
+        snprintf(told, sizeof(told), "%s\thost\n", replica->version);
+        body = told;
+    }
+    replica->version = inserts && replica->becomes ? replica->becomes : replica->version;
     const char *said = body || inserts || !replica->says || !*replica->says ? NULL : *replica->says++;
     bool whole = said && strncmp(said, "HTTP/", 5) == 0;
     body = body || inserts ? body : said && !whole ? said : question;

@@ -165,6 +165,43 @@ Test(table_insert, a_plain_table_may_remember_half_its_window)
     table_job_free(job);
 }
 
+// The server answers that it may have it, and is another version when that has been read.
+static void expect_after_upgrade(const char *before, const char *after, bool repeated)
+{
+    answers(well, well);
+    hang_a_view_on_it(few_blocks);
+    plan->schema->is_replicated = false;
+    replicas[0].version = before;
+    replicas[0].becomes = after;
+    replicas[0].once = timed_out;
+    struct table_job *job = job_of(true, false);
+    do_job(job);
+    cr_assert_eq(job->verdict, repeated ? TABLE_DONE : TABLE_UNCLEAR, "%s to %s: %d", before, after, job->verdict);
+    cr_assert_eq(job->forgotten, !repeated);
+    cr_assert_eq(replicas[0].inserts, repeated ? 2 : 1);
+    table_job_free(job);
+}
+
+Test(table_insert, a_version_that_does_not_recognise_its_token_does_not_get_it_again)
+{
+    expect_after_upgrade("25.8.1.1", "26.8.1.1", false);
+}
+
+Test(table_insert, nor_does_an_older_version)
+{
+    expect_after_upgrade("26.6.1.1", "26.1.9.9", false);
+}
+
+Test(table_insert, versions_that_keep_both_hashes_recognise_tokens_of_those_before)
+{
+    expect_after_upgrade("26.1.1.1", "26.2.1.1", true);
+}
+
+Test(table_insert, versions_after_those_that_keep_both_hashes_recognise_their_tokens)
+{
+    expect_after_upgrade("26.5.9.9", "26.8.1.1", true);
+}
+
 Test(table_insert, a_repetition_that_comes_late_is_sent_anew)
 {
     struct table_job *job = kept(few_blocks);

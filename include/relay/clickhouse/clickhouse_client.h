@@ -144,6 +144,10 @@ struct clickhouse_server {
 // Copies. Contacts the endpoint if that has not happened yet. Errors as clickhouse_query.
 bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, struct duration timeout,
     struct clickhouse_server *server, struct relay_error *error);
+// What is known of it, which may be old, without asking. false: nothing is yet.
+bool clickhouse_server_known(struct clickhouse_client *client, int endpoint, struct clickhouse_server *server);
+// It may be another version by now, and nothing has told: it is asked anew before the next request that it gets.
+void clickhouse_server_doubt(struct clickhouse_client *client, int endpoint);
 // Measures clock_ahead and clock_doubt anew (for deadlines in server time).
 bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, struct duration timeout,
     struct duration *clock_ahead, struct duration *clock_doubt, struct relay_error *error);

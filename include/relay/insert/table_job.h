@@ -12,6 +12,7 @@
 #include "relay/insert/insert_doubt.h"
 #include "relay/insert/dead_letter_topic.h"
 #include "relay/insert/insert_query_id.h"
+#include "relay/insert/insert_token.h"
 #include "relay/insert/read_back.h"
 #include "relay/insert/table_plan.h"
 #include "relay/insert/view_note.h"
@@ -44,7 +45,8 @@ struct table_job {
     struct dead_letter_block *dead; // may be NULL or empty
     struct dead_letter_copies copies;
     bool copied; // the answer: all of them are in the dead-letter topic
-    char token[96];
+    char token[INSERT_TOKEN_ROOM];
+    unsigned hashes;              // of the token, that every server keeps that may have executed it (insert_token.h)
     struct row_place row;         // of one of them
     struct insert_places places;  // its partitions
     const struct view_note *note; // its rows, where views hang on the table; the batch's; NULL: no view waits for them

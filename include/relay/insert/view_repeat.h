@@ -33,6 +33,7 @@ struct view_repeat {
     void *context;
     const struct table_plan *before; // of the sender: the table as it was read before the first attempt; NULL: unknown
     struct view_seen *seen;          // the sender's, all 0 at first; NULL: the asker is not the sender
+    unsigned hashes; // of the token, kept by all that may have executed the INSERT (insert_token.h); the sender's
     enum view_repeat_result {
         VIEW_REPEAT_NOTHING, // the table has none of the asker's rows: the INSERT was not executed, no view has them
         VIEW_REPEAT_DONE,    // the views have what the table has
@@ -52,7 +53,8 @@ bool view_repeat(struct clickhouse_client *client, const struct table_plan *plan
 // For the sender, which still has the INSERT and may repeat it to the endpoint that it has sent it to, or where all of
 // them have its blocks. Whether the table, and all that its views fill, surely still know the token of repeat->note;
 // *known false: `why` says who may not. plan: as the table was read last; now: seconds since 1970 by the sender's
-// clock. That a table was altered says nothing here: it is how a view is fixed. Errors: as clickhouse_query.
+// clock. That a table was altered says nothing here: it is how a view is fixed. The server is asked anew for its
+// version, since it may have been upgraded to one that recognises no token of before. Errors: as clickhouse_query.
 bool view_repeat_is_known(struct clickhouse_client *client, int endpoint, const struct table_plan *plan,
     struct view_repeat *repeat, int64_t now, bool *known, struct relay_error *error);
 // Whether the table has none of the INSERT's rows. Errors: as clickhouse_query.
