@@ -9,8 +9,9 @@
 #include <string.h>
 
 #define PERIODS_MOST 100
-#define RUN_MOST     56  // of a run's numbers, and of what an offset may grow by
-#define NOTE_HEAD    150 // of a note without its runs
+#define RUN_MOST     56   // of a run's numbers, and of what an offset may grow by
+#define NOTE_HEAD    150  // of a note without its runs
+#define RUNS_MOST    1000 // that are kept in case that a view turns up; 272 bytes each
 
 void batch_memory_free(struct batch_memory *memory)
 {
@@ -44,6 +45,7 @@ struct insert_batch *insert_batch_new(struct table_plan *plan, struct batch_memo
     batch->opened = now;
     batch->stamp_step = 1;
     batch->period_length = table_period(plan->schema);
+    batch->keeps_runs = plan->exactly_once;
     batch->wants_note = plan->exactly_once && plan->schema->view_count > 0;
     return batch;
 }
@@ -160,7 +162,7 @@ static int64_t ten_times(int64_t power)
 static bool note_run(struct insert_batch *batch, struct batch_entry *entry, int64_t offset, struct relay_error *error)
 {
     const struct insert_partition *partition = entry->feed->partition;
-    if (!batch->wants_note) {
+    if (!batch->keeps_runs) {
         return true;
     }
     if (entry->rows > 0 && entry->feed->passed < entry->last_row) {
@@ -334,7 +336,8 @@ bool insert_batch_is_scattered(const struct insert_batch *batch)
 
 bool insert_batch_note_is_full(const struct insert_batch *batch)
 {
-    return batch->note_bytes > VIEW_NOTE_MOST - NOTE_HEAD - VIEW_TOPIC_ROOM - RUN_MOST;
+    return !batch->wants_note ? batch->note.run_count >= RUNS_MOST
+                              : batch->note_bytes > VIEW_NOTE_MOST - NOTE_HEAD - VIEW_TOPIC_ROOM - RUN_MOST;
 }
 
 char *insert_batch_note(struct insert_batch *batch, const struct config_route *route, int64_t now_seconds,
@@ -342,14 +345,18 @@ char *insert_batch_note(struct insert_batch *batch, const struct config_route *r
 {
     struct view_note *note = &batch->note;
     error_clear(error);
-    if (!batch->wants_note || batch->rows == 0) {
+    if (!batch->keeps_runs || batch->rows == 0) {
         return NULL;
     }
     note->route = view_note_route(route->name, route->table);
     note->sent = now_seconds;
     note->rows = batch->rows;
     snprintf(note->token, sizeof(note->token), "%s", batch->job->token);
-    view_note_sort(note);    // no row is added any more
+    view_note_sort(note); // no row is added any more
+    if (!batch->wants_note) {
+        batch->job->unnoted = note;
+        return NULL;
+    }
     batch->job->note = note; // also where it is too long to be written
     return view_note_write(note, error);
 }

@@ -10,7 +10,27 @@ void insert_note_forget(struct insert_table *table)
 {
     free(table->note);
     table->note = NULL;
-    table->noting = table->note_sent = false;
+    table->noting = table->note_sent = table->note_late = false;
+}
+
+void insert_note_late(struct insert_table *table)
+{
+    struct relay_error error;
+    if (table->note || table->flight->wants_note) {
+        return; // its commits have it, or it is too long
+    }
+    table->flight->wants_note = table->note_late = true;
+    table->note = view_note_write(table->flight->job->note, &error);
+    if (!table->note) {
+        insert_note_say_none(table, &error);
+    }
+}
+
+void insert_note_say_none(const struct insert_table *table, const struct relay_error *error)
+{
+    log_event(LOG_LEVEL_WARNING, "insert.no_note",
+        "if this process dies now, views may miss an INSERT that the table has", LOG_TEXT("table", table->name),
+        LOG_ERROR(error));
 }
 
 void insert_note_owe(struct insert_table *table)
@@ -46,7 +66,7 @@ const char *insert_note_of(const struct insert_table *table, const struct insert
 void insert_note_accepted(struct insert_table *table)
 {
     if (table->noting) {
-        table->noting = table->note_sent = false;
+        table->noting = table->note_sent = table->note_late = false;
         table_worker_submit(table->worker, table->flight->job);
     }
 }

@@ -162,7 +162,7 @@ static void drop_open(struct insert_table *table)
 // A flight that the worker does not have.
 static void drop_kept(struct insert_table *table)
 {
-    if (table->noting) {
+    if (table->noting && !table->note_late) {
         insert_note_forget(table); // it was not sent
     } else {
         insert_note_owe(table);
@@ -234,7 +234,10 @@ static void repeat_parked(struct insert_table *table, struct table_plan *plan)
     table_plan_release(job->again);
     job->again = table_plan_hold(plan);
     error_clear(&job->error);
-    table_worker_submit(table->worker, job);
+    table->noting = table->note && table->note_late;
+    if (!table->noting) {
+        table_worker_submit(table->worker, job);
+    }
 }
 
 // The plan that waits becomes the present one; no batch of the old one may be open.
@@ -325,9 +328,7 @@ static void submit(struct insert_table *table, struct mono_time now)
     insert_token_write(batch->job->token, table->context->instance, table_worker_client(table->worker));
     table->note = insert_batch_note(batch, table->route, clock_wall(table->context->clock).us / 1000000, &error);
     if (error.class != RELAY_CLASS_NONE) {
-        log_event(LOG_LEVEL_WARNING, "insert.no_note",
-            "if this process dies now, views may miss an INSERT that the table has", LOG_TEXT("table", table->name),
-            LOG_ERROR(&error));
+        insert_note_say_none(table, &error);
     }
     table->noting = table->note || insert_batch_lacks_commit(batch);
     if (!table->noting) {
@@ -486,6 +487,7 @@ static void inserted(struct insert_table *table, struct table_job *job, struct m
     bool views_may_lack = job->note && !job->stored && !job->absent;
     if (views_may_lack &&
         (job->verdict == TABLE_OPERATOR || job->verdict == TABLE_REJECTED || job->verdict == TABLE_TOO_LARGE)) {
+        insert_note_late(table);
         table->parked = true;
         pause_table(table, now, &job->error);
         return;

@@ -75,6 +75,12 @@ struct part {
     int after_stop;
 };
 
+// The table as it was read last: views may have been made since the batch was.
+static const struct table_plan *as_read(const struct table_job *job)
+{
+    return job->again ? job->again : job->plan;
+}
+
 // The views of its table may lack its rows if it is not repeated as it is.
 static bool is_for_views(const struct table_job *job, const struct part *part)
 {
@@ -93,7 +99,7 @@ static bool may_repeat(struct table_worker *worker, struct table_job *job, struc
 {
     const struct view_note plain = {.sent = part->sent};
     struct view_repeat repeat = {.note = job->note ? job->note : &plain,
-        .before = job->before,
+        .before = job->note ? job->before : NULL,
         .seen = &job->seen,
         .hashes = job->hashes};
     int64_t now = clock_wall(worker->options.context->clock).us / 1000000;
@@ -101,8 +107,7 @@ static bool may_repeat(struct table_worker *worker, struct table_job *job, struc
     if (!part->unclear || !goes_by_token(job, part)) {
         return true;
     }
-    if (!view_repeat_is_known(worker->options.client, part->endpoint, job->again ? job->again : job->plan, &repeat, now,
-            &known, error)) {
+    if (!view_repeat_is_known(worker->options.client, part->endpoint, as_read(job), &repeat, now, &known, error)) {
         outcome->failure = error->class == RELAY_CLASS_OPERATOR ? CLICKHOUSE_OPERATOR : CLICKHOUSE_NOT_SENT;
         return false;
     }
@@ -216,7 +221,7 @@ static void pass_on(struct table_worker *worker, struct part *part)
 static bool may_leave(const struct table_job *job, const struct part *part, const struct clickhouse_outcome *outcome,
     const struct relay_error *error)
 {
-    return !part->unclear && !outcome->in_view && clickhouse_error_lacks(error) && is_replicated(job->plan, part);
+    return !part->unclear && !outcome->in_view && clickhouse_error_lacks(error) && is_replicated(as_read(job), part);
 }
 
 // Too many parts in a view's target may be found out when the table has the block already, on some servers' versions.
@@ -230,7 +235,7 @@ static bool is_unproven(const struct table_job *job, const struct part *part, co
 {
     return (outcome->wants_quorum || outcome->exception_code == CLICKHOUSE_CODE_UNKNOWN_STATUS_OF_INSERT ||
                outcome->exception_code == CLICKHOUSE_CODE_UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE) &&
-        part->unclear && part->row && job->plan->exactly_once && is_replicated(job->plan, part);
+        part->unclear && part->row && job->plan->exactly_once && is_replicated(as_read(job), part);
 }
 
 // One that has to be repeated as it is cannot be divided, so that time alone helps.
@@ -258,9 +263,20 @@ static bool took_too_long(const struct table_worker *worker, const struct clickh
 static bool is_elsewhere(const struct table_worker *worker, const struct table_job *job, const struct part *part,
     const struct clickhouse_outcome *outcome)
 {
-    return part->unclear && part->row && job->plan->exactly_once && is_replicated(job->plan, part) &&
+    return part->unclear && part->row && job->plan->exactly_once && is_replicated(as_read(job), part) &&
         clickhouse_client_endpoints(worker->options.client) == 1 && table_schema_is_shared(job->plan->schema) &&
         !took_too_long(worker, outcome);
+}
+
+// A view refuses rows that was made after the table was read. The table may have them, and a read-back would pass them
+// over: so the INSERT is kept as for a view that was known, from here on.
+static bool meets_new_view(struct table_job *job, const struct part *part, const struct clickhouse_outcome *outcome)
+{
+    if (!outcome->in_view || !part->unclear || !part->row || job->note || !job->unnoted) {
+        return false;
+    }
+    job->note = job->unnoted;
+    return true;
 }
 
 // After a failed attempt: true = try again, after the pause that was made here; else *verdict.
@@ -277,13 +293,17 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
         job->hashes &= part->row ? insert_token_kept(worker->options.client, part->endpoint) : INSERT_TOKEN_HASHES;
         worker->doubted = outcome->exception_code != 0 ? part->endpoint : CLICKHOUSE_ANY_ENDPOINT;
     }
+    bool new_view = meets_new_view(job, part, outcome);
     part->unproven = part->unproven || is_unproven(job, part, outcome);
     part->elsewhere = is_elsewhere(worker, job, part, outcome);
     *verdict = !part->unclear ? TABLE_CANCELLED : late ? TABLE_UNCLEAR : verdict_of(worker, job, outcome, part);
     if (part->forgotten && job->again) {
         *verdict = TABLE_OPERATOR; // a view failed, and may yet: it would miss what comes next, too
+    } else if (new_view && *verdict == TABLE_UNCLEAR) {
+        *verdict = TABLE_OPERATOR; // its window is known when the table was read, which a pause has done
     }
-    if ((failure == CLICKHOUSE_TRANSIENT || took_too_long(worker, outcome)) && is_replicated(job->plan, part)) {
+    if (!new_view && (failure == CLICKHOUSE_TRANSIENT || took_too_long(worker, outcome)) &&
+        is_replicated(as_read(job), part)) {
         pass_on(worker, part);
     }
     if (leaves) {
@@ -306,7 +326,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     if (late) {
         worker->clocks[part->endpoint].known = false;
         insert_lease_revoke(worker->options.lease);
-    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || is_replicated(job->plan, part))) {
+    } else if (failure == CLICKHOUSE_NOT_SENT && (!part->unclear || is_replicated(as_read(job), part))) {
         // The search begins there, and passes over what is not usable.
         worker->endpoint = leaves ? worker->endpoint : part->endpoint;
         part->endpoint = choose_endpoint(worker);
@@ -327,7 +347,7 @@ static enum table_verdict insert_part(struct table_worker *worker, struct table_
     struct clickhouse_outcome outcome;
     enum table_verdict verdict = TABLE_CANCELLED;
     // What may have been executed is known where it was sent to, and elsewhere if all of it is replicated.
-    bool stays = part->row && job->again && !is_replicated(job->plan, part);
+    bool stays = part->row && job->again && !is_replicated(as_read(job), part);
     part->endpoint = stays ? job->sent_to : choose_endpoint(worker);
     TEST_POINT(INSERT_BEFORE_INSERT);
     for (;;) {
@@ -400,7 +420,7 @@ static enum table_verdict insert_rows(struct table_worker *worker, struct table_
         .unclear = job->again != NULL};
     part.body = job->body ? insert_body_pieces(job->body, &part.pieces)
                           : native_block_body(job->block, &part.pieces, &job->error);
-    if (job->note && !job->before && worker->read) {
+    if ((job->note || job->unnoted) && !job->before && worker->read) {
         job->before = table_plan_hold(worker->read);
     }
     enum table_verdict verdict = part.body ? insert_part(worker, job, &part) : TABLE_CANCELLED;

@@ -23,7 +23,9 @@ bool table_job_may_repeat(const struct table_job *job, const struct table_plan *
     bool altered = job->again && job->again->schema->fingerprint != plan->schema->fingerprint;
     // The statement of the dead letters names the columns that their table had; one that was added since does no harm.
     bool lacks = job->dead && job->plan->dead_letters.has_timestamp && !plan->dead_letters.has_timestamp;
-    return strcmp(job->plan->statement, plan->statement) == 0 && !lacks && !(job->forgotten && altered);
+    // Where the view that turned up, or what it fills, does not allow more than at least once, nothing is repeated.
+    bool weaker = job->note && job->note == job->unnoted && !plan->exactly_once;
+    return strcmp(job->plan->statement, plan->statement) == 0 && !lacks && !weaker && !(job->forgotten && altered);
 }
 
 void table_job_free(struct table_job *job)

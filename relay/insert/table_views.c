@@ -231,6 +231,7 @@ bool table_views_read(struct schema_reading *reading, struct table_schema *schem
             return false;
         }
     }
-    return schema->view_count == 0 ||
+    // Also without views: one may be made before the table is read again.
+    return !schema->is_mergetree ||
         read_newest(reading, schema->database, schema->table, schema->is_replicated, &schema->newest);
 }

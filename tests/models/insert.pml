@@ -23,6 +23,7 @@
  * - Other partitions, but that one of them may renew the lease. Endpoints, replication, quorum.
  * - That the server forgets a token; that a block of a table with views is stored in part; that an offset is set back or deleted with a
  *   note in its metadata, or deleted before a higher one than the log's beginning was committed. The document names these.
+ * - A view that is made while the replicas run. What it refuses before the table was read again is kept, and noted before it is repeated.
  * - Order: rows that an INSERT still lacked come after higher ones, as the document says.
  * - Progress: what still waits is seen only where no step is possible any more. Read-backs or memberships that end and begin again for
  *   ever are not found.

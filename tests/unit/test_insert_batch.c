@@ -126,3 +126,33 @@ Test(insert_batch, a_note_that_is_not_full_takes_any_further_row)
     }
     assert_note_is_written();
 }
+
+// One may be made before the table is read again, and refuse the rows.
+Test(insert_batch, without_views_there_is_no_note_and_all_that_one_would_name)
+{
+    struct batch_memory memory = {0};
+    struct relay_error error;
+    insert_batch_drop(batch);
+    insert_batch_free(batch);
+    plan->schema->view_count = 0;
+    batch = insert_batch_new(plan, &memory, false, (struct mono_time){0}, &error);
+    cr_assert_not_null(batch, "%s", error.text);
+    for (size_t i = 0; i < PARTITIONS; i++) {
+        make_partition(i, topics[0], 1000000);
+        add(i, 0);
+        add(i, 0);
+        cr_assert_not(insert_batch_note_is_full(batch), "no note limits how many partitions it has");
+    }
+    cr_assert_null(insert_batch_note(batch, &route, 1700000000, &error));
+    cr_assert_eq(error.class, RELAY_CLASS_NONE, "%s", error.text);
+    cr_assert_null(batch->job->note);
+    cr_assert_not_null(batch->job->unnoted);
+    cr_assert_eq(batch->job->unnoted->run_count, PARTITIONS);
+    cr_assert_eq(batch->job->unnoted->rows, 2 * PARTITIONS);
+    cr_assert_eq(batch->job->unnoted->sent, 1700000000);
+    while (!insert_batch_note_is_full(batch)) {
+        cr_assert_lt(batch->note.run_count, 2000, "its memory has a limit");
+        partitions[0]->feeds[0].passed = offsets[0]; // a row of another INSERT lies between
+        add(0, 1);
+    }
+}

@@ -405,6 +405,20 @@ Test(insert_table, a_kept_insert_is_repeated_when_the_dead_letter_table_has_got_
     cr_assert(table_job_may_repeat(&job, &now));
 }
 
+Test(insert_table, for_a_view_that_turned_up_without_a_window_nothing_is_repeated)
+{
+    static const struct view_note note = {0};
+    struct table_plan now = *table.plan;
+    struct table_job job = {.plan = table.plan, .note = &note, .unnoted = &note};
+    now.exactly_once = false;
+    cr_assert_not(table_job_may_repeat(&job, &now), "its token says nothing there, and would be asked for ever");
+    now.exactly_once = true;
+    cr_assert(table_job_may_repeat(&job, &now));
+    job.unnoted = NULL;
+    now.exactly_once = false;
+    cr_assert(table_job_may_repeat(&job, &now), "of a view that was known: another replica may have been asked");
+}
+
 static const char well[] = HTTP_OK(0, "");
 static const char too_large[] = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnginx";
 static const char timed_out[] = "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 159\r\nContent-Length: 19\r\n\r\n"
@@ -610,6 +624,33 @@ Test(insert_table_show, rows_that_took_too_long_are_not_sent_again_at_once_after
     cr_assert_eq(send_full(5, well), 4000);
     cr_assert_eq(send_full(4, well), 4000);
     cr_assert_eq(send_full(0, well), 8000);
+}
+
+// A read-back would find the rows in the table and pass them over, for the view as well.
+Test(insert_table_show, what_a_view_refuses_that_was_made_since_is_noted_and_kept)
+{
+    static const char in_a_view[] =
+        "HTTP/1.1 500 Oops\r\nX-ClickHouse-Exception-Code: 675\r\nContent-Length: 98\r\n\r\n"
+        "Code: 675. DB::Exception: Invalid IPv4 value: while pushing to view db.v (id). "
+        "(CANNOT_PARSE_IPV4)";
+    struct insert_feed *feed = &partition->feeds[0];
+    table.plan->exactly_once = true;
+    atomic_store(&answer, in_a_view); // also to the question what the table has: nobody knows that it has none
+    feed->state = FEED_ACTIVE;
+    add("a");
+    pass(DURATION_S(2));
+    for (int i = 0; i < 20000 && table.state != INSERT_TABLE_PAUSED; i++) {
+        pass(DURATION_US(1));
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    cr_assert_eq(table.state, INSERT_TABLE_PAUSED);
+    cr_assert(table.parked, "the same INSERT is repeated when the pause ends");
+    cr_assert_eq(insert_note_of(&table, feed), table.note);
+    cr_assert_not_null(table.note);
+    cr_assert_not_null(strstr(table.note, " topic:0:0-0"), "%s", table.note);
+    insert_table_forget(&table, partition);
+    cr_assert_null(table.flight);
+    cr_assert_not_null(feed->owed, "whoever reads the partition back completes the view");
 }
 
 // A view may have been made, and a note sent, after this process had read the table.

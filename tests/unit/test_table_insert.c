@@ -266,6 +266,39 @@ Test(table_insert, what_a_view_refuses_is_not_divided_where_nobody_can_tell_what
     table_job_free(job);
 }
 
+// It was made after the table had been read. The table may have the rows, so that a read-back would pass them over.
+static void expect_kept(const char *answer, enum table_verdict verdict)
+{
+    static const char *const has_the_row[] = {a_row, NULL}, *const has_none[] = {no_rows, NULL};
+    struct table_job *job = job_of(true, false);
+    answers(answer, well);
+    job->unnoted = &note;
+    replicas[0].says = has_the_row;
+    do_job(job);
+    cr_assert_eq(job->verdict, verdict, "%d", job->verdict);
+    cr_assert_eq(job->note, &note, "it is kept as for a view that is known");
+    cr_assert_not(job->absent);
+    cr_assert_eq(job->sent_to, 0);
+    job->note = NULL;
+    replicas[0].says = has_none;
+    do_job(job);
+    cr_assert(job->absent);
+    table_job_free(job);
+}
+
+Test(table_insert, what_a_view_refuses_that_was_not_known_is_kept_for_it)
+{
+    expect_kept(in_a_view, TABLE_REJECTED);
+    expect_kept(full_view, TABLE_OPERATOR);
+    cr_assert_eq(replicas[0].inserts, 4, "not before the table was read anew");
+    struct table_job *job = job_of(true, false);
+    job->unnoted = &note;
+    answers(refused, well);
+    do_job(job);
+    cr_assert_null(job->note, "the table itself refused the row");
+    table_job_free(job);
+}
+
 // The server gives a block to the views after the table has it.
 Test(table_insert, too_many_parts_of_a_view_leave_the_rows_in_the_table)
 {

@@ -37,10 +37,11 @@ struct insert_batch {
     int64_t period_length;        // in milliseconds; 0: the table has no partitions
     int64_t stamps[BATCH_STAMPS]; // timestamps of a sample of the rows, in milliseconds
     size_t stamp_count, stamp_step;
-    struct view_note note; // its runs; only where the table has views
-    bool wants_note;
-    size_t note_bytes; // of its runs, when it is written
-    bool dropped;      // its outcome no longer counts; its feeds were told
+    struct view_note note; // its runs, where they are kept
+    bool keeps_runs;       // the table is read back, and a view may turn up
+    bool wants_note;       // one is known, so that the note goes into commits before the batch is sent
+    size_t note_bytes;     // of its runs, when it is written
+    bool dropped;          // its outcome no longer counts; its feeds were told
 };
 
 // Memory of one batch for the next: either may be NULL.
@@ -76,9 +77,10 @@ bool insert_batch_lacks_commit(const struct insert_batch *batch);
 // Its rows lie in so many partitions of the table that one INSERT should not hold more.
 bool insert_batch_is_scattered(const struct insert_batch *batch);
 
-// The next message may make its note too long.
+// The next message may make its note too long, or, where none is wanted, there are enough runs.
 bool insert_batch_note_is_full(const struct insert_batch *batch);
-// The note of its INSERT, malloc'd; NULL: none is wanted, or error says why there is none.
+// The note of its INSERT, malloc'd; NULL: none is wanted, or error says why there is none. The job gets the note, or,
+// where none is wanted, what it would be.
 char *insert_batch_note(struct insert_batch *batch, const struct config_route *route, int64_t now_seconds,
     struct relay_error *error);
 

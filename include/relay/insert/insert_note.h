@@ -17,6 +17,9 @@ const char *insert_note_of(const struct insert_table *table, const struct insert
 void insert_note_accepted(struct insert_table *table);
 // The flight is stored, or was never sent.
 void insert_note_forget(struct insert_table *table);
+// The flight went without a note, and a view that was not known has refused it: from now on commits carry it.
+void insert_note_late(struct insert_table *table);
+void insert_note_say_none(const struct insert_table *table, const struct relay_error *error);
 // What became of the flight is no longer waited for, and views may miss it: its feeds complete them before they go on.
 void insert_note_owe(struct insert_table *table);
 

@@ -45,9 +45,10 @@ struct insert_table {
     struct backoff backoff;          // between attempts while paused
     struct insert_batch *open, *flight;
     // The flight's note (view_note.h), NULL: it needs none. noting: the flight waits for a commit of all its
-    // partitions, which carries the note, with its job still ours; note_sent: for the one that is under way.
+    // partitions, which carries the note, with its job still ours; note_sent: for the one that is under way. note_late:
+    // it was sent before, without the note, as its view was not known.
     char *note;
-    bool noting, note_sent;
+    bool noting, note_sent, note_late;
     bool parked;               // the flight waits for the pause to end; then the same insert is repeated, for the views
     bool after_full;           // the batch that went last was a full one
     struct batch_memory spare; // for the next batch; the block is of the present plan

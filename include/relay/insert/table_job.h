@@ -50,8 +50,9 @@ struct table_job {
     struct row_place row;         // of one of them
     struct insert_places places;  // its partitions
     const struct view_note *note; // its rows, where views hang on the table; the batch's; NULL: no view waits for them
+    const struct view_note *unnoted; // the same, where no view is known: its note once one refuses them
     struct table_plan *again;  // it may have been executed already: the table as it was read last, held; NULL: is new
-    struct table_plan *before; // with views: the table as it was read before the first attempt, held
+    struct table_plan *before; // the table as it was read before the first attempt, held
     struct view_seen seen;     // what came since, at the last look
     int sent_to;               // the endpoint of the last attempt
     bool stored;               // the answer: table and views have the rows

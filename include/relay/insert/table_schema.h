@@ -62,7 +62,7 @@ struct table_schema {
     bool offset_has_index;   // a data-skipping index on kafka_offset, or it leads the sorting key
     uint64_t fingerprint;    // of everything above
     // The highest block numbers at the reading, for transform(): "['partition', ...], [number, ...]"; one for all
-    // partitions (TABLE_ALL_PLACES) where the table is not replicated. NULL: no views, or we may not see them.
+    // partitions (TABLE_ALL_PLACES) where the table is not replicated. NULL: we may not see them.
     char *newest;
     int endpoint; // that was read
 };
