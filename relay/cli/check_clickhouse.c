@@ -64,24 +64,24 @@ static bool check_endpoint(struct clickhouse_check *at, int endpoint, struct cli
 {
     struct check_report *report = at->check->report;
     struct relay_error error;
-    struct duration ahead, doubt;
+    struct clickhouse_clock clock;
     const char *url = clickhouse_client_url(at->client, endpoint);
     if (!clickhouse_server_info(at->client, endpoint, CHECK_TIMEOUT, server, &error)) {
         bool database = error.detail == CLICKHOUSE_CODE_UNKNOWN_DATABASE;
         check_add(report, CHECK_FAIL, "clickhouse", database ? CHECK_MIGRATE_CLICKHOUSE : FIXABLE, "%s", error.text);
         return false;
     }
-    if (!clickhouse_server_clock(at->client, endpoint, CHECK_TIMEOUT, &ahead, &doubt, &error)) {
+    if (!clickhouse_server_clock(at->client, endpoint, CHECK_TIMEOUT, &clock, &error)) {
         check_add(report, CHECK_FAIL, "clickhouse", FIXABLE, "%s", error.text);
         return false;
     }
     check_add(report, CHECK_OK, "clickhouse", "", "%s: ClickHouse %s on %s", url, server->version, server->host_name);
-    if (llabs(ahead.ns) > CLOCK_LIMIT.ns + doubt.ns) {
+    if (llabs(clock.ahead.ns) > CLOCK_LIMIT.ns + clock.doubt.ns) {
         check_add(report, CHECK_WARN, "clickhouse", "keep both clocks by NTP",
             "%s: its clock is %.1f s %s ours (+- %.1f s); deadlines in server time allow for it, alerts and lags will "
             "be off by as much",
-            url, duration_seconds((struct duration){llabs(ahead.ns)}), ahead.ns > 0 ? "ahead of" : "behind",
-            duration_seconds(doubt));
+            url, duration_seconds((struct duration){llabs(clock.ahead.ns)}), clock.ahead.ns > 0 ? "ahead of" : "behind",
+            duration_seconds(clock.doubt));
     }
     if (!server->has_input_function) {
         check_add(report, CHECK_WARN, "clickhouse", "upgrade to 23.8 or newer",

@@ -556,7 +556,7 @@ static void compare_version(struct clickhouse_endpoint *endpoint, const struct c
 }
 
 bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, struct duration timeout,
-    struct duration *clock_ahead, struct duration *clock_doubt, struct relay_error *error)
+    struct clickhouse_clock *measured, struct relay_error *error)
 {
     struct clickhouse_request request = {.endpoint = endpoint, .timeout = timeout};
     const struct clock *clock = client->context->clock;
@@ -579,12 +579,14 @@ bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, str
             &theirs, &answer, error)) {
         return false;
     }
-    struct duration trip = mono_since(clock_mono(clock), before);
+    measured->at = clock_mono(clock);
+    struct duration trip = mono_since(measured->at, before);
     compare_version(asked, &server, answer);
     clickhouse_result_free(answer);
-    *clock_ahead = DURATION_US(theirs - (wall.us + trip.ns / 2000));
-    *clock_doubt = DURATION_NS(trip.ns / 2 + (fine ? 0 : 500000000));
-    clickhouse_endpoint_learn_clock(asked, *clock_ahead, *clock_doubt);
+    measured->us = theirs + trip.ns / 2000;
+    measured->doubt = DURATION_NS(trip.ns / 2 + (fine ? 0 : 500000000));
+    measured->ahead = DURATION_US(theirs - (wall.us + trip.ns / 2000));
+    clickhouse_endpoint_learn_clock(asked, measured->ahead, measured->doubt);
     return true;
 }
 
@@ -595,8 +597,8 @@ bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, stru
     if (clickhouse_endpoint_server(client->endpoints[index], server) && server->clock_doubt.ns > 0) {
         return true;
     }
-    struct duration ahead, doubt;
-    if (!clickhouse_server_clock(client, endpoint, timeout, &ahead, &doubt, error)) {
+    struct clickhouse_clock measured;
+    if (!clickhouse_server_clock(client, endpoint, timeout, &measured, error)) {
         return false;
     }
     index = endpoint == CLICKHOUSE_ANY_ENDPOINT ? atomic_load(&client->sticky) : (size_t)endpoint;

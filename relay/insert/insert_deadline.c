@@ -41,17 +41,14 @@ bool server_clock_is_due(const struct server_clock *known, const struct clock *c
 bool server_clock_measure(struct server_clock *known, const struct relay_context *context,
     struct clickhouse_client *client, int endpoint, struct relay_error *error)
 {
-    struct duration ahead, doubt;
+    struct clickhouse_clock measured;
     if (!server_clock_is_due(known, context->clock)) {
         return true;
     }
-    if (!clickhouse_server_clock(client, endpoint, CLOCK_LIMIT, &ahead, &doubt, error)) {
+    if (!clickhouse_server_clock(client, endpoint, CLOCK_LIMIT, &measured, error)) {
         return false;
     }
-    // In this order: a pause between the two makes it too early.
-    int64_t server_us = clock_wall(context->clock).us + ahead.ns / 1000;
-    *known =
-        (struct server_clock){.known = true, .at = clock_mono(context->clock), .server_us = server_us, .doubt = doubt};
+    *known = (struct server_clock){.known = true, .at = measured.at, .server_us = measured.us, .doubt = measured.doubt};
     return true;
 }
 

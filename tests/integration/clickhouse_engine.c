@@ -13,7 +13,7 @@ TestSuite(engine, .init = engine_setup, .fini = engine_teardown);
 Test(engine, says_what_it_is)
 {
     struct clickhouse_server server;
-    struct duration ahead, doubt;
+    struct clickhouse_clock clock;
     cr_assert(clickhouse_ping(client, 0, DURATION_S(5), &error), "%s", error.text);
     cr_assert(clickhouse_server_info(client, 0, DURATION_S(5), &server, &error), "%s", error.text);
     cr_assert_geq(server.major, 22);
@@ -21,9 +21,10 @@ Test(engine, says_what_it_is)
     cr_assert(server.says_who, "its headers are known");
     cr_assert(clickhouse_knows_setting(client, 0, "async_insert"));
     cr_assert_not(clickhouse_knows_setting(client, 0, "no_such_setting"));
-    cr_assert(clickhouse_server_clock(client, 0, DURATION_S(5), &ahead, &doubt, &error));
-    cr_assert_lt(llabs(ahead.ns), doubt.ns + 50000000, "the same machine: %lld ns ahead", (long long)ahead.ns);
-    cr_assert_gt(doubt.ns, 0);
+    cr_assert(clickhouse_server_clock(client, 0, DURATION_S(5), &clock, &error));
+    cr_assert_lt(llabs(clock.ahead.ns), clock.doubt.ns + 50000000, "the same machine: %lld ns ahead",
+        (long long)clock.ahead.ns);
+    cr_assert_gt(clock.doubt.ns, 0);
 }
 
 // type, JSON in, what SELECT toString(c) gives (NULL: as JSON's text)

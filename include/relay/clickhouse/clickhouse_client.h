@@ -148,9 +148,16 @@ bool clickhouse_server_info(struct clickhouse_client *client, int endpoint, stru
 bool clickhouse_server_known(struct clickhouse_client *client, int endpoint, struct clickhouse_server *server);
 // It may be another version by now, and nothing has told: it is asked anew before the next request that it gets.
 void clickhouse_server_doubt(struct clickhouse_client *client, int endpoint);
-// Measures clock_ahead and clock_doubt anew (for deadlines in server time).
+// A server's clock, measured once. Our wall clock may be set meanwhile: only `ahead` knows of it.
+struct clickhouse_clock {
+    struct mono_time at;   // when the answer came
+    int64_t us;            // microseconds since 1970 there, at that moment
+    struct duration doubt; // the true value is within +- this (half of the round trip)
+    struct duration ahead; // of our wall clock
+};
+// Measures it anew (for deadlines in server time), and clock_ahead and clock_doubt with it.
 bool clickhouse_server_clock(struct clickhouse_client *client, int endpoint, struct duration timeout,
-    struct duration *clock_ahead, struct duration *clock_doubt, struct relay_error *error);
+    struct clickhouse_clock *measured, struct relay_error *error);
 // Whether the server knows the setting (false where it was not contacted yet).
 bool clickhouse_knows_setting(struct clickhouse_client *client, int endpoint, const char *name);
 // The endpoint's breaker lets a request through now (or is due for a trial).
