@@ -16,17 +16,20 @@
 #define BEGINNING_SPAN  DURATION_S(1)  // no further one in this round
 #define BEGINNING_PAUSE DURATION_S(3)  // after one without an answer: the others go on
 #define BEGINNING_AGAIN DURATION_S(30) // for the same partition: others have their turn
+#define METADATA_AGAIN  DURATION_S(600)
 
 // A commit replaces the metadata of the one before: it carries every note that still counts.
-static void add_notes(rd_kafka_topic_partition_t *element, const struct insert_partition *partition)
+static void add_notes(const struct insert_group *group, rd_kafka_topic_partition_t *element,
+    const struct insert_partition *partition)
 {
+    size_t room = group->metadata_room > 0 ? group->metadata_room : VIEW_METADATA_MOST;
     char *metadata = NULL; // librdkafka frees it with the list
     size_t length = 0;
     for (size_t i = 0; i < partition->feed_count; i++) {
         const struct insert_feed *feed = &partition->feeds[i];
         const char *note = insert_note_of(feed->table, feed);
         size_t size = note ? strlen(note) : 0;
-        char *more = size > 0 && length + size <= VIEW_METADATA_MOST ? realloc(metadata, length + size) : NULL;
+        char *more = size > 0 && length + size <= room ? realloc(metadata, length + size) : NULL;
         if (more) {
             memcpy(more + length, note, size);
             metadata = more;
@@ -42,8 +45,8 @@ static void add_notes(rd_kafka_topic_partition_t *element, const struct insert_p
     element->metadata_size = length;
 }
 
-static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct insert_partition *partition,
-    int64_t offset)
+static bool add_offset(const struct insert_group *group, rd_kafka_topic_partition_list_t *offsets,
+    const struct insert_partition *partition, int64_t offset)
 {
     rd_kafka_topic_partition_t *element = rd_kafka_topic_partition_list_add(offsets, partition->topic,
         partition->number);
@@ -51,7 +54,7 @@ static bool add_offset(rd_kafka_topic_partition_list_t *offsets, const struct in
         return false;
     }
     element->offset = offset;
-    add_notes(element, partition);
+    add_notes(group, element, partition);
     return true;
 }
 
@@ -121,7 +124,7 @@ static void add_beginning(struct insert_group *group, rd_kafka_topic_partition_l
         }
         int64_t low = beginning_of(group, partition);
         if (low != OFFSET_NONE) {
-            add_offset(offsets, partition, low);
+            add_offset(group, offsets, partition, low);
             return;
         }
     }
@@ -138,7 +141,7 @@ static bool add_flight(struct insert_group *group, struct insert_table *table, r
         }
         int64_t offset = committable(partition);
         offset = offset == OFFSET_NONE ? beginning_of(group, partition) : offset;
-        if (offset == OFFSET_NONE || !add_offset(offsets, partition, offset)) {
+        if (offset == OFFSET_NONE || !add_offset(group, offsets, partition, offset)) {
             return false;
         }
     }
@@ -180,7 +183,7 @@ static void add_changed(const struct insert_group *group, rd_kafka_topic_partiti
         const struct insert_partition *partition = group->partitions.items[i];
         int64_t offset = committable(partition);
         if (offset != OFFSET_NONE && offset != partition->committed) {
-            add_offset(offsets, partition, offset);
+            add_offset(group, offsets, partition, offset);
         }
     }
 }
@@ -193,7 +196,7 @@ static void add_unchanged(struct insert_group *group, rd_kafka_topic_partition_l
         const struct insert_partition *partition = group->partitions.items[i];
         int64_t offset = committable(partition);
         if (offset != OFFSET_NONE && offset == partition->committed) {
-            add_offset(offsets, partition, offset);
+            add_offset(group, offsets, partition, offset);
         }
     }
     if (offsets->cnt == 0) {
@@ -205,6 +208,11 @@ static void add_unchanged(struct insert_group *group, rd_kafka_topic_partition_l
 static bool send_offsets(struct insert_group *group, rd_kafka_topic_partition_list_t *offsets)
 {
     add_flights(group, offsets);
+    group->metadata_most = 0;
+    for (int i = 0; i < offsets->cnt; i++) {
+        size_t size = offsets->elems[i].metadata_size;
+        group->metadata_most = size > group->metadata_most ? size : group->metadata_most;
+    }
     bool sent = offsets->cnt > 0;
     if (sent) {
         TEST_POINT(INSERT_BEFORE_COMMIT);
@@ -253,6 +261,14 @@ static bool refused_by_rebalance(const struct insert_group *group, rd_kafka_resp
         !kafka_consumer_lost(group->consumer);
 }
 
+// Brokers limit what goes with an offset. How much they take is not known: less and less is tried, and soon as much.
+static void note_too_large(struct insert_group *group)
+{
+    size_t most = group->metadata_most;
+    group->metadata_room = most > 8 ? most - most / 8 : 1;
+    group->metadata_again_at = mono_add(insert_group_now(group), METADATA_AGAIN);
+}
+
 void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t *offsets, rd_kafka_resp_err_t code,
     struct mono_time sent)
 {
@@ -260,15 +276,18 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
     struct relay_error error;
     struct duration taken = mono_since(insert_group_now(group), sent);
     int accepted = 0;
+    bool too_large = code == RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
     rd_kafka_resp_err_t refused = code;
     for (int i = 0; !code && offsets && i < offsets->cnt; i++) {
         rd_kafka_resp_err_t err = offsets->elems[i].err;
         accepted += err == RD_KAFKA_RESP_ERR_NO_ERROR;
+        too_large = too_large || err == RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
         refused = err && !outcome_unknown(refused) ? err : refused;
     }
     code = accepted == 0 || outcome_unknown(refused) ? refused : RD_KAFKA_RESP_ERR_NO_ERROR;
     group->some_refused = refused != RD_KAFKA_RESP_ERR_NO_ERROR;
     group->rebalancing = refused_by_rebalance(group, refused);
+    group->stands_refused = false;
     // librdkafka may have repeated a late one, and a copy may still arrive. None of a generation that is over counts.
     bool late = taken.ns > kafka_consumer_commit_limit(group->consumer).ns &&
         code != RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION;
@@ -284,6 +303,10 @@ void insert_commit_answered(void *context, const rd_kafka_topic_partition_list_t
             "some offsets were not committed; they are committed again while we are a member of the group",
             LOG_TEXT("error", rd_kafka_err2name(refused)), LOG_INT("accepted", accepted));
         kafka_error_set(&error, refused, "committing offsets");
+        group->stands_refused = code && error.class == RELAY_CLASS_OPERATOR;
+        if (too_large) {
+            note_too_large(group);
+        }
         if (error.class == RELAY_CLASS_OPERATOR) {
             insert_health_refused(group, error.text);
         }
@@ -351,8 +374,9 @@ void insert_commit_if_due(struct insert_group *group, struct mono_time now)
     }
     bool for_lease = insert_lease_is_wanted(group->lease) ||
         (any_busy(group) && insert_lease_renewal_due(group->lease));
-    if (for_lease || insert_commit_awaited(group) ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
-                                                  : mono_reached(now, group->commit_at)) {
+    bool soon = (for_lease || insert_commit_awaited(group)) && !group->stands_refused;
+    if (soon ? mono_reached(now, mono_add(group->committed_at, DURATION_MS(20)))
+             : mono_reached(now, group->commit_at)) {
         // Without the safeguard as a careless consumer does it: what was read, at once.
         bool careless = !safeguard_active(SAFEGUARD_MONOTONIC_COMMIT);
         group->commit_at = mono_add(now, careless ? DURATION_MS(50) : COMMIT_EVERY);

@@ -18,6 +18,7 @@
 // - A broker does not let us read a partition: librdkafka says so once and goes on asking in silence. Said at once,
 //   until the partition gives a message or its end; its fetching begins anew every ten seconds, so that one of them
 //   comes, or the refusal once more.
+// - Brokers take less with an offset than there is to note: said until more is tried again, ten minutes later.
 // - A partition gives nothing, or a transaction holds back what it has (insert_silence.c): said until that is over.
 #include "relay/insert/insert_health.h"
 
@@ -123,7 +124,7 @@ static bool waits_for_somebody(const struct insert_group *group)
 {
     size_t unreadable;
     return lost_partition(group) || group->health.refused[0] != '\0' || unreadable_partition(group, &unreadable) ||
-        any_is_gone(group);
+        group->metadata_room > 0 || any_is_gone(group);
 }
 
 // What an answer of the brokers does not take back. false: nothing.
@@ -145,6 +146,11 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
             more);
     } else if (group->health.refused[0] != '\0') {
         snprintf(reason, room, "%s", group->health.refused);
+    } else if (group->metadata_room > 0) {
+        snprintf(reason, room,
+            "the brokers' offset.metadata.max.bytes is too small for what tables with materialized views note with "
+            "their "
+            "offsets (insert.no_note): set it to 4096 or more");
     } else if (group->health.absent && group->health.absent->cnt > 0) {
         say_absent(group, reason, room);
     } else {
@@ -467,8 +473,17 @@ static void look_for_topics(struct insert_group *group, struct mono_time now)
     tell_answer(group);
 }
 
+static void look_for_metadata(struct insert_group *group, struct mono_time now)
+{
+    if (group->metadata_room > 0 && mono_reached(now, group->metadata_again_at)) {
+        group->metadata_room = 0;
+        insert_health_stands(group);
+    }
+}
+
 void insert_health_work(struct insert_group *group, struct mono_time now)
 {
+    look_for_metadata(group, now);
     look_for_unreadable(group);
     ask_for_refused(group, now);
     // A member without messages hears nothing that would tell that there is a broker, be it at its start or later.

@@ -38,6 +38,7 @@ enum relay_error_code kafka_error_code(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS:
     case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: // a clock, or the topic's setting
+    case RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL: return RELAY_ERROR_KAFKA_OPERATOR;
 
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:

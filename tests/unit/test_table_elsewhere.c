@@ -62,7 +62,7 @@ static enum table_verdict open_table(int *endpoint)
 }
 
 static const char *const has_it[] = {"db\n", "", "u\tMergeTree\tMergeTree ORDER BY value\t\tvalue\n",
-    "value\tString\t\t\t0\t0\n", "", "1\n", "1700000000000000\n", "0\n", NULL};
+    "value\tString\t\t\t0\t0\n", "" /* views */, "" /* parts */, "1\n", "1700000000000000\n", "0\n", NULL};
 static const char *const has_it_not[] = {"db\n", "", "", NULL};
 static const char *const knows_us_not[] = {no_login, NULL};
 

@@ -57,7 +57,11 @@ struct insert_group {
     bool broken;                     // the consumer must be closed and made anew
     bool assigned;                   // this member was told its partitions, be it that there are none
     struct relay_error why_broken;
-    bool some_refused;      // by the last commit
+    bool some_refused;    // by the last commit
+    bool stands_refused;  // all of the last commit was, and somebody has to do something
+    size_t metadata_room; // bytes that may go with an offset, since brokers refused more; 0: as many as there are
+    size_t metadata_most; // with one of the commit under way
+    struct mono_time metadata_again_at; // when more is tried again
     bool rebalancing;       // the last commit, since the group is rebalancing with us in it: said again it may count
     struct backoff backoff; // until a client can be made, and until the committed offsets are read
     struct backoff rejoin;  // between memberships, until a commit is accepted
