@@ -131,14 +131,15 @@ static void read_created_at(struct outbox_row *row, const PGresult *result, int 
     if (PQgetisnull(result, i, COLUMN_CREATED_AT)) {
         return;
     }
-    int64_t at = pg_binary_int64(result, i, COLUMN_CREATED_AT);
-    if (at == INT64_MAX) {
+    // The times of PostgreSQL end in 294276, microseconds since 1970 in January of 294247.
+    int64_t at = pg_binary_int64(result, i, COLUMN_CREATED_AT), us;
+    if (__builtin_add_overflow(at, POSTGRES_EPOCH_US, &us)) {
         row->created_at_kind = CREATED_AT_INFINITY;
     } else if (at == INT64_MIN) {
         row->created_at_kind = CREATED_AT_MINUS_INFINITY;
     } else {
         row->created_at_kind = CREATED_AT_FINITE;
-        row->created_at_us = at + POSTGRES_EPOCH_US; // years up to 294276: no overflow
+        row->created_at_us = us;
     }
 }
 

@@ -85,7 +85,7 @@ bool outbox_table_takes_time(Oid base)
     return base == OID_TIMESTAMPTZ || base == OID_TIMESTAMP || base == OID_DATE || base == OID_INT8;
 }
 
-// Milliseconds beyond the times of PostgreSQL are none: an error there would stop the outbox at that row.
+// Milliseconds and dates beyond the times of PostgreSQL are none: an error there would stop the outbox at that row.
 char *outbox_table_time(Oid base, const char *quoted)
 {
     switch (base) {
@@ -94,6 +94,10 @@ char *outbox_table_time(Oid base, const char *quoted)
         return text_new("CASE WHEN t.%s BETWEEN -210000000000000 AND 9000000000000000 "
                         "THEN pg_catalog.to_timestamp(t.%s / 1000.0) END",
             quoted, quoted);
+    case OID_DATE:
+        return text_new("CASE WHEN NOT pg_catalog.isfinite(t.%s) OR t.%s < date '294276-12-31' "
+                        "THEN t.%s::timestamptz END",
+            quoted, quoted, quoted);
     default: return text_new("t.%s::timestamptz", quoted);
     }
 }

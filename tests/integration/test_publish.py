@@ -191,6 +191,21 @@ def test_a_users_own_table_with_text_ids_bytes_and_null_keys(place):
     wait_until(lambda: place.execute("SELECT count(*) FROM public.own")[0][0] == 0, "they have left the table")
 
 
+def test_dates_for_times_of_which_some_are_beyond_all_times(place):
+    place.execute("CREATE TABLE public.dated (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, kind text NOT NULL, body jsonb, born date)")
+    place.execute("SELECT outbox_relay.attach_outbox('public.dated', 'n', 'born')")
+    relay = publishing(place, outbox={"table": "public.dated", "column.seq": "n", "column.id": "name", "column.key": "name", "column.type": "kind",
+                                      "column.aggregate_type": "none", "column.payload": "body", "column.metadata": "none", "column.created_at": "born"})
+    place.execute("INSERT INTO public.dated (name, kind, body, born) VALUES ('one', 'post.created', '{}', '2026-01-01'), "
+                  "('two', 'post.created', '{}', '5874897-12-31'), ('three', 'post.created', '{}', '294276-12-31'), "
+                  "('four', 'post.created', '{}', 'infinity'), ('five', 'post.created', '{}', '2026-01-02')")
+    wait_ids(place, ["one", "two", "three", "four", "five"])
+    found = {record[0]: record[5].get("created_at") for record in place.records()}
+    assert found == {"one": b"2026-01-01T00:00:00.000000Z", "two": None, "three": None, "four": None, "five": b"2026-01-02T00:00:00.000000Z"}
+    wait_until(lambda: place.execute("SELECT count(*) FROM public.dated")[0][0] == 0, "they have left the table")
+    relay.wait(lambda: relay.health()["checks"]["outbox"]["status"] == "ok", "and it has health")
+
+
 def test_of_a_payload_of_bytes_only_null_is_a_tombstone(place):
     place.execute("ALTER TABLE public.outbox_events ALTER COLUMN payload DROP NOT NULL, ALTER COLUMN payload TYPE bytea USING convert_to(payload::text, 'UTF8')")
     publishing(place, publish={"tombstone_on_empty": "true"})
