@@ -46,7 +46,9 @@ static bool check_registered(struct outbox_check *at)
         outbox_find(at, CHECK_FAIL, hint,
             "the table was registered on another server: this one was restored, copied or upgraded");
     } else if (strcmp(pg_cell(result, 0, 1), at->outbox->columns[CONFIG_COLUMN_SEQ]) != 0) {
-        outbox_find(at, CHECK_FAIL, "make [outbox] column.seq and attach_outbox() agree",
+        outbox_find(at, CHECK_FAIL,
+            "if the column was renamed, " CHECK_MIGRATE_POSTGRES " (or attach_outbox() with the new names); else "
+            "correct [outbox] column.seq",
             "the table is registered with seq column %s, the configuration names %s", pg_cell(result, 0, 1),
             at->outbox->columns[CONFIG_COLUMN_SEQ]);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The form of an outbox table: that it is logged, its columns, the time, the number with its sequence and index and
-// how far it is, the wake-up trigger.
+// The form of an outbox table: that it is logged and as it was attached, its columns, the time, the number with its
+// sequence and index and how far it is, the wake-up trigger.
 #include "relay/cli/check_outbox.h"
 
 #include "relay/config/config_outboxes.h"
@@ -30,6 +30,48 @@ static void check_logged(struct outbox_check *at)
             "%s is unlogged: a crash of PostgreSQL or a failover to a standby empties it, and committed events are "
             "lost",
             table);
+    }
+    PQclear(result);
+}
+
+// Names and published_at, of which the schema's functions, and a daemon that starts, know what was attached.
+static void check_attached(struct outbox_check *at)
+{
+    const char *created_at = at->outbox->columns[CONFIG_COLUMN_CREATED_AT];
+    PGresult *result = outbox_ask(at,
+        "SELECT o.created_at_column, " OUTBOX_TABLE_MARKED ", pg_catalog.to_jsonb(o) ? 'marks' "
+        "FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid",
+        &PG_TEXT(at->outbox->table), 1);
+    if (!result || PQntuples(result) == 0) {
+        PQclear(result);
+        return;
+    }
+    bool marked = pg_cell_true(result, 0, 1), marks = outbox_has_column(at, "published_at");
+    char hint[600];
+    at->lost_marks = marked && !marks;
+    if (at->lost_marks) {
+        snprintf(hint, sizeof(hint),
+            "rename it back (an empty new one would mark no row); only if the table keeps no published row: SELECT "
+            "outbox_relay.accept_unmarked('%.200s')",
+            at->outbox->table);
+        outbox_find(at, CHECK_FAIL, hint,
+            "the table had a column published_at when it was attached, and has none: what was published would be "
+            "published again");
+    } else if (marks && !marked && pg_cell_true(result, 0, 2)) {
+        outbox_find(at, CHECK_WARN, CHECK_MIGRATE_POSTGRES "; it attaches the table again",
+            "the table has a column published_at and had none when it was attached: the relay would not notice its "
+            "loss");
+    }
+    const char *registered = pg_cell(result, 0, 0);
+    if (created_at[0] != '\0' && strcmp(registered, created_at) != 0) {
+        snprintf(hint, sizeof(hint),
+            CHECK_MIGRATE_POSTGRES "; it attaches the table again, as does SELECT "
+                                   "outbox_relay.attach_outbox('%.200s', '%.100s', '%.100s')",
+            at->outbox->table, at->outbox->columns[CONFIG_COLUMN_SEQ], created_at);
+        outbox_find(at, CHECK_WARN, hint,
+            "the table is registered with time column %s, the configuration names %s: health and outbox_status %s",
+            registered, created_at,
+            outbox_has_column(at, registered) ? "take the ages of rows from the former" : "know no ages");
     }
     PQclear(result);
 }
@@ -66,7 +108,8 @@ static void check_columns(struct outbox_check *at)
                 "no column %s, which `additional` names", column);
         }
     }
-    if (at->outbox->disposition == CONFIG_DISPOSITION_MARK && !outbox_has_column(at, "published_at")) {
+    if (at->outbox->disposition == CONFIG_DISPOSITION_MARK && !at->lost_marks &&
+        !outbox_has_column(at, "published_at")) {
         outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ADD COLUMN published_at timestamptz, or disposition = delete",
             "disposition = mark needs a column published_at");
     }
@@ -193,7 +236,9 @@ static void check_sequence(struct outbox_check *at)
         outbox_find(at, CHECK_FAIL, "ALTER TABLE ... ALTER COLUMN ... SET INCREMENT 1 SET NO CYCLE",
             "the sequence of %s does not rise by one for ever", seq);
     }
-    check_index(at, pg_cell(result, 0, 3));
+    if (!at->lost_marks) { // it went with the column, and one without the predicate would have the rows taken quickly
+        check_index(at, pg_cell(result, 0, 3));
+    }
     PQclear(result);
 }
 
@@ -249,6 +294,7 @@ static void check_trigger(struct outbox_check *at)
 void check_outbox_form(struct outbox_check *at)
 {
     check_logged(at);
+    check_attached(at);
     check_columns(at);
     check_large_objects(at);
     check_time(at);

@@ -2,12 +2,13 @@
 //
 // The outbox tables of the configuration beyond public.outbox_events, which the schema files make or adopt themselves,
 // unless the application has made it with its seq. A table that is not there is created when it is of the native layout
-// with the usual columns; one that is there is attached if it fits. What does not fit is said with PostgreSQL's own
-// hint, and the others are still looked at. A table's lock is not to be had within MIGRATE_LOCK_TIMEOUT: the writers
-// that queue behind us go on; it is tried again.
+// with the usual columns; one that is there is attached if it fits, and again where its columns were renamed, or it
+// has got a published_at. What does not fit is said with PostgreSQL's own hint, and the others are still looked at. A
+// table's lock is not to be had within MIGRATE_LOCK_TIMEOUT: the writers that queue behind us go on; it is tried again.
 #include "relay/cli/migrate.h"
 
 #include "relay/config/config_outboxes.h"
+#include "relay/publish/outbox_table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,23 @@
 struct outbox_state {
     bool exists, known;
     bool by_files; // the schema files, which have not run yet, make or adopt it
+    bool differs;  // it is known by other names, or has got a published_at since
+    bool lost;     // it has lost its published_at
 };
+
+// A number column that is there still is not exchanged. `marks` is of file 022, which a dry run may find missing.
+static const char state_sql[] =
+    "SELECT t.id IS NOT NULL, o.outbox IS NOT NULL, false, "
+    "($2 <> o.seq_column AND $2 = ANY (c.names) AND NOT o.seq_column = ANY (c.names)) "
+    "OR ($3 <> o.created_at_column AND $3 = ANY (c.names)) "
+    "OR (pg_catalog.to_jsonb(o) ? 'marks' AND " OUTBOX_TABLE_MARKED
+    " IS NOT TRUE AND 'published_at' = ANY (c.names)), " OUTBOX_TABLE_MARKED " AND NOT 'published_at' = ANY (c.names) "
+    "FROM (SELECT pg_catalog.to_regclass($1)::oid) t (id) LEFT JOIN outbox_relay.outboxes o ON o.outbox::oid = t.id "
+    "CROSS JOIN LATERAL (SELECT ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a "
+    "WHERE a.attrelid = t.id AND a.attnum > 0 AND NOT a.attisdropped)) c (names)";
+static const char state_before_sql[] =
+    "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, pg_catalog.parse_ident($1) = ARRAY['public', "
+    "'outbox_events'], false, false";
 
 static bool look(struct pg_connection *connection, const struct relay_context *context,
     const struct config_outbox *outbox, struct outbox_state *state, struct relay_error *error)
@@ -28,20 +45,18 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
     if (!result) {
         return false;
     }
-    result = pg_query(connection,
-        migrated
-            ? "SELECT pg_catalog.to_regclass($1) IS NOT NULL, "
-              "EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid), "
-              "false"
-            : "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, "
-              "pg_catalog.parse_ident($1) = ARRAY['public', 'outbox_events']",
-        &PG_TEXT(outbox->table), 1, false, pg_deadline(context), error);
+    const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ]),
+        PG_TEXT(outbox->columns[CONFIG_COLUMN_CREATED_AT])};
+    result = pg_query(connection, migrated ? state_sql : state_before_sql, values, migrated ? 3 : 1, false,
+        pg_deadline(context), error);
     if (!result) {
         return error_prefix(error, "outbox %s, table %s", outbox->name, outbox->table);
     }
     *state = (struct outbox_state){.exists = pg_cell_true(result, 0, 0),
         .known = pg_cell_true(result, 0, 1),
-        .by_files = pg_cell_true(result, 0, 2)};
+        .by_files = pg_cell_true(result, 0, 2),
+        .differs = pg_cell_true(result, 0, 3),
+        .lost = pg_cell_true(result, 0, 4)};
     PQclear(result);
     return true;
 }
@@ -117,14 +132,15 @@ static bool create(struct pg_connection *connection, const struct relay_context 
 }
 
 static bool attach(struct pg_connection *connection, const struct relay_context *context,
-    const struct config_outbox *outbox, struct relay_error *error)
+    const struct config_outbox *outbox, bool again, struct relay_error *error)
 {
     const struct pg_value values[] = {PG_TEXT(outbox->table), PG_TEXT(outbox->columns[CONFIG_COLUMN_SEQ]),
         PG_TEXT(outbox->columns[CONFIG_COLUMN_CREATED_AT])};
     PGresult *result = locking(connection, context,
         "SELECT outbox_relay.attach_outbox(pg_catalog.to_regclass($1), $2::name, $3::name)", values, 3, error);
     if (result) {
-        printf("outbox %s: table %s attached, identity %s\n", outbox->name, outbox->table, pg_cell(result, 0, 0));
+        printf("outbox %s: table %s attached%s, identity %s\n", outbox->name, outbox->table, again ? " again" : "",
+            pg_cell(result, 0, 0));
     }
     PQclear(result);
     return result != NULL;
@@ -162,7 +178,10 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
     if (!look(connection, context, outbox, &state, error)) {
         return false;
     }
-    if (state.known || state.by_files) {
+    if (state.lost) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, outbox->table, outbox->table);
+    }
+    if (state.by_files || (state.known && !state.differs)) {
         return true;
     }
     if (!state.exists && !has_usual_columns(outbox)) {
@@ -176,11 +195,13 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
         return false;
     }
     if (dry_run) {
-        printf("would %s table %s of outbox %s\n", state.exists ? "attach" : "create", outbox->table, outbox->name);
+        printf("would %s table %s of outbox %s%s\n", state.exists ? "attach" : "create", outbox->table, outbox->name,
+            state.known ? " again" : "");
         return true;
     }
-    *changed = true;
-    return state.exists ? attach(connection, context, outbox, error) : create(connection, context, outbox, error);
+    *changed = *changed || !state.known;
+    return state.exists ? attach(connection, context, outbox, state.known, error)
+                        : create(connection, context, outbox, error);
 }
 
 bool migrate_outboxes(const struct relay_context *context, struct pg_connection *connection, bool dry_run,

@@ -160,6 +160,20 @@ bool outbox_owner_count(struct outbox_owner *owner, const int64_t *outboxes, siz
     return true;
 }
 
+static void tell_what_is_missing(const struct outbox_owner *owner)
+{
+    if (owner->table->timeline == 0) {
+        log_event(LOG_LEVEL_WARNING, "publish.no_timeline", "an old primary would not be recognised",
+            LOG_TEXT("outbox", owner->config->name), LOG_TEXT("server", pg_server_address(owner->connections[0])));
+    }
+    if (owner->table->other_time[0] != '\0') {
+        log_event(LOG_LEVEL_WARNING, "publish.other_created_at",
+            "the health of the outbox may not know how old its rows are: run `outbox-relay migrate postgres up`",
+            LOG_TEXT("outbox", owner->config->name), LOG_TEXT("registered", owner->table->other_time),
+            LOG_TEXT("configured", owner->config->columns[CONFIG_COLUMN_CREATED_AT]));
+    }
+}
+
 static bool try_once(struct outbox_owner *owner, struct relay_error *error)
 {
     bool taken, current = false;
@@ -200,10 +214,7 @@ static bool try_once(struct outbox_owner *owner, struct relay_error *error)
     owner->stranger = (struct pg_stranger){.lock = PG_LOCK_NONE};
     owner->looked_at = (struct mono_time){0};
     owner->owned = true;
-    if (owner->table->timeline == 0) {
-        log_event(LOG_LEVEL_WARNING, "publish.no_timeline", "an old primary would not be recognised",
-            LOG_TEXT("outbox", owner->config->name), LOG_TEXT("server", pg_server_address(owner->connections[0])));
-    }
+    tell_what_is_missing(owner);
     return true;
 }
 

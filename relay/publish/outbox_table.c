@@ -345,7 +345,8 @@ static const char find_columns[] =
     " OR (a.atttypid = 'varchar'::regtype AND a.atttypmod BETWEEN 5 AND 1004)"
     " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
-    "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column"
+    "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column, "
+    "o.created_at_column, " OUTBOX_TABLE_MARKED
     " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox::oid = $1::oid";
 
 // Which table it is. Sets oid, name, published_at.
@@ -372,10 +373,6 @@ static bool load_table(struct outbox_table *table, struct pg_connection *connect
         done = table->name != NULL || error_no_memory(error, "a table's name");
     }
     PQclear(result);
-    if (done && config->disposition == CONFIG_DISPOSITION_MARK && !table->published_at) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s has no column published_at, which disposition = mark needs", config->table);
-    }
     return done;
 }
 
@@ -404,10 +401,25 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
     return done;
 }
 
-// identity, and whether the database is still on the server where it was registered.
+// As the table was attached, and as it is. A statement without `published_at IS NULL` takes all that was kept.
+static bool judge_marks(const struct outbox_table *table, const struct config_outbox *config, bool marked,
+    struct relay_error *error)
+{
+    if (marked && !table->published_at) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, config->table, table->name);
+    }
+    if (config->disposition == CONFIG_DISPOSITION_MARK && !table->published_at) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
+            "table %s has no column published_at, which disposition = mark needs", config->table);
+    }
+    return true;
+}
+
+// identity, whether the database is still on the server where it was registered, and under which names.
 static bool load_identity(struct outbox_table *table, struct pg_connection *connection,
     const struct config_outbox *config, struct mono_time deadline, struct relay_error *error)
 {
+    const char *seq = config->columns[CONFIG_COLUMN_SEQ], *created_at = config->columns[CONFIG_COLUMN_CREATED_AT];
     char oid[16];
     snprintf(oid, sizeof(oid), "%u", table->oid);
     PGresult *result = pg_query(connection, find_identity, (struct pg_value[]){PG_TEXT(oid)}, 1, false, deadline,
@@ -418,24 +430,29 @@ static bool load_identity(struct outbox_table *table, struct pg_connection *conn
     bool done = false;
     if (PQntuples(result) != 1) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "table %s is not registered as an outbox: SELECT outbox_relay.attach_outbox('%s', '%s')", config->table,
-            table->name, config->columns[CONFIG_COLUMN_SEQ]);
+            "table %s is not registered as an outbox: SELECT outbox_relay.attach_outbox('%s', '%s', '%s')",
+            config->table, table->name, seq, created_at);
     } else if (strcmp(PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2)) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
             "this database was registered on another PostgreSQL cluster (system identifier %s, this one is %s): it was "
             "moved here for good, or it is a copy beside the original. As the login that runs `migrate`, if it was "
             "moved: SELECT outbox_relay.accept_system('%s'); if it is a copy: SELECT outbox_relay.renew_identity('%s')",
             PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2), table->name, table->name);
-    } else if (strcmp(PQgetvalue(result, 0, 3), config->columns[CONFIG_COLUMN_SEQ]) != 0) {
+    } else if (strcmp(PQgetvalue(result, 0, 3), seq) != 0) {
         error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
-            "[outbox] column.seq says \"%s\", table %s is registered with \"%s\"", config->columns[CONFIG_COLUMN_SEQ],
-            config->table, PQgetvalue(result, 0, 3));
+            "[outbox] column.seq says \"%s\", table %s is registered with \"%s\": if the column was renamed, "
+            "SELECT outbox_relay.attach_outbox('%s', '%s', '%s')",
+            seq, config->table, PQgetvalue(result, 0, 3), table->name, seq, created_at);
     } else {
         const char *identity = PQgetvalue(result, 0, 0);
         snprintf(table->identity, sizeof(table->identity), "%s", identity);
         table->system_identifier = (uint64_t)strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+        if (created_at[0] != '\0' && strcmp(PQgetvalue(result, 0, 4), created_at) != 0) {
+            snprintf(table->other_time, sizeof(table->other_time), "%s", PQgetvalue(result, 0, 4));
+        }
         done = receipt_identity_parse(identity, strlen(identity), table->identity_bytes) ||
             error_set(error, RELAY_ERROR_PROTOCOL, "identity \"%s\" is not a uuid", identity);
+        done = done && judge_marks(table, config, pg_cell_true(result, 0, 5), error);
     }
     PQclear(result);
     return done;

@@ -107,7 +107,8 @@ static void note_reached(struct publish_pipe *pipe)
     }
 }
 
-// One term, from its start to its end. The sessions are closed unless both are idle and whole.
+// One term, from its start to its end. The sessions are closed unless both are idle and whole, and nothing was refused
+// for which the table may have been changed since it was read: it is read anew with them, which may say more.
 static void one_term(struct publish_pipe *pipe)
 {
     struct relay_error error = {0};
@@ -131,7 +132,8 @@ static void one_term(struct publish_pipe *pipe)
         !pipe->transactions[1].open;
     publish_term_end(pipe);
     bool let_go = lets_go(pipe, began, &error);
-    if (!idle || !sessions_idle(pipe) || pipe->giving_up || pipe->outdated || let_go) {
+    bool refused = !served && error.code == RELAY_ERROR_POSTGRES_OPERATOR;
+    if (!idle || !sessions_idle(pipe) || refused || pipe->giving_up || pipe->outdated || let_go) {
         outbox_owner_finish(&pipe->owner);
     }
     pipe->giving_up = false;

@@ -127,6 +127,9 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     place.execute("DROP INDEX every, open")
     place.execute('ALTER TABLE outbox_events RENAME seq TO "Seq"; ALTER TABLE outbox_events DROP COLUMN published_at CASCADE; '
                   "UPDATE outbox_relay.outboxes SET seq_column = 'Seq'")
+    texts = fails(place, "had a column published_at when it was attached", outbox={"column.seq": "Seq", "disposition": "mark"})
+    assert not any("INDEX" in text or "ADD COLUMN" in text for text in texts), texts
+    place.execute(re.search(r"SELECT outbox_relay.accept_unmarked\('.*?'\)", "".join(texts)).group(0))
     _, texts = findings(place, "FAIL", outbox={"column.seq": "Seq"})
     assert any('outbox_events ("Seq")' in text for text in texts) and not any("WHERE published_at" in text for text in texts), texts
     place.execute('ALTER TABLE outbox_events RENAME "Seq" TO seq; UPDATE outbox_relay.outboxes SET seq_column = DEFAULT')
@@ -139,6 +142,12 @@ def test_an_outbox_that_is_not_as_it_must_be(place):
     fails(place, "column last_error is of type text", outbox={"column.created_at": "last_error"})
     place.execute("ALTER TABLE outbox_events ADD COLUMN born timestamp")
     warns(place, "column born has no time zone and is read as UTC", outbox={"column.created_at": "born"})
+    warns(place, "registered with time column created_at, the configuration names born: health and outbox_status take", outbox={"column.created_at": "born"})
+    place.execute("UPDATE outbox_relay.outboxes SET created_at_column = 'made'")
+    warns(place, "registered with time column made, the configuration names created_at: health and outbox_status know no ages; outbox-relay migrate")
+    place.execute("UPDATE outbox_relay.outboxes SET created_at_column = DEFAULT; ALTER TABLE outbox_events ADD COLUMN published_at timestamptz")
+    warns(place, "has a column published_at and had none when it was attached")
+    place.execute("ALTER TABLE outbox_events DROP COLUMN published_at")
     place.execute("ALTER TABLE outbox_events DROP COLUMN metadata")
     fails(place, "no column metadata")
     fails(place, "no column nothing, which `additional` names", publish={"additional": "nothing:header"})

@@ -19,8 +19,9 @@ struct outbox_check {
     struct check *check;
     const struct config_outbox *outbox;
     char what[128];
-    bool clean;  // nothing was found yet
-    bool failed; // something of what was found is CHECK_FAIL
+    bool clean;      // nothing was found yet
+    bool failed;     // something of what was found is CHECK_FAIL
+    bool lost_marks; // the table had a column published_at when it was attached, and has none
 };
 
 void outbox_find(struct outbox_check *at, enum check_level level, const char *hint, const char *format, ...)
@@ -30,7 +31,8 @@ PGresult *outbox_ask(struct outbox_check *at, const char *sql, const struct pg_v
 // Also true where it could not be asked, which was reported then.
 bool outbox_has_column(struct outbox_check *at, const char *column);
 
-// That a crash does not empty it, columns, the number's sequence and index, the wake-up trigger.
+// That it is as it was attached and a crash does not empty it; columns, the number's sequence and index, the wake-up
+// trigger.
 void check_outbox_form(struct outbox_check *at);
 // What else the database does, or refuses, when the relay deletes or marks a row; what takes rows away before that.
 void check_outbox_taking(struct outbox_check *at);

@@ -40,7 +40,19 @@ struct outbox_table {
     uint8_t identity_bytes[16];
     uint64_t system_identifier; // of the server
     uint32_t timeline;          // 0: the server has none (pg_timeline.h)
+    // The time column that the table is registered with, by which health tells ages, where it is not the configured
+    // one; else "".
+    char other_time[64];
 };
+
+// SQL over alias o of outbox_relay.outboxes: whether the table had a column published_at when it was attached. NULL:
+// nobody has looked, as before file 022.
+#define OUTBOX_TABLE_MARKED "(pg_catalog.to_jsonb(o) ->> 'marks')::boolean"
+// That it has lost that column. Two names of the table.
+#define OUTBOX_TABLE_LOST_MARKS                                                                                        \
+    "table %s had a column published_at when it was attached, and has none: what was published would be published "    \
+    "again. Rename it back (an empty new one would mark no row); only if the table keeps no published row, as the "    \
+    "login that runs `migrate`: SELECT outbox_relay.accept_unmarked('%s')"
 
 // Over alias t: whether the row is too large to be read. Its statement has `WITH giants (seqs)`, one row with an array
 // of int8, or NULL for none. %s: the seq column.
