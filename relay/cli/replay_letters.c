@@ -81,9 +81,9 @@ static bool build_question(const struct replay_letters *letters, const struct so
     bool done = clickhouse_text_add(text,
                     "SELECT DISTINCT concat(kafka_topic, ' ', toString(kafka_partition), ' ', toString(kafka_offset)) "
                     "FROM ") &&
-        clickhouse_text_table(text, letters->table) && clickhouse_text_add(text, " WHERE target = ") &&
-        clickhouse_text_literal(text, letters->target, strlen(letters->target)) &&
-        clickhouse_text_add(text, " AND (kafka_topic, kafka_partition, kafka_offset) IN (");
+        clickhouse_text_table(text, letters->table) && clickhouse_text_add(text, " WHERE target IN (") &&
+        clickhouse_text_spellings(text, letters->target, letters->insert.context->config->clickhouse.database) &&
+        clickhouse_text_add(text, ") AND (kafka_topic, kafka_partition, kafka_offset) IN (");
     for (size_t i = 0; done && i < count; i++) {
         done = clickhouse_text_add(text, i == 0 ? "(" : ", (") &&
             clickhouse_text_literal(text, refused[i]->topic, strlen(refused[i]->topic)) &&

@@ -98,6 +98,24 @@ bool clickhouse_text_table(struct clickhouse_text *text, const char *table)
         clickhouse_text_name(text, dot + 1);
 }
 
+bool clickhouse_text_spellings(struct clickhouse_text *text, const char *table, const char *database)
+{
+    const char *dot = strchr(table, '.');
+    size_t length = database ? strlen(database) : 0;
+    struct clickhouse_text other = {0};
+    bool done = clickhouse_text_literal(text, table, strlen(table));
+    if (!dot && length > 0) {
+        done = done && clickhouse_text_add(&other, "%s.%s", database, table);
+    } else if (dot && length == (size_t)(dot - table) && strncmp(table, database, length) == 0) {
+        done = done && clickhouse_text_add(&other, "%s", dot + 1);
+    }
+    if (other.at) {
+        done = done && clickhouse_text_add(text, ", ") && clickhouse_text_literal(text, other.at, other.length);
+    }
+    clickhouse_text_finish(&other);
+    return done;
+}
+
 bool clickhouse_text_url(struct clickhouse_text *text, const char *value, size_t length)
 {
     static const char digits[] = "0123456789ABCDEF";

@@ -179,15 +179,15 @@ static bool add_name(struct clickhouse_text *text, const struct table_plan *plan
     return table_schema_add_name(text, plan->schema);
 }
 
-// "FROM db.t WHERE kafka_topic = .. AND kafka_partition = .. [AND target = ..]"
+// "FROM db.t WHERE [target IN (..) AND] kafka_topic = .. AND kafka_partition = .."
 static bool add_place(struct clickhouse_text *text, const struct table_plan *plan, const struct read_back *of,
     const char *dead_letter_table)
 {
     bool done = clickhouse_text_add(text, " FROM ") && add_name(text, plan, dead_letter_table) &&
         clickhouse_text_add(text, " WHERE ");
     if (dead_letter_table) {
-        done = done && clickhouse_text_add(text, "target = ") &&
-            clickhouse_text_literal(text, of->target, strlen(of->target)) && clickhouse_text_add(text, " AND ");
+        done = done && clickhouse_text_add(text, "target IN (") &&
+            clickhouse_text_spellings(text, of->target, of->database) && clickhouse_text_add(text, ") AND ");
     }
     return done && clickhouse_text_add(text, "kafka_topic = ") &&
         clickhouse_text_literal(text, of->topic, strlen(of->topic)) &&
@@ -434,6 +434,7 @@ bool read_back_offsets(const struct relay_context *context, struct clickhouse_cl
     const struct table_plan *plan, struct read_back *of, int *endpoint, struct relay_error *error)
 {
     struct table_question question = {client, *endpoint};
+    of->database = context->config->clickhouse.database;
     bool done = look_back(context, &question, plan, of, error);
     *endpoint = question.endpoint;
     return done;

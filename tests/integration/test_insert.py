@@ -98,6 +98,24 @@ def test_messages_of_strangers_become_dead_letters_once_with_reason_and_bytes(pl
     assert again.stop() == 0
 
 
+def test_dead_letters_are_known_under_either_name_of_their_table(place):
+    """The route that wrote them called it "outbox_events", the one that reads its messages again by the database, too."""
+    sender = Sender(place).events(post(place), 5, partition=1)
+    sender.event(post(place), headers=event_headers(5, event_id="none"), partition=1)
+    sender.events(post(place), 5, partition=1).flush()
+    relay = inserting(place)
+    wait_counts(place, 10)
+    wait_until(lambda: len(dead_letters(place)) == 1, "the dead letter, a statement after the rows")
+    assert relay.stop() == 0
+    again = inserting(place, "again", insert={"group_id": f"{place.name}-again"},
+        **{"route default": {"table": f"{place.name}.outbox_events"}})
+    wait_until(lambda: len(again.events("insert.read_back")) > 0, "the read-back")
+    wait_no_lag(again, post(place), 4)
+    assert counts(place) == (10, 10)
+    assert dead_letters(place, "target") == [("outbox_events",)]
+    assert again.stop() == 0
+
+
 def test_dead_letters_are_copied_to_a_topic_with_their_identity(place):
     import confluent_kafka
     copies = f"{place.name}-dead"

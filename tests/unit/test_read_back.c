@@ -86,6 +86,29 @@ Test(read_back, rows_and_dead_letters_are_one_set)
     offset_ranges_finish(&of.found);
 }
 
+// The route may have called it otherwise when they were written.
+Test(read_back, dead_letters_are_looked_for_under_each_name_of_the_table)
+{
+    static const char *const answers[] = {SENTINEL, NULL};
+    static const char *const names[][2] = {{"t", "target IN ('t', 'db.t')"}, {"db.t", "target IN ('db.t', 't')"},
+        {"other.t", "target IN ('other.t')"}, {"d.t", "target IN ('d.t')"}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct read_back of = {.target = names[i][0], .topic = "a", .partition = 1, .from = 100};
+        struct relay_error error;
+        struct peer peer;
+        size_t found = 0;
+        start(&peer, answers);
+        cr_assert(look(&peer, &of, &error), "%s", error.text);
+        for (size_t j = 0; j < http_script_requests(peer.server.http); j++) {
+            const char *statement = http_script_body(peer.server.http, j, NULL);
+            found += statement && strstr(statement, names[i][1]);
+        }
+        cr_assert_eq(found, 1, "%s", names[i][1]);
+        finish(&peer);
+        offset_ranges_finish(&of.found);
+    }
+}
+
 Test(read_back, replicas_are_brought_up_to_date_for_rows_and_for_dead_letters)
 {
     struct read_back of = {.target = "t", .topic = "a", .partition = 1, .from = 100};

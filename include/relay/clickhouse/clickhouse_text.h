@@ -22,6 +22,8 @@ bool clickhouse_text_literal(struct clickhouse_text *text, const char *value, si
 bool clickhouse_text_name(struct clickhouse_text *text, const char *name);
 // `a`.`b`: a table as the configuration has it, "table" or "database.table".
 bool clickhouse_text_table(struct clickhouse_text *text, const char *table);
+// 't', 'db.t': literals of all that the configuration may call the table, where [clickhouse] database is db.
+bool clickhouse_text_spellings(struct clickhouse_text *text, const char *table, const char *database);
 // Percent-encodes everything but unreserved characters (RFC 3986).
 bool clickhouse_text_url(struct clickhouse_text *text, const char *value, size_t length);
 void clickhouse_text_reset(struct clickhouse_text *text);  // empty; memory kept

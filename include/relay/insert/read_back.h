@@ -43,6 +43,7 @@ struct read_back {
     int64_t span;
     const struct view_note *note; // of an INSERT that may be among it; NULL: none
     bool highest_known;           // need not be asked for where the answer does not reach that far
+    const char *database;         // set here: where target is, if it names none
     // The answer; `from` is then where to begin: READ_BACK_NONE = at the log's beginning.
     struct offset_ranges found;
     uint64_t generation; // the caller's
