@@ -22,12 +22,12 @@ def publishing(place, name="relay", start=True, environment=None, **changes):
     return place.relay(name, start=start, environment=environment, **changes)
 
 
-def backlog(place, count, event_type="post.created"):
-    """The ids of so many events, in the order of their numbers."""
+def backlog(place, count, event_type="post.created", aggregate=None):
+    """The ids of so many events, in the order of their numbers; each of an aggregate of its own, or all of this one."""
     return [row[0] for row in place.execute(
         "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
-        "SELECT 'post', gen_random_uuid(), %s, '{}' FROM generate_series(1, %s) RETURNING id::text, seq) SELECT id FROM made ORDER BY seq",
-        event_type, count)]
+        "SELECT 'post', coalesce(%s::uuid, gen_random_uuid()), %s, '{}' FROM generate_series(1, %s) RETURNING id::text, seq) "
+        "SELECT id FROM made ORDER BY seq", aggregate, event_type, count)]
 
 
 def ids(place):
@@ -58,6 +58,13 @@ def assert_ids(place, wanted):
     wanted = sorted(wanted)
     wait_until(lambda: not collections.Counter(wanted) - collections.Counter(ids(place)), f"{len(wanted)} events in Kafka", 60, every=0.2)
     assert sorted(ids(place)) == wanted
+
+
+def assert_order(place, wanted):
+    """These events, of one aggregate, are in Kafka once each and in this order, and none of them by the sweep's look at what was forgotten."""
+    wait_until(lambda: set(wanted) <= set(ids(place)), f"{len(wanted)} events in Kafka", 60, every=0.2)
+    assert [one for one in ids(place) if one in set(wanted)] == wanted
+    assert not any(relay.events("publish.swept") for relay in place.relays)
 
 
 def assert_kafka_is_right(result):

@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from benchmark.machine import memory_mib
-from publishing import Transaction, as_admin, dead_letters, publishing, wait_ids
+from publishing import Transaction, as_admin, assert_order, dead_letters, publishing, wait_ids
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -87,8 +87,8 @@ def test_a_large_row_that_commits_late_is_judged_in_its_place(place):
     wait_ids(place, [place.insert_event()])
     relay.wait(lambda: relay.metric("outbox_holes") > 0, "their numbers are missed")
     late.end()
-    wait_ids(place, [first, second])
     wait_dead(place, [large])
+    assert_order(place, [first, second])
 
 
 def test_many_large_rows_are_judged_while_the_others_go_on(place):

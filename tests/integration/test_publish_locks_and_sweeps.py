@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish stage: rows below the watermark, locked rows, triggers that keep rows, servers that hang in the middle of a batch."""
 import os
+import signal
 
 import psycopg2
 import pytest
 
-from publishing import Transaction, as_admin, assert_ids, assert_kafka_is_right, backlog, dead_letters, ids, least_privileged, publishing, wait_ids
+from publishing import Transaction, as_admin, assert_ids, assert_kafka_is_right, assert_order, backlog, dead_letters, ids, least_privileged, publishing, wait_ids
+from relaytools.proxy import Proxy, Rule
 from relaytools.relay import wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
@@ -26,6 +28,88 @@ def test_a_row_whose_insert_fires_no_trigger_waits_for_fallback_poll_only(place)
         "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) "
         "VALUES ('post', gen_random_uuid(), 'post.created', '{}') RETURNING id::text")[0][0]
     wait_ids(place, [event_id])
+
+
+def commit_unseen(place, relay, late, *, then):
+    """Commits the late transaction and what `then` writes while the relay stands still: one reading meets both."""
+    relay.signal(signal.SIGSTOP)
+    try:
+        late.end()
+        return then()
+    finally:
+        relay.signal(signal.SIGCONT)
+
+
+def with_a_parked_topic(place, **changes):
+    """A relay that lists rows before it takes them, since some wait."""
+    relay = publishing(place, **changes)
+    place.insert_event("late.created")
+    relay.wait(lambda: relay.metric("parked_topics") == 1, "the topic is parked")
+    return relay
+
+
+def test_while_a_topic_is_parked_a_late_transaction_larger_than_a_batch_comes_before_what_follows_it(place):
+    relay = with_a_parked_topic(place, outbox={"batch_rows": "50"})
+    late = Transaction(place)
+    rows = [late.insert(aggregate=AGGREGATE) for _ in range(300)]
+    wait_ids(place, [place.insert_event() for _ in range(5)])
+    rows.append(commit_unseen(place, relay, late, then=lambda: place.insert_event(aggregate=AGGREGATE)))
+    assert_order(place, rows)
+
+
+def test_behind_refused_records_of_a_late_transaction_its_others_come_before_what_follows_it(place):
+    place.servers.create_topics([f"{place.prefix}.small.events"], 1, {"max.message.bytes": "2000"})
+    relay = publishing(place, kafka={"batch.size": 1000000})    # given: no term ends to make sets smaller
+    late = Transaction(place)
+    rows, large = [late.insert("small.created", AGGREGATE)], []
+    for _ in range(3):
+        large.append(late.insert("small.created", AGGREGATE, '{"x": "%s"}' % os.urandom(3000).hex()))
+        rows.append(late.insert("small.created", AGGREGATE))
+    wait_ids(place, [place.insert_event()])
+    rows.append(commit_unseen(place, relay, late, then=lambda: place.insert_event("small.created", aggregate=AGGREGATE)))
+    assert_order(place, rows)
+    assert set(dead_letters(place)) == set(large)
+    assert len(relay.events("publish.term_started")) == 1
+
+
+def test_a_row_that_commits_between_the_two_listings_comes_before_what_follows_it(place):
+    """New rows are listed first, then the holes. The proxy lets through whichever comes first, and holds the other one."""
+    target = psycopg2.extensions.parse_dsn(place.dsn)
+    proxy = Proxy((target["host"], int(target["port"])))
+    try:
+        relay = with_a_parked_topic(place, postgres={"dsn": psycopg2.extensions.make_dsn(place.dsn, host="127.0.0.1", port=proxy.port)})
+        late = Transaction(place)
+        first = late.insert(aggregate=AGGREGATE)
+        wait_ids(place, [place.insert_event()])
+        relay.wait(lambda: relay.metric("outbox_holes") == 1, "its number is missed")
+        rules = [proxy.add(Rule(hold_texts=(text,))) for text in (b"\0list_new\0", b"\0list_ranges\0")]
+        place.insert_event()
+        let_through = relay.wait(lambda: [rule for rule in rules if rule.hits], "a listing")[0]
+        proxy.lift(let_through)
+        relay.wait(lambda: all(rule.hits for rule in rules), "the other one")
+        late.end()
+        second = place.insert_event(aggregate=AGGREGATE)
+        proxy.lift_all()
+        assert_order(place, [first, second])
+        assert len(relay.events("publish.term_started")) == 1 and not relay.events("publish.read_refused")
+    finally:
+        proxy.close()
+
+
+def test_the_number_of_a_prepared_transaction_is_not_forgotten(place):
+    """It has no session any more: in pg_locks its lock has no pid."""
+    relay = publishing(place)
+    late = Transaction(place)
+    with late.connection.cursor() as cursor:
+        cursor.execute("SET LOCAL outbox_relay.notify = 'off'")
+        first = late.insert(aggregate=AGGREGATE)
+        cursor.execute(f"PREPARE TRANSACTION '{place.name}'")
+    late.end(commit=False)      # of which PostgreSQL says that no transaction is open
+    for _ in range(3):          # each a look at who may still fill the hole
+        wait_ids(place, [place.insert_event()])
+    relay.wait(lambda: relay.metric("outbox_holes") == 1, "its number is missed")
+    as_admin(place, f"COMMIT PREPARED '{place.name}'")
+    assert_order(place, [first, place.insert_event(aggregate=AGGREGATE)])
 
 
 def test_a_row_put_back_below_the_watermark_is_swept_up(place):

@@ -8,9 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from publishing import Transaction, assert_ids, backlog, crash_at, dead_letters, ids, publishing, use_test_points, wait_ids
+from publishing import Transaction, assert_ids, assert_order, backlog, crash_at, dead_letters, ids, publishing, use_test_points, wait_ids
 from relaytools.relay import wait_until
 
+AGGREGATE = "44444444-4444-4444-4444-444444444444"
 BATCH = 20
 SMALL = {"outbox": {"batch_rows": BATCH}}
 
@@ -50,30 +51,30 @@ def test_under_load_transactions_grow_instead_of_following_each_other(place):
 @pytest.mark.parametrize("at, behind, batch", ((5 * BATCH, 10 * BATCH, BATCH), (5 * BATCH + 7, 0, BATCH), (4, 6, 1), (0, 400, 200)))
 def test_a_record_that_the_broker_refuses_undoes_the_transaction_and_no_more(place, at, behind, batch):
     place.servers.create_topics([f"{place.prefix}.small.events"], 2, {"max.message.bytes": "2000"})
-    before = backlog(place, at, "small.created")
-    large = place.insert_event("small.created", payload='{"x": "%s"}' % os.urandom(3000).hex())
-    behind = backlog(place, behind, "small.created")
+    before = backlog(place, at, "small.created", AGGREGATE)
+    large = place.insert_event("small.created", aggregate=AGGREGATE, payload='{"x": "%s"}' % os.urandom(3000).hex())
+    behind = backlog(place, behind, "small.created", AGGREGATE)
     relay = publishing(place, outbox={"batch_rows": batch}, kafka={"batch.size": 1000000})     # given: no term ends to make sets smaller
     place.wait_published()
-    assert_ids(place, before + behind)
+    assert_order(place, before + behind)
     assert set(dead_letters(place)) == {large}
     assert relay.events("publish.records_refused")
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
 def test_a_row_without_a_topic_ends_the_transaction_before_it(place):
-    before = backlog(place, 7 * BATCH + 3)
-    bad = place.insert_event(" not a type ")
-    behind = backlog(place, 7 * BATCH)
+    before = backlog(place, 7 * BATCH + 3, aggregate=AGGREGATE)
+    bad = place.insert_event(" not a type ", aggregate=AGGREGATE)
+    behind = backlog(place, 7 * BATCH, aggregate=AGGREGATE)
     relay = publishing(place, **SMALL)
     place.wait_published()
-    assert_ids(place, before + behind)
+    assert_order(place, before + behind)
     assert set(dead_letters(place)) == {bad}
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
 def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
-    events = backlog(place, 10 * BATCH)
+    events = backlog(place, 10 * BATCH, aggregate=AGGREGATE)
     holder = Transaction(place)
     with holder.connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM public.outbox_events WHERE id = %s FOR UPDATE", (events[5 * BATCH + 3],))
@@ -82,7 +83,7 @@ def test_a_locked_row_holds_up_nothing_that_was_read_before_it(place):
     wait_until(lambda: relay.events("publish.read_refused"), "the lock met")
     holder.end(commit=False)
     place.wait_published()
-    assert_ids(place, events)
+    assert_order(place, events)
     assert len(relay.events("publish.term_started")) == 1, relay.log_tail(400)
 
 
@@ -127,11 +128,11 @@ def test_a_receipt_that_the_broker_finds_too_large_makes_transactions_smaller(pl
 def test_a_crash_between_two_batches_of_a_transaction_leaves_nothing_of_it(place, point):
     relay = publishing(place, start=False, **SMALL)
     use_test_points(relay)
-    events = backlog(place, 20 * BATCH)
+    events = backlog(place, 20 * BATCH, aggregate=AGGREGATE)
     crash_at(relay, point)
     relay.start()
     place.wait_published()
-    assert sorted(wait_ids(place, events)) == sorted(events)
+    assert_order(place, events)
     assert relay.metric("replays_total", stage="publish") == 0
 
 
