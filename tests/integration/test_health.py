@@ -37,6 +37,19 @@ def test_a_backlog_is_seen_judged_and_over(watch_place):
     assert len(events) == 2
 
 
+def test_one_event_is_told_by_its_age(watch_place):
+    relay = watch_place.relay(health={"warning_age": "30s", "critical_age": "1h"})
+    wait_figure(relay, "health", "OK")
+    for age, level, limit in (("10 minutes", "WARNING", 30), ("2 hours", "CRITICAL", 3600)):
+        watch_place.delete_events()
+        execute_each(watch_place.dsn, "INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload, created_at) "
+                     f"VALUES ('post', gen_random_uuid(), 'post.created', '{{}}', now() - interval '{age}')")
+        wait_until(lambda level=level: recent(relay, "outbox_backlog")[-1:] == [("default", level)], f"the level of {age}")
+        assert outbox(relay)["figures"]["message"].endswith(f" s old, more than {limit} s")
+    fired = [(one["level"], one["message"]) for one in relay.events("alert.firing") if one["name"] == "outbox_backlog"]
+    assert ["more than 30 s" in text for _, text in fired] == [True, False], fired
+
+
 def test_one_of_two_watches_and_the_other_takes_over(watch_place):
     relays = [watch_place.relay("one"), watch_place.relay("two")]
 
