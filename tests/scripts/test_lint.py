@@ -36,6 +36,12 @@ def test_sources_that_need_each_other_are_told():
     assert c_code.check_circles(tree) == ["relay/base/clock.c needs relay/base/stop.c (stop_raised); relay/base/stop.c needs relay/base/clock.c (mono_left)"]
 
 
+def test_a_unit_test_that_skips_itself_is_told():
+    assert c_code.check_calls(Tree(ROOT)) == []
+    told, = c_code.check_calls(Changed("tests/unit/test_stop.c", "_for_ever)\n{\n", '_for_ever)\n{\n    cr_skip_test("why");\n'))
+    assert told.startswith("tests/unit/test_stop.c:") and ": cr_skip_test: " in told
+
+
 def test_a_document_that_readme_does_not_link_is_told():
     assert documents.check_listed(Tree(ROOT)) == []
     assert documents.check_listed(Changed("README.md", "](docs/metrics.md)", "](docs/alerts.md)")) == ["README.md does not link docs/metrics.md"]
