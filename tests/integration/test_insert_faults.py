@@ -61,12 +61,24 @@ def test_kill_dash_nine_at_random_moments(place, compression):
     assert relay.stop() == 0
 
 
+def freeze_in_an_insert(place, relay):
+    """Stops the process while ClickHouse is at an INSERT of its."""
+    def caught():
+        relay.signal(signal.SIGSTOP)
+        if place.clickhouse("SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO `{db}`.`outbox_events`%'") != "0\n":
+            return True
+        relay.signal(signal.SIGCONT)
+        return False
+    wait_until(caught, "an INSERT under way", every=0.02)
+
+
 def test_a_frozen_owner_wakes_after_another_took_over(place):
+    place.clickhouse("ALTER TABLE {db}.outbox_events ADD COLUMN nap UInt8 MATERIALIZED sleepEachRow(0.0001)")     # an INSERT takes its time
     frozen = inserting(place, "frozen")
     background = Background(place)
     wait_until(lambda: place.clickhouse_rows() > 1250, "a flow")
     for _ in range(2):
-        frozen.signal(signal.SIGSTOP)
+        freeze_in_an_insert(place, frozen)      # alone in the group: the INSERT is its own
         other = inserting(place, "other")
         before = place.clickhouse_rows()
         wait_until(lambda: place.clickhouse_rows() > before + 1000, "the other one inserts", 60)
@@ -76,6 +88,31 @@ def test_a_frozen_owner_wakes_after_another_took_over(place):
     sent = background.stop()
     wait_counts(place, sent, seconds=60)
     assert frozen.stop() == 0
+
+
+def test_at_least_once_loses_nothing_over_restarts(place, proxied):
+    """What a killed relay had in hand comes again. Rows that the table has are not asked for: they may come again, too."""
+    relay = inserting(place, clickhouse={"url": f"http://127.0.0.1:{proxied.port}"}, insert={"guarantee": "at_least_once"}, breaker={"failures": "50"})
+    sender = Sender(place).events(post(place), 500).flush()
+
+    def complete():
+        wait_until(lambda: sum(committed(place, post(place), 4).values()) == sender.sent, "all committed")
+        assert counts(place)[1] == sender.sent
+    complete()
+    assert [one["guarantee"] for one in relay.events("insert.table_opened")] == ["at_least_once"]
+    refuses = proxied.add(Rule(http="swallow", match=b"query=INSERT"))
+    sender.events(post(place), 500).flush()
+    wait_until(lambda: refuses.hits >= 2, "INSERTs that fail")
+    settle(1.5)     # offsets are committed every half second
+    relay.kill()
+    proxied.lift(refuses)
+    relay.start()
+    complete()
+    assert relay.stop() == 0
+    sender.events(post(place), 500).flush()
+    relay.start()
+    complete()
+    assert relay.stop() == 0
 
 
 def test_members_come_and_go(place):
