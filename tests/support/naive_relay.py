@@ -121,7 +121,7 @@ def client_settings(config, **more):
 def insert(config):
     while not stopping.is_set():
         consumer = confluent_kafka.Consumer(client_settings(config, **{"group.id": config["insert"]["group_id"], "enable.auto.commit": False,
-            "session.timeout.ms": 6000, "auto.offset.reset": "earliest", "isolation.level": "read_committed",
+            "session.timeout.ms": int(os.environ.get("NAIVE_SESSION_MS", "6000")), "auto.offset.reset": "earliest", "isolation.level": "read_committed",
             "partition.assignment.strategy": "cooperative-sticky"}))
         try:
             consumer.subscribe([f"^{config['publish']['prefix']}\\..*\\.events$"])

@@ -19,7 +19,7 @@ class NoAnswer(Exception):
     """Nobody answered an HTTP request, or not in time; says to which, and why."""
 
 
-# For figures, whose answer is what matters and not when it comes: a busy machine may take its time for the thread that gives it.
+# For an answer, which is what matters and not when it comes: a busy machine may take its time for the thread that gives it.
 PATIENCE = 30
 
 # What a condition raises while a relay does not answer (series() is None), or has no such part, alert or log line yet.
@@ -133,8 +133,8 @@ class Relay:
                     self._port = match.group(1)
         return f"http://{self._port}" if self._port else None
 
-    def get(self, path, timeout=5):
-        """(status, text); (0, reason) when nothing answers in time: a probe is not kept waiting, whatever hangs."""
+    def get(self, path, timeout=PATIENCE):
+        """(status, text); (0, reason) when nothing answers in time."""
         if self.url is None:
             return 0, "no HTTP address in the log yet"
         try:
@@ -147,14 +147,14 @@ class Relay:
 
     def health(self):
         """The document of /health; NoAnswer when nothing answers, for which a wait goes on waiting."""
-        status, text = self.get("/health", PATIENCE)
+        status, text = self.get("/health")
         if status == 0:
             raise NoAnswer(f"{self.name}: /health: {text}")
         return json.loads(text)
 
     def series(self, name, **labels):
         """The values of a metric's series that carry these labels; None when nobody answers or there is no such metric."""
-        status, text = self.get("/metrics", PATIENCE)
+        status, text = self.get("/metrics")
         family = re.sub(r"_(?:count|sum|bucket)$", "", name)
         if status != 200 or f"\n# TYPE outbox_relay_{family} " not in text:
             return None
