@@ -257,8 +257,13 @@ static void check_numbers(struct outbox_check *at)
     PQclear(there);
     if (result && pg_cell(result, 0, 2)) {
         char hint[300];
-        snprintf(hint, sizeof(hint), "as the table's owner: SELECT setval('%.200s', %lld)", pg_cell(result, 0, 2),
-            (long long)pg_cell_int64(result, 0, 0) + 1000);
+        int64_t above;
+        if (__builtin_add_overflow(pg_cell_int64(result, 0, 0), 1000, &above)) {
+            snprintf(hint, sizeof(hint), "no number is left above it: new events need a table of their own");
+        } else {
+            snprintf(hint, sizeof(hint), "as the table's owner: SELECT setval('%.200s', %lld)", pg_cell(result, 0, 2),
+                (long long)above);
+        }
         outbox_find(at, CHECK_FAIL, hint,
             "numbers have gone back to %s, though those up to %s are published: whoever takes them for versions, as "
             "routes with header.seq do, drops new events",

@@ -302,8 +302,9 @@ static bool numbers_gone_back(const struct outbox_sql *sql, struct pg_connection
     static const char callable[] = "SELECT coalesce(pg_catalog.has_function_privilege("
                                    "pg_catalog.to_regprocedure('outbox_relay.numbers_gone_back(regclass)')::oid, "
                                    "'EXECUTE'), false)";
-    static const char question[] = "SELECT b.last_seq, b.settled_seq, pg_catalog.format('SELECT setval(%L, %s)', "
-                                   "b.numbers, least(b.settled_seq, 9223372036854774807) + 1000) FROM "
+    static const char question[] = "SELECT b.last_seq, b.settled_seq, CASE WHEN b.settled_seq > 9223372036854774807 "
+                                   "THEN 'no number is left above it' ELSE pg_catalog.format('SELECT setval(%L, %s)', "
+                                   "b.numbers, b.settled_seq + 1000) END FROM "
                                    "outbox_relay.numbers_gone_back($1::oid::regclass) b WHERE b.numbers IS NOT NULL";
     struct number_text oid;
     *numbers = (struct outbox_numbers){0};

@@ -432,3 +432,195 @@ $function$;
 ALTER TABLE outbox_relay.held_aggregates
     ALTER COLUMN aggregate_type TYPE text COLLATE pg_catalog."C",
     ALTER COLUMN aggregate_id TYPE text COLLATE pg_catalog."C";
+
+-- The last numbers.
+
+-- As in 021, but numbers near the end of bigint are no error of every outbox that is made: the room is half of what is left at
+-- most, and where nothing is left, it is said above whose numbers.
+CREATE OR REPLACE FUNCTION outbox_relay.first_free_seq()
+RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    last_of_all constant numeric := 9223372036854775807;
+    highest numeric;
+    known record;
+    last_seq numeric;
+    own numeric;
+    whose text;
+BEGIN
+    -- Of tables that were dropped, too.
+    SELECT p.settled_seq, o.outbox::text INTO highest, whose
+      FROM outbox_relay.progress p JOIN outbox_relay.outboxes o USING (identity) ORDER BY p.settled_seq DESC LIMIT 1;
+    highest := coalesce(highest, 0);
+    FOR known IN
+        SELECT s.seqrelid::regclass AS numbers, s.seqstart
+          FROM outbox_relay.outboxes o
+          JOIN pg_attribute a ON a.attrelid = o.outbox AND a.attname = o.seq_column AND NOT a.attisdropped
+          JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+               AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
+          JOIN pg_sequence s ON s.seqrelid = d.objid
+         WHERE has_sequence_privilege(s.seqrelid, 'SELECT')
+    LOOP
+        EXECUTE format('SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s', known.numbers) INTO last_seq;
+        own := last_seq + greatest(0, least(last_seq - known.seqstart + 1, trunc((last_of_all - last_seq) / 2)));
+        IF own > highest THEN
+            highest := own;
+            whose := known.numbers::text;
+        END IF;
+    END LOOP;
+    IF highest + 1000 > last_of_all THEN
+        RAISE EXCEPTION 'no number is left above those of %', whose
+            USING ERRCODE = 'sequence_generator_limit_exceeded',
+                  HINT = CASE WHEN whose ~ '^[0-9]+$'
+                              THEN format('That table was dropped: SELECT outbox_relay.detach_outbox(%L);', whose) ELSE '' END;
+    END IF;
+    RETURN CASE WHEN highest = 0 THEN 1 ELSE highest + 1000 END;
+END
+$function$;
+
+-- As in 020, but at the end of bigint it is said that no number is left; the sum was an error, and with it all of the health.
+CREATE OR REPLACE FUNCTION outbox_relay.check_outbox_health(
+    outbox regclass, warning_rows bigint, critical_rows bigint, warning_age interval, critical_age interval)
+RETURNS TABLE (health_status varchar(20), message text, unpublished_count bigint, oldest_age_seconds bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    counted record;
+    oldest timestamptz;
+    held bigint;
+    parked bigint;
+    letters bigint;
+    back record;
+    level integer := 0;
+    why text := '';
+BEGIN
+    SELECT * INTO counted FROM outbox_relay.count_unpublished(outbox, greatest(warning_rows, critical_rows));
+    oldest := counted.oldest;
+    SELECT count(*) INTO held FROM outbox_relay.held_aggregates h
+      JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1;
+    SELECT count(DISTINCT p.topic) INTO parked FROM (
+        SELECT t.identity, t.topic FROM outbox_relay.parked_topics t
+        UNION ALL
+        SELECT e.identity, e.topic FROM outbox_relay.parked_event_types e) p
+      JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1;
+    IF held + parked > 0 THEN
+        SELECT least(oldest, min(w.since)) INTO oldest FROM (
+            SELECT h.held_at AS since FROM outbox_relay.held_aggregates h
+              JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1
+            UNION ALL
+            SELECT p.parked_at FROM outbox_relay.parked_topics p
+              JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1
+            UNION ALL
+            SELECT e.parked_at FROM outbox_relay.parked_event_types e
+              JOIN outbox_relay.outboxes o USING (identity) WHERE o.outbox = $1) w;
+    END IF;
+    unpublished_count := counted.unpublished;
+    oldest_age_seconds := coalesce(greatest(0, extract(epoch FROM clock_timestamp() - oldest)), 0)::bigint;
+
+    IF unpublished_count > critical_rows THEN
+        level := 2;
+        why := format(', more than %s', critical_rows);
+    ELSIF unpublished_count > warning_rows THEN
+        level := 1;
+        why := format(', more than %s', warning_rows);
+    END IF;
+    IF oldest_age_seconds > extract(epoch FROM critical_age) THEN
+        level := 2;
+        why := why || format(', the oldest is %s s old, more than %s s', oldest_age_seconds, extract(epoch FROM critical_age)::bigint);
+    ELSIF oldest_age_seconds > extract(epoch FROM warning_age) THEN
+        level := greatest(level, 1);
+        why := why || format(', the oldest is %s s old, more than %s s', oldest_age_seconds, extract(epoch FROM warning_age)::bigint);
+    END IF;
+    SELECT * INTO back FROM outbox_relay.numbers_gone_back(outbox);
+    IF held + parked > 0 OR back.numbers IS NOT NULL THEN
+        level := greatest(level, 1);
+    END IF;
+
+    letters := outbox_relay.count_dead_letters(outbox);
+    health_status := (ARRAY['OK', 'WARNING', 'CRITICAL'])[level + 1];
+    message := format('%s: %s%s unpublished events%s%s', outbox,
+                      CASE WHEN counted.is_exact THEN '' ELSE 'about ' END, unpublished_count,
+                      CASE WHEN counted.is_exact THEN '' ELSE ' (estimated from a sample)' END, why);
+    IF held > 0 THEN
+        message := message || format('; %s aggregates held (their events are not counted)', held);
+    END IF;
+    IF parked > 0 THEN
+        message := message || format('; %s topics parked (their events are not counted)', parked);
+    END IF;
+    IF letters > 0 THEN
+        message := message || format('; %s dead letters', CASE WHEN letters > 1000 THEN 'more than 1000' ELSE letters::text END);
+    END IF;
+    IF back.numbers IS NOT NULL THEN
+        message := message || format('; numbers have gone back to %s, though those up to %s are published: ', back.last_seq, back.settled_seq)
+            || CASE WHEN back.settled_seq > 9223372036854774807 THEN 'no number is left above it'
+                    ELSE format('SELECT setval(%L, %s)', back.numbers, back.settled_seq + 1000) END;
+    END IF;
+    RETURN NEXT;
+END
+$function$;
+
+-- As in 010, with the time zone of 018, but numbers below 0 are counted, too.
+CREATE OR REPLACE FUNCTION outbox_relay.count_unpublished(
+    of_outbox regclass, exact_up_to bigint,
+    OUT unpublished bigint, OUT is_exact boolean, OUT oldest timestamptz, OUT newest timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET row_security = off
+SET timezone = 'UTC'
+AS $function$
+DECLARE
+    known outbox_relay.outboxes;
+    lowest constant bigint := -9223372036854775808;
+    floor_seq bigint;
+    numbers regclass;
+    unpublished_only text := '';
+    first_seq bigint;
+    last_seq bigint;
+    gap bigint := 0;
+    span bigint;
+    step bigint;
+    width bigint;
+    sampled bigint;
+BEGIN
+    SELECT o.* INTO known FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % is not an outbox of the relay', of_outbox
+            USING ERRCODE = 'undefined_object', HINT = 'Run outbox-relay migrate postgres, or outbox_relay.attach_outbox().';
+    END IF;
+    SELECT p.settled_seq INTO floor_seq FROM outbox_relay.progress p WHERE p.identity = known.identity;
+    numbers := pg_get_serial_sequence(of_outbox::text, known.seq_column);
+    IF floor_seq IS NULL
+       OR (has_sequence_privilege(numbers, 'USAGE, SELECT') AND floor_seq > coalesce(pg_sequence_last_value(numbers), lowest)) THEN
+        floor_seq := lowest;
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped) THEN
+        unpublished_only := 'AND published_at IS NULL';
+    END IF;
+    EXECUTE format(
+        'SELECT count(*), max(s), min(t) FILTER (WHERE isfinite(t)), max(t) FILTER (WHERE isfinite(t)) '
+        'FROM (SELECT %2$I AS s, %3$s::timestamptz AS t FROM %1$s WHERE %2$I > $1 %4$s ORDER BY %2$I DESC LIMIT $2) newest',
+        of_outbox, known.seq_column, outbox_relay.time_expression(of_outbox, known.created_at_column), unpublished_only)
+    INTO unpublished, last_seq, oldest, newest USING floor_seq, exact_up_to + 1;
+    is_exact := unpublished <= exact_up_to;
+    IF is_exact THEN
+        RETURN;
+    END IF;
+    EXECUTE format(
+        'SELECT %2$I, CASE WHEN isfinite(%3$s::timestamptz) THEN %3$s::timestamptz END '
+        'FROM %1$s WHERE %2$I > $1 %4$s ORDER BY %2$I LIMIT 1',
+        of_outbox, known.seq_column, outbox_relay.time_expression(of_outbox, known.created_at_column), unpublished_only)
+    INTO first_seq, oldest USING floor_seq;
+    IF known.gap_from IS NOT NULL AND first_seq < known.gap_from AND last_seq >= known.gap_to THEN
+        gap := known.gap_to - known.gap_from;
+    END IF;
+    span := last_seq - first_seq + 1 - gap;
+    step := greatest(1, span / 64);
+    width := least(16, step);
+    EXECUTE format(
+        'SELECT sum(w.n) FROM (SELECT p + CASE WHEN p >= $5 THEN $4 ELSE 0 END AS start '
+        '                        FROM generate_series($1, $1 + 63 * $2, $2) p) g CROSS JOIN LATERAL ('
+        'SELECT count(*) AS n FROM %1$s WHERE %2$I >= g.start AND %2$I < g.start + $3 %3$s) w',
+        of_outbox, known.seq_column, unpublished_only)
+    INTO sampled USING first_seq, step, width, gap, coalesce(known.gap_from, 0);
+    unpublished := greatest(unpublished, (span::numeric * sampled / (64 * width))::bigint);
+END
+$function$;

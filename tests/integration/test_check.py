@@ -202,6 +202,14 @@ def test_numbers_that_have_gone_back(place):
     assert findings(place, "FAIL")[0] == 0
 
 
+def test_numbers_that_have_gone_back_from_the_last_ones(place):
+    place.execute("INSERT INTO outbox_relay.progress (identity, settled_seq) SELECT identity, 9223372036854774807 FROM outbox_relay.outboxes")
+    fails(place, "as the table's owner: SELECT setval('public.outbox_events_seq_seq', 9223372036854775807)")
+    place.execute("UPDATE outbox_relay.progress SET settled_seq = 9223372036854774808")
+    fails(place, "though those up to 9223372036854774808 are published: whoever takes them for versions, as routes with header.seq do, drops new events; "
+          "no number is left above it")
+
+
 def test_numbers_of_a_sequence_that_the_functions_may_not_read(place):
     relay = place.relay(insert={"enabled": "false"})
     place.insert_event()
