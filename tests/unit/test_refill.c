@@ -22,7 +22,7 @@
         "replicated_deduplication_window\t1000\n",                                                                     \
         "u\tMergeTree\tMergeTree ORDER BY x\t\tx\n", /* the table, its columns, an index on the offset */              \
         "kafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\nkafka_offset\tInt64\t\t\t0\t0\n", "1\n"
-#define NO_VIEWS ""
+#define NO_VIEWS "", "" /* and no parts */
 #define A_VIEW                                                                                                         \
     "db\tv\n", "MaterializedView\tdb.d\tu\n", "MergeTree\tMergeTree ORDER BY x\n", "", "['all', ''], [1, -1]\n",       \
         "['all', ''], [1, -1]\n"

@@ -81,7 +81,7 @@ static bool is_filled_once(const char *const *script)
         "replicated_deduplication_window\t50\nreplicated_deduplication_window_seconds\t77\n",
         "value\tString\t\t\t0\t0\nkafka_topic\tString\t\t\t0\t0\nkafka_partition\tInt32\t\t\t0\t0\n"
         "kafka_offset\tInt64\t\t\t0\t0\n",
-        "1\n", "/one\n", "", "1\n", "1700000000000000\n", "0\t0\n", NULL};
+        "1\n", "/one\n", "" /* views */, "" /* parts */, "1\n", "1700000000000000\n", "0\t0\n", NULL};
     static const char *const pairs[] = {"value", "kafka.value", "kafka_topic", "kafka.topic", "kafka_partition",
         "kafka.partition", "kafka_offset", "kafka.offset", NULL};
     static char dead_letters[] = "d";
