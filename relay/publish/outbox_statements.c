@@ -17,7 +17,7 @@
 
 #define WRITES OUTBOX_WRITE_LOCK("@oid")
 
-// Aggregates are compared by their bytes, whatever the collation of the table's columns: so are the entries (file 022).
+// Aggregates are compared by their bytes, whatever the collation of the table's columns: by the index of file 022.
 #define BY_BYTES " COLLATE pg_catalog.\"C\""
 
 // The entry behind which the row waits, one at most.

@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The functions and tables as they were before, in the order of the up file from its end.
+-- The functions and tables as they were before, in the order of the up file from its end; but first, while nothing else is locked,
+-- what batches are looking at.
+DROP INDEX outbox_relay.held_aggregates_by_bytes;
 
 -- The last numbers.
 
@@ -174,12 +176,6 @@ BEGIN
     RETURN CASE WHEN highest = 0 THEN 1 ELSE highest + 1000 END;
 END
 $function$;
-
--- Held aggregates, by their bytes.
-
-ALTER TABLE outbox_relay.held_aggregates
-    ALTER COLUMN aggregate_type TYPE text COLLATE pg_catalog."default",
-    ALTER COLUMN aggregate_id TYPE text COLLATE pg_catalog."default";
 
 -- Names that leave no room.
 

@@ -1,6 +1,15 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What is renamed, dropped or beyond all limits beside the relay: columns of the outboxes, and dates that are no times.
 
+-- Held aggregates, by their bytes.
+
+-- Held aggregates are found by their bytes, as parked topics are: in the order of a collation, an index that a change of the
+-- system's collations has left as it was may not find them, and their later events would go out before them. The columns stay as
+-- they are: the statements of the version before have no collation of their own. First of all, while nothing else is locked: who
+-- holds an aggregate looks at outboxes next.
+CREATE UNIQUE INDEX held_aggregates_by_bytes
+    ON outbox_relay.held_aggregates (identity, aggregate_type COLLATE pg_catalog."C", aggregate_id COLLATE pg_catalog."C");
+
 -- What a table was when it was attached.
 --
 -- Every statement of the relay leaves out rows that have a published_at, if the table has such a column. One that loses it
@@ -424,14 +433,6 @@ BEGIN
     RETURN dropped;
 END
 $function$;
-
--- Held aggregates, by their bytes.
-
--- Held aggregates are found by their bytes, as parked topics are: in the order of a collation, an index that a change of the
--- system's collations has left as it was may not find them, and their later events would go out before them.
-ALTER TABLE outbox_relay.held_aggregates
-    ALTER COLUMN aggregate_type TYPE text COLLATE pg_catalog."C",
-    ALTER COLUMN aggregate_id TYPE text COLLATE pg_catalog."C";
 
 -- The last numbers.
 
