@@ -340,7 +340,7 @@ static char kind_of(const char *statement)
 {
     return strstr(statement, "SELECT query_id FROM system.processes") ? 'p'
         : strstr(statement, "FROM system.processes")                  ? 'e'
-        : strstr(statement, "target = ")                              ? 'd'
+        : strstr(statement, "target IN (")                            ? 'd'
         : strstr(statement, "kafka_offset")                           ? 'r'
                                                                       : '\0';
 }
