@@ -2,7 +2,7 @@
 #include "relay/base/process_metrics.h"
 
 #include <dirent.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -73,15 +73,14 @@ static bool boot_time(double *at)
     return found;
 }
 
-static pthread_once_t start_once = PTHREAD_ONCE_INIT;
-static double start; // 0: not known
-
-static void find_start(void)
+// Seconds since the epoch; 0: not known.
+static double find_start(void)
 {
     FILE *file = fopen("/proc/self/stat", "re");
     if (file == NULL) {
-        return;
+        return 0;
     }
+    double start = 0;
     char line[2048];
     double boot;
     const char *after = fgets(line, sizeof(line), file) == NULL ? NULL
@@ -93,12 +92,19 @@ static void find_start(void)
         start = boot + (double)ticks / (double)sysconf(_SC_CLK_TCK);
     }
     fclose(file);
+    return start;
 }
 
-// Once: the kernel's time of the boot moves with each step of the clock, and a start that moves is told as a restart.
+// What was found once stays: the kernel's time of the boot moves with each step of the clock, and a start that moves is
+// told as a restart.
 static void print_start(FILE *out)
 {
-    pthread_once(&start_once, find_start);
+    static _Atomic double known;
+    double start = atomic_load(&known);
+    if (start == 0) {
+        start = find_start();
+        atomic_store(&known, start);
+    }
     if (start > 0) {
         print(out, "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start);
     }
