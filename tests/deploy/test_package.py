@@ -13,8 +13,10 @@ NAME = "outbox-relay"
 
 @pytest.fixture(scope="module")
 def package(tree, tmp_path_factory):
-    done = subprocess.run([os.path.join(ROOT, "scripts/lib/debian-package"), tree.parent, tmp_path_factory.mktemp("package")],
-                          capture_output=True, text=True, check=False)
+    folder = tmp_path_factory.mktemp("package")
+    folder.chmod(0o2775)  # as a folder of a group
+    done = subprocess.run([os.path.join(ROOT, "scripts/lib/debian-package"), tree.parent, folder],
+                          capture_output=True, text=True, check=False, umask=0o077)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
