@@ -22,7 +22,7 @@ void check_unnamed(struct check *check)
         return;
     }
     for (size_t i = 0; i < unowned.count; i++) {
-        char what[200], text[400];
+        char what[200], text[600];
         snprintf(what, sizeof(what), "outbox %s", unowned.outboxes[i].table);
         pg_unowned_tell(&unowned, i, text, sizeof(text));
         check_add(check->report, CHECK_WARN, what, PG_UNOWNED_ACTION, "%s", text);

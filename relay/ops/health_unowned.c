@@ -50,7 +50,7 @@ void health_unowned_look(struct health_unowned *unowned, struct pg_connection *o
     char text[700] = "";
     for (size_t i = 0; i < found.count; i++) {
         if (was_there(&unowned->last, found.outboxes[i].table) && count++ == 0) {
-            char one[300];
+            char one[500];
             pg_unowned_tell(&found, i, one, sizeof(one));
             snprintf(text, sizeof(text), "outbox %s: %s", found.outboxes[i].table, one);
         }

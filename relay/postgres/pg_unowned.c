@@ -2,27 +2,25 @@
 #include "relay/postgres/pg_unowned.h"
 
 #include "relay/postgres/pg_array.h"
+#include "relay/postgres/pg_health.h"
 #include "relay/postgres/pg_stranger.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define COUNTED "1000" // exactly up to here
+#define COUNTED 1000 // exactly up to here
 
 // What has not the relay's trigger may be no outbox, and have no column to ask for: check_registrations.c.
-static const char find_sql[] =
-    "WITH unnamed AS MATERIALIZED (SELECT o.outbox, pg_catalog.quote_ident(n.nspname) || '.' || "
-    "pg_catalog.quote_ident(c.relname) AS name FROM outbox_relay.outboxes o JOIN pg_catalog.pg_class c ON c.oid = "
-    "o.outbox::oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE EXISTS (SELECT 1 FROM "
-    "pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = "
-    "'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) AND NOT EXISTS (SELECT 1 FROM "
-    "pg_catalog.unnest($1::text[]) t (name) WHERE pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) AND NOT EXISTS "
-    "(SELECT 1 FROM pg_catalog.pg_locks l WHERE " PG_OUTBOX_LOCK("o.outbox::oid",
-        "1") ")) "
-             "SELECT u.name, h.unpublished_count FROM unnamed u CROSS JOIN LATERAL "
-             "outbox_relay.check_outbox_health(u.outbox, " COUNTED ", " COUNTED
-             ", NULL, NULL) h WHERE h.unpublished_count > 0 ORDER BY h.unpublished_count DESC, u.name LIMIT $2::int";
+static const char list_sql[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name "
+    "FROM outbox_relay.outboxes o JOIN pg_catalog.pg_class c ON c.oid = o.outbox::oid "
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g "
+    "WHERE g.tgrelid = c.oid AND g.tgfoid = 'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) "
+    "AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest($1::text[]) t (name) WHERE "
+    "pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_locks l "
+    "WHERE " PG_OUTBOX_LOCK("o.outbox::oid", "ANY ('{1,3}'::oid[])") ") ORDER BY 1 LIMIT $2::int";
 
 static char *named_tables(const struct config *config)
 {
@@ -38,36 +36,84 @@ static char *named_tables(const struct config *config)
     return tables;
 }
 
-bool pg_unowned_find(struct pg_connection *connection, const struct config *config, struct pg_unowned *unowned,
-    struct mono_time deadline, struct relay_error *error)
+static PGresult *list_tables(struct pg_connection *connection, const struct config *config, struct mono_time deadline,
+    struct relay_error *error)
 {
-    unowned->count = 0;
     char *tables = named_tables(config);
     if (tables == NULL) {
-        return error_no_memory(error, "looking for other outboxes");
+        error_no_memory(error, "looking for other outboxes");
+        return NULL;
     }
     char limit[12];
     snprintf(limit, sizeof(limit), "%d", PG_UNOWNED_MAX);
     const struct pg_value values[] = {{.text = tables}, {.text = limit}};
-    PGresult *result = pg_query(connection, find_sql, values, 2, false, deadline, error);
+    PGresult *result = pg_query(connection, list_sql, values, 2, false, deadline, error);
     free(tables);
-    if (result == NULL) {
+    return result;
+}
+
+static void add(struct pg_unowned *unowned, const char *table, int64_t waiting)
+{
+    snprintf(unowned->outboxes[unowned->count].table, sizeof(unowned->outboxes[0].table), "%s", table);
+    unowned->outboxes[unowned->count++].waiting = waiting;
+}
+
+// false: the connection is gone.
+static bool judge(struct pg_connection *connection, const char *table, struct pg_unowned *unowned,
+    struct mono_time deadline, struct relay_error *error)
+{
+    static const struct config_health limits = {.warning_rows = COUNTED, .critical_rows = COUNTED};
+    PGresult *result = pg_health_ask(connection, table, &limits, "", deadline, error);
+    if (result != NULL) {
+        int64_t waiting = pg_cell_int64(result, 0, 2);
+        PQclear(result);
+        if (waiting > 0) {
+            add(unowned, table, waiting);
+        }
+        return true;
+    }
+    const char *state = pg_last_sqlstate(connection);
+    bool passes = strcmp(state, "55P03") == 0 || strcmp(state, "42P01") == 0; // locked, or dropped just now
+    if (!pg_broken(connection) && !passes) {
+        if (unowned->refused[0] == '\0') {
+            snprintf(unowned->refused, sizeof(unowned->refused), "%.299s", error->text);
+        }
+        add(unowned, table, -1);
+    }
+    return !pg_broken(connection);
+}
+
+bool pg_unowned_find(struct pg_connection *connection, const struct config *config, struct pg_unowned *unowned,
+    struct mono_time deadline, struct relay_error *error)
+{
+    unowned->count = 0;
+    unowned->refused[0] = '\0';
+    PGresult *tables = list_tables(connection, config, deadline, error);
+    if (tables == NULL) {
         return false;
     }
-    for (int i = 0; i < PQntuples(result) && i < PG_UNOWNED_MAX; i++) {
-        snprintf(unowned->outboxes[i].table, sizeof(unowned->outboxes[i].table), "%s", PQgetvalue(result, i, 0));
-        unowned->outboxes[i].waiting = pg_cell_int64(result, i, 1);
-        unowned->count++;
+    // All of them may be locked, and who asks has other things to do.
+    bool done = PQntuples(tables) == 0 || pg_execute(connection, "SET lock_timeout = '50ms'", deadline, error);
+    for (int i = 0; done && i < PQntuples(tables) && i < PG_UNOWNED_MAX; i++) {
+        done = judge(connection, PQgetvalue(tables, i, 0), unowned, deadline, error);
     }
-    PQclear(result);
-    return true;
+    done = done && (PQntuples(tables) == 0 || pg_execute(connection, "SET lock_timeout = 0", deadline, error));
+    PQclear(tables);
+    return done;
 }
 
 void pg_unowned_tell(const struct pg_unowned *unowned, size_t which, char *text, size_t room)
 {
     int64_t waiting = unowned->outboxes[which].waiting;
+    if (waiting < 0) {
+        snprintf(text, room,
+            "this configuration does not name the table, no relay owns it, and whether events wait there cannot be "
+            "told: %s",
+            unowned->refused);
+        return;
+    }
     snprintf(text, room,
         "%s%" PRId64 " events wait there, this configuration does not name the table, and no relay owns it: nobody "
         "publishes them",
-        waiting > atoll(COUNTED) ? "about " : "", waiting);
+        waiting > COUNTED ? "about " : "", waiting);
 }

@@ -136,6 +136,19 @@ def test_outboxes_that_no_relay_owns_are_told(watch_place):
                        "both are told")
             assert relay.metric("unowned_outboxes") == 2
         wait_until(lambda: alerts("alert.firing"), "an alert")
+        # One that cannot be judged, as it was renamed half, hides none of the others.
+        execute_each(watch_place.dsn, f"ALTER TABLE {tables[0]} RENAME seq TO number")
+        for relay in relays:
+            wait_until(lambda relay=relay: told(relay).startswith("outbox t42.outbox_events: ") and "cannot be told" in told(relay), "that it cannot be judged")
+            assert relay.metric("unowned_outboxes") == 2
+        execute_each(watch_place.dsn, f"ALTER TABLE {tables[0]} RENAME number TO seq")
+        # The watcher of another deployment, whose relay publishes nothing for a while, tells why.
+        with autocommitting(watch_place.dsn) as watcher:
+            take_outbox_locks(watcher, 3, table=tables[0])
+            for relay in relays:
+                wait_until(lambda relay=relay: relay.metric("unowned_outboxes") == 1, "one is watched")
+        for relay in relays:
+            wait_until(lambda relay=relay: relay.metric("unowned_outboxes") == 2, "it is no longer watched")
         take_outbox_locks(cursor, 1, table=tables[0])  # as the owner of another deployment does
         for relay in relays:
             wait_until(lambda relay=relay: told(relay).startswith("outbox t43.outbox_events: 1 events") and relay.metric("unowned_outboxes") == 1, "one has an owner")
