@@ -81,7 +81,7 @@ def test_a_row_that_commits_between_the_two_listings_comes_before_what_follows_i
         late = Transaction(place)
         first = late.insert(aggregate=AGGREGATE)
         wait_ids(place, [place.insert_event()])
-        relay.wait(lambda: relay.metric("outbox_holes") == 1, "its number is missed")
+        relay.wait(lambda: relay.metric("outbox_holes") > 0, "its number is missed")
         rules = [proxy.add(Rule(hold_texts=(text,))) for text in (b"\0list_new\0", b"\0list_ranges\0")]
         place.insert_event()
         let_through = relay.wait(lambda: [rule for rule in rules if rule.hits], "a listing")[0]
@@ -107,7 +107,7 @@ def test_the_number_of_a_prepared_transaction_is_not_forgotten(place):
     late.end(commit=False)      # of which PostgreSQL says that no transaction is open
     for _ in range(3):          # each a look at who may still fill the hole
         wait_ids(place, [place.insert_event()])
-    relay.wait(lambda: relay.metric("outbox_holes") == 1, "its number is missed")
+    relay.wait(lambda: relay.metric("outbox_holes") > 0, "its number is missed")
     as_admin(place, f"COMMIT PREPARED '{place.name}'")
     assert_order(place, [first, place.insert_event(aggregate=AGGREGATE)])
 
