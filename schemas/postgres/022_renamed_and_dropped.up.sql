@@ -560,7 +560,7 @@ BEGIN
 END
 $function$;
 
--- As in 010, with the time zone of 018, but numbers below 0 are counted, too.
+-- As in 010, with the time zone of 018, but numbers below 0 are counted, too, and from one end of bigint to the other.
 CREATE OR REPLACE FUNCTION outbox_relay.count_unpublished(
     of_outbox regclass, exact_up_to bigint,
     OUT unpublished bigint, OUT is_exact boolean, OUT oldest timestamptz, OUT newest timestamptz)
@@ -577,7 +577,7 @@ DECLARE
     first_seq bigint;
     last_seq bigint;
     gap bigint := 0;
-    span bigint;
+    span numeric;
     step bigint;
     width bigint;
     sampled bigint;
@@ -613,15 +613,15 @@ BEGIN
     IF known.gap_from IS NOT NULL AND first_seq < known.gap_from AND last_seq >= known.gap_to THEN
         gap := known.gap_to - known.gap_from;
     END IF;
-    span := last_seq - first_seq + 1 - gap;
-    step := greatest(1, span / 64);
+    span := last_seq::numeric - first_seq + 1 - gap;
+    step := greatest(1, div(span, 64));
     width := least(16, step);
     EXECUTE format(
         'SELECT sum(w.n) FROM (SELECT p + CASE WHEN p >= $5 THEN $4 ELSE 0 END AS start '
-        '                        FROM generate_series($1, $1 + 63 * $2, $2) p) g CROSS JOIN LATERAL ('
+        '                        FROM generate_series($1, ($1 + 63::numeric * $2)::bigint, $2) p) g CROSS JOIN LATERAL ('
         'SELECT count(*) AS n FROM %1$s WHERE %2$I >= g.start AND %2$I < g.start + $3 %3$s) w',
         of_outbox, known.seq_column, unpublished_only)
     INTO sampled USING first_seq, step, width, gap, coalesce(known.gap_from, 0);
-    unpublished := greatest(unpublished, (span::numeric * sampled / (64 * width))::bigint);
+    unpublished := greatest(unpublished, least(span * sampled / (64 * width), 9223372036854775807)::bigint);
 END
 $function$;

@@ -33,3 +33,8 @@ INSERT INTO x.negative SELECT FROM generate_series(1, 3);
 SELECT test.same(unpublished_count, 3::bigint, 'numbers below 0 are counted') FROM outbox_relay.check_outbox_health('x.negative', 1, 2, NULL, NULL);
 SELECT outbox_relay.note_progress(identity, -999) FROM outbox_relay.outboxes WHERE outbox = 'x.negative'::regclass;
 SELECT test.same(unpublished_count, 1::bigint, 'from where they are settled') FROM outbox_relay.check_outbox_health('x.negative', 1, 2, NULL, NULL);
+CREATE TABLE x.wide (seq bigint GENERATED ALWAYS AS IDENTITY (MINVALUE -9223372036854775808) UNIQUE, created_at timestamptz DEFAULT now());
+SELECT outbox_relay.attach_outbox('x.wide') IS NULL AS none \gset
+INSERT INTO x.wide OVERRIDING SYSTEM VALUE SELECT n FROM unnest(ARRAY[-9223372036854775807, -9223372036854775806, -5, 7, 9223372036854775806]::bigint[]) n;
+SELECT test.same(unpublished_count, 5::bigint, 'as they are, up to the last ones') FROM outbox_relay.check_outbox_health('x.wide', 10, 20, NULL, NULL);
+SELECT test.ok(unpublished_count > 2, 'and estimated') FROM outbox_relay.check_outbox_health('x.wide', 1, 2, NULL, NULL);
