@@ -333,15 +333,18 @@ $function$;
 
 -- Outboxes that are gone.
 
--- As in 021, but what is no table has nothing to be locked for, nor a trigger: of an outbox that was dropped, a dump keeps the
--- number alone, which on another server may be an index's.
+-- As in 021, but what has no trigger of the relay is neither locked nor changed: of an outbox that was dropped, a dump keeps the
+-- number alone, which on another server may be an index's, or a table's that is somebody else's.
 CREATE OR REPLACE FUNCTION outbox_relay.detach_outbox(of_outbox regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s'
 AS $function$
 BEGIN
-    IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = of_outbox AND c.relkind IN ('r', 'p')) THEN
+    IF EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = of_outbox AND t.tgname = 'outbox_relay_wakeup'
+                  AND t.tgfoid = 'outbox_relay.notify_wakeup()'::regprocedure) THEN
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', of_outbox);
         EXECUTE format('DROP TRIGGER IF EXISTS outbox_relay_wakeup ON %s', of_outbox);
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = of_outbox AND c.relkind IN ('r', 'p')) THEN
         IF EXISTS (SELECT 1 FROM public.outbox_dead_letters d WHERE d.outbox = of_outbox::text)
            AND EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox) THEN
             RAISE EXCEPTION 'public.outbox_dead_letters still holds events of %', of_outbox

@@ -23,6 +23,12 @@ for object in public.users_pkey public.users_seq_seq public.outbox_status; do
     hint=$(sed -n 's/^HINT: .*\(SELECT outbox_relay.detach_outbox([^;]*;\).*/\1/p' "$work/err")
     is "its registration can be taken away as it says" "$(roles "$oid" "$hint" "SELECT count(*) FROM outbox_relay.outboxes")" $'\n1'
 done
+sql -c "DROP ROLE IF EXISTS outbox_test_migrator" -c "CREATE ROLE outbox_test_migrator" -c "GRANT USAGE ON SCHEMA outbox_relay TO outbox_test_migrator" \
+    -c "GRANT ALL ON ALL TABLES IN SCHEMA outbox_relay, public TO outbox_test_migrator" -c "REVOKE ALL ON public.users FROM outbox_test_migrator" \
+    -c "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA outbox_relay TO outbox_test_migrator"
+is "nor does it take a right on that table" "$(roles "$users" "SET LOCAL ROLE outbox_test_migrator" "SELECT outbox_relay.detach_outbox('public.users')" \
+    "SELECT count(*) FROM outbox_relay.outboxes" "SELECT count(*) FROM pg_locks WHERE relation = $users AND mode = 'AccessExclusiveLock'")" $'\n1\n0'
+sql -c "DROP OWNED BY outbox_test_migrator" -c "DROP ROLE outbox_test_migrator"
 is "nor is what is no table at all" "$(roles "$gone" "${may//%s/public.outbox_events}")" "t t t t"
 is "which is said, too" "$(grep -c "WARNING:  $gone is registered as an outbox, and there is no such table: nothing is granted on it" "$work/err")" 1
 sql -c "$(sed -n 's/^HINT: *\(SELECT outbox_relay.detach_outbox([^;]*;\)$/\1/p' "$work/err")"
