@@ -258,7 +258,8 @@ $function$;
 -- Dead letters of columns that are gone.
 
 -- As in 021, but what the letter has, and the table has no column for any more (renamed, dropped), is an error: it would be gone
--- with the letter. Of a NULL nothing is lost, nor of the number that the column seq had before it was renamed.
+-- with the letter. Of a NULL nothing is lost, nor of the row's number under the name that its column had before it was renamed: the
+-- one member without a column that has it, in a letter that does not have it under the present name.
 CREATE OR REPLACE FUNCTION outbox_relay.retry_dead_letter(
     letter_id bigint, from_table regclass DEFAULT 'public.outbox_dead_letters')
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -272,6 +273,7 @@ DECLARE
     seq_name name;
     json_texts jsonb;
     strangers text[];
+    former text[];
     mended text;
     column_list text;
     value_list text;
@@ -295,11 +297,15 @@ BEGIN
             letter_id, letter->'outbox_relay.cut' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     json_texts := coalesce(letter->'outbox_relay.json_texts', '[]');
-    letter := letter - ARRAY['published_at', 'retry_count', 'last_error'] - seq_name::text;
-    SELECT array_agg(e.key ORDER BY e.key) INTO strangers FROM jsonb_each(letter) e
-     WHERE e.value <> 'null' AND e.key NOT LIKE 'outbox\_relay.%' AND (e.key, e.value #>> '{}') <> ('seq', letter_seq::text)
+    SELECT array_agg(e.key ORDER BY e.key), array_agg(e.key) FILTER (WHERE e.value #>> '{}' = letter_seq::text AND NOT letter ? seq_name::text)
+      INTO strangers, former FROM jsonb_each(letter - ARRAY['published_at', 'retry_count', 'last_error'] - seq_name::text) e
+     WHERE e.value <> 'null' AND e.key NOT LIKE 'outbox\_relay.%'
        AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = e.key);
-    IF strangers IS NOT NULL THEN
+    letter := letter - ARRAY['published_at', 'retry_count', 'last_error'] - seq_name::text;
+    IF cardinality(former) = 1 THEN
+        strangers := array_remove(strangers, former[1]);
+    END IF;
+    IF cardinality(strangers) > 0 THEN
         mended := format('(event - %1$L) || jsonb_build_object(''new_name'', event->%1$L)', strangers[1]);
         IF json_texts ? strangers[1] THEN
             mended := mended || format(' || jsonb_build_object(%1$L, (event->%1$L) - %2$L || ''["new_name"]'')', 'outbox_relay.json_texts', strangers[1]);

@@ -35,3 +35,12 @@ is "nothing is left" "$(letters)" 0
 sql -c "SELECT outbox_relay.dead_letter('public.outbox_events', seq, 'c', 't', 1) FROM public.outbox_events WHERE event_type = 'plain'" \
     -c "ALTER TABLE public.outbox_events RENAME seq TO number" -c "UPDATE outbox_relay.outboxes SET seq_column = 'number'" >/dev/null
 is "a letter from before the number was renamed is put back" "$(sql -c "SELECT outbox_relay.retry_dead_letter(dead_letter_id) > 0 FROM public.outbox_dead_letters")" t
+# Whatever its name was; but not where two may be it.
+sql -c "CREATE TABLE public.own (id bigint, payload jsonb, nr bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)" -c "SELECT outbox_relay.attach_outbox('public.own', 'nr')" \
+    -c "INSERT INTO public.own (id, payload) VALUES (7, '{}'), (2, '{}')" -c "SELECT outbox_relay.dead_letter('public.own', nr, 'c', 't', 1) FROM public.own ORDER BY nr" \
+    -c "ALTER TABLE public.own RENAME nr TO pos" -c "SELECT outbox_relay.attach_outbox('public.own', 'pos')" >/dev/null
+is "so is one of a number of another name" "$(sql -c "SELECT outbox_relay.retry_dead_letter(dead_letter_id) > 0 FROM public.outbox_dead_letters WHERE event->>'id' = '7'" -c "SELECT id, pos FROM public.own")" $'t\n7|3'
+sql -c "ALTER TABLE public.own RENAME id TO event"
+if sql -c "SELECT outbox_relay.retry_dead_letter(dead_letter_id) FROM public.outbox_dead_letters" >/dev/null 2>"$work/err"; then not_ok "a column with the same number is no number"; else
+    is "a column with the same number is no number" "$(grep -c "has what table public.own has no column for: id, nr\$" "$work/err")" 1
+fi
