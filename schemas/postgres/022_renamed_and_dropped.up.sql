@@ -40,9 +40,10 @@ $function$;
 REVOKE ALL ON FUNCTION outbox_relay.accept_unmarked(regclass) FROM PUBLIC;
 
 -- As in 021, but a table that is attached already gets the names that are given now: they may have been renamed, and by one that
--- is not there health knows no ages. Of one that has lost its published_at it is said.
+-- is not there health knows no ages. Of one that has lost its published_at it is said. Without a time (NULL) it keeps its own, while
+-- that is there; else it is created_at.
 CREATE OR REPLACE FUNCTION outbox_relay.attach_outbox(
-    of_outbox regclass, seq_name name DEFAULT 'seq', time_name name DEFAULT 'created_at',
+    of_outbox regclass, seq_name name DEFAULT 'seq', time_name name DEFAULT NULL,
     was_adopted boolean DEFAULT false)
 RETURNS uuid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
 AS $function$
@@ -57,7 +58,7 @@ DECLARE
     volatile_table regclass;
     registered boolean;
     known record;
-    kept_time name := time_name;
+    kept_time name := coalesce(time_name, 'created_at');
 BEGIN
     -- Before anything else that is said: an index that could be made then would only bring the rows out faster.
     can_mark := EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped);
@@ -123,10 +124,13 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('ALTER TABLE %s SET LOGGED;', volatile_table);
     END IF;
     PERFORM outbox_relay.create_wakeup_trigger(of_outbox);
-    -- Of a table that is known a time that is there stays, where the one that is named (the default, say) is not.
-    IF time_name <> '' AND known.created_at_column <> time_name
+    -- Of a table that is known a time that is there stays, where none is named, or one that is not there.
+    IF time_name IS NULL AND known.created_at_column = '' THEN
+        kept_time := '';
+    ELSIF kept_time <> '' AND known.created_at_column <> kept_time
        AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = known.created_at_column AND NOT a.attisdropped)
-       AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped) THEN
+       AND (time_name IS NULL
+            OR NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped)) THEN
         kept_time := known.created_at_column;
     END IF;
     INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column, marks)

@@ -18,6 +18,15 @@ SELECT test.same(created_at_column, 'occurred_at'::name, 'a time that is there s
   FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
 SELECT outbox_relay.attach_outbox('public.renamed', 'seq', '');
 SELECT test.same(created_at_column, ''::name, 'none is a word of its own') FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
+SELECT outbox_relay.attach_outbox('public.renamed');
+SELECT test.same(created_at_column, ''::name, 'which is kept') FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
+SELECT outbox_relay.attach_outbox('public.renamed', 'seq', 'occurred_at');
+ALTER TABLE public.renamed ADD COLUMN created_at timestamptz;
+SELECT outbox_relay.attach_outbox('public.renamed', 'seq');
+SELECT test.same(created_at_column, 'occurred_at'::name, 'a time that is not named changes none') FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
+SELECT outbox_relay.attach_outbox('public.renamed', 'seq', 'created_at');
+SELECT test.same(created_at_column, 'created_at'::name, 'one that is named does') FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
+ALTER TABLE public.renamed DROP COLUMN created_at;
 SELECT outbox_relay.attach_outbox('public.renamed', 'seq', 'occurred_at');
 
 -- The number.
