@@ -60,10 +60,11 @@ session_close
 # A table that a transaction has written to for long: who attaches or detaches it by hand gives up, and lets the writers go on.
 sql -c "CREATE TABLE public.busy (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)"
 session_open
-session_do "BEGIN; INSERT INTO public.busy DEFAULT VALUES;"
+session_do "BEGIN; INSERT INTO public.busy DEFAULT VALUES; UPDATE public.other SET event_type = event_type;"
+declare -A table_of=([attach_outbox]=busy [create_wakeup_trigger]=busy [detach_outbox]=other) # which has the trigger
 functions=(attach_outbox create_wakeup_trigger detach_outbox) waiting=()
 for function in "${functions[@]}"; do
-    PGOPTIONS='-c statement_timeout=20s' sql -v VERBOSITY=verbose -c "SELECT outbox_relay.$function('public.busy')" >/dev/null 2>"$work/$function.err" & waiting+=($!)
+    PGOPTIONS='-c statement_timeout=20s' sql -v VERBOSITY=verbose -c "SELECT outbox_relay.$function('public.${table_of[$function]}')" >/dev/null 2>"$work/$function.err" & waiting+=($!)
 done
 for i in "${!functions[@]}"; do
     wait "${waiting[$i]}" || true
