@@ -161,7 +161,7 @@ def test_dashboards_keep_deployments_apart():
         with open(path, encoding="utf-8") as file:
             expressions = [one for one in _expressions(json.load(file)) if not one.startswith("label_values(")]
         maxima = [labels for one in expressions for labels in re.findall(r"max by \(([^)]*)\)", one)]
-        assert maxima and all(labels.startswith("job, namespace, ") for labels in maxima), maxima
+        assert maxima and all((labels + ", ").startswith("job, namespace, ") for labels in maxima), maxima
         measured = [one for one in expressions if re.search(r"\b(?:outbox_relay|process)_\w+", one)]
         for expression in measured:
             assert expression.count('{job=~"$job", namespace=~"$namespace"}') >= 1, expression
