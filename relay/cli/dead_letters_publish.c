@@ -3,7 +3,7 @@
 // Dead letters of the publish stage: rows of PostgreSQL. Reading is one statement a page; retry is the schema's own
 // function, which puts the row back under a new seq and wakes the relay, in a transaction of its own for each letter;
 // so what was done stays done when a later one fails. A page of which the server cannot convert a letter to UTF-8 is
-// read again letter by letter, and that letter in its stored bytes.
+// read again letter by letter, and that letter in its stored bytes; one that is too long as a text, without its event.
 #include "relay/cli/dead_letters.h"
 
 #include "relay/postgres/pg_array.h"
@@ -187,14 +187,17 @@ bool publish_letters_page(const struct relay_context *context, struct pg_connect
     if (read_page(context, connection, table, filter, limit, whole, false, cursor, page, error)) {
         return true;
     }
-    if (!pg_not_converted(connection, error)) { // a letter of bad_encoding, whose names may have such bytes, too
+    // A letter of bad_encoding, whose names may have such bytes, too, or of too_large.
+    if (!pg_not_converted(connection, error) && !pg_too_long(connection, error)) {
         return false;
     }
     for (size_t count = 0, before; count < limit; count++) {
         before = json_array_size(page);
         bool done = read_page(context, connection, table, filter, 1, whole, false, cursor, page, error) ||
             (pg_not_converted(connection, error) &&
-                read_page(context, connection, table, filter, 1, whole, true, cursor, page, error));
+                read_page(context, connection, table, filter, 1, whole, true, cursor, page, error)) ||
+            (pg_too_long(connection, error) &&
+                read_page(context, connection, table, filter, 1, false, false, cursor, page, error));
         if (!done) {
             return false;
         }

@@ -8,6 +8,7 @@
 //                            The server ends the statement by its own statement_timeout or when it sees the closed
 //                            socket.
 //   The socket is cut:       broken; outside of COMMIT the transaction is gone, at COMMIT the outcome is unknown.
+//   The answer is too much:  broken, which frees what libpq has of it.
 //   libpq fails by itself:   broken as well, since what the server did is not known.
 //   The server refuses:      an error with a class by SQLSTATE; the connection stays, the transaction is aborted.
 //   The relay stops:         the wait goes on until the stop's drain deadline, then as for a deadline.
@@ -18,10 +19,14 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #define TICK_EVERY    DURATION_MS(200)
 #define ANSWER_MARGIN DURATION_S(10) // beyond statement_timeout
@@ -65,6 +70,12 @@ bool pg_not_converted(const struct pg_connection *connection, const struct relay
 {
     return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
         (strcmp(connection->sqlstate, "22021") == 0 || strcmp(connection->sqlstate, "22P05") == 0);
+}
+
+bool pg_too_long(const struct pg_connection *connection, const struct relay_error *error)
+{
+    return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&
+        strcmp(connection->sqlstate, "54000") == 0;
 }
 
 void pg_close(struct pg_connection *connection)
@@ -190,6 +201,56 @@ static bool too_late(struct pg_connection *connection, struct relay_error *error
         connection->address, stopping ? " (the relay is stopping)" : "");
 }
 
+// What the kernel has received on a TCP socket since it was opened. 0: it is none.
+static int64_t received_by_tcp(const struct pg_connection *connection)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof(info);
+    bool known = getsockopt(PQsocket(connection->libpq), IPPROTO_TCP, TCP_INFO, &info, &length) == 0;
+    return known ? (int64_t)info.tcpi_bytes_received : 0;
+}
+
+// What has come and was not read yet.
+static int64_t left_in_socket(const struct pg_connection *connection)
+{
+    int bytes = 0;
+    return ioctl(PQsocket(connection->libpq), FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+void pg_limit_answer(struct pg_connection *connection, int64_t bytes)
+{
+    connection->most = bytes;
+    connection->received = 0;
+    connection->received_before = connection->broken ? 0 : received_by_tcp(connection);
+}
+
+static bool too_much(struct pg_connection *connection, struct relay_error *error)
+{
+    connection->broken = true;
+    snprintf(connection->why, sizeof(connection->why), ": the answer to a statement took more than %lld bytes",
+        (long long)connection->most);
+    return error_set(error, RELAY_ERROR_POSTGRES_QUERY, "%s: the connection is given up%s", connection->address,
+        connection->why);
+}
+
+// Takes in what has come. libpq reads at least 8 KB of it, and everything once a large message has made its buffer
+// large.
+static bool consume(struct pg_connection *connection, struct relay_error *error)
+{
+    bool limited = connection->most > 0, tcp = connection->received_before > 0;
+    int64_t waiting = limited && !tcp ? left_in_socket(connection) : 0;
+    if (PQconsumeInput(connection->libpq) == 0) {
+        return broken_by(connection, error, "reading from PostgreSQL");
+    }
+    if (limited && tcp) {
+        connection->received = received_by_tcp(connection) - connection->received_before;
+    } else if (limited) {
+        int64_t least = waiting < 8192 ? waiting : 8192, gone = waiting - left_in_socket(connection);
+        connection->received += gone > least ? gone : least;
+    }
+    return !limited || connection->received <= connection->most || too_much(connection, error);
+}
+
 static bool refuse_broken(const struct pg_connection *connection, struct relay_error *error)
 {
     return error_set(error, RELAY_ERROR_POSTGRES_UNREACHABLE, "%s: the connection is lost%s", connection->address,
@@ -210,8 +271,8 @@ static bool flush(struct pg_connection *connection, struct mono_time deadline, s
         if (!pg_wait(connection, POLLIN | POLLOUT, deadline)) {
             return too_late(connection, error);
         }
-        if (PQconsumeInput(connection->libpq) == 0) {
-            return broken_by(connection, error, "reading from PostgreSQL");
+        if (!consume(connection, error)) {
+            return false;
         }
     }
 }
@@ -288,11 +349,7 @@ bool pg_ready(struct pg_connection *connection)
     if (connection->broken || connection->taken) {
         return true;
     }
-    if (PQconsumeInput(connection->libpq) == 0) {
-        connection->broken = true;
-        return true;
-    }
-    return PQisBusy(connection->libpq) == 0;
+    return !consume(connection, NULL) || PQisBusy(connection->libpq) == 0;
 }
 
 // The next result of the answer, NULL in *result at its end.
@@ -303,8 +360,8 @@ static bool next_result(struct pg_connection *connection, PGresult **result, str
         if (!pg_wait(connection, POLLIN, deadline)) {
             return too_late(connection, error);
         }
-        if (PQconsumeInput(connection->libpq) == 0) {
-            return broken_by(connection, error, "reading from PostgreSQL");
+        if (!consume(connection, error)) {
+            return false;
         }
     }
     *result = PQgetResult(connection->libpq);
@@ -339,6 +396,7 @@ static void note_failure(struct pg_connection *connection, const PGresult *resul
 static void answered(struct pg_connection *connection)
 {
     connection->heard = clock_mono(connection->context->clock);
+    connection->most = 0;
     if (connection->tick != NULL && mono_reached(connection->heard, mono_add(connection->ticked, TICK_EVERY))) {
         tick(connection);
     }

@@ -124,6 +124,26 @@ static bool read_text(struct outbox_batch *batch, const PGresult *result, int ro
     return true;
 }
 
+// Takes the NUL byte off what was printed. false: it is not there, so this is a beginning only.
+static bool is_whole(struct text_view *text, enum column_form form)
+{
+    if (text->at == NULL || (form != COLUMN_JSONB && form != COLUMN_PRINTED)) {
+        return true;
+    }
+    bool whole = text->length > 0 && text->at[text->length - 1] == '\0';
+    text->length -= whole;
+    return whole;
+}
+
+static bool all_whole(struct outbox_row *row, const enum column_form *forms)
+{
+    const bool whole[] = {is_whole(&row->id, forms[CONFIG_COLUMN_ID]), is_whole(&row->type, forms[CONFIG_COLUMN_TYPE]),
+        is_whole(&row->aggregate_type, forms[CONFIG_COLUMN_AGGREGATE_TYPE]),
+        is_whole(&row->key, forms[CONFIG_COLUMN_KEY]), is_whole(&row->payload, forms[CONFIG_COLUMN_PAYLOAD]),
+        is_whole(&row->metadata, forms[CONFIG_COLUMN_METADATA])};
+    return memchr(whole, false, sizeof(whole)) == NULL;
+}
+
 static void read_created_at(struct outbox_row *row, const PGresult *result, int i)
 {
     row->created_at_kind = CREATED_AT_NONE;
@@ -143,7 +163,7 @@ static void read_created_at(struct outbox_row *row, const PGresult *result, int 
     }
 }
 
-static bool read_additional(struct outbox_batch *batch, const struct outbox_table *table, size_t count,
+static bool read_additional(struct outbox_batch *batch, const struct outbox_table *table, size_t count, bool guarded,
     const PGresult *result, int i, struct outbox_row *row, struct relay_error *error)
 {
     row->additional = NULL;
@@ -159,13 +179,14 @@ static bool read_additional(struct outbox_batch *batch, const struct outbox_tabl
         if (!read_text(batch, result, i, COLUMN_ADDITIONAL + (int)k, COLUMN_TEXT, &views[k], error)) {
             return false;
         }
+        row->cut = row->cut || (guarded && !is_whole(&views[k], table->additional_forms[k]));
     }
     row->additional = views;
     return true;
 }
 
-static bool read_row(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
-    const PGresult *result, int i, struct outbox_row *row, struct relay_error *error)
+static bool read_row(struct outbox_batch *batch, const struct outbox_table *table, const PGresult *result, int i,
+    struct outbox_row *row, struct relay_error *error)
 {
     const enum column_form *forms = table->forms;
     row->seq = pg_binary_int64(result, i, COLUMN_SEQ);
@@ -177,8 +198,7 @@ static bool read_row(struct outbox_batch *batch, const struct outbox_table *tabl
             error) &&
         read_text(batch, result, i, COLUMN_KEY, forms[CONFIG_COLUMN_KEY], &row->key, error) &&
         read_text(batch, result, i, COLUMN_PAYLOAD, forms[CONFIG_COLUMN_PAYLOAD], &row->payload, error) &&
-        read_text(batch, result, i, COLUMN_METADATA, forms[CONFIG_COLUMN_METADATA], &row->metadata, error) &&
-        read_additional(batch, table, additional_count, result, i, row, error);
+        read_text(batch, result, i, COLUMN_METADATA, forms[CONFIG_COLUMN_METADATA], &row->metadata, error);
 }
 
 bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *table, size_t additional_count,
@@ -195,7 +215,11 @@ bool outbox_batch_add(struct outbox_batch *batch, const struct outbox_table *tab
     }
     for (int i = 0; i < rows; i++) {
         struct outbox_row *row = &batch->rows[batch->count];
-        if (!read_row(batch, table, additional_count, result, i, row, error)) {
+        if (!read_row(batch, table, result, i, row, error)) {
+            return false;
+        }
+        row->cut = guarded && !all_whole(row, table->forms);
+        if (!read_additional(batch, table, additional_count, guarded, result, i, row, error)) {
             return false;
         }
         row->above = guarded && !PQgetisnull(result, i, above) ? pg_binary_int64(result, i, above) : 0;
@@ -229,9 +253,13 @@ bool outbox_batch_route(struct outbox_batch *batch, struct event_router *router,
         if (batch->rows[i].above > 0) {
             *reason = PUBLISH_REASON_TOO_LARGE;
             return error_set(error, RELAY_ERROR_ROUTE,
-                "the row takes more than %lld bytes and is not read (the larger of [outbox] batch_bytes and %d times "
-                "message.max.bytes)",
+                "the row, or its text, takes more than %lld bytes and is not read (the larger of [outbox] batch_bytes "
+                "and %d times message.max.bytes)",
                 (long long)batch->rows[i].above, OUTBOX_SQL_LARGEST);
+        }
+        if (batch->rows[i].cut) {
+            *reason = PUBLISH_REASON_TOO_LARGE;
+            return error_set(error, RELAY_ERROR_ROUTE, "the row's text is far longer than the row");
         }
         switch (event_router_route(router, &batch->rows[i], batch->arena, &batch->events[i], reason, error)) {
         case ROUTE_OK: continue;

@@ -116,6 +116,7 @@ bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *co
     struct relay_error *error)
 {
     struct number_text a, b, c;
+    pg_limit_answer(connection, OUTBOX_TABLE_GROWTH * (sql->batch_bytes + sql->largest));
     return pg_send_prepared(connection, outbox_statement_names[SQL_TAKE],
         (struct pg_value[]){PG_TEXT(number(&a, after)), PG_TEXT(number(&b, limit)),
             PG_TEXT(number(&c, sql->batch_bytes))},
@@ -146,28 +147,29 @@ PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connect
 }
 
 static PGresult *of_list(struct pg_connection *connection, enum outbox_statement statement, const int64_t *seqs,
-    size_t count, struct mono_time deadline, struct relay_error *error)
+    size_t count, bool giants, struct mono_time deadline, struct relay_error *error)
 {
     char *list = pg_array_of_numbers(seqs, count, 1);
     if (list == NULL) {
         error_no_memory(error, "a list of numbers");
         return NULL;
     }
-    PGresult *result = query(connection, statement, (struct pg_value[]){PG_TEXT(list)}, 1, true, deadline, error);
+    PGresult *result = query(connection, statement, (struct pg_value[]){PG_TEXT(list), PG_TEXT(giants ? "t" : "f")},
+        statement == SQL_TAKE_LIST ? 2 : 1, true, deadline, error);
     free(list);
     return result;
 }
 
-PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count,
+PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count, bool giants,
     struct mono_time deadline, struct relay_error *error)
 {
-    return of_list(connection, SQL_TAKE_LIST, seqs, count, deadline, error);
+    return of_list(connection, SQL_TAKE_LIST, seqs, count, giants, deadline, error);
 }
 
 PGresult *outbox_sql_take_receipt(struct pg_connection *connection, const int64_t *seqs, size_t count,
     struct mono_time deadline, struct relay_error *error)
 {
-    return of_list(connection, SQL_TAKE_RECEIPT, seqs, count, deadline, error);
+    return of_list(connection, SQL_TAKE_RECEIPT, seqs, count, false, deadline, error);
 }
 
 PGresult *outbox_sql_list_new(struct pg_connection *connection, int64_t after, int64_t limit, struct mono_time deadline,
@@ -512,5 +514,5 @@ bool outbox_sql_drop_old_entries(struct pg_connection *connection, struct mono_t
 PGresult *outbox_sql_release_held(struct pg_connection *connection, const int64_t *held, size_t count,
     struct mono_time deadline, struct relay_error *error)
 {
-    return of_list(connection, SQL_RELEASE_HELD, held, count, deadline, error);
+    return of_list(connection, SQL_RELEASE_HELD, held, count, false, deadline, error);
 }

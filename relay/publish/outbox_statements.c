@@ -43,7 +43,9 @@
 
 // No row above @largest is read: libpq has a row whole in memory, twice, before the relay sees a length. Such a row
 // ends what a reading takes, since @largest is never below batch_bytes. SQL_TAKE leaves it, which costs that statement
-// nothing, and publish_serve.c then reads the careful way; the others return it without its bytes.
+// nothing, and publish_serve.c then reads the careful way; the others return it without its bytes. What makes a text
+// far longer than its size says comes cut from these (outbox_table.c), and is asked for alone; outbox_sql_send_take()
+// limits the answer to SQL_TAKE.
 static const char *const templates[SQL_COUNT] = {
     // The window over the sizes costs a tenth of the whole statement: only where a plain sum says that it cuts.
     [SQL_TAKE] = "@take WHERE t.@seq > $1::int8 AND t.@seq <= (SELECT CASE WHEN sum(b.size) >= $3::int8 THEN"
@@ -57,11 +59,13 @@ static const char *const templates[SQL_COUNT] = {
     " FROM unnest($1::int8[], $2::int8[]) AS h(first, last)"
     " CROSS JOIN LATERAL (SELECT u.@seq AS s, @size AS size FROM @name u WHERE u.@seq >= h.first"
     " AND u.@seq <= h.last @openu ORDER BY u.@seq LIMIT $3::int8) b ORDER BY b.s LIMIT $3::int8),"
-    " giants (seqs) AS MATERIALIZED (SELECT array_agg(c.s::int8) FROM c WHERE c.size > @largest)"
+    " giants (seqs, room) AS MATERIALIZED (SELECT array_agg(c.s::int8), 1024 FROM c WHERE c.size > @largest)"
     " @take WHERE t.@seq IN (SELECT c.s FROM c WHERE c.before IS NULL OR c.before < $4::int8) @opent"
     " RETURNING @guarded, (SELECT count(*) >= $3::int8 OR coalesce(max(c.before) >= $4::int8, false) FROM c)",
-    [SQL_TAKE_LIST] = "WITH giants (seqs) AS MATERIALIZED (SELECT array_agg(u.@seq::int8) FROM @name u"
-                      " WHERE u.@seq = ANY($1::int8[]) @openu AND @size > @largest)"
+    // Of a row alone as much is read as of any.
+    [SQL_TAKE_LIST] = "WITH giants (seqs, room) AS MATERIALIZED (SELECT array_agg(u.@seq::int8), CASE"
+                      " cardinality($1::int8[]) WHEN 1 THEN least(@largest, 1073741823)::int4 ELSE 1024"
+                      " END FROM @name u WHERE u.@seq = ANY($1::int8[]) @openu AND ($2::bool OR @size > @largest))"
                       " @take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @guarded",
     [SQL_TAKE_RECEIPT] = "@take WHERE t.@seq = ANY($1::int8[]) @opent RETURNING @receipt",
     [SQL_LIST_NEW] = "SELECT t.@seq, (SELECT (@size)::int8 FROM (SELECT t.*) u), (" HELD " OR " PARKED

@@ -138,34 +138,51 @@ static bool append(char **list, const char *expression, struct relay_error *erro
     return true;
 }
 
+static bool has_length(const struct found *found)
+{
+    return found->base == OID_BYTEA || found->base == OID_TEXT || found->base == OID_VARCHAR;
+}
+
+// Whether PostgreSQL may print a value far longer than it keeps it.
+static bool may_grow(const struct found *found)
+{
+    return !has_length(found) && found->base != OID_JSON && found->base != OID_UUID;
+}
+
 // What a column takes in memory, of int4 for jsonb and else of int8, since two values may be more than an int4 holds. A
 // compressed value may be a hundred times what is stored: it is measured whole. An array holds its elements
 // uncompressed, so its size tells that of a document without making its text, which took a fifth of the whole DELETE
 // for documents of 10 KB. Of text and bytea the length is known without reading them. NULL: out of memory.
-static char *column_size(const struct found *found, int server_version)
+static char *column_size(const struct found *found, const char *alias, int server_version)
 {
-    const char *name = found->name;
-    if (found->base == OID_BYTEA || found->base == OID_TEXT || found->base == OID_VARCHAR) {
-        return text_new("coalesce(octet_length(u.%s), 0)::int8", name);
-    }
-    bool jsonb = found->type == OID_JSONB;
-    char *whole = text_new(jsonb ? "pg_column_size(ARRAY[u.%s])" : "octet_length(u.%s::text)", name);
-    if (whole == NULL) {
+    bool jsonb = found->base == OID_JSONB;
+    char *value = text_new("%s.%s", alias, found->name), *whole = NULL, *size = NULL;
+    if (value == NULL) {
         return NULL;
     }
+    if (has_length(found)) {
+        size = text_new("coalesce(octet_length(%s), 0)::int8", value);
+        goto value_held;
+    }
+    whole = text_new(jsonb ? "pg_column_size(ARRAY[%s])" : "octet_length(%s::text)::int8", value);
+    if (whole == NULL) {
+        goto value_held;
+    }
     // PostgreSQL 13 does not say whether a value is compressed: there each is measured whole.
-    char *size = server_version < 140000
-        ? text_new("CASE WHEN u.%s IS NULL THEN 0 ELSE %s END%s", name, whole, jsonb ? "" : "::int8")
-        : text_new("coalesce(CASE WHEN pg_column_compression(u.%s) IS NULL THEN pg_column_size(u.%s) ELSE %s END, 0)%s",
-              name, name, whole, jsonb ? "" : "::int8");
+    size = server_version < 140000
+        ? text_new("CASE WHEN %s IS NULL THEN 0 ELSE %s END", value, whole)
+        : text_new("coalesce(CASE WHEN pg_column_compression(%s) IS NULL THEN pg_column_size(%s) ELSE %s END, 0)",
+              value, value, whole);
     free(whole);
+value_held:
+    free(value);
     return size;
 }
 
 static bool add_size(struct outbox_table *table, const struct found *found, int server_version,
     struct relay_error *error)
 {
-    char *size = column_size(found, server_version);
+    char *size = column_size(found, "u", server_version);
     char *longer = size == NULL ? NULL : text_new("%s + %s", table->size, size);
     free(size);
     if (longer == NULL) {
@@ -176,34 +193,66 @@ static bool add_size(struct outbox_table *table, const struct found *found, int 
     return true;
 }
 
-// Of a row that is too large: nothing of what only the record has. Of what the row waits by, as much as tells that it
-// is too long for that.
-static char *guarded(const struct outbox_table *table, const struct found *found, const char *expression, bool waits_by)
+// What is read of such a column in a guarded row: what PostgreSQL prints, and a NUL byte, which no text has.
+static char *printed(const struct found *found, const char *expression)
 {
-    char *beginning = NULL;
-    if (waits_by && found->type == OID_BYTEA) {
-        beginning = text_new("substring(%s for %d)", expression, PUBLISH_WAITING_KEY_MAX + 1);
-    } else if (waits_by && found->type != OID_JSON && found->type != OID_JSONB) {
-        beginning = text_new("left(%s, %d)", expression, PUBLISH_WAITING_KEY_MAX + 1);
-    } else {
-        beginning = strdup("NULL");
+    return text_new("%s(%s) || decode('00', 'hex')", found->type == OID_JSONB ? "jsonb_send" : "textsend", expression);
+}
+
+// As much of that as the row's size tells, several times over: enough for all but numbers with huge exponents, which
+// make 131,072 digits of the 12 bytes that 1e131071 takes in a jsonb. So a reading, whose rows are measured by their
+// sizes, brings no more than a few times batch_bytes.
+static char *bounded(const struct found *found, const char *expression, int server_version)
+{
+    if (!may_grow(found)) {
+        return strdup(expression);
     }
-    char *text = beginning == NULL
+    char *whole = printed(found, expression), *size = column_size(found, "t", server_version);
+    char *text = whole == NULL || size == NULL
         ? NULL
-        : text_new("CASE WHEN " OUTBOX_TABLE_GIANT " THEN %s ELSE %s END", table->seq, beginning, expression);
-    free(beginning);
+        : text_new("substr(%s, 1, (SELECT g.room FROM giants g) + %d * least(%s, 134217727)::int4)", whole,
+              OUTBOX_TABLE_GROWTH, size);
+    free(whole);
+    free(size);
     return text;
 }
 
-// Puts a column that may be large into guarded_row and size.
+// Of a row that is too large: nothing of what only the record has. Of what the row waits by, as much as tells that it
+// is too long for that.
+static char *beginning(const struct found *found, const char *expression, bool waits_by)
+{
+    if (!waits_by || found->type == OID_JSON || found->type == OID_JSONB) {
+        return strdup("NULL");
+    }
+    char *text = text_new(found->type == OID_BYTEA ? "substring(%s for %d)" : "left(%s, %d)", expression,
+        PUBLISH_WAITING_KEY_MAX + 1);
+    char *whole = text != NULL && may_grow(found) ? printed(found, text) : text;
+    if (whole != text) {
+        free(text);
+    }
+    return whole;
+}
+
+// Puts a column that may be large into row, guarded_row and size.
 static bool add_large(struct outbox_table *table, const struct found *found, const char *expression, bool waits_by,
     int server_version, struct relay_error *error)
 {
-    char *text = guarded(table, found, expression, waits_by);
-    bool done = (text != NULL || error_no_memory(error, "a column")) && append(&table->guarded_row, text, error) &&
-        add_size(table, found, server_version, error);
+    char *text = bounded(found, expression, server_version), *of_giant = beginning(found, expression, waits_by);
+    char *choice = text == NULL || of_giant == NULL
+        ? NULL
+        : text_new("CASE WHEN " OUTBOX_TABLE_GIANT " THEN %s ELSE %s END", table->seq, of_giant, text);
+    bool done = (choice != NULL || error_no_memory(error, "a column")) && append(&table->row, expression, error) &&
+        append(&table->guarded_row, choice, error) && add_size(table, found, server_version, error);
     free(text);
+    free(of_giant);
+    free(choice);
     return done;
+}
+
+// Puts one that is small into row and guarded_row.
+static bool add_small(struct outbox_table *table, const char *expression, struct relay_error *error)
+{
+    return append(&table->row, expression, error) && append(&table->guarded_row, expression, error);
 }
 
 static bool add_role(struct outbox_table *table, const struct config_outbox *config, const PGresult *columns,
@@ -230,14 +279,16 @@ static bool add_role(struct outbox_table *table, const struct config_outbox *con
     char *expression = role_expression(role, &found, &table->forms[role]);
     bool done = expression != NULL || error_no_memory(error, "a column");
     bool in_receipt = role == CONFIG_COLUMN_SEQ || role == CONFIG_COLUMN_ID || role == CONFIG_COLUMN_CREATED_AT;
-    done = done && append(&table->row, expression, error) &&
-        append(&table->receipt_row, in_receipt ? expression : "NULL::text", error);
+    done = done && append(&table->receipt_row, in_receipt ? expression : "NULL::text", error);
     bool body = role == CONFIG_COLUMN_PAYLOAD || role == CONFIG_COLUMN_METADATA;
     bool may_be_large = found.type != 0 && (body || !found.small) && role != CONFIG_COLUMN_SEQ &&
         role != CONFIG_COLUMN_CREATED_AT;
     done = done &&
         (may_be_large ? add_large(table, &found, expression, !body, server_version, error)
-                      : append(&table->guarded_row, expression, error));
+                      : add_small(table, expression, error));
+    if (may_be_large && may_grow(&found) && table->forms[role] == COLUMN_TEXT) {
+        table->forms[role] = COLUMN_PRINTED;
+    }
     // Exclusion lists compare texts.
     char **kept = role == CONFIG_COLUMN_KEY    ? &table->key
         : role == CONFIG_COLUMN_AGGREGATE_TYPE ? &table->aggregate_type
@@ -306,7 +357,8 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
 {
     size_t count = config->publish.additional_count;
     table->additional_types = calloc(count + 1, sizeof(*table->additional_types));
-    if (table->additional_types == NULL) {
+    table->additional_forms = calloc(count + 1, sizeof(*table->additional_forms));
+    if (table->additional_types == NULL || table->additional_forms == NULL) {
         return error_no_memory(error, "additional columns");
     }
     for (size_t i = 0; i < count; i++) {
@@ -320,8 +372,7 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
             error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "table %s has no column \"%s\", which [publish] additional names", config->table, name);
         done = done && (expression != NULL || error_no_memory(error, "a column")) &&
-            append(&table->row, expression, error) &&
-            (found.small ? append(&table->guarded_row, expression, error)
+            (found.small ? add_small(table, expression, error)
                          : add_large(table, &found, expression, false, server_version, error));
         free(expression);
         free(found.name);
@@ -329,6 +380,7 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
             return false;
         }
         table->additional_types[i] = found.base;
+        table->additional_forms[i] = !found.small && may_grow(&found) ? COLUMN_PRINTED : COLUMN_TEXT;
     }
     return true;
 }
@@ -492,6 +544,7 @@ void outbox_table_free(struct outbox_table *table)
     free(table->guarded_row);
     free(table->receipt_row);
     free(table->additional_types);
+    free(table->additional_forms);
     free(table);
 }
 

@@ -116,12 +116,17 @@ static bool take_list(struct publish_pipe *pipe, struct publish_lane *lane, cons
     struct mono_time began = clock_mono(pipe->context->clock);
     lane->asked = seqs;
     lane->asked_count = count;
-    PGresult *result = outbox_sql_take_list(publish_connection(pipe, lane), seqs, count, pg_deadline(pipe->context),
-        error);
+    bool unprintable = count == 1 && pipe->unprintable && pipe->unprintable_seq == seqs[0];
+    PGresult *result = outbox_sql_take_list(publish_connection(pipe, lane), seqs, count, unprintable,
+        pg_deadline(pipe->context), error);
     if (result == NULL || !publish_take_add(pipe, lane, true, result, error)) {
         return false;
     }
     lane->asked_count = 0;
+    pipe->unprintable = pipe->unprintable && !unprintable;
+    if (count == 1 && lane->batch->count == 1 && lane->batch->rows[0].cut) { // alone it was allowed all that is read
+        lane->batch->rows[0].above = outbox_sql_largest(pipe->sql);
+    }
     publish_take_judge(pipe, lane, lane->batch->count, began);
     outbox_batch_sort(lane->batch);
     lane->kept = lane->batch->count == 0;

@@ -70,19 +70,27 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
     return publish_verdicts_add(&pipe->verdicts, &verdict, error);
 }
 
-bool publish_judge_unconverted(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
+bool publish_judge_unsendable(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error)
 {
-    if (lane->asked_count > 1) {
-        return publish_suspects_add(&pipe->verdicts, lane->asked[lane->asked_count / 2], error);
-    }
+    int64_t seq = lane->asked[lane->asked_count / 2];
     struct pg_connection *connection = publish_connection(pipe, lane);
-    const char *code = publish_reason_name(PUBLISH_REASON_BAD_ENCODING);
+    bool long_text = strcmp(pg_last_sqlstate(connection), "54000") == 0;
+    if (lane->asked_count > 1) {
+        return publish_suspects_add(&pipe->verdicts, seq, error);
+    }
+    if (long_text && !(pipe->unprintable && pipe->unprintable_seq == seq)) {
+        pipe->unprintable = true;
+        pipe->unprintable_seq = seq;
+        return publish_suspects_add(&pipe->verdicts, seq, error);
+    }
+    pipe->unprintable = false;
+    enum publish_reason reason = long_text ? PUBLISH_REASON_TOO_LARGE : PUBLISH_REASON_BAD_ENCODING;
+    const char *code = publish_reason_name(reason);
     const char *encoding = PQparameterStatus(pg_libpq(connection), "server_encoding");
-    struct publish_verdict verdict = {.seq = lane->asked[0], .action = VERDICT_DEAD_LETTER};
+    struct publish_verdict verdict = {.seq = seq, .action = VERDICT_DEAD_LETTER};
     snprintf(verdict.code, sizeof(verdict.code), "%s", code);
     snprintf(verdict.reason, sizeof(verdict.reason), "%s (server_encoding %s, SQLSTATE %s)",
-        publish_reason_text(PUBLISH_REASON_BAD_ENCODING), encoding == NULL ? "unknown" : encoding,
-        pg_last_sqlstate(connection));
+        publish_reason_text(reason), encoding == NULL ? "unknown" : encoding, pg_last_sqlstate(connection));
     if (pipe->config->publish.on_poison == CONFIG_POISON_STOP) {
         return stops_outbox(verdict.seq, code, verdict.reason, error);
     }

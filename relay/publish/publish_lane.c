@@ -33,9 +33,10 @@ bool publish_too_slow(const struct pg_connection *connection, const struct relay
 }
 
 // The server refused the statement itself: the last SQLSTATE may be of an earlier one.
-bool publish_not_converted(struct pg_connection *connection, const struct relay_error *error)
+bool publish_not_sent(struct pg_connection *connection, const struct relay_error *error)
 {
-    return pg_not_converted(connection, error) && PQtransactionStatus(pg_libpq(connection)) == PQTRANS_INERROR;
+    return (pg_not_converted(connection, error) || pg_too_long(connection, error)) &&
+        PQtransactionStatus(pg_libpq(connection)) == PQTRANS_INERROR;
 }
 
 bool publish_took_long(const struct publish_pipe *pipe, struct duration took)

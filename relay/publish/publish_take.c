@@ -12,8 +12,10 @@
 //   read alone until they are through.
 // - A row that cannot be routed is judged (dead letter, hold, stop); the batch is undone and read again the careful
 //   way (publish_careful.c).
-// - A row that PostgreSQL cannot convert to UTF-8 makes the statement fail: undone, and looked for the careful way,
-//   among half of the rows, then half of those.
+// - A row that PostgreSQL cannot convert to UTF-8, or whose text is longer than it can send, makes the statement fail:
+//   undone, and looked for the careful way, among half of the rows, then half of those.
+// - A row's text is far longer than its size said: with many such rows the connection is given up, and the next term
+//   reads the careful way. There it comes cut: undone, and read alone.
 // - A locked row makes the statement fail after lock_timeout: undone, and tried again later.
 // - PostgreSQL takes long for the rows, or does not answer in time at all: the next batches have fewer.
 // - It takes long to look the holes up, which smaller batches would not make quicker: no batch is read while another
@@ -245,8 +247,10 @@ static bool route(struct publish_pipe *pipe, struct publish_lane *lane, bool *cl
             return false;
         }
         *clean = false;
-        if (!publish_judge_poison(pipe, lane, lane->batch->rows[next].seq, publish_reason_name(reason), why.text,
-                error)) {
+        const struct outbox_row *row = &lane->batch->rows[next];
+        bool alone = row->cut && row->above == 0; // it may be whole then
+        if (alone ? !publish_suspects_add(&pipe->verdicts, row->seq, error)
+                  : !publish_judge_poison(pipe, lane, row->seq, publish_reason_name(reason), why.text, error)) {
             return false;
         }
     }
@@ -384,9 +388,9 @@ static bool take_late(struct publish_pipe *pipe, struct publish_lane *lane, void
     return true;
 }
 
-// Some row among those that were to be read cannot be converted. Only a list of rows tells which, so the next readings
-// are careful. One that knows its rows and was refused besides them (it carried out verdicts) has met something else.
-static bool find_unconverted(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
+// Some row among those that were to be read cannot be sent. Only a list of rows tells which, so the next readings are
+// careful. One that knows its rows and was refused besides them (it carried out verdicts) has met something else.
+static bool find_unsendable(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
     if (lane->asked_count == 0 && (lane->careful || lane->chosen)) {
         return false;
@@ -395,7 +399,7 @@ static bool find_unconverted(struct publish_pipe *pipe, struct publish_lane *lan
         log_event(LOG_LEVEL_WARNING, "publish.read_refused", "looking for the row",
             LOG_TEXT("outbox", pipe->config->name), LOG_ERROR(error));
         pipe->closely = true;
-    } else if (!publish_judge_unconverted(pipe, lane, error)) {
+    } else if (!publish_judge_unsendable(pipe, lane, error)) {
         return false;
     }
     return publish_take_undo(pipe, lane, error);
@@ -405,13 +409,15 @@ static bool find_unconverted(struct publish_pipe *pipe, struct publish_lane *lan
 // fewer rows it may not). The batch is undone and read again a little later; the session is whole.
 static bool put_off(struct publish_pipe *pipe, struct publish_lane *lane, struct relay_error *error)
 {
-    if (publish_not_converted(publish_connection(pipe, lane), error)) {
-        return find_unconverted(pipe, lane, error);
+    if (publish_not_sent(publish_connection(pipe, lane), error)) {
+        return find_unsendable(pipe, lane, error);
     }
     if (error->code != RELAY_ERROR_POSTGRES_QUERY || pg_broken(publish_connection(pipe, lane))) {
         if (error->code == RELAY_ERROR_POSTGRES_UNREACHABLE && publish_took_long(pipe, lane->waited)) {
             publish_take_fewer(pipe); // a server that did not even end the statement by its own time limit
         }
+        // It may have sent more than there is memory for, of rows that it holds in a fraction of that.
+        pipe->closely = pipe->closely || pg_broken(publish_connection(pipe, lane));
         return false;
     }
     if (!lane->joined && publish_too_slow(publish_connection(pipe, lane), error)) {

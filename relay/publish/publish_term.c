@@ -549,7 +549,6 @@ bool publish_term_start(struct publish_pipe *pipe, struct relay_error *error)
     pipe->looks_slowly = false;
     pipe->found = false;
     pipe->in_vain = false;
-    pipe->closely = false;
     pipe->chores_in_vain = 0;
     pipe->purges = 0;
     publish_verdicts_clear_rows(&pipe->verdicts);

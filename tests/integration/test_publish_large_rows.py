@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.machine import memory_mib
 from publishing import Transaction, as_admin, assert_order, dead_letters, publishing, wait_ids
-from relaytools.relay import wait_until
+from relaytools.relay import command, wait_until
 
 AGGREGATE = "44444444-4444-4444-4444-444444444444"
 # Of the process: what it has and 250 MB more do not fit.
@@ -120,3 +120,86 @@ def test_a_large_row_stops_an_outbox_that_wants_to_be_stopped(place):
     wait_ids(place, [before])
     relay.wait(lambda: any("on_poison = stop" in one["error"] and "is not read" in one["error"] for one in relay.events("publish.term_failed")),
                "the term ends at it")
+
+
+def insert_numbers(place, count, number="1e131071", aggregate=AGGREGATE, rows=1):
+    """Documents of 12 bytes a number, in PostgreSQL; each number has 131,072 digits where it is printed. Ids in the order of their numbers."""
+    return [row[0] for row in place.execute(
+        "WITH made AS (INSERT INTO public.outbox_events (aggregate_type, aggregate_id, event_type, payload) SELECT 'post', %s, 'post.updated', "
+        "(SELECT jsonb_agg(%s::jsonb) FROM generate_series(1, %s)) FROM generate_series(1, %s) RETURNING id::text, seq) SELECT id FROM made ORDER BY seq",
+        aggregate, number, count, rows)]
+
+
+@pytest.mark.parametrize("disposition, poison", (("delete", "dead_letter"), ("mark", "hold_aggregate")))
+def test_a_row_that_is_longer_as_a_text_than_postgresql_can_make_one_stops_nobody(place, disposition, poison):
+    """A gigabyte is the most."""
+    relay = publishing(place, start=False, outbox={"disposition": disposition}, publish={"on_poison": poison})
+    small = [place.insert_event()]
+    large, = insert_numbers(place, 8200)
+    behind = place.insert_event(aggregate=AGGREGATE)
+    small.append(place.insert_event())
+    relay.start()
+    wait_ids(place, small, 240)
+    assert len(relay.events("publish.term_started")) == 1 and not relay.events("publish.term_failed"), relay.log_tail(400)
+    if poison == "dead_letter":
+        wait_dead(place, [large])
+        wait_ids(place, [behind])
+        shown = command("dead-letters", "show", config=relay.config, binary=place.binary)
+        assert shown.returncode == 0 and large in shown.stdout, shown.stdout + shown.stderr
+        return
+    relay.wait(lambda: relay.metric("held_aggregates") == 1, "it is held")
+    assert place.execute("SELECT aggregate_id, reason_code FROM outbox_relay.held_aggregates") == [(AGGREGATE, "too_large")]
+    assert not dead_letters(place)
+    place.execute("UPDATE public.outbox_events SET payload = '[1]' WHERE id = %s::uuid", large)
+    wait_ids(place, [large, behind], 90)
+
+
+def test_a_row_that_is_longer_as_a_text_than_postgresql_can_make_one_stops_an_outbox_by_its_number(place):
+    before = place.insert_event()
+    large, = insert_numbers(place, 8200)
+    seq, = place.execute("SELECT seq FROM public.outbox_events WHERE id = %s::uuid", large)[0]
+    relay = publishing(place, start=False, publish={"on_poison": "stop"})
+    relay.start(ready=False)
+    wait_ids(place, [before], 120)
+    relay.wait(lambda: any(f"row {seq} cannot be published (too_large)" in one["error"] for one in relay.events("publish.term_failed")), "the row is named")
+
+
+def test_rows_that_are_far_longer_as_texts_come_one_by_one(place):
+    """Together they would take more than a gigabyte."""
+    relay = publishing(place, start=False)
+    small = [place.insert_event()]
+    large = insert_numbers(place, 50, rows=100)
+    small.append(place.insert_event())
+    larger = insert_numbers(place, 80, rows=50)
+    whole = insert_numbers(place, 5, "1e100000", rows=20)
+    small.append(place.insert_event())
+    relay.start(ready=False)
+    resource.prlimit(relay.process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    wait_ids(place, [*small, *whole], 120)
+    wait_until(lambda: set(dead_letters(place)) == {*large, *larger}, "the dead letters", 120)
+    found = dead_letters(place)
+    assert all(found[one][0] == "too_large" and "message.max.bytes is" in found[one][1] for one in large)
+    assert all(found[one][0] == "too_large" and "is not read" in found[one][1] for one in larger)
+    payloads = {record[0]: record[4] for record in place.records()}
+    assert {payloads[one] for one in whole} == {b"[" + b", ".join([b"1" + b"0" * 100000] * 5) + b"]"}
+    assert memory_mib(relay.process.pid) < 200
+    failed, = relay.events("publish.term_failed")
+    assert "the answer to a statement took more than" in failed["error"], relay.log_tail(400)
+
+
+@pytest.mark.postgres_versions
+def test_a_value_whose_text_is_far_longer_than_the_row_is_published_whole_whatever_its_type(place):
+    place.execute("CREATE DOMAIN public.document AS jsonb")
+    place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, kind text DEFAULT 'post.created', owner numeric, "
+                  "body public.document, note numeric, list numeric[], trace uuid DEFAULT gen_random_uuid())")
+    place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'none')")
+    for name, number in zip("1234", ("7", "1e3000", None, "1e3001")):
+        place.execute("INSERT INTO public.own (name, owner, body, note, list) SELECT %s, x, to_jsonb(x), x, CASE WHEN x > 0 THEN ARRAY[x, x] END "
+                      "FROM (SELECT %s::numeric) v (x)", name, number)
+    publishing(place, publish={"additional": "note:header, list:header"}, outbox={
+        "table": "public.own", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind", "column.aggregate_type": "none",
+        "column.payload": "body", "column.metadata": "trace", "column.created_at": "none"})
+    wait_ids(place, ["1", "2", "3", "4"])
+    texts = dict(zip("1234", (b"7", b"1" + b"0" * 3000, None, b"1" + b"0" * 3001)))
+    found = {record[0]: (record[6], record[4], record[5].get("note"), record[5].get("list")) for record in place.records()}
+    assert found == {one: (text, text if text else b"null", text, b"{%s,%s}" % (text, text) if text else None) for one, text in texts.items()}

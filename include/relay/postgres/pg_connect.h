@@ -23,6 +23,9 @@ struct pg_connection {
     bool taken;             // a beat has taken the answer, which pg_receive() gives out:
     PGresult *answer;       // NULL: it failed
     struct relay_error failure;
+    int64_t most;            // bytes of the answer that is under way; 0: any number
+    int64_t received;        // of it
+    int64_t received_before; // on the TCP socket; 0: it is none
     char address[160];
     char sqlstate[6];
     char **prepared; // names

@@ -88,6 +88,10 @@ bool pg_send_prepared(struct pg_connection *connection, const char *name, const 
 bool pg_ready(struct pg_connection *connection);
 PGresult *pg_receive(struct pg_connection *connection, struct mono_time deadline, struct relay_error *error);
 
+// Of the next answer: where more bytes come, the connection is broken (POSTGRES_QUERY), since libpq keeps all there is
+// of it. Exact for TCP; of a Unix-domain socket what PostgreSQL sends during a read may be missed.
+void pg_limit_answer(struct pg_connection *connection, int64_t bytes);
+
 // Whether a statement has been sent whose answer has not been taken yet.
 bool pg_busy(const struct pg_connection *connection);
 // Speaks to the server when it has not answered this session for a third of the lease, unless a statement is under way.
@@ -113,6 +117,8 @@ struct mono_time pg_deadline(const struct relay_context *context);
 const char *pg_last_sqlstate(const struct pg_connection *connection);
 // Whether the error is that a result has text that the server cannot convert to UTF-8.
 bool pg_not_converted(const struct pg_connection *connection, const struct relay_error *error);
+// Whether it is a limit of the server's: what it makes in memory, the text of a value, say, takes a gigabyte at most.
+bool pg_too_long(const struct pg_connection *connection, const struct relay_error *error);
 
 // Cells of a result, as text but for the last.
 static inline const char *pg_cell(const PGresult *result, int row, int column)

@@ -31,6 +31,7 @@ struct outbox_row {
     const struct text_view *additional; // one for each item of the config's `additional`, in its order
     const uint32_t *additional_types;   // their types' OIDs (PQftype), for the envelope; NULL: all are text
     int64_t above; // 0, or the row takes more bytes than this: NULL stands for what is large in it, or its beginning
+    bool cut;      // of some column the beginning was read, since its text is far longer than the row takes
 };
 
 #endif

@@ -47,15 +47,17 @@ bool outbox_sql_rollback_batch(struct pg_connection *connection, struct mono_tim
 
 // Readings are limited by rows and by batch_bytes: the row that exceeds those is the last one.
 // The batch's rows: those above `after`, at most `limit`, taken out and returned, up to the first that is too large to
-// be read. Send only; pg_receive() gives the rows.
+// be read. Send only; pg_receive() gives the rows. They may be far larger than they were measured by (numbers in jsonb,
+// OUTBOX_TABLE_GROWTH): beyond a few times batch_bytes the connection is broken.
 bool outbox_sql_send_take(const struct outbox_sql *sql, struct pg_connection *connection, int64_t after, int64_t limit,
     struct relay_error *error);
 // Rows inside the ranges, at most `limit`, the lowest first; taken out and returned, guarded (outbox_batch_add). One
 // more column, the last: whether there may be more of them (bool).
 PGresult *outbox_sql_take_ranges(const struct outbox_sql *sql, struct pg_connection *connection,
     const struct seq_range *ranges, size_t count, int64_t limit, struct mono_time deadline, struct relay_error *error);
-// Exactly these rows, those that are still there; guarded.
-PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count,
+// Exactly these rows, those that are still there; guarded. giants: all of them as if they were too large to be read. Of
+// a row that is asked for alone as much is read as of any.
+PGresult *outbox_sql_take_list(struct pg_connection *connection, const int64_t *seqs, size_t count, bool giants,
     struct mono_time deadline, struct relay_error *error);
 // The same with the columns of outbox_table.receipt_row: a receipt may name the rows of many batches, so their payloads
 // are not read.

@@ -15,11 +15,13 @@
 
 // How a column's binary value becomes the text that PostgreSQL would print.
 enum column_form {
-    COLUMN_ABSENT, // the table has none: NULL is read in its place
-    COLUMN_TEXT,   // the bytes are the text (text, varchar, json; anything else is cast to text by the server)
-    COLUMN_BYTES,  // bytea: the bytes are taken for the text, where PostgreSQL would print their digits
-    COLUMN_UUID,   // 16 bytes
-    COLUMN_JSONB,  // one byte of version, then the text
+    COLUMN_ABSENT,  // the table has none: NULL is read in its place
+    COLUMN_TEXT,    // the bytes are the text (text, varchar, json; anything small is cast to text by the server)
+    COLUMN_BYTES,   // bytea: the bytes are taken for the text, where PostgreSQL would print their digits
+    COLUMN_UUID,    // 16 bytes
+    COLUMN_PRINTED, // the same, of anything else
+    COLUMN_JSONB,   // one byte of version, then the text
+    // Of these two the text of a guarded row has a NUL byte behind it, unless it was cut (OUTBOX_TABLE_GROWTH).
 };
 
 struct outbox_table {
@@ -31,11 +33,12 @@ struct outbox_table {
     char *created_at;           // an expression of timestamptz over alias t
     char *size;                 // an expression over alias u: about the bytes that the row takes when it is read
     char *row;                  // the list of columns over alias t: the order of outbox_batch.c
-    char *guarded_row;          // the same without the bytes of rows whose seqs are in OUTBOX_TABLE_GIANTS
+    char *guarded_row;          // the same without the bytes of rows that are OUTBOX_TABLE_GIANT
     char *receipt_row;          // the same with NULL for what a receipt does not know, and without the additional ones
     bool published_at;          // the table can mark
     enum column_form forms[CONFIG_COLUMN_ROLES];
     Oid *additional_types; // of the columns named in `additional`; of a domain what it is made of
+    enum column_form *additional_forms;
     char identity[37];
     uint8_t identity_bytes[16];
     uint64_t system_identifier; // of the server
@@ -54,8 +57,13 @@ struct outbox_table {
     "again. Rename it back (an empty new one would mark no row); only if the table keeps no published row, as the "    \
     "login that runs `migrate`: SELECT outbox_relay.accept_unmarked('%s')"
 
-// Over alias t: whether the row is too large to be read. Its statement has `WITH giants (seqs)`, one row with an array
-// of int8, or NULL for none. %s: the seq column.
+// A value that PostgreSQL prints is cut in a guarded row where its text is longer than so many times its size, and the
+// room of `giants` besides. What a row is measured by, its size, says nothing of the digits of numbers. To cut costs a
+// tenth of the statement and more: new rows come without, and their answer is given up where it takes too much.
+#define OUTBOX_TABLE_GROWTH 4
+
+// Over alias t: whether the row is too large to be read. Its statement has `WITH giants (seqs, room)`, one row with an
+// array of int8, or NULL for none, and an int4. %s: the seq column.
 #define OUTBOX_TABLE_GIANT "t.%s = ANY ((SELECT g.seqs FROM giants g)::int8[])"
 
 // The types that created_at may have, by what is under a domain: timestamptz, timestamp and date (of UTC), bigint

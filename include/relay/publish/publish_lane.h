@@ -14,8 +14,8 @@ bool publish_due(const struct publish_pipe *pipe, struct mono_time last, struct 
 bool publish_stopping(const struct publish_pipe *pipe);
 // Whether the error is that a statement ran into its time limit.
 bool publish_too_slow(const struct pg_connection *connection, const struct relay_error *error);
-// Whether it is that PostgreSQL cannot convert what a row has to UTF-8.
-bool publish_not_converted(struct pg_connection *connection, const struct relay_error *error);
+// Whether it is that PostgreSQL cannot convert what a row has to UTF-8, or that it is too long as a text.
+bool publish_not_sent(struct pg_connection *connection, const struct relay_error *error);
 // Heartbeats of the sessions and of the loop; called in every wait, also for an answer of PostgreSQL.
 void publish_tick(void *pipe);
 // Whether PostgreSQL took a large part of the time that Kafka gives to a transaction.

@@ -139,6 +139,9 @@ struct publish_pipe {
     bool came_up;            // a term has started since the process did
     bool reached;            // Kafka has answered this process
     bool left_client;        // librdkafka did not let go of one
+    // A row may be too large to be read, or not be converted, or more was sent than there is memory for: the next
+    // readings are careful.
+    bool closely;
 
     // of the present term
     struct outbox_sql *sql;
@@ -172,11 +175,13 @@ struct publish_pipe {
     bool found;              // by the last probe: there are rows
     bool in_vain;            // and since then every reading has taken none
     struct mono_time in_vain_since;
-    bool closely;        // a row may be too large to be read, or not be converted: the next readings are careful
-    int chores_in_vain;  // in a row that listed rows and could take none of them
-    bool commits_slowly; // PostgreSQL: the last COMMIT was waited for too long to have a batch in Kafka
-    bool looks_slowly;   // it took as long for the last look-up of holes
-    bool holes_first;    // the last look-up was cut: no new rows until the holes are through
+    // PostgreSQL cannot make the text of a row that was read alone: of this one.
+    bool unprintable;
+    int64_t unprintable_seq;
+    int chores_in_vain;               // in a row that listed rows and could take none of them
+    bool commits_slowly;              // PostgreSQL: the last COMMIT was waited for too long to have a batch in Kafka
+    bool looks_slowly;                // it took as long for the last look-up of holes
+    bool holes_first;                 // the last look-up was cut: no new rows until the holes are through
     struct publish_verdicts verdicts; // rows that cannot go to Kafka, to be dealt with by the next careful batch
     int64_t most_rows;    // in a batch: batch_rows, or fewer so that the receipt is a message that Kafka takes
     int64_t receipt_rows; // as many go into one
