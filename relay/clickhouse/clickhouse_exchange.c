@@ -322,6 +322,8 @@ bool clickhouse_exchange_run(struct clickhouse_exchange *exchange, struct relay_
     outcome->failure = CLICKHOUSE_NOT_SENT;
     (void)clickhouse_endpoint_server(exchange->endpoint, &server); // another thread may have had it forgotten just now
     outcome->wants_quorum = exchange->insert && server.has_quorum;
+    outcome->server_major = server.major;
+    outcome->server_minor = server.minor;
     struct clickhouse_transport *transport = clickhouse_endpoint_take(exchange->endpoint, error);
     if (!transport) {
         return false;

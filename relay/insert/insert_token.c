@@ -12,16 +12,24 @@
 #define WORD     "-h"
 
 // ClickHouse's default. Whoever sets insert_deduplication_version is told by the documents what that means.
-static unsigned hashes_of(const struct clickhouse_server *server)
+static unsigned hashes_of(int major, int minor)
 {
-    int version = server->major * 100 + server->minor;
+    int version = major * 100 + minor;
     return version < 2602 ? OLD_HASH : version < 2606 ? OLD_HASH | NEW_HASH : NEW_HASH;
 }
 
 unsigned insert_token_kept(struct clickhouse_client *client, int endpoint)
 {
     struct clickhouse_server server;
-    return clickhouse_server_known(client, endpoint, &server) ? hashes_of(&server) : INSERT_TOKEN_HASHES;
+    return clickhouse_server_known(client, endpoint, &server) ? hashes_of(server.major, server.minor)
+                                                              : INSERT_TOKEN_HASHES;
+}
+
+unsigned insert_token_kept_of(struct clickhouse_client *client, const struct clickhouse_outcome *outcome)
+{
+    unsigned then = outcome->server_major > 0 ? hashes_of(outcome->server_major, outcome->server_minor)
+                                              : INSERT_TOKEN_HASHES;
+    return outcome->endpoint < 0 ? then : then & insert_token_kept(client, outcome->endpoint);
 }
 
 // The number is the process's: no name of a route, which may be long, has to keep apart what fills one table. Of a

@@ -290,7 +290,7 @@ static bool judge(struct table_worker *worker, struct table_job *job, struct par
     table_worker_note(worker, job, error);
     if (!late && !was_not_executed(outcome)) {
         part->unclear = true;
-        job->hashes &= part->row ? insert_token_kept(worker->options.client, part->endpoint) : INSERT_TOKEN_HASHES;
+        job->hashes &= part->row ? insert_token_kept_of(worker->options.client, outcome) : INSERT_TOKEN_HASHES;
         worker->doubted = outcome->exception_code != 0 ? part->endpoint : CLICKHOUSE_ANY_ENDPOINT;
     }
     bool new_view = meets_new_view(job, part, outcome);

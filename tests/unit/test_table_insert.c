@@ -202,6 +202,37 @@ Test(table_insert, versions_after_those_that_keep_both_hashes_recognise_their_to
     expect_after_upgrade("26.5.9.9", "26.8.1.1", true);
 }
 
+static void ask_for_its_version(void)
+{
+    struct clickhouse_request request = {.endpoint = 0, .timeout = DURATION_S(20)};
+    struct relay_error error;
+    clickhouse_server_doubt(peer.client, 0);
+    cr_assert(clickhouse_query(peer.client, &request, "SELECT 1", NULL, NULL, &error), "%s", error.text);
+}
+
+// Behind one url: another request meets the server that took its place, while the INSERT has no answer yet.
+Test(table_insert, the_version_that_an_insert_was_sent_to_counts_not_only_the_one_that_is_known_when_it_failed)
+{
+    answers(NULL, well); // its machine is gone
+    hang_a_view_on_it(few_blocks);
+    plan->schema->is_replicated = false;
+    peer.config.clickhouse.request_timeout = DURATION_S(2);
+    replicas[0].version = "25.8.1.1";
+    replicas[0].becomes = "26.8.1.1";
+    ask_for_its_version();
+    struct table_job *job = job_of(true, false);
+    size_t requests = http_script_requests(peer.http);
+    table_worker_submit(worker, job);
+    http_script_wait(peer.http, requests + 1);
+    replicas[0].answer = well;
+    ask_for_its_version();
+    await_done();
+    cr_assert_eq(replicas[0].inserts, 1, "26.8 does not recognise what 25.8 has kept of its token");
+    cr_assert_eq(job->verdict, TABLE_UNCLEAR, "%d", job->verdict);
+    cr_assert(job->forgotten);
+    table_job_free(job);
+}
+
 Test(table_insert, a_repetition_that_comes_late_is_sent_anew)
 {
     struct table_job *job = kept(few_blocks);

@@ -82,6 +82,8 @@ struct clickhouse_outcome {
     char query_id[CLICKHOUSE_QUERY_ID_ROOM];
     struct duration elapsed;
     uint64_t bytes_sent; // of the body, as on the wire
+    // The version that it was sent to, as it was known then; 0: nothing was.
+    int server_major, server_minor;
     // Of BAD_ROW: the server's words, which may quote the row; for dead letters only.
     char refusal[CLICKHOUSE_REFUSAL_ROOM];
 };

@@ -18,5 +18,8 @@ void insert_token_write(char token[INSERT_TOKEN_ROOM], const char *instance, str
 unsigned insert_token_hashes(const char *token);
 // The set that this server keeps, as it is known now; all, where nothing is known of it.
 unsigned insert_token_kept(struct clickhouse_client *client, int endpoint);
+// The set that is kept wherever that INSERT may have been executed: by the version that it was sent to, as it was known
+// then, which may have been old, and by the one that is known of its endpoint now, which may have come since.
+unsigned insert_token_kept_of(struct clickhouse_client *client, const struct clickhouse_outcome *outcome);
 
 #endif
