@@ -39,7 +39,7 @@ static void check_attached(struct outbox_check *at)
 {
     const char *created_at = at->outbox->columns[CONFIG_COLUMN_CREATED_AT];
     PGresult *result = outbox_ask(at,
-        "SELECT o.created_at_column, " OUTBOX_TABLE_MARKED ", pg_catalog.to_jsonb(o) ? 'marks' "
+        "SELECT o.created_at_column, " OUTBOX_TABLE_MARKED ", pg_catalog.to_jsonb(o) ? 'marks', " OUTBOX_TABLE_LOST " "
         "FROM outbox_relay.outboxes o WHERE o.outbox::oid = pg_catalog.to_regclass($1)::oid",
         &PG_TEXT(at->outbox->table), 1);
     if (!result || PQntuples(result) == 0) {
@@ -48,15 +48,16 @@ static void check_attached(struct outbox_check *at)
     }
     bool marked = pg_cell_true(result, 0, 1), marks = outbox_has_column(at, "published_at");
     char hint[600];
-    at->lost_marks = marked && !marks;
+    at->lost_marks = pg_cell_true(result, 0, 3);
     if (at->lost_marks) {
         snprintf(hint, sizeof(hint),
-            "rename it back (an empty new one would mark no row); only if the table keeps no published row: SELECT "
-            "outbox_relay.accept_unmarked('%.200s')",
+            "rename it back (an empty new one marks no row); only if the table keeps no published row, or marks them "
+            "all: SELECT outbox_relay.accept_unmarked('%.200s')",
             at->outbox->table);
         outbox_find(at, CHECK_FAIL, hint,
-            "the table had a column published_at when it was attached, and has none: what was published would be "
-            "published again");
+            "the table had a column published_at when it was attached, and has %s: what was published would be "
+            "published again",
+            OUTBOX_TABLE_HAS_NOW(marks));
     } else if (marks && !marked && pg_cell_true(result, 0, 2)) {
         outbox_find(at, CHECK_WARN, CHECK_MIGRATE_POSTGRES "; it attaches the table again",
             "the table has a column published_at and had none when it was attached: the relay would not notice its "

@@ -18,6 +18,7 @@ struct outbox_state {
     bool by_files; // the schema files, which have not run yet, make or adopt it
     bool differs;  // it is known by other names, or has got a published_at since
     bool lost;     // it has lost its published_at
+    bool marks;    // it has one
 };
 
 // A number column that is there still is not exchanged. `marks` is of file 022, which a dry run may find missing.
@@ -25,14 +26,15 @@ static const char state_sql[] =
     "SELECT t.id IS NOT NULL, o.outbox IS NOT NULL, false, "
     "($2 <> o.seq_column AND $2 = ANY (c.names) AND NOT o.seq_column = ANY (c.names)) "
     "OR ($3 <> o.created_at_column AND $3 = ANY (c.names)) "
-    "OR (pg_catalog.to_jsonb(o) ? 'marks' AND " OUTBOX_TABLE_MARKED
-    " IS NOT TRUE AND 'published_at' = ANY (c.names)), " OUTBOX_TABLE_MARKED " AND NOT 'published_at' = ANY (c.names) "
+    "OR (pg_catalog.to_jsonb(o) ? 'marks' AND (" OUTBOX_TABLE_MARKED
+    " IS NOT TRUE OR pg_catalog.to_jsonb(o) ->> 'marked_table' IS DISTINCT FROM t.id::text) AND 'published_at' = ANY "
+    "(c.names)), " OUTBOX_TABLE_LOST ", 'published_at' = ANY (c.names) "
     "FROM (SELECT pg_catalog.to_regclass($1)::oid) t (id) LEFT JOIN outbox_relay.outboxes o ON o.outbox::oid = t.id "
     "CROSS JOIN LATERAL (SELECT ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a "
     "WHERE a.attrelid = t.id AND a.attnum > 0 AND NOT a.attisdropped)) c (names)";
 static const char state_before_sql[] =
     "SELECT pg_catalog.to_regclass($1) IS NOT NULL, false, pg_catalog.parse_ident($1) = ARRAY['public', "
-    "'outbox_events'], false, false";
+    "'outbox_events'], false, false, false";
 
 static bool look(struct pg_connection *connection, const struct relay_context *context,
     const struct config_outbox *outbox, struct outbox_state *state, struct relay_error *error)
@@ -56,7 +58,8 @@ static bool look(struct pg_connection *connection, const struct relay_context *c
         .known = pg_cell_true(result, 0, 1),
         .by_files = pg_cell_true(result, 0, 2),
         .differs = pg_cell_true(result, 0, 3),
-        .lost = pg_cell_true(result, 0, 4)};
+        .lost = pg_cell_true(result, 0, 4),
+        .marks = pg_cell_true(result, 0, 5)};
     PQclear(result);
     return true;
 }
@@ -179,7 +182,8 @@ static bool settle(struct pg_connection *connection, const struct relay_context 
         return false;
     }
     if (state.lost) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, outbox->table, outbox->table);
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, outbox->table,
+            OUTBOX_TABLE_HAS_NOW(state.marks), outbox->table);
     }
     if (state.by_files || (state.known && !state.differs)) {
         return true;

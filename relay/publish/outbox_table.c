@@ -398,7 +398,7 @@ static const char find_columns[] =
     " FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 static const char find_identity[] =
     "SELECT o.identity, o.system_identifier, s.system_identifier, o.seq_column, "
-    "o.created_at_column, " OUTBOX_TABLE_MARKED
+    "o.created_at_column, " OUTBOX_TABLE_LOST
     " FROM outbox_relay.outboxes o, pg_control_system() s WHERE o.outbox::oid = $1::oid";
 
 // Which table it is. Sets oid, name, published_at.
@@ -454,11 +454,12 @@ static bool load_columns(struct outbox_table *table, struct pg_connection *conne
 }
 
 // As the table was attached, and as it is. A statement without `published_at IS NULL` takes all that was kept.
-static bool judge_marks(const struct outbox_table *table, const struct config_outbox *config, bool marked,
+static bool judge_marks(const struct outbox_table *table, const struct config_outbox *config, bool lost,
     struct relay_error *error)
 {
-    if (marked && !table->published_at) {
-        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, config->table, table->name);
+    if (lost) {
+        return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR, OUTBOX_TABLE_LOST_MARKS, config->table,
+            OUTBOX_TABLE_HAS_NOW(table->published_at), table->name);
     }
     if (config->disposition == CONFIG_DISPOSITION_MARK && !table->published_at) {
         return error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,

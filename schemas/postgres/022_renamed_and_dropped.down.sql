@@ -506,5 +506,41 @@ BEGIN
 END
 $function$;
 
+-- As in 001.
+CREATE OR REPLACE FUNCTION outbox_relay.write_batch_number(
+    batch_identity uuid, batch_generation integer, batch_number bigint,
+    topic_id text, topic_partition integer, topic_offset bigint)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $function$
+DECLARE
+    last record;
+    want_generation integer := 1;
+    want_number bigint := 1;
+BEGIN
+    SELECT b.generation, b.number INTO last
+      FROM outbox_relay.batch_numbers b WHERE b.identity = batch_identity
+     ORDER BY b.generation DESC, b.number DESC LIMIT 1;
+    IF FOUND THEN
+        want_generation := last.generation;
+        want_number := last.number + 1;
+    ELSIF NOT EXISTS (SELECT 1 FROM outbox_relay.outboxes o WHERE o.identity = batch_identity) THEN
+        RAISE EXCEPTION 'no outbox has the identity %', batch_identity USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF batch_generation IS DISTINCT FROM want_generation OR batch_number IS DISTINCT FROM want_number THEN
+        RAISE EXCEPTION 'batch number %/% does not follow the last one: %/% is next',
+            batch_generation, batch_number, want_generation, want_number
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Another relay has written batches of this outbox, or a commit was lost: start a new term.';
+    END IF;
+    INSERT INTO outbox_relay.batch_numbers
+        (identity, generation, number, receipt_topic_id, receipt_partition, receipt_offset)
+    VALUES (batch_identity, batch_generation, batch_number, topic_id, topic_partition, topic_offset);
+    DELETE FROM outbox_relay.batch_numbers b
+     WHERE b.identity = batch_identity AND b.generation = batch_generation AND b.number = batch_number - 64;
+    SET CONSTRAINTS ALL IMMEDIATE;
+END
+$function$;
+
 DROP FUNCTION outbox_relay.accept_unmarked(regclass);
-ALTER TABLE outbox_relay.outboxes DROP COLUMN marks;
+ALTER TABLE outbox_relay.outboxes DROP COLUMN marks, DROP COLUMN marked_table, DROP COLUMN marked_column;

@@ -15,26 +15,37 @@ CREATE UNIQUE INDEX held_aggregates_by_bytes
 -- Every statement of the relay leaves out rows that have a published_at, if the table has such a column. One that loses it
 -- (a naming strategy renames it; whoever deletes rows drops it) would have all that it has kept published once more.
 
--- Whether the table had it. NULL: nobody has looked.
-ALTER TABLE outbox_relay.outboxes ADD COLUMN marks boolean;
+-- Whether the table had it (NULL: nobody has looked), and which it was: a new one of the same name marks no row. Where a dump was
+-- restored columns are numbered anew, but then the table has another number, too, and the name has to do until it is attached again.
+ALTER TABLE outbox_relay.outboxes ADD COLUMN marks boolean, ADD COLUMN marked_table oid, ADD COLUMN marked_column smallint;
 COMMENT ON COLUMN outbox_relay.outboxes.marks IS 'whether the table had a column published_at when it was attached';
-UPDATE outbox_relay.outboxes o
-   SET marks = EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
-                        WHERE a.attrelid = o.outbox::oid AND a.attname = 'published_at' AND NOT a.attisdropped);
+COMMENT ON COLUMN outbox_relay.outboxes.marked_table IS 'the table''s number then';
+COMMENT ON COLUMN outbox_relay.outboxes.marked_column IS 'that column''s number (attnum) then';
+UPDATE outbox_relay.outboxes o SET marks = false;
+UPDATE outbox_relay.outboxes o SET marks = true, marked_table = a.attrelid, marked_column = a.attnum
+  FROM pg_catalog.pg_attribute a WHERE a.attrelid = o.outbox::oid AND a.attname = 'published_at' AND NOT a.attisdropped;
 
--- Of a table that has lost its column published_at: a person says that it keeps no row that was published.
+-- Of a table that has lost its column published_at: a person says that it keeps no row that was published, or that the new column
+-- marks all of them.
 CREATE FUNCTION outbox_relay.accept_unmarked(of_outbox regclass)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    known record;
+    mark_column smallint;
 BEGIN
-    IF EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION 'table % has a column published_at', of_outbox USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-    UPDATE outbox_relay.outboxes o SET marks = false WHERE o.outbox = of_outbox;
+    SELECT o.marks, o.marked_table, o.marked_column INTO known FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'table % is not an outbox of the relay', of_outbox USING ERRCODE = 'undefined_object';
     END IF;
-    PERFORM outbox_relay.note_decision(format('all rows of %s are to be published, it marks none any more (accept_unmarked)', of_outbox));
+    SELECT a.attnum INTO mark_column FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped;
+    IF mark_column IS NOT NULL AND (known.marked_table IS DISTINCT FROM of_outbox::oid OR known.marked_column = mark_column) THEN
+        RAISE EXCEPTION 'table % has its column published_at', of_outbox USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE outbox_relay.outboxes o SET marks = mark_column IS NOT NULL, marked_table = of_outbox, marked_column = mark_column
+     WHERE o.outbox = of_outbox;
+    PERFORM outbox_relay.note_decision(format(CASE WHEN mark_column IS NULL THEN 'all rows of %s are to be published, it marks none any more (accept_unmarked)'
+                                                   ELSE 'rows of %s are to be published by its new column published_at (accept_unmarked)' END, of_outbox));
 END
 $function$;
 REVOKE ALL ON FUNCTION outbox_relay.accept_unmarked(regclass) FROM PUBLIC;
@@ -52,6 +63,7 @@ DECLARE
     sequence_of record;
     partitioned boolean;
     can_mark boolean;
+    mark_column smallint;
     whole_index boolean;
     open_index boolean;
     create_index text;
@@ -61,13 +73,15 @@ DECLARE
     kept_time name := coalesce(time_name, 'created_at');
 BEGIN
     -- Before anything else that is said: an index that could be made then would only bring the rows out faster.
-    can_mark := EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped);
-    SELECT o.seq_column, o.created_at_column, o.marks INTO known FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
-    IF known.marks AND NOT can_mark THEN
-        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has none: what was published would be published again',
-                of_outbox
+    SELECT a.attnum INTO mark_column FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = 'published_at' AND NOT a.attisdropped;
+    can_mark := mark_column IS NOT NULL;
+    SELECT o.seq_column, o.created_at_column, o.marks, o.marked_table, o.marked_column INTO known
+      FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
+    IF known.marks AND (NOT can_mark OR (known.marked_table = of_outbox::oid AND known.marked_column <> mark_column)) THEN
+        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has %: what was published would be published again',
+                of_outbox, CASE WHEN can_mark THEN 'another one' ELSE 'none' END
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = format('Rename it back (an empty new one would mark no row). Only if the table keeps no published row: '
+                  HINT = format('Rename it back (an empty new one marks no row). Only if the table keeps no published row, or marks them all: '
                                 'SELECT outbox_relay.accept_unmarked(%L);', of_outbox::text);
     END IF;
     -- A column of that name beside the other one has numbers of its own, to which progress and batches do not belong.
@@ -133,8 +147,8 @@ BEGIN
             OR NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = of_outbox AND a.attname = time_name AND NOT a.attisdropped)) THEN
         kept_time := known.created_at_column;
     END IF;
-    INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column, marks)
-    SELECT of_outbox, c.system_identifier, was_adopted, seq_name, kept_time, can_mark FROM pg_control_system() c
+    INSERT INTO outbox_relay.outboxes (outbox, system_identifier, adopted, seq_column, created_at_column, marks, marked_table, marked_column)
+    SELECT of_outbox, c.system_identifier, was_adopted, seq_name, kept_time, can_mark, of_outbox, mark_column FROM pg_control_system() c
     ON CONFLICT (outbox) DO NOTHING;
     registered := FOUND;
     SELECT o.identity INTO found_identity FROM outbox_relay.outboxes o WHERE o.outbox = of_outbox;
@@ -147,7 +161,54 @@ BEGIN
             '%s has seq_column %s, created_at_column %s, marks %s, no longer %s, %s, %s (attach_outbox)',
             of_outbox, seq_name, kept_time, can_mark, known.seq_column, known.created_at_column, known.marks));
     END IF;
+    UPDATE outbox_relay.outboxes o SET marked_table = of_outbox, marked_column = mark_column
+     WHERE o.outbox = of_outbox AND (o.marked_table, o.marked_column) IS DISTINCT FROM (of_outbox::oid, mark_column);
     RETURN found_identity;
+END
+$function$;
+
+-- As in 001, but not where the column published_at is another one than it was: dropped and added in one transaction it is missed by no
+-- statement that is under way. The batch has the table locked, so that it stays as it is until the commit.
+CREATE OR REPLACE FUNCTION outbox_relay.write_batch_number(
+    batch_identity uuid, batch_generation integer, batch_number bigint,
+    topic_id text, topic_partition integer, topic_offset bigint)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $function$
+DECLARE
+    last record;
+    want_generation integer := 1;
+    want_number bigint := 1;
+    known outbox_relay.outboxes;
+BEGIN
+    SELECT o.* INTO known FROM outbox_relay.outboxes o WHERE o.identity = batch_identity;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no outbox has the identity %', batch_identity USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF known.marks AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = known.outbox AND a.attname = 'published_at' AND NOT a.attisdropped
+                                  AND known.marked_table = a.attrelid AND known.marked_column <> a.attnum) THEN
+        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has another one', known.outbox
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    SELECT b.generation, b.number INTO last
+      FROM outbox_relay.batch_numbers b WHERE b.identity = batch_identity
+     ORDER BY b.generation DESC, b.number DESC LIMIT 1;
+    IF FOUND THEN
+        want_generation := last.generation;
+        want_number := last.number + 1;
+    END IF;
+    IF batch_generation IS DISTINCT FROM want_generation OR batch_number IS DISTINCT FROM want_number THEN
+        RAISE EXCEPTION 'batch number %/% does not follow the last one: %/% is next',
+            batch_generation, batch_number, want_generation, want_number
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Another relay has written batches of this outbox, or a commit was lost: start a new term.';
+    END IF;
+    INSERT INTO outbox_relay.batch_numbers
+        (identity, generation, number, receipt_topic_id, receipt_partition, receipt_offset)
+    VALUES (batch_identity, batch_generation, batch_number, topic_id, topic_partition, topic_offset);
+    DELETE FROM outbox_relay.batch_numbers b
+     WHERE b.identity = batch_identity AND b.generation = batch_generation AND b.number = batch_number - 64;
+    SET CONSTRAINTS ALL IMMEDIATE;
 END
 $function$;
 

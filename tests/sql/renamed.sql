@@ -57,6 +57,21 @@ SELECT test.same(outbox_relay.attach_outbox('public.renamed', 'number', 'occurre
 ALTER TABLE public.renamed ADD COLUMN published_at timestamptz;
 SELECT outbox_relay.attach_outbox('public.renamed', 'number', 'occurred_at');
 SELECT test.ok(marks, 'of one that has got a published_at it is known then') FROM outbox_relay.outboxes WHERE outbox = 'public.renamed'::regclass;
+-- Another one of that name marks nothing.
+SELECT outbox_relay.write_batch_number(:'identity', 1, 1, NULL, 0, 0);
+ALTER TABLE public.renamed DROP COLUMN published_at, ADD COLUMN published_at timestamptz;
+SELECT test.fails($$SELECT outbox_relay.attach_outbox('public.renamed', 'number', 'occurred_at')$$, '55000', 'a table with a new published_at is not attached again');
+SELECT test.fails(format('SELECT outbox_relay.write_batch_number(%L, 1, 2, NULL, 0, 0)', :'identity'), '55000', 'and no batch of it ends well');
+SELECT test.ok(outbox_relay.accept_unmarked('public.renamed')::text = '', 'a person says that it marks what was published');
+SELECT test.fails($$SELECT outbox_relay.accept_unmarked('public.renamed')$$, '55000', 'once');
+SELECT test.ok(outbox_relay.write_batch_number(:'identity', 1, 2, NULL, 0, 0)::text = '', 'then batches go on');
+SELECT test.same(outbox_relay.attach_outbox('public.renamed', 'number', 'occurred_at'), :'identity'::uuid, 'and it is attached again as ever');
+-- A dump that was restored has other numbers of tables and columns.
+UPDATE outbox_relay.outboxes SET marked_table = 1, marked_column = 1 WHERE outbox = 'public.renamed'::regclass;
+SELECT test.ok(outbox_relay.write_batch_number(:'identity', 1, 3, NULL, 0, 0)::text = '', 'in a copy the name has to do');
+SELECT test.same(outbox_relay.attach_outbox('public.renamed', 'number', 'occurred_at'), :'identity'::uuid, 'until it is attached again');
+SELECT test.ok((marked_table, marked_column) = (a.attrelid, a.attnum), 'then it is known by its numbers')
+  FROM outbox_relay.outboxes, pg_attribute a WHERE outbox = 'public.renamed'::regclass AND a.attrelid = outbox AND a.attname = 'published_at';
 SELECT outbox_relay.detach_outbox('public.renamed');
 ALTER TABLE public.renamed DROP COLUMN published_at CASCADE;
 SELECT outbox_relay.attach_outbox('public.renamed', 'number', 'occurred_at');

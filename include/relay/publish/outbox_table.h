@@ -51,11 +51,17 @@ struct outbox_table {
 // SQL over alias o of outbox_relay.outboxes: whether the table had a column published_at when it was attached. NULL:
 // nobody has looked, as before file 022.
 #define OUTBOX_TABLE_MARKED "(pg_catalog.to_jsonb(o) ->> 'marks')::boolean"
-// That it has lost that column. Two names of the table.
+// The same: whether it has lost that column, or has another one of that name, which marks nothing.
+#define OUTBOX_TABLE_LOST                                                                                              \
+    "(" OUTBOX_TABLE_MARKED " AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = o.outbox::oid " \
+    "AND a.attname = 'published_at' AND NOT a.attisdropped AND ((pg_catalog.to_jsonb(o) ->> 'marked_table')::oid "     \
+    "IS DISTINCT FROM a.attrelid OR (pg_catalog.to_jsonb(o) ->> 'marked_column')::int2 = a.attnum)))"
+// That it has. A name of the table, one of the two words below, a name of the table.
 #define OUTBOX_TABLE_LOST_MARKS                                                                                        \
-    "table %s had a column published_at when it was attached, and has none: what was published would be published "    \
-    "again. Rename it back (an empty new one would mark no row); only if the table keeps no published row, as the "    \
-    "login that runs `migrate`: SELECT outbox_relay.accept_unmarked('%s')"
+    "table %s had a column published_at when it was attached, and has %s: what was published would be published "      \
+    "again. Rename it back (an empty new one marks no row); only if the table keeps no published row, or marks them "  \
+    "all, as the login that runs `migrate`: SELECT outbox_relay.accept_unmarked('%s')"
+#define OUTBOX_TABLE_HAS_NOW(published_at) ((published_at) ? "another one" : "none")
 
 // A value that PostgreSQL prints is cut in a guarded row where its text is longer than so many times its size, and the
 // room of `giants` besides. What a row is measured by, its size, says nothing of the digits of numbers. To cut costs a
