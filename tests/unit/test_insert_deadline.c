@@ -68,7 +68,8 @@ Test(insert_deadline, a_wall_clock_that_is_set_meanwhile_does_not_move_the_serve
         step_us = steps[i];
         cr_assert(server_clock_measure(&known, &peer.context, peer.client, 0, &error), "%s", error.text);
         struct mono_time now = clock_mono(&fake.base);
-        cr_assert_leq(server_clock_seconds(&known, now), SERVER_SECONDS + 2, "never later than it is");
+        // It may have told its time when the two seconds were over.
+        cr_assert_leq(server_clock_seconds(&known, now), SERVER_SECONDS, "never later than it is");
         cr_assert_geq(server_clock_seconds(&known, now), SERVER_SECONDS, "nor refused as late");
         cr_assert_leq(known.at.ns, now.ns);
     }
