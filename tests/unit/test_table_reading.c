@@ -2,10 +2,11 @@
 //
 // A read-back at a scripted server. One that finds a noted INSERT, and has it repeated for the views of its table: what
 // it tells while it waits, and what becomes of the repetition when the partition goes. One behind an INSERT that has no
-// answer, and may yet begin: when it looks for what runs.
+// answer, and may yet begin: when it looks for what runs. Several that wait: what one settling does for all of them.
 #include "clickhouse_peer.h"
 #include "encoder_fixture.h"
 #include "relay/insert/insert_kill.h"
+#include "relay/insert/insert_query_id.h"
 #include "relay/insert/table_worker_inside.h"
 
 #include <criterion/criterion.h>
@@ -289,7 +290,7 @@ Test(table_reading, dead_letters_among_the_noted_offsets_are_no_rows)
 #define CUT        ""
 
 static struct mono_time may_begin_until; // an INSERT that has no answer
-static struct table_job *jobs[2];
+static struct table_job *jobs[3];
 
 static void begin_doubt(const struct row_place *row)
 {
@@ -426,4 +427,68 @@ Test(table_reading, what_runs_is_looked_for_by_the_next_read_back_where_the_one_
     expect_done(jobs[1], TABLE_DONE, DURATION_MS(1));
     cr_assert(mono_reached(asked_at[4], may_begin_until));
     expect_questions("prdppeperd");
+}
+
+static void submit_all(size_t question)
+{
+    for (size_t i = 0; question == 2 && i < 3 && jobs[i]; i++) { // all wait when the first of them is begun
+        table_worker_submit(worker, jobs[i]);
+    }
+}
+
+// Of an INSERT that has rows of that partition alone, as the list of what runs.
+static void write_running(char *to, size_t room, int32_t partition)
+{
+    char id[CLICKHOUSE_QUERY_ID_ROOM];
+    struct insert_places places = {0};
+    insert_places_add(&places, "topic", partition);
+    insert_query_id_write(id, sizeof(id), "outbox-relay-", "other", "t", 0, &places);
+    insert_places_finish(&places);
+    snprintf(to, room, "%s\n" NOT_RUNNING, id);
+}
+
+// The settling of the first is that of the second, too.
+Test(table_reading, an_insert_with_rows_of_another_partition_that_waits_is_awaited_before_offsets_are_read)
+{
+    static char runs[CLICKHOUSE_QUERY_ID_ROOM + sizeof(NOT_RUNNING) + 1];
+    static const char *const answers[] = {NOT_RUNNING, HAS_NONE, HAS_NONE, // those that wait:
+        runs, HAS_ENDED, HAS_NONE, HAS_NONE, HAS_THE_ROW, HAS_NONE, NULL};
+    write_running(runs, sizeof(runs), 2);
+    meanwhile = submit_all;
+    jobs[0] = read_back_of(1);
+    jobs[1] = read_back_of(2);
+    read_back(answers, DURATION_MS(0));
+    expect_done(jobs[0], TABLE_DONE, DURATION_MS(1));
+    expect_done(jobs[1], TABLE_DONE, DURATION_MS(1));
+    expect_questions("prdperdrd");
+}
+
+// What the former owner of a partition began before it became ours runs for request_timeout and a second at most.
+static void outlast_the_former_owner(size_t question)
+{
+    submit_all(question);
+    if (question == 4) {
+        clock_fake_advance(&fake, DURATION_S(21));
+    }
+}
+
+// The partition that came last is neither the first nor the last that waits.
+Test(table_reading_two, a_silent_server_is_passed_over_once_no_insert_runs_there_of_any_partition_that_waits)
+{
+    static const char *const first[] = {NOT_RUNNING, HAS_NONE, HAS_NONE, // those that wait:
+        NOT_RUNNING, NOT_RUNNING, HAS_NONE, HAS_NONE, HAS_NONE, HAS_NONE, HAS_NONE, HAS_NONE, NULL};
+    static const char *const silent[] = {CUT, CUT, CUT, NULL};
+    struct mono_time now = clock_mono(&fake.base);
+    plan->schema->is_replicated = false; // no SYSTEM SYNC REPLICA
+    second_says = silent;
+    meanwhile = outlast_the_former_owner;
+    for (int32_t i = 0; i < 3; i++) {
+        jobs[i] = read_back_of(i + 1);
+        jobs[i]->since = i == 1 ? now : (struct mono_time){now.ns - DURATION_S(100).ns};
+    }
+    read_back(first, DURATION_MS(0));
+    for (size_t i = 0; i < 3; i++) {
+        expect_done(jobs[i], TABLE_DONE, DURATION_MS(1));
+    }
+    expect_questions("prdpprdrdrd");
 }
