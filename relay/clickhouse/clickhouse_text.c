@@ -106,7 +106,7 @@ bool clickhouse_text_spellings(struct clickhouse_text *text, const char *table, 
     bool done = clickhouse_text_literal(text, table, strlen(table));
     if (!dot && length > 0) {
         done = done && clickhouse_text_add(&other, "%s.%s", database, table);
-    } else if (dot && length == (size_t)(dot - table) && strncmp(table, database, length) == 0) {
+    } else if (dot && length > 0 && length == (size_t)(dot - table) && strncmp(table, database, length) == 0) {
         done = done && clickhouse_text_add(&other, "%s", dot + 1);
     }
     if (other.at) {

@@ -82,12 +82,13 @@ def test_the_next_owner_completes_a_view_that_a_killed_one_left_behind(place):
 def refused_by_a_new_view(place):
     """The table was read before the view was made, whose first version fails."""
     relay = inserting(place, insert=one_batch(20))
-    Sender(place).events(post(place), 100, number=1000).flush()
-    wait_counts(place, 100)
+    # Not a multiple of the batch: behind a full one the rest would go at once, and the next rows in more than one INSERT.
+    Sender(place).events(post(place), 93, number=1000).flush()
+    wait_counts(place, 93)
     make_views(place, FAILS)
     Sender(place).events(post(place), 20).flush()
     relay.wait(lambda: len(relay.events("insert.table_paused")) >= 2, "the table paused, and tried again", 60)
-    assert counts(place) == (120, 120) and view_counts(place)[1] == (0, 0)
+    assert counts(place) == (113, 113) and view_counts(place)[1] == (0, 0)
     return relay
 
 
@@ -95,8 +96,8 @@ def test_the_first_insert_that_a_new_view_refuses_is_repeated_for_it(place):
     relay = refused_by_a_new_view(place)
     repair(place)
     wait_until(lambda: view_counts(place) == [(20, 20)] * 2, "the views whole", 60)
-    all_committed(place, 120)
-    assert counts(place) == (120, 120)
+    all_committed(place, 113)
+    assert counts(place) == (113, 113)
     assert not relay.events("insert.views_behind") and relay.series("views_behind_total", table="outbox_events") == [0]
     assert relay.stop() == 0
 
@@ -107,8 +108,8 @@ def test_the_next_owner_completes_a_new_view(place):
     repair(place)
     relay.start()
     wait_until(lambda: view_counts(place) == [(20, 20)] * 2, "the views whole", 60)
-    all_committed(place, 120)
-    assert counts(place) == (120, 120)
+    all_committed(place, 113)
+    assert counts(place) == (113, 113)
     assert relay.events("insert.views_completed") and not relay.events("insert.views_behind")
     assert relay.stop() == 0
 
