@@ -368,6 +368,9 @@ static bool add_additional(struct outbox_table *table, const struct config_outbo
             return false;
         }
         char *expression = printed_text(&found);
+        if (found.type == OID_JSONB) {
+            found.type = OID_TEXT; // what is read of it is its text
+        }
         bool done = found.type != 0 ||
             error_set(error, RELAY_ERROR_POSTGRES_OPERATOR,
                 "table %s has no column \"%s\", which [publish] additional names", config->table, name);

@@ -191,15 +191,15 @@ def test_rows_that_are_far_longer_as_texts_come_one_by_one(place):
 def test_a_value_whose_text_is_far_longer_than_the_row_is_published_whole_whatever_its_type(place):
     place.execute("CREATE DOMAIN public.document AS jsonb")
     place.execute("CREATE TABLE public.own (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, kind text DEFAULT 'post.created', owner numeric, "
-                  "body public.document, note numeric, list numeric[], trace uuid DEFAULT gen_random_uuid())")
+                  "body public.document, note numeric, list numeric[], doc jsonb, trace uuid DEFAULT gen_random_uuid())")
     place.execute("SELECT outbox_relay.attach_outbox('public.own', 'n', 'none')")
     for name, number in zip("1234", ("7", "1e3000", None, "1e3001")):
-        place.execute("INSERT INTO public.own (name, owner, body, note, list) SELECT %s, x, to_jsonb(x), x, CASE WHEN x > 0 THEN ARRAY[x, x] END "
+        place.execute("INSERT INTO public.own (name, owner, body, note, list, doc) SELECT %s, x, to_jsonb(x), x, CASE WHEN x > 0 THEN ARRAY[x, x] END, to_jsonb(x) "
                       "FROM (SELECT %s::numeric) v (x)", name, number)
-    publishing(place, publish={"additional": "note:header, list:header"}, outbox={
+    publishing(place, publish={"additional": "note:header, list:header, doc:header"}, outbox={
         "table": "public.own", "column.seq": "n", "column.id": "name", "column.key": "owner", "column.type": "kind", "column.aggregate_type": "none",
         "column.payload": "body", "column.metadata": "trace", "column.created_at": "none"})
     wait_ids(place, ["1", "2", "3", "4"])
     texts = dict(zip("1234", (b"7", b"1" + b"0" * 3000, None, b"1" + b"0" * 3001)))
-    found = {record[0]: (record[6], record[4], record[5].get("note"), record[5].get("list")) for record in place.records()}
-    assert found == {one: (text, text if text else b"null", text, b"{%s,%s}" % (text, text) if text else None) for one, text in texts.items()}
+    found = {record[0]: (record[6], record[4], record[5].get("note"), record[5].get("list"), record[5].get("doc")) for record in place.records()}
+    assert found == {one: (text, text if text else b"null", text, b"{%s,%s}" % (text, text) if text else None, text) for one, text in texts.items()}
