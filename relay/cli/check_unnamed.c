@@ -12,7 +12,7 @@ void check_unnamed(struct check *check)
 {
     struct relay_error error;
     struct pg_unowned unowned;
-    if (!pg_unowned_find(check->connection, check->context->config, &unowned, check_deadline(check), &error)) {
+    if (!pg_unowned_find(check->connection, check->context, &unowned, &error)) {
         // A schema that is not there, or lacks the functions, is told elsewhere.
         const char *state = pg_last_sqlstate(check->connection);
         if (strcmp(state, "42P01") != 0 && strcmp(state, "42883") != 0 && strcmp(state, "3F000") != 0) {

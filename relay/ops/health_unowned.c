@@ -33,8 +33,7 @@ static void tell(struct health_unowned *unowned, size_t count, const char *text,
     unowned->told = count > 0;
 }
 
-void health_unowned_look(struct health_unowned *unowned, struct pg_connection *own, struct duration every, bool quiet,
-    struct mono_time deadline)
+void health_unowned_look(struct health_unowned *unowned, struct pg_connection *own, struct duration every, bool quiet)
 {
     struct mono_time now = clock_mono(unowned->context->clock);
     if (!mono_reached(now, unowned->due)) {
@@ -43,7 +42,7 @@ void health_unowned_look(struct health_unowned *unowned, struct pg_connection *o
     unowned->due = mono_add(now, every);
     struct pg_unowned found;
     struct relay_error ignored;
-    if (!pg_unowned_find(own, unowned->context->config, &found, deadline, &ignored)) {
+    if (!pg_unowned_find(own, unowned->context, &found, &ignored)) {
         return;
     }
     size_t count = 0;

@@ -370,8 +370,7 @@ static void *run(void *argument)
         }
         if (watch->connection != NULL && !pg_broken(watch->connection)) {
             heartbeat_beat(watch->heartbeat);
-            health_unowned_look(&watch->unowned, watch->connection, watch->limits.interval, another_speaks(watch),
-                query_deadline(watch));
+            health_unowned_look(&watch->unowned, watch->connection, watch->limits.interval, another_speaks(watch));
         }
         if (watch->connection != NULL && !pg_broken(watch->connection)) {
             health_servers_look(&watch->servers, watch->connection);

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNTED 1000 // exactly up to here
+#define COUNTED     1000 // exactly up to here
+#define LOOK_FOR    DURATION_S(2)
+#define ANSWER_TIME DURATION_S(10) // of one statement; the server gives it up before
 
 // What has not the relay's trigger may be no outbox, and have no column to ask for: check_registrations.c.
 static const char list_sql[] =
@@ -34,6 +36,11 @@ static char *named_tables(const struct config *config)
     char *tables = pg_array_of_texts(names, config->outbox_count);
     free(names);
     return tables;
+}
+
+static struct mono_time soon(const struct relay_context *context)
+{
+    return mono_add(clock_mono(context->clock), ANSWER_TIME);
 }
 
 static PGresult *list_tables(struct pg_connection *connection, const struct config *config, struct mono_time deadline,
@@ -83,21 +90,36 @@ static bool judge(struct pg_connection *connection, const char *table, struct pg
     return !pg_broken(connection);
 }
 
-bool pg_unowned_find(struct pg_connection *connection, const struct config *config, struct pg_unowned *unowned,
-    struct mono_time deadline, struct relay_error *error)
+// Reads them by name, for as long as there is time: counting may be slow where nobody has looked for months.
+static bool judge_all(struct pg_connection *connection, const struct relay_context *context, const PGresult *tables,
+    struct pg_unowned *unowned, struct relay_error *error)
+{
+    struct mono_time until = mono_add(clock_mono(context->clock), LOOK_FOR);
+    for (int i = 0; i < PQntuples(tables) && i < PG_UNOWNED_MAX; i++) {
+        if (mono_reached(clock_mono(context->clock), until)) {
+            break;
+        }
+        if (!judge(connection, PQgetvalue(tables, i, 0), unowned, soon(context), error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool pg_unowned_find(struct pg_connection *connection, const struct relay_context *context, struct pg_unowned *unowned,
+    struct relay_error *error)
 {
     unowned->count = 0;
     unowned->refused[0] = '\0';
-    PGresult *tables = list_tables(connection, config, deadline, error);
+    PGresult *tables = list_tables(connection, context->config, soon(context), error);
     if (tables == NULL) {
         return false;
     }
     // All of them may be locked, and who asks has other things to do.
-    bool done = PQntuples(tables) == 0 || pg_execute(connection, "SET lock_timeout = '50ms'", deadline, error);
-    for (int i = 0; done && i < PQntuples(tables) && i < PG_UNOWNED_MAX; i++) {
-        done = judge(connection, PQgetvalue(tables, i, 0), unowned, deadline, error);
-    }
-    done = done && (PQntuples(tables) == 0 || pg_execute(connection, "SET lock_timeout = 0", deadline, error));
+    bool done = PQntuples(tables) == 0 ||
+        (pg_execute(connection, "SET lock_timeout = '50ms'", soon(context), error) &&
+            judge_all(connection, context, tables, unowned, error) &&
+            pg_execute(connection, "SET lock_timeout = 0", soon(context), error));
     PQclear(tables);
     return done;
 }

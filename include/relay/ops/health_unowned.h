@@ -22,7 +22,6 @@ struct health_unowned {
 
 // own: the watch's session. quiet: another replica sends the alert. A refusal (a schema that is not migrated) is told
 // by who judges the outboxes, and changes nothing here.
-void health_unowned_look(struct health_unowned *unowned, struct pg_connection *own, struct duration every, bool quiet,
-    struct mono_time deadline);
+void health_unowned_look(struct health_unowned *unowned, struct pg_connection *own, struct duration every, bool quiet);
 
 #endif

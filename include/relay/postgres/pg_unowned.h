@@ -5,7 +5,7 @@
 // Writers get no error there. That another relay publishes one, or watches it while it may not publish, is seen by its
 // locks. Health's functions judge them, with the rights of their owner: the relay's role may not read such a table.
 // Each is judged by itself, since one that was given away, or lost a column, is what nobody looks after. One whose
-// table is locked is left out. Nothing is kept here; any thread.
+// table is locked is left out, and so are the last ones where counting takes seconds. Nothing is kept here; any thread.
 #ifndef RELAY_POSTGRES_PG_UNOWNED_H
 #define RELAY_POSTGRES_PG_UNOWNED_H
 
@@ -26,8 +26,8 @@ struct pg_unowned {
 };
 
 // Errors: as pg_query(); a schema that is not migrated, or too old, is one (pg_last_sqlstate()).
-bool pg_unowned_find(struct pg_connection *connection, const struct config *config, struct pg_unowned *unowned,
-    struct mono_time deadline, struct relay_error *error);
+bool pg_unowned_find(struct pg_connection *connection, const struct relay_context *context, struct pg_unowned *unowned,
+    struct relay_error *error);
 
 // "12 events wait there, this configuration does not name the table, and no relay owns it: nobody publishes them", or
 // that it cannot be told whether events wait.
