@@ -84,7 +84,7 @@ def test_another_system_goes_on_without_what_its_apt_does_not_know(tmp_path):
     assert " libpq-dev " in asked and "libclang-rt-14-dev" not in asked
 
 
-# Development packages of Debian, and what README calls them.
+# Development packages of Debian, and what docs/installation.md calls them.
 NAMES = {"libpq": "libpq", "libcurl4-openssl": "libcurl", "libjansson": "jansson", "libmicrohttpd": "libmicrohttpd", "libsystemd": "libsystemd",
          "libsimdjson": "simdjson", "liblz4": "lz4", "libxxhash": "xxhash", "libzstd": "zstd", "libssl": "openssl", "libsasl2": "cyrus-sasl",
          "zlib1g": "zlib"}
@@ -92,8 +92,8 @@ NAMES = {"libpq": "libpq", "libcurl4-openssl": "libcurl", "libjansson": "jansson
 
 def test_other_systems_are_told_all_that_the_build_needs():
     needed = set(re.findall(r"^build (\S+)-dev\b", text("scripts/packages.txt"), re.M)) - {"libcriterion"}
-    readme = re.sub(r"\s+", " ", text("README.md"))
-    told = re.search(r"development files of (.*?)\.", readme)[1].replace(" and ", ", ").split(", ")
+    document = re.sub(r"\s+", " ", text("docs/installation.md"))
+    told = re.search(r"development files of (.*?)\.", document)[1].replace(" and ", ", ").split(", ")
     assert sorted(told) == sorted(NAMES[name] for name in needed)
 
 
