@@ -179,15 +179,24 @@ DECLARE
     last record;
     want_generation integer := 1;
     want_number bigint := 1;
-    known outbox_relay.outboxes;
+    own record; -- not of the table's type, which would be looked up
+    has_another boolean := false;
 BEGIN
-    SELECT o.* INTO known FROM outbox_relay.outboxes o WHERE o.identity = batch_identity;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'no outbox has the identity %', batch_identity USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-    IF known.marks AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = known.outbox AND a.attname = 'published_at' AND NOT a.attisdropped
-                                  AND known.marked_table = a.attrelid AND known.marked_column <> a.attnum) THEN
-        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has another one', known.outbox
+    BEGIN
+        LOCK TABLE outbox_relay.outboxes IN ACCESS SHARE MODE NOWAIT;
+        SELECT o.outbox, o.marks, o.marked_table, o.marked_column INTO own
+          FROM outbox_relay.outboxes o WHERE o.identity = batch_identity;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'no outbox has the identity %', batch_identity USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        has_another := own.marks AND EXISTS (
+            SELECT 1 FROM pg_attribute a WHERE a.attrelid = own.outbox AND a.attname = 'published_at' AND NOT a.attisdropped
+               AND own.marked_table = a.attrelid AND own.marked_column <> a.attnum);
+    EXCEPTION WHEN lock_not_available THEN
+        NULL; -- somebody holds it (VACUUM FULL, a schema file): no batch waits for that
+    END;
+    IF has_another THEN
+        RAISE EXCEPTION 'table % had a column published_at when it was attached, and has another one', own.outbox
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     SELECT b.generation, b.number INTO last

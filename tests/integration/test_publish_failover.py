@@ -426,7 +426,7 @@ def test_two_servers_that_take_writes_are_told_to_an_idle_relay(failover):
         return [one for one in relay.events(event) if one["name"] == "pipeline_degraded" and one["instance"].startswith("postgres servers at")]
 
     relay.wait(lambda: told()["status"] == "degraded", "it is told", 120)
-    assert relay.metric("outbox_relay_postgres_primaries") == 2
+    assert relay.metric("postgres_primaries") == 2
     assert failover.old_address() + " (timeline 1)" in told()["reason"] and standby.address + " (timeline 2)" in told()["reason"]
     relay.wait(lambda: alerted("alert.firing"), "an alert", 60)
     standby.kill_primary()
@@ -434,10 +434,10 @@ def test_two_servers_that_take_writes_are_told_to_an_idle_relay(failover):
     wait_ids(place, [event], 90)
     relay.wait(lambda: alerted("alert.resolved"), "one is left", 120)
     relay.wait(lambda: told()["status"] == "none", "nothing is told of it any more", 60)
-    relay.wait(lambda: relay.metric("outbox_relay_postgres_primaries") == 1, "one primary", 60)
+    relay.wait(lambda: relay.metric("postgres_primaries") == 1, "one primary", 60)
     standby.stop()
     relay.wait(lambda: relay.health()["checks"]["postgres"]["status"] == "down", "PostgreSQL is down as a whole", 120)
-    relay.wait(lambda: relay.metric("outbox_relay_postgres_primaries") == 0, "nobody knows", 60)
+    relay.wait(lambda: relay.metric("postgres_primaries") == 0, "nobody knows", 60)
 
 
 @contextlib.contextmanager
