@@ -5,18 +5,15 @@
 // made by the relay only, and every dump keeps it: a table that has it is an outbox. That of a table which the
 // configuration names is check_outbox_form.c's.
 #include "relay/cli/check.h"
-#include "relay/postgres/pg_array.h"
+#include "relay/postgres/pg_registered.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char unsure[] =
     "SELECT o.outbox::text, c.oid IS NOT NULL FROM outbox_relay.outboxes o LEFT JOIN pg_catalog.pg_class c ON c.oid = "
-    "o.outbox::oid WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.tgrelid = o.outbox::oid AND "
-    "g.tgfoid = 'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) AND NOT EXISTS (SELECT 1 FROM "
-    "pg_catalog.unnest($1::text[]) t (name) WHERE pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) "
-    "ORDER BY o.created_at LIMIT 10";
+    "o.outbox::oid WHERE NOT " PG_HAS_WAKEUP("o.outbox::oid") " AND " PG_NOT_NAMED(
+        "o.outbox::oid") " ORDER BY o.created_at LIMIT 10";
 
 static void tell(struct check *check, const char *table, bool there)
 {
@@ -40,21 +37,14 @@ static void tell(struct check *check, const char *table, bool there)
 void check_registrations(struct check *check)
 {
     struct relay_error error;
-    const struct config *config = check->context->config;
-    char **names = calloc(config->outbox_count + 1, sizeof(*names)); // borrowed
-    for (size_t i = 0; names && i < config->outbox_count; i++) {
-        names[i] = config->outboxes[i].table;
-    }
-    char *tables = names ? pg_array_of_texts(names, config->outbox_count) : NULL;
+    char *tables = pg_named_tables(check->context->config);
     PGresult *result = NULL;
     if (tables) {
         result = pg_query(check->connection, unsure, &PG_TEXT(tables), 1, false, check_deadline(check), &error);
     } else {
         error_no_memory(&error, "looking for tables that are no outboxes");
     }
-    // A schema that is not there, or lacks the function, is told elsewhere.
-    const char *state = tables ? pg_last_sqlstate(check->connection) : "";
-    if (!result && strcmp(state, "42P01") != 0 && strcmp(state, "42883") != 0 && strcmp(state, "3F000") != 0) {
+    if (!result && !(tables && pg_lacks_schema(check->connection))) { // which is told elsewhere
         check_add(check->report, CHECK_WARN, "postgres", "",
             "whether all that is registered are outboxes cannot be told: %s", error.text);
     }
@@ -63,5 +53,4 @@ void check_registrations(struct check *check)
     }
     PQclear(result);
     free(tables);
-    free(names);
 }

@@ -6,16 +6,13 @@
 #include "relay/postgres/pg_unowned.h"
 
 #include <stdio.h>
-#include <string.h>
 
 void check_unnamed(struct check *check)
 {
     struct relay_error error;
     struct pg_unowned unowned;
     if (!pg_unowned_find(check->connection, check->context, &unowned, &error)) {
-        // A schema that is not there, or lacks the functions, is told elsewhere.
-        const char *state = pg_last_sqlstate(check->connection);
-        if (strcmp(state, "42P01") != 0 && strcmp(state, "42883") != 0 && strcmp(state, "3F000") != 0) {
+        if (!pg_lacks_schema(check->connection)) { // which is told elsewhere
             check_add(check->report, CHECK_WARN, "postgres", "",
                 "outboxes that this configuration does not name are not looked at: %s", error.text);
         }
@@ -25,6 +22,9 @@ void check_unnamed(struct check *check)
         char what[200], text[600];
         snprintf(what, sizeof(what), "outbox %s", unowned.outboxes[i].table);
         pg_unowned_tell(&unowned, i, text, sizeof(text));
-        check_add(check->report, CHECK_WARN, what, PG_UNOWNED_ACTION, "%s", text);
+        check_add(check->report, CHECK_WARN, what,
+            "name the table in an [outbox NAME] of the relay that is to publish it; if its writers mean another one, "
+            "have them name that with its schema (docs/events.md, \"Writing a row\")",
+            "%s", text);
     }
 }

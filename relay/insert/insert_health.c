@@ -149,8 +149,7 @@ static bool say_what_stands(const struct insert_group *group, char *reason, size
     } else if (group->metadata_room > 0) {
         snprintf(reason, room,
             "the brokers' offset.metadata.max.bytes is too small for what tables with materialized views note with "
-            "their "
-            "offsets (insert.no_note): set it to 4096 or more");
+            "their offsets (insert.no_note): set it to 4096 or more");
     } else if (group->health.absent && group->health.absent->cnt > 0) {
         say_absent(group, reason, room);
     } else {

@@ -201,11 +201,11 @@ static void leave_to_another(struct health_watch *watch, struct watched *watched
 // The server refuses: somebody has to fix something. true: or not, which the next answer tells.
 static bool take_refusal(struct health_watch *watch, struct watched *watched, const struct relay_error *error)
 {
-    const char *state = pg_last_sqlstate(watch->connection);
-    bool missing = strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
     char reason[sizeof(error->text) + 64];
     snprintf(reason, sizeof(reason), "%s%s",
-        missing ? "not migrated, run `outbox-relay migrate postgres`: " : "cannot be judged: ", error->text);
+        pg_lacks_schema(watch->connection) ? "not migrated, run `outbox-relay migrate postgres`: "
+                                           : "cannot be judged: ",
+        error->text);
     log_event(LOG_LEVEL_WARNING, "health.refused", "an outbox cannot be judged",
         LOG_TEXT("outbox", watched->outbox->name), LOG_ERROR(error));
     if (error->class == RELAY_CLASS_RETRIABLE && !watched->missed) {

@@ -66,6 +66,12 @@ const char *pg_last_sqlstate(const struct pg_connection *connection)
     return connection->sqlstate;
 }
 
+bool pg_lacks_schema(const struct pg_connection *connection)
+{
+    const char *state = connection->sqlstate;
+    return strcmp(state, "42883") == 0 || strcmp(state, "42P01") == 0 || strcmp(state, "3F000") == 0;
+}
+
 bool pg_not_converted(const struct pg_connection *connection, const struct relay_error *error)
 {
     return error->code == RELAY_ERROR_POSTGRES_OPERATOR && !pg_broken(connection) &&

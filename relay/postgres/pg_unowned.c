@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/postgres/pg_unowned.h"
 
-#include "relay/postgres/pg_array.h"
 #include "relay/postgres/pg_health.h"
+#include "relay/postgres/pg_registered.h"
 #include "relay/postgres/pg_stranger.h"
 
 #include <inttypes.h>
@@ -14,29 +14,12 @@
 #define LOOK_FOR    DURATION_S(2)
 #define ANSWER_TIME DURATION_S(10) // of one statement; the server gives it up before
 
-// What has not the relay's trigger may be no outbox, and have no column to ask for: check_registrations.c.
 static const char list_sql[] =
     "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name "
     "FROM outbox_relay.outboxes o JOIN pg_catalog.pg_class c ON c.oid = o.outbox::oid "
-    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g "
-    "WHERE g.tgrelid = c.oid AND g.tgfoid = 'outbox_relay.notify_wakeup()'::pg_catalog.regprocedure::oid) "
-    "AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest($1::text[]) t (name) WHERE "
-    "pg_catalog.to_regclass(t.name)::oid = o.outbox::oid) AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_locks l "
-    "WHERE " PG_OUTBOX_LOCK("o.outbox::oid", "ANY ('{1,3}'::oid[])") ") ORDER BY 1 LIMIT $2::int";
-
-static char *named_tables(const struct config *config)
-{
-    char **names = calloc(config->outbox_count + 1, sizeof(*names)); // borrowed
-    if (names == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < config->outbox_count; i++) {
-        names[i] = config->outboxes[i].table;
-    }
-    char *tables = pg_array_of_texts(names, config->outbox_count);
-    free(names);
-    return tables;
-}
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE " PG_HAS_WAKEUP("c.oid") " AND " PG_NOT_NAMED(
+        "o.outbox::oid") " AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_locks l WHERE " PG_OUTBOX_LOCK("o.outbox::oid",
+        "ANY ('{1,3}'::oid[])") ") ORDER BY 1 LIMIT $2::int";
 
 static struct mono_time soon(const struct relay_context *context)
 {
@@ -46,7 +29,7 @@ static struct mono_time soon(const struct relay_context *context)
 static PGresult *list_tables(struct pg_connection *connection, const struct config *config, struct mono_time deadline,
     struct relay_error *error)
 {
-    char *tables = named_tables(config);
+    char *tables = pg_named_tables(config);
     if (tables == NULL) {
         error_no_memory(error, "looking for other outboxes");
         return NULL;

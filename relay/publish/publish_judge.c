@@ -74,7 +74,7 @@ bool publish_judge_unsendable(struct publish_pipe *pipe, const struct publish_la
 {
     int64_t seq = lane->asked[lane->asked_count / 2];
     struct pg_connection *connection = publish_connection(pipe, lane);
-    bool long_text = strcmp(pg_last_sqlstate(connection), "54000") == 0;
+    bool long_text = pg_too_long(connection, error);
     if (lane->asked_count > 1) {
         return publish_suspects_add(&pipe->verdicts, seq, error);
     }

@@ -2,9 +2,9 @@
 //
 // Tells of outboxes in which events wait and that no relay owns (pg_unowned.h): nobody else would, as who publishes an
 // outbox is the one who watches it. Each replica looks once in an interval of [health]; what is found is on the board
-// ("unowned outboxes" of the check outbox), a metric (unowned_outboxes) and an alert, "pipeline_degraded" of "unowned outboxes",
-// which one replica sends for all. Between two owners an outbox has none for a moment, so only what two looks in a row
-// have found counts. The health watch's thread only; all members are borrowed.
+// ("unowned outboxes" of the check outbox), a metric (unowned_outboxes) and an alert, "pipeline_degraded" of "unowned
+// outboxes", which one replica sends for all. Between two owners an outbox has none for a moment, so only what two
+// looks in a row have found counts. The health watch's thread only; all members are borrowed.
 #ifndef RELAY_OPS_HEALTH_UNOWNED_H
 #define RELAY_OPS_HEALTH_UNOWNED_H
 

@@ -115,6 +115,8 @@ struct mono_time pg_deadline(const struct relay_context *context);
 
 // The five characters of the last failed result on this connection, "" if none.
 const char *pg_last_sqlstate(const struct pg_connection *connection);
+// Whether it says that the relay's schema is not there, or lacks a table or a function: it is not migrated.
+bool pg_lacks_schema(const struct pg_connection *connection);
 // Whether the error is that a result has text that the server cannot convert to UTF-8.
 bool pg_not_converted(const struct pg_connection *connection, const struct relay_error *error);
 // Whether it is a limit of the server's: what it makes in memory, the text of a value, say, takes a gigabyte at most.

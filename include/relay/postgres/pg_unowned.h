@@ -12,9 +12,6 @@
 #include "relay/postgres/pg_connection.h"
 
 #define PG_UNOWNED_MAX 100 // so many are looked at, by name
-#define PG_UNOWNED_ACTION                                                                                              \
-    "name the table in an [outbox NAME] of the relay that is to publish it; if its writers mean another one, have "    \
-    "them name that with its schema (docs/events.md, \"Writing a row\")"
 
 struct pg_unowned {
     size_t count;
@@ -25,7 +22,7 @@ struct pg_unowned {
     char refused[300]; // why not, of the first that cannot
 };
 
-// Errors: as pg_query(); a schema that is not migrated, or too old, is one (pg_last_sqlstate()).
+// Errors: as pg_query(); a schema that is not migrated, or too old, is one (pg_lacks_schema()).
 bool pg_unowned_find(struct pg_connection *connection, const struct relay_context *context, struct pg_unowned *unowned,
     struct relay_error *error);
 

@@ -13,7 +13,8 @@ bool publish_judge_poison(struct publish_pipe *pipe, const struct publish_lane *
 // PostgreSQL could not send some of the rows that the lane asked for, and none was read. The middle one becomes a
 // suspect, so that next time half of them are asked for. A single one whose text is too long is read without it next
 // time, and judged then. One that cannot be converted gets a verdict: a dead letter, also where on_poison says to hold
-// its aggregate, whose names may be what cannot be converted. When it says stop: false (OPERATOR).
+// its aggregate, whose names may be what cannot be converted. When it says stop: false (OPERATOR). error: on entry
+// PostgreSQL's refusal.
 bool publish_judge_unsendable(struct publish_pipe *pipe, const struct publish_lane *lane, struct relay_error *error);
 // The rows for this topic wait, from this one on, until the topic is as it should be: a verdict. told: not for the log.
 bool publish_park(struct publish_pipe *pipe, const struct outbox_row *row, const char *topic,
